@@ -1,0 +1,181 @@
+"""CodeSpec and the packing of levels: what the bytes of a code mean.
+
+A code is the packed levels of one point. A *level* is an integer 0 .. 2^bits-1 of one dimension and stands for the odd
+grid value `2 * level - (2^bits - 1)`. A CodeSpec is an ordered list of blocks of (dims, bits), most bits first.
+
+Bytes: blocks follow each other, each padded with zero bits to a whole byte. Inside a block, consecutive dimensions fill
+a byte from its low bits up: dimension d lies in byte `d // (8 / bits)` at bit `bits * (d % (8 / bits))`.
+The top bit of a level is the sign of its grid value; these signs are plane 0, the Hamming code.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebr.errors import InvalidCode, InvalidSpec
+
+ALLOWED_BITS = (1, 2, 4)
+MAX_BLOCKS = 4
+MAX_DIMS = 4096
+"""With this many dims an integer score still fits float32 exactly: 4096 * 127 * 15 * 2 < 2^24."""
+GAIN_SIZE_BYTES = 2
+"""A stored record is the code followed by its gain, a little-endian float16."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """`dims` consecutive dimensions of `bits` bits each."""
+
+    dims: int
+    bits: int
+
+    @property
+    def size_bytes(self) -> int:
+        return (self.dims * self.bits + 7) // 8
+
+
+@dataclass(frozen=True)
+class CodeSpec:
+    """The layout of a code, written `48x4+128x2+64x1`.
+
+    Raises InvalidSpec when a block has no dims, bits other than 1, 2 or 4, or when bits increase.
+    """
+
+    blocks: tuple[Block, ...]
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.blocks) <= MAX_BLOCKS:
+            raise InvalidSpec(f"a code has 1 to {MAX_BLOCKS} blocks, got {len(self.blocks)}")
+        for block in self.blocks:
+            if block.dims < 1 or block.bits not in ALLOWED_BITS:
+                raise InvalidSpec(f"block '{block.dims}x{block.bits}': dims must be at least 1 and bits 1, 2 or 4")
+        bits = [block.bits for block in self.blocks]
+        if bits != sorted(bits, reverse=True):
+            raise InvalidSpec(f"blocks must stand most bits first, got '{self}'")
+        if self.dims > MAX_DIMS:
+            raise InvalidSpec(f"a code has at most {MAX_DIMS} dims, '{self}' has {self.dims}")
+
+    @classmethod
+    def parse(cls, text: str) -> "CodeSpec":
+        """'128x4' or '48x4+128x2+64x1' -> CodeSpec."""
+        if not isinstance(text, str) or not re.fullmatch(r"\d{1,5}x\d(\+\d{1,5}x\d)*", text):
+            raise InvalidSpec(
+                f"a code is written as dims x bits, for example '256x2' or '48x4+128x2+64x1', got {text!r}"
+            )
+        return _parse(text)
+
+    def __str__(self) -> str:
+        return "+".join(f"{block.dims}x{block.bits}" for block in self.blocks)
+
+    @cached_property
+    def dims(self) -> int:
+        return sum(block.dims for block in self.blocks)
+
+    @cached_property
+    def code_size_bytes(self) -> int:
+        return sum(block.size_bytes for block in self.blocks)
+
+    @cached_property
+    def record_size_bytes(self) -> int:
+        """Size of a stored record: the code and its gain."""
+        return self.code_size_bytes + GAIN_SIZE_BYTES
+
+    @cached_property
+    def dim_slices(self) -> tuple[slice, ...]:
+        """The dimensions of each block."""
+        ends = np.cumsum([block.dims for block in self.blocks]).tolist()
+        return tuple(slice(end - block.dims, end) for end, block in zip(ends, self.blocks, strict=True))
+
+    @cached_property
+    def byte_slices(self) -> tuple[slice, ...]:
+        """The bytes of each block."""
+        ends = np.cumsum([block.size_bytes for block in self.blocks]).tolist()
+        return tuple(slice(end - block.size_bytes, end) for end, block in zip(ends, self.blocks, strict=True))
+
+    @cached_property
+    def max_levels(self) -> NDArray[np.uint8]:
+        """(dims,) uint8: 2^bits - 1 of every dimension."""
+        return np.repeat([2**b.bits - 1 for b in self.blocks], [b.dims for b in self.blocks]).astype(np.uint8)
+
+    def prefix(self, blocks: int) -> "CodeSpec":
+        """The coarser code made of the first `blocks` blocks."""
+        return CodeSpec(self.blocks[:blocks])
+
+
+@lru_cache(maxsize=1024)
+def _parse(text: str) -> CodeSpec:
+    pairs = [part.split("x") for part in text.split("+")]
+    return CodeSpec(tuple(Block(int(dims), int(bits)) for dims, bits in pairs))
+
+
+def pack_levels(levels: NDArray[np.uint8], spec: CodeSpec) -> NDArray[np.uint8]:
+    """levels (rows, dims) uint8 -> codes (rows, code_size_bytes) uint8. Raises InvalidCode on a level out of range."""
+    if levels.ndim != 2 or levels.shape[1] != spec.dims:
+        raise InvalidCode(f"expected levels of shape (rows, {spec.dims}) for '{spec}', got {levels.shape}")
+    if (levels > spec.max_levels).any():
+        raise InvalidCode(f"a level of '{spec}' is out of range 0 .. 2^bits - 1")
+    codes = np.zeros((len(levels), spec.code_size_bytes), np.uint8)
+    for block, dims, where in zip(spec.blocks, spec.dim_slices, spec.byte_slices, strict=True):
+        fields = 8 // block.bits
+        padded = np.zeros((len(levels), block.size_bytes * fields), np.uint8)
+        padded[:, : block.dims] = levels[:, dims]
+        for field in range(fields):
+            codes[:, where] |= padded[:, field::fields] << np.uint8(block.bits * field)
+    return codes
+
+
+def unpack_levels(codes: NDArray[np.uint8], spec: CodeSpec) -> NDArray[np.uint8]:
+    """codes (rows, code_size_bytes) uint8 -> levels (rows, dims) uint8; the inverse of `pack_levels`."""
+    _check_codes(codes, spec)
+    levels = np.empty((len(codes), spec.dims), np.uint8)
+    for block, dims, where in zip(spec.blocks, spec.dim_slices, spec.byte_slices, strict=True):
+        shifts = np.arange(0, 8, block.bits, dtype=np.uint8)
+        fields = (codes[:, where, None] >> shifts) & np.uint8(2**block.bits - 1)
+        levels[:, dims] = fields.reshape(len(codes), -1)[:, : block.dims]
+    return levels
+
+
+def check_padding(codes: NDArray[np.uint8], spec: CodeSpec) -> NDArray[np.bool_]:
+    """codes (rows, code_size_bytes) uint8 -> (rows,) bool: True where all padding bits are zero."""
+    _check_codes(codes, spec)
+    sound = np.ones(len(codes), bool)
+    for block, where in zip(spec.blocks, spec.byte_slices, strict=True):
+        used_bits = block.dims * block.bits % 8
+        if used_bits:
+            sound &= (codes[:, where.stop - 1] >> np.uint8(used_bits)) == 0
+    return sound
+
+
+def grid_values(levels: NDArray[np.uint8], spec: CodeSpec) -> NDArray[np.int8]:
+    """levels (rows, dims) uint8 -> odd integers 2 * level - (2^bits - 1) of shape (rows, dims) int8."""
+    return 2 * levels.astype(np.int8) - spec.max_levels.astype(np.int8)
+
+
+def cosine_gains(levels: NDArray[np.uint8], spec: CodeSpec, steps: NDArray[np.float32]) -> NDArray[np.float16]:
+    """levels (rows, dims) uint8, steps (blocks,) float32 -> gains 1 / |step * grid value| of shape (rows,) float16.
+
+    With these gains sdc is the cosine of two codes, as BEBR (KDD 2023) defines it.
+    """
+    scaled = grid_values(levels, spec) * np.repeat(steps, [block.dims for block in spec.blocks])
+    return (1.0 / np.linalg.norm(scaled, axis=1)).astype(np.float16)
+
+
+def join_records(codes: NDArray[np.uint8], gains: NDArray[np.float16]) -> NDArray[np.uint8]:
+    """codes (rows, code_size_bytes) uint8 and gains (rows,) float16 -> records (rows, record_size_bytes) uint8."""
+    gain_bytes = np.ascontiguousarray(gains, dtype="<f2").view(np.uint8).reshape(len(codes), GAIN_SIZE_BYTES)
+    return np.hstack([codes, gain_bytes])
+
+
+def split_records(records: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+    """records (rows, record_size_bytes) uint8 -> codes (rows, code_size_bytes) uint8, gains (rows,) float16."""
+    codes = np.ascontiguousarray(records[:, :-GAIN_SIZE_BYTES])
+    gains: NDArray[np.float16] = np.ascontiguousarray(records[:, -GAIN_SIZE_BYTES:]).view("<f2").ravel()
+    return codes, gains
+
+
+def _check_codes(codes: NDArray[np.uint8], spec: CodeSpec) -> None:
+    if codes.ndim != 2 or codes.shape[1] != spec.code_size_bytes:
+        raise InvalidCode(f"expected codes of shape (rows, {spec.code_size_bytes}) for '{spec}', got {codes.shape}")

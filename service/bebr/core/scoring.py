@@ -1,0 +1,118 @@
+"""Reference scorers: what hamming, sdc and adc mean, in plain numpy. The kernel must equal them to the last bit.
+
+With levels L, grid values v = 2L - (2^bits - 1), steps s (one per block) and gain g (so that g * s * v approximates the
+projected embedding):
+
+    sdc(q, d) = g_q g_d sum_b s_b^2 <v_q, v_d>_b
+    adc(q, d) = g_d sum_b s_b <y_q, v_d>_b          y_q = the query's real-valued vector in code space
+    hamming(q, d) = 1 - 2 * distance / dims         distance of the sign planes
+
+sdc and adc share one form: 8-bit query values and one float32 scale per block. Higher is better everywhere.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebr.core.codes import CodeSpec, grid_values, unpack_levels
+
+
+class Scorer(StrEnum):
+    """How a query is compared with codes."""
+
+    HAMMING = "hamming"
+    SDC = "sdc"
+    ADC = "adc"
+
+
+@dataclass(frozen=True, slots=True)
+class DotQueries:
+    """Queries of sdc or adc, ready to scan.
+
+    values: (queries, dims) int8, grid values (sdc) or rounded code-space values (adc).
+    scales: (queries, blocks) float32, non-negative.
+    """
+
+    values: NDArray[np.int8]
+    scales: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class HammingQueries:
+    """Queries of hamming: codes (queries, code_size_bytes) uint8, of which only the top bit of each level counts."""
+
+    codes: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+
+def prepare_sdc(
+    codes: NDArray[np.uint8], gains: NDArray[np.float16], spec: CodeSpec, steps: NDArray[np.float32]
+) -> DotQueries:
+    """codes (queries, code_size_bytes) uint8, gains (queries,) float16, steps (blocks,) float32 -> DotQueries."""
+    values = grid_values(unpack_levels(codes, spec), spec)
+    scales = gains.astype(np.float32)[:, None] * (steps.astype(np.float32) ** 2)[None, :]
+    return DotQueries(values, scales)
+
+
+def prepare_adc(projected: NDArray[np.float32], spec: CodeSpec, steps: NDArray[np.float32]) -> DotQueries:
+    """projected (queries, dims) float32, finite; steps (blocks,) float32 -> DotQueries.
+
+    Each block is rounded to 8 bits with its own scale, so blocks of different steps lose nothing to each other.
+    """
+    values = np.empty(projected.shape, np.int8)
+    scales = np.empty((len(projected), len(spec.blocks)), np.float32)
+    for b, dims in enumerate(spec.dim_slices):
+        part = projected[:, dims]
+        peak = np.abs(part).max(axis=1)
+        unit = np.where(peak > 0, peak, 1).astype(np.float32) / np.float32(127)
+        values[:, dims] = np.rint(part / unit[:, None])
+        scales[:, b] = unit * steps[b]
+    return DotQueries(values, scales)
+
+
+def prepare_hamming(codes: NDArray[np.uint8]) -> HammingQueries:
+    """codes (queries, code_size_bytes) uint8 -> HammingQueries."""
+    return HammingQueries(codes)
+
+
+def dot_scores(
+    queries: DotQueries, codes: NDArray[np.uint8], gains: NDArray[np.float16], spec: CodeSpec
+) -> NDArray[np.float32]:
+    """codes (rows, code_size_bytes) uint8, gains (rows,) float16 -> scores (queries, rows) float32.
+
+    Integer sums per block; then, in float32 and in this order: scale_0 * sum_0, + scale_1 * sum_1, ..., * gain.
+    """
+    grid = grid_values(unpack_levels(codes, spec), spec)
+    total = np.zeros((len(queries), len(codes)), np.float32)
+    for b, dims in enumerate(spec.dim_slices):
+        # float64 holds these integer sums exactly and, unlike int32, multiplies fast
+        sums = queries.values[:, dims].astype(np.float64) @ grid[:, dims].T.astype(np.float64)
+        total += queries.scales[:, b, None] * sums.astype(np.float32)
+    scores: NDArray[np.float32] = total * gains.astype(np.float32)[None, :]
+    return scores
+
+
+def hamming_distances(queries: HammingQueries, codes: NDArray[np.uint8], spec: CodeSpec) -> NDArray[np.int32]:
+    """codes (rows, code_size_bytes) uint8 -> distances of the sign planes (queries, rows) int32."""
+    query_signs, signs = sign_plane(queries.codes, spec), sign_plane(codes, spec)
+    differing = query_signs[:, None, :] != signs[None, :, :]
+    distances: NDArray[np.int32] = differing.sum(axis=2, dtype=np.int32)
+    return distances
+
+
+def hamming_scores(distances: NDArray[np.int32], dims: int) -> NDArray[np.float32]:
+    """distances int32 -> scores 1 - 2 * distance / dims float32, same shape."""
+    return (1.0 - 2.0 * distances.astype(np.float64) / dims).astype(np.float32)
+
+
+def sign_plane(codes: NDArray[np.uint8], spec: CodeSpec) -> NDArray[np.bool_]:
+    """codes (rows, code_size_bytes) uint8 -> plane 0 (rows, dims) bool: True where the grid value is positive."""
+    signs: NDArray[np.bool_] = grid_values(unpack_levels(codes, spec), spec) > 0
+    return signs

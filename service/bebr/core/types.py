@@ -1,0 +1,132 @@
+"""The nouns that cross package borders: ids, field types, operations, hits. Plain data, no behaviour beyond checks."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebr.errors import InvalidId, InvalidMetadata
+
+MAX_ID_BYTES = 256
+MAX_KEYWORD_BYTES = 1024
+MAX_KEYWORDS = 256
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+
+
+class FieldType(StrEnum):
+    """Type of a filterable metadata field."""
+
+    KEYWORD = "keyword"
+    INTEGER = "integer"
+    FLOAT = "float"
+    BOOL = "bool"
+    KEYWORDS = "keyword[]"
+
+
+class WriteMode(StrEnum):
+    """What a write does where the id exists already, or does not."""
+
+    UPSERT = "upsert"
+    INSERT_ONLY = "insert_only"
+    UPDATE_ONLY = "update_only"
+
+
+@dataclass(frozen=True, slots=True)
+class Puts:
+    """Points of one shard and one code version, column-wise.
+
+    records (points, record_size_bytes) uint8: code and gain. metadata: each a JSON object as text.
+    """
+
+    ids: list[str]
+    version: int
+    records: NDArray[np.uint8]
+    metadata: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPoint:
+    """A point as the store holds it."""
+
+    id: str
+    seq: int
+    version: int
+    record: bytes
+    metadata: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One search result. `score`: higher is better; `distance`: Hamming only.
+
+    `metadata` is JSON text, `code` the record; both are None when they were not asked for.
+    """
+
+    id: str
+    score: float
+    version: str
+    metadata: str | None = None
+    distance: int | None = None
+    code: bytes | None = None
+
+
+def check_id(value: object) -> str:
+    """Return the id, or raise InvalidId: a non-empty string of at most 256 bytes in UTF-8, without NUL.
+
+    Integers are refused rather than turned into strings, so that 7 and "7" can never be mixed up.
+    """
+    if not isinstance(value, str):
+        raise InvalidId(
+            f'a point id must be a string, got {_kind(value)} {value!r:.80}; write it as "{value!s:.80}"', id=value
+        )
+    if not value:
+        raise InvalidId("a point id must not be empty", id=value)
+    try:
+        size = len(value) if value.isascii() else len(value.encode())
+    except UnicodeEncodeError:
+        raise InvalidId(f"a point id must be valid Unicode, got {value!a:.80}") from None
+    if size > MAX_ID_BYTES:
+        raise InvalidId(f"a point id has at most {MAX_ID_BYTES} bytes in UTF-8, got {size}", id=value[:80])
+    if "\0" in value:
+        raise InvalidId("a point id must not contain the NUL character", id=value)
+    return value
+
+
+def check_field(key: str, value: object, kind: FieldType) -> None:
+    """Raise InvalidMetadata unless the metadata value fits the filterable field. None stands for a missing value."""
+    if value is None or _fits(value, kind):
+        return
+    raise InvalidMetadata(
+        f"metadata field '{key}' is filterable as {kind}, got {_kind(value)} {value!r:.80}", key=key, expected=str(kind)
+    )
+
+
+def check_fields(metadata: dict[str, Any], fields: dict[str, FieldType]) -> None:
+    """Raise InvalidMetadata unless every filterable field of the metadata has its declared type."""
+    for key, kind in fields.items():
+        check_field(key, metadata.get(key), kind)
+
+
+def _fits(value: object, kind: FieldType) -> bool:
+    match kind:
+        case FieldType.KEYWORD:
+            return isinstance(value, str) and len(value) <= MAX_KEYWORD_BYTES
+        case FieldType.INTEGER:
+            return isinstance(value, int) and not isinstance(value, bool) and INT64_MIN <= value <= INT64_MAX
+        case FieldType.FLOAT:
+            return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+        case FieldType.BOOL:
+            return isinstance(value, bool)
+        case FieldType.KEYWORDS:
+            return (
+                isinstance(value, list)
+                and len(value) <= MAX_KEYWORDS
+                and all(isinstance(item, str) and len(item) <= MAX_KEYWORD_BYTES for item in value)
+            )
+
+
+def _kind(value: object) -> str:
+    names = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
+    return "null" if value is None else names.get(type(value), type(value).__name__)
