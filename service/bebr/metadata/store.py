@@ -1,17 +1,17 @@
 """MetadataStore: the contract of the truth. What every store promises, and the plain data that crosses it.
 
-A shard of a collection is a map of id -> point, plus a counter. Every operation that changes the map takes the next seq
-of the shard. The *feed* lists the latest operation of each id by ascending seq: a point, or a tombstone where the id was
-deleted. An id therefore stands in the feed exactly once, always under the seq of its last change, and a view that
-has applied the feed up to seq s becomes current by applying what comes after s.
+A shard of a collection is a map of id -> point, plus a counter. Every operation that changes the map takes the next
+seq of the shard. The *feed* lists the latest operation of each id by ascending seq: a point, or a tombstone where the
+id was deleted. An id therefore stands in the feed exactly once, always under the seq of its last change, and a view
+that has applied the feed up to seq s becomes current by applying what comes after s.
 
 What holds for every store, and is held by `tests/metadata/test_store_contract.py`:
 - A commit is atomic and durable: when `commit` returns, all of its writes survive a crash; when it raises an
   error other than StoreUnavailable, none was applied. After StoreUnavailable the outcome is unknown, and
   committing the same writes again is safe: puts and deletes say what shall be, and a receipt tells what was.
 - Commits of one shard happen one after the other; readers see all of a commit or nothing of it.
-- Errors: StoreUnavailable when the store does not answer, InsufficientStorage when its disk or memory is full, DamagedStore when it
-  holds what bebr did not write, CollectionNotFound for a uid that was not created or was dropped.
+- Errors: StoreUnavailable when the store does not answer, InsufficientStorage when its disk or memory is full,
+  DamagedStore when it holds what bebr did not write, CollectionNotFound for a uid that was not created or was dropped.
 
 Nothing here knows SQLite or Redis; nothing outside this package does either.
 """
@@ -32,8 +32,8 @@ Document = dict[str, Any]
 class Receipt:
     """Makes a write happen once, however often it is sent.
 
-    `key` names the request, `digest` what it asked for (of the request as it came, since encoding the same text twice need
-    not give the same bits). The same key with another digest raises IdempotencyConflict.
+    `key` names the request, `digest` what it asked for (of the request as it came, since encoding the same text twice
+    need not give the same bits). The same key with another digest raises IdempotencyConflict.
     """
 
     key: str
@@ -68,8 +68,8 @@ Write = PutWrite | DeleteWrite
 class Committed:
     """What one write did.
 
-    applied: per operation, False where the mode refused it or the deleted id did not exist. The applied operations took the
-    seqs first_seq .. last_seq in order; where none was applied, last_seq is the shard's and first_seq is last_seq + 1.
+    applied: per operation, False where the mode refused it or the deleted id did not exist. The applied operations took
+    the seqs first_seq .. last_seq in order; where none was applied, last_seq is the shard's and first_seq last_seq + 1.
     replayed: the receipt was known, so nothing was done now and this is what was done then.
     """
 
@@ -93,8 +93,8 @@ class FeedEntry(NamedTuple):
 class ShardStats:
     """points: living points. last_seq: seq of the last operation, 0 when there was none.
 
-    purged_seq: highest seq of a tombstone that was purged. A view that stands below it may have missed a delete and must
-    be rebuilt from seq 0.
+    purged_seq: highest seq of a tombstone that was purged. A view that stands below it may have missed a delete and
+    must be rebuilt from seq 0.
     """
 
     points: int
@@ -137,8 +137,8 @@ class MetadataStore(Protocol):
     async def commit(self, uid: str, shard: int, writes: Sequence[Write]) -> list[Committed]:
         """Apply the writes in order, as one atomic and durable change; one Committed for each.
 
-        Raises DuplicateId when one write names an id twice, and IdempotencyConflict when a receipt's key came before with
-        another digest; nothing is applied then.
+        Raises DuplicateId when one write names an id twice, and IdempotencyConflict when a receipt's key came before
+        with another digest; nothing is applied then.
         """
 
     async def fetch(
