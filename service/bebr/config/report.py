@@ -1,0 +1,57 @@
+"""Settings for people: the values of `bebr config` and the page docs/settings.md. Keys and passwords never appear."""
+
+from dataclasses import Field
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from bebr.config.load import OTHER_VARIABLES, PREFIX
+from bebr.config.settings import setting_fields
+from bebr.config.values import human_size
+
+_HEAD = """\
+# Settings
+
+<!-- Written by `bebr config --markdown`; a test holds it. -->
+
+A setting comes from a flag of `bebr serve` (`--port 9000`, or `--set max_queue=64` for those without a flag of their
+own), else from its variable, else from the TOML file that `--config` or `BEBR_CONFIG` names (`port = 9000`), else it is
+the default. An unknown `BEBR_*` variable or key is an error at start. `bebr config` shows what is in force, and why.
+Sizes take units (`64MiB`, `2GB`), durations too (`500ms`, `5s`, `2h`).
+"""
+
+
+def shown_value(setting: Field[Any], value: Any) -> str:
+    """The value as a person would write it; of secrets, only that they are set."""
+    if setting.name == "redis_url":
+        return _without_password(value) if value else "none"
+    if setting.metadata["secret"]:
+        return f"{len(value)} set" if value else "none"
+    if setting.name.endswith("_bytes"):
+        return human_size(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+def settings_markdown() -> str:
+    """The text of docs/settings.md."""
+    lines = [_HEAD]
+    group = ""
+    for setting in setting_fields():
+        if setting.metadata["group"] != group:
+            group = setting.metadata["group"]
+            lines += ([""] if len(lines) > 1 else []) + [f"## {group}", ""]
+            lines += ["| Variable | Default | Meaning |", "|---|---|---|"]
+        default = shown_value(setting, setting.default)
+        lines.append(f"| `{PREFIX}{setting.name.upper()}` | `{default}` | {setting.metadata['help']} |")
+    lines += ["", "## Read, but no settings of the service", "", "| Variable | Meaning |", "|---|---|"]
+    lines += [f"| `{name}` | {help} |" for name, help in OTHER_VARIABLES.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    if not parts.password:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
