@@ -1,0 +1,29 @@
+"""Texts and embeddings to codes: bundles, the embedding model, the binarizer.
+
+The only importer of onnx, onnxruntime, tokenizers, safetensors and huggingface_hub. Knows nothing of collections.
+
+    manifest         the fields of manifest.json and the fingerprint
+    bundle           one bundle on disk: load, verify, write
+    catalog          the bundles on hand
+    embedding_model  texts -> embeddings
+    binarizer        embeddings -> codes
+    encoder          both together, and the checks on what comes in
+    checkpoint       a checkpoint folder -> ONNX graph
+    pull             a name, folder, package or hub repository -> bundle
+    closed_form, choose   fit a binarizer to embeddings
+"""
+
+from bebr.encoding.bundle import BinarizerFiles, Bundle, EmbeddingFiles, write_bundle
+from bebr.encoding.catalog import BundleCatalog, shipped_bundles
+from bebr.encoding.manifest import Gain, TextKind
+
+__all__ = [
+    "BinarizerFiles",
+    "Bundle",
+    "BundleCatalog",
+    "EmbeddingFiles",
+    "Gain",
+    "TextKind",
+    "shipped_bundles",
+    "write_bundle",
+]

@@ -1,0 +1,259 @@
+"""A bundle on disk: a folder with manifest.json, graphs and tokenizer. Read, verified and written here.
+
+This module opens files and checks bytes; it never runs a graph. What the manifest says is in `manifest.py`.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebr.core.codes import CodeSpec
+from bebr.encoding.manifest import (
+    BinarizerEntry,
+    EmbeddingEntry,
+    EmbeddingSettings,
+    FileEntry,
+    Gain,
+    Manifest,
+    check_name,
+)
+from bebr.errors import AlreadyExists, BundleNotFound, DamagedBundle, InvalidOption
+
+MANIFEST = "manifest.json"
+BINARIZER_GRAPH = "binarizer.onnx"
+EMBEDDING_GRAPH = "embedding.onnx"
+TOKENIZER = "tokenizer.json"
+HIDDEN = "."
+"""Folders that are being written or removed start with a dot, and the catalog does not look at them."""
+
+
+@dataclass(frozen=True)
+class BinarizerFiles:
+    """A binarizer to be written into a bundle. graph: bytes of the ONNX file; steps (blocks,) float32."""
+
+    graph: bytes
+    spec: CodeSpec
+    steps: NDArray[np.float32]
+    gain: Gain = Gain.UNBIASED
+
+
+@dataclass(frozen=True)
+class EmbeddingFiles:
+    """An embedding model to be written into a bundle: bytes of the ONNX graph and of tokenizer.json."""
+
+    graph: bytes
+    tokenizer: bytes
+    settings: EmbeddingSettings
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose manifest was checked. Immutable; holds no bytes of its files."""
+
+    path: Path
+    manifest: Manifest
+    fingerprint: str
+
+    @classmethod
+    def load(cls, path: Path, *, verify: bool = True) -> "Bundle":
+        """Read the manifest and check every file: its size always, its SHA-256 unless `verify` is off.
+
+        Raises BundleNotFound where there is no manifest, DamagedBundle naming the file at fault.
+        """
+        try:
+            text = (path / MANIFEST).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            raise BundleNotFound(f"no bundle at {path}: it has no {MANIFEST}", path=str(path)) from None
+        try:
+            manifest = Manifest.parse(text)
+        except DamagedBundle as error:
+            raise DamagedBundle(f"bundle at {path}: {error.detail}", path=str(path), file=MANIFEST) from error
+        for name, entry in manifest.files.items():
+            _check_file(manifest.id, path / name, entry, verify)
+        return cls(path, manifest, manifest.fingerprint())
+
+    @property
+    def id(self) -> str:
+        """`name@version`."""
+        return self.manifest.id
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def version(self) -> str:
+        return self.manifest.version
+
+    @property
+    def embedding_dims(self) -> int:
+        return self.manifest.embedding_dims
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        """Figures measured when the bundle was made."""
+        return self.manifest.figures
+
+    @property
+    def has_binarizer(self) -> bool:
+        return self.manifest.binarizer is not None
+
+    @property
+    def has_embedding_model(self) -> bool:
+        return self.manifest.embedding is not None
+
+    @property
+    def binarizer(self) -> BinarizerEntry:
+        """Raises InvalidOption where the bundle has none."""
+        if self.manifest.binarizer is None:
+            raise InvalidOption(f"bundle '{self.id}' has no binarizer; make one from embeddings with 'bebr fit'")
+        return self.manifest.binarizer
+
+    @property
+    def embedding(self) -> EmbeddingEntry:
+        """Raises InvalidOption where the bundle has none."""
+        if self.manifest.embedding is None:
+            raise InvalidOption(
+                f"bundle '{self.id}' has no embedding model, so it takes vectors and no texts; "
+                f"add one with 'bebr models pull {self.name}'"
+            )
+        return self.manifest.embedding
+
+    @property
+    def spec(self) -> CodeSpec:
+        return self.binarizer.spec
+
+    @property
+    def steps(self) -> NDArray[np.float32]:
+        """(blocks,) float32."""
+        return np.asarray(self.binarizer.steps, np.float32)
+
+    @property
+    def gain(self) -> Gain:
+        return self.binarizer.gain
+
+    def describe(self) -> dict[str, Any]:
+        """The entry of this bundle in GET /v1/bundles."""
+        binarizer = self.manifest.binarizer
+        return {
+            "name": self.name,
+            "version": self.version,
+            "id": self.id,
+            "code": str(binarizer.spec) if binarizer else None,
+            "code_bytes": binarizer.spec.code_size_bytes if binarizer else None,
+            "embedding_dims": self.embedding_dims,
+            "text": self.has_embedding_model,
+            "fingerprint": self.fingerprint,
+        }
+
+    def read_binarizer(self) -> BinarizerFiles | None:
+        """The binarizer's bytes and settings, to be written into another bundle; None where there is none."""
+        if (entry := self.manifest.binarizer) is None:
+            return None
+        return BinarizerFiles((self.path / entry.graph).read_bytes(), entry.spec, self.steps, entry.gain)
+
+    def read_embedding(self) -> EmbeddingFiles | None:
+        """The embedding model's bytes and settings, to be written into another bundle; None where there is none."""
+        if (entry := self.manifest.embedding) is None:
+            return None
+        graph, tokenizer = (self.path / entry.graph).read_bytes(), (self.path / entry.tokenizer).read_bytes()
+        return EmbeddingFiles(graph, tokenizer, entry.settings)
+
+
+def write_bundle(
+    folder: Path,
+    name: str,
+    version: str,
+    *,
+    embedding_dims: int,
+    binarizer: BinarizerFiles | None = None,
+    embedding: EmbeddingFiles | None = None,
+    figures: Mapping[str, Any] | None = None,
+    replace: bool = False,
+) -> Bundle:
+    """Write the bundle `folder/<name>@<version>`, whole or not at all: temporary folder, fsync, rename.
+
+    Raises InvalidOption on a bad name or when there is neither binarizer nor embedding model, AlreadyExists when the
+    bundle is there and `replace` is off.
+    """
+    check_name(name, "bundle name")
+    check_name(version, "bundle version")
+    if binarizer is None and embedding is None:
+        raise InvalidOption("a bundle needs a binarizer, an embedding model, or both")
+    target = folder / f"{name}@{version}"
+    if target.exists() and not replace:
+        raise AlreadyExists(f"bundle '{target.name}' is there already: {target}", id=target.name)
+    contents: dict[str, bytes] = {}
+    binarizer_entry, embedding_entry = None, None
+    if binarizer is not None:
+        contents[BINARIZER_GRAPH] = binarizer.graph
+        steps = tuple(np.asarray(binarizer.steps, np.float32).tolist())
+        binarizer_entry = BinarizerEntry(BINARIZER_GRAPH, binarizer.spec, steps, binarizer.gain)
+    if embedding is not None:
+        contents |= {EMBEDDING_GRAPH: embedding.graph, TOKENIZER: embedding.tokenizer}
+        embedding_entry = EmbeddingEntry(EMBEDDING_GRAPH, TOKENIZER, embedding.settings)
+    files = {name: FileEntry(hashlib.sha256(data).hexdigest(), len(data)) for name, data in contents.items()}
+    manifest = Manifest(name, version, embedding_dims, binarizer_entry, embedding_entry, files, dict(figures or {}))
+    text = manifest.to_json()
+    Manifest.parse(text)  # What cannot be read back must not be written.
+    _write_folder(target, {**contents, MANIFEST: text.encode()})
+    return Bundle.load(target)
+
+
+def _write_folder(target: Path, contents: Mapping[str, bytes]) -> None:
+    """Put the files into `target` at once. A folder that stands there is moved aside first and then removed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f"{HIDDEN}{target.name}.", dir=target.parent))
+    try:
+        fresh = scratch / "new"
+        fresh.mkdir()
+        for name, data in contents.items():
+            with (fresh / name).open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        _sync_folder(fresh)
+        if target.exists():
+            target.rename(scratch / "old")
+        fresh.rename(target)
+        _sync_folder(target.parent)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _check_file(bundle_id: str, path: Path, entry: FileEntry, verify: bool) -> None:
+    def damaged(message: str) -> DamagedBundle:
+        return DamagedBundle(
+            f"bundle '{bundle_id}': file {path.name} {message}; pull the bundle again", path=str(path), file=path.name
+        )
+
+    try:
+        size_bytes = path.stat().st_size
+        if size_bytes != entry.size_bytes:
+            raise damaged(f"has {size_bytes} bytes, expected {entry.size_bytes}")
+        if not verify:
+            return
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise damaged("is missing") from None
+    except OSError as error:
+        raise damaged(f"cannot be read: {error.strerror}") from error
+    if digest != entry.sha256:
+        raise damaged(f"has SHA-256 {digest[:16]}..., expected {entry.sha256[:16]}...")
