@@ -1,0 +1,243 @@
+"""Holds the source to the dependency direction of ARCHITECTURE.md, by reading every import with `ast`.
+
+    cli, demo, api -> bootstrap -> engine, ingest -> {encoding, index, metadata} -> core -> errors
+
+A *layer* is the first name below `bebr` (`bebr.core.codes` lies in `core`). Imports inside functions and under
+`TYPE_CHECKING` count as well: a direction that holds only at start-up does not hold.
+"""
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE_ROOTS = (ROOT / "service", ROOT / "models")
+
+MIDDLE = frozenset({"encoding", "index", "metadata"})
+USE_CASES = frozenset({"engine", "ingest"}) | MIDDLE | {"core", "errors"}
+EVERY_LAYER = USE_CASES | {"kernel", "config", "bootstrap", "api", "client", "cli", "demo"}
+
+# Layer -> the layers it may import. A layer may always import itself; a new layer needs a line here first.
+ALLOWED: Mapping[str, frozenset[str]] = {
+    "errors": frozenset(),
+    "core": frozenset({"errors"}),
+    "kernel": frozenset({"core", "errors"}),
+    "encoding": frozenset({"core", "errors"}),
+    "index": frozenset({"core", "errors", "kernel"}),
+    "metadata": frozenset({"core", "errors"}),
+    "config": frozenset({"errors"}),
+    "client": frozenset({"core", "errors"}),
+    "engine": MIDDLE | {"core", "errors"},
+    "ingest": MIDDLE | {"engine", "core", "errors"},
+    "api": USE_CASES,
+    "bootstrap": USE_CASES | {"api", "config"},
+    "demo": EVERY_LAYER - {"kernel", "cli"},
+    "cli": EVERY_LAYER - {"kernel"},
+}
+
+# Finer than layers: (importing layer, imported layer) -> the only modules of it that may be imported.
+ONLY_MODULES: Mapping[tuple[str, str], frozenset[str]] = {
+    ("client", "core"): frozenset({"bebr.core.types", "bebr.core.scoring.Scorer"}),
+}
+# Anyone may hold the version and the frozen limits; the other settings belong to `bootstrap` and the command line.
+ANYONE = frozenset({"bebr.config.Limits", "bebr.__version__"})
+
+# External package -> the only layer that may import it.
+ONLY_IMPORTER: Mapping[str, str] = {
+    "onnxruntime": "encoding",
+    "tokenizers": "encoding",
+    "faiss": "index",
+    "redis": "metadata",
+    "sqlite3": "metadata",
+    "fastapi": "api",
+    "starlette": "api",
+    "pydantic": "api",
+    "torch": "bebr_training",
+}
+# `core` is pure: what would let it touch a file, a socket, a clock or a thread.
+IMPURE = frozenset(
+    {"asyncio", "concurrent", "datetime", "http", "io", "logging", "mmap", "multiprocessing", "os", "pathlib", "random"}
+    | {"shutil", "socket", "subprocess", "tempfile", "threading", "time", "urllib"}
+)
+
+
+@dataclass(frozen=True)
+class Import:
+    """`module` names `target` in line `line`; `lazy` where it stands inside a function."""
+
+    module: str
+    target: str
+    line: int
+    lazy: bool
+
+
+def layer_of(name: str) -> str:
+    """Return the layer of a dotted name: `core`, `bebr_training`, or the package itself for outside ones."""
+    package, _, rest = name.partition(".")
+    if package != "bebr":
+        return package
+    return rest.partition(".")[0] or "bebr"
+
+
+def imports_of(module: str, source: str, *, is_package: bool = False) -> list[Import]:
+    """Return every import of a module's source, relative ones resolved, `import_module("x")` included."""
+    found: list[Import] = []
+
+    def visit(node: ast.AST, lazy: bool) -> None:
+        for target in _targets(node, module, is_package):
+            found.append(Import(module, target, getattr(node, "lineno", 0), lazy))
+        inside = lazy or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for child in ast.iter_child_nodes(node):
+            visit(child, inside)
+
+    visit(ast.parse(source), False)
+    return found
+
+
+def _targets(node: ast.AST, module: str, is_package: bool) -> Iterator[str]:
+    match node:
+        case ast.Import(names=names):
+            yield from (alias.name for alias in names)
+        case ast.ImportFrom(module=base, names=names, level=level):
+            if level:
+                parts = module.split(".")
+                parts = parts[: len(parts) - level + is_package]
+                base = ".".join([*parts, *([base] if base else [])])
+            yield from (f"{base}.{alias.name}" for alias in names)
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=[ast.Constant(value=str(target)), *_]):
+            if name in {"import_module", "__import__"}:
+                yield target
+
+
+def violations(imports: list[Import]) -> list[str]:
+    """Return one sentence for each import that breaks a rule."""
+    return [f"{i.module}:{i.line} imports {i.target}: {why}" for i in imports for why in _faults(i)]
+
+
+def _faults(found: Import) -> Iterator[str]:
+    source, target = layer_of(found.module), layer_of(found.target)
+    only = ONLY_IMPORTER.get(target)
+    if only is not None and source != only:
+        yield f"only {only} imports {target}"
+    if source == "core" and target in IMPURE:
+        yield "core does no I/O"
+    if target == "bebr_training" and source != target and not (source == "cli" and found.lazy):
+        yield "only the command line imports bebr_training, inside a function"
+    if source == "bebr_training":
+        if found.target.startswith("bebr.") and not _may_train(found.target):
+            yield "bebr_training may import bebr.core, bebr.errors and bebr.encoding.bundle"
+    elif found.target.startswith("bebr.") and source != target:
+        yield from _layer_faults(source, found.target)
+
+
+def _may_train(target: str) -> bool:
+    return layer_of(target) in {"core", "errors"} or f"{target}.".startswith("bebr.encoding.bundle.")
+
+
+def _layer_faults(source: str, target: str) -> Iterator[str]:
+    if source == "bebr":
+        if not target.startswith("bebr.client"):
+            yield "the package itself may name only the client"
+    elif source not in ALLOWED:
+        yield f"{source} is a layer that this test does not know: add it to ALLOWED"
+    elif layer_of(target) not in ALLOWED[source] and target not in ANYONE:
+        yield f"{source} may import {', '.join(sorted(ALLOWED[source])) or 'nothing of bebr'}"
+    else:
+        only = ONLY_MODULES.get((source, layer_of(target)))
+        if only is not None and not any(f"{target}.".startswith(f"{name}.") for name in only):
+            yield f"{source} may import only {', '.join(sorted(only))}"
+
+
+def cycle_among(edges: set[tuple[str, str]]) -> list[str]:
+    """Return the nodes that lie on or lead out of no sink, sorted: empty when the graph has no cycle."""
+    nodes = {node for edge in edges for node in edge}
+    while True:
+        sinks = {node for node in nodes if not any(a == node and b in nodes for a, b in edges)}
+        if not sinks:
+            return sorted(nodes)
+        nodes -= sinks
+
+
+def source_modules() -> Iterator[tuple[str, Path]]:
+    for root in SOURCE_ROOTS:
+        for path in sorted(root.rglob("*.py")):
+            parts = path.relative_to(root).with_suffix("").parts
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def source_imports() -> list[Import]:
+    return [
+        found
+        for module, path in source_modules()
+        for found in imports_of(module, path.read_text("utf-8"), is_package=path.name == "__init__.py")
+    ]
+
+
+def test_source_keeps_the_direction() -> None:
+    imports = source_imports()
+    assert imports, "no source was found"
+    assert not violations(imports), "\n".join(violations(imports))
+
+
+def test_layers_form_no_cycle() -> None:
+    edges = {
+        (layer_of(i.module), layer_of(i.target))
+        for i in source_imports()
+        if i.target.startswith("bebr.") and layer_of(i.module) not in {layer_of(i.target), "bebr"}
+    }
+    assert cycle_among(edges) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "fault"),
+    [
+        ("bebr.core.codes", "from bebr.encoding import Bundle", "core may import errors"),
+        ("bebr.core.codes", "import os", "core does no I/O"),
+        ("bebr.index.shard", "from bebr.metadata.store import Write", "index may import"),
+        ("bebr.index.shard", "from ..metadata import store", "index may import"),
+        ("bebr.metadata.store", "def f():\n    from bebr.index import shard", "metadata may import"),
+        ("bebr.engine", "from bebr.config import Settings", "engine may import"),
+        ("bebr.engine", "from bebr import kernel", "engine may import"),
+        ("bebr.engine", "import sqlite3", "only metadata imports sqlite3"),
+        ("bebr.engine", "import faiss", "only index imports faiss"),
+        ("bebr.bootstrap", "from fastapi import FastAPI", "only api imports fastapi"),
+        ("bebr.cli", "from onnxruntime.capi import x", "only encoding imports onnxruntime"),
+        ("bebr.cli", "import bebr_training.train", "inside a function"),
+        ("bebr.encoding.bundle", "__import__('torch')", "only bebr_training imports torch"),
+        ("bebr.index.shard", "importlib.import_module('bebr.engine')", "index may import"),
+        ("bebr.client", "from bebr.core import topk", "client may import only"),
+        ("bebr_training.train", "from bebr.engine import Engine", "bebr_training may import"),
+        ("bebr.surprise", "from bebr.core import codes", "does not know"),
+    ],
+)
+def test_a_violation_is_caught(module: str, source: str, fault: str) -> None:
+    assert any(fault in sentence for sentence in violations(imports_of(module, source)))
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("bebr.index.shard", "from bebr import kernel\nimport faiss\nfrom bebr.core.codes import CodeSpec"),
+        ("bebr.engine", "from bebr.config import Limits\nfrom bebr.metadata import open_store"),
+        (
+            "bebr.client",
+            "from bebr.core.types import WriteMode\nfrom bebr.core.scoring import Scorer",
+        ),
+        ("bebr.cli", "def train():\n    from bebr_training import train"),
+        (
+            "bebr_training.train",
+            "import torch\nfrom bebr.core import codes\nfrom bebr.encoding.bundle import Bundle",
+        ),
+        ("bebr.core.codes", "from .types import Puts"),
+    ],
+)
+def test_what_is_allowed_passes(module: str, source: str) -> None:
+    assert violations(imports_of(module, source)) == []
+
+
+def test_a_cycle_is_caught() -> None:
+    assert cycle_among({("api", "bootstrap"), ("bootstrap", "engine")}) == []
+    assert cycle_among({("api", "bootstrap"), ("bootstrap", "api"), ("api", "engine")}) == ["api", "bootstrap"]
