@@ -1,0 +1,106 @@
+"""Bulk ingestion as flows: stream NDJSON of any length, then follow the job."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from bebr.client import wire
+from bebr.client.operations import collection_path
+from bebr.client.results import Job
+from bebr.client.steps import Flow, Pause, Request, json_request
+from bebr.core.types import WriteMode
+from bebr.errors import InvalidOption
+
+Progress = Callable[[Job], None]
+POLL_SECONDS = 0.5
+FIRST_POLL_SECONDS = 0.05
+
+
+def ingest(
+    collection: str,
+    source: str | Path | Iterable[Mapping[str, Any]],
+    *,
+    mode: WriteMode | str = WriteMode.UPSERT,
+    wait: bool = True,
+    progress: Progress | None = None,
+    sent: Callable[[int], None] | None = None,
+) -> Flow[Job]:
+    """Stream an NDJSON file (`.gz` as it is) or an iterable of points into a collection, and wait for the job to end.
+
+    `progress` is called with the job whenever it was looked at, `sent` with the bytes read of the file, or written of
+    the iterable, so far. An iterable is read once and never held whole.
+    """
+    pieces, packed = _body(source)
+    counted = _counting(pieces, sent)
+    body = counted if packed else lambda: wire.gzipped(counted())
+    headers = {"content-type": wire.NDJSON_TYPE, "content-encoding": "gzip"}
+    path = f"{collection_path(collection)}/ingest"
+    response = yield Request("POST", path, {"mode": str(mode)}, headers, body, repeatable=False)
+    submitted = response.json()["job"]
+    return (yield from wait_job(submitted, progress=progress)) if wait else (yield from get_job(submitted))
+
+
+def list_jobs() -> Flow[list[Job]]:
+    """All jobs that the service remembers."""
+    response = yield json_request("GET", "/v1/jobs")
+    return [Job.from_json(job) for job in response.json()["jobs"]]
+
+
+def get_job(id: str) -> Flow[Job]:
+    """How far a job is. Raises JobNotFound."""
+    response = yield json_request("GET", _job(id))
+    return Job.from_json(response.json())
+
+
+def wait_job(id: str, *, progress: Progress | None = None, poll_seconds: float = POLL_SECONDS) -> Flow[Job]:
+    """Wait until a job has ended, however it ended."""
+    pause = min(FIRST_POLL_SECONDS, poll_seconds)
+    while True:
+        job = yield from get_job(id)
+        if progress is not None:
+            progress(job)
+        if job.ended:
+            return job
+        yield Pause(pause)
+        pause = min(2 * pause, poll_seconds)
+
+
+def job_errors(id: str) -> Flow[list[dict[str, Any]]]:
+    """The rejected lines of a job: line number, id, error, detail."""
+    response = yield json_request("GET", f"{_job(id)}/errors")
+    return [wire.from_json(line) for line in response.content.splitlines() if line.strip()]
+
+
+def cancel_job(id: str) -> Flow[None]:
+    """Stop a job; what it applied stays."""
+    yield json_request("DELETE", _job(id))
+
+
+def _body(source: str | Path | Iterable[Mapping[str, Any]]) -> tuple[Callable[[], Iterator[bytes]], bool]:
+    """A function that gives the pieces anew, and whether they are gzip already. Raises InvalidOption."""
+    if isinstance(source, str | Path):
+        path = Path(source)
+        if not path.is_file():
+            raise InvalidOption(f"there is no file '{path}'", file=str(path))
+        return (lambda: wire.file_pieces(path)), path.suffix == ".gz"
+    points = iter(source)
+    return (lambda: wire.ndjson(points)), False
+
+
+def _counting(
+    pieces: Callable[[], Iterator[bytes]], sent: Callable[[int], None] | None
+) -> Callable[[], Iterator[bytes]]:
+    def counted() -> Iterator[bytes]:
+        total = 0
+        for piece in pieces():
+            yield piece
+            total += len(piece)
+            if sent is not None:
+                sent(total)
+
+    return counted
+
+
+def _job(id: str) -> str:
+    return f"/v1/jobs/{quote(id, safe='')}"

@@ -1,0 +1,257 @@
+"""The two transports. `Client` blocks, `AsyncClient` awaits; both run the flows of `operations` and `bulk`, so that
+neither holds any logic of its own."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from inspect import Parameter, Signature, signature
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import httpx
+
+from bebr.client import bulk, operations
+from bebr.client.operations import BATCH_POINTS, Filter
+from bebr.client.results import Point
+from bebr.client.steps import Done, Flow, Pause, Request, next_step, with_retries
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+CONNECT_SECONDS = 5.0
+
+
+def _blocking(operation: Callable[P, Flow[T]]) -> Callable[Concatenate["Client", P], T]:
+    """Make an operation a method of Client."""
+
+    def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._run(operation(*args, **kwargs))
+
+    _describe(method, operation)
+    return method
+
+
+def _awaiting(operation: Callable[P, Flow[T]]) -> Callable[Concatenate["AsyncClient", P], Coroutine[Any, Any, T]]:
+    """Make an operation a method of AsyncClient."""
+
+    async def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._run(operation(*args, **kwargs))
+
+    _describe(method, operation)
+    return method
+
+
+def _describe(method: Any, operation: Callable[..., Flow[Any]]) -> None:
+    """Give a method the name, text and parameters of its operation, so that `help` reads as if it were written out."""
+    method.__name__, method.__doc__, method.__qualname__ = operation.__name__, operation.__doc__, operation.__name__
+    declared = signature(operation)
+    me = Parameter("self", Parameter.POSITIONAL_OR_KEYWORD)
+    result = declared.return_annotation.__args__[2]
+    method.__signature__ = Signature([me, *declared.parameters.values()], return_annotation=result)
+
+
+class Client:
+    """A blocking client, safe to share between threads.
+
+        with bebr.Client("http://127.0.0.1:8000") as client:
+            for hit in client.search("python-docs", "parse a date"):
+                print(hit.score, hit.metadata)
+
+    Errors of the service come back as the classes of `bebr.errors`. Writes carry an Idempotency-Key, so that a retry
+    after a broken connection applies nothing twice.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        timeout_seconds: float = 30.0,
+        retries: int = 4,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._retries = retries
+        self._http = httpx.Client(**_options(url, api_key, timeout_seconds), transport=transport)
+
+    list_collections = _blocking(operations.list_collections)
+    create_collection = _blocking(operations.create_collection)
+    describe_collection = _blocking(operations.describe_collection)
+    delete_collection = _blocking(operations.delete_collection)
+    list_aliases = _blocking(operations.list_aliases)
+    update_aliases = _blocking(operations.update_aliases)
+    list_bundles = _blocking(operations.list_bundles)
+    upsert = _blocking(operations.upsert)
+    upsert_vectors = _blocking(operations.upsert_vectors)
+    get_point = _blocking(operations.get_point)
+    get = _blocking(operations.get)
+    delete = _blocking(operations.delete)
+    set_metadata = _blocking(operations.set_metadata)
+    count = _blocking(operations.count)
+    scroll_page = _blocking(operations.scroll_page)
+    search = _blocking(operations.search)
+    search_batch = _blocking(operations.search_batch)
+    embed = _blocking(operations.embed)
+    ready = _blocking(operations.ready)
+    ingest = _blocking(bulk.ingest)
+    list_jobs = _blocking(bulk.list_jobs)
+    get_job = _blocking(bulk.get_job)
+    wait_job = _blocking(bulk.wait_job)
+    job_errors = _blocking(bulk.job_errors)
+    cancel_job = _blocking(bulk.cancel_job)
+
+    def scroll(
+        self,
+        collection: str,
+        filter: Filter | None = None,
+        *,
+        with_metadata: bool | Sequence[str] = True,
+        page_points: int = BATCH_POINTS,
+    ) -> Iterator[Point]:
+        """All points, or those that match, in a stable order; pages are fetched as they are needed."""
+        cursor: str | None = None
+        while True:
+            page = self.scroll_page(collection, filter, limit=page_points, cursor=cursor, with_metadata=with_metadata)
+            yield from page.points
+            if (cursor := page.cursor) is None:
+                return
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def _run(self, flow: Flow[T]) -> T:
+        steps = with_retries(flow, self._retries)
+        step = next_step(steps, None)
+        while not isinstance(step, Done):
+            try:
+                result: httpx.Response | httpx.TransportError | None = self._do(step)
+            except httpx.TransportError as error:
+                result = error
+            step = next_step(steps, result)
+        value: T = step.value
+        return value
+
+    def _do(self, step: Request | Pause) -> httpx.Response | None:
+        if isinstance(step, Pause):
+            time.sleep(step.seconds)
+            return None
+        content = step.body() if callable(step.body) else step.body
+        return self._http.request(step.method, step.path, params=step.params, headers=step.headers, content=content)
+
+
+class AsyncClient:
+    """The same client for asyncio: every method of `Client`, awaited.
+
+    async with bebr.AsyncClient() as client:
+        result = await client.search("python-docs", "parse a date")
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        timeout_seconds: float = 30.0,
+        retries: int = 4,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._retries = retries
+        self._http = httpx.AsyncClient(**_options(url, api_key, timeout_seconds), transport=transport)
+
+    list_collections = _awaiting(operations.list_collections)
+    create_collection = _awaiting(operations.create_collection)
+    describe_collection = _awaiting(operations.describe_collection)
+    delete_collection = _awaiting(operations.delete_collection)
+    list_aliases = _awaiting(operations.list_aliases)
+    update_aliases = _awaiting(operations.update_aliases)
+    list_bundles = _awaiting(operations.list_bundles)
+    upsert = _awaiting(operations.upsert)
+    upsert_vectors = _awaiting(operations.upsert_vectors)
+    get_point = _awaiting(operations.get_point)
+    get = _awaiting(operations.get)
+    delete = _awaiting(operations.delete)
+    set_metadata = _awaiting(operations.set_metadata)
+    count = _awaiting(operations.count)
+    scroll_page = _awaiting(operations.scroll_page)
+    search = _awaiting(operations.search)
+    search_batch = _awaiting(operations.search_batch)
+    embed = _awaiting(operations.embed)
+    ready = _awaiting(operations.ready)
+    ingest = _awaiting(bulk.ingest)
+    list_jobs = _awaiting(bulk.list_jobs)
+    get_job = _awaiting(bulk.get_job)
+    wait_job = _awaiting(bulk.wait_job)
+    job_errors = _awaiting(bulk.job_errors)
+    cancel_job = _awaiting(bulk.cancel_job)
+
+    async def scroll(
+        self,
+        collection: str,
+        filter: Filter | None = None,
+        *,
+        with_metadata: bool | Sequence[str] = True,
+        page_points: int = BATCH_POINTS,
+    ) -> AsyncIterator[Point]:
+        """All points, or those that match, in a stable order; pages are fetched as they are needed."""
+        cursor: str | None = None
+        while True:
+            page = await self.scroll_page(
+                collection, filter, limit=page_points, cursor=cursor, with_metadata=with_metadata
+            )
+            for point in page.points:
+                yield point
+            if (cursor := page.cursor) is None:
+                return
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _run(self, flow: Flow[T]) -> T:
+        steps = with_retries(flow, self._retries)
+        step = next_step(steps, None)
+        while not isinstance(step, Done):
+            try:
+                result: httpx.Response | httpx.TransportError | None = await self._do(step)
+            except httpx.TransportError as error:
+                result = error
+            step = next_step(steps, result)
+        value: T = step.value
+        return value
+
+    async def _do(self, step: Request | Pause) -> httpx.Response | None:
+        if isinstance(step, Pause):
+            await asyncio.sleep(step.seconds)
+            return None
+        content = _in_threads(step.body()) if callable(step.body) else step.body
+        return await self._http.request(
+            step.method, step.path, params=step.params, headers=step.headers, content=content
+        )
+
+
+async def _in_threads(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Read a blocking iterator without holding up the event loop."""
+    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+        yield piece
+
+
+def _options(url: str, api_key: str | None, timeout_seconds: float) -> dict[str, Any]:
+    return {
+        "base_url": url if "://" in url else f"http://{url}",
+        "headers": {"authorization": f"Bearer {api_key}"} if api_key else {},
+        "timeout": httpx.Timeout(timeout_seconds, connect=CONNECT_SECONDS),
+        "follow_redirects": False,
+    }

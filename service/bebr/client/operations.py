@@ -1,0 +1,261 @@
+"""Every operation of the API, written once as a flow: build the request, read the response. Names and nouns are the
+API's; `clients` turns each into a method, blocking and asynchronous."""
+
+import base64
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any, TypedDict, Unpack
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bebr.client import wire
+from bebr.client.results import NOTHING_WRITTEN, Fetched, Page, Point, SearchResult, WriteReport
+from bebr.client.steps import Flow, Request, json_request
+from bebr.core.scoring import Scorer
+from bebr.core.types import FieldType, WriteMode
+from bebr.errors import Unavailable
+
+Filter = Mapping[str, Any]
+BATCH_POINTS = 1000
+BATCH_BYTES = 16 * 2**20
+"""A batch of vectors stays well below the default limit of a request body."""
+
+
+class SearchOptions(TypedDict, total=False):
+    """What a search may say beyond its text. What is left out is left to the service.
+
+    vector (dims,) of numbers, code (a stored record) or id (more like this point) may stand in place of a text.
+    """
+
+    vector: ArrayLike
+    code: bytes
+    id: str
+    limit: int
+    offset: int
+    scorer: Scorer | str
+    filter: Filter
+    score_threshold: float
+    with_metadata: bool | Sequence[str]
+    with_code: bool
+    version: str
+    group_by: str
+    group_size: int
+    cursor: str
+    explain: bool
+
+
+class Search(SearchOptions, total=False):
+    """One search of a batch: exactly one of text, vector, code and id."""
+
+    text: str
+
+
+def list_collections() -> Flow[list[dict[str, Any]]]:
+    """All collections, with their points and codes."""
+    response = yield json_request("GET", "/v1/collections")
+    found: list[dict[str, Any]] = response.json()["collections"]
+    return found
+
+
+def create_collection(
+    name: str,
+    *,
+    bundle: str | None = None,
+    code: str | None = None,
+    shards: int | None = None,
+    filterable: Mapping[str, FieldType | str] | None = None,
+) -> Flow[dict[str, Any]]:
+    """Create a collection of a bundle ('minilm@1'), or of codes of your own ('256x2'). Raises AlreadyExists."""
+    given = {"bundle": bundle, "code": code, "shards": shards, "filterable": filterable}
+    value = {field: item for field, item in given.items() if item is not None}
+    response = yield json_request("PUT", collection_path(name), value, repeatable=False)
+    created: dict[str, Any] = response.json()
+    return created
+
+
+def describe_collection(name: str) -> Flow[dict[str, Any]]:
+    """Points per code version and shard, bytes in memory, active version, seq."""
+    response = yield json_request("GET", collection_path(name))
+    description: dict[str, Any] = response.json()
+    return description
+
+
+def delete_collection(name: str) -> Flow[None]:
+    """Delete a collection with all its points."""
+    yield json_request("DELETE", collection_path(name), repeatable=False)
+
+
+def list_aliases() -> Flow[dict[str, str]]:
+    """Alias -> collection."""
+    response = yield json_request("GET", "/v1/aliases")
+    aliases: dict[str, str] = response.json()["aliases"]
+    return aliases
+
+
+def update_aliases(actions: Sequence[Mapping[str, Any]]) -> Flow[None]:
+    """Apply `{"create": {"alias", "collection"}}` and `{"delete": {"alias"}}`, all or none."""
+    yield json_request("POST", "/v1/aliases", {"actions": list(actions)}, repeatable=False)
+
+
+def list_bundles() -> Flow[list[dict[str, Any]]]:
+    """The bundles that the service has on hand."""
+    response = yield json_request("GET", "/v1/bundles")
+    bundles: list[dict[str, Any]] = response.json()["bundles"]
+    return bundles
+
+
+def upsert(
+    collection: str,
+    points: Iterable[Mapping[str, Any]],
+    *,
+    mode: WriteMode | str = WriteMode.UPSERT,
+    batch_points: int = BATCH_POINTS,
+    idempotency_key: str | None = None,
+) -> Flow[WriteReport]:
+    """Write points: `{"id", "text" | "vector" | "code", "metadata"}`; vectors may be numpy arrays, codes are bytes.
+
+    Good points are applied, bad ones are named in the report. Long inputs go in batches, each durable when it returns.
+    """
+    key = idempotency_key or uuid.uuid4().hex
+    report = NOTHING_WRITTEN
+    iterator = iter(points)
+    first = 0
+    while batch := [wire.point_json(point) for point in islice(iterator, batch_points)]:
+        written = yield _write(
+            f"{collection_path(collection)}/points", wire.to_json({"points": batch}), mode, f"{key}-{first}"
+        )
+        report = report.followed_by(WriteReport.from_json(written.json()), first)
+        first += len(batch)
+    return report
+
+
+def upsert_vectors(
+    collection: str,
+    ids: Sequence[str],
+    vectors: ArrayLike,
+    metadata: Sequence[Mapping[str, Any] | None] | None = None,
+    *,
+    mode: WriteMode | str = WriteMode.UPSERT,
+    batch_points: int = 10 * BATCH_POINTS,
+    idempotency_key: str | None = None,
+) -> Flow[WriteReport]:
+    """Write vectors (points, dims) in binary frames: the fastest way in for vectors of your own."""
+    matrix = wire.rows(ids, vectors, metadata)
+    key = idempotency_key or uuid.uuid4().hex
+    step = max(1, min(batch_points, BATCH_BYTES // max(1, matrix.shape[1] * 4)))
+    report = NOTHING_WRITTEN
+    for first in range(0, len(ids), step):
+        part = slice(first, first + step)
+        body = wire.frame(ids[part], matrix[part], None if metadata is None else metadata[part])
+        path = f"{collection_path(collection)}/points/vectors"
+        written = yield _write(path, body, mode, f"{key}-{first}", wire.FRAME_TYPE)
+        report = report.followed_by(WriteReport.from_json(written.json()), first)
+    return report
+
+
+def get_point(collection: str, id: str) -> Flow[Point]:
+    """One point. Raises PointNotFound."""
+    response = yield json_request("GET", f"{collection_path(collection)}/points/{quote(id, safe='')}")
+    return Point.from_json(response.json())
+
+
+def get(
+    collection: str, ids: Sequence[str], *, with_metadata: bool | Sequence[str] = True, with_code: bool = False
+) -> Flow[Fetched]:
+    """Points by id; ids that do not exist are listed as missing."""
+    value = {"ids": list(ids), "with_metadata": with_metadata, "with_code": with_code}
+    response = yield json_request("POST", f"{collection_path(collection)}/points/get", value)
+    found = response.json()
+    return Fetched([Point.from_json(point) for point in found["points"]], found["missing"])
+
+
+def delete(
+    collection: str, ids: Sequence[str] | None = None, *, filter: Filter | None = None, dry_run: bool = False
+) -> Flow[int]:
+    """Delete points by ids or by filter and return how many; a dry run only counts them."""
+    value = _chosen(ids, filter) | ({"dry_run": True} if dry_run else {})
+    response = yield json_request("POST", f"{collection_path(collection)}/points/delete", value)
+    return int(response.json()["would_delete" if dry_run else "deleted"])
+
+
+def set_metadata(
+    collection: str, changes: Mapping[str, Any], ids: Sequence[str] | None = None, *, filter: Filter | None = None
+) -> Flow[int]:
+    """Set these metadata fields on points chosen by ids or by filter and return how many."""
+    value = _chosen(ids, filter) | {"set": dict(changes)}
+    response = yield json_request("POST", f"{collection_path(collection)}/points/metadata", value)
+    return int(response.json()["updated"])
+
+
+def count(collection: str, filter: Filter | None = None) -> Flow[int]:
+    """How many points there are, or match the filter."""
+    value = {} if filter is None else {"filter": filter}
+    response = yield json_request("POST", f"{collection_path(collection)}/points/count", value)
+    return int(response.json()["count"])
+
+
+def scroll_page(
+    collection: str,
+    filter: Filter | None = None,
+    *,
+    limit: int = BATCH_POINTS,
+    cursor: str | None = None,
+    with_metadata: bool | Sequence[str] = True,
+) -> Flow[Page]:
+    """One page of all points in a stable order."""
+    given = {"filter": filter, "limit": limit, "cursor": cursor, "with_metadata": with_metadata}
+    value = {name: item for name, item in given.items() if item is not None}
+    response = yield json_request("POST", f"{collection_path(collection)}/points/scroll", value)
+    found = response.json()
+    return Page([Point.from_json(point) for point in found["points"]], found["cursor"])
+
+
+def search(collection: str, text: str | None = None, **options: Unpack[SearchOptions]) -> Flow[SearchResult]:
+    """The points nearest to a text, or to a vector, code or id given as an option; see `SearchOptions`."""
+    body = wire.point_json(options if text is None else {"text": text, **options})
+    response = yield json_request("POST", f"{collection_path(collection)}/search", body)
+    return SearchResult.from_json(response.json())
+
+
+def search_batch(collection: str, searches: Sequence[Search]) -> Flow[list[SearchResult]]:
+    """Many searches in one request and one scan; results in the same order."""
+    body = {"searches": [wire.point_json(search) for search in searches]}
+    response = yield json_request("POST", f"{collection_path(collection)}/search/batch", body)
+    return [SearchResult.from_json(result) for result in response.json()["results"]]
+
+
+def embed(texts: Sequence[str], *, model: str | None = None, query: bool = False) -> Flow[NDArray[np.float32]]:
+    """texts -> embeddings (texts, dims) float32 of a bundle's embedding model, as passages or as queries."""
+    body = {"input": list(texts), "encoding_format": "base64", "input_type": "query" if query else "passage"}
+    if model is not None:
+        body["model"] = model
+    response = yield json_request("POST", "/v1/embeddings", body)
+    rows = sorted(response.json()["data"], key=lambda row: int(row["index"]))
+    return np.stack([np.frombuffer(base64.b64decode(row["embedding"]), "<f4") for row in rows])
+
+
+def ready() -> Flow[bool]:
+    """True when the service has caught up with its store and its models are warm."""
+    try:
+        yield json_request("GET", "/readyz")
+    except Unavailable:
+        return False
+    return True
+
+
+def collection_path(name: str) -> str:
+    """The path of a collection or alias."""
+    return f"/v1/collections/{quote(name, safe='')}"
+
+
+def _write(path: str, body: bytes, mode: WriteMode | str, key: str, content_type: str = "application/json") -> Request:
+    headers = {"content-type": content_type, "idempotency-key": key}
+    return Request("POST", path, {"mode": str(mode)}, headers, body)
+
+
+def _chosen(ids: Sequence[str] | None, filter: Filter | None) -> dict[str, Any]:
+    """Ids, a filter, or both, to be judged by the service; an empty choice must not turn into 'all'."""
+    return ({} if ids is None else {"ids": list(ids)}) | ({} if filter is None else {"filter": dict(filter)})

@@ -1,0 +1,162 @@
+"""One request and its retries, without a socket. A *flow* is a generator that yields what it wants done, a `Request` or
+a `Pause`, and is sent the response; so that every operation is written once, for blocking and asynchronous transports.
+
+Retried: 429 and 503 always (the service did nothing, or can tell that it did), failures of the connection when the
+request never left or may safely be sent twice.
+"""
+
+import random
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+import httpx
+
+from bebr import errors
+from bebr.client.wire import to_json
+from bebr.errors import BebrError, Unavailable
+
+FIRST_PAUSE_SECONDS = 0.25
+LONGEST_PAUSE_SECONDS = 30.0
+RETRIED_STATUSES = (429, 503)
+CLASS_OF_STATUS: dict[int, type[BebrError]] = {
+    401: errors.Unauthorized,
+    403: errors.Forbidden,
+    404: errors.NotFound,
+    409: errors.Conflict,
+    413: errors.PayloadTooLarge,
+    422: errors.Malformed,
+    429: errors.Overloaded,
+    502: errors.Unavailable,
+    503: errors.Unavailable,
+    504: errors.Unavailable,
+    507: errors.InsufficientStorage,
+}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to send. `repeatable`: sending it twice is the same as once. A body that is a function is called for each
+    try and gives the pieces of a streamed body."""
+
+    method: str
+    path: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | Callable[[], Iterator[bytes]] | None = None
+    repeatable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait that long."""
+
+    seconds: float
+
+
+Flow = Generator[Request | Pause, Any, T]
+
+
+def json_request(method: str, path: str, value: Any = None, repeatable: bool = True, **params: Any) -> Request:
+    """A request with a JSON body; parameters that are None are left out."""
+    sent = {name: str(item) for name, item in params.items() if item is not None}
+    if value is None:
+        return Request(method, path, sent, repeatable=repeatable)
+    return Request(method, path, sent, {"content-type": "application/json"}, to_json(value), repeatable)
+
+
+def with_retries(flow: Flow[T], retries: int) -> Flow[T]:
+    """The same flow, each of its requests tried up to 1 + `retries` times, and failures raised as BebrError."""
+    step = next_step(flow, None)
+    while not isinstance(step, Done):
+        result = (yield from _attempts(step, retries)) if isinstance(step, Request) else (yield step)
+        step = next_step(flow, result)
+    value: T = step.value
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A flow has ended with this value."""
+
+    value: Any
+
+
+def next_step(flow: Flow[Any], result: Any) -> Request | Pause | Done:
+    """Hand a result, or a failure of the connection, to the flow and get what it wants next."""
+    try:
+        return flow.throw(result) if isinstance(result, httpx.TransportError) else flow.send(result)
+    except StopIteration as stop:
+        return Done(stop.value)
+
+
+def _attempts(request: Request, retries: int) -> Flow[httpx.Response]:
+    attempt = 0
+    while True:
+        try:
+            response: httpx.Response = yield request
+        except httpx.TransportError as error:
+            never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+            if attempt == retries or not (never_sent or request.repeatable):
+                raise Unavailable(_failure(error)) from error
+            pause = backoff_seconds(attempt)
+        else:
+            if response.is_success:
+                return response
+            if attempt == retries or response.status_code not in RETRIED_STATUSES:
+                raise error_of(response)
+            pause = retry_after_seconds(response) or backoff_seconds(attempt)
+        attempt += 1
+        yield Pause(min(pause, LONGEST_PAUSE_SECONDS))
+
+
+def backoff_seconds(attempt: int) -> float:
+    """Doubling pauses, half of each left to chance, so that many clients do not come back at once."""
+    return FIRST_PAUSE_SECONDS * 2.0**attempt * random.uniform(0.5, 1.0)
+
+
+def retry_after_seconds(response: httpx.Response) -> float | None:
+    """The `Retry-After` of a response, in seconds or as a date; None when there is none."""
+    value = response.headers.get("retry-after", "")
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+def error_of(response: httpx.Response) -> BebrError:
+    """The error that a response stands for: by its `error` name, else by its status."""
+    try:
+        problem = response.json()
+    except ValueError:
+        problem = None
+    if not isinstance(problem, dict):
+        problem = {}
+    found = getattr(errors, str(problem.get("error")), None)
+    by_status = CLASS_OF_STATUS.get(
+        response.status_code, errors.InvalidRequest if response.status_code < 500 else BebrError
+    )
+    kind = found if isinstance(found, type) and issubclass(found, BebrError) else by_status
+    detail = problem.get("detail") or f"{response.status_code} {response.reason_phrase} from {response.request.url}"
+    error = kind(str(detail))
+    fields = problem.get("fields")
+    error.fields = fields if isinstance(fields, dict) else {}
+    return error
+
+
+def _failure(error: httpx.TransportError) -> str:
+    url = error.request.url
+    where = f"{url.scheme}://{url.netloc.decode()}"
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return f"cannot reach {where}; start the service with `bebr serve`, or say where it is"
+    if isinstance(error, httpx.TimeoutException):
+        return f"no answer from {where} in time ({type(error).__name__})"
+    return f"the connection to {where} broke: {error or type(error).__name__}"
