@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from bebr.core.types import Puts, StoredPoint, WriteMode
-from bebr.errors import DuplicateId, InvalidOption
+from bebr.errors import CollectionNotFound, DuplicateId, IdempotencyConflict, InvalidOption
 
 Document = dict[str, Any]
 
@@ -168,6 +168,16 @@ def check_writes(writes: Sequence[Write]) -> None:
             seen: set[str] = set()
             twice = next(i for i in write.ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
             raise DuplicateId(f"the id {twice!r:.80} stands twice in one write; send it once", id=twice)
+
+
+def receipt_conflict(key: str) -> IdempotencyConflict:
+    """The error for a receipt key that came before with another digest."""
+    return IdempotencyConflict(f"the idempotency key {key!r:.80} was used for another request; use a new key", key=key)
+
+
+def unknown_shard(uid: str, shard: int) -> CollectionNotFound:
+    """The error for a shard that was never created, or was dropped."""
+    return CollectionNotFound(f"the store holds no shard {shard} of collection {uid}", uid=uid, shard=shard)
 
 
 def to_json(value: object) -> str:

@@ -1,0 +1,149 @@
+"""SQLite as bebr uses it: how a database file is opened, checked and locked, and what its errors mean.
+
+Every file bears bebr's application id and a schema number, so that a foreign or newer file is refused, never changed.
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from bebr.errors import BebrError, DamagedStore, InsufficientStorage, PayloadTooLarge, StoreUnavailable
+
+SCHEMA = 1
+APPLICATION_ID = int.from_bytes(b"bebr", "big")
+BUSY_TIMEOUT_SECONDS = 5
+WRITER_CACHE_KIB = 32 * 1024
+READER_CACHE_KIB = 8 * 1024
+CHECKPOINT_PAGES = 4000
+"""16 MB of write-ahead log between checkpoints: fewer fsyncs than with the default 4 MB."""
+MAX_LOG_BYTES = 64 * 2**20
+
+
+class FolderLock:
+    """Keeps a second process from opening the same data folder. The kernel lets go of it when the process dies."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "lock"
+        self._file: IO[str] | None = None
+
+    def acquire(self) -> None:
+        """Raise StoreUnavailable when another process, or another store of this one, holds the folder."""
+        file = self._path.open("a+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+            file.close()
+            raise StoreUnavailable(
+                f"the data folder {self._path.parent} is in use by process {owner}; stop it, or choose another folder",
+                path=str(self._path.parent),
+            ) from error
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        self._file = file
+
+    def release(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def connect_writer(path: Path, synchronous: str, *, create: bool = False) -> sqlite3.Connection:
+    """The one connection that writes the file. `create` makes the file where there is none."""
+    connection = _connect(path, "rwc" if create else "rw")
+    try:
+        check_schema(connection, path)  # before the first pragma that would change a foreign file
+        connection.execute("pragma journal_mode = wal")
+        connection.execute(f"pragma synchronous = {synchronous}")
+        connection.execute(f"pragma wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        connection.execute(f"pragma journal_size_limit = {MAX_LOG_BYTES}")
+        connection.execute(f"pragma cache_size = -{WRITER_CACHE_KIB}")
+        connection.execute("pragma temp_store = memory")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_reader(path: Path) -> sqlite3.Connection:
+    """A connection that only reads; it sees the last commit and never waits for the writer."""
+    connection = _connect(path, "rw")  # a reader of a WAL file needs to write its shared-memory index
+    try:
+        connection.execute(f"pragma cache_size = -{READER_CACHE_KIB}")
+        connection.execute("pragma query_only = on")
+        check_schema(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    # Connections move between the threads of a pool, used by one at a time.
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=BUSY_TIMEOUT_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=512,
+    )
+
+
+def check_schema(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise DamagedStore unless the file is empty or bears our application id and a schema number we read."""
+    (application,) = connection.execute("pragma application_id").fetchone()
+    (schema,) = connection.execute("pragma user_version").fetchone()
+    if application == APPLICATION_ID and schema > SCHEMA:
+        raise DamagedStore(
+            f"{path} was written by a newer bebr (schema {schema}, this one reads up to {SCHEMA}); upgrade bebr, "
+            "or restore the folder as it was before the newer one ran",
+            path=str(path),
+        )
+    if (application, schema) not in ((0, 0), (APPLICATION_ID, SCHEMA)):
+        raise DamagedStore(f"{path} is a database that bebr did not write; move it away", path=str(path))
+
+
+def write_schema(connection: sqlite3.Connection, statements: list[str]) -> None:
+    """Create the tables of a new file, whole or not at all."""
+    with transaction(connection, "begin immediate"):
+        for statement in statements:
+            connection.execute(statement)
+        connection.execute(f"pragma application_id = {APPLICATION_ID}")
+        connection.execute(f"pragma user_version = {SCHEMA}")
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection, begin: str) -> Iterator[sqlite3.Connection]:
+    """Commit at the end of the block, or roll back when it raises."""
+    connection.execute(begin)
+    try:
+        yield connection
+        connection.execute("commit")
+    except BaseException:
+        if connection.in_transaction:  # SQLite leaves it by itself on some errors
+            connection.execute("rollback")
+        raise
+
+
+def translate(error: sqlite3.Error, path: Path) -> BebrError:
+    """The bebr error that a SQLite error stands for."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or _names_missing_part(error):
+        return DamagedStore(f"{path} is damaged ({error}); restore it from a backup", path=str(path))
+    if code == sqlite3.SQLITE_FULL:
+        return InsufficientStorage(f"no room to write {path} ({error}); free some disk space", path=str(path))
+    if code == sqlite3.SQLITE_TOOBIG:
+        return PayloadTooLarge(f"one value is larger than SQLite stores ({error})", path=str(path))
+    return StoreUnavailable(f"{path} does not answer ({error})", path=str(path))
+
+
+def _names_missing_part(error: sqlite3.Error) -> bool:
+    """Whether a table or column is missing, or a text is not UTF-8: SQLite has no error code of its own for these."""
+    return str(error).startswith(("no such table", "no such column", "Could not decode to UTF-8"))
