@@ -1,0 +1,44 @@
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+class Layout:
+    def __init__(self, blocks: Sequence[tuple[int, int]]) -> None: ...
+    @property
+    def dims(self) -> int: ...
+    @property
+    def code_size_bytes(self) -> int: ...
+    def blocked_size_bytes(self, rows: int) -> int: ...
+
+def supported_isas() -> list[str]: ...
+def use_isa(name: str) -> bool: ...
+def isa() -> str: ...
+def allocate(size: int) -> NDArray[np.uint8]: ...
+def pack(layout: Layout, codes: NDArray[np.uint8], blocked: NDArray[np.uint8], first_row: int) -> None: ...
+def unpack(layout: Layout, blocked: NDArray[np.uint8], rows: NDArray[np.int64], codes: NDArray[np.uint8]) -> None: ...
+def dot_top_k(
+    layout: Layout,
+    blocked: NDArray[np.uint8],
+    gains: NDArray[np.uint16],
+    rows: int,
+    values: NDArray[np.int8],
+    scales: NDArray[np.float32],
+    masks: Sequence[NDArray[np.uint16]],
+    mask_of_query: NDArray[np.int32] | None,
+    floors: NDArray[np.float32] | None,
+    found_scores: NDArray[np.float32],
+    found_rows: NDArray[np.int64],
+) -> None: ...
+def hamming_top_k(
+    layout: Layout,
+    blocked: NDArray[np.uint8],
+    rows: int,
+    codes: NDArray[np.uint8],
+    masks: Sequence[NDArray[np.uint16]],
+    mask_of_query: NDArray[np.int32] | None,
+    ceilings: NDArray[np.int32] | None,
+    found_distances: NDArray[np.int32],
+    found_rows: NDArray[np.int64],
+) -> None: ...
+def read_checksum(bytes: NDArray[np.uint8]) -> int: ...

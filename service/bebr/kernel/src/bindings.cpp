@@ -1,0 +1,126 @@
+// The module bebr.kernel._kernel. Shapes, dtypes and ranges are checked by bebr/kernel/__init__.py; what is not
+// checked there is checked by nanobind (types, contiguity). The GIL is released while rows are scanned or copied.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <memory>
+#include <optional>
+
+#include "dispatch.hpp"
+#include "layout.hpp"
+#include "memory.hpp"
+#include "scan.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace bebr {
+namespace {
+
+template <class T>
+using Vector = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+template <class T>
+using Matrix = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Bytes = nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<1>>;
+using Masks = std::vector<Vector<const std::uint16_t>>;
+template <class T>
+using Optional = std::optional<Vector<const T>>;
+
+const std::uint32_t* as_words(const Vector<const std::uint8_t>& blocked) {
+    return reinterpret_cast<const std::uint32_t*>(blocked.data());
+}
+
+// One mask per query, or null: all rows. No `mask_of_query` means that the first mask is for every query.
+std::vector<const std::uint16_t*> masks_by_query(std::size_t queries, const Masks& masks,
+                                                 const Optional<std::int32_t>& mask_of_query) {
+    std::vector<const std::uint16_t*> by_query(queries, nullptr);
+    if (masks.empty()) return by_query;
+    for (std::size_t q = 0; q < queries; ++q) {
+        const std::int32_t mask = mask_of_query ? mask_of_query->data()[q] : 0;
+        if (mask >= 0) by_query[q] = masks[mask].data();
+    }
+    return by_query;
+}
+
+Bytes allocate_bytes(std::size_t size) {
+    auto allocation = std::make_unique<Allocation>(allocate(size));
+    nb::capsule owner(allocation.get(), [](void* pointer) noexcept {
+        const std::unique_ptr<Allocation> owned(static_cast<Allocation*>(pointer));
+        release(*owned);
+    });
+    const std::size_t shape[] = {size};
+    return Bytes(allocation.release()->bytes, 1, shape, owner);
+}
+
+void pack_rows(const Layout& layout, const Matrix<const std::uint8_t>& codes, const Vector<std::uint8_t>& blocked,
+               std::size_t first_row) {
+    const nb::gil_scoped_release unlocked;
+    pack(layout, codes.data(), codes.shape(0), first_row, reinterpret_cast<std::uint32_t*>(blocked.data()));
+}
+
+void unpack_rows(const Layout& layout, const Vector<const std::uint8_t>& blocked,
+                 const Vector<const std::int64_t>& rows, const Matrix<std::uint8_t>& codes) {
+    const nb::gil_scoped_release unlocked;
+    for (std::size_t i = 0; i < rows.shape(0); ++i)
+        unpack(layout, as_words(blocked), rows.data()[i], codes.data() + i * layout.code_size_bytes);
+}
+
+void dot(const Layout& layout, const Vector<const std::uint8_t>& blocked, const Vector<const std::uint16_t>& gains,
+         std::size_t rows, const Matrix<const std::int8_t>& values, const Matrix<const float>& scales,
+         const Masks& masks, const Optional<std::int32_t>& mask_of_query, const Optional<float>& floors,
+         const Matrix<float>& found_scores, const Matrix<std::int64_t>& found_rows) {
+    const auto by_query = masks_by_query(values.shape(0), masks, mask_of_query);
+    const nb::gil_scoped_release unlocked;
+    dot_top_k(current_kernels(), layout, {as_words(blocked), gains.data(), rows}, {values.data(), scales.data()},
+              {values.shape(0), found_rows.shape(1), by_query.data(), floors ? floors->data() : nullptr},
+              {found_scores.data(), found_rows.data()});
+}
+
+void hamming(const Layout& layout, const Vector<const std::uint8_t>& blocked, std::size_t rows,
+             const Matrix<const std::uint8_t>& codes, const Masks& masks,
+             const Optional<std::int32_t>& mask_of_query, const Optional<std::int32_t>& ceilings,
+             const Matrix<std::int32_t>& found_distances, const Matrix<std::int64_t>& found_rows) {
+    const auto by_query = masks_by_query(codes.shape(0), masks, mask_of_query);
+    const nb::gil_scoped_release unlocked;
+    hamming_top_k(current_kernels(), layout, {as_words(blocked), nullptr, rows}, codes.data(),
+                  {codes.shape(0), found_rows.shape(1), by_query.data(), ceilings ? ceilings->data() : nullptr},
+                  {found_distances.data(), found_rows.data()});
+}
+
+std::uint64_t read_checksum(const Vector<const std::uint8_t>& bytes) {
+    const nb::gil_scoped_release unlocked;
+    return current_kernels().checksum(bytes.data(), bytes.shape(0));
+}
+
+std::vector<std::string> supported_isas() {
+    std::vector<std::string> names;
+    for (const Kernels* kernels : supported_kernels()) names.emplace_back(kernels->name);
+    return names;
+}
+
+}  // namespace
+}  // namespace bebr
+
+NB_MODULE(_kernel, m) {
+    using namespace bebr;
+    nb::class_<Layout>(m, "Layout")
+        .def(nb::init<const std::vector<std::pair<std::uint32_t, std::uint32_t>>&>(), "blocks"_a)
+        .def_ro("dims", &Layout::dims)
+        .def_ro("code_size_bytes", &Layout::code_size_bytes)
+        .def("blocked_size_bytes", &Layout::blocked_size_bytes, "rows"_a);
+    m.def("supported_isas", &supported_isas);
+    m.def("use_isa", &use_kernels, "name"_a);
+    m.def("isa", [] { return current_kernels().name; });
+    m.def("allocate", &allocate_bytes, "size"_a);
+    m.def("pack", &pack_rows, "layout"_a, "codes"_a, "blocked"_a, "first_row"_a);
+    m.def("unpack", &unpack_rows, "layout"_a, "blocked"_a, "rows"_a, "codes"_a);
+    m.def("dot_top_k", &dot, "layout"_a, "blocked"_a, "gains"_a, "rows"_a, "values"_a, "scales"_a, "masks"_a,
+          "mask_of_query"_a.none(), "floors"_a.none(), "found_scores"_a, "found_rows"_a);
+    m.def("hamming_top_k", &hamming, "layout"_a, "blocked"_a, "rows"_a, "codes"_a, "masks"_a,
+          "mask_of_query"_a.none(), "ceilings"_a.none(), "found_distances"_a, "found_rows"_a);
+    m.def("read_checksum", &read_checksum, "bytes"_a);
+}

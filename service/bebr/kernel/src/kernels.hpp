@@ -1,0 +1,63 @@
+// The border between the scan (ordinary C++) and the kernels (one file per instruction set).
+//
+// Only plain data stands here: this header is compiled with the flags of every instruction set, and any function body
+// in it could end up in the program once, with the widest of them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "block.hpp"
+
+namespace bebr {
+
+constexpr int kMaxTile = 12;  // queries that one kernel call may score together
+
+// Groups of blocked codes, with their gains (float16 bits, 16 per group; null for hamming).
+struct Groups {
+    const std::uint32_t* words;
+    const std::uint16_t* gains;
+};
+
+// Where a kernel hands over the rows that may be among the best. `bounds[q]` is what query q still asks for: a score of
+// at least, or a distance of at most, this much. `offer` receives the 16 scores of one group and the lanes within the
+// bound, and may tighten `bounds[q]`.
+template <class Score>
+struct Sink {
+    alignas(64) Score bounds[kMaxTile];
+    void (*offer)(Sink& sink, int query, std::uint32_t group, std::uint32_t lanes, const Score* scores);
+};
+
+// Up to kMaxTile queries of sdc or adc, in the order in which the kernel reads them.
+struct DotTile {
+    const std::int32_t* values;   // [word][field][query]: the four query values that meet one field of one word
+    const std::int32_t* offsets;  // [block][query]: -max_level * sum of the block's query values
+    const float* scales;          // [block][query]
+};
+
+// Up to kMaxTile queries of hamming. The sign bits of `bits` words of a block fit into one, which is a sign word.
+struct HammingTile {
+    const std::uint32_t* masks;   // [word]: the top bit of every level
+    const std::uint32_t* values;  // [sign word][query]
+};
+
+using DotKernel = void (*)(const Blocks&, const DotTile&, const Groups&, const std::uint32_t* list, std::size_t count,
+                           Sink<float>&);
+using HammingKernel = void (*)(const Blocks&, const HammingTile&, const Groups&, const std::uint32_t* list,
+                               std::size_t count, Sink<std::int32_t>&);
+
+// The kernels of one instruction set, by number of queries: dot[1] .. dot[dot_tile].
+struct Kernels {
+    const char* name;
+    int dot_tile;
+    int hamming_tile;
+    DotKernel dot[kMaxTile + 1];
+    HammingKernel hamming[kMaxTile + 1];
+    std::uint64_t (*checksum)(const std::uint8_t* bytes, std::size_t size);  // reads as fast as it can
+};
+
+extern const Kernels portable_kernels;
+extern const Kernels avx2_kernels;
+extern const Kernels avx512_kernels;
+
+}  // namespace bebr

@@ -1,0 +1,165 @@
+#include "scan.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <functional>
+#include <numeric>
+#include <span>
+#include <vector>
+
+#include "topk.hpp"
+
+namespace bebr {
+namespace {
+
+// A chunk of groups stays in the L2 cache while one tile of queries after the other scans it.
+constexpr std::size_t kChunkBytes = 512 * 1024;
+
+// Up to kMaxTile queries that are scored together, and the best rows of each so far.
+template <class Order>
+struct Tile : Sink<typename Order::Score> {
+    using Score = typename Order::Score;
+
+    std::span<const std::uint32_t> members;  // row numbers in the batch
+    std::vector<TopK<Order>> best;
+    const std::uint16_t* masks[kMaxTile];
+    std::vector<const std::uint16_t*> distinct_masks;  // empty when a query wants all rows
+    std::size_t first_group = 0;                        // of the groups that the kernel is scanning
+    std::uint32_t lanes_in_use = 0xffff;                // fewer in the last group
+
+    Tile(std::span<const std::uint32_t> members_, const Wanted<Score>& wanted) : members(members_) {
+        this->offer = &take;
+        bool all_rows = false;
+        for (std::size_t q = 0; q < members.size(); ++q) {
+            best.emplace_back(wanted.k);
+            masks[q] = wanted.masks[members[q]];
+            this->bounds[q] = wanted.bounds ? wanted.bounds[members[q]] : Order::kNothing;
+            all_rows |= masks[q] == nullptr;
+            if (std::find(distinct_masks.begin(), distinct_masks.end(), masks[q]) == distinct_masks.end())
+                distinct_masks.push_back(masks[q]);
+        }
+        if (all_rows) distinct_masks.clear();
+    }
+
+    // Receives what the kernel found within the bound of one query.
+    static void take(Sink<Score>& sink, int query, std::uint32_t group, std::uint32_t lanes, const Score* scores) {
+        auto& tile = static_cast<Tile&>(sink);
+        const std::size_t absolute = tile.first_group + group;
+        lanes &= tile.lanes_in_use;
+        if (tile.masks[query]) lanes &= tile.masks[query][absolute];
+        for (; lanes; lanes &= lanes - 1) {
+            const int lane = std::countr_zero(lanes);
+            if (!Order::within(scores[lane], tile.bounds[query])) continue;
+            const auto row = static_cast<std::uint32_t>(absolute * kGroupRows + lane);
+            if (tile.best[query].push(scores[lane], row)) tile.bounds[query] = tile.best[query].bound();
+        }
+    }
+
+    // Writes the groups of [first, end) that hold a row some query wants, relative to `first`; returns their number.
+    std::size_t list_groups(std::size_t first, std::size_t end, std::uint32_t* list) const {
+        if (distinct_masks.empty()) {
+            std::iota(list, list + (end - first), 0u);
+            return end - first;
+        }
+        std::size_t count = 0;
+        for (std::size_t group = first; group < end; ++group) {
+            std::uint16_t any = 0;
+            for (const std::uint16_t* mask : distinct_masks) any |= mask[group];
+            list[count] = static_cast<std::uint32_t>(group - first);
+            count += any != 0;
+        }
+        return count;
+    }
+};
+
+// Queries with the same mask stand next to each other, so that a tile can skip what none of its queries wants.
+template <class Score>
+std::vector<std::uint32_t> order_by_mask(const Wanted<Score>& wanted) {
+    std::vector<std::uint32_t> order(wanted.queries);
+    std::iota(order.begin(), order.end(), 0u);
+    const auto by_mask = [&](std::uint32_t a, std::uint32_t b) {
+        return std::less<const std::uint16_t*>{}(wanted.masks[a], wanted.masks[b]);
+    };
+    std::stable_sort(order.begin(), order.end(), by_mask);
+    return order;
+}
+
+// Cuts the queries into as few tiles as possible, of sizes that differ by at most one.
+std::vector<std::span<const std::uint32_t>> cut(std::span<const std::uint32_t> order, std::size_t max_tile) {
+    const std::size_t tiles = (order.size() + max_tile - 1) / max_tile;
+    std::vector<std::span<const std::uint32_t>> parts;
+    for (std::size_t i = 0; i < tiles; ++i) {
+        const std::size_t first = order.size() * i / tiles, end = order.size() * (i + 1) / tiles;
+        parts.push_back(order.subspan(first, end - first));
+    }
+    return parts;
+}
+
+// Runs every tile over every group. run(tile number, groups, list, count) calls the kernel.
+template <class Order, class Run>
+void scan(const Layout& layout, const Rows& rows, std::vector<Tile<Order>>& tiles, const Run& run) {
+    const std::size_t full_groups = rows.count / kGroupRows;
+    const std::size_t chunk = std::max<std::size_t>(1, kChunkBytes / (layout.group_words() * sizeof(std::uint32_t)));
+    std::vector<std::uint32_t> list(chunk);
+    for (std::size_t first = 0; first < full_groups; first += chunk) {
+        const Groups groups{rows.words + first * layout.group_words(),
+                            rows.gains ? rows.gains + first * kGroupRows : nullptr};
+        for (std::size_t t = 0; t < tiles.size(); ++t) {
+            tiles[t].first_group = first;
+            const std::size_t count = tiles[t].list_groups(first, std::min(first + chunk, full_groups), list.data());
+            run(t, groups, list.data(), count);
+        }
+    }
+    const std::size_t rest = rows.count % kGroupRows;
+    if (rest == 0) return;
+    // The gains may end with the last row, while a kernel reads them 16 at a time.
+    std::uint16_t last_gains[kGroupRows] = {};
+    if (rows.gains) std::copy_n(rows.gains + full_groups * kGroupRows, rest, last_gains);
+    const Groups last{rows.words + full_groups * layout.group_words(), last_gains};
+    for (std::size_t t = 0; t < tiles.size(); ++t) {
+        tiles[t].first_group = full_groups;
+        tiles[t].lanes_in_use = (1u << rest) - 1;
+        run(t, last, list.data(), tiles[t].list_groups(full_groups, full_groups + 1, list.data()));
+    }
+}
+
+template <class Order>
+void write(std::vector<Tile<Order>>& tiles, std::size_t k, const Found<typename Order::Score>& found) {
+    for (Tile<Order>& tile : tiles)
+        for (std::size_t q = 0; q < tile.members.size(); ++q)
+            tile.best[q].write(found.scores + tile.members[q] * k, found.rows + tile.members[q] * k);
+}
+
+}  // namespace
+
+void dot_top_k(const Kernels& kernels, const Layout& layout, const Rows& rows, const DotQueries& queries,
+               const Wanted<float>& wanted, const Found<float>& found) {
+    const std::vector<std::uint32_t> order = order_by_mask(wanted);
+    std::vector<Tile<HighestScore>> tiles;
+    std::vector<PackedDotTile> packed;
+    for (std::span<const std::uint32_t> members : cut(order, kernels.dot_tile)) {
+        tiles.emplace_back(members, wanted);
+        packed.emplace_back(layout, queries, members);
+    }
+    scan(layout, rows, tiles, [&](std::size_t t, const Groups& groups, const std::uint32_t* list, std::size_t count) {
+        kernels.dot[tiles[t].members.size()](layout.view(), packed[t].view(), groups, list, count, tiles[t]);
+    });
+    write(tiles, wanted.k, found);
+}
+
+void hamming_top_k(const Kernels& kernels, const Layout& layout, const Rows& rows, const std::uint8_t* query_codes,
+                   const Wanted<std::int32_t>& wanted, const Found<std::int32_t>& found) {
+    const std::vector<std::uint32_t> order = order_by_mask(wanted);
+    std::vector<Tile<LowestDistance>> tiles;
+    std::vector<PackedHammingTile> packed;
+    for (std::span<const std::uint32_t> members : cut(order, kernels.hamming_tile)) {
+        tiles.emplace_back(members, wanted);
+        packed.emplace_back(layout, query_codes, members);
+    }
+    scan(layout, rows, tiles, [&](std::size_t t, const Groups& groups, const std::uint32_t* list, std::size_t count) {
+        kernels.hamming[tiles[t].members.size()](layout.view(), packed[t].view(), groups, list, count, tiles[t]);
+    });
+    write(tiles, wanted.k, found);
+}
+
+}  // namespace bebr
