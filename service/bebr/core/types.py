@@ -1,5 +1,6 @@
 """The nouns that cross package borders: ids, field types, operations, hits. Plain data, no behaviour beyond checks."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -103,7 +104,7 @@ def check_field(key: str, value: object, kind: FieldType) -> None:
     )
 
 
-def check_fields(metadata: dict[str, Any], fields: dict[str, FieldType]) -> None:
+def check_fields(metadata: Mapping[str, Any], fields: Mapping[str, FieldType]) -> None:
     """Raise InvalidMetadata unless every filterable field of the metadata has its declared type."""
     for key, kind in fields.items():
         check_field(key, metadata.get(key), kind)

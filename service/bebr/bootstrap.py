@@ -1,0 +1,40 @@
+"""Puts the parts together: settings in, engine or app out. The only place, with the CLI, that sees settings."""
+
+from bebr.config import Settings
+from bebr.encoding import BundleCatalog, shipped_bundles
+from bebr.engine import Engine
+from bebr.metadata import MetadataStore
+
+
+def build_store(settings: Settings) -> MetadataStore:
+    """Redis when a URL is set, else SQLite in the data folder."""
+    if settings.redis_url is not None:
+        from bebr.metadata.redis_store import RedisStore
+
+        return RedisStore(
+            settings.redis_url,
+            prefix=settings.redis_prefix,
+            timeout_seconds=settings.store_timeout_seconds,
+            receipt_ttl_seconds=settings.receipt_ttl_seconds,
+        )
+    from bebr.metadata.sqlite_store import SqliteStore
+
+    return SqliteStore(
+        settings.data_dir / "store",
+        synchronous=settings.sqlite_synchronous,
+        receipt_ttl_seconds=settings.receipt_ttl_seconds,
+    )
+
+
+def build_engine(settings: Settings) -> Engine:
+    """The engine, not started."""
+    return Engine(
+        build_store(settings),
+        BundleCatalog([settings.bundles_dir, shipped_bundles()]),
+        settings.data_dir,
+        settings.limits,
+        search_threads=settings.search_thread_count,
+        encoder_threads=settings.encoder_thread_count,
+        head_rows=settings.head_rows,
+        batching=settings.batching,
+    )

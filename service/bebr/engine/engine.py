@@ -1,0 +1,307 @@
+"""The use cases of the service, one method each. Nothing here knows HTTP; the work is done by the modules beside it."""
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebr.config import Limits
+from bebr.core.types import WriteMode
+from bebr.encoding import BundleCatalog, TextKind
+from bebr.encoding.encoder import Encoder
+from bebr.engine import reading
+from bebr.engine.catalog import Catalog
+from bebr.engine.coalescer import Coalescer
+from bebr.engine.collection import Collection, CollectionDocument, collection_folder
+from bebr.engine.guard import RoomGuard
+from bebr.engine.points import check_text
+from bebr.engine.requests import CollectionSettings, SearchRequest, SearchResult, WriteReport
+from bebr.engine.searching import Searcher
+from bebr.engine.writing import PointWriter
+from bebr.errors import BebrError, Incompatible, InvalidOption, NotReady
+from bebr.index import CollectionIndex
+from bebr.metadata import MetadataStore
+
+log = logging.getLogger(__name__)
+MAX_TEXTS_TOGETHER = 64
+SCAN_COORDINATORS = 32
+"""Threads that wait for shard scans; they do no work of their own."""
+
+
+class Engine:
+    """Everything the service can do. Start it before use; `ready` says when all collections answer."""
+
+    def __init__(
+        self,
+        store: MetadataStore,
+        bundles: BundleCatalog,
+        data_folder: Path,
+        limits: Limits,
+        *,
+        search_threads: int,
+        encoder_threads: int,
+        head_rows: int,
+        batching: bool = True,
+    ) -> None:
+        self.limits = limits
+        self._store = store
+        self._bundles = bundles
+        self._folder = data_folder
+        self._head_rows = head_rows
+        self._batching = batching
+        self._encoder_threads = encoder_threads
+        self._catalog = Catalog(store, bundles, limits)
+        self._encoders: dict[str, Encoder] = {}
+        self._text_queues: dict[str, Coalescer[str, NDArray[np.float32]]] = {}
+        self._searchers: dict[str, Searcher] = {}
+        self._guard = RoomGuard(data_folder, limits.min_free_disk_bytes, limits.memory_bytes)
+        self._scanners = ThreadPoolExecutor(search_threads, "scan")
+        self._coordinators = ThreadPoolExecutor(SCAN_COORDINATORS, "search")
+        self._encoding = ThreadPoolExecutor(2, "encode")
+        self._query_encoding = ThreadPoolExecutor(1, "encode-query")
+        self._maintenance = ThreadPoolExecutor(1, "maintain")
+        self._writer = PointWriter(limits, self._guard, self._encoding)
+        self._loading: asyncio.Task[None] | None = None
+        self._problem: str | None = "not started"
+
+    async def start(self) -> None:
+        """Open the store and load the collections in the background; `ready` tells when they are there."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        await self._store.open()
+        self._problem = "loading"
+        self._loading = asyncio.create_task(self._load())
+
+    async def wait_until_ready(self) -> None:
+        """Return when all collections answer; raise what went wrong while loading."""
+        if self._loading is not None:
+            await self._loading
+
+    async def stop(self) -> None:
+        """Finish what is under way and write checkpoints, so that the next start replays little."""
+        self._problem = "stopping"
+        if self._loading is not None:
+            self._loading.cancel()
+            await asyncio.gather(self._loading, return_exceptions=True)
+        for collection in self._catalog.collections.values():
+            await collection.close(keep=True)
+        for pool in (self._scanners, self._coordinators, self._encoding, self._query_encoding, self._maintenance):
+            await asyncio.to_thread(pool.shutdown)
+        await self._store.close()
+
+    def ready(self) -> tuple[bool, dict[str, Any]]:
+        """Whether every collection is caught up with the store; if not, why."""
+        waiting = sorted(name for name, collection in self._catalog.collections.items() if not collection.ready)
+        if self._problem is None and not waiting:
+            return True, {"collections": len(self._catalog.collections)}
+        return False, {"problem": self._problem, "loading": waiting}
+
+    async def ping_store(self) -> None:
+        """Raises StoreUnavailable when the store does not answer."""
+        await self._store.ping()
+
+    def list_bundles(self) -> list[dict[str, Any]]:
+        return [bundle.describe() for bundle in self._bundles.list()]
+
+    async def create_collection(self, name: str, settings: CollectionSettings) -> dict[str, Any]:
+        """Raises AlreadyExists, BundleNotFound, DamagedBundle, InvalidOption, InvalidSpec."""
+        self._check_ready()
+        self._guard.check()
+        async with self._catalog.lock:
+            document = await asyncio.to_thread(self._catalog.new_document, name, settings)
+            await self._store.create(document.uid, document.shards)
+            collection = await asyncio.to_thread(self._open, name, document)
+            await self._catalog.save(name, document)
+            collection.ready = True
+            self._catalog.collections[name] = collection
+        return collection.describe()
+
+    async def delete_collection(self, name: str) -> None:
+        """Forget a collection, its points, its segments and the aliases that point to it."""
+        self._check_ready()
+        async with self._catalog.lock:
+            collection = self._catalog.get(name)
+            if collection.name != name:
+                raise InvalidOption(
+                    f"'{name}' is an alias of '{collection.name}'; delete that, or the alias", key="name"
+                )
+            await self._catalog.forget(name)
+            self._searchers.pop(collection.document.uid, None)
+            await collection.close(keep=False)
+            await self._store.drop(collection.document.uid)
+            folder = collection_folder(self._folder, collection.document.uid)
+            await asyncio.to_thread(shutil.rmtree, folder, True)
+
+    def list_collections(self) -> list[dict[str, Any]]:
+        return [collection.describe() for _, collection in sorted(self._catalog.collections.items())]
+
+    async def describe_collection(self, name: str) -> dict[str, Any]:
+        return self._catalog.get(name).describe()
+
+    def list_aliases(self) -> dict[str, str]:
+        return dict(sorted(self._catalog.aliases.items()))
+
+    async def update_aliases(self, actions: list[dict[str, Any]]) -> None:
+        self._check_ready()
+        await self._catalog.update_aliases(actions)
+
+    async def write_points(
+        self, name: str, points: Sequence[object], mode: WriteMode, idempotency_key: str | None = None
+    ) -> WriteReport:
+        """Check, encode and store points given as JSON values; those that are wrong are named in the report.
+
+        What the report calls applied is durable and visible to the next search.
+        """
+        return await self._writer.write_points(self._collection(name), points, mode, idempotency_key)
+
+    async def write_vectors(
+        self,
+        name: str,
+        ids: Sequence[object],
+        vectors: NDArray[np.float32],
+        metadata: Sequence[object] | None,
+        mode: WriteMode,
+        idempotency_key: str | None = None,
+    ) -> WriteReport:
+        """The fast path for many vectors (n, dims) float32. metadata None: empty objects."""
+        collection = self._collection(name)
+        return await self._writer.write_vectors(collection, ids, vectors, metadata, mode, idempotency_key)
+
+    async def delete_points(
+        self, name: str, ids: list[str] | None = None, filter: object = None, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Delete by ids or by filter. dry_run: only count."""
+        return await self._writer.delete_points(self._collection(name), ids, filter, dry_run)
+
+    async def set_metadata(
+        self, name: str, ids: list[str] | None, filter: object, changes: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Set some metadata keys of points chosen by ids or filter; null removes a key."""
+        return await self._writer.set_metadata(self._collection(name), ids, filter, changes)
+
+    async def get_points(
+        self, name: str, ids: list[str], with_metadata: bool | list[str] = True, with_code: bool = False
+    ) -> tuple[list[dict[str, Any]], list[str]]:
+        """-> (points in the order asked for, ids that do not exist)."""
+        self._check_limit(len(ids), "ids")
+        return await reading.get_points(self._collection(name), ids, with_metadata, with_code)
+
+    async def scroll(
+        self, name: str, filter: object, limit: int, cursor: str | None, with_metadata: bool | list[str] = True
+    ) -> dict[str, Any]:
+        """A page of points by ascending id, and the cursor of the next."""
+        self._check_limit(limit, "limit")
+        return await reading.scroll(self._collection(name), filter, limit, cursor, with_metadata)
+
+    async def count(self, name: str, filter: object) -> int:
+        """Points for which the filter holds; None: all."""
+        collection = self._collection(name)
+        return collection.index.count(collection.parse_filter(filter))
+
+    async def search(self, name: str, requests: list[SearchRequest]) -> list[SearchResult]:
+        """One result per request; all are scanned together."""
+        collection = self._collection(name)
+        if not 1 <= len(requests) <= self.limits.max_batch_searches:
+            raise InvalidOption(
+                f"a batch has 1 to {self.limits.max_batch_searches} searches, got {len(requests)}", key="searches"
+            )
+        return await self._searcher(collection).search(requests)
+
+    async def embed(self, model: str, texts: Sequence[str], kind: TextKind) -> tuple[Encoder, NDArray[np.float32]]:
+        """Embeddings (texts, dims) float32 by the model of a bundle, and its encoder for codes."""
+        encoder = self._encoders.get(model) or await asyncio.to_thread(self._encoder, model)
+        self._check_limit(len(texts), "input")
+        for text in texts:
+            check_text(text, encoder.bundle.has_embedding_model, self.limits.max_text_chars)
+        loop = asyncio.get_running_loop()
+        return encoder, await loop.run_in_executor(self._encoding, encoder.embed, list(texts), kind)
+
+    def _collection(self, name: str) -> Collection:
+        self._check_ready()
+        collection = self._catalog.get(name)
+        if not collection.ready:
+            raise NotReady(f"collection '{name}' is still loading; try again later", collection=name)
+        return collection
+
+    def _check_ready(self) -> None:
+        if self._problem is not None:
+            raise NotReady(f"the service is not ready: {self._problem}")
+
+    def _check_limit(self, count: int, key: str) -> None:
+        if not 1 <= count <= self.limits.max_limit:
+            raise InvalidOption(f"'{key}' must be 1 to {self.limits.max_limit}, got {count}", key=key)
+
+    def _searcher(self, collection: Collection) -> Searcher:
+        uid = collection.document.uid
+        if uid not in self._searchers:
+            queue = self._text_queue(collection.active.bundle) if collection.active.bundle else None
+            self._searchers[uid] = Searcher(collection, self.limits, queue, self._coordinators, self._batching)
+        return self._searchers[uid]
+
+    def _text_queue(self, bundle_id: str) -> Coalescer[str, NDArray[np.float32]]:
+        """Query texts of one model, embedded together when they arrive together."""
+
+        async def embed(texts: list[str]) -> list[NDArray[np.float32]]:
+            encoder, loop = self._encoder(bundle_id), asyncio.get_running_loop()
+            return list(await loop.run_in_executor(self._query_encoding, encoder.embed, texts, TextKind.QUERY))
+
+        if bundle_id not in self._text_queues:
+            together = MAX_TEXTS_TOGETHER if self._batching else 1
+            queue = Coalescer(embed, what="query texts", max_batch=together, max_queue=self.limits.max_queue)
+            self._text_queues[bundle_id] = queue
+        return self._text_queues[bundle_id]
+
+    async def _load(self) -> None:
+        try:
+            for name, document in (await self._catalog.load_documents()).items():
+                self._catalog.collections[name] = await asyncio.to_thread(self._open, name, document)
+            for collection in list(self._catalog.collections.values()):
+                await collection.catch_up()
+                collection.maintain()
+            self._problem = None
+        except BebrError as error:
+            self._problem = f"{type(error).__name__}: {error.detail}"
+            log.exception("loading the collections failed")
+            raise
+
+    def _open(self, name: str, document: CollectionDocument) -> Collection:
+        encoder, error = self._encoder_of(document)
+        specs = {version.number: version.spec for version in document.versions}
+        folder = collection_folder(self._folder, document.uid)
+        index = CollectionIndex(folder, document.shards, specs, document.filterable, self._head_rows, self._scanners)
+        index.open()
+        for shard in index.shards:
+            if shard.rebuilt_because:
+                log.warning("collection %s: %s; rebuilding the shard from the store", name, shard.rebuilt_because)
+        limit = self.limits.max_queue
+        return Collection(name, document, self._store, index, encoder, error, self._maintenance, limit)
+
+    def _encoder_of(self, document: CollectionDocument) -> tuple[Encoder | None, BebrError | None]:
+        version = document.versions[document.active]
+        if version.bundle is None:
+            return None, None
+        try:
+            encoder = self._encoder(version.bundle)
+        except BebrError as error:
+            log.warning("bundle %s cannot be used: %s", version.bundle, error.detail)
+            return None, error
+        if encoder.bundle.fingerprint != version.fingerprint:
+            return None, Incompatible(
+                f"bundle '{version.bundle}' is not the one that made this collection's codes: its fingerprint is "
+                f"{encoder.bundle.fingerprint[:16]}, expected {str(version.fingerprint)[:16]}; put the original back",
+                bundle=version.bundle,
+            )
+        return encoder, None
+
+    def _encoder(self, bundle_id: str) -> Encoder:
+        """The encoder of a bundle, loaded once."""
+        if bundle_id not in self._encoders:
+            encoder = Encoder(self._bundles.get(bundle_id), self._encoder_threads)
+            encoder.warm_up()
+            self._encoders[bundle_id] = encoder
+        return self._encoders[bundle_id]

@@ -1,0 +1,255 @@
+"""Reading points as they come from outside: each is checked alone, so that a bad one never fails its batch."""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebr.core.codes import GAIN_SIZE_BYTES, CodeSpec, check_padding, cosine_gains, join_records, unpack_levels
+from bebr.core.types import FieldType, check_fields, check_id
+from bebr.engine.requests import ItemError
+from bebr.errors import (
+    BebrError,
+    DimensionMismatch,
+    DuplicateId,
+    InvalidCode,
+    InvalidMetadata,
+    InvalidOption,
+    InvalidText,
+    InvalidVector,
+)
+
+SOURCES = ("text", "vector", "vector_b64", "code_b64")
+KEYS = frozenset({"id", "metadata", *SOURCES})
+MIN_NORM = 1e-30
+"""Vectors shorter than this have no direction in float32."""
+
+
+class Source(StrEnum):
+    """What a point's code is made from."""
+
+    TEXT = "text"
+    VECTOR = "vector"
+    CODE = "code"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What points of a collection must look like. dims None: the collection takes no vectors."""
+
+    spec: CodeSpec
+    steps: NDArray[np.float32]
+    fields: Mapping[str, FieldType]
+    takes_text: bool
+    dims: int | None
+    max_text_chars: int
+    max_metadata_bytes: int
+
+
+@dataclass(slots=True)
+class Draft:
+    """A checked point on its way. payload: text, vector (dims,) float32 or record (record_size_bytes,) uint8."""
+
+    index: int
+    id: str
+    source: Source
+    payload: Any
+    metadata: dict[str, Any]
+    metadata_text: str
+
+
+def read_points(points: Sequence[object], rules: Rules) -> tuple[list[Draft], list[ItemError]]:
+    """Raw JSON values -> checked drafts of distinct ids, and an error for each of the others."""
+    drafts: list[Draft] = []
+    errors: list[ItemError] = []
+    seen: set[str] = set()
+    for index, point in enumerate(points):
+        try:
+            draft = _read_point(index, point, rules)
+            if draft.id in seen:
+                raise DuplicateId(f"id {draft.id!r} stands twice in this batch; the first one was taken", id=draft.id)
+            seen.add(draft.id)
+            drafts.append(draft)
+        except BebrError as error:
+            errors.append(item_error(index, point.get("id") if isinstance(point, dict) else None, error))
+    return drafts, errors
+
+
+def read_vectors(
+    ids: Sequence[object], vectors: NDArray[np.float32], metadata: Sequence[object] | None, rules: Rules
+) -> tuple[list[Draft], NDArray[np.float32], list[ItemError]]:
+    """Rows of vectors (n, dims) float32 with ids and metadata -> drafts, their unit vectors, errors of the others.
+
+    Raises DimensionMismatch when dims or counts differ: then no row can be right.
+    """
+    if len(ids) != len(vectors) or (metadata is not None and len(metadata) != len(ids)):
+        raise DimensionMismatch(
+            f"expected as many ids and metadata as vectors, got {len(ids)} ids, {len(vectors)} vectors"
+            + (f", {len(metadata)} metadata" if metadata is not None else ""),
+            expected=len(vectors),
+            got=len(ids),
+        )
+    if rules.dims is None or vectors.shape[1] != rules.dims:
+        check_vectors(vectors[:1], rules.dims)
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = np.linalg.norm(vectors, axis=1)
+    sound = np.isfinite(norms) & (norms > MIN_NORM)
+    drafts: list[Draft] = []
+    errors: list[ItemError] = []
+    seen: set[str] = set()
+    for index, raw in enumerate(ids):
+        try:
+            point_id = check_id(raw)
+            if point_id in seen:
+                raise DuplicateId(f"id {point_id!r} stands twice in this batch; the first one was taken", id=point_id)
+            if not sound[index]:
+                check_vectors(vectors[index : index + 1], rules.dims)
+            values, text = read_metadata(None if metadata is None else metadata[index], rules)
+        except BebrError as error:
+            errors.append(item_error(index, raw, error))
+            continue
+        seen.add(point_id)
+        drafts.append(Draft(index, point_id, Source.VECTOR, None, values, text))
+    rows = [draft.index for draft in drafts]
+    return drafts, vectors[rows] / norms[rows, None], errors
+
+
+def item_error(index: int, point_id: Any, error: BebrError) -> ItemError:
+    return ItemError(index, point_id, type(error).__name__, error.detail)
+
+
+def read_metadata(metadata: object, rules: Rules) -> tuple[dict[str, Any], str]:
+    """-> the object and its JSON text. Raises InvalidMetadata."""
+    if metadata is None:
+        return {}, "{}"
+    if not isinstance(metadata, dict):
+        raise InvalidMetadata(f"'metadata' must be an object, got {type(metadata).__name__}", key="metadata")
+    check_fields(metadata, rules.fields)
+    try:
+        text = json.dumps(metadata, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        size = len(text) if text.isascii() else len(text.encode())
+    except (ValueError, RecursionError) as error:
+        raise InvalidMetadata(f"'metadata' cannot be stored as JSON: {error}", key="metadata") from error
+    if size > rules.max_metadata_bytes:
+        raise InvalidMetadata(
+            f"'metadata' may have {rules.max_metadata_bytes} bytes as JSON, got {size}", key="metadata"
+        )
+    return metadata, text
+
+
+def read_vector_b64(text: object) -> NDArray[np.float32]:
+    """Base64 of little-endian float32 -> (dims,) float32. Raises InvalidVector."""
+    data = read_base64(text, "vector_b64", InvalidVector)
+    if not data or len(data) % 4:
+        raise InvalidVector(f"'vector_b64' must hold little-endian float32 values, got {len(data)} bytes")
+    return np.frombuffer(data, "<f4")
+
+
+def read_base64(text: object, key: str, error_class: type[BebrError]) -> bytes:
+    """Strict base64 -> bytes."""
+    if not isinstance(text, str):
+        raise error_class(f"'{key}' must be a base64 string, got {type(text).__name__}", key=key)
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise error_class(f"'{key}' is not valid base64: {error}", key=key) from error
+
+
+def read_vector(values: object) -> NDArray[np.float32]:
+    """A list of numbers -> (dims,) float32. Raises InvalidVector."""
+    if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
+        raise InvalidVector("'vector' must be an array of numbers", key="vector")
+    try:
+        with np.errstate(over="ignore"):
+            return np.array(values, np.float32)
+    except OverflowError as error:
+        raise InvalidVector(f"'vector' holds a number that float32 cannot: {error}", key="vector") from error
+
+
+def check_vectors(vectors: NDArray[np.float32], dims: int | None) -> NDArray[np.float32]:
+    """vectors (n, dims) float32 -> the same of unit length. Raises DimensionMismatch, InvalidVector naming the row."""
+    if dims is None:
+        raise InvalidOption("this collection has no binarizer, so it takes codes only ('code_b64')", key="vector")
+    if vectors.shape[1] != dims:
+        raise DimensionMismatch(
+            f"vectors of this collection have {dims} dims, got {vectors.shape[1]}", expected=dims, got=vectors.shape[1]
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = np.linalg.norm(vectors, axis=1)
+    # a norm is finite and positive exactly when no value is NaN or infinite, not all are zero and none overflows
+    bad = ~(np.isfinite(norms) & (norms > MIN_NORM))
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        reason = "is all zeros" if norms[row] <= MIN_NORM else "holds NaN, infinity or huge values"
+        raise InvalidVector(f"the vector {reason}; expected finite values that are not all zero", row=row)
+    unit: NDArray[np.float32] = vectors / norms[:, None]
+    return unit
+
+
+def read_code(data: bytes, spec: CodeSpec, steps: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Packed levels, with or without the gain -> record (record_size_bytes,) uint8.
+
+    Raises InvalidCode, DimensionMismatch. Without a gain, 1 / |value| is taken: sdc is then the cosine of codes.
+    """
+    if len(data) not in (spec.code_size_bytes, spec.record_size_bytes):
+        raise DimensionMismatch(
+            f"a code of '{spec}' has {spec.code_size_bytes} bytes, or {spec.record_size_bytes} with its float16 gain, "
+            f"got {len(data)}",
+            expected=spec.code_size_bytes,
+            got=len(data),
+        )
+    codes = np.frombuffer(data[: spec.code_size_bytes], np.uint8)[None]
+    if not check_padding(codes, spec)[0]:
+        raise InvalidCode(f"the padding bits of a code of '{spec}' must be zero")
+    if len(data) == spec.record_size_bytes:
+        gain = np.frombuffer(data[-GAIN_SIZE_BYTES:], "<f2")
+        if not (np.isfinite(gain[0]) and gain[0] > 0):
+            raise InvalidCode(f"the gain of a code must be a positive number, got {gain[0]}")
+    else:
+        gain = cosine_gains(unpack_levels(codes, spec), spec, steps)
+    record: NDArray[np.uint8] = join_records(codes, gain)[0]
+    return record
+
+
+def _read_point(index: int, point: object, rules: Rules) -> Draft:
+    if not isinstance(point, dict):
+        raise InvalidOption(f"a point is an object, got {type(point).__name__}", key=None)
+    if unknown := point.keys() - KEYS:
+        raise InvalidOption(f"unknown field {min(map(str, unknown))!r}; a point has {sorted(KEYS)}", key=min(unknown))
+    if "id" not in point:
+        raise InvalidOption("a point needs an 'id'", key="id")
+    point_id = check_id(point["id"])
+    given = [key for key in SOURCES if point.get(key) is not None]
+    if len(given) != 1:
+        raise InvalidOption(f"a point has exactly one of {', '.join(SOURCES)}, got {given or 'none'}", key="text")
+    source, payload = _read_source(given[0], point[given[0]], rules)
+    metadata, text = read_metadata(point.get("metadata"), rules)
+    return Draft(index, point_id, source, payload, metadata, text)
+
+
+def _read_source(key: str, value: object, rules: Rules) -> tuple[Source, Any]:
+    if key == "text":
+        return Source.TEXT, check_text(value, rules.takes_text, rules.max_text_chars)
+    if key == "code_b64":
+        return Source.CODE, read_code(read_base64(value, key, InvalidCode), rules.spec, rules.steps)
+    vector = read_vector(value) if key == "vector" else read_vector_b64(value)
+    return Source.VECTOR, check_vectors(vector[None], rules.dims)[0]
+
+
+def check_text(value: object, takes_text: bool, max_chars: int) -> str:
+    """Return the text. Raises InvalidText, or InvalidOption where there is no embedding model."""
+    if not takes_text:
+        raise InvalidOption("this collection's bundle has no embedding model, so it takes no text", key="text")
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidText("'text' must be a string that is not empty", key="text")
+    if len(value) > max_chars:
+        raise InvalidText(f"'text' may have {max_chars} characters, got {len(value)}", key="text")
+    if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+        raise InvalidText("'text' holds half a surrogate pair, which is not valid Unicode", key="text")
+    return value

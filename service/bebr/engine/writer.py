@@ -1,0 +1,179 @@
+"""The writes of one shard: committed to the store first, then applied to the index, one batch after the other.
+
+All writes of a shard go through one `ShardWriter`, so the order of the store is the order of the index. Whenever the
+two may have parted (a commit whose outcome is unknown, a seq that was not expected), the index catches up from the
+store's feed before anything else happens.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bebr.core.types import FieldType, Puts, StoredPoint, WriteMode
+from bebr.engine.coalescer import Coalescer
+from bebr.errors import Overloaded, StoreUnavailable
+from bebr.index.shard import Shard
+from bebr.metadata import Committed, DeleteWrite, FeedEntry, MetadataStore, PutWrite, Write
+
+FEED_PAGE = 20_000
+INLINE_OPERATIONS = 64
+"""Up to so many operations are applied on the event loop: a thread would cost more."""
+MAX_BACKLOG = 8
+Values = Mapping[str, Sequence[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardWrite:
+    """A write for the store, and for puts the values of the filterable fields for the index."""
+
+    write: Write
+    values: Values
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """Change some keys of the metadata of points; None removes a key. The points that exist get a new seq."""
+
+    ids: list[str]
+    changes: Mapping[str, Any]
+
+
+class ShardWriter:
+    """The only writer of one shard."""
+
+    def __init__(
+        self, store: MetadataStore, uid: str, number: int, shard: Shard, fields: Mapping[str, FieldType], max_queue: int
+    ) -> None:
+        self._store, self._uid, self._number = store, uid, number
+        self._shard = shard
+        self._fields = fields
+        self._behind = False
+        self._queue: Coalescer[ShardWrite | Patch, Committed] = Coalescer(
+            self._run, what="writes", max_batch=256, max_queue=max_queue
+        )
+
+    async def write(self, item: ShardWrite | Patch) -> Committed:
+        """Durable in the store and visible to searches when this returns. A caller that goes away stops nothing."""
+        if self._shard.backlog > MAX_BACKLOG:
+            raise Overloaded(f"{self._shard.backlog} segments wait to be sealed; try again later", waiting="segments")
+        return await asyncio.shield(asyncio.ensure_future(self._queue.submit(item)))
+
+    async def catch_up(self) -> None:
+        """Apply everything that the store has and the shard has not."""
+        stats = await self._store.stats(self._uid, self._number)
+        if stats.last_seq < self._shard.seq or stats.purged_seq > self._shard.seq:
+            await asyncio.to_thread(self._shard.reset)  # another store, or deletes that can no longer be replayed
+        while entries := await self._store.feed(self._uid, self._number, self._shard.seq, FEED_PAGE):
+            await asyncio.to_thread(self._replay, entries)
+            if self._shard.needs_maintenance:
+                await asyncio.to_thread(self._shard.maintain)
+        self._behind = False
+
+    async def purge(self) -> None:
+        """Let the store forget the tombstones that this shard has on disk."""
+        await self._store.purge_tombstones(self._uid, self._number, self._shard.checkpoint_seq)
+
+    async def _run(self, items: list[ShardWrite | Patch]) -> list[Committed]:
+        if self._behind:
+            await self.catch_up()
+        results: list[Committed] = []
+        for group in _groups(items):
+            if isinstance(group, Patch):
+                results.append(await self._patch(group))
+            else:
+                results += await self._commit(group)
+        return results
+
+    async def _commit(self, group: list[ShardWrite]) -> list[Committed]:
+        try:
+            committed = await self._store.commit(self._uid, self._number, [item.write for item in group])
+        except StoreUnavailable:
+            self._behind = True  # it may have happened all the same
+            raise
+        done = [(item, result) for item, result in zip(group, committed, strict=True) if not result.replayed]
+        if done and done[0][1].first_seq != self._shard.seq + 1:
+            await self.catch_up()
+        elif sum(len(result.applied) for _, result in done) <= INLINE_OPERATIONS:
+            self._apply(done)
+        else:
+            await asyncio.to_thread(self._apply, done)
+        return committed
+
+    async def _patch(self, patch: Patch) -> Committed:
+        found = await self._store.fetch(self._uid, self._number, patch.ids, metadata=True, records=True)
+        points = [point for point in found if point is not None]
+        by_version: dict[int, list[StoredPoint]] = {}
+        for point in points:
+            by_version.setdefault(point.version, []).append(point)
+        group = []
+        for version, some in by_version.items():
+            merged = [_merged(json.loads(point.metadata), patch.changes) for point in some]
+            texts = [json.dumps(metadata, ensure_ascii=False, separators=(",", ":")) for metadata in merged]
+            records = np.frombuffer(b"".join(point.record for point in some), np.uint8).reshape(len(some), -1)
+            puts = Puts([point.id for point in some], version, records, texts)
+            group.append(ShardWrite(PutWrite(puts, WriteMode.UPDATE_ONLY), values_of(merged, self._fields)))
+        if not group:
+            return Committed([False] * len(patch.ids), self._shard.seq + 1, self._shard.seq)
+        committed = await self._commit(group)
+        exists = {point.id for point in points}
+        return Committed([i in exists for i in patch.ids], committed[0].first_seq, committed[-1].last_seq)
+
+    def _apply(self, done: Sequence[tuple[ShardWrite, Committed]]) -> None:
+        for item, result in done:
+            if isinstance(item.write, DeleteWrite):
+                ids = [i for i, applied in zip(item.write.ids, result.applied, strict=True) if applied]
+                self._shard.apply([], ids, result.last_seq)
+            else:
+                self._shard.apply([_kept(item.write.puts, item.values, result.applied)], [], result.last_seq)
+
+    def _replay(self, entries: Sequence[FeedEntry]) -> None:
+        deletes = [entry.id for entry in entries if entry.record is None]
+        by_version: dict[int, list[FeedEntry]] = {}
+        for entry in entries:
+            if entry.record is not None:
+                by_version.setdefault(entry.version, []).append(entry)
+        puts = []
+        for version, some in by_version.items():
+            records = np.frombuffer(b"".join(e.record or b"" for e in some), np.uint8).reshape(len(some), -1)
+            metadata = [json.loads(entry.metadata or "{}") for entry in some] if self._fields else [{}] * len(some)
+            puts.append((Puts([e.id for e in some], version, records, []), values_of(metadata, self._fields)))
+        self._shard.apply(puts, deletes, entries[-1].seq)
+
+
+def values_of(metadata: Sequence[Mapping[str, Any]], fields: Mapping[str, FieldType]) -> dict[str, list[Any]]:
+    """The values of each filterable field, point after point."""
+    return {key: [item.get(key) for item in metadata] for key in fields}
+
+
+def _groups(items: list[ShardWrite | Patch]) -> list[list[ShardWrite] | Patch]:
+    """Neighbouring writes are committed together. One with a receipt stands alone: its conflict must fail only it."""
+    groups: list[list[ShardWrite] | Patch] = []
+    open_group: list[ShardWrite] | None = None
+    for item in items:
+        if isinstance(item, Patch):
+            groups.append(item)
+            open_group = None
+        elif item.write.receipt is not None or open_group is None:
+            groups.append([item])
+            open_group = groups[-1] if item.write.receipt is None else None  # type: ignore[assignment]
+        else:
+            open_group.append(item)
+    return groups
+
+
+def _kept(puts: Puts, values: Values, applied: list[bool]) -> tuple[Puts, Values]:
+    if all(applied):
+        return puts, values
+    keep = np.array(applied, bool)
+    rows = np.flatnonzero(keep).tolist()
+    kept = Puts([puts.ids[i] for i in rows], puts.version, puts.records[keep], [puts.metadata[i] for i in rows])
+    return kept, {key: [column[i] for i in rows] for key, column in values.items()}
+
+
+def _merged(metadata: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = metadata | dict(changes)
+    return {key: value for key, value in merged.items() if not (value is None and key in changes)}

@@ -1,0 +1,218 @@
+"""Writing points: check, encode, commit, apply; deletes and metadata changes by ids or filter."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebr.config import Limits
+from bebr.core.types import Puts, WriteMode, check_fields
+from bebr.encoding import TextKind
+from bebr.encoding.encoder import Encoder
+from bebr.engine.collection import Collection
+from bebr.engine.guard import RoomGuard
+from bebr.engine.points import Draft, Rules, Source, item_error, read_points, read_vectors
+from bebr.engine.requests import ItemError, WriteReport
+from bebr.engine.writer import Patch, ShardWrite, values_of
+from bebr.errors import AlreadyExists, BebrError, InvalidMetadata, InvalidOption, Overloaded, PointNotFound
+from bebr.metadata import Committed, DeleteWrite, PutWrite, Receipt
+
+PAGE = 5_000
+"""Operations of one commit when a filter chooses the points."""
+MAX_KEY_CHARS = 256
+
+
+class PointWriter:
+    """Writes to any collection. Raises Overloaded when too many are under way, InsufficientStorage before it hurts."""
+
+    def __init__(self, limits: Limits, guard: RoomGuard, encoding: Executor) -> None:
+        self._limits = limits
+        self._guard = guard
+        self._encoding = encoding
+        self._under_way = 0
+
+    async def write_points(
+        self, collection: Collection, points: Sequence[object], mode: WriteMode, idempotency_key: str | None
+    ) -> WriteReport:
+        """Points as JSON values; those that are wrong are named in the report."""
+        self._check_batch(len(points))
+        with self._writing():
+            drafts, errors = read_points(points, self._rules(collection))
+            records = await self._encode(collection, drafts)
+            receipt = _receipt(idempotency_key, mode, points)
+            return await _commit(collection, drafts, records, errors, mode, receipt)
+
+    async def write_vectors(
+        self,
+        collection: Collection,
+        ids: Sequence[object],
+        vectors: NDArray[np.float32],
+        metadata: Sequence[object] | None,
+        mode: WriteMode,
+        idempotency_key: str | None,
+    ) -> WriteReport:
+        """The fast path: vectors (n, dims) float32."""
+        self._check_batch(len(ids))
+        with self._writing():
+            drafts, unit, errors = read_vectors(ids, vectors, metadata, self._rules(collection))
+            records = await self._in_thread(collection.encoder.encode, unit)
+            receipt = _receipt(idempotency_key, mode, (ids, metadata), vectors)
+            return await _commit(collection, drafts, records, errors, mode, receipt)
+
+    async def delete_points(
+        self, collection: Collection, ids: list[str] | None, filter: object, dry_run: bool
+    ) -> dict[str, Any]:
+        groups = self._targets(collection, ids, filter)
+        if dry_run:
+            if ids is None:
+                return {"would_delete": sum(map(len, groups.values()))}
+            return {"would_delete": len(await collection.fetch(ids, metadata=False))}
+        results = await self._write_pages(collection, groups, lambda page: ShardWrite(DeleteWrite(page), {}))
+        return {"deleted": _applied(results), "seq": _seqs(results)}
+
+    async def set_metadata(
+        self, collection: Collection, ids: list[str] | None, filter: object, changes: dict[str, Any]
+    ) -> dict[str, Any]:
+        rules = self._rules(collection)
+        if not changes:
+            raise InvalidMetadata("'set' must name at least one metadata key", key="set")
+        check_fields(changes, rules.fields)
+        groups = self._targets(collection, ids, filter)
+        results = await self._write_pages(collection, groups, lambda page: Patch(page, changes))
+        return {"updated": _applied(results), "seq": _seqs(results)}
+
+    def _rules(self, collection: Collection) -> Rules:
+        return collection.rules(self._limits.max_text_chars, self._limits.max_metadata_bytes)
+
+    def _check_batch(self, count: int) -> None:
+        if count > self._limits.max_batch_points:
+            raise InvalidOption(
+                f"at most {self._limits.max_batch_points} points in one request, got {count}; send several, or use the "
+                "ingest route",
+                key="points",
+            )
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        self._guard.check()
+        if self._under_way >= self._limits.max_queue:
+            raise Overloaded(f"{self._under_way} writes are under way (the limit); try again later", waiting="writes")
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+
+    async def _in_thread(self, work: Callable[..., NDArray[np.uint8]], *arguments: Any) -> NDArray[np.uint8]:
+        return await asyncio.get_running_loop().run_in_executor(self._encoding, work, *arguments)
+
+    async def _encode(self, collection: Collection, drafts: list[Draft]) -> NDArray[np.uint8]:
+        """-> records (drafts, record_size_bytes) uint8, in the drafts' order."""
+        records = np.empty((len(drafts), collection.active.spec.record_size_bytes), np.uint8)
+        places: dict[Source, list[int]] = {source: [] for source in Source}
+        for place, draft in enumerate(drafts):
+            places[draft.source].append(place)
+        if places[Source.CODE]:
+            records[places[Source.CODE]] = [drafts[place].payload for place in places[Source.CODE]]
+        if places[Source.VECTOR]:
+            vectors = np.stack([drafts[place].payload for place in places[Source.VECTOR]])
+            records[places[Source.VECTOR]] = await self._in_thread(collection.encoder.encode, vectors)
+        if places[Source.TEXT]:
+            texts = [drafts[place].payload for place in places[Source.TEXT]]
+            records[places[Source.TEXT]] = await self._in_thread(_encode_texts, collection.encoder, texts)
+        return records
+
+    def _targets(self, collection: Collection, ids: list[str] | None, filter: object) -> dict[int, list[str]]:
+        if (ids is None) == (filter is None):
+            raise InvalidOption("give exactly one of 'ids' and 'filter'", key="ids")
+        if ids is not None:
+            self._check_batch(len(ids))
+            return collection.by_shard(list(dict.fromkeys(ids)))
+        condition = collection.parse_filter(filter)
+        return {number: collection.index.shard_ids(number, condition) for number in range(collection.document.shards)}
+
+    async def _write_pages(
+        self, collection: Collection, groups: dict[int, list[str]], make: Callable[[list[str]], ShardWrite | Patch]
+    ) -> list[tuple[int, Committed]]:
+        results = []
+        with self._writing():
+            for number, ids in groups.items():
+                for start in range(0, len(ids), PAGE):
+                    results.append((number, await collection.writers[number].write(make(ids[start : start + PAGE]))))
+                    collection.maintain()
+        return results
+
+
+async def _commit(
+    collection: Collection,
+    drafts: list[Draft],
+    records: NDArray[np.uint8],
+    errors: list[ItemError],
+    mode: WriteMode,
+    receipt: Receipt | None,
+) -> WriteReport:
+    """Commit the drafts shard by shard, each whole or not at all, and say what became of every point."""
+    places: dict[int, list[int]] = {}
+    for place, draft in enumerate(drafts):
+        places.setdefault(collection.shard_of(draft.id), []).append(place)
+    writes: list[Awaitable[Committed]] = []
+    for number, members in places.items():
+        some = [drafts[place] for place in members]
+        texts = [draft.metadata_text for draft in some]
+        puts = Puts([draft.id for draft in some], collection.active.number, records[members], texts)
+        values = values_of([draft.metadata for draft in some], collection.document.filterable)
+        writes.append(collection.writers[number].write(ShardWrite(PutWrite(puts, mode, receipt), values)))
+    outcomes = await asyncio.gather(*writes, return_exceptions=True)
+    collection.maintain()
+    committed: list[tuple[int, Committed]] = []
+    refused: list[ItemError] = []
+    for (number, members), outcome in zip(places.items(), outcomes, strict=True):
+        if isinstance(outcome, BaseException):
+            raise outcome  # only now: the other shards' writes have ended, so a retry meets a quiet collection
+        committed.append((number, outcome))
+        refused += [_refusal(drafts[p], mode) for p, ok in zip(members, outcome.applied, strict=True) if not ok]
+    items = sorted(errors + refused, key=lambda item: item.index)
+    return WriteReport(len(drafts) - len(refused), len(items), items, _seqs(committed))
+
+
+def _encode_texts(encoder: Encoder, texts: list[str]) -> NDArray[np.uint8]:
+    records: NDArray[np.uint8] = encoder.encode(encoder.embed(texts, TextKind.PASSAGE))
+    return records
+
+
+def _refusal(draft: Draft, mode: WriteMode) -> ItemError:
+    error: BebrError = (
+        AlreadyExists(f"id {draft.id!r} exists already, and the mode is insert_only")
+        if mode is WriteMode.INSERT_ONLY
+        else PointNotFound(f"id {draft.id!r} does not exist, and the mode is update_only")
+    )
+    return item_error(draft.index, draft.id, error)
+
+
+def _receipt(
+    key: str | None, mode: WriteMode, content: object, vectors: NDArray[np.float32] | None = None
+) -> Receipt | None:
+    """What makes a retry with the same Idempotency-Key safe: the key and a digest of what was asked for."""
+    if key is None:
+        return None
+    if not key or len(key) > MAX_KEY_CHARS:
+        raise InvalidOption(
+            f"an Idempotency-Key has 1 to {MAX_KEY_CHARS} characters, got {len(key)}", key="Idempotency-Key"
+        )
+    digest = sha256(f"{mode}:{content!r}".encode("utf-8", "surrogatepass"))
+    if vectors is not None:
+        digest.update(np.ascontiguousarray(vectors).data)
+    return Receipt(key, digest.digest())
+
+
+def _applied(results: list[tuple[int, Committed]]) -> int:
+    return sum(sum(committed.applied) for _, committed in results)
+
+
+def _seqs(results: list[tuple[int, Committed]]) -> dict[str, int]:
+    return {str(number): committed.last_seq for number, committed in results}

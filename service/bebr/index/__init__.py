@@ -1,0 +1,9 @@
+"""Codes in memory: segments, shards, collections. The only importer of faiss and of the kernel.
+
+Indexes are views of the metadata store: everything here can be thrown away and rebuilt from it.
+"""
+
+from bebr.index.collection import CollectionIndex
+from bebr.index.scan import Found, ScanQueries
+
+__all__ = ["CollectionIndex", "Found", "ScanQueries"]

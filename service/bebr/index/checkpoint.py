@@ -1,0 +1,88 @@
+"""What a shard remembers on disk: which segments it has, which of their rows are alive, and up to which seq.
+
+`shard.json` names the files; it is replaced atomically. Everything with a seq up to its `seq` is in the segments;
+masks may be newer, because replaying what follows changes nothing that is already applied.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+
+from bebr.errors import DamagedSegment
+from bebr.index.segment import Segment, SegmentView
+
+NAME = "shard.json"
+FORMAT = 1
+
+
+def save(folder: Path, seq: int, segments: Sequence[SegmentView]) -> None:
+    """Write the masks and then the manifest, and remove files that it no longer names."""
+    entries = []
+    for view in segments:
+        entry = {"file": view.segment.path.name, "live": None, "live_count": view.live_count, "crc32": 0}
+        if view.has_dead:
+            data = view.live.tobytes()
+            entry |= {
+                "live": f"{view.segment.path.stem}-{crc32(data):08x}-{view.live_count}.live",
+                "crc32": crc32(data),
+            }
+            path = folder / str(entry["live"])
+            if not path.exists():
+                _replace_file(path, data)
+        entries.append(entry)
+    body = json.dumps({"format": FORMAT, "seq": seq, "segments": entries})
+    _replace_file(folder / NAME, f"{crc32(body.encode()):08x} {body}".encode())
+    _sync_folder(folder)
+    named = {str(name) for entry in entries for name in (entry["file"], entry["live"])} | {NAME}
+    for path in folder.iterdir():
+        if path.name not in named:
+            path.unlink()
+
+
+def load(folder: Path) -> tuple[int, list[SegmentView]]:
+    """(seq, segments) of the last checkpoint; (0, []) when there is none. Raises DamagedSegment."""
+    try:
+        text = (folder / NAME).read_bytes()
+    except FileNotFoundError:
+        return 0, []
+    checksum, _, body = text.partition(b" ")
+    if checksum != f"{crc32(body):08x}".encode():
+        raise DamagedSegment(f"{NAME} does not match its checksum", segment=NAME)
+    manifest = json.loads(body)
+    if manifest["format"] != FORMAT:
+        raise DamagedSegment(f"{NAME} has format {manifest['format']}, this version reads {FORMAT}", segment=NAME)
+    return manifest["seq"], [_open(folder, entry) for entry in manifest["segments"]]
+
+
+def _open(folder: Path, entry: dict[str, str | int | None]) -> SegmentView:
+    view = SegmentView.of(Segment(folder / str(entry["file"])))
+    if entry["live"] is None:
+        return view
+    try:
+        data = (folder / str(entry["live"])).read_bytes()
+    except OSError as error:
+        raise DamagedSegment(f"mask {entry['live']} cannot be read: {error}", segment=entry["live"]) from error
+    if crc32(data) != entry["crc32"] or len(data) != view.live.nbytes:
+        raise DamagedSegment(f"mask {entry['live']} does not match its checksum", segment=entry["live"])
+    return SegmentView(view.segment, np.frombuffer(data, np.uint16), int(str(entry["live_count"])))
+
+
+def _replace_file(path: Path, data: bytes) -> None:
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,104 @@
+"""The index of one collection: its shards, searched together.
+
+`scan` is the seam behind which shards may one day live in other processes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from heapq import merge as merge_sorted
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from bebr.core.codes import CodeSpec
+from bebr.core.filters import Filter
+from bebr.core.types import FieldType
+from bebr.index.columns import unpack_mask
+from bebr.index.scan import Found, Part, ScanQueries, merge, scan_parts
+from bebr.index.segment import SegmentView
+from bebr.index.shard import Shard
+
+
+class CollectionIndex:
+    """All shards of a collection in this process."""
+
+    def __init__(
+        self,
+        folder: Path,
+        shards: int,
+        specs: Mapping[int, CodeSpec],
+        fields: Mapping[str, FieldType],
+        head_rows: int,
+        scanners: Executor | None = None,
+    ) -> None:
+        self.shards = [Shard(folder / f"shard-{number}", specs, fields, head_rows) for number in range(shards)]
+        self._scanners = scanners
+
+    def open(self) -> None:
+        for shard in self.shards:
+            shard.open()
+
+    def scan(self, queries: ScanQueries, parallel: bool = True) -> list[Found]:
+        """The best `limit` points of the collection for each query, ties by ascending id.
+
+        Deterministic for any number of shards and threads. `parallel`: one thread per shard.
+        """
+        views = [shard.view for shard in self.shards]
+        if parallel and self._scanners is not None and len(views) > 1:
+            others = [self._scanners.submit(scan_parts, view.parts, queries) for view in views[1:]]
+            found = [scan_parts(views[0].parts, queries), *(other.result() for other in others)]
+        else:
+            found = [scan_parts(view.parts, queries) for view in views]
+        return [merge([of_shard[q] for of_shard in found], queries.limit) for q in range(len(queries))]
+
+    def points(self) -> dict[int, int]:
+        """Living points by code version number."""
+        totals: dict[int, int] = {}
+        for shard in self.shards:
+            for version, count in shard.view.points().items():
+                totals[version] = totals.get(version, 0) + count
+        return totals
+
+    def scan_size_bytes(self) -> int:
+        """Bytes that one scan reads."""
+        return sum(part.rows * part.spec.record_size_bytes for shard in self.shards for part in shard.view.parts)
+
+    def count(self, condition: Filter | None) -> int:
+        """Points for which the filter holds."""
+        return sum(_count(part, condition) for shard in self.shards for part in shard.view.parts)
+
+    def ids(self, condition: Filter | None, after: str | None, limit: int) -> list[str]:
+        """The first `limit` ids greater than `after`, ascending, of points for which the filter holds."""
+        streams = [_page(part, condition, after, limit) for shard in self.shards for part in shard.view.parts]
+        return list(islice(merge_sorted(*streams), limit))
+
+    def shard_ids(self, number: int, condition: Filter | None) -> list[str]:
+        """All ids of one shard for which the filter holds, in no order."""
+        return [point_id for part in self.shards[number].view.parts for point_id in _page(part, condition, None, None)]
+
+    def maintain(self, submit: Callable[[Callable[[], None]], object]) -> None:
+        """Hand each shard that needs maintenance to `submit`."""
+        for shard in self.shards:
+            if shard.needs_maintenance:
+                submit(shard.maintain)
+
+
+def _mask(part: Part, condition: Filter | None) -> np.ndarray[tuple[int], np.dtype[np.uint16]]:
+    return part.live if condition is None else part.mask(condition)
+
+
+def _count(part: Part, condition: Filter | None) -> int:
+    if condition is None:
+        return part.live_count
+    return int(unpack_mask(_mask(part, condition), part.rows).sum())
+
+
+def _page(part: Part, condition: Filter | None, after: str | None, limit: int | None) -> Sequence[str]:
+    rows = np.flatnonzero(unpack_mask(_mask(part, condition), part.rows))
+    if isinstance(part, SegmentView):
+        if after is not None:
+            rows = rows[np.searchsorted(rows, part.segment.ids.first_after(after)) :]
+        return part.ids_at(rows[:limit])
+    ids = sorted(point_id for point_id in part.ids_at(rows) if after is None or point_id > after)
+    return ids[:limit]

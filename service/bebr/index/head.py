@@ -1,0 +1,158 @@
+"""The mutable end of a shard: rows of one code version, appended in blocked layout, searched at once.
+
+One writer appends; readers hold a `HeadView`: a row count and a mask that never change. Rows beyond that count may be
+written meanwhile and are not looked at. Its size is bounded, so here (and only here) ids are Python strings.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebr import kernel
+from bebr.core.codes import CodeSpec, split_records
+from bebr.core.filters import Filter
+from bebr.core.types import FieldType
+from bebr.index.columns import Column, build_column, evaluate, pack_mask, unpack_mask
+
+CHUNK_ROWS = 2048
+"""Columns of full chunks are built once; only the last, partial chunk is built anew after a write."""
+
+
+class Head:
+    """Append-only rows; a row dies when its id is written again or deleted."""
+
+    sorted_by_id = False
+
+    def __init__(
+        self, version: int, spec: CodeSpec, fields: Mapping[str, FieldType], capacity: int, after_seq: int = 0
+    ) -> None:
+        """`after_seq`: all operations of the shard up to this seq are in other heads or in segments."""
+        self.version = version
+        self.after_seq = after_seq
+        self.spec = spec
+        self.fields = dict(fields)
+        self.capacity = capacity
+        self.blocked = kernel.allocate(kernel.blocked_size_bytes(spec, capacity))
+        self.gains = np.zeros(capacity, np.float16)
+        self.ids: list[str] = []
+        self.row_of: dict[str, int] = {}
+        self.values: dict[str, list[Any]] = {key: [] for key in fields}
+        self._chunks: list[dict[str, Column]] = []
+
+    @property
+    def rows(self) -> int:
+        return len(self.ids)
+
+    @property
+    def room(self) -> int:
+        return self.capacity - len(self.ids)
+
+    def append(self, ids: Sequence[str], records: NDArray[np.uint8], values: Mapping[str, Sequence[Any]]) -> None:
+        """records (n, record_size_bytes) uint8, n at most `room`; values: one list per filterable field."""
+        codes, gains = split_records(records)
+        first = self.rows
+        kernel.pack(codes, self.spec, self.blocked, first)
+        self.gains[first : first + len(ids)] = gains
+        for key, column in self.values.items():
+            column.extend(values[key])
+        self.row_of.update(zip(ids, range(first, first + len(ids)), strict=True))
+        self.ids.extend(ids)
+
+    def forget(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """Remove ids and return the rows that they had."""
+        rows = [self.row_of.pop(point_id, -1) for point_id in ids]
+        return np.array([row for row in rows if row >= 0], np.int64)
+
+    def chunk(self, number: int, rows: int) -> dict[str, Column]:
+        """Columns of rows number * CHUNK_ROWS up to `rows`; full chunks are kept."""
+        if number < len(self._chunks):
+            return self._chunks[number]
+        start, end = number * CHUNK_ROWS, min(rows, (number + 1) * CHUNK_ROWS)
+        columns = {key: build_column(kind, self.values[key][start:end]) for key, kind in self.fields.items()}
+        if end - start == CHUNK_ROWS and number == len(self._chunks):
+            self._chunks.append(columns)
+        return columns
+
+
+class HeadView:
+    """What a reader sees of a head: `rows` rows, of which `live` ones count."""
+
+    sorted_by_id = False
+
+    def __init__(self, head: Head, rows: int, live: NDArray[np.uint16], live_count: int) -> None:
+        self.head = head
+        self.rows = rows
+        self.live = live
+        self.live_count = live_count
+
+    @property
+    def version(self) -> int:
+        return self.head.version
+
+    @property
+    def spec(self) -> CodeSpec:
+        return self.head.spec
+
+    @property
+    def blocked(self) -> NDArray[np.uint8]:
+        return self.head.blocked
+
+    @property
+    def gains(self) -> NDArray[np.float16]:
+        return self.head.gains
+
+    @property
+    def has_dead(self) -> bool:
+        return self.live_count < self.rows
+
+    def extended(self) -> "HeadView":
+        """A view of all rows that the head has now, the new ones alive."""
+        rows = self.head.rows
+        keep = np.ones(rows, bool)
+        keep[: self.rows] = unpack_mask(self.live, self.rows)
+        return HeadView(self.head, rows, pack_mask(keep), self.live_count + rows - self.rows)
+
+    def without(self, dead: NDArray[np.int64]) -> "HeadView":
+        """A view in which the rows `dead` (n,) int64 are dead too."""
+        live, killed = kill(self.live, dead)
+        return HeadView(self.head, self.rows, live, self.live_count - killed)
+
+    def mask(self, condition: Filter) -> NDArray[np.uint16]:
+        """Mask of the live rows for which the filter holds."""
+        parts = []
+        for number, columns in enumerate(self._columns):
+            start, end = number * CHUNK_ROWS, min(self.rows, (number + 1) * CHUNK_ROWS)
+            parts.append(evaluate(condition, columns, end - start, _Finder(self.head.ids, start, end)))
+        return pack_mask(np.concatenate(parts)) & self.live if parts else self.live
+
+    def ids_at(self, rows: NDArray[np.int64]) -> list[str]:
+        return [self.head.ids[row] for row in rows.tolist()]
+
+    @cached_property
+    def _columns(self) -> list[dict[str, Column]]:
+        return [self.head.chunk(number, self.rows) for number in range((self.rows + CHUNK_ROWS - 1) // CHUNK_ROWS)]
+
+
+def kill(live: NDArray[np.uint16], dead: NDArray[np.int64]) -> tuple[NDArray[np.uint16], int]:
+    """A copy of the mask without the rows `dead`, and how many of them were alive."""
+    copy = live.copy()
+    bits = np.uint16(1) << (dead % 16).astype(np.uint16)
+    killed = int(np.count_nonzero(live[dead // 16] & bits))
+    np.bitwise_and.at(copy, dead // 16, ~bits)
+    return copy, killed
+
+
+class _Finder:
+    """Rows of ids within rows start .. end of a head; the last one wins, as it does in the shard."""
+
+    def __init__(self, ids: list[str], start: int, end: int) -> None:
+        self.ids, self.start, self.end = ids, start, end
+
+    def __call__(self, wanted: Sequence[str]) -> NDArray[np.int64]:
+        among = set(wanted)
+        return np.array(
+            [i for i, point_id in enumerate(self.ids[self.start : self.end]) if point_id in among], np.int64
+        )

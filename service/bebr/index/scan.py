@@ -1,0 +1,154 @@
+"""Scanning one shard's parts with prepared queries: kernel calls, exact ties, and the merge.
+
+Equal scores are ordered by ascending id. In a segment rows are sorted by id, so the kernel's order is right. In a head
+they are not: where the last place is tied, more rows are fetched until the tie is whole.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebr import kernel
+from bebr.core.filters import Filter
+from bebr.core.scoring import DotQueries, HammingQueries, hamming_scores
+from bebr.core.topk import rank_by_score_then_id
+from bebr.index.head import HeadView
+from bebr.index.segment import SegmentView
+
+Part = SegmentView | HeadView
+Scores = NDArray[np.float32]
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class ScanQueries:
+    """Queries of one scorer against the codes of one version.
+
+    limit: hits per query, the largest that any of them wants. filters: one per query. floors (queries,) float32: the
+    lowest score that counts, -inf for all; for Hamming, minus the largest distance that counts.
+    """
+
+    version: int
+    prepared: DotQueries | HammingQueries
+    limit: int
+    filters: tuple[Filter | None, ...]
+    floors: Scores
+
+    def __len__(self) -> int:
+        return len(self.prepared)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Hits of one query, best first. distances: Hamming only."""
+
+    scores: list[float]
+    ids: list[str]
+    distances: list[int] | None = None
+
+
+def scan_parts(parts: Sequence[Part], queries: ScanQueries) -> list[Found]:
+    """The `limit` best rows of all parts that hold the queries' version, for each query."""
+    parts = [part for part in parts if part.version == queries.version and part.live_count]
+    floors = queries.floors
+    best = np.empty((len(queries), 0), np.float32)
+    scanned: list[tuple[Part, Scores, Rows]] = []
+    for part in parts:
+        scores, rows = _scan_part(part, queries, floors)
+        scanned.append((part, scores, rows))
+        if len(parts) > 1:
+            best, floors = _raise_floors(best, scores, floors, queries.limit)
+    return [_collect(scanned, query, queries) for query in range(len(queries))]
+
+
+def merge(found: Sequence[Found], limit: int) -> Found:
+    """Join the hits of several shards."""
+    if len(found) == 1:
+        return found[0]
+    scores = np.array([score for part in found for score in part.scores], np.float32)
+    ids = [point_id for part in found for point_id in part.ids]
+    order = rank_by_score_then_id(scores, ids, limit)
+    distances = None
+    if found[0].distances is not None:
+        together = [distance for part in found for distance in part.distances or []]
+        distances = [together[i] for i in order]
+    return Found(scores[order].tolist(), [ids[i] for i in order], distances)
+
+
+def _scan_part(part: Part, queries: ScanQueries, floors: Scores) -> tuple[Scores, Rows]:
+    masks, mask_of_query = _masks(part, queries.filters)
+    wanted = min(queries.limit, part.rows)
+    if part.sorted_by_id:
+        return _kernel_top_k(part, queries, wanted, masks, mask_of_query, floors)
+    last = wanted - 1
+    wanted = min(wanted + 1, part.rows)
+    while True:
+        scores, rows = _kernel_top_k(part, queries, wanted, masks, mask_of_query, floors)
+        tied = (scores[:, last] == scores[:, -1]) & (rows[:, -1] >= 0)
+        if wanted == part.rows or not tied.any():
+            return scores, rows
+        wanted = min(4 * wanted, part.rows)
+
+
+def _kernel_top_k(
+    part: Part,
+    queries: ScanQueries,
+    k: int,
+    masks: list[NDArray[np.uint16]] | None,
+    mask_of_query: NDArray[np.int32] | None,
+    floors: Scores,
+) -> tuple[Scores, Rows]:
+    """Scores (queries, k) float32 and rows (queries, k) int64; a Hamming score is still minus the distance here."""
+    prepared = queries.prepared
+    if isinstance(prepared, DotQueries):
+        return kernel.dot_top_k(
+            part.blocked, part.gains, part.rows, part.spec, prepared, k, masks, mask_of_query, floors
+        )
+    ceilings = np.where(np.isfinite(floors), -floors, np.float32(2**24)).astype(np.int32)
+    distances, rows = kernel.hamming_top_k(
+        part.blocked, part.rows, part.spec, prepared, k, masks, mask_of_query, ceilings
+    )
+    return np.where(rows >= 0, -distances.astype(np.float32), np.float32(-np.inf)), rows
+
+
+def _masks(
+    part: Part, filters: tuple[Filter | None, ...]
+) -> tuple[list[NDArray[np.uint16]] | None, NDArray[np.int32] | None]:
+    """The kernel's masks: one per distinct filter, none where all rows are alive and nothing is filtered."""
+    distinct = list(dict.fromkeys(filters))
+    if distinct == [None]:
+        return ([part.live] if part.has_dead else None), None
+    masks = [part.live if condition is None else part.mask(condition) for condition in distinct]
+    return masks, np.array([distinct.index(condition) for condition in filters], np.int32)
+
+
+def _raise_floors(best: Scores, scores: Scores, floors: Scores, limit: int) -> tuple[Scores, Scores]:
+    """Once `limit` rows were seen, nothing below the worst of them can still be a hit; equal scores still can."""
+    best = np.concatenate([best, scores], axis=1)
+    if best.shape[1] > limit:
+        best = -np.partition(-best, limit - 1, axis=1)[:, :limit]
+    if best.shape[1] == limit:
+        floors = np.maximum(floors, best.min(axis=1))
+    return best, floors
+
+
+def _collect(scanned: Sequence[tuple[Part, Scores, Rows]], query: int, queries: ScanQueries) -> Found:
+    """Join the candidates of all parts: only ids of rows that can still be a hit are read."""
+    limit = queries.limit
+    joined = np.concatenate([scores[query] for _, scores, _ in scanned]) if scanned else np.empty(0, np.float32)
+    worst = -np.partition(-joined, limit - 1)[limit - 1] if len(joined) > limit else np.float32(-np.inf)
+    kept, ids = [], []
+    for part, scores, rows in scanned:
+        chosen = (scores[query] >= worst) & (rows[query] >= 0)
+        kept.append(scores[query][chosen])
+        ids += part.ids_at(rows[query][chosen])
+    values = np.concatenate(kept) if kept else joined
+    order = rank_by_score_then_id(values, ids, limit)
+    values, ids = values[order], [ids[i] for i in order]
+    if isinstance(queries.prepared, DotQueries):
+        return Found(values.tolist(), ids)
+    distances = (-values).astype(np.int32)
+    dims = scanned[0][0].spec.dims if scanned else 1
+    return Found(hamming_scores(distances, dims).tolist(), ids, distances.tolist())

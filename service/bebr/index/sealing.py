@@ -1,0 +1,123 @@
+"""Making segments: from a full head, and from several segments (compaction). Runs beside readers and the writer.
+
+Both return where each old row went, so that the shard can carry over the deaths of the meantime.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebr import kernel
+from bebr.core.codes import CodeSpec
+from bebr.core.types import FieldType
+from bebr.index.columns import (
+    Column,
+    KeywordColumn,
+    KeywordsColumn,
+    ScalarColumn,
+    build_column,
+    unpack_mask,
+)
+from bebr.index.head import HeadView
+from bebr.index.segment import SegmentView, write_segment
+from bebr.index.strings import StringTable, build_lookup, hash_strings, hashes_of
+
+NO_ROW = -1
+
+
+def seal(view: HeadView, path: Path) -> NDArray[np.int64]:
+    """Write the live rows of a head as a segment.
+
+    Returns (view.rows,) int64: the new row of each old one, -1 where it was dead.
+    """
+    head = view.head
+    alive = np.flatnonzero(unpack_mask(view.live, view.rows)).tolist()
+    rows = np.array(sorted(alive, key=head.ids.__getitem__), np.int64)
+    ids = StringTable.build(head.ids[row] for row in rows.tolist())
+    columns = {
+        key: build_column(kind, [head.values[key][row] for row in rows.tolist()]) for key, kind in head.fields.items()
+    }
+    blocked = _blocked(kernel.unpack(head.blocked, head.spec, rows), head.spec)
+    lookup = build_lookup(hash_strings(ids))
+    write_segment(path, head.version, head.spec, ids, lookup, blocked, head.gains[rows], head.fields, columns)
+    return _moves(view.rows, rows)
+
+
+def compact(views: Sequence[SegmentView], path: Path) -> list[NDArray[np.int64]]:
+    """Write the live rows of several segments of one version as one segment.
+
+    Returns for each of them (rows,) int64: the new row of each old one, -1 where it was dead.
+    """
+    segments = [view.segment for view in views]
+    spec, fields = segments[0].spec, segments[0].fields
+    alive = [np.flatnonzero(unpack_mask(view.live, view.rows)) for view in views]
+    owner = np.repeat(np.arange(len(views)), [len(rows) for rows in alive])
+    row = np.concatenate(alive)
+    order, ids = _merge_ids([s.ids for s in segments], alive)
+    owner, row = owner[order], row[order]
+    hashes = np.concatenate([hashes_of(s.lookup)[rows] for s, rows in zip(segments, alive, strict=True)])[order]
+    gains = np.concatenate([s.gains[rows] for s, rows in zip(segments, alive, strict=True)])[order]
+    codes = [kernel.unpack(s.blocked, spec, rows) for s, rows in zip(segments, alive, strict=True)]
+    blocked = _blocked(np.concatenate(codes)[order], spec)
+    columns = {
+        key: _merge_columns(kind, [s.columns[key] for s in segments], alive, order) for key, kind in fields.items()
+    }
+    write_segment(path, segments[0].version, spec, ids, build_lookup(hashes), blocked, gains, fields, columns)
+    return [_moves(view.rows, row[owner == i], np.flatnonzero(owner == i)) for i, view in enumerate(views)]
+
+
+def _merge_ids(
+    tables: Sequence[StringTable], alive: Sequence[NDArray[np.int64]]
+) -> tuple[NDArray[np.int64], StringTable]:
+    padded = np.concatenate([table.padded()[rows] for table, rows in zip(tables, alive, strict=True)])
+    lengths = np.concatenate([table.lengths()[rows] for table, rows in zip(tables, alive, strict=True)])
+    order = np.argsort(padded, kind="stable")
+    return order, StringTable.from_padded(padded[order], lengths[order])
+
+
+def _merge_columns(
+    kind: FieldType, columns: Sequence[Column], alive: Sequence[NDArray[np.int64]], order: NDArray[np.int64]
+) -> Column:
+    pairs = list(zip(columns, alive, strict=True))
+    if all(isinstance(column, ScalarColumn) for column in columns):
+        data = np.concatenate([c.data[rows] for c, rows in pairs if isinstance(c, ScalarColumn)])
+        has = np.concatenate([c.has[rows] for c, rows in pairs if isinstance(c, ScalarColumn)])
+        return ScalarColumn(data[order], has[order])
+    words = StringTable.build(
+        sorted({w for c in columns if isinstance(c, KeywordColumn | KeywordsColumn) for w in c.words})
+    )
+    if kind is FieldType.KEYWORD:
+        codes = [_recode(c.codes[rows], c.words, words) for c, rows in pairs if isinstance(c, KeywordColumn)]
+        return KeywordColumn(np.concatenate(codes)[order], words)
+    parts = [(c, rows) for c, rows in pairs if isinstance(c, KeywordsColumn)]
+    counts = np.concatenate([np.diff(c.starts)[rows] for c, rows in parts])
+    items = np.concatenate([_recode(c.codes[_items(c.starts, rows)], c.words, words) for c, rows in parts])
+    first = np.concatenate([[0], np.cumsum(counts)])
+    starts = np.concatenate([[0], np.cumsum(counts[order])])
+    return KeywordsColumn(starts, items[_items(first, order)], words)
+
+
+def _items(starts: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Positions of the items of `rows`, row after row."""
+    counts = np.diff(starts)[rows]
+    shift = np.repeat(starts[rows] - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
+    return np.arange(int(counts.sum()), dtype=np.int64) + shift.astype(np.int64)
+
+
+def _recode(codes: NDArray[np.int32], old: StringTable, new: StringTable) -> NDArray[np.int32]:
+    table = np.array([new.find(word) for word in old] + [-1], np.int32)  # the last entry keeps -1, missing
+    return table[codes]
+
+
+def _blocked(codes: NDArray[np.uint8], spec: CodeSpec) -> NDArray[np.uint8]:
+    blocked = np.zeros(kernel.blocked_size_bytes(spec, len(codes)), np.uint8)
+    kernel.pack(codes, spec, blocked, 0)
+    return blocked
+
+
+def _moves(old_rows: int, survivors: NDArray[np.int64], new_rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    moves = np.full(old_rows, NO_ROW, np.int64)
+    moves[survivors] = np.arange(len(survivors)) if new_rows is None else new_rows
+    return moves
