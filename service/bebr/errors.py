@@ -13,9 +13,11 @@
     │   ├── DuplicateId           one id twice in one batch
     │   ├── InvalidOption         an option that is unknown, out of range or does not apply
     │   ├── InvalidEmbeddings     arrays of embeddings that no binarizer can be fitted on
+    │   ├── InvalidCheckpoint     a model folder that cannot be imported
     │   ├── Malformed (422)       a body that does not parse
     │   ├── PayloadTooLarge (413) a body over the limit
-    │   └── Unauthorized (401)    no key, or a wrong one
+    │   ├── Unauthorized (401)    no key, or a wrong one
+    │   └── Forbidden (403)       a read-only key for something that writes
     ├── NotFound (404)            BundleNotFound, CollectionNotFound, PointNotFound, JobNotFound
     ├── Conflict (409)            AlreadyExists, Incompatible, IdempotencyConflict
     ├── Unavailable (503)         try again later
@@ -91,6 +93,10 @@ class InvalidEmbeddings(InvalidRequest):
     """An array of embeddings that no binarizer can be fitted on."""
 
 
+class InvalidCheckpoint(InvalidRequest):
+    """A model folder that is incomplete, damaged or of a kind that cannot be imported."""
+
+
 class Malformed(InvalidRequest):
     """A body that does not parse."""
 
@@ -101,6 +107,10 @@ class PayloadTooLarge(InvalidRequest):
 
 class Unauthorized(InvalidRequest):
     """No API key, or a wrong one."""
+
+
+class Forbidden(InvalidRequest):
+    """A key that may not do this, such as a read-only key that writes."""
 
 
 class NotFound(BebrError):

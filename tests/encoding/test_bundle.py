@@ -15,7 +15,6 @@ SPEC = CodeSpec.parse("16x4+16x1")
 BINARIZER = BinarizerFiles(b"not really a graph", SPEC, np.array([0.1, 0.7], np.float32))
 SETTINGS = EmbeddingSettings(
     pooling=Pooling.MEAN,
-    normalize=True,
     max_length=128,
     precision=Precision.FP32,
     source=SourceHashes("1" * 64, "2" * 64, "3" * 64),

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import bebr
 from bebr.encoding.bundle import HIDDEN, MANIFEST, Bundle
 from bebr.errors import BundleNotFound, DamagedBundle
 
@@ -57,7 +56,7 @@ class BundleCatalog:
 
 def shipped_bundles() -> Path:
     """The folder of the bundles that come with bebr: bebr/bundles in a wheel, models/bundles in a checkout."""
-    package = Path(bebr.__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     packaged = package / "bundles"
     return packaged if packaged.is_dir() else package.parents[1] / "models" / "bundles"
 

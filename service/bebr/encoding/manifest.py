@@ -4,7 +4,7 @@
       "format": 1,
       "name": "minilm", "version": "1", "embedding_dims": 384,
       "binarizer": {"graph": "binarizer.onnx", "code": "256x2", "steps": [0.04], "gain": "unbiased"}   or null,
-      "embedding": {"graph": "embedding.onnx", "tokenizer": "tokenizer.json", "pooling": "mean", "normalize": true,
+      "embedding": {"graph": "embedding.onnx", "tokenizer": "tokenizer.json", "pooling": "mean",
                     "max_length": 256, "prefixes": {"query": "", "passage": ""}, "precision": "fp32",
                     "source": {"weights": "<sha256>", "tokenizer": "<sha256>", "config": "<sha256>"}, "builder": 1}
                    or null,
@@ -79,10 +79,12 @@ class SourceHashes:
 
 @dataclass(frozen=True)
 class EmbeddingSettings:
-    """How texts become embeddings: everything about the embedding model that is not bytes of a file."""
+    """How texts become embeddings: everything about the embedding model that is not bytes of a file.
+
+    Embeddings are always normalized, so that is no setting.
+    """
 
     pooling: Pooling
-    normalize: bool
     max_length: int
     precision: Precision
     source: SourceHashes
@@ -304,7 +306,6 @@ def _parse_embedding(reader: _Reader) -> EmbeddingEntry:
     prefixes, source = reader.reader("prefixes"), reader.reader("source")
     settings = EmbeddingSettings(
         pooling=reader.enum("pooling", Pooling),
-        normalize=reader.take("normalize", bool),
         max_length=reader.count("max_length"),
         precision=reader.enum("precision", Precision),
         source=SourceHashes(**{key: source.match(key, SHA256_PATTERN) for key in SourceHashes.__dataclass_fields__}),

@@ -1,0 +1,208 @@
+"""The weights of BERT-like encoders under one set of names, whatever their family calls them.
+
+Families differ in the names of tensors and config fields, in whether there are token types, and in the first position;
+the arithmetic is the same. A family with other arithmetic (MPNet's relative positions, ModernBERT) does not fit here.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from bebr.errors import InvalidCheckpoint
+
+Floats = NDArray[np.float32]
+Linear = tuple[Floats, Floats]
+"""weight (inputs, outputs) float32 and bias (outputs,) float32."""
+Norm = tuple[Floats, Floats]
+"""scale (dims,) float32 and bias (dims,) float32."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One encoder layer."""
+
+    query: Linear
+    key: Linear
+    value: Linear
+    attention_out: Linear
+    attention_norm: Norm
+    up: Linear
+    down: Linear
+    norm: Norm
+
+
+@dataclass(frozen=True)
+class Transformer:
+    """A BERT-like encoder: words (vocabulary, dims), positions (max tokens, dims) with the token type added."""
+
+    words: Floats
+    positions: Floats
+    embedding_norm: Norm
+    layers: tuple[Layer, ...]
+    heads: int
+    epsilon: float
+
+    @property
+    def dims(self) -> int:
+        return int(self.words.shape[1])
+
+    def facts(self) -> dict[str, Any]:
+        """What determines the arithmetic beside the weights; goes into the fingerprint."""
+        counts = {"layers": len(self.layers), "heads": self.heads, "positions": len(self.positions)}
+        return {**counts, "epsilon": self.epsilon}
+
+
+class Tensors:
+    """The tensors of a model.safetensors."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            stored = load_file(path)
+        except Exception as error:  # SafetensorError is no public class, and the reader raises OSError as well.
+            raise InvalidCheckpoint(f"{path.name} is not a safetensors file: {error}", file=path.name) from error
+        # Checkpoints saved from a head for another task carry the encoder under a prefix.
+        self._arrays = {re.sub(r"^(bert|roberta|distilbert)\.", "", name): array for name, array in stored.items()}
+
+    def take(self, name: str, *shape: int) -> Floats:
+        """The tensor as float32. Raises InvalidCheckpoint when it is missing, of another shape, or not finite."""
+        stored = self._arrays.get(name, self._arrays.get(_old_name(name)))
+        if stored is None:
+            raise InvalidCheckpoint(f"model.safetensors has no tensor '{name}'", tensor=name)
+        array = stored.astype(np.float32)
+        if array.shape != shape:
+            raise InvalidCheckpoint(f"tensor '{name}' has shape {array.shape}, config.json says {shape}", tensor=name)
+        if not np.isfinite(array).all():
+            raise InvalidCheckpoint(f"tensor '{name}' holds NaN or infinity", tensor=name)
+        return array
+
+
+@dataclass(frozen=True)
+class _Family:
+    """Names of one family. `dims` to `activation` are config fields, the rest are tensors."""
+
+    dims: str = "hidden_size"
+    depth: str = "num_hidden_layers"
+    heads: str = "num_attention_heads"
+    widened: str = "intermediate_size"
+    activation: str = "hidden_act"
+    layer: str = "encoder.layer.{}."
+    query: str = "attention.self.query"
+    key: str = "attention.self.key"
+    value: str = "attention.self.value"
+    attention_out: str = "attention.output.dense"
+    attention_norm: str = "attention.output.LayerNorm"
+    up: str = "intermediate.dense"
+    down: str = "output.dense"
+    norm: str = "output.LayerNorm"
+    has_token_types: bool = True
+    skips_padding_positions: bool = False
+
+
+_BERT = _Family()
+_ROBERTA = _Family(skips_padding_positions=True)
+_DISTILBERT = _Family(
+    dims="dim",
+    depth="n_layers",
+    heads="n_heads",
+    widened="hidden_dim",
+    activation="activation",
+    layer="transformer.layer.{}.",
+    query="attention.q_lin",
+    key="attention.k_lin",
+    value="attention.v_lin",
+    attention_out="attention.out_lin",
+    attention_norm="sa_layer_norm",
+    up="ffn.lin1",
+    down="ffn.lin2",
+    norm="output_layer_norm",
+    has_token_types=False,
+)
+FAMILIES: Mapping[str, _Family] = {
+    "bert": _BERT,
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "camembert": _ROBERTA,
+    "distilbert": _DISTILBERT,
+}
+"""By the `model_type` of config.json."""
+
+
+def read_transformer(config: Mapping[str, Any], tensors: Tensors) -> Transformer:
+    """Bring the tensors of a checkpoint under our names. Raises InvalidCheckpoint naming what does not fit."""
+    family = _family(config)
+    dims, heads = _count(config, family.dims), _count(config, family.heads)
+    if dims % heads:
+        raise InvalidCheckpoint(f"config.json: {family.dims} {dims} is not a multiple of {family.heads} {heads}")
+    positions = tensors.take("embeddings.position_embeddings.weight", _count(config, "max_position_embeddings"), dims)
+    if family.skips_padding_positions:
+        # RoBERTa counts positions from one past the id of its padding token.
+        positions = positions[int(config.get("pad_token_id", 1)) + 1 :]
+    if family.has_token_types:
+        positions = (
+            positions
+            + tensors.take("embeddings.token_type_embeddings.weight", _count(config, "type_vocab_size"), dims)[0]
+        )
+    return Transformer(
+        words=tensors.take("embeddings.word_embeddings.weight", _count(config, "vocab_size"), dims),
+        positions=positions,
+        embedding_norm=_norm(tensors, "embeddings.LayerNorm", dims),
+        layers=tuple(
+            _layer(tensors, family, family.layer.format(number), dims, _count(config, family.widened))
+            for number in range(_count(config, family.depth))
+        ),
+        heads=heads,
+        epsilon=float(config.get("layer_norm_eps", 1e-12)),
+    )
+
+
+def _family(config: Mapping[str, Any]) -> _Family:
+    """The family of a config, after a check that nothing in it asks for other arithmetic."""
+    kind = str(config.get("model_type"))
+    if kind not in FAMILIES:
+        raise InvalidCheckpoint(
+            f"config.json: model_type {kind!r} is not supported; supported are {', '.join(FAMILIES)}", model_type=kind
+        )
+    family = FAMILIES[kind]
+    for key, expected in ((family.activation, "gelu"), ("position_embedding_type", "absolute")):
+        if config.get(key, expected) != expected:
+            raise InvalidCheckpoint(f"config.json: {key} {config[key]!r} is not supported, only {expected!r}")
+    return family
+
+
+def _layer(tensors: Tensors, family: _Family, prefix: str, dims: int, widened: int) -> Layer:
+    def linear(name: str, inputs: int, outputs: int) -> Linear:
+        weight = tensors.take(f"{prefix}{name}.weight", outputs, inputs)
+        return np.ascontiguousarray(weight.T), tensors.take(f"{prefix}{name}.bias", outputs)
+
+    return Layer(
+        query=linear(family.query, dims, dims),
+        key=linear(family.key, dims, dims),
+        value=linear(family.value, dims, dims),
+        attention_out=linear(family.attention_out, dims, dims),
+        attention_norm=_norm(tensors, prefix + family.attention_norm, dims),
+        up=linear(family.up, dims, widened),
+        down=linear(family.down, widened, dims),
+        norm=_norm(tensors, prefix + family.norm, dims),
+    )
+
+
+def _old_name(name: str) -> str:
+    """The names that TensorFlow gave to the weights of a LayerNorm; early checkpoints still carry them."""
+    return re.sub(r"(?<=LayerNorm\.)(weight|bias)$", lambda m: {"weight": "gamma", "bias": "beta"}[m[1]], name)
+
+
+def _norm(tensors: Tensors, name: str, dims: int) -> Norm:
+    return tensors.take(f"{name}.weight", dims), tensors.take(f"{name}.bias", dims)
+
+
+def _count(config: Mapping[str, Any], key: str) -> int:
+    value = config.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InvalidCheckpoint(f"config.json: {key} must be a positive integer, got {value!r}")
+    return value

@@ -1,0 +1,61 @@
+"""How bebr opens an ONNX graph: the one place that sets the options of ONNX Runtime."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnxruntime
+
+from bebr.errors import DamagedBundle
+
+FLOAT32 = "tensor(float)"
+INT64 = "tensor(int64)"
+
+
+def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
+    """Open the ONNX graph in a file. `threads` compute one call together; calls from several threads may overlap.
+
+    Raises DamagedBundle when ONNX Runtime cannot load the graph.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Idle threads must sleep: spinning steals the cores from the threads that scan codes.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's classes of errors have no common base but Exception.
+        raise DamagedBundle(
+            f"{path.name} is not a graph that ONNX Runtime {onnxruntime.__version__} can load: {error}",
+            path=str(path),
+            file=path.name,
+        ) from error
+
+
+def check_signature(
+    session: onnxruntime.InferenceSession,
+    path: Path,
+    inputs: Mapping[str, tuple[str, int | None]],
+    outputs: Mapping[str, tuple[str, int | None]],
+) -> None:
+    """Hold a graph to what the manifest says of it: names, types and the size of the last axis (None: any).
+
+    Raises DamagedBundle where they disagree.
+    """
+    for kind, expected, found in (
+        ("input", inputs, session.get_inputs()),
+        ("output", outputs, session.get_outputs()),
+    ):
+        nodes = {node.name: node for node in found}
+        if set(nodes) != set(expected):
+            raise _mismatch(path, f"has the {kind}s {sorted(nodes)}, expected {sorted(expected)}")
+        for name, (element_type, last_axis) in expected.items():
+            node = nodes[name]
+            if node.type != element_type:
+                raise _mismatch(path, f"{kind} '{name}' is a {node.type}, expected {element_type}")
+            if last_axis is not None and (not node.shape or node.shape[-1] != last_axis):
+                raise _mismatch(path, f"{kind} '{name}' has shape {node.shape}, but the manifest says {last_axis} dims")
+
+
+def _mismatch(path: Path, message: str) -> DamagedBundle:
+    return DamagedBundle(f"{path.name} {message}", path=str(path), file=path.name)
