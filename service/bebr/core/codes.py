@@ -134,7 +134,7 @@ def unpack_levels(codes: NDArray[np.uint8], spec: CodeSpec) -> NDArray[np.uint8]
     for block, dims, where in zip(spec.blocks, spec.dim_slices, spec.byte_slices, strict=True):
         shifts = np.arange(0, 8, block.bits, dtype=np.uint8)
         fields = (codes[:, where, None] >> shifts) & np.uint8(2**block.bits - 1)
-        levels[:, dims] = fields.reshape(len(codes), -1)[:, : block.dims]
+        levels[:, dims] = fields.reshape(len(codes), block.size_bytes * len(shifts))[:, : block.dims]
     return levels
 
 
@@ -160,7 +160,8 @@ def cosine_gains(levels: NDArray[np.uint8], spec: CodeSpec, steps: NDArray[np.fl
     With these gains sdc is the cosine of two codes, as BEBR (KDD 2023) defines it.
     """
     scaled = grid_values(levels, spec) * np.repeat(steps, [block.dims for block in spec.blocks])
-    return (1.0 / np.linalg.norm(scaled, axis=1)).astype(np.float16)
+    gains: NDArray[np.float16] = (1.0 / np.linalg.norm(scaled, axis=1)).astype(np.float16)
+    return gains
 
 
 def join_records(codes: NDArray[np.uint8], gains: NDArray[np.float16]) -> NDArray[np.uint8]:

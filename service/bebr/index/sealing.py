@@ -112,7 +112,7 @@ def _recode(codes: NDArray[np.int32], old: StringTable, new: StringTable) -> NDA
 
 
 def _blocked(codes: NDArray[np.uint8], spec: CodeSpec) -> NDArray[np.uint8]:
-    blocked = np.zeros(kernel.blocked_size_bytes(spec, len(codes)), np.uint8)
+    blocked = kernel.allocate(kernel.blocked_size_bytes(spec, len(codes)))
     kernel.pack(codes, spec, blocked, 0)
     return blocked
 

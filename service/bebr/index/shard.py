@@ -100,15 +100,17 @@ class Shard:
     def apply(self, puts: Sequence[tuple[Puts, Mapping[str, Sequence[Any]]]], deletes: Sequence[str], seq: int) -> None:
         """Apply operations of distinct ids, whose last has `seq`, as one change of the view.
 
-        puts: with the values of each filterable field. Applying the same operations again changes nothing.
+        puts: with the values of each filterable field. Operations that were applied before change nothing.
         """
         with self._lock:
+            if seq <= self.seq:
+                return
             self._kill(deletes)
             for batch, values in puts:
                 self._kill(batch.ids)
                 self._append(batch, values)
             self._operations_since_checkpoint += len(deletes) + sum(len(batch.ids) for batch, _ in puts)
-            self.seq = max(self.seq, seq)
+            self.seq = seq
             self._publish()
 
     def maintain(self) -> None:
