@@ -119,7 +119,7 @@ def _parse_filter(data: object, fields: Mapping[str, FieldType], where: str, cou
         raise InvalidFilter(f"{where}: unknown key {sorted(unknown)[0]!r}; {_SHAPE}", at=where)
     parts = {}
     for name in ("must", "should", "must_not"):
-        conditions = data.get(name) or []
+        conditions = [] if data.get(name) is None else data[name]
         if not isinstance(conditions, list):
             raise InvalidFilter(f"{where}.{name}: expected a list of conditions", at=f"{where}.{name}")
         counter[0] += len(conditions)

@@ -1,0 +1,115 @@
+"""The filter grammar and the checks of ids and metadata, by example."""
+
+from typing import Any
+
+import pytest
+
+from bebr.core.filters import matches, parse_filter
+from bebr.core.types import FieldType, check_fields, check_id
+from bebr.errors import InvalidFilter, InvalidId, InvalidMetadata
+
+FIELDS = {
+    "lang": FieldType.KEYWORD,
+    "year": FieldType.INTEGER,
+    "price": FieldType.FLOAT,
+    "draft": FieldType.BOOL,
+    "tags": FieldType.KEYWORDS,
+}
+POINT = {"lang": "en", "year": 2020, "price": 1.5, "draft": False, "tags": ["red", "blue"], "other": 1}
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ({"key": "lang", "match": {"value": "en"}}, True),
+        ({"key": "lang", "match": {"any": ["de", "fr"]}}, False),
+        ({"key": "lang", "match": {"except": ["de"]}}, True),
+        ({"key": "draft", "match": {"value": False}}, True),
+        ({"key": "tags", "match": {"value": "blue"}}, True),
+        ({"key": "tags", "match": {"except": ["blue"]}}, False),
+        ({"key": "year", "range": {"gte": 2020, "lt": 2021}}, True),
+        ({"key": "year", "range": {"gt": 2020}}, False),
+        ({"key": "price", "range": {"lte": 1.5}}, True),
+        ({"is_empty": {"key": "lang"}}, False),
+        ({"has_id": ["a", "b"]}, True),
+        ({"must_not": [{"has_id": ["a"]}]}, False),
+        ({"should": [{"key": "lang", "match": {"value": "de"}}, {"key": "year", "match": {"value": 2020}}]}, True),
+    ],
+)
+def test_conditions_mean_what_they_say(condition: dict[str, Any], expected: bool) -> None:
+    assert matches(parse_filter({"must": [condition]}, FIELDS), "a", POINT) is expected
+
+
+def test_a_missing_value_matches_nothing_but_is_empty() -> None:
+    for condition in (
+        {"key": "lang", "match": {"value": "en"}},
+        {"key": "lang", "match": {"except": ["en"]}},
+        {"key": "year", "range": {"lt": 9999}},
+    ):
+        assert not matches(parse_filter({"must": [condition]}, FIELDS), "a", {"tags": []})
+    for key in FIELDS:
+        assert matches(parse_filter({"must": [{"is_empty": {"key": key}}]}, FIELDS), "a", {"tags": []})
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([], "object"),
+        ({"musst": []}, "musst"),
+        ({"must": {}}, "list"),
+        ({"must": [1]}, "condition is an object"),
+        ({"must": [{"key": "title", "match": {"value": "x"}}]}, "'title' is not filterable"),
+        ({"must": [{"key": "lang", "match": {"value": 3}}]}, "keyword"),
+        ({"must": [{"key": "year", "match": {"value": True}}]}, "integer"),
+        ({"must": [{"key": "year", "match": {"value": None}}]}, "is_empty"),
+        ({"must": [{"key": "lang", "match": {"like": "x"}}]}, "any"),
+        ({"must": [{"key": "lang", "range": {"gte": 1}}]}, "integer or float"),
+        ({"must": [{"key": "year", "range": {"gte": "x"}}]}, "float"),
+        ({"must": [{"key": "year", "range": {}}]}, "gte"),
+        ({"must": [{"key": "year", "match": {"value": 1}, "range": {"gte": 1}}]}, "expected"),
+        ({"must": [{"has_id": [7]}]}, "string"),
+    ],
+)
+def test_a_wrong_filter_names_its_place(data: Any, message: str) -> None:
+    with pytest.raises(InvalidFilter, match=message) as raised:
+        parse_filter(data, FIELDS)
+    assert raised.value.fields["at"].startswith("filter")
+
+
+def test_filters_have_limits() -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(20):
+        deep = {"must": [deep]}
+    with pytest.raises(InvalidFilter, match="deep"):
+        parse_filter(deep, FIELDS)
+    with pytest.raises(InvalidFilter, match="1000 conditions"):
+        parse_filter({"must": [{"is_empty": {"key": "lang"}}] * 1001}, FIELDS)
+
+
+@pytest.mark.parametrize("bad", ["", "x" * 257, "é" * 129, "a\0b", 7, 7.5, None, True, ["a"], "\ud800"])
+def test_wrong_ids_are_refused(bad: object) -> None:
+    with pytest.raises(InvalidId):
+        check_id(bad)
+
+
+@pytest.mark.parametrize("good", ["7", "x" * 256, "é" * 128, "日本", "a/b c"])
+def test_ids_are_kept_as_they_are(good: str) -> None:
+    assert check_id(good) == good
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("lang", 1), ("lang", ["en"]), ("year", "2020"), ("year", 2.5), ("year", True), ("year", 2**63),
+        ("price", "1"), ("price", float("nan")), ("price", float("inf")), ("draft", 0), ("tags", "red"), ("tags", [1]),
+        ("tags", ["x"] * 257),
+    ],
+)  # fmt: skip
+def test_a_filterable_field_must_have_its_type(key: str, value: object) -> None:
+    with pytest.raises(InvalidMetadata, match=key):
+        check_fields({key: value}, FIELDS)
+
+
+def test_null_and_missing_values_fit_every_type() -> None:
+    check_fields(dict.fromkeys(FIELDS), FIELDS)
+    check_fields({"unrelated": object()}, FIELDS)
