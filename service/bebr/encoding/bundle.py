@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -114,27 +115,26 @@ class Bundle:
     def binarizer(self) -> BinarizerEntry:
         """Raises InvalidOption where the bundle has none."""
         if self.manifest.binarizer is None:
-            raise InvalidOption(f"bundle '{self.id}' has no binarizer; make one from embeddings with 'bebr fit'")
+            raise no_binarizer(self.manifest)
         return self.manifest.binarizer
 
     @property
     def embedding(self) -> EmbeddingEntry:
         """Raises InvalidOption where the bundle has none."""
         if self.manifest.embedding is None:
-            raise InvalidOption(
-                f"bundle '{self.id}' has no embedding model, so it takes vectors and no texts; "
-                f"add one with 'bebr models pull {self.name}'"
-            )
+            raise no_embedding_model(self.manifest)
         return self.manifest.embedding
 
     @property
     def spec(self) -> CodeSpec:
         return self.binarizer.spec
 
-    @property
+    @cached_property
     def steps(self) -> NDArray[np.float32]:
-        """(blocks,) float32."""
-        return np.asarray(self.binarizer.steps, np.float32)
+        """(blocks,) float32, read-only."""
+        steps = np.asarray(self.binarizer.steps, np.float32)
+        steps.flags.writeable = False
+        return steps
 
     @property
     def gain(self) -> Gain:
@@ -166,6 +166,19 @@ class Bundle:
             return None
         graph, tokenizer = (self.path / entry.graph).read_bytes(), (self.path / entry.tokenizer).read_bytes()
         return EmbeddingFiles(graph, tokenizer, entry.settings)
+
+
+def no_binarizer(manifest: Manifest) -> InvalidOption:
+    """The error for an option that needs the binarizer that a bundle lacks."""
+    return InvalidOption(f"bundle '{manifest.id}' has no binarizer; make one from embeddings with 'bebr fit'")
+
+
+def no_embedding_model(manifest: Manifest) -> InvalidOption:
+    """The error for an option that needs the embedding model that a bundle lacks."""
+    return InvalidOption(
+        f"bundle '{manifest.id}' has no embedding model, so it takes vectors and no texts; "
+        f"add one with 'bebr models pull {manifest.name}'"
+    )
 
 
 def write_bundle(

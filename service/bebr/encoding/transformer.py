@@ -3,10 +3,10 @@
 Only standard operators are written; ONNX Runtime fuses them when it loads the graph. Measured, that is as fast as
 writing its fused Attention, SkipLayerNormalization and BiasGelu operators by hand. The exception is int8:
 
-weights become 7-bit integers with one scale per column, activations 8-bit integers with one scale per *token*. One scale
-per tensor, as dynamic quantization usually has it, makes the embedding of a text depend on the texts that share its
-batch (cosine down to 0.987). Seven bits, because the byte products of processors without VNNI saturate at eight: so
-every machine computes the same codes.
+weights become 7-bit integers with one scale per column, activations 8-bit integers with one scale per *token*. One
+scale per tensor, as dynamic quantization usually has it, makes the embedding of a text depend on the texts that share
+its batch (cosine down to 0.987). Seven bits, because the byte products of processors without VNNI saturate at eight:
+so every machine computes the same codes.
 """
 
 from dataclasses import dataclass, field

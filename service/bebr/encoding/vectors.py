@@ -1,0 +1,59 @@
+"""The border for embeddings that come from outside: shape, numbers, length."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bebr.errors import DimensionMismatch, InvalidVector
+
+Floats = NDArray[np.float32]
+_SAFE_SQUARES = (1e-20, 1e20)
+"""Squared lengths that float32 computes to full precision; others are looked at again in float64."""
+
+
+def check_embeddings(values: ArrayLike, dims: int) -> Floats:
+    """Anything array-like of shape (rows, dims) -> the same directions as unit rows, float32, contiguous.
+
+    Raises DimensionMismatch, or InvalidVector naming the first row that is NaN, infinite or all zeros.
+    """
+    rows, faults = split_embeddings(values, dims)
+    if faults:
+        raise faults[min(faults)]
+    return rows
+
+
+def split_embeddings(values: ArrayLike, dims: int) -> tuple[Floats, dict[int, InvalidVector]]:
+    """Like `check_embeddings`, but returns the error of each bad row, whose numbers are then meaningless.
+
+    Raises DimensionMismatch when the array as a whole has another shape than (rows, dims).
+    """
+    array = _as_matrix(values, dims)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        rows = np.ascontiguousarray(array, np.float32)
+        squares = np.einsum("ij,ij->i", rows, rows)
+        # A NaN fails every comparison, so one test finds NaN, infinity, zero and lengths at the rim of float32.
+        odd = np.flatnonzero(~((squares > _SAFE_SQUARES[0]) & (squares < _SAFE_SQUARES[1])))
+        rows = rows / np.sqrt(squares)[:, None]
+    faults = {}
+    for row in odd.tolist():
+        exact = array[row].astype(np.float64)
+        if not np.isfinite(exact).all():
+            column = int(np.flatnonzero(~np.isfinite(exact))[0])
+            faults[row] = InvalidVector(f"row {row}: number {column} of the embedding is {exact[column]}", row=row)
+        elif not exact.any():
+            faults[row] = InvalidVector(f"row {row}: the embedding is all zeros, it has no direction", row=row)
+        else:
+            exact = exact / np.abs(exact).max()
+            rows[row] = exact / np.linalg.norm(exact)
+    return rows, faults
+
+
+def _as_matrix(values: ArrayLike, dims: int) -> NDArray[np.number]:
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # Rows of different length.
+        raise DimensionMismatch(f"expected embeddings of shape (rows, {dims}): {error}", expected=dims) from error
+    if array.dtype.kind not in "fiu":
+        raise InvalidVector(f"expected embeddings of numbers, got an array of {array.dtype}")
+    if array.ndim != 2 or array.shape[1] != dims:
+        raise DimensionMismatch(f"expected embeddings of shape (rows, {dims}), got {array.shape}", expected=dims)
+    return array
