@@ -1,0 +1,183 @@
+"""The shapes of answers, for the OpenAPI document, and the responses that carry them.
+
+Answers are built by the engine and are not validated again on the way out; tests hold them to these models.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_json
+from starlette.responses import Response
+
+
+def json_response(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """`content` as JSON."""
+    return Response(to_json(content), status, headers, media_type="application/json")
+
+
+class Answer(BaseModel):
+    """Base of every answer."""
+
+
+class Problem(Answer):
+    """RFC 9457. `error` is the class of the error, `fields` name what is at fault."""
+
+    type: str = Field(examples=["/docs#DimensionMismatch"])
+    title: str = Field(examples=["Dimension mismatch"])
+    status: int = Field(examples=[400])
+    detail: str = Field(examples=["expected a vector of 384 dims, got 3"])
+    error: str = Field(examples=["DimensionMismatch"])
+    fields: dict[str, Any] = Field(examples=[{"field": "vector"}])
+
+
+class Bundle(Answer):
+    name: str
+    version: str
+    id: str
+    code: str
+    code_bytes: int
+    embedding_dims: int
+    fingerprint: str
+
+
+class BundleList(Answer):
+    bundles: list[dict[str, Any]]
+
+
+class Collection(Answer):
+    model_config = ConfigDict(extra="allow")
+    name: str
+
+
+class CollectionList(Answer):
+    collections: list[Collection]
+
+
+class Deleted(Answer):
+    deleted: str
+
+
+class Aliases(Answer):
+    aliases: dict[str, str] = Field(description="Alias -> collection.")
+
+
+class ItemError(Answer):
+    index: int = Field(description="Position of the point in the request, from 0.")
+    id: Any = None
+    error: str
+    detail: str
+
+
+class WriteReport(Answer):
+    applied: int
+    rejected: int
+    items: list[ItemError]
+    seq: dict[str, int] = Field(description="Last sequence number of each shard that was written.")
+
+
+class StoredPoint(Answer):
+    model_config = ConfigDict(extra="allow")
+    id: str
+    version: str
+    metadata: dict[str, Any] | None = None
+    code_b64: str | None = None
+
+
+class Points(Answer):
+    points: list[StoredPoint]
+    missing: list[str]
+
+
+class DeletedPoints(Answer):
+    deleted: int | None = None
+    would_delete: int | None = None
+    seq: dict[str, int] | None = None
+
+
+class ScrollPage(Answer):
+    points: list[StoredPoint]
+    cursor: str | None = Field(description="Null on the last page.")
+
+
+class Counted(Answer):
+    count: int
+
+
+class Updated(Answer):
+    updated: int
+
+
+class Hit(Answer):
+    model_config = ConfigDict(extra="allow")
+    id: str
+    score: float
+    version: str
+    metadata: dict[str, Any] | None = None
+    distance: int | None = None
+    code_b64: str | None = None
+
+
+class SearchAnswer(Answer):
+    hits: list[Hit]
+    query_version: str
+    searched: dict[str, int] = Field(description="How many points of which code versions were covered.")
+    took_ms: float
+    cursor: str | None
+    explain: dict[str, Any] | None = None
+
+
+class SearchBatchAnswer(Answer):
+    results: list[SearchAnswer]
+
+
+class Embedding(Answer):
+    object: str = "embedding"
+    index: int
+    embedding: list[float] | str
+
+
+class Usage(Answer):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsAnswer(Answer):
+    object: str = "list"
+    data: list[Embedding]
+    model: str
+    usage: Usage
+
+
+class JobAccepted(Answer):
+    job: str
+
+
+class Job(Answer):
+    job: str
+    collection: str
+    mode: str
+    state: str = Field(description="queued, running, succeeded, failed or cancelled.")
+    received: int = Field(description="Lines read so far, blank ones aside.")
+    applied: int
+    rejected: int
+    line: int = Field(description="Everything up to this line is done.")
+    rate_per_s: float
+    eta_s: float | None
+    detail: str | None = Field(description="Why it failed, or what it waits for.")
+    created_at: str
+    finished_at: str | None
+
+
+class JobList(Answer):
+    jobs: list[Job]
+
+
+class LineError(Answer):
+    line: int
+    id: Any = None
+    error: str
+    detail: str
+
+
+class Health(Answer):
+    status: str

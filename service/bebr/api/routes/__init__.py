@@ -1,0 +1,1 @@
+"""The routes, by noun. Each says what it takes and gives in an `Operation`, reads its body, and asks the engine."""

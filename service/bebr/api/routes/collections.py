@@ -1,0 +1,85 @@
+"""Bundles, collections and aliases."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from bebr.api import answers, schemas
+from bebr.api.answers import json_response
+from bebr.api.bodies import JSON
+from bebr.api.context import EngineOf, read_json
+from bebr.api.openapi import COLLECTION, STORE, WRITES, Operation
+from bebr.engine import CollectionSettings
+from bebr.errors import AlreadyExists, BundleNotFound, Conflict, DamagedBundle, Incompatible, InvalidOption, InvalidSpec
+
+router = APIRouter()
+
+LIST_BUNDLES = Operation("List bundles", "collections", answers.BundleList, description="The bundles on hand.")
+CREATE = Operation(
+    "Create a collection",
+    "collections",
+    answers.Collection,
+    errors=(InvalidSpec, BundleNotFound, AlreadyExists, Incompatible, DamagedBundle, *STORE, *WRITES),
+    body={JSON: schemas.CreateCollection},
+    description="From a bundle that encodes texts and vectors, or from a CodeSpec for codes of your own.",
+)
+LIST = Operation("List collections", "collections", answers.CollectionList, errors=STORE)
+DESCRIBE = Operation(
+    "Describe a collection",
+    "collections",
+    answers.Collection,
+    errors=COLLECTION,
+    description="Points per code version and shard, bytes in memory, active version, seq.",
+)
+DELETE = Operation("Delete a collection", "collections", answers.Deleted, errors=(Conflict, *COLLECTION))
+LIST_ALIASES = Operation("List aliases", "aliases", answers.Aliases, errors=STORE)
+UPDATE_ALIASES = Operation(
+    "Change aliases",
+    "aliases",
+    answers.Aliases,
+    errors=(AlreadyExists, *COLLECTION),
+    body={JSON: schemas.UpdateAliases},
+    description="All actions are applied at once, or none. An alias can stand wherever a collection is named.",
+)
+
+
+@router.get("/v1/bundles", **LIST_BUNDLES.route_options())
+async def list_bundles(engine: EngineOf) -> Response:
+    return json_response({"bundles": engine.list_bundles()})
+
+
+@router.get("/v1/collections", **LIST.route_options())
+async def list_collections(engine: EngineOf) -> Response:
+    return json_response({"collections": engine.list_collections()})
+
+
+@router.put("/v1/collections/{collection}", **CREATE.route_options())
+async def create_collection(collection: str, request: Request, engine: EngineOf) -> Response:
+    body = await read_json(request, schemas.CreateCollection)
+    settings = CollectionSettings(body.bundle, body.code, body.shards, body.filterable)
+    return json_response(await engine.create_collection(collection, settings))
+
+
+@router.get("/v1/collections/{collection}", **DESCRIBE.route_options())
+async def describe_collection(collection: str, engine: EngineOf) -> Response:
+    return json_response(await engine.describe_collection(collection))
+
+
+@router.delete("/v1/collections/{collection}", **DELETE.route_options())
+async def delete_collection(collection: str, engine: EngineOf) -> Response:
+    await engine.delete_collection(collection)
+    return json_response({"deleted": collection})
+
+
+@router.get("/v1/aliases", **LIST_ALIASES.route_options())
+async def list_aliases(engine: EngineOf) -> Response:
+    return json_response({"aliases": engine.list_aliases()})
+
+
+@router.post("/v1/aliases", **UPDATE_ALIASES.route_options())
+async def update_aliases(request: Request, engine: EngineOf) -> Response:
+    body = await read_json(request, schemas.UpdateAliases)
+    for i, action in enumerate(body.actions):
+        if (action.create is None) == (action.delete is None):
+            raise InvalidOption(f"actions[{i}]: expected exactly one of create, delete", key=f"actions[{i}]")
+    await engine.update_aliases([action.model_dump(exclude_none=True) for action in body.actions])
+    return json_response({"aliases": engine.list_aliases()})

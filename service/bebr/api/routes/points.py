@@ -1,0 +1,114 @@
+"""Points: read, count, delete and change them. Writing stands in `writes`, searching in `bebr.api.search`."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from bebr.api import answers, schemas
+from bebr.api.answers import json_response
+from bebr.api.bodies import JSON
+from bebr.api.context import EngineOf, read_json
+from bebr.api.openapi import COLLECTION, WRITES, Operation
+from bebr.core.types import check_id
+from bebr.errors import InvalidFilter, InvalidId, InvalidMetadata, InvalidOption, PointNotFound
+
+router = APIRouter(prefix="/v1/collections/{collection}/points")
+
+GET_MANY = Operation(
+    "Get points by id",
+    "points",
+    answers.Points,
+    errors=(InvalidId, *COLLECTION),
+    body={JSON: schemas.GetPoints},
+    description="Ids that do not exist are listed in `missing`.",
+)
+GET_ONE = Operation("Get a point", "points", answers.StoredPoint, errors=(InvalidId, PointNotFound, *COLLECTION))
+DELETE = Operation(
+    "Delete points",
+    "points",
+    answers.DeletedPoints,
+    errors=(InvalidId, InvalidFilter, *WRITES),
+    body={JSON: schemas.DeletePoints},
+    description="By ids or by filter. `dry_run` only counts. Deleting an id that does not exist is no error.",
+)
+SCROLL = Operation(
+    "Scroll through points",
+    "points",
+    answers.ScrollPage,
+    errors=(InvalidFilter, *COLLECTION),
+    body={JSON: schemas.Scroll},
+    body_required=False,
+    description="All points in a stable order, page by page.",
+)
+COUNT = Operation(
+    "Count points",
+    "points",
+    answers.Counted,
+    errors=(InvalidFilter, *COLLECTION),
+    body={JSON: schemas.Count},
+    body_required=False,
+)
+SET_METADATA = Operation(
+    "Set metadata fields",
+    "points",
+    answers.Updated,
+    errors=(InvalidId, InvalidFilter, InvalidMetadata, *WRITES),
+    body={JSON: schemas.SetMetadata},
+    description="On points chosen by ids or by filter. Other fields stay.",
+)
+
+
+@router.post("/get", **GET_MANY.route_options())
+async def get_points(collection: str, request: Request, engine: EngineOf) -> Response:
+    body = await read_json(request, schemas.GetPoints)
+    _check_count("ids", len(body.ids), engine.limits.max_batch_points)
+    ids = [check_id(value) for value in body.ids]
+    points, missing = await engine.get_points(collection, ids, body.with_metadata, body.with_code)
+    return json_response({"points": points, "missing": missing})
+
+
+@router.post("/delete", **DELETE.route_options())
+async def delete_points(collection: str, request: Request, engine: EngineOf) -> Response:
+    body = await read_json(request, schemas.DeletePoints)
+    _check_choice(body, engine.limits.max_batch_points)
+    return json_response(await engine.delete_points(collection, body.ids, body.filter, body.dry_run))
+
+
+@router.post("/scroll", **SCROLL.route_options())
+async def scroll(collection: str, request: Request, engine: EngineOf) -> Response:
+    body = await read_json(request, schemas.Scroll)
+    return json_response(await engine.scroll(collection, body.filter, body.limit, body.cursor, body.with_metadata))
+
+
+@router.post("/count", **COUNT.route_options())
+async def count(collection: str, request: Request, engine: EngineOf) -> Response:
+    body = await read_json(request, schemas.Count)
+    return json_response({"count": await engine.count(collection, body.filter)})
+
+
+@router.post("/metadata", **SET_METADATA.route_options())
+async def set_metadata(collection: str, request: Request, engine: EngineOf) -> Response:
+    body = await read_json(request, schemas.SetMetadata)
+    _check_choice(body, engine.limits.max_batch_points)
+    return json_response(await engine.set_metadata(collection, body.ids, body.filter, body.set))
+
+
+@router.get("/{id:path}", **GET_ONE.route_options())
+async def get_point(collection: str, id: str, engine: EngineOf) -> Response:
+    """Last, because its path takes whatever no other route took."""
+    points, _ = await engine.get_points(collection, [check_id(id)], True, False)
+    if not points:
+        raise PointNotFound(f"no point {id!r} in collection {collection!r:.100}", id=id)
+    return json_response(points[0])
+
+
+def _check_choice(body: schemas.DeletePoints | schemas.SetMetadata, max_ids: int) -> None:
+    """Raise InvalidOption unless exactly one of ids and filter is given, and not too many ids."""
+    if (body.ids is None) == (body.filter is None):
+        raise InvalidOption("expected exactly one of ids, filter", key="ids")
+    if body.ids is not None:
+        _check_count("ids", len(body.ids), max_ids)
+
+
+def _check_count(key: str, count: int, most: int) -> None:
+    if count > most:
+        raise InvalidOption(f"{key}: at most {most} in one request, got {count}", key=key)

@@ -1,0 +1,167 @@
+"""The shapes of requests: validated with these models, and documented by them. Answers stand in `answers`.
+
+A field that is not here is refused. Filters and points stay raw JSON: the engine checks them, point by point.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, WithJsonSchema
+
+from bebr.core.scoring import Scorer
+from bebr.core.types import FieldType
+from bebr.encoding import TextKind
+
+EXAMPLE_FILTER = {"must": [{"key": "lang", "match": {"value": "en"}}, {"key": "year", "range": {"gte": 2020}}]}
+Ids = Annotated[list[Any], Field(description="Point ids: strings of up to 256 bytes.", examples=[["a", "b"]])]
+Filter = Annotated[
+    dict[str, Any],
+    Field(
+        description="`must`, `should` and `must_not`, each a list of conditions on filterable fields.",
+        examples=[EXAMPLE_FILTER],
+    ),
+]
+WithMetadata = Annotated[
+    bool | list[str], Field(description="True: all metadata, false: none, or the names of the fields wanted.")
+]
+
+
+class Body(BaseModel):
+    """Base of every request body: unknown fields are errors, and 7 is not '7'."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class EncodingFormat(StrEnum):
+    """How an embedding is written in the answer of /v1/embeddings."""
+
+    FLOAT = "float"
+    BASE64 = "base64"
+    BINARY = "binary"
+    UBINARY = "ubinary"
+    CODE = "code"
+
+
+class CreateCollection(Body):
+    bundle: str | None = Field(None, description="Bundle id, for example 'minilm@1'.", examples=["minilm@1"])
+    code: str | None = Field(
+        None, description="CodeSpec, when you bring codes of your own and no bundle.", examples=["256x2"]
+    )
+    shards: int = Field(2, ge=1, description="Slices that are scanned in parallel.")
+    filterable: dict[str, FieldType] = Field(
+        {}, description="Metadata fields that filters may use.", examples=[{"lang": "keyword", "year": "integer"}]
+    )
+
+
+class CreateAlias(Body):
+    alias: str = Field(examples=["prod"])
+    collection: str = Field(examples=["docs"])
+
+
+class DeleteAlias(Body):
+    alias: str = Field(examples=["prod"])
+
+
+class AliasAction(Body):
+    """Exactly one of `create` and `delete`."""
+
+    create: CreateAlias | None = None
+    delete: DeleteAlias | None = None
+
+
+class UpdateAliases(Body):
+    actions: list[AliasAction] = Field(min_length=1, description="All are applied, or none.")
+
+
+class Point(BaseModel):
+    """One point of a write: an id and exactly one of `text`, `vector`, `vector_b64` and `code_b64`."""
+
+    model_config = ConfigDict(extra="forbid")
+    id: str = Field(max_length=256, min_length=1, examples=["a"])
+    text: str | None = Field(None, examples=["parse a date from a string"])
+    vector: list[float] | None = Field(None, description="The embedding.")
+    vector_b64: str | None = Field(None, description="The embedding as base64 of little-endian float32.")
+    code_b64: str | None = Field(None, description="The code as base64.")
+    metadata: dict[str, Any] | None = Field(None, examples=[{"lang": "en", "year": 2024}])
+
+
+class WritePoints(Body):
+    points: Annotated[list[Any], WithJsonSchema({"type": "array", "items": {"$ref": "#/components/schemas/Point"}})] = (
+        Field(
+            description="Each is checked by itself: good ones are applied, bad ones are named in `items`.",
+            examples=[[{"id": "a", "text": "parse a date from a string", "metadata": {"lang": "en", "year": 2024}}]],
+        )
+    )
+
+
+class GetPoints(Body):
+    ids: Ids
+    with_metadata: WithMetadata = True
+    with_code: bool = False
+
+
+class DeletePoints(Body):
+    """Exactly one of `ids` and `filter`."""
+
+    ids: Ids | None = None
+    filter: Filter | None = None
+    dry_run: bool = Field(False, description="Only count what would be deleted.")
+
+
+class Scroll(Body):
+    filter: Filter | None = None
+    limit: int = Field(100, ge=1)
+    cursor: str | None = Field(None, description="The `cursor` of the page before; the same filter must go with it.")
+    with_metadata: WithMetadata = True
+
+
+class Count(Body):
+    filter: Filter | None = None
+
+
+class SetMetadata(Body):
+    """Exactly one of `ids` and `filter`."""
+
+    ids: Ids | None = None
+    filter: Filter | None = None
+    set: dict[str, Any] = Field(
+        description="Fields to set; null removes a field; the others stay.", examples=[{"lang": "en"}]
+    )
+
+
+class Search(Body):
+    """Exactly one of `text`, `vector`, `vector_b64`, `code_b64` and `id`."""
+
+    text: str | None = Field(None, examples=["how do I parse a date"])
+    vector: list[float] | None = Field(None, description="The embedding of the query.")
+    vector_b64: str | None = Field(None, description="The same as base64 of little-endian float32: ten times cheaper.")
+    code_b64: str | None = Field(None, description="A code as base64.")
+    id: str | None = Field(None, description="More like this point.")
+    limit: int = Field(10, ge=1, description="How many hits.")
+    offset: int = Field(0, ge=0, description="How many hits to skip.")
+    scorer: Scorer | None = Field(None, description="adc for text and vectors, sdc for codes and ids, unless given.")
+    filter: Filter | None = None
+    score_threshold: FiniteFloat | None = Field(None, description="Only hits of at least this score.")
+    with_metadata: WithMetadata = True
+    with_code: bool = False
+    cursor: str | None = Field(None, description="The `cursor` of the answer before.")
+    version: str | None = Field(None, description="Code version of the query; the active one unless given.")
+    group_by: str | None = Field(None, description="At most `group_size` hits for each value of this field.")
+    group_size: int = Field(1, ge=1)
+    explain: bool = Field(False, description="Add times per stage, shards and distances.")
+
+
+class SearchBatch(Body):
+    searches: list[Search] = Field(min_length=1)
+
+
+class Embeddings(Body):
+    input: str | list[str] = Field(examples=["parse a date from a string"])
+    model: str | None = Field(None, description="Bundle id.", examples=["minilm@1"])
+    encoding_format: EncodingFormat = Field(
+        EncodingFormat.FLOAT,
+        description="float: numbers; base64: little-endian float32; binary, ubinary: eight signs a byte, as int8 or "
+        "uint8; code: base64 of the stored code and its gain.",
+    )
+    kind: TextKind = Field(TextKind.PASSAGE, description="Queries and passages may have prefixes of their own.")
+    dimensions: int | None = Field(None, ge=1, description="Accepted when it is what the model gives.")

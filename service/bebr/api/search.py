@@ -1,0 +1,94 @@
+"""The hot path: search, and batches of searches, as raw ASGI endpoints.
+
+A FastAPI route parses with `json.loads`, validates and serializes through wrappers that cost more than a search of a
+thousand points. Here pydantic parses and validates in one pass over the bytes, and the engine writes its answer itself.
+`bench/http.py` measures the CPU per request.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.types import Receive, Scope, Send
+
+from bebr.api import schemas
+from bebr.api.bodies import read_body
+from bebr.api.validation import parse, reject_unknown
+from bebr.engine import Engine, SearchRequest
+from bebr.engine.points import read_base64, read_vector, read_vector_b64
+from bebr.errors import InvalidCode, InvalidOption
+
+
+class SearchEndpoint:
+    """POST /v1/collections/{collection}/search."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        _reject_query(scope)
+        body = parse(schemas.Search, await read_body(scope, receive, self._engine.limits.max_body_bytes))
+        (result,) = await self._engine.search(scope["path_params"]["collection"], [to_request(body)])
+        await _send_json(send, result.to_json_bytes())
+
+
+class SearchBatchEndpoint:
+    """POST /v1/collections/{collection}/search/batch: one scan for all searches."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        _reject_query(scope)
+        limits = self._engine.limits
+        searches = parse(schemas.SearchBatch, await read_body(scope, receive, limits.max_body_bytes)).searches
+        if len(searches) > limits.max_batch_searches:
+            raise InvalidOption(
+                f"searches: at most {limits.max_batch_searches} in one batch, got {len(searches)}", key="searches"
+            )
+        requests = [to_request(body, f"searches[{i}].") for i, body in enumerate(searches)]
+        results = await self._engine.search(scope["path_params"]["collection"], requests)
+        await _send_json(send, b'{"results":[' + b",".join(result.to_json_bytes() for result in results) + b"]}")
+
+
+def to_request(body: schemas.Search, where: str = "") -> SearchRequest:
+    """The validated body -> what the engine takes. `where` stands before field names in errors, as in 'searches[3].'.
+
+    Raises InvalidVector and InvalidCode for wrong base64. The engine checks that exactly one source is given.
+    """
+    if body.vector is not None and body.vector_b64 is not None:
+        raise InvalidOption(f"{where}give vector or vector_b64, not both", key=f"{where}vector_b64")
+    return SearchRequest(
+        text=body.text,
+        vector=_vector(body),
+        code=None if body.code_b64 is None else read_base64(body.code_b64, "code_b64", InvalidCode),
+        id=body.id,
+        limit=body.limit,
+        offset=body.offset,
+        scorer=body.scorer,
+        filter=body.filter,
+        score_threshold=body.score_threshold,
+        with_metadata=body.with_metadata,
+        with_code=body.with_code,
+        version=body.version,
+        group_by=body.group_by,
+        group_size=body.group_size,
+        cursor=body.cursor,
+        explain=body.explain,
+    )
+
+
+def _vector(body: schemas.Search) -> NDArray[np.float32] | None:
+    if body.vector is not None:
+        return read_vector(body.vector)
+    return None if body.vector_b64 is None else read_vector_b64(body.vector_b64)
+
+
+def _reject_query(scope: Scope) -> None:
+    if scope["query_string"]:
+        names = [part.partition("=")[0] for part in scope["query_string"].decode("latin-1").split("&")]
+        reject_unknown(names, (), "query parameter")
+
+
+async def _send_json(send: Send, body: bytes) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

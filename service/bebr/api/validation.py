@@ -1,0 +1,96 @@
+"""From pydantic's findings to our errors: which field is at fault, what was expected, where a body does not parse."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from bebr.errors import InvalidOption, InvalidRequest, Malformed
+
+Model = TypeVar("Model", bound=BaseModel)
+
+MAX_NAMED_ERRORS = 20
+_POSITION = re.compile(r"^(?P<what>.*?) at line (?P<line>\d+) column (?P<column>\d+)$", re.DOTALL)
+_UNION_MEMBER = re.compile(r"^(bool|str|int|float|.+\[.*\])$")
+"""Pydantic puts the tried member of a union into the location of an error; it is no field of the caller's."""
+
+
+def parse(model: type[Model], body: bytes) -> Model:
+    """JSON body -> model. Raises Malformed with line and column, or InvalidOption naming the fields at fault."""
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        findings = error.errors(include_url=False, include_input=False)
+        raise _invalid_body(findings, model) from error
+
+
+def malformed(message: str, what: str = "body") -> Malformed:
+    """The parser's message, 'expected value at line 3 column 7', as an error with its position in fields."""
+    position = _POSITION.match(message)
+    if position is None:
+        return Malformed(f"the {what} is not valid JSON: {message}")
+    line, column = int(position["line"]), int(position["column"])
+    return Malformed(
+        f"the {what} is not valid JSON: {position['what']} at line {line}, column {column}", line=line, column=column
+    )
+
+
+def invalid_parameters(findings: Iterable[Mapping[str, Any]]) -> InvalidOption:
+    """Findings about path, query and header parameters -> one error that names them."""
+    return _name_fields([{**finding, "loc": tuple(finding["loc"])[1:]} for finding in findings], {})
+
+
+def reject_unknown(given: Iterable[str], known: Sequence[str], what: str) -> None:
+    """Raise InvalidOption when a name is given that is not known."""
+    for name in given:
+        if name not in known:
+            raise InvalidOption(_unknown(name, known, what), key=name)
+
+
+def _invalid_body(findings: Sequence[Mapping[str, Any]], model: type[BaseModel]) -> InvalidRequest:
+    if findings[0]["type"] == "json_invalid":
+        return malformed(findings[0]["ctx"]["error"])
+    return _name_fields(findings, {"": list(_names(model))})
+
+
+def _name_fields(findings: Sequence[Mapping[str, Any]], known: Mapping[str, Sequence[str]]) -> InvalidOption:
+    """`known`: names of the fields that the object at a path may have, for a hint at a misspelt one."""
+    named: dict[str, str] = {}
+    for finding in findings:
+        parent, path = _path(finding["loc"][:-1]), _path(finding["loc"])
+        if finding["type"] == "extra_forbidden":
+            text = _unknown(str(finding["loc"][-1]), known.get(parent, ()), "field")
+        else:
+            text = f"{path or 'the body'}: {_lower_first(finding['msg'])}"
+        named.setdefault(path, text)
+    field, detail = next(iter(named.items()))
+    more = f" (and {len(named) - 1} more)" if len(named) > 1 else ""
+    return InvalidOption(detail + more, key=field, errors=dict(list(named.items())[:MAX_NAMED_ERRORS]))
+
+
+def _unknown(name: str, known: Sequence[str], what: str) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean '{close[0]}'?" if close else ""
+    listing = f"; known: {', '.join(known)}" if known and not close else ""
+    return f"unknown {what} {name!r:.100}{hint}{listing}"
+
+
+def _path(location: Sequence[str | int]) -> str:
+    """('searches', 3, 'limit') -> 'searches[3].limit'."""
+    path = ""
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif not (path and _UNION_MEMBER.match(part)):
+            path += f".{part}" if path else part
+    return path
+
+
+def _names(model: type[BaseModel]) -> Iterable[str]:
+    return (field.alias or name for name, field in model.model_fields.items())
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]
