@@ -1,9 +1,14 @@
 """Puts the parts together: settings in, engine or app out. The only place, with the CLI, that sees settings."""
 
+from typing import TYPE_CHECKING
+
 from bebr.config import Settings
 from bebr.encoding import BundleCatalog, shipped_bundles
 from bebr.engine import Engine
 from bebr.metadata import MetadataStore
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 
 def build_store(settings: Settings) -> MetadataStore:
@@ -38,3 +43,13 @@ def build_engine(settings: Settings) -> Engine:
         head_rows=settings.head_rows,
         batching=settings.batching,
     )
+
+
+def build_app(settings: Settings) -> "FastAPI":
+    """The HTTP app; its lifespan starts and stops the engine and the bulk jobs."""
+    from bebr.api import ApiOptions, create_app
+    from bebr.ingest import IngestJobs
+
+    engine = build_engine(settings)
+    jobs = IngestJobs(engine, settings.data_dir / "jobs", settings.limits)
+    return create_app(engine, jobs, ApiOptions(settings.api_keys, settings.read_only_api_keys))

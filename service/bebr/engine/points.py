@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bebr.core.codes import GAIN_SIZE_BYTES, CodeSpec, check_padding, cosine_gains, join_records, unpack_levels
 from bebr.core.types import FieldType, check_fields, check_id
+from bebr.encoding.vectors import check_embeddings, split_embeddings
 from bebr.engine.requests import ItemError
 from bebr.errors import (
     BebrError,
@@ -27,8 +28,6 @@ from bebr.errors import (
 
 SOURCES = ("text", "vector", "vector_b64", "code_b64")
 KEYS = frozenset({"id", "metadata", *SOURCES})
-MIN_NORM = 1e-30
-"""Vectors shorter than this have no direction in float32."""
 
 
 class Source(StrEnum):
@@ -95,11 +94,7 @@ def read_vectors(
             expected=len(vectors),
             got=len(ids),
         )
-    if rules.dims is None or vectors.shape[1] != rules.dims:
-        check_vectors(vectors[:1], rules.dims)
-    with np.errstate(over="ignore", invalid="ignore"):
-        norms = np.linalg.norm(vectors, axis=1)
-    sound = np.isfinite(norms) & (norms > MIN_NORM)
+    unit, faults = split_embeddings(vectors, _dims(rules.dims))
     drafts: list[Draft] = []
     errors: list[ItemError] = []
     seen: set[str] = set()
@@ -108,8 +103,8 @@ def read_vectors(
             point_id = check_id(raw)
             if point_id in seen:
                 raise DuplicateId(f"id {point_id!r} stands twice in this batch; the first one was taken", id=point_id)
-            if not sound[index]:
-                check_vectors(vectors[index : index + 1], rules.dims)
+            if index in faults:
+                raise faults[index]
             values, text = read_metadata(None if metadata is None else metadata[index], rules)
         except BebrError as error:
             errors.append(item_error(index, raw, error))
@@ -117,7 +112,7 @@ def read_vectors(
         seen.add(point_id)
         drafts.append(Draft(index, point_id, Source.VECTOR, None, values, text))
     rows = [draft.index for draft in drafts]
-    return drafts, vectors[rows] / norms[rows, None], errors
+    return drafts, unit[rows], errors
 
 
 def item_error(index: int, point_id: Any, error: BebrError) -> ItemError:
@@ -174,22 +169,13 @@ def read_vector(values: object) -> NDArray[np.float32]:
 
 def check_vectors(vectors: NDArray[np.float32], dims: int | None) -> NDArray[np.float32]:
     """vectors (n, dims) float32 -> the same of unit length. Raises DimensionMismatch, InvalidVector naming the row."""
+    return check_embeddings(vectors, _dims(dims))
+
+
+def _dims(dims: int | None) -> int:
     if dims is None:
         raise InvalidOption("this collection has no binarizer, so it takes codes only ('code_b64')", key="vector")
-    if vectors.shape[1] != dims:
-        raise DimensionMismatch(
-            f"vectors of this collection have {dims} dims, got {vectors.shape[1]}", expected=dims, got=vectors.shape[1]
-        )
-    with np.errstate(over="ignore", invalid="ignore"):
-        norms = np.linalg.norm(vectors, axis=1)
-    # a norm is finite and positive exactly when no value is NaN or infinite, not all are zero and none overflows
-    bad = ~(np.isfinite(norms) & (norms > MIN_NORM))
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        reason = "is all zeros" if norms[row] <= MIN_NORM else "holds NaN, infinity or huge values"
-        raise InvalidVector(f"the vector {reason}; expected finite values that are not all zero", row=row)
-    unit: NDArray[np.float32] = vectors / norms[:, None]
-    return unit
+    return dims
 
 
 def read_code(data: bytes, spec: CodeSpec, steps: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -245,12 +245,13 @@ class Searcher:
                     for value in dict.fromkeys(values if isinstance(values, list) else [values]):
                         if value is not None and len(members := groups.setdefault(value, [])) < size:
                             members.append(position)
-            exhausted = len(plan.found.ids) < plan.wanted or plan.wanted >= self._limits.max_limit
-            if len(groups) >= plan.request.limit or exhausted:
+            best = list(groups.values())[: plan.request.limit]
+            full = len(best) == plan.request.limit and all(len(members) == size for members in best)
+            if full or len(plan.found.ids) < plan.wanted or plan.wanted >= self._limits.max_limit:
                 break
             plan.wanted = min(4 * plan.wanted, self._limits.max_limit)
             (plan.found,) = await self._scan(self._prepare([plan], plan.scorer))
-        chosen = sorted({position for members in list(groups.values())[: plan.request.limit] for position in members})
+        chosen = sorted({position for members in best for position in members})
         plan.found = _pick(plan.found, chosen)
         plan.wanted = len(chosen)
 
