@@ -16,7 +16,6 @@ from bebr.client.results import NOTHING_WRITTEN, Fetched, Page, Point, SearchRes
 from bebr.client.steps import Flow, Request, json_request
 from bebr.core.scoring import Scorer
 from bebr.core.types import FieldType, WriteMode
-from bebr.errors import Unavailable
 
 Filter = Mapping[str, Any]
 BATCH_POINTS = 1000
@@ -237,13 +236,9 @@ def embed(texts: Sequence[str], *, model: str | None = None, query: bool = False
     return np.stack([np.frombuffer(base64.b64decode(row["embedding"]), "<f4") for row in rows])
 
 
-def ready() -> Flow[bool]:
-    """True when the service has caught up with its store and its models are warm."""
-    try:
-        yield json_request("GET", "/readyz")
-    except Unavailable:
-        return False
-    return True
+def check_ready() -> Flow[None]:
+    """Return when the service has caught up with its store and its models are warm. Raises NotReady, Unavailable."""
+    yield Request("GET", "/readyz", retried=False)
 
 
 def collection_path(name: str) -> str:

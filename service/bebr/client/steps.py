@@ -40,8 +40,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to send. `repeatable`: sending it twice is the same as once. A body that is a function is called for each
-    try and gives the pieces of a streamed body."""
+    """What to send. `repeatable`: sending it twice is the same as once. `retried`: try again when it fails. A body
+    that is a function is called for each try and gives the pieces of a streamed body."""
 
     method: str
     path: str
@@ -49,6 +49,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | Callable[[], Iterator[bytes]] | None = None
     repeatable: bool = True
+    retried: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +96,20 @@ def next_step(flow: Flow[Any], result: Any) -> Request | Pause | Done:
 
 
 def _attempts(request: Request, retries: int) -> Flow[httpx.Response]:
+    last = retries if request.retried else 0
     attempt = 0
     while True:
         try:
             response: httpx.Response = yield request
         except httpx.TransportError as error:
             never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
-            if attempt == retries or not (never_sent or request.repeatable):
+            if attempt == last or not (never_sent or request.repeatable):
                 raise Unavailable(_failure(error)) from error
             pause = backoff_seconds(attempt)
         else:
             if response.is_success:
                 return response
-            if attempt == retries or response.status_code not in RETRIED_STATUSES:
+            if attempt == last or response.status_code not in RETRIED_STATUSES:
                 raise error_of(response)
             pause = retry_after_seconds(response) or backoff_seconds(attempt)
         attempt += 1

@@ -139,6 +139,10 @@ class Settings(Limits):
         repr=False,
         metadata=_about(KEYS, "Service", "Keys that may only read.", True),
     )
+    open_metrics: bool = field(
+        default=False,
+        metadata=_about(BOOLEAN, "Service", "Answer /metrics without a key, where keys are asked for."),
+    )
     log_level: LogLevel = field(
         default=LogLevel.INFO,
         metadata=_about(choice(LogLevel), "Service", "Least important message to log: debug, info, warning, error."),

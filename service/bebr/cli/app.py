@@ -1,0 +1,56 @@
+"""The commands of `bebr`, and how they end: 0, 1 with one clear line for what went wrong, 2 for wrong usage."""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+import bebr
+from bebr.cli import config, demo, fit, ingest, inspect, models, search, serve
+from bebr.errors import BebrError
+
+app = typer.Typer(
+    name="bebr",
+    help="Binary-embedding search: 64 bytes a point, versioned codes.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("serve")(serve.serve)
+app.command("demo")(demo.demo)
+app.command("ingest")(ingest.ingest)
+app.command("search")(search.search)
+app.add_typer(models.app, name="models")
+app.command("fit")(fit.fit)
+app.command("inspect")(inspect.inspect)
+app.command("config")(config.config)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bebr {bebr.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Binary-embedding search: 64 bytes a point, versioned codes."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit."""
+    try:
+        app(arguments)
+    except BebrError as error:
+        typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
+        typer.echo(error.detail, err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough, as with `bebr search ... | head`.
+        sys.stderr.close()
+        sys.exit(1)

@@ -1,0 +1,113 @@
+"""`bebr inspect`: what a collection holds, or what a folder on disk is."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bebr.cli.options import ApiKey, AsJson, Url
+
+if TYPE_CHECKING:
+    from bebr.client import Client
+
+
+def inspect(
+    target: Annotated[
+        str | None, typer.Argument(help="A collection or alias, or the folder of a bundle or of a service's data.")
+    ] = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a collection, a bundle or a data folder; without a target, all collections of the service."""
+    from bebr.cli.options import client
+    from bebr.cli.output import print_json
+
+    if target is not None and Path(target).is_dir():
+        found = _folder(Path(target))
+    else:
+        with client(url, api_key) as service:
+            found = service.describe_collection(target) if target else _collections(service)
+    if as_json:
+        print_json(found)
+    else:
+        _print(found)
+
+
+def _collections(service: "Client") -> dict[str, Any]:
+    return {"collections": service.list_collections(), "aliases": service.list_aliases()}
+
+
+def _folder(path: Path) -> dict[str, Any]:
+    """A bundle has a manifest; anything else is looked at as a data folder."""
+    from bebr.errors import InvalidOption
+
+    if (path / "manifest.json").is_file():
+        from bebr.encoding import Bundle
+
+        bundle = Bundle.load(path)
+        files = {file.name: file.stat().st_size for file in sorted(path.iterdir()) if file.is_file()}
+        return {**bundle.describe(), "figures": dict(bundle.figures), "verified": True, "files": files}
+    entries = {entry.name: _size(entry) for entry in sorted(path.iterdir()) if not entry.name.startswith(".")}
+    if not entries:
+        raise InvalidOption(f"the folder '{path}' is empty; expected a bundle or the data of a service")
+    return {"folder": str(path.absolute()), "bytes": entries, "total_bytes": sum(entries.values())}
+
+
+def _size(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def _print(found: dict[str, Any]) -> None:
+    from bebr.cli.output import out, table
+
+    if isinstance(found.get("collections"), list):
+        _print_collections(found)
+        return
+    rows = table("", "")
+    rows.show_header = False
+    for name, value in found.items():
+        if isinstance(value, dict):
+            rows.add_row(name, "" if value else "none")
+            for key, item in value.items():
+                rows.add_row(f"  {key}", _shown(str(key) if name != "bytes" and name != "files" else "bytes", item))
+        else:
+            rows.add_row(name, _shown(name, value))
+    out().print(rows)
+
+
+def _print_collections(found: dict[str, Any]) -> None:
+    from bebr.cli.output import out, table
+
+    names = {name: [alias for alias, target in found["aliases"].items() if target == name] for name in _names(found)}
+    rows = table("collection", "points", "code", "bundle", "aliases", right=("points",))
+    for collection in found["collections"]:
+        name = collection["name"]
+        rows.add_row(
+            name,
+            f"{collection.get('points', 0):,}",
+            str(collection.get("code", "")),
+            str(collection.get("bundle") or collection.get("active_version") or ""),
+            ", ".join(names[name]),
+        )
+    out().print(rows if found["collections"] else "no collections yet")
+
+
+def _names(found: dict[str, Any]) -> list[str]:
+    return [collection["name"] for collection in found["collections"]]
+
+
+def _shown(name: str, value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, int):
+        return f"{value:,}" + (" B" if "bytes" in name else "")
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(_shown(name, item) for item in value) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(key, item)}" for key, item in value.items())
+    return str(value)

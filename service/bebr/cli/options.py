@@ -1,0 +1,95 @@
+"""Options that several commands share, and where the service is found."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bebr.errors import InvalidFilter, InvalidOption
+
+if TYPE_CHECKING:
+    from bebr.client import Client
+    from bebr.config import Settings
+
+Url = Annotated[
+    str | None,
+    typer.Option("--url", envvar="BEBR_URL", help="Where the service is.", show_default="BEBR_HOST, BEBR_PORT"),
+]
+ApiKey = Annotated[
+    str | None, typer.Option("--api-key", envvar="BEBR_API_KEY", show_envvar=True, help="Key of the service.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", envvar="BEBR_CONFIG", help="Settings file (TOML).", dir_okay=False)
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="Folder of everything that the service keeps.", show_default="bebr-data"),
+]
+
+
+def client(url: str | None, api_key: str | None, retries: int = 2) -> "Client":
+    """A client for the service that the options or the environment name."""
+    from bebr.client import Client
+
+    return Client(url or default_url(), api_key=api_key, timeout_seconds=60.0, retries=retries)
+
+
+def default_url() -> str:
+    """The address at which `bebr serve` would listen with the same environment."""
+    from bebr.config import load_settings
+
+    return service_url(load_settings())
+
+
+def service_url(settings: "Settings") -> str:
+    """The address for a client on the same machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
+
+def settings_from(file: Path | None, flags: Mapping[str, Any], others: Sequence[str] = ()) -> "Settings":
+    """Settings from a command's own flags and its `--set name=value` options."""
+    from bebr.config import load_settings
+
+    given = dict(flags)
+    for other in others:
+        name, equals, value = other.partition("=")
+        if not equals:
+            raise InvalidOption(f"--set takes name=value, got '{other}'")
+        given[name.strip().lower().removeprefix("bebr_")] = value
+    return load_settings(given, os.environ, file)
+
+
+def parse_filter(given: Sequence[str]) -> dict[str, Any] | None:
+    """Filters as the API takes them, or as `key=value`, all of which must hold. Raises InvalidFilter.
+
+    A value is a number or true/false where it looks like one, else a keyword; quotes make it a keyword: year='"2020"'.
+    """
+    conditions: list[Any] = []
+    for text in given:
+        if text.lstrip().startswith("{"):
+            try:
+                conditions.append(json.loads(text))
+            except ValueError as error:
+                raise InvalidFilter(f"the filter is not valid JSON: {error}") from None
+            continue
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise InvalidFilter(f"a filter is key=value or a JSON object, got '{text}'")
+        conditions.append({"key": key, "match": {"value": _scalar(value)}})
+    if len(conditions) == 1 and given[0].lstrip().startswith("{"):
+        whole: dict[str, Any] = conditions[0]
+        return whole
+    return {"must": conditions} if conditions else None
+
+
+def _scalar(text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, str | int | float | bool) else text

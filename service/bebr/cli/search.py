@@ -1,0 +1,99 @@
+"""`bebr search`: the nearest points of a collection as a table, or as JSON."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bebr.cli.options import ApiKey, AsJson, Url
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from bebr.client import Hit, SearchResult
+
+DESCRIBING_FIELDS = ("summary", "title", "description", "text", "body", "name")
+"""Metadata that says what a hit is: the first of these that is there gets the widest column."""
+NARROW_CHARS = 16
+NARROW_COLUMNS = 2
+
+
+def search(
+    text: Annotated[str, typer.Argument(help="What to look for, in words.", show_default=False)],
+    collection: Annotated[str, typer.Option("--collection", "-c", help="Collection or alias.")] = "python-docs",
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many hits.")] = 10,
+    filter: Annotated[
+        list[str] | None,
+        typer.Option("--filter", "-f", help="key=value, all of which must hold, or a filter of the API as JSON."),
+    ] = None,
+    scorer: Annotated[str | None, typer.Option(help="adc, sdc or hamming; by default the service chooses.")] = None,
+    show: Annotated[
+        str | None,
+        typer.Option(help="Metadata fields to show, separated by commas.", show_default="those that tell most"),
+    ] = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search a collection by meaning."""
+    from bebr.cli.options import client, parse_filter
+    from bebr.cli.output import out, print_json
+    from bebr.client.operations import SearchOptions
+
+    options = SearchOptions(limit=limit)
+    if (parsed := parse_filter(filter or ())) is not None:
+        options["filter"] = parsed
+    if scorer:
+        options["scorer"] = scorer
+    if show:
+        options["with_metadata"] = [name.strip() for name in show.split(",")]
+    with client(url, api_key) as service:
+        result = service.search(collection, text, **options)
+    if as_json:
+        print_json(_json_of(result))
+        return
+    if result.hits:
+        out().print(hits_table(result.hits, show.split(",") if show else None))
+    searched = ", ".join(f"{count:,} points of {version}" for version, count in result.searched.items())
+    out().print(f"[dim]{len(result.hits)} hits in {result.took_ms:.1f} ms, {searched or 'an empty collection'}[/]")
+
+
+def hits_table(hits: Sequence["Hit"], fields: Sequence[str] | None) -> "Table":
+    """Score, id, and the metadata fields that were asked for or that tell the most."""
+    from rich.text import Text
+
+    from bebr.cli.output import table
+
+    fields = [name.strip() for name in fields] if fields else telling_fields(hits)
+    made = table("score", "id", *fields, right=("score",))
+    made.columns[1].style = "cyan"
+    for column in made.columns[2:]:
+        column.no_wrap, column.overflow = True, "ellipsis"
+    for hit in hits:
+        shown = [_one_line((hit.metadata or {}).get(name)) for name in fields]
+        made.add_row(f"{hit.score:.3f}", *(Text(value) for value in (hit.id, *shown)))
+    return made
+
+
+def telling_fields(hits: Sequence["Hit"]) -> list[str]:
+    """A few short fields and one that describes; none that repeats the id."""
+    all_metadata = [hit.metadata or {} for hit in hits]
+    names = list(dict.fromkeys(name for metadata in all_metadata for name in metadata))
+    repeats = {name for name in names if all(m.get(name) == hit.id for m, hit in zip(all_metadata, hits, strict=True))}
+    names = [name for name in names if name not in repeats]
+    described = next((name for name in DESCRIBING_FIELDS if name in names), None)
+    narrow = [
+        name
+        for name in names
+        if name != described and max(len(_one_line(metadata.get(name))) for metadata in all_metadata) <= NARROW_CHARS
+    ]
+    return narrow[:NARROW_COLUMNS] + ([described] if described else [])
+
+
+def _one_line(value: Any) -> str:
+    return "" if value is None else " ".join(str(value).split())
+
+
+def _json_of(result: "SearchResult") -> dict[str, Any]:
+    hits = [{"id": hit.id, "score": hit.score, "version": hit.version, "metadata": hit.metadata} for hit in result.hits]
+    return {"hits": hits, "query_version": result.query_version, "searched": result.searched, "took_ms": result.took_ms}

@@ -1,0 +1,226 @@
+"""A running service: its socket, its server in a thread of its own, its end on Ctrl-C or SIGTERM."""
+
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import uvicorn
+
+from bebr.client import Client
+from bebr.config import LogFormat, LogLevel, Settings
+from bebr.errors import InvalidOption, NotReady, Unavailable
+
+BACKLOG = 2048
+POLL_SECONDS = 0.02
+PATIENCE_SECONDS = 2.0
+SHUTDOWN_SECONDS = 15
+"""Requests that run when the service is told to stop get this long to end."""
+
+
+class Service:
+    """The service of some settings: its address is taken when it is made, and it answers once `start` returns.
+
+    The server has a thread of its own, so that `serve` and `demo` can do other work, and wait for signals, in theirs.
+    Raises InvalidOption when the address cannot be had.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        from bebr.bootstrap import build_app
+
+        self._socket = _listen(settings.host, settings.port)
+        host, port = self._socket.getsockname()[:2]
+        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self._app = _Watched(build_app(settings))
+        self._started = threading.Event()
+        self._server = _Server(
+            uvicorn.Config(
+                self._app,
+                access_log=False,
+                log_config=None,
+                lifespan="on",
+                server_header=False,
+                timeout_keep_alive=60,
+                timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+                backlog=BACKLOG,
+            ),
+            self._started,
+        )
+        self._thread = threading.Thread(target=self._run, name="server", daemon=True)
+
+    def start(self, waiting: Callable[[str], None] = lambda reason: None) -> None:
+        """Return when the service is ready. Raises what its start raised; `waiting` is told what keeps it."""
+        self._thread.start()
+        while not self._started.wait(POLL_SECONDS):
+            if not self._thread.is_alive():
+                self._socket.close()
+                raise self._app.failure or Unavailable("the service ended while it was starting; see its log")
+        with Client(self.url, retries=0) as client:
+            while not _is_ready(client, waiting):
+                time.sleep(POLL_SECONDS)
+
+    def stop(self) -> None:
+        """Let running requests end, then stop."""
+        self._server.should_exit = True
+
+    def join(self) -> None:
+        """Wait for the end. Raises Unavailable when nobody had asked for it."""
+        while self._thread.is_alive():
+            self._thread.join(0.2)
+        self._socket.close()
+        if not self._server.should_exit:
+            raise Unavailable("the service ended unexpectedly; see its log")
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.stop()
+        self.join()
+
+    def _run(self) -> None:
+        with suppress(SystemExit):  # uvicorn's way to end when the application could not start
+            self._server.run(sockets=[self._socket])
+
+
+class _Server(uvicorn.Server):
+    """Tells when it is up, and leaves signals to the main thread."""
+
+    def __init__(self, config: uvicorn.Config, started: threading.Event) -> None:
+        super().__init__(config)
+        self._up = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._up.set()
+
+
+class _Watched:
+    """The application; what its start raised is kept, to be told in one line instead of a traceback in the log."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self.failure: BaseException | None = None
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_quietly(message: dict[str, Any]) -> None:
+            if message["type"] == "lifespan.startup.failed":
+                message = {"type": "lifespan.startup.failed", "message": ""}
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_quietly)
+        except BaseException as error:
+            self.failure = error
+            raise
+
+
+class Stopped(Exception):
+    """Ctrl-C or SIGTERM, in the main thread."""
+
+
+@contextmanager
+def stop_signals() -> Iterator[None]:
+    """Inside, the first SIGINT or SIGTERM raises Stopped, so that the service can end in good order; the second ends
+    the process at once, which costs no acknowledged write."""
+    seen: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if seen:
+            os._exit(128 + number)
+        seen.append(number)
+        raise Stopped
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run(settings: Settings, when_ready: Callable[[str], None]) -> None:
+    """Start the service, call `when_ready` with its address, and serve until a signal."""
+    configure_logs(settings.log_level, settings.log_format)
+    with stop_signals():
+        service = Service(settings)
+        try:
+            service.start(_Waiting())
+            when_ready(service.url)
+            service.join()
+        except Stopped:
+            print("\nstopping; once more to stop at once", file=sys.stderr)
+        finally:
+            service.stop()
+            service.join()
+
+
+def configure_logs(level: LogLevel, form: LogFormat) -> None:
+    """Log to stderr, for people or as one JSON object a line. The server's own chatter stays out."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonLines() if form is LogFormat.JSON else logging.Formatter(_TEXT_FORMAT))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for chatty in ("uvicorn.error", "uvicorn.asgi", "httpx", "httpcore", "asyncio"):
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
+    logging.getLogger("uvicorn.error").addFilter(lambda record: "Application startup failed" not in record.getMessage())
+
+
+class _Waiting:
+    """Says what a slow start waits for, each reason once, and nothing during a fast one."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+        self._said = ""
+
+    def __call__(self, reason: str) -> None:
+        if reason != self._said and time.monotonic() - self._since > PATIENCE_SECONDS:
+            self._said = reason
+            print(f"not ready yet: {reason}", file=sys.stderr)
+
+
+_TEXT_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def _is_ready(client: Client, waiting: Callable[[str], None]) -> bool:
+    try:
+        client.check_ready()
+    except NotReady as error:
+        waiting(", ".join(f"{name} {value}" for name, value in error.fields.items() if value))
+        return False
+    return True
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise InvalidOption(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another address with --host and --port"
+        ) from error
