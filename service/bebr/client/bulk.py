@@ -72,9 +72,10 @@ def job_errors(id: str) -> Flow[list[dict[str, Any]]]:
     return [wire.from_json(line) for line in response.content.splitlines() if line.strip()]
 
 
-def cancel_job(id: str) -> Flow[None]:
+def cancel_job(id: str) -> Flow[Job]:
     """Stop a job; what it applied stays."""
-    yield json_request("DELETE", _job(id))
+    response = yield json_request("DELETE", _job(id))
+    return Job.from_json(response.json())
 
 
 def _body(source: str | Path | Iterable[Mapping[str, Any]]) -> tuple[Callable[[], Iterator[bytes]], bool]:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from bebr.errors import DimensionMismatch, InvalidVector, Malformed
 
 PIECE_BYTES = 256 * 1024
+ALIGNMENT_BYTES = 8
 FRAME_TYPE = "application/octet-stream"
 NDJSON_TYPE = "application/x-ndjson"
 
@@ -56,6 +57,7 @@ def frame(ids: Sequence[str], vectors: NDArray[np.float32], metadata: Sequence[A
     if metadata is not None:
         header["metadata"] = list(metadata)
     encoded = to_json(header)
+    encoded += b" " * (-len(encoded) % ALIGNMENT_BYTES)  # so that the service can read the rows where they lie
     return len(encoded).to_bytes(8, "little") + encoded + vectors.tobytes()
 
 
