@@ -26,7 +26,7 @@ def build_store(settings: Settings) -> MetadataStore:
 
     return SqliteStore(
         settings.data_dir / "store",
-        synchronous=settings.sqlite_synchronous,
+        synchronous=settings.sqlite_synchronous.value,
         receipt_ttl_seconds=settings.receipt_ttl_seconds,
     )
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import shutil
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -58,6 +59,7 @@ class Engine:
         self._encoder_threads = encoder_threads
         self._catalog = Catalog(store, bundles, limits)
         self._encoders: dict[str, Encoder] = {}
+        self._encoder_lock = threading.Lock()
         self._text_queues: dict[str, Coalescer[str, NDArray[np.float32]]] = {}
         self._searchers: dict[str, Searcher] = {}
         self._guard = RoomGuard(data_folder, limits.min_free_disk_bytes, limits.memory_bytes)
@@ -212,14 +214,25 @@ class Engine:
             )
         return await self._searcher(collection).search(requests)
 
-    async def embed(self, model: str, texts: Sequence[str], kind: TextKind) -> tuple[Encoder, NDArray[np.float32]]:
-        """Embeddings (texts, dims) float32 by the model of a bundle, and its encoder for codes."""
-        encoder = self._encoders.get(model) or await asyncio.to_thread(self._encoder, model)
+    async def embed(
+        self, model: str | None, texts: Sequence[str], kind: TextKind
+    ) -> tuple[Encoder, NDArray[np.float32]]:
+        """Embeddings (texts, dims) float32 by the model of a bundle, and its encoder for codes.
+
+        model None: the only bundle with an embedding model; InvalidOption where there are none or several.
+        """
+        encoder = await asyncio.to_thread(self._encoder, model or self._only_text_bundle())
         self._check_limit(len(texts), "input")
         for text in texts:
             check_text(text, encoder.bundle.has_embedding_model, self.limits.max_text_chars)
         loop = asyncio.get_running_loop()
         return encoder, await loop.run_in_executor(self._encoding, encoder.embed, list(texts), kind)
+
+    def _only_text_bundle(self) -> str:
+        names = [bundle.id for bundle in self._bundles.list() if bundle.has_embedding_model]
+        if len(names) != 1:
+            raise InvalidOption(f"'model' must name a bundle; those that take text: {names or 'none'}", key="model")
+        return names[0]
 
     def _collection(self, name: str) -> Collection:
         self._check_ready()
@@ -299,9 +312,10 @@ class Engine:
         return encoder, None
 
     def _encoder(self, bundle_id: str) -> Encoder:
-        """The encoder of a bundle, loaded once."""
-        if bundle_id not in self._encoders:
-            encoder = Encoder(self._bundles.get(bundle_id), self._encoder_threads)
-            encoder.warm_up()
-            self._encoders[bundle_id] = encoder
-        return self._encoders[bundle_id]
+        """The encoder of a bundle, loaded once. Takes seconds the first time: call it in a thread."""
+        with self._encoder_lock:
+            if bundle_id not in self._encoders:
+                encoder = Encoder(self._bundles.get(bundle_id), self._encoder_threads)
+                encoder.warm_up()
+                self._encoders[bundle_id] = encoder
+            return self._encoders[bundle_id]

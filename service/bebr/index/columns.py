@@ -155,7 +155,8 @@ def pack_mask(keep: BoolArray) -> NDArray[np.uint16]:
 
 def unpack_mask(mask: NDArray[np.uint16], rows: int) -> BoolArray:
     """The inverse of `pack_mask`."""
-    return np.unpackbits(mask.view(np.uint8), count=rows, bitorder="little").view(bool)
+    keep: BoolArray = np.unpackbits(mask.view(np.uint8), count=rows, bitorder="little").view(bool)
+    return keep
 
 
 _DTYPES: dict[FieldType, Any] = {FieldType.INTEGER: np.int64, FieldType.FLOAT: np.float64, FieldType.BOOL: np.bool_}
@@ -169,7 +170,7 @@ def _dictionary(words: Any) -> tuple[StringTable, dict[str, int]]:
 def _match_codes(codes: NDArray[np.int32], words: StringTable, values: frozenset[Any]) -> BoolArray:
     wanted = [code for code in map(words.find, values) if code >= 0]
     if len(wanted) == 1:
-        return codes == wanted[0]
+        return np.equal(codes, wanted[0])
     table = np.zeros(len(words) + 1, bool)  # the last entry stands for -1, missing
     table[wanted] = True
     keep: BoolArray = table[codes]

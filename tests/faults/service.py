@@ -1,0 +1,201 @@
+"""The real service in a process of its own, to be killed and started again; and what its clients know for certain."""
+
+import base64
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+CODE_BYTES = 16
+START_SECONDS = 30
+
+
+class Service:
+    """`bebr serve` on a folder and a free port of the loopback interface."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._environment = {key: value for key, value in os.environ.items() if not key.startswith("BEBR_")} | {
+            "BEBR_DATA_DIR": str(folder),
+            "BEBR_PORT": str(self.port),
+            "BEBR_HEAD_ROWS": "64",
+            **environment,
+        }
+        self._log = folder.parent / f"{folder.name}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when /readyz says ready."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [Path(sys.executable).with_name("bebr"), "serve"], env=self._environment, stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                if httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            assert self._process.poll() is None, self._log.read_text()
+            time.sleep(0.05)
+        raise AssertionError(f"not ready within {START_SECONDS} s: {self._log.read_text()}")
+
+    def kill(self) -> None:
+        """kill -9, as the out-of-memory killer does it."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self) -> int:
+        """A polite stop; the exit status."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(timeout=30)
+
+    def __enter__(self) -> "Service":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+
+
+State = tuple[str, int] | None
+"""(code_b64, value of the metadata field 'n'), or None for a point that does not exist."""
+
+
+@dataclass
+class Writer(threading.Thread):
+    """Writes to ids of its own until told to stop, and knows for each what the service may hold.
+
+    possible: after an acknowledged write one state; after one whose answer never came, the old and the new.
+    """
+
+    url: str
+    number: int
+    stop: threading.Event
+    possible: dict[str, set[State]] = field(default_factory=dict)
+    acknowledged: int = 0
+    unavailable: int = 0
+    surprises: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__(daemon=True)
+        self._random = random.Random(self.number)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def run(self) -> None:
+        with httpx.Client(base_url=f"{self.url}/v1/collections/docs/", timeout=30) as client:
+            while not self.stop.is_set():
+                self._step(client)
+
+    def _step(self, client: httpx.Client) -> None:
+        chosen = self._random.sample(range(400), self._random.choice([1, 3, 40]))
+        ids = [f"w{self.number}-{i}" for i in chosen]
+        if self._random.random() < 0.25:
+            after: dict[str, State] = dict.fromkeys(ids)
+            path, body = "points/delete", {"ids": ids}
+        else:
+            after = {
+                i: (base64.b64encode(self._random.randbytes(CODE_BYTES)).decode(), self._random.randrange(10**6))
+                for i in ids
+            }
+            points = [
+                {"id": i, "code_b64": s[0], "metadata": {"n": s[1], "text": "x" * 300}} for i, s in after.items() if s
+            ]
+            path, body = "points", {"points": points}
+        try:
+            answer = client.post(path, json=body)
+        except httpx.TransportError:
+            for i in ids:
+                self.possible[i] = self.possible.get(i, {None}) | {after[i]}
+            return
+        if answer.status_code == 200:
+            self.acknowledged += 1
+            self.possible |= {i: {after[i]} for i in ids}
+        elif answer.status_code == 503:
+            self.unavailable += 1
+            for i in ids:
+                self.possible[i] = self.possible.get(i, {None}) | {after[i]}
+            time.sleep(0.02)
+        else:
+            self.surprises.append(f"{answer.status_code} {answer.text[:300]}")
+
+
+def run_writers(
+    service: Service, seconds: float, possible: dict[int, dict[str, set[State]]], count: int = 3
+) -> list[Writer]:
+    """Start writers that go on from what is known, let them run, and leave them running."""
+    stop = threading.Event()
+    writers = [Writer(service.url, number, stop, possible.setdefault(number, {})) for number in range(count)]
+    for writer in writers:
+        writer.start()
+    time.sleep(seconds)
+    return writers
+
+
+def join(writers: list[Writer]) -> None:
+    writers[0].stop.set()
+    for writer in writers:
+        writer.join()
+        assert not writer.surprises, writer.surprises[:3]
+
+
+def check(service: Service, possible: dict[int, dict[str, set[State]]]) -> int:
+    """Hold the store, the index and the counts of the service to what its writers know; the number of points."""
+    expected = {i: states for known in possible.values() for i, states in known.items()}
+    with httpx.Client(base_url=f"{service.url}/v1/collections/docs/", timeout=30) as client:
+        held = read_all(client, sorted(expected))
+        for point_id, states in expected.items():
+            assert held.get(point_id) in states, f"{point_id} is {held.get(point_id)}, may be {states}"
+        for known in possible.values():
+            known.update({i: {held.get(i)} for i in known})  # from here on it is certain
+        assert client.post("points/count", json={}).json()["count"] == len(held)
+        assert scroll_ids(client) == sorted(held)
+        for point_id in sorted(held)[:: max(1, len(held) // 20)]:
+            code, _ = held[point_id] or ("", 0)
+            hits = client.post("search", json={"code_b64": code, "limit": 3, "scorer": "hamming"}).json()["hits"]
+            assert hits[0]["distance"] == 0 and point_id in [hit["id"] for hit in hits]
+    return len(held)
+
+
+def read_all(client: httpx.Client, ids: list[str]) -> dict[str, State]:
+    held: dict[str, State] = {}
+    for start in range(0, len(ids), 500):
+        body: dict[str, Any] = {"ids": ids[start : start + 500], "with_code": True}
+        answer = client.post("points/get", json=body).raise_for_status().json()
+        for point in answer["points"]:
+            record = base64.b64decode(point["code_b64"])
+            held[point["id"]] = (base64.b64encode(record[:CODE_BYTES]).decode(), point["metadata"]["n"])
+    return held
+
+
+def scroll_ids(client: httpx.Client) -> list[str]:
+    ids: list[str] = []
+    cursor = None
+    while True:
+        page = client.post("points/scroll", json={"limit": 1000, "cursor": cursor}).raise_for_status().json()
+        ids += [point["id"] for point in page["points"]]
+        if (cursor := page["cursor"]) is None:
+            return ids
+
+
+def create_collection(service: Service) -> None:
+    answer = httpx.put(f"{service.url}/v1/collections/docs", json={"code": f"{CODE_BYTES * 8}x1", "shards": 2})
+    assert answer.status_code in (200, 201), answer.text
