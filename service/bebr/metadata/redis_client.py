@@ -15,7 +15,7 @@ from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as LostConnection
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
 
 from bebr.errors import BebrError, DamagedStore, InsufficientStorage, StoreUnavailable
 
@@ -54,6 +54,8 @@ class RedisClient:
         self._timeout_seconds = timeout_seconds
         self._max_connections = max_connections
         self._redis: Any = None
+        self._calls = 0
+        self._idle = asyncio.Event()
 
     async def open(self) -> None:
         """Connect, and find out whether the server is part of a cluster. Raises StoreUnavailable."""
@@ -75,8 +77,12 @@ class RedisClient:
             self._redis = RedisCluster.from_url(self._url, max_connections=self._max_connections, **options)
 
     async def close(self) -> None:
+        """Let no new call begin, wait for those under way, and disconnect."""
         if self._redis is not None:
             redis, self._redis = self._redis, None
+            self._idle.clear()
+            if self._calls:
+                await self._idle.wait()
             await redis.aclose()
 
     async def info(self, section: str) -> dict[str, Any]:
@@ -107,6 +113,7 @@ class RedisClient:
         redis = self._redis
         if redis is None:
             raise StoreUnavailable("the store is not open")
+        self._calls += 1
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 for _ in range(attempts - 1):
@@ -121,6 +128,10 @@ class RedisClient:
             if isinstance(error, ResponseError) and str(error).startswith("BEBR"):
                 raise Refused(*str(error).split(" ", 1)) from None
             raise translate(error) from error
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._idle.set()
 
 
 def translate(error: Exception) -> BebrError:
@@ -128,7 +139,7 @@ def translate(error: Exception) -> BebrError:
     text = str(error)
     if isinstance(error, ResponseError):
         # Before Redis 7 an error inside a script came wrapped in another one, so its name may stand anywhere.
-        if "OOM" in text or "No space left" in text:
+        if isinstance(error, OutOfMemoryError) or "OOM" in text or "No space left" in text:
             return InsufficientStorage(f"Redis has no room left ({text}); raise maxmemory, or free some disk space")
         if "WRONGTYPE" in text:
             return DamagedStore(f"Redis holds a key under bebr's prefix that bebr did not write ({text})")

@@ -78,8 +78,8 @@ class RedisStore:
 
         Raises StoreUnavailable when it does not answer or would evict points, DamagedStore when a newer bebr wrote it.
         """
-        await self._client.open()
         try:
+            await self._client.open()
             await self._check_schema()
             await self._check_server()
         except BaseException:

@@ -230,11 +230,12 @@ class SqliteStore:
                 raise DamagedStore(
                     f"{path} is missing; restore it from a backup, or drop the collection", path=str(path)
                 )
-            self._close_idle()
             with _translated(path):
                 file = CollectionFile(path, self._synchronous, self._receipt_ttl_seconds)
             collection = self._open[uid] = _OpenCollection(file, pool)
         self._open.move_to_end(uid)
+        if len(self._open) > self._max_open_files:
+            self._close_idle()
         return collection
 
     @asynccontextmanager
@@ -248,9 +249,10 @@ class SqliteStore:
             collection.users -= 1
 
     def _close_idle(self) -> None:
-        """Make room for one more open file, as far as files are idle."""
-        idle = [uid for uid, collection in self._open.items() if not collection.users and not collection.committer.busy]
-        for uid in idle[: max(0, len(self._open) + 1 - self._max_open_files)]:
+        """Close the files that went unused for longest, down to the maximum or to those in use."""
+        *others, _ = self._open.items()
+        idle = [uid for uid, collection in others if not collection.users and not collection.committer.busy]
+        for uid in idle[: len(self._open) - self._max_open_files]:
             self._open.pop(uid).file.close()
 
     async def _close_collection(self, uid: str) -> None:
