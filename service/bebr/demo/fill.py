@@ -13,6 +13,7 @@ from bebr.demo.corpus import Docstring, collect
 from bebr.errors import BebrError, CollectionNotFound
 
 COLLECTION = "python-docs"
+MODEL = "minilm"
 BUNDLE = "minilm@1"
 FILTERABLE = {"package": "keyword", "kind": "keyword"}
 QUESTION = "parse a date"
