@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Depends, FastAPI
-from starlette.routing import Route
 
 from bebr import __version__
 from bebr.api import answers, schemas
@@ -23,7 +22,7 @@ from bebr.api.metrics import HttpMetrics, StateGauges
 from bebr.api.openapi import COLLECTION, Operation, build_document
 from bebr.api.problems import install_handlers
 from bebr.api.routes import collections, embeddings, jobs, operations, points, writes
-from bebr.api.search import SearchBatchEndpoint, SearchEndpoint
+from bebr.api.search import HotRoute, SearchBatchEndpoint, SearchEndpoint
 from bebr.engine import Engine
 from bebr.errors import (
     DimensionMismatch,
@@ -105,8 +104,8 @@ def _add_layers(app: FastAPI, metrics: HttpMetrics, options: ApiOptions) -> None
 
 def _add_routes(app: FastAPI, engine: Engine) -> None:
     hot = [
-        Route(SEARCH_PATH, SearchEndpoint(engine), methods=["POST"], name="search"),
-        Route(SEARCH_PATH + "/batch", SearchBatchEndpoint(engine), methods=["POST"], name="search_batch"),
+        HotRoute(SEARCH_PATH, SearchEndpoint(engine), methods=["POST"], name="search"),
+        HotRoute(SEARCH_PATH + "/batch", SearchBatchEndpoint(engine), methods=["POST"], name="search_batch"),
     ]
     app.router.routes[:0] = hot
     for module in (points, writes, embeddings, collections, jobs, operations):

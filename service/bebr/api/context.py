@@ -24,13 +24,13 @@ class Services:
     jobs: IngestJobs
 
 
-def get_engine(request: Request) -> Engine:
+async def get_engine(request: Request) -> Engine:
     """The engine of the app."""
     services: Services = request.app.state.services
     return services.engine
 
 
-def get_jobs(request: Request) -> IngestJobs:
+async def get_jobs(request: Request) -> IngestJobs:
     """The ingestion jobs of the app."""
     services: Services = request.app.state.services
     return services.jobs

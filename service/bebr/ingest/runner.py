@@ -86,12 +86,9 @@ class JobRunner:
             return WriteReport(0, 0, [], {})
         while True:
             try:
-                report = await self._engine.write_points(job.collection, batch.points, job.mode, key)
+                return await self._engine.write_points(job.collection, batch.points, job.mode, key)
             except Unavailable as error:
                 job.detail = f"waiting: {error.detail}"
-            else:
-                job.detail = None
-                return report
             if job.cancelled or self._stopping.is_set():
                 raise Stopped
             with suppress(TimeoutError):
@@ -103,6 +100,7 @@ class JobRunner:
         flight = self._flights[0]
         report = await flight.report
         self._flights.popleft()
+        self._job.detail = None
         self._count(flight.batch, report)
         if time.monotonic() - self._saved_at >= SAVE_EVERY_SECONDS:
             await asyncio.to_thread(self._job.save)

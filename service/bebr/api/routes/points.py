@@ -60,8 +60,7 @@ SET_METADATA = Operation(
 @router.post("/get", **GET_MANY.route_options())
 async def get_points(collection: str, request: Request, engine: EngineOf) -> Response:
     body = await read_json(request, schemas.GetPoints)
-    _check_count("ids", len(body.ids), engine.limits.max_batch_points)
-    ids = [check_id(value) for value in body.ids]
+    ids = _checked_ids(body.ids, engine.limits.max_batch_points)
     points, missing = await engine.get_points(collection, ids, body.with_metadata, body.with_code)
     return json_response({"points": points, "missing": missing})
 
@@ -69,8 +68,8 @@ async def get_points(collection: str, request: Request, engine: EngineOf) -> Res
 @router.post("/delete", **DELETE.route_options())
 async def delete_points(collection: str, request: Request, engine: EngineOf) -> Response:
     body = await read_json(request, schemas.DeletePoints)
-    _check_choice(body, engine.limits.max_batch_points)
-    return json_response(await engine.delete_points(collection, body.ids, body.filter, body.dry_run))
+    ids = _chosen_ids(body, engine.limits.max_batch_points)
+    return json_response(await engine.delete_points(collection, ids, body.filter, body.dry_run))
 
 
 @router.post("/scroll", **SCROLL.route_options())
@@ -88,8 +87,8 @@ async def count(collection: str, request: Request, engine: EngineOf) -> Response
 @router.post("/metadata", **SET_METADATA.route_options())
 async def set_metadata(collection: str, request: Request, engine: EngineOf) -> Response:
     body = await read_json(request, schemas.SetMetadata)
-    _check_choice(body, engine.limits.max_batch_points)
-    return json_response(await engine.set_metadata(collection, body.ids, body.filter, body.set))
+    ids = _chosen_ids(body, engine.limits.max_batch_points)
+    return json_response(await engine.set_metadata(collection, ids, body.filter, body.set))
 
 
 @router.get("/{id:path}", **GET_ONE.route_options())
@@ -101,14 +100,14 @@ async def get_point(collection: str, id: str, engine: EngineOf) -> Response:
     return json_response(points[0])
 
 
-def _check_choice(body: schemas.DeletePoints | schemas.SetMetadata, max_ids: int) -> None:
-    """Raise InvalidOption unless exactly one of ids and filter is given, and not too many ids."""
+def _chosen_ids(body: schemas.DeletePoints | schemas.SetMetadata, most: int) -> list[str] | None:
+    """The ids, or None when a filter chooses. Raises InvalidOption unless exactly one of the two is given."""
     if (body.ids is None) == (body.filter is None):
         raise InvalidOption("expected exactly one of ids, filter", key="ids")
-    if body.ids is not None:
-        _check_count("ids", len(body.ids), max_ids)
+    return None if body.ids is None else _checked_ids(body.ids, most)
 
 
-def _check_count(key: str, count: int, most: int) -> None:
-    if count > most:
-        raise InvalidOption(f"{key}: at most {most} in one request, got {count}", key=key)
+def _checked_ids(values: list[object], most: int) -> list[str]:
+    if len(values) > most:
+        raise InvalidOption(f"ids: at most {most} in one request, got {len(values)}", key="ids")
+    return [check_id(value) for value in values]
