@@ -14,10 +14,13 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 DIMS, LAYERS, HEADS, WIDENED, POSITIONS = 32, 2, 4, 64, 40
-WORDS = "the a quick brown fox jumps over lazy dog parse date time string codes of binary search ##s ##ing ##ed un".split()
+TEXT = "the a quick brown fox jumps over lazy dog parse date time string codes of binary search ##s ##ing ##ed un"
+WORDS = TEXT.split()
 
 
-def write_checkpoint(folder: Path, *, family: str = "bert", pooling: str = "mean", seed: int = 0, **config: Any) -> Path:
+def write_checkpoint(
+    folder: Path, *, family: str = "bert", pooling: str = "mean", seed: int = 0, **config: Any
+) -> Path:
     """Write a checkpoint folder of one family ("bert", "roberta" or "distilbert") as sentence-transformers saves it."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = tiny_tokenizer()
@@ -26,7 +29,9 @@ def write_checkpoint(folder: Path, *, family: str = "bert", pooling: str = "mean
     save_file(tiny_weights(family, vocabulary, seed), folder / "model.safetensors")
     write_json(folder / "config.json", {**tiny_config(family, vocabulary), **config})
     kinds = ("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")
-    modules = [{"idx": i, "path": path, "type": f"sentence_transformers.models.{kind}"} for i, (kind, path) in enumerate(kinds)]
+    modules = [
+        {"idx": i, "path": path, "type": f"sentence_transformers.models.{kind}"} for i, (kind, path) in enumerate(kinds)
+    ]
     write_json(folder / "modules.json", modules)
     (folder / "1_Pooling").mkdir(exist_ok=True)
     modes = {f"pooling_mode_{mode}": mode.startswith(pooling) for mode in ("cls_token", "mean_tokens", "max_tokens")}
@@ -42,11 +47,15 @@ def write_json(path: Path, value: object) -> None:
 def tiny_tokenizer() -> Tokenizer:
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
-    vocabulary = {word: i for i, word in enumerate(dict.fromkeys(specials + WORDS + letters + ["##" + c for c in letters]))}
+    vocabulary = {
+        word: i for i, word in enumerate(dict.fromkeys(specials + WORDS + letters + ["##" + c for c in letters]))
+    }
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
     # As found in the wild: what it was last used with is stored in it.
     tokenizer.enable_truncation(8)
     tokenizer.enable_padding(length=8)
@@ -59,15 +68,22 @@ def tiny_config(family: str, vocabulary: int) -> dict[str, Any]:
     else:
         sizes = {"hidden_size": DIMS, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS}
         sizes |= {"intermediate_size": WIDENED, "hidden_act": "gelu", "layer_norm_eps": 1e-6, "type_vocab_size": 2}
-    return {"model_type": family, "vocab_size": vocabulary, "max_position_embeddings": POSITIONS, "pad_token_id": 1, **sizes}
+    return {
+        "model_type": family,
+        "vocab_size": vocabulary,
+        "max_position_embeddings": POSITIONS,
+        "pad_token_id": 1,
+        **sizes,
+    }
 
 
 def names(family: str) -> dict[str, str]:
     """Our name of a layer's tensor -> the family's."""
     if family == "distilbert":
         return {
-            "query": "attention.q_lin", "key": "attention.k_lin", "value": "attention.v_lin", "out": "attention.out_lin",
-            "norm1": "sa_layer_norm", "up": "ffn.lin1", "down": "ffn.lin2", "norm2": "output_layer_norm",
+            "query": "attention.q_lin", "key": "attention.k_lin", "value": "attention.v_lin",
+            "out": "attention.out_lin", "norm1": "sa_layer_norm", "up": "ffn.lin1",
+            "down": "ffn.lin2", "norm2": "output_layer_norm",
         }  # fmt: skip
     return {
         "query": "attention.self.query", "key": "attention.self.key", "value": "attention.self.value",

@@ -9,11 +9,11 @@ import onnx
 import onnxruntime
 import pytest
 from safetensors.numpy import load_file, save_file
+from tests.encoding.checkpoints import DIMS, POSITIONS, reference_embedding, write_checkpoint, write_json
 
 from bebr.encoding.checkpoint import ImportOptions, import_checkpoint
 from bebr.encoding.manifest import Pooling, Precision, TextKind
 from bebr.errors import InvalidCheckpoint, InvalidOption
-from tests.encoding.checkpoints import DIMS, POSITIONS, reference_embedding, write_checkpoint, write_json
 
 IDS = [[2, 5, 9, 3], [2, 4, 6, 7, 8, 10, 11, 12, 13, 3], [2, 3]]
 

@@ -65,7 +65,7 @@ def import_checkpoint(
     Raises InvalidCheckpoint where the folder is incomplete, damaged or of an unsupported kind, InvalidOption where an
     option does not fit the model.
     """
-    options, progress = options or ImportOptions(), progress or _silent
+    options, progress = options or ImportOptions(), progress or silent
     config = _read_json(folder / "config.json")
     pooling = options.pooling or _read_pooling(folder)
     progress(0, len(_STEPS) - 1, _STEPS[0])
@@ -90,7 +90,7 @@ def import_checkpoint(
     return ImportedModel(EmbeddingFiles(graph, tokenizer, settings), model.dims)
 
 
-def _silent(done: int, total: int, label: str) -> None:
+def silent(done: int, total: int, label: str) -> None:
     """Progress that nobody watches."""
 
 

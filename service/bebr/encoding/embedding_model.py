@@ -14,8 +14,7 @@ from tokenizers import Tokenizer
 
 from bebr.encoding.bundle import Bundle
 from bebr.encoding.manifest import TextKind
-from bebr.encoding.session import FLOAT32, INT64, check_signature, open_session
-from bebr.encoding.transformer import ATTENTION_MASK, EMBEDDING, INPUT_IDS
+from bebr.encoding.session import ATTENTION_MASK, EMBEDDING, FLOAT32, INPUT_IDS, INT64, check_signature, open_session
 from bebr.errors import DamagedBundle, InvalidText
 
 MAX_BATCH_TOKENS = 512
@@ -57,6 +56,13 @@ class EmbeddingModel:
             tokens = self._tokenize(texts[start : start + TEXTS_PER_ROUND], kind, start)
             self._run_all(tokens, embeddings[start : start + TEXTS_PER_ROUND])
         return embeddings
+
+    def count_tokens(self, texts: Sequence[str], kind: TextKind) -> int:
+        """How many tokens the model reads of these texts, prefixes and special tokens included."""
+        rounds = range(0, len(texts), TEXTS_PER_ROUND)
+        return sum(
+            len(ids) for start in rounds for ids in self._tokenize(texts[start : start + TEXTS_PER_ROUND], kind, start)
+        )
 
     def close(self) -> None:
         """Stop the threads of this model; it must not be used afterwards."""

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bebr.core.codes import CodeSpec
+from bebr.encoding.binarizer import Binarizer
 from bebr.encoding.bundle import Bundle, no_binarizer, no_embedding_model
 from bebr.encoding.embedding_model import EmbeddingModel
 from bebr.encoding.manifest import TextKind
@@ -26,9 +27,9 @@ class Encoder:
         self._model = EmbeddingModel(bundle, threads) if bundle.has_embedding_model else None
         self._binarizer = None
         if bundle.has_binarizer:
-            from bebr.encoding.binarizer import Binarizer
-
-            self._binarizer = Binarizer(bundle.path / bundle.binarizer.graph, bundle.spec, bundle.steps, threads)
+            self._binarizer = Binarizer(
+                bundle.path / bundle.binarizer.graph, bundle.spec, bundle.embedding_dims, threads
+            )
 
     @property
     def spec(self) -> CodeSpec:
@@ -44,6 +45,12 @@ class Encoder:
         if self._model is None:
             raise no_embedding_model(self.bundle.manifest)
         return self._model.embed(texts, kind)
+
+    def count_tokens(self, texts: Sequence[str], kind: TextKind) -> int:
+        """How many tokens the embedding model reads of these texts."""
+        if self._model is None:
+            raise no_embedding_model(self.bundle.manifest)
+        return self._model.count_tokens(texts, kind)
 
     def encode(self, embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Checked embeddings (rows, dims) float32 -> records (rows, record_size_bytes) uint8."""

@@ -7,12 +7,16 @@ import onnxruntime
 
 from bebr.errors import DamagedBundle
 
+# Names of the inputs and the output of every embedding graph.
+INPUT_IDS, ATTENTION_MASK, EMBEDDING = "input_ids", "attention_mask", "embedding"
 FLOAT32 = "tensor(float)"
 INT64 = "tensor(int64)"
 
 
-def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
+def open_session(path: Path, threads: int = 1, part: bytes | None = None) -> onnxruntime.InferenceSession:
     """Open the ONNX graph in a file. `threads` compute one call together; calls from several threads may overlap.
+
+    Where `part` is given, it is opened instead: a graph cut out of the one in the file, which errors then name.
 
     Raises DamagedBundle when ONNX Runtime cannot load the graph.
     """
@@ -23,7 +27,7 @@ def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(part or str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's classes of errors have no common base but Exception.
         raise DamagedBundle(
             f"{path.name} is not a graph that ONNX Runtime {onnxruntime.__version__} can load: {error}",

@@ -19,11 +19,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bebr.encoding.architecture import Layer, Transformer
 from bebr.encoding.manifest import Pooling, Precision
+from bebr.encoding.session import ATTENTION_MASK, EMBEDDING, INPUT_IDS
 
 BUILDER = 1
 """Number of this builder; it is part of the fingerprint. Raise it when a change alters embeddings beyond rounding."""
 OPSET, MICROSOFT_OPSET, IR_VERSION = 17, 1, 8
-INPUT_IDS, ATTENTION_MASK, EMBEDDING = "input_ids", "attention_mask", "embedding"
 WEIGHT_LEVELS = 63
 ACTIVATION_LEVELS = 127
 MASKED = -10_000.0
