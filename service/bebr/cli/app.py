@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -47,10 +47,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(arguments)
     except BebrError as error:
-        typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
-        typer.echo(error.detail, err=True)
-        sys.exit(1)
+        _fail(error.detail)
     except BrokenPipeError:
         # The reader of a pipe has seen enough, as with `bebr search ... | head`.
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:
+        # Files and folders that cannot be read or written: the system's own words are clear.
+        _fail(f"{error.strerror or error}: '{error.filename}'" if error.filename else str(error))
+
+
+def _fail(detail: str) -> NoReturn:
+    typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
+    typer.echo(detail, err=True)
+    sys.exit(1)

@@ -49,9 +49,14 @@ def default_url() -> str:
 
 
 def service_url(settings: "Settings") -> str:
-    """The address for a client on the same machine."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
-    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+    """The address of the service of some settings, for a client on the same machine."""
+    return local_url(settings.host, settings.port)
+
+
+def local_url(host: str, port: int) -> str:
+    """The address of a service that listens on `host`, for a client on the same machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def settings_from(file: Path | None, flags: Mapping[str, Any], others: Sequence[str] = ()) -> "Settings":

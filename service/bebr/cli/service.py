@@ -9,12 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 import uvicorn
 
+from bebr.cli.options import local_url
 from bebr.client import Client
 from bebr.config import LogFormat, LogLevel, Settings
 from bebr.errors import InvalidOption, NotReady, Unavailable
@@ -37,10 +38,11 @@ class Service:
         from bebr.bootstrap import build_app
 
         self._socket = _listen(settings.host, settings.port)
-        host, port = self._socket.getsockname()[:2]
-        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self.url = local_url(*self._socket.getsockname()[:2])
         self._app = _Watched(build_app(settings))
         self._started = threading.Event()
+        self._ended = threading.Event()
+        self._ended.set()
         self._server = _Server(
             uvicorn.Config(
                 self._app,
@@ -58,9 +60,10 @@ class Service:
 
     def start(self, waiting: Callable[[str], None] = lambda reason: None) -> None:
         """Return when the service is ready. Raises what its start raised; `waiting` is told what keeps it."""
+        self._ended.clear()
         self._thread.start()
         while not self._started.wait(POLL_SECONDS):
-            if not self._thread.is_alive():
+            if self._ended.is_set():
                 self._socket.close()
                 raise self._app.failure or Unavailable("the service ended while it was starting; see its log")
         with Client(self.url, retries=0) as client:
@@ -73,8 +76,8 @@ class Service:
 
     def join(self) -> None:
         """Wait for the end. Raises Unavailable when nobody had asked for it."""
-        while self._thread.is_alive():
-            self._thread.join(0.2)
+        # Not Thread.join: where a signal handler raises inside it, Python 3.11 takes the thread for ended.
+        self._ended.wait()
         self._socket.close()
         if not self._server.should_exit:
             raise Unavailable("the service ended unexpectedly; see its log")
@@ -88,8 +91,12 @@ class Service:
         self.join()
 
     def _run(self) -> None:
-        with suppress(SystemExit):  # uvicorn's way to end when the application could not start
+        try:
             self._server.run(sockets=[self._socket])
+        except SystemExit:  # uvicorn's way to end when the application could not start
+            pass
+        finally:
+            self._ended.set()
 
 
 class _Server(uvicorn.Server):
