@@ -124,7 +124,7 @@ async def test_a_server_without_append_only_file_is_warned_of(server: Server, ca
             assert "append-only" in caplog.text
     finally:
         server.command("CONFIG", "SET", "appendonly", "yes")
-        while b"aof_rewrite_in_progress:1" in server.command("INFO", "persistence"):  # noqa: ASYNC110
+        while b"aof_rewrite_in_progress:1" in server.command("INFO", "persistence"):
             await asyncio.sleep(0.05)
 
 
