@@ -17,7 +17,7 @@ from bebr.encoding.manifest import TextKind
 from bebr.encoding.session import ATTENTION_MASK, EMBEDDING, FLOAT32, INPUT_IDS, INT64, check_signature, open_session
 from bebr.errors import DamagedBundle, InvalidText
 
-MAX_BATCH_TOKENS = 512
+BATCH_TOKENS = 512
 """Padded tokens of a sub-batch: fewer leave the cores idle between operators, more fall out of their caches."""
 TEXTS_PER_ROUND = 2048
 """Texts that are tokenized at once; bounds the memory of long texts, and still lets sorting by length pay."""
@@ -32,7 +32,7 @@ class EmbeddingModel:
     Raises InvalidOption when the bundle has no embedding model, DamagedBundle when its files do not fit the manifest.
     """
 
-    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+    def __init__(self, bundle: Bundle, threads: int = 1, batch_tokens: int = BATCH_TOKENS) -> None:
         entry = bundle.embedding
         self.dims = bundle.embedding_dims
         self._prefixes = dict(entry.settings.prefixes)
@@ -41,6 +41,7 @@ class EmbeddingModel:
         self._session = open_session(path)
         inputs: dict[str, tuple[str, int | None]] = {INPUT_IDS: (INT64, None), ATTENTION_MASK: (INT64, None)}
         check_signature(self._session, path, inputs, {EMBEDDING: (FLOAT32, self.dims)})
+        self._batch_tokens = batch_tokens
         # The calling thread works too, so one thread needs no pool, and a busy pool delays nobody.
         self._helpers = threads - 1
         self._pool = ThreadPoolExecutor(self._helpers, "embed") if self._helpers else None
@@ -83,7 +84,7 @@ class EmbeddingModel:
 
     def _run_all(self, tokens: list[list[int]], embeddings: Floats) -> None:
         """Compute all rows of `embeddings`, with the help of idle threads of the pool."""
-        batches = deque(plan_batches([len(ids) for ids in tokens]))
+        batches = deque(plan_batches([len(ids) for ids in tokens], self._batch_tokens))
 
         def work() -> None:
             while batches:
@@ -115,7 +116,7 @@ class EmbeddingModel:
         return embeddings
 
 
-def plan_batches(lengths: Sequence[int], max_tokens: int = MAX_BATCH_TOKENS) -> Iterator[NDArray[np.int64]]:
+def plan_batches(lengths: Sequence[int], max_tokens: int) -> Iterator[NDArray[np.int64]]:
     """Group rows of similar length: each group has at most `max_tokens` padded tokens, or one row. Longest first.
 
     The longest first, so that threads that work side by side end at about the same time.

@@ -25,7 +25,7 @@ class Encoder:
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         self.bundle = bundle
         self._model = EmbeddingModel(bundle, threads) if bundle.has_embedding_model else None
-        self._binarizer = None
+        self._binarizer: Binarizer | None = None
         if bundle.has_binarizer:
             self._binarizer = Binarizer(
                 bundle.path / bundle.binarizer.graph, bundle.spec, bundle.embedding_dims, threads

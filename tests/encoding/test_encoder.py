@@ -1,0 +1,80 @@
+"""Encoder: both halves of a bundle behind one border."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.encoding.checkpoints import write_checkpoint
+
+from bebr.core.codes import CodeSpec, check_padding, split_records
+from bebr.encoding import BinarizerFiles, Bundle, TextKind, write_bundle
+from bebr.encoding.checkpoint import import_checkpoint
+from bebr.encoding.closed_form import fit
+from bebr.encoding.closed_form_graph import to_onnx
+from bebr.encoding.encoder import Encoder
+from bebr.errors import DamagedBundle, DimensionMismatch, InvalidOption, InvalidVector
+
+SPEC = CodeSpec.parse("8x4+16x1")
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("full")
+    embeddings = np.random.default_rng(0).standard_normal((400, 32)).astype(np.float32)
+    fitted = fit(embeddings, SPEC, centre=True, seed=0)
+    files = BinarizerFiles(to_onnx(fitted), SPEC, fitted.steps)
+    model = import_checkpoint(write_checkpoint(folder / "checkpoint"))
+    return write_bundle(folder, "tiny", "1", embedding_dims=32, binarizer=files, embedding=model.files)
+
+
+def test_texts_become_records_and_queries(full: Bundle) -> None:
+    encoder = Encoder(full, threads=2)
+    encoder.warm_up()
+    embeddings = encoder.embed(["the fox", "a dog", "the fox"], TextKind.PASSAGE)
+    records = encoder.encode(embeddings)
+    assert records.shape == (3, SPEC.record_size_bytes) and records.dtype == np.uint8
+    assert (records[0] == records[2]).all() and (records[0] != records[1]).any()
+    codes, gains = split_records(records)
+    assert check_padding(codes, SPEC).all() and (gains > 0).all()
+    assert encoder.project(embeddings).shape == (3, SPEC.dims)
+    assert encoder.spec == SPEC and (encoder.steps == full.steps).all()
+    encoder.close()
+
+
+def test_the_length_of_a_vector_does_not_count(full: Bundle) -> None:
+    encoder = Encoder(full)
+    embeddings = encoder.embed(["the fox", "a dog"], TextKind.PASSAGE)
+    scaled = encoder.check_embeddings((embeddings * [[7.5], [0.01]]).tolist())
+    np.testing.assert_allclose(scaled, embeddings, atol=1e-6)
+
+
+def test_bad_embeddings_are_named(full: Bundle) -> None:
+    encoder = Encoder(full)
+    with pytest.raises(DimensionMismatch, match=r"\(rows, 32\), got \(1, 31\)"):
+        encoder.check_embeddings([[1.0] * 31])
+    with pytest.raises(InvalidVector, match="row 1"):
+        encoder.check_embeddings([[1.0] * 32, [0.0] * 32])
+
+
+def test_half_a_bundle_does_half_the_work(full: Bundle, tmp_path: Path) -> None:
+    vectors = Encoder(write_bundle(tmp_path, "vectors", "1", embedding_dims=32, binarizer=full.read_binarizer()))
+    vectors.warm_up()
+    assert vectors.encode(vectors.check_embeddings(np.eye(32))).shape == (32, SPEC.record_size_bytes)
+    with pytest.raises(InvalidOption, match="no embedding model"):
+        vectors.embed(["text"], TextKind.QUERY)
+    texts = Encoder(write_bundle(tmp_path, "texts", "1", embedding_dims=32, embedding=full.read_embedding()))
+    texts.warm_up()
+    embeddings = texts.embed(["text"], TextKind.QUERY)
+    for half in (texts.encode, texts.project):
+        with pytest.raises(InvalidOption, match="no binarizer"):
+            half(embeddings)
+
+
+def test_a_binarizer_of_other_dims_is_damage(full: Bundle, tmp_path: Path) -> None:
+    files = full.read_binarizer()
+    assert files is not None
+    with pytest.raises(DamagedBundle, match=r"binarizer\.onnx"):
+        Encoder(write_bundle(tmp_path, "inputs", "1", embedding_dims=48, binarizer=files))
+    wider = BinarizerFiles(files.graph, CodeSpec.parse("8x4+24x1"), files.steps)
+    with pytest.raises(DamagedBundle, match=r"binarizer\.onnx"):
+        Encoder(write_bundle(tmp_path, "outputs", "1", embedding_dims=32, binarizer=wider))
