@@ -13,10 +13,10 @@ std::uint64_t checksum(const std::uint8_t* bytes, std::size_t size) {
     const auto* words = reinterpret_cast<const std::uint32_t*>(bytes);
     typename Simd::Words sums[4 * Simd::kVectors] = {};
     for (std::size_t i = 0; i + 4 * kGroupRows <= size / 4; i += 4 * kGroupRows) {
-        BEBR_UNROLL for (int line = 0; line < 4; ++line) {
+        BEBR_EACH(line, 4) {
             const std::uint32_t* at = words + i + line * kGroupRows;
             prefetch(at + kPrefetchBytes / 4);
-            BEBR_UNROLL for (int part = 0; part < Simd::kVectors; ++part) {
+            BEBR_EACH(part, Simd::kVectors) {
                 auto& sum = sums[line * Simd::kVectors + part];
                 sum = Simd::exclusive(sum, Simd::load(at, part));
             }

@@ -20,11 +20,13 @@ struct Groups {
 };
 
 // Where a kernel hands over the rows that may be among the best. `bounds[q]` is what query q still asks for: a score of
-// at least, or a distance of at most, this much. `offer` receives the 16 scores of one group and the lanes within the
-// bound, and may tighten `bounds[q]`.
+// at least, or a distance of at most, this much. `live`, unless null, has one bit for each row that any of the queries
+// wants, a word per group. `offer` receives the 16 scores of one group and the lanes that are live and within the bound;
+// it may tighten `bounds[q]`.
 template <class Score>
 struct Sink {
     alignas(64) Score bounds[kMaxTile];
+    const std::uint16_t* live;
     void (*offer)(Sink& sink, int query, std::uint32_t group, std::uint32_t lanes, const Score* scores);
 };
 

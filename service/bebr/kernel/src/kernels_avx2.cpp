@@ -23,7 +23,7 @@ struct Avx2 {
     template <int Bits>
     static constexpr std::uint32_t kWordsPerPartial = 32767 / (2 * 128 * ((1 << Bits) - 1)) / (8 / Bits);
     // A byte counts at most 8 bits of each sign word.
-    static constexpr std::uint32_t kWordsPerCount = 255 / 8;
+    static constexpr std::uint32_t kSignWordsPerCount = 255 / 8;
     static constexpr bool kFieldsInPlace = false;  // a level moved to the top of its byte would overflow int16
 
     BEBR_INLINE static Words load(const std::uint32_t* words, int part) {
@@ -32,6 +32,7 @@ struct Avx2 {
     BEBR_INLINE static Words broadcast(std::int32_t value) { return _mm256_set1_epi32(value); }
     BEBR_INLINE static Partial no_partial() { return _mm256_setzero_si256(); }
     BEBR_INLINE static Sums no_sum() { return _mm256_setzero_si256(); }
+    BEBR_INLINE static Sums add(Sums a, Sums b) { return _mm256_add_epi32(a, b); }
 
     template <int Bits>
     BEBR_INLINE static Words levels(Words words, int field) {
@@ -73,18 +74,20 @@ struct Avx2 {
     }
     BEBR_INLINE static Floats multiply(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
 
-    BEBR_INLINE static void store(float* lanes, int part, Floats scores) { _mm256_store_ps(lanes + 8 * part, scores); }
-    BEBR_INLINE static void store(std::int32_t* lanes, int part, Sums sums) {
-        _mm256_store_si256(reinterpret_cast<__m256i*>(lanes) + part, sums);
+    BEBR_INLINE static void store(float* lanes, Floats scores) { _mm256_store_ps(lanes, scores); }
+    BEBR_INLINE static void store(std::int32_t* lanes, Sums sums) {
+        _mm256_store_si256(reinterpret_cast<__m256i*>(lanes), sums);
     }
-    BEBR_INLINE static std::uint32_t at_least(Floats scores, float bound, int part) {
-        const __m256 within = _mm256_cmp_ps(scores, _mm256_set1_ps(bound), _CMP_GE_OQ);
-        return static_cast<std::uint32_t>(_mm256_movemask_ps(within)) << (8 * part);
+    BEBR_INLINE static Floats load(const float* lanes) { return _mm256_load_ps(lanes); }
+    BEBR_INLINE static Sums load(const std::int32_t* lanes) {
+        return _mm256_load_si256(reinterpret_cast<const __m256i*>(lanes));
     }
-    BEBR_INLINE static std::uint32_t at_most(Sums sums, std::int32_t bound, int part) {
-        const __m256i beyond = _mm256_cmpgt_epi32(sums, _mm256_set1_epi32(bound));
-        const int within = ~_mm256_movemask_ps(_mm256_castsi256_ps(beyond)) & 0xff;
-        return static_cast<std::uint32_t>(within) << (8 * part);
+    BEBR_INLINE static std::uint32_t within(Floats scores, float bound) {
+        return static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(scores, _mm256_set1_ps(bound), _CMP_GE_OQ)));
+    }
+    BEBR_INLINE static std::uint32_t within(Sums distances, std::int32_t bound) {
+        const __m256i beyond = _mm256_cmpgt_epi32(distances, _mm256_set1_epi32(bound));
+        return static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(beyond))) ^ 0xffu;
     }
     BEBR_INLINE static Words exclusive(Words a, Words b) { return _mm256_xor_si256(a, b); }
     BEBR_INLINE static std::uint64_t reduce(Words a) {

@@ -14,14 +14,14 @@ struct Avx512 {
 
     static constexpr int kVectors = 1;  // vectors per group
     static constexpr int kDotTile = 12;
-    static constexpr int kHammingTile = 12;
+    static constexpr int kHammingTile = 8;
     template <int Q>
     static constexpr int kDotGroups = Q == 1 ? 1 : 2;
     template <int Q>
     static constexpr int kHammingGroups = Q == 1 ? 1 : 2;
     template <int Bits>
     static constexpr std::uint32_t kWordsPerPartial = UINT32_MAX;
-    static constexpr std::uint32_t kWordsPerCount = 1u << 20;
+    static constexpr std::uint32_t kSignWordsPerCount = 1u << 20;
     static constexpr bool kFieldsInPlace = true;
 
     BEBR_INLINE static Words load(const std::uint32_t* words, int) { return _mm512_load_si512(words); }
@@ -66,13 +66,15 @@ struct Avx512 {
     }
     BEBR_INLINE static Floats multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
 
-    BEBR_INLINE static void store(float* lanes, int, Floats scores) { _mm512_store_ps(lanes, scores); }
-    BEBR_INLINE static void store(std::int32_t* lanes, int, Sums sums) { _mm512_store_si512(lanes, sums); }
-    BEBR_INLINE static std::uint32_t at_least(Floats scores, float bound, int) {
+    BEBR_INLINE static void store(float* lanes, Floats scores) { _mm512_store_ps(lanes, scores); }
+    BEBR_INLINE static void store(std::int32_t* lanes, Sums sums) { _mm512_store_si512(lanes, sums); }
+    BEBR_INLINE static Floats load(const float* lanes) { return _mm512_load_ps(lanes); }
+    BEBR_INLINE static Sums load(const std::int32_t* lanes) { return _mm512_load_si512(lanes); }
+    BEBR_INLINE static std::uint32_t within(Floats scores, float bound) {
         return _mm512_cmp_ps_mask(scores, _mm512_set1_ps(bound), _CMP_GE_OQ);
     }
-    BEBR_INLINE static std::uint32_t at_most(Sums sums, std::int32_t bound, int) {
-        return _mm512_cmple_epi32_mask(sums, _mm512_set1_epi32(bound));
+    BEBR_INLINE static std::uint32_t within(Sums distances, std::int32_t bound) {
+        return _mm512_cmple_epi32_mask(distances, _mm512_set1_epi32(bound));
     }
     BEBR_INLINE static Words exclusive(Words a, Words b) { return _mm512_xor_si512(a, b); }
     BEBR_INLINE static std::uint64_t reduce(Words a) {

@@ -25,7 +25,7 @@ struct Portable {
     static constexpr int kHammingGroups = 1;
     template <int Bits>
     static constexpr std::uint32_t kWordsPerPartial = UINT32_MAX;
-    static constexpr std::uint32_t kWordsPerCount = 1u << 20;
+    static constexpr std::uint32_t kSignWordsPerCount = 1u << 20;
     static constexpr bool kFieldsInPlace = false;
 
     // result.lane[i] = f(i) for every row.
@@ -34,6 +34,17 @@ struct Portable {
         Lanes<T> result;
         for (std::size_t i = 0; i < kGroupRows; ++i) result.lane[i] = f(i);
         return result;
+    }
+
+    // Bit i is f(i). Most often no bit is set, which is found out without a branch per row.
+    template <class F>
+    BEBR_INLINE static std::uint32_t bits(const F& f) {
+        std::uint32_t any = 0;
+        for (std::size_t i = 0; i < kGroupRows; ++i) any |= f(i);
+        if (!any) return 0;
+        std::uint32_t set = 0;
+        for (std::size_t i = 0; i < kGroupRows; ++i) set |= std::uint32_t{f(i)} << i;
+        return set;
     }
 
     BEBR_INLINE static Words load(const std::uint32_t* words, int) {
@@ -57,9 +68,10 @@ struct Portable {
         }
         return result;
     }
-    BEBR_INLINE static Sums widen(const Sums& sum, const Partial& partial) {
-        return each<std::int32_t>([&](std::size_t i) { return sum.lane[i] + partial.lane[i]; });
+    BEBR_INLINE static Sums add(const Sums& a, const Sums& b) {
+        return each<std::int32_t>([&](std::size_t i) { return a.lane[i] + b.lane[i]; });
     }
+    BEBR_INLINE static Sums widen(const Sums& sum, const Partial& partial) { return add(sum, partial); }
 
     BEBR_INLINE static Words both(const Words& a, std::uint32_t b) {
         return each<std::uint32_t>([&](std::size_t i) { return a.lane[i] & b; });
@@ -82,7 +94,7 @@ struct Portable {
             return count.lane[i] + static_cast<std::int32_t>(x & 0x3f);
         });
     }
-    BEBR_INLINE static Sums widen_counts(const Sums& sum, const Partial& count) { return widen(sum, count); }
+    BEBR_INLINE static Sums widen_counts(const Sums& sum, const Partial& count) { return add(sum, count); }
 
     BEBR_INLINE static Floats no_score() { return {}; }
     BEBR_INLINE static Floats add_scaled(const Floats& score, const Sums& sum, std::int32_t offset, float scale) {
@@ -98,18 +110,18 @@ struct Portable {
     }
 
     template <class T>
-    BEBR_INLINE static void store(T* lanes, int, const Lanes<T>& values) {
+    BEBR_INLINE static void store(T* lanes, const Lanes<T>& values) {
         std::memcpy(lanes, values.lane, sizeof values.lane);
     }
-    BEBR_INLINE static std::uint32_t at_least(const Floats& scores, float bound, int) {
-        std::uint32_t hits = 0;
-        for (std::size_t i = 0; i < kGroupRows; ++i) hits |= std::uint32_t{scores.lane[i] >= bound} << i;
-        return hits;
+    template <class T>
+    BEBR_INLINE static Lanes<T> load(const T* lanes) {
+        return each<T>([&](std::size_t i) { return lanes[i]; });
     }
-    BEBR_INLINE static std::uint32_t at_most(const Sums& sums, std::int32_t bound, int) {
-        std::uint32_t hits = 0;
-        for (std::size_t i = 0; i < kGroupRows; ++i) hits |= std::uint32_t{sums.lane[i] <= bound} << i;
-        return hits;
+    BEBR_INLINE static std::uint32_t within(const Floats& scores, float bound) {
+        return bits([&](std::size_t i) { return scores.lane[i] >= bound; });
+    }
+    BEBR_INLINE static std::uint32_t within(const Sums& distances, std::int32_t bound) {
+        return bits([&](std::size_t i) { return distances.lane[i] <= bound; });
     }
     BEBR_INLINE static Words exclusive(const Words& a, const Words& b) {
         return each<std::uint32_t>([&](std::size_t i) { return a.lane[i] ^ b.lane[i]; });

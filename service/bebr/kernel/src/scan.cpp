@@ -14,6 +14,8 @@ namespace {
 
 // A chunk of groups stays in the L2 cache while one tile of queries after the other scans it.
 constexpr std::size_t kChunkBytes = 512 * 1024;
+// With one tile no group is scanned twice, and only the list of groups has to stay in the cache.
+constexpr std::size_t kListedGroups = 8192;
 
 // Up to kMaxTile queries that are scored together, and the best rows of each so far.
 template <class Order>
@@ -41,7 +43,7 @@ struct Tile : Sink<typename Order::Score> {
         if (all_rows) distinct_masks.clear();
     }
 
-    // Receives what the kernel found within the bound of one query.
+    // Receives from the kernel the lanes of one group that are within the bound of one query.
     static void take(Sink<Score>& sink, int query, std::uint32_t group, std::uint32_t lanes, const Score* scores) {
         auto& tile = static_cast<Tile&>(sink);
         const std::size_t absolute = tile.first_group + group;
@@ -55,20 +57,43 @@ struct Tile : Sink<typename Order::Score> {
         }
     }
 
-    // Writes the groups of [first, end) that hold a row some query wants, relative to `first`; returns their number.
-    std::size_t list_groups(std::size_t first, std::size_t end, std::uint32_t* list) const {
-        if (distinct_masks.empty()) {
-            std::iota(list, list + (end - first), 0u);
-            return end - first;
+    // Prepares for the groups of [first, end): writes those to scan, relative to `first`, and returns their number.
+    // Leaves out groups without any row that a query wants.
+    std::size_t list_groups(std::size_t first, std::size_t end, std::uint32_t* list) {
+        const std::size_t groups = end - first;
+        this->live = union_of_masks(first, end);
+        if (!this->live || !worth_skipping(groups)) {
+            std::iota(list, list + groups, 0u);
+            return groups;
         }
         std::size_t count = 0;
-        for (std::size_t group = first; group < end; ++group) {
-            std::uint16_t any = 0;
-            for (const std::uint16_t* mask : distinct_masks) any |= mask[group];
-            list[count] = static_cast<std::uint32_t>(group - first);
-            count += any != 0;
+        for (std::size_t group = 0; group < groups; ++group) {
+            list[count] = static_cast<std::uint32_t>(group);
+            count += this->live[group] != 0;
         }
         return count;
+    }
+
+private:
+    std::vector<std::uint16_t> scratch_;
+
+    // The rows of groups [first, end) that any query wants; null: all.
+    const std::uint16_t* union_of_masks(std::size_t first, std::size_t end) {
+        if (distinct_masks.empty()) return nullptr;
+        if (distinct_masks.size() == 1) return distinct_masks[0] + first;
+        scratch_.assign(end - first, 0);
+        for (const std::uint16_t* mask : distinct_masks)
+            for (std::size_t group = first; group < end; ++group) scratch_[group - first] |= mask[group];
+        return scratch_.data();
+    }
+
+    // Many queries wait for arithmetic, and every group left out is time saved. One query waits for memory, which comes
+    // slower in pieces than in one run: then few gaps are better read over.
+    bool worth_skipping(std::size_t groups) const {
+        if (members.size() > 1) return true;
+        std::size_t count = 0;
+        for (std::size_t group = 0; group < groups; ++group) count += this->live[group] != 0;
+        return 4 * count <= 3 * groups;
     }
 };
 
@@ -99,7 +124,8 @@ std::vector<std::span<const std::uint32_t>> cut(std::span<const std::uint32_t> o
 template <class Order, class Run>
 void scan(const Layout& layout, const Rows& rows, std::vector<Tile<Order>>& tiles, const Run& run) {
     const std::size_t full_groups = rows.count / kGroupRows;
-    const std::size_t chunk = std::max<std::size_t>(1, kChunkBytes / (layout.group_words() * sizeof(std::uint32_t)));
+    const std::size_t group_bytes = layout.group_words() * sizeof(std::uint32_t);
+    const std::size_t chunk = tiles.size() == 1 ? kListedGroups : std::max<std::size_t>(1, kChunkBytes / group_bytes);
     std::vector<std::uint32_t> list(chunk);
     for (std::size_t first = 0; first < full_groups; first += chunk) {
         const Groups groups{rows.words + first * layout.group_words(),
