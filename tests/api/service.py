@@ -55,6 +55,15 @@ async def create(client: httpx.AsyncClient, path: str = DOCS, **changes: Any) ->
     assert answer.status_code == 200, answer.text
 
 
+async def ended(client: httpx.AsyncClient, job: str) -> dict[str, Any]:
+    """The job, once it has come to its end."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (state := (await client.get(f"/v1/jobs/{job}")).json())["state"] in ("queued", "running"):
+            await asyncio.sleep(0.01)
+    found: dict[str, Any] = state
+    return found
+
+
 def code(number: int) -> str:
     """The code of a point, as base64."""
     return base64.b64encode(np.random.default_rng(number).bytes(CODE_BYTES)).decode()

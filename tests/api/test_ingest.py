@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.api.service import DOCS, PATIENCE_SECONDS, assert_problem, create, point, points, serving
+from tests.api.service import DOCS, PATIENCE_SECONDS, assert_problem, create, ended, point, points, serving
 
 from bebr.core.types import WriteMode
 from bebr.engine import Engine, WriteReport
@@ -30,14 +30,6 @@ async def submit(client: httpx.AsyncClient, body: bytes | AsyncIterator[bytes], 
     job: str = answer.json()["job"]
     assert answer.headers["location"] == f"/v1/jobs/{job}"
     return job
-
-
-async def ended(client: httpx.AsyncClient, job: str) -> dict[str, Any]:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while (state := (await client.get(f"/v1/jobs/{job}")).json())["state"] in ("queued", "running"):
-            await asyncio.sleep(0.01)
-    found: dict[str, Any] = state
-    return found
 
 
 async def count(client: httpx.AsyncClient) -> int:

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.config import Limits
-from bebr.core.types import Puts, WriteMode, check_fields
+from bebr.core.types import Puts, WriteMode
 from bebr.encoding import TextKind
 from bebr.encoding.encoder import Encoder
 from bebr.engine.collection import Collection
 from bebr.engine.guard import RoomGuard
-from bebr.engine.points import Draft, Rules, Source, item_error, read_points, read_vectors
+from bebr.engine.points import Draft, Rules, Source, item_error, read_metadata, read_points, read_vectors
 from bebr.engine.requests import ItemError, WriteReport
 from bebr.engine.writer import Patch, ShardWrite, values_of
 from bebr.errors import AlreadyExists, BebrError, InvalidMetadata, InvalidOption, Overloaded, PointNotFound
@@ -81,7 +81,7 @@ class PointWriter:
         rules = self._rules(collection)
         if not changes:
             raise InvalidMetadata("'set' must name at least one metadata key", key="set")
-        check_fields(changes, rules.fields)
+        read_metadata(changes, rules)
         groups = self._targets(collection, ids, filter)
         results = await self._write_pages(collection, groups, lambda page: Patch(page, changes))
         return {"updated": _applied(results), "seq": _seqs(results)}

@@ -97,8 +97,11 @@ class Job:
             "finished_at": None if self.finished_at is None else _iso(self.finished_at),
         }
 
-    def save(self) -> None:
-        """Write the state so that a crash leaves the old one or the new one. Blocks on fsync."""
+    def save(self, state: JobState | None = None) -> None:
+        """Write the job so that a crash leaves the old file or the new one. Blocks on fsync.
+
+        `state`: the one to write, where others may see it only once it is durable.
+        """
         kept = {
             "format": FORMAT,
             "id": self.id,
@@ -108,7 +111,7 @@ class Job:
             "body_size_bytes": self.body_size_bytes,
             "batch_points": self.batch_points,
             "created_at": self.created_at,
-            "state": str(self.state),
+            "state": str(state or self.state),
             "detail": self.detail,
             "finished_at": self.finished_at,
             "cancelled": self.cancelled,

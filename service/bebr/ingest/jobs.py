@@ -153,9 +153,10 @@ class IngestJobs:
             await self._end(job, JobState.SUCCEEDED, None)
 
     async def _end(self, job: Job, state: JobState, detail: str | None) -> None:
-        job.state, job.detail, job.finished_at, job.eta_s = state, detail, time.time(), None
-        await asyncio.to_thread(job.save)
+        job.detail, job.finished_at, job.eta_s = detail, time.time(), None
+        await asyncio.to_thread(job.save, state)
         job.body_path.unlink(missing_ok=True)
+        job.state = state
 
     def _load_jobs(self) -> list[Job]:
         jobs = []
