@@ -1,6 +1,7 @@
 """Bundles on disk: written whole, read strictly, every changed byte noticed."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from bebr.core.codes import CodeSpec
 from bebr.encoding import BinarizerFiles, Bundle, BundleCatalog, EmbeddingFiles, TextKind, shipped_bundles, write_bundle
 from bebr.encoding.manifest import EmbeddingSettings, Pooling, Precision, SourceHashes, canonical_sha256
-from bebr.errors import AlreadyExists, BundleNotFound, DamagedBundle, InvalidOption
+from bebr.errors import AlreadyExists, BundleNotFound, DamagedBundle, InvalidOption, Unavailable
 
 SPEC = CodeSpec.parse("16x4+16x1")
 BINARIZER = BinarizerFiles(b"not really a graph", SPEC, np.array([0.1, 0.7], np.float32))
@@ -177,6 +178,26 @@ def test_bad_names_are_refused(tmp_path: Path, name: str, version: str) -> None:
     with pytest.raises(InvalidOption, match="must match"):
         write_bundle(tmp_path, name, version, embedding_dims=32, binarizer=BINARIZER)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(Unavailable, match="cannot be written"):
+        write_full(tmp_path / "file")
+
+
+def test_of_many_writers_one_wins(tmp_path: Path) -> None:
+    def write(_: int) -> bool:
+        try:
+            write_full(tmp_path)
+        except AlreadyExists:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as writers:
+        assert sum(writers.map(write, range(24))) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny@1"]
+    Bundle.load(tmp_path / "tiny@1")
 
 
 def test_a_bundle_of_nothing_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 This module opens files and checks bytes; it never runs a graph. What the manifest says is in `manifest.py`.
 """
 
+import errno
 import hashlib
 import os
 import shutil
@@ -26,7 +27,15 @@ from bebr.encoding.manifest import (
     Manifest,
     check_name,
 )
-from bebr.errors import AlreadyExists, BundleNotFound, DamagedBundle, InvalidOption
+from bebr.errors import (
+    AlreadyExists,
+    BebrError,
+    BundleNotFound,
+    DamagedBundle,
+    InsufficientStorage,
+    InvalidOption,
+    Unavailable,
+)
 
 MANIFEST = "manifest.json"
 BINARIZER_GRAPH = "binarizer.onnx"
@@ -195,7 +204,7 @@ def write_bundle(
     """Write the bundle `folder/<name>@<version>`, whole or not at all: temporary folder, fsync, rename.
 
     Raises InvalidOption on a bad name or when there is neither binarizer nor embedding model, AlreadyExists when the
-    bundle is there and `replace` is off.
+    bundle is there and `replace` is off, InsufficientStorage or Unavailable when the folder cannot be written.
     """
     check_name(name, "bundle name")
     check_name(version, "bundle version")
@@ -217,12 +226,15 @@ def write_bundle(
     manifest = Manifest(name, version, embedding_dims, binarizer_entry, embedding_entry, files, dict(figures or {}))
     text = manifest.to_json()
     Manifest.parse(text)  # What cannot be read back must not be written.
-    _write_folder(target, {**contents, MANIFEST: text.encode()})
+    try:
+        _write_folder(target, {**contents, MANIFEST: text.encode()}, replace)
+    except OSError as error:
+        raise _write_error(target, error) from error
     return Bundle.load(target)
 
 
-def _write_folder(target: Path, contents: Mapping[str, bytes]) -> None:
-    """Put the files into `target` at once. A folder that stands there is moved aside first and then removed."""
+def _write_folder(target: Path, contents: Mapping[str, bytes], replace: bool) -> None:
+    """Put the files into `target` at once. A folder to replace is moved aside first and then removed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f"{HIDDEN}{target.name}.", dir=target.parent))
     try:
@@ -234,12 +246,20 @@ def _write_folder(target: Path, contents: Mapping[str, bytes]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         _sync_folder(fresh)
-        if target.exists():
+        if replace and target.exists():
             target.rename(scratch / "old")
         fresh.rename(target)
         _sync_folder(target.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _write_error(target: Path, error: OSError) -> BebrError:
+    if error.errno == errno.ENOSPC:
+        return InsufficientStorage(f"no space left to write bundle '{target.name}' to {target.parent}")
+    if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and target.is_dir():
+        return AlreadyExists(f"bundle '{target.name}' was written by someone else meanwhile: {target}", id=target.name)
+    return Unavailable(f"bundle '{target.name}' cannot be written to {target.parent}: {error.strerror}")
 
 
 def _sync_folder(path: Path) -> None:
