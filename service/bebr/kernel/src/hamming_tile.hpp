@@ -39,8 +39,8 @@ BEBR_INLINE void count_block(std::uint32_t words_in_block, const std::uint32_t* 
     BEBR_EACH(q, Q) BEBR_EACH(v, kVectors) total[q][v] = Simd::no_sum();
     for (std::uint32_t first = 0; first < words_in_block; first += kStep) {
         const std::uint32_t end = words_in_block - first < kStep ? words_in_block : first + kStep;
-        typename Simd::Partial counts[Q][kVectors];
-        BEBR_EACH(q, Q) BEBR_EACH(v, kVectors) counts[q][v] = Simd::no_partial();
+        typename Simd::Counts counts[Q][kVectors];
+        BEBR_EACH(q, Q) BEBR_EACH(v, kVectors) counts[q][v] = Simd::no_count();
         for (std::uint32_t word = first; word < end; word += Bits) {
             typename Simd::Words signs[kVectors];
             merge_signs<Simd, Bits, G>(end - word, masks + word, words, ahead, signs);

@@ -9,7 +9,8 @@ namespace {
 struct Avx2 {
     using Words = __m256i;    // one word of 8 rows: as bytes, four levels of each
     using Sums = __m256i;     // int32, one per row
-    using Partial = __m256i;  // dot: int16, two per row; hamming: bytes, four per row
+    using Partial = __m256i;  // int16, two per row
+    using Counts = __m256i;   // bytes, four per row
     using Floats = __m256;
 
     static constexpr int kVectors = 2;  // vectors per group
@@ -49,7 +50,8 @@ struct Avx2 {
     BEBR_INLINE static Words both(Words a, Words b) { return _mm256_and_si256(a, b); }
     BEBR_INLINE static Words either(Words a, Words b) { return _mm256_or_si256(a, b); }
     BEBR_INLINE static Words shift_right(Words a, int bits) { return bits == 0 ? a : _mm256_srli_epi32(a, bits); }
-    BEBR_INLINE static Partial count_differing(Partial count, Words a, Words b) {
+    BEBR_INLINE static Counts no_count() { return _mm256_setzero_si256(); }
+    BEBR_INLINE static Counts count_differing(Counts count, Words a, Words b) {
         const __m256i low_half = _mm256_set1_epi8(15);
         const __m256i bits_of_half = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,
                                                       0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
@@ -59,7 +61,7 @@ struct Avx2 {
             _mm256_shuffle_epi8(bits_of_half, _mm256_and_si256(_mm256_srli_epi16(differing, 4), low_half));
         return _mm256_add_epi8(count, _mm256_add_epi8(low, high));
     }
-    BEBR_INLINE static Sums widen_counts(Sums sum, Partial count) {
+    BEBR_INLINE static Sums widen_counts(Sums sum, Counts count) {
         const __m256i pairs = _mm256_maddubs_epi16(count, _mm256_set1_epi8(1));
         return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
     }

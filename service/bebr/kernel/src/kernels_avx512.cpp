@@ -9,7 +9,8 @@ namespace {
 struct Avx512 {
     using Words = __m512i;    // one word of 16 rows: as bytes, four levels of each
     using Sums = __m512i;     // int32, one per row
-    using Partial = __m512i;  // vpdpbusd adds to int32 directly, so a partial sum is a sum
+    using Partial = __m512i;  // vpdpbusd adds to int32 directly: a partial sum is a sum,
+    using Counts = __m512i;   // and so is a count
     using Floats = __m512;
 
     static constexpr int kVectors = 1;  // vectors per group
@@ -51,10 +52,11 @@ struct Avx512 {
     BEBR_INLINE static Words both(Words a, Words b) { return _mm512_and_si512(a, b); }
     BEBR_INLINE static Words either(Words a, Words b) { return _mm512_or_si512(a, b); }
     BEBR_INLINE static Words shift_right(Words a, int bits) { return bits == 0 ? a : _mm512_srli_epi32(a, bits); }
-    BEBR_INLINE static Partial count_differing(Partial count, Words a, Words b) {
+    BEBR_INLINE static Counts no_count() { return _mm512_setzero_si512(); }
+    BEBR_INLINE static Counts count_differing(Counts count, Words a, Words b) {
         return _mm512_add_epi32(count, _mm512_popcnt_epi32(_mm512_xor_si512(a, b)));
     }
-    BEBR_INLINE static Sums widen_counts(Sums sum, Partial count) { return _mm512_add_epi32(sum, count); }
+    BEBR_INLINE static Sums widen_counts(Sums sum, Counts count) { return _mm512_add_epi32(sum, count); }
 
     BEBR_INLINE static Floats no_score() { return _mm512_setzero_ps(); }
     BEBR_INLINE static Floats add_scaled(Floats score, Sums sum, std::int32_t offset, float scale) {

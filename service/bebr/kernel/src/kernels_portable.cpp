@@ -1,4 +1,5 @@
-// Plain C++ for every other machine: loops over 16 rows that compilers turn into whatever vectors there are.
+// Every other machine: vectors of 16 bytes as GCC and Clang offer them in plain C++, which become SSE2, NEON or
+// whatever there is. A group is four vectors of 4 rows.
 #include <cstring>
 
 #include "kernel_table.hpp"
@@ -7,148 +8,115 @@ namespace bebr {
 namespace {
 
 struct Portable {
-    template <class T>
-    struct Lanes {
-        T lane[kGroupRows];
-    };
-    using Words = Lanes<std::uint32_t>;
-    using Sums = Lanes<std::int32_t>;
-    using Partial = Sums;
-    using Floats = Lanes<float>;
+    using Words [[gnu::vector_size(16)]] = std::uint32_t;   // one word of 4 rows: as bytes, four levels of each
+    using Sums [[gnu::vector_size(16)]] = std::int32_t;     // one per row
+    using Partial [[gnu::vector_size(16)]] = std::int16_t;  // two per row
+    using Counts = Words;                                   // four bytes per row
+    using Floats [[gnu::vector_size(16)]] = float;
 
-    static constexpr int kVectors = 1;  // vectors per group
-    static constexpr int kDotTile = 4;
-    static constexpr int kHammingTile = 4;
+    static constexpr int kVectors = 4;  // vectors per group
+    static constexpr int kDotTile = 2;
+    static constexpr int kHammingTile = 2;
     template <int Q>
     static constexpr int kDotGroups = 1;
     template <int Q>
     static constexpr int kHammingGroups = 1;
+    // Each field of a word adds two products of at most max_level * 128 to an int16; this many words cannot overflow it.
     template <int Bits>
-    static constexpr std::uint32_t kWordsPerPartial = UINT32_MAX;
-    static constexpr std::uint32_t kSignWordsPerCount = 1u << 20;
+    static constexpr std::uint32_t kWordsPerPartial = 32767 / (2 * 128 * ((1 << Bits) - 1)) / (8 / Bits);
+    // A byte counts at most 8 bits of each sign word.
+    static constexpr std::uint32_t kSignWordsPerCount = 255 / 8;
     static constexpr bool kFieldsInPlace = false;
 
-    // result.lane[i] = f(i) for every row.
-    template <class T, class F>
-    BEBR_INLINE static Lanes<T> each(const F& f) {
-        Lanes<T> result;
-        for (std::size_t i = 0; i < kGroupRows; ++i) result.lane[i] = f(i);
-        return result;
+    template <class To, class From>
+    BEBR_INLINE static To reinterpret(const From& from) {
+        To to;
+        static_assert(sizeof to == sizeof from);
+        std::memcpy(&to, &from, sizeof to);
+        return to;
     }
 
-    // Bit i is f(i). Most often no bit is set, which is found out without a branch per row.
-    template <class F>
-    BEBR_INLINE static std::uint32_t bits(const F& f) {
-        std::uint32_t any = 0;
-        for (std::size_t i = 0; i < kGroupRows; ++i) any |= f(i);
-        if (!any) return 0;
-        std::uint32_t set = 0;
-        for (std::size_t i = 0; i < kGroupRows; ++i) set |= std::uint32_t{f(i)} << i;
-        return set;
+    BEBR_INLINE static Words load(const std::uint32_t* words, int part) {
+        Words loaded;
+        std::memcpy(&loaded, words + 4 * part, sizeof loaded);
+        return loaded;
     }
+    BEBR_INLINE static Words broadcast(std::int32_t value) { return Words{} + static_cast<std::uint32_t>(value); }
+    BEBR_INLINE static Sums no_sum() { return Sums{}; }
+    BEBR_INLINE static Sums add(Sums a, Sums b) { return a + b; }
 
-    BEBR_INLINE static Words load(const std::uint32_t* words, int) {
-        return each<std::uint32_t>([&](std::size_t i) { return words[i]; });
-    }
-    BEBR_INLINE static std::uint32_t broadcast(std::int32_t value) { return static_cast<std::uint32_t>(value); }
-    BEBR_INLINE static Sums no_sum() { return {}; }
-    BEBR_INLINE static Partial no_partial() { return {}; }
-
+    // Products of bytes are made in 16 bits, the even and the odd bytes of each word apart.
     template <int Bits>
-    BEBR_INLINE static Words levels(const Words& words, int field) {
-        constexpr std::uint32_t kMask = ((1u << Bits) - 1) * 0x01010101u;
-        return each<std::uint32_t>([&](std::size_t i) { return words.lane[i] >> (Bits * field) & kMask; });
+    BEBR_INLINE static Words levels(Words words, int field) {
+        return words >> (Bits * field) & ((1u << Bits) - 1) * 0x01010101u;
     }
-    BEBR_INLINE static Partial dot(const Partial& sum, const Words& levels, std::uint32_t value) {
-        Partial result = sum;
-        for (int byte = 0; byte < 4; ++byte) {
-            const auto q = static_cast<std::int8_t>(value >> (8 * byte));
-            for (std::size_t i = 0; i < kGroupRows; ++i)
-                result.lane[i] += q * static_cast<std::int32_t>(levels.lane[i] >> (8 * byte) & 0xff);
-        }
-        return result;
+    BEBR_INLINE static Partial no_partial() { return Partial{}; }
+    BEBR_INLINE static Partial dot(Partial sum, Words levels, Words value) {
+        const auto signed_bytes = reinterpret<Partial>(value);
+        const Partial even = reinterpret<Partial>(levels & 0x00ff00ffu) * ((signed_bytes << 8) >> 8);
+        const Partial odd = reinterpret<Partial>(levels >> 8 & 0x00ff00ffu) * (signed_bytes >> 8);
+        return sum + even + odd;
     }
-    BEBR_INLINE static Sums add(const Sums& a, const Sums& b) {
-        return each<std::int32_t>([&](std::size_t i) { return a.lane[i] + b.lane[i]; });
-    }
-    BEBR_INLINE static Sums widen(const Sums& sum, const Partial& partial) { return add(sum, partial); }
-
-    BEBR_INLINE static Words both(const Words& a, std::uint32_t b) {
-        return each<std::uint32_t>([&](std::size_t i) { return a.lane[i] & b; });
-    }
-    BEBR_INLINE static Words either(const Words& a, const Words& b) {
-        return each<std::uint32_t>([&](std::size_t i) { return a.lane[i] | b.lane[i]; });
-    }
-    BEBR_INLINE static Words shift_right(const Words& a, int bits) {
-        return each<std::uint32_t>([&](std::size_t i) { return a.lane[i] >> bits; });
-    }
-    BEBR_INLINE static Partial count_differing(const Partial& count, const Words& a, std::uint32_t b) {
-        return each<std::int32_t>([&](std::size_t i) {
-            // The usual sum of neighbouring bits; unlike a call of popcount it becomes vector code everywhere.
-            std::uint32_t x = a.lane[i] ^ b;
-            x -= x >> 1 & 0x55555555u;
-            x = (x & 0x33333333u) + (x >> 2 & 0x33333333u);
-            x = (x + (x >> 4)) & 0x0f0f0f0fu;
-            x += x >> 8;
-            x += x >> 16;
-            return count.lane[i] + static_cast<std::int32_t>(x & 0x3f);
-        });
-    }
-    BEBR_INLINE static Sums widen_counts(const Sums& sum, const Partial& count) { return add(sum, count); }
-
-    BEBR_INLINE static Floats no_score() { return {}; }
-    BEBR_INLINE static Floats add_scaled(const Floats& score, const Sums& sum, std::int32_t offset, float scale) {
-        return each<float>([&](std::size_t i) {
-            return score.lane[i] + scale * static_cast<float>(2 * sum.lane[i] + offset);
-        });
-    }
-    BEBR_INLINE static Floats load_gains(const std::uint16_t* gains, int) {
-        return each<float>([&](std::size_t i) { return half_to_float(gains[i]); });
-    }
-    BEBR_INLINE static Floats multiply(const Floats& a, const Floats& b) {
-        return each<float>([&](std::size_t i) { return a.lane[i] * b.lane[i]; });
+    BEBR_INLINE static Sums widen(Sums sum, Partial partial) {
+        const auto pairs = reinterpret<Sums>(partial);
+        return sum + ((pairs << 16) >> 16) + (pairs >> 16);
     }
 
-    template <class T>
-    BEBR_INLINE static void store(T* lanes, const Lanes<T>& values) {
-        std::memcpy(lanes, values.lane, sizeof values.lane);
+    BEBR_INLINE static Words both(Words a, Words b) { return a & b; }
+    BEBR_INLINE static Words either(Words a, Words b) { return a | b; }
+    BEBR_INLINE static Words exclusive(Words a, Words b) { return a ^ b; }
+    BEBR_INLINE static Words shift_right(Words a, int bits) { return a >> bits; }
+    BEBR_INLINE static Counts no_count() { return Counts{}; }
+    BEBR_INLINE static Counts count_differing(Counts count, Words a, Words b) {
+        // Sums of neighbouring bits, pairs and halves of a byte; no machine-wide popcount of vectors exists.
+        Words x = a ^ b;
+        x -= x >> 1 & 0x55555555u;
+        x = (x & 0x33333333u) + (x >> 2 & 0x33333333u);
+        return count + ((x + (x >> 4)) & 0x0f0f0f0fu);
     }
-    template <class T>
-    BEBR_INLINE static Lanes<T> load(const T* lanes) {
-        return each<T>([&](std::size_t i) { return lanes[i]; });
-    }
-    BEBR_INLINE static std::uint32_t within(const Floats& scores, float bound) {
-        return bits([&](std::size_t i) { return scores.lane[i] >= bound; });
-    }
-    BEBR_INLINE static std::uint32_t within(const Sums& distances, std::int32_t bound) {
-        return bits([&](std::size_t i) { return distances.lane[i] <= bound; });
-    }
-    BEBR_INLINE static Words exclusive(const Words& a, const Words& b) {
-        return each<std::uint32_t>([&](std::size_t i) { return a.lane[i] ^ b.lane[i]; });
-    }
-    BEBR_INLINE static std::uint64_t reduce(const Words& a) {
-        std::uint64_t sum = 0;
-        for (std::uint32_t lane : a.lane) sum += lane;
-        return sum;
+    BEBR_INLINE static Sums widen_counts(Sums sum, Counts count) {
+        const Words pairs = (count & 0x00ff00ffu) + (count >> 8 & 0x00ff00ffu);
+        return sum + reinterpret<Sums>((pairs & 0xffffu) + (pairs >> 16));
     }
 
-    // IEEE 754: exact for every half, subnormal, infinite and NaN ones included.
-    BEBR_INLINE static float half_to_float(std::uint16_t half) {
-        const std::uint32_t sign = (half & 0x8000u) << 16;
-        const std::uint32_t magnitude = half & 0x7fffu;
-        // Moved to where float keeps them, exponent and fraction stand for a number 2^112 too small; the product with
-        // a power of two is exact, and turns subnormal halves into normal floats.
-        const std::uint32_t small_bits = magnitude << 13;
-        float value;
-        std::memcpy(&value, &small_bits, sizeof value);
-        value *= 0x1p112f;
-        std::uint32_t bits;
-        std::memcpy(&bits, &value, sizeof bits);
-        if (magnitude >= 0x7c00u) bits |= 0x7f800000u;  // infinity and NaN
-        bits |= sign;
-        std::memcpy(&value, &bits, sizeof value);
-        return value;
+    BEBR_INLINE static Floats no_score() { return Floats{}; }
+    BEBR_INLINE static Floats add_scaled(Floats score, Sums sum, std::int32_t offset, float scale) {
+        return score + scale * __builtin_convertvector(2 * sum + offset, Floats);
     }
+    BEBR_INLINE static Floats multiply(Floats a, Floats b) { return a * b; }
+    // Exact for every half, subnormal and infinite ones included.
+    BEBR_INLINE static Floats load_gains(const std::uint16_t* gains, int part) {
+        const std::uint16_t* half = gains + 4 * part;
+        const Words halves = {half[0], half[1], half[2], half[3]};
+        const Words magnitude = halves & 0x7fffu;
+        // Moved to where a float keeps them, exponent and fraction mean a number 2^112 too small. The product with that
+        // power of two is exact, and makes normal floats of subnormal halves.
+        const auto scaled = reinterpret<Words>(reinterpret<Floats>(magnitude << 13) * 0x1p112f);
+        const auto special = reinterpret<Words>(magnitude >= 0x7c00u) & 0x7f800000u;  // infinity and NaN
+        return reinterpret<Floats>(scaled | special | (halves & 0x8000u) << 16);
+    }
+
+    BEBR_INLINE static void store(float* lanes, Floats scores) { std::memcpy(lanes, &scores, sizeof scores); }
+    BEBR_INLINE static void store(std::int32_t* lanes, Sums sums) { std::memcpy(lanes, &sums, sizeof sums); }
+    BEBR_INLINE static Floats load(const float* lanes) {
+        Floats scores;
+        std::memcpy(&scores, lanes, sizeof scores);
+        return scores;
+    }
+    BEBR_INLINE static Sums load(const std::int32_t* lanes) {
+        Sums sums;
+        std::memcpy(&sums, lanes, sizeof sums);
+        return sums;
+    }
+    BEBR_INLINE static std::uint32_t within(Floats scores, float bound) { return bits(scores >= bound); }
+    BEBR_INLINE static std::uint32_t within(Sums distances, std::int32_t bound) { return bits(distances <= bound); }
+
+    // One bit per lane of a comparison.
+    BEBR_INLINE static std::uint32_t bits(Sums mask) {
+        const Sums weighted = mask & Sums{1, 2, 4, 8};
+        return static_cast<std::uint32_t>(weighted[0] | weighted[1] | weighted[2] | weighted[3]);
+    }
+    BEBR_INLINE static std::uint64_t reduce(Words a) { return std::uint64_t{a[0]} + a[1] + a[2] + a[3]; }
 };
 
 }  // namespace

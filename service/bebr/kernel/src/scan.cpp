@@ -15,7 +15,15 @@ namespace {
 // A chunk of groups stays in the L2 cache while one tile of queries after the other scans it.
 constexpr std::size_t kChunkBytes = 512 * 1024;
 // With one tile no group is scanned twice, and only the list of groups has to stay in the cache.
-constexpr std::size_t kListedGroups = 8192;
+constexpr std::size_t kListedGroups = 4096;
+
+// Groups to scan, relative to the first one of a chunk.
+struct Lists {
+    std::vector<std::uint32_t> all;   // 0, 1, 2, ...
+    std::vector<std::uint32_t> some;  // room for a part of them
+
+    explicit Lists(std::size_t size) : all(size), some(size) { std::iota(all.begin(), all.end(), 0u); }
+};
 
 // Up to kMaxTile queries that are scored together, and the best rows of each so far.
 template <class Order>
@@ -26,8 +34,8 @@ struct Tile : Sink<typename Order::Score> {
     std::vector<TopK<Order>> best;
     const std::uint16_t* masks[kMaxTile];
     std::vector<const std::uint16_t*> distinct_masks;  // empty when a query wants all rows
-    std::size_t first_group = 0;                        // of the groups that the kernel is scanning
-    std::uint32_t lanes_in_use = 0xffff;                // fewer in the last group
+    std::size_t first_group = 0;          // of the groups that the kernel is scanning
+    std::uint32_t lanes_in_use = 0xffff;  // fewer in the last group
 
     Tile(std::span<const std::uint32_t> members_, const Wanted<Score>& wanted) : members(members_) {
         this->offer = &take;
@@ -57,21 +65,18 @@ struct Tile : Sink<typename Order::Score> {
         }
     }
 
-    // Prepares for the groups of [first, end): writes those to scan, relative to `first`, and returns their number.
-    // Leaves out groups without any row that a query wants.
-    std::size_t list_groups(std::size_t first, std::size_t end, std::uint32_t* list) {
+    // Prepares for the groups of [first, end) and tells which of them to scan: those with a row that some query wants.
+    std::span<const std::uint32_t> start_chunk(std::size_t first, std::size_t end, Lists& lists) {
         const std::size_t groups = end - first;
+        first_group = first;
         this->live = union_of_masks(first, end);
-        if (!this->live || !worth_skipping(groups)) {
-            std::iota(list, list + groups, 0u);
-            return groups;
-        }
+        if (!this->live || !worth_skipping(groups)) return {lists.all.data(), groups};
         std::size_t count = 0;
         for (std::size_t group = 0; group < groups; ++group) {
-            list[count] = static_cast<std::uint32_t>(group);
+            lists.some[count] = static_cast<std::uint32_t>(group);
             count += this->live[group] != 0;
         }
-        return count;
+        return {lists.some.data(), count};
     }
 
 private:
@@ -120,21 +125,19 @@ std::vector<std::span<const std::uint32_t>> cut(std::span<const std::uint32_t> o
     return parts;
 }
 
-// Runs every tile over every group. run(tile number, groups, list, count) calls the kernel.
+// Runs every tile over every group. run(tile number, groups, list) calls the kernel.
 template <class Order, class Run>
 void scan(const Layout& layout, const Rows& rows, std::vector<Tile<Order>>& tiles, const Run& run) {
     const std::size_t full_groups = rows.count / kGroupRows;
     const std::size_t group_bytes = layout.group_words() * sizeof(std::uint32_t);
-    const std::size_t chunk = tiles.size() == 1 ? kListedGroups : std::max<std::size_t>(1, kChunkBytes / group_bytes);
-    std::vector<std::uint32_t> list(chunk);
+    std::size_t chunk = tiles.size() == 1 ? kListedGroups : std::max<std::size_t>(1, kChunkBytes / group_bytes);
+    chunk = std::clamp<std::size_t>(full_groups, 1, chunk);
+    Lists lists(chunk);
     for (std::size_t first = 0; first < full_groups; first += chunk) {
         const Groups groups{rows.words + first * layout.group_words(),
                             rows.gains ? rows.gains + first * kGroupRows : nullptr};
-        for (std::size_t t = 0; t < tiles.size(); ++t) {
-            tiles[t].first_group = first;
-            const std::size_t count = tiles[t].list_groups(first, std::min(first + chunk, full_groups), list.data());
-            run(t, groups, list.data(), count);
-        }
+        for (std::size_t t = 0; t < tiles.size(); ++t)
+            run(t, groups, tiles[t].start_chunk(first, std::min(first + chunk, full_groups), lists));
     }
     const std::size_t rest = rows.count % kGroupRows;
     if (rest == 0) return;
@@ -143,9 +146,8 @@ void scan(const Layout& layout, const Rows& rows, std::vector<Tile<Order>>& tile
     if (rows.gains) std::copy_n(rows.gains + full_groups * kGroupRows, rest, last_gains);
     const Groups last{rows.words + full_groups * layout.group_words(), last_gains};
     for (std::size_t t = 0; t < tiles.size(); ++t) {
-        tiles[t].first_group = full_groups;
         tiles[t].lanes_in_use = (1u << rest) - 1;
-        run(t, last, list.data(), tiles[t].list_groups(full_groups, full_groups + 1, list.data()));
+        run(t, last, tiles[t].start_chunk(full_groups, full_groups + 1, lists));
     }
 }
 
@@ -167,8 +169,9 @@ void dot_top_k(const Kernels& kernels, const Layout& layout, const Rows& rows, c
         tiles.emplace_back(members, wanted);
         packed.emplace_back(layout, queries, members);
     }
-    scan(layout, rows, tiles, [&](std::size_t t, const Groups& groups, const std::uint32_t* list, std::size_t count) {
-        kernels.dot[tiles[t].members.size()](layout.view(), packed[t].view(), groups, list, count, tiles[t]);
+    scan(layout, rows, tiles, [&](std::size_t t, const Groups& groups, std::span<const std::uint32_t> list) {
+        const auto kernel = kernels.dot[tiles[t].members.size()];
+        kernel(layout.view(), packed[t].view(), groups, list.data(), list.size(), tiles[t]);
     });
     write(tiles, wanted.k, found);
 }
@@ -182,8 +185,9 @@ void hamming_top_k(const Kernels& kernels, const Layout& layout, const Rows& row
         tiles.emplace_back(members, wanted);
         packed.emplace_back(layout, query_codes, members);
     }
-    scan(layout, rows, tiles, [&](std::size_t t, const Groups& groups, const std::uint32_t* list, std::size_t count) {
-        kernels.hamming[tiles[t].members.size()](layout.view(), packed[t].view(), groups, list, count, tiles[t]);
+    scan(layout, rows, tiles, [&](std::size_t t, const Groups& groups, std::span<const std::uint32_t> list) {
+        const auto kernel = kernels.hamming[tiles[t].members.size()];
+        kernel(layout.view(), packed[t].view(), groups, list.data(), list.size(), tiles[t]);
     });
     write(tiles, wanted.k, found);
 }
