@@ -6,7 +6,7 @@ Candidates are a family that covers the size, from few dims of many bits to many
 spectrum (reverse water-filling). All run a cheap round; the best few meet again with ITQ, with centring and without.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,14 +14,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bebr.core.codes import CodeSpec
-from bebr.encoding.closed_form import ClosedForm, Rotation, fit, principal_axes, unit_rows
+from bebr.encoding.closed_form import ClosedForm, Rotation, fit, principal_axes, sample_rows, unit_rows
 from bebr.errors import InvalidEmbeddings, InvalidOption, InvalidSpec
 
 RECALL_AT = 10
-MAX_QUERIES = 500
+MAX_QUERIES = 1_000
 MAX_SEARCHED_ROWS = 50_000
 CHEAP_SEARCHED_ROWS = 5_000
 FINALISTS = 3
+QUERY_BATCH = 128
 SEED = 0
 FOUR_BIT_SHARES = (0, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 1)
 """Shares of the bits of a code that its 4-bit block may take; the next list is for 1-bit blocks."""
@@ -61,40 +62,24 @@ def fit_bytes(
 ) -> tuple[ClosedForm, FitReport]:
     """embeddings (rows, embedding_dims) of floats -> the binarizer of exactly `code_size_bytes`, and how it was chosen.
 
-    The final binarizer is fitted to all rows, the held-out ones too. Takes tens of seconds at most, however many rows.
+    The final binarizer is fitted to the held-out rows too. Takes tens of seconds at most: of very many rows a sample.
     Raises InvalidEmbeddings as `fit` does, or when too few rows are left after holding some out; InvalidOption when no
     code of that size has as few dims as the embeddings.
     """
-    rows = unit_rows(embeddings)
-    order = np.random.default_rng(SEED).permutation(len(rows))
-    query_count = min(MAX_QUERIES, len(rows) // 5)
-    queries, searched = rows[order[:query_count]], rows[order[query_count : query_count + MAX_SEARCHED_ROWS]]
-    if len(searched) < max(rows.shape[1], 10 * RECALL_AT):
-        raise InvalidEmbeddings(
-            f"{len(rows)} rows are too few to choose by measurement: a fifth is held out, and at least "
-            f"{max(rows.shape[1], 10 * RECALL_AT)} must be left; give more rows, or name the code yourself",
-            rows=len(rows),
-        )
-    specs = list(candidates(code_size_bytes, searched))
+    bench = _Bench(embeddings, progress)
+    specs = list(candidates(code_size_bytes, bench.full.searched))
     finalists = min(FINALISTS, len(specs))
-    total = len(specs) + 2 * finalists
-    trials: list[Trial] = []
+    bench.total = len(specs) + 2 * finalists
+    cheap = bench.full.first(max(CHEAP_SEARCHED_ROWS, bench.rows.shape[1]))
+    recall = {spec: bench.measure(spec, False, Rotation.RANDOM, cheap).recall for spec in specs}
+    return bench.finals(sorted(specs, key=lambda spec: -recall[spec])[:finalists])
 
-    def run(spec: CodeSpec, centre: bool, rotation: Rotation, truth: "_Truth") -> Trial:
-        trial = _measure(spec, centre, rotation, truth)
-        trials.append(trial)
-        if progress is not None:
-            progress(len(trials), total, f"{trial.code}, centred {trial.centred}: recall@10 {trial.recall:.3f}")
-        return trial
 
-    cheap = _Truth.of(queries, searched[: max(CHEAP_SEARCHED_ROWS, rows.shape[1])])
-    first = {spec: run(spec, False, Rotation.RANDOM, cheap).recall for spec in specs}
-    best_specs = sorted(specs, key=lambda spec: -first[spec])[:finalists]
-    full = _Truth.of(queries, searched)
-    finals = [run(spec, centre, Rotation.ITQ, full) for spec in best_specs for centre in (False, True)]
-    chosen = max(finals, key=lambda trial: trial.recall)
-    binarizer = fit(rows, CodeSpec.parse(chosen.code), centre=chosen.centred, rotation=chosen.rotation, seed=SEED)
-    return binarizer, FitReport(chosen, len(queries), RECALL_AT, tuple(trials))
+def fit_code(embeddings: ArrayLike, spec: CodeSpec, progress: Progress | None = None) -> tuple[ClosedForm, FitReport]:
+    """Like `fit_bytes` with the code named: only centring is chosen. Raises InvalidEmbeddings."""
+    bench = _Bench(embeddings, progress)
+    bench.total = 2
+    return bench.finals([spec])
 
 
 def candidates(code_size_bytes: int, embeddings: NDArray[np.float32]) -> Iterator[CodeSpec]:
@@ -152,6 +137,50 @@ def _water_filled(code_size_bytes: int, variances: NDArray[np.float64]) -> CodeS
     return _from_bytes(four // 2, one // 8, code_size_bytes)
 
 
+class _Bench:
+    """The rows of one fit, split into queries and what they search, and every trial that was made on them."""
+
+    def __init__(self, embeddings: ArrayLike, progress: Progress | None) -> None:
+        rng = np.random.default_rng(SEED)
+        self.rows = unit_rows(sample_rows(embeddings, rng))
+        self.trials: list[Trial] = []
+        self.total = 0
+        self._progress = progress
+        order = rng.permutation(len(self.rows))
+        query_count = min(MAX_QUERIES, len(order) // 5)
+        queries, searched = np.split(self.rows[order[: query_count + MAX_SEARCHED_ROWS]], [query_count])
+        least = max(self.rows.shape[1], 10 * RECALL_AT)
+        if len(searched) < least:
+            raise InvalidEmbeddings(
+                f"{len(order)} rows are too few to choose by measurement: a fifth is held out, and at least {least} "
+                "must be left; give more rows",
+                rows=len(order),
+            )
+        self.full = _Truth(queries, searched, _nearest(queries, searched))
+
+    def measure(self, spec: CodeSpec, centre: bool, rotation: Rotation, truth: "_Truth") -> Trial:
+        """Fit to the searched rows and measure the recall of adc."""
+        binarizer = fit(truth.searched, spec, centre=centre, rotation=rotation, seed=SEED)
+        found = _nearest(binarizer.project(truth.queries), binarizer.decode(truth.searched))
+        # No row number stands twice in one answer, so after sorting both together neighbours that are equal are shared.
+        both = np.sort(np.hstack([found, truth.nearest]), axis=1)
+        recall = float((both[:, 1:] == both[:, :-1]).sum() / found.size)
+        trial = Trial(str(spec), centre, rotation, len(truth.searched), round(recall, 4))
+        self.trials.append(trial)
+        if self._progress is not None:
+            centring = "centred" if centre else "not centred"
+            self._progress(len(self.trials), self.total, f"{spec} {centring}: recall@{RECALL_AT} {recall:.3f}")
+        return trial
+
+    def finals(self, specs: Sequence[CodeSpec]) -> tuple[ClosedForm, FitReport]:
+        """Measure each spec with ITQ, with centring and without, and fit the best to all rows."""
+        trials = [self.measure(spec, centre, Rotation.ITQ, self.full) for spec in specs for centre in (False, True)]
+        chosen = max(trials, key=lambda trial: trial.recall)
+        spec = CodeSpec.parse(chosen.code)
+        binarizer = fit(self.rows, spec, centre=chosen.centred, rotation=chosen.rotation, seed=SEED)
+        return binarizer, FitReport(chosen, len(self.full.queries), RECALL_AT, tuple(self.trials))
+
+
 @dataclass(frozen=True)
 class _Truth:
     """Queries, the rows that they search, and their nearest rows (queries, RECALL_AT) by float cosine."""
@@ -160,21 +189,16 @@ class _Truth:
     searched: NDArray[np.float32]
     nearest: NDArray[np.int64]
 
-    @classmethod
-    def of(cls, queries: NDArray[np.float32], searched: NDArray[np.float32]) -> "_Truth":
-        return cls(queries, searched, _nearest(queries, searched))
-
-
-def _measure(spec: CodeSpec, centre: bool, rotation: Rotation, truth: _Truth) -> Trial:
-    binarizer = fit(truth.searched, spec, centre=centre, rotation=rotation, seed=SEED)
-    found = _nearest(binarizer.project(truth.queries), binarizer.decode(truth.searched))
-    # Every row of both holds different numbers, so sorting the two side by side shows how many they share.
-    both = np.sort(np.hstack([found, truth.nearest]), axis=1)
-    recall = float((both[:, 1:] == both[:, :-1]).sum() / found.size)
-    return Trial(str(spec), centre, rotation, len(truth.searched), round(recall, 4))
+    def first(self, rows: int) -> "_Truth":
+        """The same queries on the first `rows` rows."""
+        searched = self.searched[:rows]
+        return _Truth(self.queries, searched, _nearest(self.queries, searched))
 
 
 def _nearest(queries: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.int64]:
     """(queries, RECALL_AT) int64: the rows of the largest inner products, in no order."""
-    nearest: NDArray[np.int64] = np.argpartition(-(queries @ rows.T), RECALL_AT, axis=1)[:, :RECALL_AT]
+    nearest = np.empty((len(queries), RECALL_AT), np.int64)
+    for start in range(0, len(queries), QUERY_BATCH):
+        batch = slice(start, start + QUERY_BATCH)
+        nearest[batch] = np.argpartition(-(queries[batch] @ rows.T), RECALL_AT, axis=1)[:, :RECALL_AT]
     return nearest

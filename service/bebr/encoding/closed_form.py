@@ -18,6 +18,7 @@ a few t (`scales`) per vector and to keep the best: the encoder of Extended RaBi
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -157,9 +158,7 @@ def fit(
     fewer rows than dims, fewer dims than `spec`, or does not vary in as many directions as `spec` has blocks for.
     """
     rng = np.random.default_rng(seed)
-    rows = unit_rows(embeddings)
-    if len(rows) > MAX_FIT_ROWS:
-        rows = rows[rng.choice(len(rows), MAX_FIT_ROWS, replace=False)]
+    rows = unit_rows(sample_rows(embeddings, rng))
     _check_room(rows, spec)
     mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32) if centre else np.zeros(rows.shape[1], np.float32)
     deviations = rows - mean
@@ -172,23 +171,38 @@ def fit(
     return replace(start, offset=mean @ start.projection)
 
 
-def unit_rows(embeddings: ArrayLike) -> NDArray[np.float32]:
-    """embeddings (rows, dims) of floats -> the same as float32 with rows of length one. Raises InvalidEmbeddings."""
-    array = np.asarray(embeddings)
+def sample_rows(embeddings: ArrayLike, rng: np.random.Generator) -> NDArray[np.floating[Any]]:
+    """embeddings (rows, dims) of floats -> all rows, or MAX_FIT_ROWS of them in their order. Raises InvalidEmbeddings.
+
+    Only the rows that are taken are read, so a file of any size may be mapped.
+    """
+    array = np.asanyarray(embeddings)
     if array.ndim != 2 or 0 in array.shape:
         raise InvalidEmbeddings(f"expected a 2-D array (rows, dims), got shape {array.shape}", shape=list(array.shape))
     if array.dtype.kind != "f":
         raise InvalidEmbeddings(f"expected an array of floats, got {array.dtype}", dtype=str(array.dtype))
-    finite = np.isfinite(array).all(axis=1)
+    if len(array) <= MAX_FIT_ROWS:
+        return array
+    return array[np.sort(rng.choice(len(array), MAX_FIT_ROWS, replace=False))]
+
+
+def unit_rows(rows: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """rows (rows, dims) of floats -> the same as float32, scaled to length one.
+
+    Raises InvalidEmbeddings naming the first row that holds NaN or infinity, or is all zeros.
+    """
+    finite = np.isfinite(rows).all(axis=1)
     if not finite.all():
         row = int(finite.argmin())
         raise InvalidEmbeddings(f"row {row} holds NaN or infinity; {int((~finite).sum())} such rows in all", row=row)
-    # In float64 no finite float32 or float16 overflows when it is squared.
-    norms = np.sqrt(np.einsum("ij,ij->i", array, array, dtype=np.float64))
-    if not norms.all():
-        row = int(norms.argmin())
+    # The largest number of a row is taken out first, so that no square overflows or vanishes.
+    peaks = np.abs(rows).max(axis=1)
+    if not peaks.all():
+        row = int(peaks.argmin())
         raise InvalidEmbeddings(f"row {row} is all zeros and has no direction", row=row)
-    unit: NDArray[np.float32] = (array / norms[:, None]).astype(np.float32)
+    wide = rows.astype(np.promote_types(rows.dtype, np.float32), copy=False)
+    unit: NDArray[np.float32] = (wide / peaks[:, None]).astype(np.float32)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     return unit
 
 
