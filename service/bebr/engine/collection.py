@@ -16,6 +16,7 @@ from bebr.core.codes import CodeSpec
 from bebr.core.filters import Filter, parse_filter
 from bebr.core.types import FieldType, StoredPoint
 from bebr.encoding.encoder import Encoder
+from bebr.engine.memory import release_free_memory
 from bebr.engine.points import Rules
 from bebr.engine.writer import ShardWriter
 from bebr.errors import BebrError, InvalidOption
@@ -164,6 +165,7 @@ class Collection:
     async def catch_up(self) -> None:
         """Bring all shards up to the store."""
         await asyncio.gather(*(writer.catch_up() for writer in self.writers))
+        await asyncio.to_thread(release_free_memory)
         self.ready = True
 
     def maintain(self) -> None:
@@ -180,7 +182,9 @@ class Collection:
 
     async def _maintain_shard(self, number: int) -> None:
         try:
-            await asyncio.get_running_loop().run_in_executor(self._maintenance, self.index.shards[number].maintain)
+            loop, shard = asyncio.get_running_loop(), self.index.shards[number]
+            await loop.run_in_executor(self._maintenance, shard.maintain)
+            await loop.run_in_executor(self._maintenance, release_free_memory)
             await self.writers[number].purge()
         except (OSError, BebrError):
             # heads stay in memory and the store has everything: the next write tries again

@@ -6,6 +6,7 @@ Because rows are sorted by id, the kernel's order of equal scores (by row) is th
 """
 
 import json
+import mmap
 import os
 import struct
 from collections import OrderedDict
@@ -28,6 +29,7 @@ from bebr.index.strings import StringTable, find_many
 MAGIC = b"BEBRSEG\x00"
 FORMAT = 1
 ALIGNMENT = 64
+RARELY_READ = ("id_offsets", "id_blob")
 CACHED_FILTERS = 8
 """Masks of recent filters kept per segment, one bit a row each."""
 
@@ -181,20 +183,29 @@ def _write(path: Path, header: dict[str, Any], sections: Arrays) -> None:
 
 def _read(path: Path) -> tuple[dict[str, Any], Arrays]:
     try:
-        data = np.memmap(path, np.uint8, "r")
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
         raise DamagedSegment(f"segment {path.name} cannot be opened: {error}", segment=path.name) from error
+    data = np.frombuffer(mapped, np.uint8)
     header, start = _read_header(path, data)
     sections: Arrays = {}
     for name, entry in header["sections"].items():
         begin = start + entry["offset"]
-        raw = np.asarray(data[begin : begin + entry["size"]])
+        raw = data[begin : begin + entry["size"]]
         if len(raw) != entry["size"] or crc32(raw.data) != entry["crc32"]:
-            raise DamagedSegment(
-                f"segment {path.name}: section '{name}' does not match its checksum", segment=path.name
-            )
+            raise DamagedSegment(f"segment {path.name}: section '{name}' does not match its checksum", segment=path.name)
         sections[name] = raw.view(entry["dtype"])
+        if name in RARELY_READ:
+            _let_go(mapped, begin, begin + entry["size"])
     return header, sections
+
+
+def _let_go(mapped: mmap.mmap, begin: int, end: int) -> None:
+    """Checking a section made its pages resident; drop those that only a hit or an update will ask for again."""
+    first = (begin + mmap.PAGESIZE - 1) // mmap.PAGESIZE * mmap.PAGESIZE
+    if first < end:
+        mapped.madvise(mmap.MADV_DONTNEED, first, end - first)
 
 
 def _read_header(path: Path, data: NDArray[np.uint8]) -> tuple[dict[str, Any], int]:
