@@ -5,8 +5,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from tests.encoding.checkpoints import DIMS, write_checkpoint
+
 from bebr.cli.service import Service
 from bebr.config import Settings
+from bebr.core.codes import CodeSpec
+from bebr.encoding import BinarizerFiles, Bundle, write_bundle
+from bebr.encoding.checkpoint import import_checkpoint
+from bebr.encoding.closed_form import fit
+from bebr.encoding.closed_form_graph import to_onnx
 
 
 @contextmanager
@@ -14,3 +22,12 @@ def running_service(folder: Path, **changes: Any) -> Iterator[Service]:
     given = {"data_dir": folder, "port": 0, "min_free_disk_bytes": 0, "head_rows": 256, "search_threads": 1}
     with Service(Settings(**(given | {"encoder_threads": 1} | changes))) as service:
         yield service
+
+
+def tiny_text_bundle(folder: Path, scratch: Path, name: str = "minilm", version: str = "1") -> Bundle:
+    """A bundle that takes texts: a model of random weights and a binarizer fitted to random embeddings."""
+    model = import_checkpoint(write_checkpoint(scratch))
+    embeddings = np.random.default_rng(0).standard_normal((200, DIMS)).astype(np.float32)
+    fitted = fit(embeddings, CodeSpec.parse("32x2"), centre=False)
+    binarizer = BinarizerFiles(to_onnx(fitted), fitted.spec, fitted.steps, fitted.gain)
+    return write_bundle(folder, name, version, embedding_dims=DIMS, binarizer=binarizer, embedding=model.files)

@@ -1,5 +1,8 @@
 """`bebr demo`: the service, with a collection of real text to try it on."""
 
+import shutil
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -62,7 +65,7 @@ def _fill(client: "Client", settings: "Settings", points: int | None) -> None:
     note = settings.data_dir / NOTE
     if is_filled(client, note):
         return
-    err().print(f"filling [bold]{COLLECTION}[/] with the docstrings of this Python, this once")
+    err().print(f"filling [bold]{COLLECTION}[/] with the docstrings of this Python, this first time only")
     with progress() as bar:
         task = bar.add_task("reading docstrings", total=None)
 
@@ -79,14 +82,23 @@ def _hints(url: str, settings: "Settings", points: int) -> str:
     from bebr.config import Settings
     from bebr.demo.fill import COLLECTION, QUESTION
 
+    bebr = _program()
     elsewhere = "" if url == service_url(Settings()) else f" --url {url}"
     key = " -H 'authorization: Bearer <key>'" if settings.api_keys else ""
     body = json.dumps({"text": QUESTION, "limit": 3})
     curl = f"curl -s {url}/v1/collections/{COLLECTION}/search{key} -H 'content-type: application/json' -d '{body}'"
     return (
         f"{points:,} docstrings to search. Try, in another terminal:\n\n"
-        f'  bebr search "{QUESTION}"{elsewhere}\n'
-        f'  bebr search "read a zip file" --filter kind=class{elsewhere}\n'
+        f'  {bebr} search "{QUESTION}"{elsewhere}\n'
+        f'  {bebr} search "read a zip file" --filter kind=class{elsewhere}\n'
         f"  {curl}\n\n"
-        "Ctrl-C stops the service; `bebr demo` starts it again at once."
+        f"Ctrl-C stops the service; `{bebr} demo` starts it again at once."
     )
+
+
+def _program() -> str:
+    """How to type this program: `bebr`, or its path where a shell would not find it."""
+    typed = Path(sys.argv[0]).absolute()
+    if typed.name != "bebr" or shutil.which("bebr") == str(typed):
+        return "bebr"
+    return str(typed.relative_to(Path.cwd()) if typed.is_relative_to(Path.cwd()) else typed)

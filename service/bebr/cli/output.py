@@ -18,6 +18,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+COLUMN_GAP = 2
 PIPE_WIDTH = 200
 """Columns of a table that does not go to a terminal."""
 
@@ -39,7 +40,7 @@ def print_json(value: Any) -> None:
 
 def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     """A table without lines, with the columns in `right` aligned for numbers."""
-    made = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
+    made = Table(box=None, header_style="bold", padding=(0, COLUMN_GAP, 0, 0), pad_edge=False)
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return made

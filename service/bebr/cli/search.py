@@ -16,6 +16,7 @@ DESCRIBING_FIELDS = ("summary", "title", "description", "text", "body", "name")
 """Metadata that says what a hit is: the first of these that is there gets the widest column."""
 NARROW_CHARS = 16
 NARROW_COLUMNS = 2
+MIN_CHARS = 12
 
 
 def search(
@@ -53,25 +54,31 @@ def search(
         print_json(_json_of(result))
         return
     if result.hits:
-        out().print(hits_table(result.hits, show.split(",") if show else None))
+        out().print(hits_table(result.hits, show.split(",") if show else None, out().width))
     searched = ", ".join(f"{count:,} points of {version}" for version, count in result.searched.items())
     out().print(f"[dim]{len(result.hits)} hits in {result.took_ms:.1f} ms, {searched or 'an empty collection'}[/]")
 
 
-def hits_table(hits: Sequence["Hit"], fields: Sequence[str] | None) -> "Table":
-    """Score, id, and the metadata fields that were asked for or that tell the most."""
+def hits_table(hits: Sequence["Hit"], fields: Sequence[str] | None, width: int) -> "Table":
+    """Score, id, and the metadata fields that were asked for or that tell the most; the last gets the room left."""
     from rich.text import Text
 
-    from bebr.cli.output import table
+    from bebr.cli.output import COLUMN_GAP, table
 
     fields = [name.strip() for name in fields] if fields else telling_fields(hits)
-    made = table("score", "id", *fields, right=("score",))
-    made.columns[1].style = "cyan"
-    for column in made.columns[2:]:
+    heads = ["score", "id", *fields]
+    rows = [
+        [f"{hit.score:.3f}", hit.id, *(_one_line((hit.metadata or {}).get(name)) for name in fields)] for hit in hits
+    ]
+    made = table(*heads, right=("score",))
+    room = width
+    for column, cells in zip(made.columns, zip(heads, *rows, strict=True), strict=True):
         column.no_wrap, column.overflow = True, "ellipsis"
-    for hit in hits:
-        shown = [_one_line((hit.metadata or {}).get(name)) for name in fields]
-        made.add_row(f"{hit.score:.3f}", *(Text(value) for value in (hit.id, *shown)))
+        column.max_width = max(MIN_CHARS, room)
+        room -= max(map(len, cells)) + COLUMN_GAP
+    made.columns[1].style = "cyan"
+    for row in rows:
+        made.add_row(*map(Text, row))
     return made
 
 

@@ -228,7 +228,7 @@ def search_batch(collection: str, searches: Sequence[Search]) -> Flow[list[Searc
 
 def embed(texts: Sequence[str], *, model: str | None = None, query: bool = False) -> Flow[NDArray[np.float32]]:
     """texts -> embeddings (texts, dims) float32 of a bundle's embedding model, as passages or as queries."""
-    body = {"input": list(texts), "encoding_format": "base64", "input_type": "query" if query else "passage"}
+    body = {"input": list(texts), "encoding_format": "base64", "kind": "query" if query else "passage"}
     if model is not None:
         body["model"] = model
     response = yield json_request("POST", "/v1/embeddings", body)

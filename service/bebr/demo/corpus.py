@@ -17,7 +17,7 @@ from typing import Any
 
 STANDARD_LIBRARY = "python"
 MIN_CHARS = 24
-MAX_CHARS = 600
+MAX_CHARS = 500
 """A few sentences say what a thing is for; the rest of a long docstring would only blur its embedding."""
 MAX_FILE_BYTES = 1_000_000
 SKIPPED_FOLDERS = frozenset(
@@ -168,7 +168,7 @@ def _docstring(name: str, kind: str, module: str, package: str, signature: str, 
         return None
     summary = re.split(r"(?<=[.!?])\s", said.replace("\n", " "), maxsplit=1)[0][:200]
     signature = signature[:200]
-    return Docstring(name, kind, module, package, signature, summary, f"{kind} {name}{signature}\n{said}")
+    return Docstring(name, kind, module, package, signature, summary, f"{kind} {name}\n{said}")
 
 
 def _first_paragraphs(doc: str) -> str:

@@ -1,0 +1,146 @@
+"""Bundles from the command line: imported, listed, verified, fitted, inspected."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.cli.test_commands import run
+from tests.client.running import tiny_text_bundle
+from tests.encoding.checkpoints import DIMS, write_checkpoint
+
+from bebr.encoding import Bundle
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("BEBR_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def bundles(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "bundles"
+
+
+@pytest.fixture
+def embeddings(tmp_path: Path) -> Path:
+    path = tmp_path / "My embeddings.npy"
+    np.save(path, np.random.default_rng(0).standard_normal((400, DIMS)).astype(np.float32))
+    return path
+
+
+def test_a_checkpoint_is_imported_and_listed(tmp_path: Path, bundles: Path, capsys: pytest.CaptureFixture[str]):
+    folder = write_checkpoint(tmp_path / "tiny-model")
+    options = "--pooling", "cls", "--max-length", "16", "--query-prefix", "query: "
+    assert run("models", "import", str(folder), *options) == 0
+    assert "tiny-model@1" in capsys.readouterr().out
+    settings = Bundle.load(bundles / "tiny-model@1").embedding.settings
+    assert (settings.pooling, settings.max_length, settings.prefixes["query"]) == ("cls", 16, "query: ")
+    assert run("models", "list") == 0
+    assert "tiny-model@1" in capsys.readouterr().out
+    assert run("models", "list", "--json") == 0
+    listed = json.loads(capsys.readouterr().out)["bundles"]
+    assert [bundle["text"] for bundle in listed if bundle["id"] == "tiny-model@1"] == [True]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--precision", "fp8"), "--precision: expected one of fp32, int8, got 'fp8'"),
+        (("--pooling", "max"), "--pooling: expected one of mean, cls, got 'max'"),
+        (("--name", "Bad Name"), "name"),
+    ],
+)
+def test_wrong_options_of_an_import(
+    tmp_path: Path, arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+):
+    folder = write_checkpoint(tmp_path / "model")
+    assert run("models", "import", str(folder), *arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_model_that_nobody_knows(capsys: pytest.CaptureFixture[str]):
+    assert run("models", "pull", "no_such_package_anywhere") == 1
+    assert "no known model" in capsys.readouterr().err
+    assert run("models", "import", "/nowhere") == 2
+
+
+def test_a_damaged_bundle_is_found(tmp_path: Path, bundles: Path, capsys: pytest.CaptureFixture[str]):
+    bundle = tiny_text_bundle(bundles, tmp_path / "checkpoint", "tiny")
+    assert run("models", "verify") == 0
+    assert "sound    tiny@1" in capsys.readouterr().out
+    graph = bundle.path / "binarizer.onnx"
+    content = bytearray(graph.read_bytes())
+    content[len(content) // 2] ^= 1
+    graph.write_bytes(content)
+    assert run("models", "verify") == 1
+    shown = capsys.readouterr().out
+    assert "damaged  tiny@1" in shown
+    assert "binarizer.onnx" in shown
+    assert run("inspect", str(bundle.path)) == 1
+
+
+def test_fit_chooses_blocks_of_a_size(embeddings: Path, bundles: Path, capsys: pytest.CaptureFixture[str]):
+    assert run("fit", str(embeddings), "--bytes", "8", "--name", "mine") == 0
+    shown = capsys.readouterr().out
+    assert "recall@10" in shown
+    bundle = Bundle.load(bundles / "mine@1")
+    assert bundle.spec.code_size_bytes == 8
+    assert bundle.embedding_dims == DIMS
+    assert not bundle.has_embedding_model
+    assert run("inspect", str(bundle.path)) == 0
+    assert "chosen" in capsys.readouterr().out
+    assert run("fit", str(embeddings), "--bytes", "8", "--name", "mine") == 1
+    assert "there already" in capsys.readouterr().err
+    assert run("fit", str(embeddings), "--bytes", "8", "--name", "mine", "--replace") == 0
+
+
+def test_fit_takes_blocks_and_the_model_of_a_base(
+    tmp_path: Path, embeddings: Path, bundles: Path, capsys: pytest.CaptureFixture[str]
+):
+    tiny_text_bundle(bundles, tmp_path / "checkpoint", "tiny")
+    out = tmp_path / "elsewhere"
+    arguments = "fit", str(embeddings), "--code", "8x4+16x1", "--base", "tiny@1", "--version", "2", "--out", str(out)
+    assert run(*arguments, "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["bundle"]["id"], shown["bundle"]["code"]) == ("my-embeddings@2", "8x4+16x1")
+    assert 0 < shown["fit"]["chosen"]["recall"] <= 1
+    assert Bundle.load(out / "my-embeddings@2").has_embedding_model
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "exactly one of --bytes and --code"),
+        (("--bytes", "8", "--code", "8x1"), "exactly one of --bytes and --code"),
+        (("--code", "8x3"), "bits 1, 2 or 4"),
+        (("--bytes", "8", "--base", "none@1"), "no bundle 'none@1'"),
+        (("--bytes", "4000"), "no code of 4000 bytes"),
+    ],
+)
+def test_wrong_options_of_a_fit(
+    embeddings: Path, arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+):
+    assert run("fit", str(embeddings), *arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_wrong_embeddings(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    wrong = {
+        "text.npy": (b"not an array", "is not a .npy file"),
+        "empty.npy": (b"", "is not a .npy file"),
+    }
+    for name, (content, message) in wrong.items():
+        (tmp_path / name).write_bytes(content)
+        assert run("fit", str(tmp_path / name), "--bytes", "8") == 1
+        assert message in capsys.readouterr().err
+    np.savez(tmp_path / "several.npy.npz", a=np.ones(3))
+    arrays = {"several.npy.npz": "several arrays", "objects.npy": "is not a .npy file", "flat.npy": "2-D"}
+    np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
+    np.save(tmp_path / "flat.npy", np.ones(10, np.float32))
+    for name, message in arrays.items():
+        assert run("fit", str(tmp_path / name), "--bytes", "8") == 1
+        assert message in capsys.readouterr().err
+    assert run("fit", str(tmp_path / "missing.npy"), "--bytes", "8") == 1
+    assert "there is no file" in capsys.readouterr().err
