@@ -1,25 +1,31 @@
 """The shapes of requests: validated with these models, and documented by them. Answers stand in `answers`.
 
-A field that is not here is refused. Filters and points stay raw JSON: the engine checks them, point by point.
+A field that is not here is refused. Ids, filters and points stay raw JSON here, because the engine checks them one by
+one; `Point` and `FilterTree` only describe them.
 """
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, WithJsonSchema
+from pydantic.config import JsonDict
 
 from bebr.core.scoring import Scorer
 from bebr.core.types import FieldType
 from bebr.encoding import TextKind
 
 EXAMPLE_FILTER = {"must": [{"key": "lang", "match": {"value": "en"}}, {"key": "year", "range": {"gte": 2020}}]}
-Ids = Annotated[list[Any], Field(description="Point ids: strings of up to 256 bytes.", examples=[["a", "b"]])]
+_NOT_NULL: JsonDict = {"not": {"type": "null"}}
+_ID: JsonDict = {"type": "string", "minLength": 1, "maxLength": 256}
+Ids = Annotated[
+    list[Any],
+    WithJsonSchema({"type": "array", "items": _ID}),
+    Field(description="Point ids: strings of up to 256 bytes.", examples=[["a", "b"]]),
+]
 Filter = Annotated[
     dict[str, Any],
-    Field(
-        description="`must`, `should` and `must_not`, each a list of conditions on filterable fields.",
-        examples=[EXAMPLE_FILTER],
-    ),
+    WithJsonSchema({"$ref": "#/components/schemas/FilterTree"}),
+    Field(examples=[EXAMPLE_FILTER]),
 ]
 WithMetadata = Annotated[
     bool | list[str], Field(description="True: all metadata, false: none, or the names of the fields wanted.")
@@ -32,6 +38,11 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+def exactly_one(*names: str) -> ConfigDict:
+    """The part of a model's schema that says: exactly one of these fields is there."""
+    return ConfigDict(json_schema_extra={"oneOf": [{"required": [n], "properties": {n: _NOT_NULL}} for n in names]})
+
+
 class EncodingFormat(StrEnum):
     """How an embedding is written in the answer of /v1/embeddings."""
 
@@ -40,6 +51,47 @@ class EncodingFormat(StrEnum):
     BINARY = "binary"
     UBINARY = "ubinary"
     CODE = "code"
+
+
+class FilterTree(Body):
+    """All of `must`, at least one of `should`, none of `must_not`."""
+
+    must: list["Condition"] = []
+    should: list["Condition"] = []
+    must_not: list["Condition"] = []
+
+
+class MatchCondition(Body):
+    """The field equals `value`, is one of `any`, or is there and none of `except`; keyword[] fields contain it."""
+
+    key: str = Field(examples=["lang"])
+    match: dict[Literal["value", "any", "except"], Any] = Field(min_length=1, max_length=1, examples=[{"value": "en"}])
+
+
+class RangeCondition(Body):
+    """All bounds hold for the number."""
+
+    key: str = Field(examples=["year"])
+    range: dict[Literal["gte", "gt", "lte", "lt"], float] = Field(min_length=1, examples=[{"gte": 2020}])
+
+
+class EmptyField(Body):
+    key: str = Field(examples=["lang"])
+
+
+class IsEmptyCondition(Body):
+    """The field is missing, null or []."""
+
+    is_empty: EmptyField
+
+
+class HasIdCondition(Body):
+    """The point has one of these ids."""
+
+    has_id: Ids
+
+
+Condition = MatchCondition | RangeCondition | IsEmptyCondition | HasIdCondition | FilterTree
 
 
 class CreateCollection(Body):
@@ -65,6 +117,7 @@ class DeleteAlias(Body):
 class AliasAction(Body):
     """Exactly one of `create` and `delete`."""
 
+    model_config = exactly_one("create", "delete")
     create: CreateAlias | None = None
     delete: DeleteAlias | None = None
 
@@ -76,7 +129,7 @@ class UpdateAliases(Body):
 class Point(BaseModel):
     """One point of a write: an id and exactly one of `text`, `vector`, `vector_b64` and `code_b64`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid") | exactly_one("text", "vector", "vector_b64", "code_b64")
     id: str = Field(max_length=256, min_length=1, examples=["a"])
     text: str | None = Field(None, examples=["parse a date from a string"])
     vector: list[float] | None = Field(None, description="The embedding.")
@@ -103,6 +156,7 @@ class GetPoints(Body):
 class DeletePoints(Body):
     """Exactly one of `ids` and `filter`."""
 
+    model_config = exactly_one("ids", "filter")
     ids: Ids | None = None
     filter: Filter | None = None
     dry_run: bool = Field(False, description="Only count what would be deleted.")
@@ -122,6 +176,7 @@ class Count(Body):
 class SetMetadata(Body):
     """Exactly one of `ids` and `filter`."""
 
+    model_config = exactly_one("ids", "filter")
     ids: Ids | None = None
     filter: Filter | None = None
     set: dict[str, Any] = Field(
@@ -132,6 +187,7 @@ class SetMetadata(Body):
 class Search(Body):
     """Exactly one of `text`, `vector`, `vector_b64`, `code_b64` and `id`."""
 
+    model_config = exactly_one("text", "vector", "vector_b64", "code_b64", "id")
     text: str | None = Field(None, examples=["how do I parse a date"])
     vector: list[float] | None = Field(None, description="The embedding of the query.")
     vector_b64: str | None = Field(None, description="The same as base64 of little-endian float32: ten times cheaper.")
