@@ -127,7 +127,7 @@ def _write(
         embedding_dims=fitted.embedding_dims,
         binarizer=BinarizerFiles(to_onnx(fitted), fitted.spec, fitted.steps, fitted.gain),
         embedding=model.read_embedding() if model is not None else None,
-        figures={"fit": report.to_json()},
+        figures={"fit": {name: value for name, value in report.to_json().items() if name != "trials"}},
         replace=replace,
     )
 

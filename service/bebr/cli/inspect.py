@@ -75,7 +75,11 @@ def _print(found: dict[str, Any]) -> None:
         if isinstance(value, dict):
             rows.add_row(name, "" if value else "none")
             for key, item in value.items():
-                rows.add_row(f"  {key}", _shown(str(key) if name != "bytes" and name != "files" else "bytes", item))
+                rows.add_row(f"  {key}", _shown(name if name in ("bytes", "files") else key, item))
+        elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            rows.add_row(name, "")
+            for number, item in enumerate(value):
+                rows.add_row(f"  {number}", _shown(name, item))
         else:
             rows.add_row(name, _shown(name, value))
     out().print(rows)
@@ -106,7 +110,7 @@ def _shown(name: str, value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "-"}[value]
     if isinstance(value, int):
-        return f"{value:,}" + (" B" if "bytes" in name else "")
+        return f"{value:,}" + (" B" if "bytes" in name or name == "files" else "")
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list):
