@@ -8,7 +8,7 @@ from bebr.engine import Engine
 from bebr.metadata import MetadataStore
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from bebr.api import FastAPI
 
 
 def build_store(settings: Settings) -> MetadataStore:
@@ -52,4 +52,4 @@ def build_app(settings: Settings) -> "FastAPI":
 
     engine = build_engine(settings)
     jobs = IngestJobs(engine, settings.data_dir / "jobs", settings.limits)
-    return create_app(engine, jobs, ApiOptions(settings.api_keys, settings.read_only_api_keys))
+    return create_app(engine, jobs, ApiOptions(settings.api_keys, settings.read_only_api_keys, settings.open_metrics))

@@ -12,6 +12,8 @@
 `create_app` puts it around an engine; everything it needs is handed in.
 """
 
+from fastapi import FastAPI
+
 from bebr.api.app import ApiOptions, create_app
 
-__all__ = ["ApiOptions", "create_app"]
+__all__ = ["ApiOptions", "FastAPI", "create_app"]

@@ -12,4 +12,4 @@ def top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
 
 def rank_by_score_then_id(scores: NDArray[np.float32], ids: list[str], k: int) -> list[int]:
     """Positions of the k best of `scores` (n,), best first, ties by ascending id (order of code points)."""
-    return sorted(range(len(ids)), key=lambda i: (-scores[i], ids[i]))[:k]
+    return [position for _, _, position in sorted(zip((-scores).tolist(), ids, range(len(ids)), strict=True))[:k]]

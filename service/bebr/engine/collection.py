@@ -159,7 +159,8 @@ class Collection:
         groups = self.by_shard(ids)
         uid = self.document.uid
         pages = [self._store.fetch(uid, n, some, metadata=metadata, records=records) for n, some in groups.items()]
-        fetched = [await pages[0]] if len(pages) == 1 else await asyncio.gather(*pages)
+        together = not self._store.answers_at_once and len(pages) > 1
+        fetched = await asyncio.gather(*pages) if together else [await page for page in pages]
         return {point.id: point for page in fetched for point in page if point is not None}
 
     async def catch_up(self) -> None:

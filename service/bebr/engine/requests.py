@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from json.encoder import encode_basestring as quote
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,7 @@ class SearchResult:
 
 
 def _hit_json(hit: Hit) -> str:
-    parts = [f'"id":{json.dumps(hit.id, ensure_ascii=False)},"score":{hit.score:.7g},"version":"{hit.version}"']
+    parts = [f'"id":{quote(hit.id)},"score":{hit.score:.7g},"version":"{hit.version}"']
     if hit.distance is not None:
         parts.append(f'"distance":{hit.distance}')
     if hit.metadata is not None:

@@ -45,11 +45,10 @@ class CollectionIndex:
         Deterministic for any number of shards and threads. `parallel`: one thread per shard.
         """
         views = [shard.view for shard in self.shards]
-        if parallel and self._scanners is not None and len(views) > 1:
-            others = [self._scanners.submit(scan_parts, view.parts, queries) for view in views[1:]]
-            found = [scan_parts(views[0].parts, queries), *(other.result() for other in others)]
-        else:
-            found = [scan_parts(view.parts, queries) for view in views]
+        if not parallel or self._scanners is None or len(views) == 1:
+            return scan_parts([part for view in views for part in view.parts], queries)
+        others = [self._scanners.submit(scan_parts, view.parts, queries) for view in views[1:]]
+        found = [scan_parts(views[0].parts, queries), *(other.result() for other in others)]
         return [merge([of_shard[q] for of_shard in found], queries.limit) for q in range(len(queries))]
 
     def points(self) -> dict[int, int]:

@@ -17,6 +17,8 @@ from bebr.core.topk import rank_by_score_then_id
 from bebr.index.head import HeadView
 from bebr.index.segment import SegmentView
 
+FEW_ROWS = 8192
+"""Raising the floors costs more than it saves when no more rows than this are left to scan."""
 Part = SegmentView | HeadView
 Scores = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -55,10 +57,12 @@ def scan_parts(parts: Sequence[Part], queries: ScanQueries) -> list[Found]:
     floors = queries.floors
     best = np.empty((len(queries), 0), np.float32)
     scanned: list[tuple[Part, Scores, Rows]] = []
+    rows_left = sum(part.rows for part in parts)
     for part in parts:
         scores, rows = _scan_part(part, queries, floors)
         scanned.append((part, scores, rows))
-        if len(parts) > 1:
+        rows_left -= part.rows
+        if rows_left > FEW_ROWS:
             best, floors = _raise_floors(best, scores, floors, queries.limit)
     return [_collect(scanned, query, queries) for query in range(len(queries))]
 

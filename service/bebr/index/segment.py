@@ -194,7 +194,9 @@ def _read(path: Path) -> tuple[dict[str, Any], Arrays]:
         begin = start + entry["offset"]
         raw = data[begin : begin + entry["size"]]
         if len(raw) != entry["size"] or crc32(raw.data) != entry["crc32"]:
-            raise DamagedSegment(f"segment {path.name}: section '{name}' does not match its checksum", segment=path.name)
+            raise DamagedSegment(
+                f"segment {path.name}: section '{name}' does not match its checksum", segment=path.name
+            )
         sections[name] = raw.view(entry["dtype"])
         if name in RARELY_READ:
             _let_go(mapped, begin, begin + entry["size"])

@@ -54,6 +54,8 @@ log = logging.getLogger(__name__)
 class RedisStore:
     """A MetadataStore on a Redis or Valkey server, or a cluster."""
 
+    answers_at_once = False
+
     def __init__(
         self,
         url: str,

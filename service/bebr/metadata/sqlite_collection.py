@@ -52,7 +52,7 @@ class CollectionFile:
     """
 
     def __init__(self, path: Path, synchronous: str, receipt_ttl_seconds: float) -> None:
-        self._path = path
+        self.path = path
         self._synchronous = synchronous
         self._receipt_ttl_seconds = receipt_ttl_seconds
         self._reader = connect_reader(path)
@@ -95,7 +95,7 @@ class CollectionFile:
             return self._commit_together(commits)
         except Exception as error:
             if len(commits) == 1:
-                return [translate(error, self._path) if isinstance(error, sqlite3.Error) else error]
+                return [translate(error, self.path) if isinstance(error, sqlite3.Error) else error]
             return [self.commit_group([commit])[0] for commit in commits]
 
     def _commit_together(self, commits: list[Commit]) -> list[list[Committed] | Exception]:
@@ -127,17 +127,17 @@ class CollectionFile:
     def _stats(self, connection: sqlite3.Connection, shard: int) -> ShardStats:
         stats = sql.read_stats(connection, shard)
         if stats is None:
-            raise unknown_shard(self._path.stem, shard)
+            raise unknown_shard(self.path.stem, shard)
         return stats
 
     def _open_scanner(self) -> sqlite3.Connection:
         if self._scanner is None:
-            self._scanner = connect_reader(self._path)
+            self._scanner = connect_reader(self.path)
         return self._scanner
 
     def _open_writer(self) -> sqlite3.Connection:
         if self._writer is None:
-            self._writer = connect_writer(self._path, self._synchronous)
+            self._writer = connect_writer(self.path, self._synchronous)
         return self._writer
 
 

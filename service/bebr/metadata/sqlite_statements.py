@@ -20,6 +20,7 @@ from bebr.metadata.plan import PutRows, ReceiptBook, ReceiptKey, StoredReceipt
 from bebr.metadata.store import Committed, FeedEntry, ShardStats, to_json
 
 INSERT_CHUNK_BYTES = 32 * 2**20
+FEW_IDS = 32
 """Metadata of one insert statement; SQLite refuses values near 1 GB."""
 
 
@@ -75,7 +76,13 @@ def read_living(connection: Connection, shard: int, ids: Sequence[str]) -> set[s
 def read_points(
     connection: Connection, shard: int, ids: Sequence[str], *, metadata: bool, records: bool
 ) -> list[StoredPoint | None]:
-    """The points of the ids, None where there is none."""
+    """The points of the ids, None where there is none.
+
+    A few ids are read row by row; of many, SQLite joins the columns, because between two rows the interpreter lock
+    is given away and must be won back.
+    """
+    if len(ids) <= FEW_IDS:
+        return _read_few(connection, shard, ids, metadata=metadata, records=records)
     found: list[StoredPoint | None] = [None] * len(ids)
     texts = "group_concat(length(metadata)), group_concat(metadata, '')" if metadata else "null, null"
     blobs = "group_concat(length(record)), cast(group_concat(record, '') as blob)" if records else "null, null"
@@ -98,6 +105,19 @@ def read_points(
     for position, seq, version, one_record, one_text in rows:
         found[position] = StoredPoint(ids[position], seq, version, one_record, one_text)
     return found
+
+
+def _read_few(
+    connection: Connection, shard: int, ids: Sequence[str], *, metadata: bool, records: bool
+) -> list[StoredPoint | None]:
+    record, text = "record" if records else "x''", "metadata" if metadata else "''"
+    marks = ",".join("?" * len(ids))
+    rows = connection.execute(
+        f"select id, seq, version, {record}, {text} from points_{shard} where id in ({marks}) and record is not null",
+        ids,
+    ).fetchall()
+    points = {row[0]: StoredPoint(*row) for row in rows}
+    return [points.get(point_id) for point_id in ids]
 
 
 def read_feed(connection: Connection, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:

@@ -61,6 +61,8 @@ class _OpenCollection:
 class SqliteStore:
     """A MetadataStore in a folder of SQLite files."""
 
+    answers_at_once = True
+
     def __init__(
         self,
         path: Path,
@@ -193,8 +195,10 @@ class SqliteStore:
     ) -> list[StoredPoint | None]:
         if len(ids) <= MAX_INLINE_IDS:
             file = self._collection(uid, shard).file
-            with _translated(self._collection_path(uid)):
+            try:
                 return file.fetch_few(shard, ids, metadata=metadata, records=records)
+            except sqlite3.Error as error:
+                raise translate(error, file.path) from error
         async with self._using(uid, shard) as collection, collection.scan_lock:
             fetch = collection.file.fetch_many
             return await self._in_thread(

@@ -103,7 +103,12 @@ class ShardStats:
 
 
 class MetadataStore(Protocol):
-    """Points, their change feed, and small JSON documents. One instance serves one process and one event loop."""
+    """Points, their change feed, and small JSON documents. One instance serves one process and one event loop.
+
+    answers_at_once: a fetch of a few points never waits for anything, so gathering several would only cost.
+    """
+
+    answers_at_once: bool
 
     async def open(self) -> None:
         """Connect, create what is missing, check what is there."""
