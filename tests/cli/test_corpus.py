@@ -10,7 +10,10 @@ from bebr.core.types import check_id
 from bebr.demo.corpus import collect, docstrings, module_name
 
 SOURCE = '''
-"""A module with a long enough docstring.
+"""
+A heading of the module
+=======================
+Its first sentence (e.g. this one) says what it is for. Another one follows.
 
 A second paragraph.
 
@@ -72,7 +75,12 @@ def test_docstrings_of_a_file(module: Path):
     assert found["sample.Thing"].signature == "(Base)"
     assert found["sample.Thing.value"].kind == "method"
     assert ">>>" not in found["sample"].text
-    assert "second paragraph" in found["sample"].text
+    assert found["sample"].text.splitlines()[1:] == [
+        "A heading of the module",
+        "Its first sentence (e.g. this one) says what it is for. Another one follows.",
+        "A second paragraph.",
+    ]
+    assert found["sample"].summary == "A heading of the module"
 
 
 @pytest.mark.parametrize("content", [b"def broken(:", b"\xff\xfe nonsense", b"x = '\x00'"])

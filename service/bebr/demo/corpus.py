@@ -166,7 +166,7 @@ def _docstring(name: str, kind: str, module: str, package: str, signature: str, 
     said = _first_paragraphs(doc or "")
     if len(said) < MIN_CHARS or len(name.encode()) > 256:
         return None
-    summary = re.split(r"(?<=[.!?])\s", said.replace("\n", " "), maxsplit=1)[0][:200]
+    summary = re.split(r"(?<=[.!?])\s+(?=[A-Z])", said.partition("\n")[0], maxsplit=1)[0][:200]
     signature = signature[:200]
     return Docstring(name, kind, module, package, signature, summary, f"{kind} {name}\n{said}")
 
@@ -174,7 +174,8 @@ def _docstring(name: str, kind: str, module: str, package: str, signature: str, 
 def _first_paragraphs(doc: str) -> str:
     """The paragraphs that fit into MAX_CHARS, at least a part of the first; without doctest and underlines."""
     kept: list[str] = []
-    for paragraph in re.split(r"\n\s*\n", doc.strip()):
+    headings_apart = re.sub(r"(?m)^(.+)\n[ \t]*[-=~^*#]{3,}[ \t]*$", r"\1\n\n", doc.strip())
+    for paragraph in re.split(r"\n\s*\n", headings_apart):
         lines = [line.strip() for line in paragraph.splitlines() if not re.fullmatch(r"\s*[-=~^*#]{3,}\s*", line)]
         if paragraph.lstrip().startswith((">>>", ".. ", "$", "|")):
             continue
