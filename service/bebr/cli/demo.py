@@ -18,7 +18,7 @@ NOTE = "python-docs.filled"
 
 
 def demo(
-    points: Annotated[int | None, typer.Option(min=1, help="How many docstrings at most.", show_default="5000")] = None,
+    points: Annotated[int | None, typer.Option(min=1, help="How many docstrings at most.", show_default="4000")] = None,
     host: Host = None,
     port: Port = None,
     data_dir: DataDir = None,
