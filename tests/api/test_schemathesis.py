@@ -9,12 +9,12 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import CHECKS
-
-from bebr.bootstrap import build_app
-from bebr.cli.service import Service
 from tests.api.bundles import TINY, write_tiny_bundle
 from tests.api.service import DOCS
 from tests.api.service import settings as service_settings
+
+from bebr.bootstrap import build_app
+from bebr.cli.service import Service
 
 CHECKED = ["not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance"]
 EXAMPLES = 60
