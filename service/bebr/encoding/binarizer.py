@@ -34,8 +34,9 @@ class Binarizer:
         outputs = {"projected": (FLOAT32, spec.dims), "levels": (UINT8, spec.dims), "gain": (FLOAT16, None)}
         check_signature(self._session, path, {"embedding": (FLOAT32, embedding_dims)}, outputs)
         # ONNX Runtime computes every node of a graph whatever is fetched from it. A query needs few of them, so they
-        # get a session of their own: 8 us instead of 48 us for one row.
-        self._query_session = open_session(path, threads, _cut_out(path, "projected"))
+        # get a session of their own: 8 us instead of 48 us for one row. It has one thread: waking a second one costs
+        # more than a row, and on a busy machine a hundred times more.
+        self._query_session = open_session(path, 1, _cut_out(path, "projected"))
 
     def project(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """embeddings (rows, embedding_dims) float32 -> (rows, dims) float32: the query side of adc.
