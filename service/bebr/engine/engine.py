@@ -21,6 +21,7 @@ from bebr.engine.catalog import Catalog
 from bebr.engine.coalescer import Coalescer
 from bebr.engine.collection import Collection, CollectionDocument, collection_folder
 from bebr.engine.guard import RoomGuard
+from bebr.engine.memory import limit_arenas
 from bebr.engine.points import check_text
 from bebr.engine.requests import CollectionSettings, SearchRequest, SearchResult, WriteReport
 from bebr.engine.searching import Searcher
@@ -74,6 +75,7 @@ class Engine:
 
     async def start(self) -> None:
         """Open the store and load the collections in the background; `ready` tells when they are there."""
+        limit_arenas()
         self._folder.mkdir(parents=True, exist_ok=True)
         await self._store.open()
         self._problem = "loading"

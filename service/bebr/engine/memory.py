@@ -1,21 +1,31 @@
-"""Gives memory back to the system that the allocator keeps after large, short-lived work."""
+"""Keeps glibc's allocator from holding on to memory: many threads do large, short-lived work here."""
 
 import ctypes
-from collections.abc import Callable
+from typing import Any
+
+M_ARENA_MAX = -8
+ARENAS = 2
 
 
-def _find_trim() -> Callable[[int], int]:
-    """glibc's malloc_trim; elsewhere there is nothing to do."""
+def _libc() -> Any:
+    """The C library where it is glibc; elsewhere None, and there is nothing to do."""
     try:
-        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
-    except (OSError, AttributeError):
-        return lambda _: 0
-    return trim
+        library = ctypes.CDLL(None)
+        return library if hasattr(library, "malloc_trim") and hasattr(library, "mallopt") else None
+    except OSError:
+        return None
 
 
-_trim = _find_trim()
+_glibc = _libc()
+
+
+def limit_arenas() -> None:
+    """Let all threads share two heaps: with one each, a million points took 60 MB more."""
+    if _glibc is not None:
+        _glibc.mallopt(M_ARENA_MAX, ARENAS)
 
 
 def release_free_memory() -> None:
-    """Sealing and compaction need much memory for a moment; glibc would keep it (measured: 120 MB at 1M points)."""
-    _trim(0)
+    """Give back what sealing and compaction needed for a moment: 120 MB at a million points."""
+    if _glibc is not None:
+        _glibc.malloc_trim(0)

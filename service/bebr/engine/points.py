@@ -28,6 +28,7 @@ from bebr.errors import (
 
 SOURCES = ("text", "vector", "vector_b64", "code_b64")
 KEYS = frozenset({"id", "metadata", *SOURCES})
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
 class Source(StrEnum):
@@ -127,7 +128,7 @@ def read_metadata(metadata: object, rules: Rules) -> tuple[dict[str, Any], str]:
         raise InvalidMetadata(f"'metadata' must be an object, got {type(metadata).__name__}", key="metadata")
     check_fields(metadata, rules.fields)
     try:
-        text = json.dumps(metadata, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        text = _to_json(metadata)
         size = len(text) if text.isascii() else len(text.encode())
     except (ValueError, RecursionError) as error:
         raise InvalidMetadata(f"'metadata' cannot be stored as JSON: {error}", key="metadata") from error
