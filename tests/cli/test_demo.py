@@ -61,7 +61,7 @@ def test_a_finished_fill_is_not_repeated(url: str, filled: Path):
 def test_a_fill_whose_collection_is_gone_is_not_finished(tmp_path: Path, filled: Path):
     with running_service(tmp_path) as service, Client(service.url) as client:
         assert not fill.is_filled(client, filled)
-        with pytest.raises(BebrError, match="minilm@1"):
+        with pytest.raises(BebrError, match="no embedding model"):
             fill.fill(client, tmp_path / "note", 10)
 
 
