@@ -54,6 +54,8 @@ BEBR_INLINE typename Simd::Sums sum_block_in_place(std::uint32_t words_in_block,
     constexpr int kFields = 8 / Bits;
     typename Simd::Sums sums[kFields];
     BEBR_EACH(field, kFields) sums[field] = Simd::no_sum();
+    // Two words per round: else compilers copy every sum from register to register in each.
+    _Pragma("GCC unroll 2")
     for (std::uint32_t word = 0; word < words_in_block; ++word) {
         const typename Simd::Words loaded = Simd::load(words.at[0], 0);
         prefetch(ahead.at[0]);
