@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,6 +36,7 @@ DIMS = 384
 CPU_POINTS = 1000
 CPU_REQUESTS = 4000
 FRAME_POINTS = 2000
+FRAMES_AT_ONCE = 64
 BULK_CONNECTIONS = 4
 SEARCH_CONNECTIONS = 32
 QUERIES = 64
@@ -132,7 +134,7 @@ def searches() -> list[bytes]:
 def fill(service: Process, points: int) -> float:
     """Write points over several connections and return points per second. Requests are built in advance, in rounds."""
     remaining, seconds = frames(points), 0.0
-    while batch := [frame for frame, _ in zip(remaining, range(64), strict=False)]:
+    while batch := list(islice(remaining, FRAMES_AT_ONCE)):
         load = generate(service.port, batch, connections=BULK_CONNECTIONS, seconds=1e9, most=len(batch))
         seconds += load.seconds
     assert service.points() == points, "not every point that was answered is there"
