@@ -1,0 +1,132 @@
+"""A search request, checked and completed: what is wrong with it is said here, before anything is computed."""
+
+import base64
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebr.config import Limits
+from bebr.core.filters import Filter
+from bebr.core.scoring import Scorer
+from bebr.engine.collection import Collection
+from bebr.engine.points import check_text, check_vectors, read_code
+from bebr.engine.requests import SearchRequest
+from bebr.errors import InvalidOption
+from bebr.index import Found
+
+MAX_GROUP_SIZE = 100
+CURSOR = "search:"
+
+
+@dataclass(slots=True)
+class Plan:
+    """A checked request on its way. wanted: hits to look for, those skipped by `offset` included.
+
+    The query: embedding (1, embedding dims) float32 or record (1, record_size_bytes) uint8. found: its hits.
+    """
+
+    request: SearchRequest
+    scorer: Scorer
+    condition: Filter | None
+    offset: int
+    wanted: int
+    floor: float
+    embedding: NDArray[np.float32] | None = None
+    record: NDArray[np.uint8] | None = None
+    found: Found | None = None
+
+    @property
+    def hits(self) -> Found:
+        assert self.found is not None, "the plan was not scanned"
+        return self.found
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Checks requests against a collection and the limits."""
+
+    collection: Collection
+    limits: Limits
+
+    def plan(self, request: SearchRequest) -> Plan:
+        """Raises InvalidRequest naming what is wrong."""
+        given = [key for key in ("text", "vector", "code", "id") if getattr(request, key) is not None]
+        if len(given) != 1:
+            raise InvalidOption(
+                f"a search has exactly one of text, vector, vector_b64, code_b64, id; got {given or 'none'}", key="text"
+            )
+        scorer = request.scorer or (Scorer.ADC if given[0] in ("text", "vector") else Scorer.SDC)
+        if scorer is Scorer.ADC and given[0] in ("code", "id"):
+            raise InvalidOption(
+                "scorer 'adc' needs a float query (text or vector); use 'sdc' or 'hamming'", key="scorer"
+            )
+        offset = self._offset(request)
+        maximum = self.limits.max_limit
+        if request.limit < 1 or offset < 0 or offset + request.limit > maximum:
+            raise InvalidOption(
+                f"limit must be at least 1 and offset + limit at most {maximum}, got limit {request.limit} and offset "
+                f"{offset}; use the scroll route to read everything",
+                key="limit",
+            )
+        if request.score_threshold is not None and not np.isfinite(request.score_threshold):
+            raise InvalidOption("score_threshold must be a finite number", key="score_threshold")
+        self._check_version(request.version)
+        self._check_grouping(request)
+        condition = self.collection.parse_filter(request.filter)
+        plan = Plan(request, scorer, condition, offset, offset + request.limit, self._floor(request, scorer))
+        self._read_query(plan)
+        return plan
+
+    def _read_query(self, plan: Plan) -> None:
+        request, active = plan.request, self.collection.active
+        if request.text is not None:
+            encoder = self.collection.encoder
+            check_text(request.text, encoder.bundle.has_embedding_model, self.limits.max_text_chars)
+        elif request.vector is not None:
+            dims = self.collection.encoder.bundle.embedding_dims
+            plan.embedding = check_vectors(request.vector[None], dims)
+        elif request.code is not None:
+            plan.record = read_code(request.code, active.spec, active.steps)[None]
+
+    def _check_version(self, version: str | None) -> None:
+        if version is not None and version != self.collection.active.id:
+            raise InvalidOption(
+                f"the code version of '{self.collection.name}' is '{self.collection.active.id}', got '{version}'",
+                key="version",
+            )
+
+    def _check_grouping(self, request: SearchRequest) -> None:
+        if request.group_by is None:
+            if request.group_size != 1:
+                raise InvalidOption("group_size applies only together with group_by", key="group_size")
+            return
+        if request.group_by not in self.collection.document.filterable:
+            raise InvalidOption(f"group_by needs a filterable field, '{request.group_by}' is none", key="group_by")
+        if not 1 <= request.group_size <= MAX_GROUP_SIZE:
+            raise InvalidOption(f"group_size must be 1 to {MAX_GROUP_SIZE}, got {request.group_size}", key="group_size")
+        if request.cursor is not None or request.offset:
+            raise InvalidOption("group_by cannot be combined with offset or cursor", key="group_by")
+
+    def _offset(self, request: SearchRequest) -> int:
+        if request.cursor is None:
+            return request.offset
+        if request.offset:
+            raise InvalidOption("give either offset or cursor, not both", key="cursor")
+        try:
+            return int(base64.urlsafe_b64decode(request.cursor.encode()).decode().removeprefix(CURSOR))
+        except ValueError:
+            raise InvalidOption("cursor is not one that a search answered", key="cursor") from None
+
+    def _floor(self, request: SearchRequest, scorer: Scorer) -> float:
+        """The lowest score that counts, in the scan's unit."""
+        if request.score_threshold is None:
+            return -np.inf
+        if scorer is Scorer.HAMMING:
+            return -float(np.floor((1 - request.score_threshold) * self.collection.active.spec.dims / 2 + 1e-9))
+        return request.score_threshold
+
+
+def write_cursor(position: int) -> str:
+    """Where the next page of a search begins."""
+    return base64.urlsafe_b64encode(f"{CURSOR}{position}".encode()).decode()
