@@ -98,6 +98,6 @@ def _page(part: Part, condition: Filter | None, after: str | None, limit: int | 
     if isinstance(part, SegmentView):
         if after is not None:
             rows = rows[np.searchsorted(rows, part.segment.ids.first_after(after)) :]
-        return part.ids_at(rows[:limit])
-    ids = sorted(point_id for point_id in part.ids_at(rows) if after is None or point_id > after)
+        return part.ids_at(rows[:limit].tolist())
+    ids = sorted(point_id for point_id in part.ids_at(rows.tolist()) if after is None or point_id > after)
     return ids[:limit]

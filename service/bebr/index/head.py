@@ -128,8 +128,8 @@ class HeadView:
             parts.append(evaluate(condition, columns, end - start, _Finder(self.head.ids, start, end)))
         return pack_mask(np.concatenate(parts)) & self.live if parts else self.live
 
-    def ids_at(self, rows: NDArray[np.int64]) -> list[str]:
-        return [self.head.ids[row] for row in rows.tolist()]
+    def ids_at(self, rows: Sequence[int]) -> list[str]:
+        return [self.head.ids[row] for row in rows]
 
     @cached_property
     def _columns(self) -> list[dict[str, Column]]:

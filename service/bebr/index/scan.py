@@ -19,6 +19,8 @@ from bebr.index.segment import SegmentView
 
 FEW_ROWS = 8192
 """Raising the floors costs more than it saves when no more rows than this are left to scan."""
+FEW_CANDIDATES = 128
+"""So many are sorted in less time than numpy takes to find the worst score that still counts."""
 Part = SegmentView | HeadView
 Scores = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -141,18 +143,22 @@ def _raise_floors(best: Scores, scores: Scores, floors: Scores, limit: int) -> t
 def _collect(scanned: Sequence[tuple[Part, Scores, Rows]], query: int, queries: ScanQueries) -> Found:
     """Join the candidates of all parts: only ids of rows that can still be a hit are read."""
     limit = queries.limit
-    joined = np.concatenate([scores[query] for _, scores, _ in scanned]) if scanned else np.empty(0, np.float32)
-    worst = -np.partition(-joined, limit - 1)[limit - 1] if len(joined) > limit else np.float32(-np.inf)
-    kept, ids = [], []
+    worst = -np.inf
+    if sum(scores.shape[1] for _, scores, _ in scanned) > FEW_CANDIDATES:
+        joined = np.concatenate([scores[query] for _, scores, _ in scanned])
+        worst = -np.partition(-joined, limit - 1)[limit - 1] if len(joined) > limit else -np.inf
+    candidates: list[tuple[float, str]] = []
     for part, scores, rows in scanned:
-        chosen = (scores[query] >= worst) & (rows[query] >= 0)
-        kept.append(scores[query][chosen])
-        ids += part.ids_at(rows[query][chosen])
-    values = np.concatenate(kept) if kept else joined
-    order = rank_by_score_then_id(values, ids, limit)
-    values, ids = values[order], [ids[i] for i in order]
+        pairs = zip(scores[query].tolist(), rows[query].tolist(), strict=True)
+        kept = [(score, row) for score, row in pairs if row >= 0 and score >= worst]
+        candidates += [
+            (-score, point_id) for (score, _), point_id in zip(kept, part.ids_at([row for _, row in kept]), strict=True)
+        ]
+    candidates.sort()
+    ids = [point_id for _, point_id in candidates[:limit]]
+    costs = [cost for cost, _ in candidates[:limit]]
     if isinstance(queries.prepared, DotQueries):
-        return Found(values.tolist(), ids)
-    distances = (-values).astype(np.int32)
+        return Found([-cost for cost in costs], ids)
+    distances = [int(cost) for cost in costs]
     dims = scanned[0][0].spec.dims if scanned else 1
-    return Found(hamming_scores(distances, dims).tolist(), ids, distances.tolist())
+    return Found(hamming_scores(np.array(distances, np.int32), dims).tolist(), ids, distances)

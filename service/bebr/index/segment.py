@@ -119,7 +119,7 @@ class SegmentView:
         """Mask of the live rows for which the filter holds."""
         return self.segment.mask(condition) & self.live
 
-    def ids_at(self, rows: NDArray[np.int64]) -> list[str]:
+    def ids_at(self, rows: Sequence[int]) -> list[str]:
         return self.segment.ids.take(rows)
 
 

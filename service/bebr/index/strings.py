@@ -46,8 +46,8 @@ class StringTable(Sequence[str]):
         position = bisect_left(self, text)
         return position + 1 if position < len(self) and self[position] == text else position
 
-    def take(self, positions: NDArray[np.int64]) -> list[str]:
-        return [self[position] for position in positions.tolist()]
+    def take(self, positions: Sequence[int]) -> list[str]:
+        return [self[position] for position in positions]
 
     def lengths(self) -> NDArray[np.int64]:
         return np.diff(self.offsets).astype(np.int64)
