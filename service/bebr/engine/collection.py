@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zlib import crc32
 
 import numpy as np
@@ -24,6 +24,9 @@ from bebr.index import CollectionIndex
 from bebr.metadata import MetadataStore
 
 log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+INLINE_BYTES = 2**20
+"""Looks at the index of a collection of this size take well below a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +166,10 @@ class Collection:
         fetched = await asyncio.gather(*pages) if together else [await page for page in pages]
         return {point.id: point for page in fetched for point in page if point is not None}
 
+    async def read(self, look: Callable[[], Result]) -> Result:
+        """Run a look at the index: here when the collection is small, in a thread when it would hold up others."""
+        return look() if self.index.scan_size_bytes() <= INLINE_BYTES else await asyncio.to_thread(look)
+
     async def catch_up(self) -> None:
         """Bring all shards up to the store."""
         await asyncio.gather(*(writer.catch_up() for writer in self.writers))
@@ -177,7 +184,7 @@ class Collection:
 
     async def close(self, *, keep: bool) -> None:
         """Finish maintenance; `keep`: write checkpoints, so that the next start replays little."""
-        await asyncio.gather(*self._maintaining.values())
+        await asyncio.gather(*self._maintaining.values(), *(writer.close() for writer in self.writers))
         for shard in self.index.shards if keep else ():
             await asyncio.to_thread(shard.flush)
 

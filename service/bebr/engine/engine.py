@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,13 @@ from bebr.engine.points import check_text
 from bebr.engine.requests import CollectionSettings, SearchRequest, SearchResult, WriteReport
 from bebr.engine.searching import Searcher
 from bebr.engine.writing import PointWriter
-from bebr.errors import BebrError, Incompatible, InvalidOption, NotReady
+from bebr.errors import BebrError, Incompatible, InvalidOption, NotReady, Unavailable
 from bebr.index import CollectionIndex
 from bebr.metadata import MetadataStore
 
 log = logging.getLogger(__name__)
 MAX_TEXTS_TOGETHER = 64
+RETRY_SECONDS = 1.0
 SCAN_COORDINATORS = 32
 """Threads that wait for shard scans; they do no work of their own."""
 
@@ -205,7 +207,7 @@ class Engine:
     async def count(self, name: str, filter: object) -> int:
         """Points for which the filter holds; None: all."""
         collection = self._collection(name)
-        return collection.index.count(collection.parse_filter(filter))
+        return await collection.read(partial(collection.index.count, collection.parse_filter(filter)))
 
     async def search(self, name: str, requests: list[SearchRequest]) -> list[SearchResult]:
         """One result per request; all are scanned together."""
@@ -272,17 +274,26 @@ class Engine:
         return self._text_queues[bundle_id]
 
     async def _load(self) -> None:
-        try:
-            for name, document in (await self._catalog.load_documents()).items():
+        while self._problem is not None:
+            try:
+                await self._load_collections()
+                self._problem = None
+            except Unavailable as error:
+                self._problem = f"waiting for the store: {error.detail}"
+                log.warning("loading the collections: %s; trying again", error.detail)
+                await asyncio.sleep(RETRY_SECONDS)
+            except BebrError as error:
+                self._problem = f"{type(error).__name__}: {error.detail}"
+                log.exception("loading the collections failed")
+                raise
+
+    async def _load_collections(self) -> None:
+        for name, document in (await self._catalog.load_documents()).items():
+            if name not in self._catalog.collections:
                 self._catalog.collections[name] = await asyncio.to_thread(self._open, name, document)
-            for collection in list(self._catalog.collections.values()):
-                await collection.catch_up()
-                collection.maintain()
-            self._problem = None
-        except BebrError as error:
-            self._problem = f"{type(error).__name__}: {error.detail}"
-            log.exception("loading the collections failed")
-            raise
+        for collection in list(self._catalog.collections.values()):
+            await collection.catch_up()
+            collection.maintain()
 
     def _open(self, name: str, document: CollectionDocument) -> Collection:
         encoder, error = self._encoder_of(document)

@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from bebr.engine.collection import Collection
@@ -40,13 +41,14 @@ async def scroll(
     points: list[dict[str, Any]] = []
     after = _read_cursor(cursor)
     while len(points) < limit:
-        ids = collection.index.ids(condition, after, limit - len(points))
+        wanted = limit - len(points)
+        ids = await collection.read(partial(collection.index.ids, condition, after, wanted))
         if not ids:
             return {"points": points, "cursor": None}
         page, _ = await get_points(collection, ids, with_metadata, False)
         points += page  # a point that was deleted since is missing, so look further
         after = ids[-1]
-    more = collection.index.ids(condition, after, 1)
+    more = await collection.read(partial(collection.index.ids, condition, after, 1))
     return {"points": points, "cursor": _write_cursor(after) if more and after is not None else None}
 
 

@@ -8,6 +8,7 @@ store's feed before anything else happens.
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from bebr.core.types import FieldType, Puts, StoredPoint, WriteMode
 from bebr.engine.coalescer import Coalescer
-from bebr.errors import Overloaded, StoreUnavailable
+from bebr.errors import Overloaded, StoreUnavailable, Unavailable
 from bebr.index.shard import Shard
 from bebr.metadata import Committed, DeleteWrite, FeedEntry, MetadataStore, PutWrite, Write
 
@@ -23,6 +24,7 @@ FEED_PAGE = 20_000
 INLINE_OPERATIONS = 64
 """Up to so many operations are applied on the event loop: a thread would cost more."""
 MAX_BACKLOG = 8
+RETRY_SECONDS = 0.5
 Values = Mapping[str, Sequence[Any]]
 
 
@@ -52,6 +54,7 @@ class ShardWriter:
         self._shard = shard
         self._fields = fields
         self._behind = False
+        self._recovery: asyncio.Task[None] | None = None
         self._queue: Coalescer[ShardWrite | Patch, Committed] = Coalescer(
             self._run, what="writes", max_batch=256, max_queue=max_queue
         )
@@ -73,6 +76,12 @@ class ShardWriter:
                 await asyncio.to_thread(self._shard.maintain)
         self._behind = False
 
+    async def close(self) -> None:
+        """Stop waiting for a store that does not answer."""
+        if self._recovery is not None:
+            self._recovery.cancel()
+            await asyncio.gather(self._recovery, return_exceptions=True)
+
     async def purge(self) -> None:
         """Let the store forget the tombstones that this shard has on disk."""
         await self._store.purge_tombstones(self._uid, self._number, self._shard.checkpoint_seq)
@@ -93,6 +102,8 @@ class ShardWriter:
             committed = await self._store.commit(self._uid, self._number, [item.write for item in group])
         except StoreUnavailable:
             self._behind = True  # it may have happened all the same
+            if self._recovery is None or self._recovery.done():
+                self._recovery = asyncio.create_task(self._recover())
             raise
         done = [(item, result) for item, result in zip(group, committed, strict=True) if not result.replayed]
         if done and done[0][1].first_seq != self._shard.seq + 1:
@@ -102,6 +113,13 @@ class ShardWriter:
         else:
             await asyncio.to_thread(self._apply, done)
         return committed
+
+    async def _recover(self) -> None:
+        """Catch up as soon as the store answers again, in line with the writes."""
+        while self._behind:
+            await asyncio.sleep(RETRY_SECONDS)
+            with suppress(Unavailable):
+                await self._queue.submit(Patch([], {}))
 
     async def _patch(self, patch: Patch) -> Committed:
         found = await self._store.fetch(self._uid, self._number, patch.ids, metadata=True, records=True)

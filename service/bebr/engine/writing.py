@@ -67,7 +67,7 @@ class PointWriter:
     async def delete_points(
         self, collection: Collection, ids: list[str] | None, filter: object, dry_run: bool
     ) -> dict[str, Any]:
-        groups = self._targets(collection, ids, filter)
+        groups = await self._targets(collection, ids, filter)
         if dry_run:
             if ids is None:
                 return {"would_delete": sum(map(len, groups.values()))}
@@ -82,7 +82,7 @@ class PointWriter:
         if not changes:
             raise InvalidMetadata("'set' must name at least one metadata key", key="set")
         read_metadata(changes, rules)
-        groups = self._targets(collection, ids, filter)
+        groups = await self._targets(collection, ids, filter)
         results = await self._write_pages(collection, groups, lambda page: Patch(page, changes))
         return {"updated": _applied(results), "seq": _seqs(results)}
 
@@ -127,14 +127,15 @@ class PointWriter:
             records[places[Source.TEXT]] = await self._in_thread(_encode_texts, collection.encoder, texts)
         return records
 
-    def _targets(self, collection: Collection, ids: list[str] | None, filter: object) -> dict[int, list[str]]:
+    async def _targets(self, collection: Collection, ids: list[str] | None, filter: object) -> dict[int, list[str]]:
         if (ids is None) == (filter is None):
             raise InvalidOption("give exactly one of 'ids' and 'filter'", key="ids")
         if ids is not None:
             self._check_batch(len(ids))
             return collection.by_shard(list(dict.fromkeys(ids)))
         condition = collection.parse_filter(filter)
-        return {number: collection.index.shard_ids(number, condition) for number in range(collection.document.shards)}
+        shards = range(collection.document.shards)
+        return await collection.read(lambda: {n: collection.index.shard_ids(n, condition) for n in shards})
 
     async def _write_pages(
         self, collection: Collection, groups: dict[int, list[str]], make: Callable[[list[str]], ShardWrite | Patch]
