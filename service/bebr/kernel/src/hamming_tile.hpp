@@ -41,6 +41,7 @@ BEBR_INLINE void count_block(std::uint32_t words_in_block, const std::uint32_t* 
         const std::uint32_t end = words_in_block - first < kStep ? words_in_block : first + kStep;
         typename Simd::Counts counts[Q][kVectors];
         BEBR_EACH(q, Q) BEBR_EACH(v, kVectors) counts[q][v] = Simd::no_count();
+        _Pragma("GCC unroll 2")  // the counts of two words overlap better
         for (std::uint32_t word = first; word < end; word += Bits) {
             typename Simd::Words signs[kVectors];
             merge_signs<Simd, Bits, G>(end - word, masks + word, words, ahead, signs);

@@ -14,7 +14,7 @@ struct Avx2 {
     using Floats = __m256;
 
     static constexpr int kVectors = 2;  // vectors per group
-    static constexpr int kDotTile = 4;
+    static constexpr int kDotTile = 3;  // with more, sums no longer fit into 16 registers
     static constexpr int kHammingTile = 4;
     template <int Q>
     static constexpr int kDotGroups = 1;
