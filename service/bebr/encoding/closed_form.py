@@ -1,16 +1,18 @@
 """The closed-form binarizer: fitted to an array of embeddings in seconds, nothing learned. Pure numpy.
 
 Embeddings count by direction only: every row is scaled to length one first, in `fit`, `project` and `encode` alike, so
-scores estimate the cosine. Then, with P the projection (orthonormal columns, the widest directions of the embeddings in
-the block of most bits) and `offset` the projected mean (zero where the fit was not centred):
+scores estimate the cosine. Then, with P orthonormal columns (the widest directions of the embeddings, in the block of
+most bits first), `offset` the projected mean (zero where the fit was not centred) and T a stretch (see below):
 
-    y = P^T f                       query side, never centred: the mean only adds a constant per query
-    z = y - offset                  what the code stands for
+    y = P^T T^-1 f                  query side, never centred: the mean only adds a constant per query
+    z = P^T T f - offset            what the code stands for
     v = the point step * grid value closest in angle to z
     gain = |z| / (|v| cos(v, z))    unbiased: E <y, gain v> = <y, z> when the error of v is evenly spread
 
 A plain cosine of centred codes would cap recall, because the cosine of centred vectors is not the cosine that was asked
-for; the unbiased gain brings back the length of z, so that centring costs nothing.
+for; the unbiased gain brings back the length of z. But y still holds the mean, which may be longer than what tells
+queries apart and multiplies the error of v. So T stretches the direction of the mean before the grid is laid, which
+makes the error there small, and the query side undoes it (see `_stretch`).
 
 Closest in angle: for a fixed length the best grid point is the nearest one to `t z` for some t, so it is enough to try
 a few t (`scales`) per vector and to keep the best: the encoder of Extended RaBitQ (arXiv:2409.09913) with fewer t.
@@ -18,7 +20,7 @@ a few t (`scales`) per vector and to keep the best: the encoder of Extended RaBi
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,6 +37,8 @@ MAX_FIT_ROWS = 100_000
 """Rows used for the principal axes; more are sampled."""
 ITQ_ROWS = 20_000
 ITQ_ROUNDS = 20
+MIN_MEAN_LENGTH = 1e-3
+"""A shorter mean is no mean: of unit rows in balance, chance leaves one of this length."""
 TINY = np.float32(1e-12)
 
 
@@ -49,13 +53,15 @@ class Rotation(StrEnum):
 class ClosedForm:
     """A fitted binarizer and its reference implementation; `closed_form_graph.to_onnx` exports it.
 
-    projection: (embedding_dims, dims) float32. offset: (dims,) float32. steps: (blocks,) float32, value = step * grid
-    value. typical_norm: root mean square length of z. scales: (scales,) float32.
+    query_projection, point_projection: (embedding_dims, dims) float32, T^-1 P and T P. offset: (dims,) float32.
+    steps: (blocks,) float32, value = step * grid value. typical_norm: root mean square length of z.
+    scales: (scales,) float32, tried per vector.
     """
 
     spec: CodeSpec
     gain: Gain
-    projection: NDArray[np.float32]
+    query_projection: NDArray[np.float32]
+    point_projection: NDArray[np.float32]
     offset: NDArray[np.float32]
     steps: NDArray[np.float32]
     typical_norm: float
@@ -63,7 +69,7 @@ class ClosedForm:
 
     @property
     def embedding_dims(self) -> int:
-        return len(self.projection)
+        return len(self.query_projection)
 
     @property
     def centred(self) -> bool:
@@ -81,20 +87,14 @@ class ClosedForm:
 
     def project(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """embeddings (rows, embedding_dims) float32 -> y (rows, dims) float32, the query side of adc."""
-        if embeddings.ndim != 2 or embeddings.shape[1] != self.embedding_dims:
-            raise DimensionMismatch(
-                f"expected embeddings of shape (rows, {self.embedding_dims}), got {embeddings.shape}"
-            )
-        norms = np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), TINY)
-        projected: NDArray[np.float32] = (embeddings @ self.projection) / norms
-        return projected
+        return self._unit_product(embeddings, self.query_projection)
 
     def quantize(self, embeddings: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
         """embeddings (rows, embedding_dims) float32 -> levels (rows, dims) uint8, gains (rows,) float16.
 
         A row equal to the mean, whose z is zero, gets the gain zero and so scores zero.
         """
-        z = self.project(embeddings) - self.offset
+        z = self._unit_product(embeddings, self.point_projection) - self.offset
         points = self._closest_points(z)
         levels = (points + (self.halves - np.float32(0.5))).astype(np.uint8)
         values = points * self.cells
@@ -115,15 +115,23 @@ class ClosedForm:
         `project(queries) @ decode(embeddings).T` is adc, but for the rounding of queries to 8 bits.
         """
         levels, gains = self.quantize(embeddings)
-        values: NDArray[np.float32] = (levels - (self.halves - np.float32(0.5))) * self.cells
-        return values * gains.astype(np.float32)[:, None]
+        values = (levels - (self.halves - np.float32(0.5))) * self.cells
+        return cast(NDArray[np.float32], values * gains.astype(np.float32)[:, None])
 
     def closest_values(self, z: NDArray[np.float32]) -> NDArray[np.float32]:
         """z (rows, dims) float32 -> the multiple of each row's code that lies closest to it (rows, dims) float32."""
         values = self._closest_points(z) * self.cells
         along = (values * z).sum(axis=1, keepdims=True) / (values * values).sum(axis=1, keepdims=True)
-        closest: NDArray[np.float32] = along * values
-        return closest
+        return cast(NDArray[np.float32], along * values)
+
+    def _unit_product(self, embeddings: NDArray[np.float32], matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The rows of `embeddings`, scaled to length one, times `matrix`. Raises DimensionMismatch."""
+        if embeddings.ndim != 2 or embeddings.shape[1] != self.embedding_dims:
+            raise DimensionMismatch(
+                f"expected embeddings of shape (rows, {self.embedding_dims}), got {embeddings.shape}"
+            )
+        norms = np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), TINY)
+        return cast(NDArray[np.float32], embeddings @ matrix / norms)
 
     def _closest_points(self, z: NDArray[np.float32]) -> NDArray[np.float32]:
         """z (rows, dims) float32 -> the grid points closest in angle, in units of cells: half the grid values.
@@ -161,14 +169,17 @@ def fit(
     rows = unit_rows(sample_rows(embeddings, rng))
     _check_room(rows, spec)
     mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32) if centre else np.zeros(rows.shape[1], np.float32)
-    deviations = rows - mean
+    stretch = _stretch(rows, mean)
+    deviations = (rows - mean) @ stretch
     axes = principal_axes(deviations)[1][:, : spec.dims]
     projection = np.hstack([axes[:, dims] @ _random_rotation(dims.stop - dims.start, rng) for dims in spec.dim_slices])
-    start = _with_projection(deviations, spec, gain, projection.astype(np.float32))
+    binarizer = _with_projection(deviations, spec, gain, projection.astype(np.float32))
     if rotation is Rotation.ITQ:
         sample = deviations[rng.permutation(len(deviations))[:ITQ_ROWS]]
-        start = _turn_to_grid(start, sample)
-    return replace(start, offset=mean @ start.projection)
+        binarizer = _turn_to_grid(binarizer, sample)
+    query_side = np.linalg.solve(stretch, binarizer.query_projection).astype(np.float32)
+    point_side = stretch @ binarizer.point_projection
+    return replace(binarizer, query_projection=query_side, point_projection=point_side, offset=mean @ point_side)
 
 
 def sample_rows(embeddings: ArrayLike, rng: np.random.Generator) -> NDArray[np.floating[Any]]:
@@ -227,10 +238,29 @@ def _check_room(rows: NDArray[np.float32], spec: CodeSpec) -> None:
         raise InvalidEmbeddings("all embeddings are the same; nothing can be told apart")
 
 
+def _stretch(rows: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
+    """T (dims, dims) float32: the identity, but `factor` times as long in the direction of the mean.
+
+    A grid spreads its error evenly, with a variance in proportion to tr(T S T), S the covariance; a score errs by
+    tr(T^-1 (S + m m^T) T^-1) times that, for the query holds the mean m. The stretch along m with the least product has
+    factor^4 = (s + |m|^2) / s, s the variance along m. Measured on text embeddings, recall@10 gains up to 0.008; where
+    the mean is three times as long as the rest and each dimension has 2 bits, recall@10 doubles.
+    """
+    stretch: NDArray[np.float32] = np.eye(len(mean), dtype=np.float32)
+    length = float(np.linalg.norm(mean))
+    if length < MIN_MEAN_LENGTH:
+        return stretch
+    axis = mean / length
+    variance = max(float(np.var(rows @ axis, dtype=np.float64)), MIN_MEAN_LENGTH**2)
+    factor = ((variance + length**2) / variance) ** 0.25
+    stretch += np.float32(factor - 1) * np.outer(axis, axis)
+    return stretch
+
+
 def _with_projection(
     deviations: NDArray[np.float32], spec: CodeSpec, gain: Gain, projection: NDArray[np.float32]
 ) -> ClosedForm:
-    """A binarizer without offset whose steps and typical norm fit the projected deviations."""
+    """A binarizer without offset and stretch whose steps and typical norm fit the projected deviations."""
     z = deviations @ projection
     spreads = [float(np.sqrt((z[:, dims] ** 2).mean())) for dims in spec.dim_slices]
     if min(spreads) < 1e-6:
@@ -240,7 +270,7 @@ def _with_projection(
     steps = np.array([spread * UNIT_STEPS[block.bits] for spread, block in zip(spreads, spec.blocks, strict=True)])
     typical_norm = float(np.sqrt((z * z).sum(axis=1).mean()))
     offset = np.zeros(spec.dims, np.float32)
-    return ClosedForm(spec, gain, projection, offset, steps.astype(np.float32), typical_norm, SCALES)
+    return ClosedForm(spec, gain, projection, projection, offset, steps.astype(np.float32), typical_norm, SCALES)
 
 
 def _turn_to_grid(start: ClosedForm, deviations: NDArray[np.float32]) -> ClosedForm:
@@ -251,10 +281,10 @@ def _turn_to_grid(start: ClosedForm, deviations: NDArray[np.float32]) -> ClosedF
     """
     turned = replace(start, scales=np.ones(1, np.float32))
     for _ in range(ITQ_ROUNDS):
-        targets = turned.closest_values(deviations @ turned.projection)
+        targets = turned.closest_values(deviations @ turned.query_projection)
         left, _, right = np.linalg.svd(deviations.T @ targets, full_matrices=False)
-        turned = replace(turned, projection=(left @ right).astype(np.float32))
-    return _with_projection(deviations, start.spec, start.gain, turned.projection)
+        turned = replace(turned, query_projection=(left @ right).astype(np.float32))
+    return _with_projection(deviations, start.spec, start.gain, turned.query_projection)
 
 
 def _random_rotation(dims: int, rng: np.random.Generator) -> NDArray[np.float64]:

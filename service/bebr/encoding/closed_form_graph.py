@@ -55,18 +55,23 @@ class _Graph:
 
 
 def _add_projection(graph: _Graph, binarizer: ClosedForm) -> None:
-    """embedding -> projected: one product and one division by the length of the row."""
+    """embedding -> projected and uncentred, for queries and for points: each a product over the length of the row."""
     graph.constant("last_axis", np.array([1], np.int64))
     graph.constant("tiny", TINY)
-    graph.constant("projection", binarizer.projection)
-    graph.node("MatMul", ["embedding", "projection"], "unscaled")
     graph.node("ReduceL2", ["embedding", "last_axis"], "length", keepdims=1)
     graph.node("Max", ["length", "tiny"], "safe_length")
-    graph.node("Div", ["unscaled", "safe_length"], "projected")
+    sides = {"projected": binarizer.query_projection, "uncentred": binarizer.point_projection}
+    for output, projection in sides.items():
+        if output == "uncentred" and np.array_equal(projection, binarizer.query_projection):
+            graph.node("Identity", ["projected"], output)
+            continue
+        graph.constant(f"to_{output}", projection)
+        graph.node("MatMul", ["embedding", f"to_{output}"], f"{output}_product")
+        graph.node("Div", [f"{output}_product", "safe_length"], output)
 
 
 def _add_closest_points(graph: _Graph, binarizer: ClosedForm) -> None:
-    """projected -> points (n, dims), the grid points closest in angle, and levels."""
+    """uncentred -> points (n, dims), the grid points closest in angle, and levels."""
     cells, halves = binarizer.cells, binarizer.halves
     graph.constant("offset", binarizer.offset)
     graph.constant("typical_norm", np.float32(binarizer.typical_norm))
@@ -77,7 +82,7 @@ def _add_closest_points(graph: _Graph, binarizer: ClosedForm) -> None:
     graph.constant("half", np.float32(0.5))
     graph.constant("to_levels", halves - np.float32(0.5))
     graph.constant("one_over_scales", (1 / binarizer.scales)[:, None])
-    graph.node("Sub", ["projected", "offset"], "z")
+    graph.node("Sub", ["uncentred", "offset"], "z")
     graph.node("ReduceL2", ["z", "last_axis"], "z_length", keepdims=1)
     graph.node("Max", ["z_length", "tiny"], "safe_z_length")
     graph.node("Div", ["typical_norm", "safe_z_length"], "to_typical")

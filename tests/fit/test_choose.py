@@ -1,0 +1,104 @@
+"""The choice of blocks and centring, and the bundle that comes with bebr."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.fit.embeddings import DIMS, nearest, recall, text_like
+
+from bebr.core.codes import CodeSpec
+from bebr.encoding import BinarizerFiles, shipped_bundles, write_bundle
+from bebr.encoding.bundle import Bundle
+from bebr.encoding.choose import candidates, fit_bytes, fit_code
+from bebr.encoding.closed_form import Rotation, fit
+from bebr.encoding.closed_form_graph import to_onnx
+from bebr.encoding.encoder import Encoder
+from bebr.errors import InvalidEmbeddings, InvalidOption
+
+ROWS = text_like(3000)
+QUERIES = text_like(200, seed=1)
+
+
+@pytest.mark.parametrize("size_bytes", [1, 5, 8, 10, 16, 31, 32])
+def test_every_candidate_has_the_size_that_was_asked_for(size_bytes: int) -> None:
+    specs = list(candidates(size_bytes, ROWS))
+    assert specs and len(set(specs)) == len(specs)
+    assert {spec.code_size_bytes for spec in specs} == {size_bytes}
+    assert max(spec.dims for spec in specs) <= DIMS
+
+
+@pytest.mark.parametrize(("size_bytes", "expected"), [(32, "64x1"), (64, "48x4+128x2+64x1"), (128, "256x4")])
+def test_known_good_codes_of_common_sizes_are_candidates(size_bytes: int, expected: str) -> None:
+    rows = text_like(500, dims=384)
+    specs = {str(spec) for spec in candidates(size_bytes, rows)}
+    assert expected in specs or any(expected in spec for spec in specs)
+    assert (f"{size_bytes * 2}x4" in specs and f"{size_bytes * 4}x2" in specs) or size_bytes == 128
+
+
+@pytest.mark.parametrize("size_bytes", [0, -1, 33, 10_000])
+def test_sizes_without_a_code_are_refused(size_bytes: int) -> None:
+    with pytest.raises(InvalidOption, match="byte"):
+        list(candidates(size_bytes, ROWS))
+
+
+def test_the_choice_is_measured_and_beats_plain_codes() -> None:
+    seen: list[tuple[int, int]] = []
+    binarizer, report = fit_bytes(ROWS, 8, lambda done, total, label: seen.append((done, total)))
+    assert seen == [(i + 1, len(report.trials)) for i in range(len(report.trials))]
+    assert str(binarizer.spec) == report.chosen.code and binarizer.spec.code_size_bytes == 8
+    assert binarizer.centred == report.chosen.centred
+    truth = nearest(QUERIES, ROWS)
+
+    def found(code: str) -> float:
+        plain = fit(ROWS, CodeSpec.parse(code), centre=True, rotation=Rotation.RANDOM)
+        return recall(nearest(plain.project(QUERIES), plain.decode(ROWS)), truth)
+
+    chosen = recall(nearest(binarizer.project(QUERIES), binarizer.decode(ROWS)), truth)
+    assert chosen > found("64x1") + 0.05
+    assert chosen > max(found("32x2"), found("16x4")) - 0.01
+    assert report.chosen.recall == pytest.approx(chosen, abs=0.06)
+    assert json.loads(json.dumps(report.to_json()))["chosen"]["code"] == report.chosen.code
+
+
+def test_the_same_rows_give_the_same_choice() -> None:
+    one, two = fit_bytes(ROWS[:1000], 8), fit_bytes(ROWS[:1000], 8)
+    assert one[1] == two[1] and to_onnx(one[0]) == to_onnx(two[0])
+
+
+def test_a_strong_common_mean_is_centred() -> None:
+    binarizer, report = fit_code(text_like(2000, common_mean=3), CodeSpec.parse("64x2"))
+    assert report.chosen.centred and binarizer.centred
+    assert len(report.trials) == 2 and {trial.code for trial in report.trials} == {"64x2"}
+
+
+def test_without_a_common_mean_nothing_is_centred() -> None:
+    assert not fit_code(np.vstack([ROWS, -ROWS]), CodeSpec.parse("64x2"))[0].centred
+
+
+def test_too_few_rows_to_hold_some_out_are_refused() -> None:
+    with pytest.raises(InvalidEmbeddings, match="110 rows are too few to choose by measurement"):
+        fit_bytes(ROWS[:110], 8)
+
+
+def test_a_fitted_binarizer_works_as_a_bundle(tmp_path: Path) -> None:
+    binarizer, report = fit_bytes(ROWS[:1000], 8)
+    files = BinarizerFiles(to_onnx(binarizer), binarizer.spec, binarizer.steps, binarizer.gain)
+    bundle = write_bundle(
+        tmp_path, "mine", "1", embedding_dims=DIMS, binarizer=files, figures={"fit": report.to_json()}
+    )
+    encoder = Encoder(bundle)
+    encoder.warm_up()
+    assert (encoder.encode(ROWS[:50]) != binarizer.encode(ROWS[:50])).any(axis=1).sum() <= 1
+    np.testing.assert_allclose(encoder.project(ROWS[:50]), binarizer.project(ROWS[:50]), atol=1e-6)
+
+
+def test_the_shipped_bundle_is_sound_small_and_general() -> None:
+    bundle = Bundle.load(shipped_bundles() / "minilm@1")
+    assert bundle.embedding_dims == 384 and bundle.spec.code_size_bytes == 64 and not bundle.has_embedding_model
+    assert sum(file.stat().st_size for file in bundle.path.iterdir()) < 1_000_000
+    assert set(bundle.figures["fit"]["documents"]) == {"oewn", "scifact", "cranfield", "climate-fever"}
+    encoder = Encoder(bundle)
+    encoder.warm_up()
+    rows = encoder.check_embeddings(np.random.default_rng(0).normal(size=(300, 384)))
+    assert encoder.encode(rows).shape == (300, bundle.spec.record_size_bytes)
