@@ -74,10 +74,8 @@ def create_app(engine: Engine, ingest_jobs: IngestJobs, options: ApiOptions | No
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
-        telemetry={
-            "metrics": False,
-            "logs": False,
-        },  # /metrics and the log are our own, and each check costs every request
+        # /metrics and the log are our own, and looking whether FastAPI's are wanted costs every request.
+        telemetry={"metrics": False, "logs": False},
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
         dependencies=[Depends(reject_unknown_query)],
