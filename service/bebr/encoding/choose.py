@@ -27,7 +27,7 @@ CENTRING_MARGIN = 0.03
 nothing holds the product of the mean with each vector, which adc gets from its uncentred query."""
 QUERY_BATCH = 128
 SEED = 0
-FOUR_BIT_SHARES = (0, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 1)
+FOUR_BIT_SHARES = (0, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1)
 """Shares of the bits of a code that its 4-bit block may take; the next list is for 1-bit blocks."""
 ONE_BIT_SHARES = (0, 1 / 8, 1 / 4, 1)
 
