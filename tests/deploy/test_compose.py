@@ -1,12 +1,16 @@
 """docker-compose.yml fits the compose specification, and keeps what the docs promise about data and exposure."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import yaml
+
+from tests.servers import Server, ServerKind
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
@@ -60,6 +64,19 @@ def test_store_keeps_what_was_acknowledged(services: dict[str, Any]) -> None:
     assert flags["--appendfsync"] == "always"
     assert flags["--maxmemory-policy"] == "noeviction"
     assert "store:/data" in services["valkey"]["volumes"]
+
+
+def test_a_real_server_takes_these_flags(services: dict[str, Any]) -> None:
+    flags = [re.sub(r"\$\{\w+:-(\w+)\}", r"\1", flag) for flag in services["valkey"]["command"][1:]]
+    with TemporaryDirectory(prefix="bebr-compose-") as folder:
+        server = Server(ServerKind.VALKEY, Path(folder), appendfsync="no", options=tuple(flags))
+        server.start()
+        try:
+            assert b"always" in server.command("CONFIG", "GET", "appendfsync")
+            assert b"2147483648" in server.command("CONFIG", "GET", "maxmemory")
+            assert b"noeviction" in server.command("CONFIG", "GET", "maxmemory-policy")
+        finally:
+            server.stop()
 
 
 def test_store_is_not_exposed(services: dict[str, Any]) -> None:
