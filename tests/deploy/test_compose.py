@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import yaml
-
 from tests.servers import Server, ServerKind
 
 ROOT = Path(__file__).resolve().parents[2]
