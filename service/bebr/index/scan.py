@@ -143,17 +143,13 @@ def _raise_floors(best: Scores, scores: Scores, floors: Scores, limit: int) -> t
 def _collect(scanned: Sequence[tuple[Part, Scores, Rows]], query: int, queries: ScanQueries) -> Found:
     """Join the candidates of all parts: only ids of rows that can still be a hit are read."""
     limit = queries.limit
-    worst = -np.inf
-    if sum(scores.shape[1] for _, scores, _ in scanned) > FEW_CANDIDATES:
-        joined = np.concatenate([scores[query] for _, scores, _ in scanned])
-        worst = -np.partition(-joined, limit - 1)[limit - 1] if len(joined) > limit else -np.inf
+    worst = _worst([scores[query] for _, scores, _ in scanned], limit)
     candidates: list[tuple[float, str]] = []
     for part, scores, rows in scanned:
         pairs = zip(scores[query].tolist(), rows[query].tolist(), strict=True)
-        kept = [(score, row) for score, row in pairs if row >= 0 and score >= worst]
-        candidates += [
-            (-score, point_id) for (score, _), point_id in zip(kept, part.ids_at([row for _, row in kept]), strict=True)
-        ]
+        kept = [(score, row) for score, row in pairs if score >= worst and row >= 0]
+        ids = part.ids_at([row for _, row in kept])
+        candidates += [(-score, point_id) for (score, _), point_id in zip(kept, ids, strict=True)]
     candidates.sort()
     ids = [point_id for _, point_id in candidates[:limit]]
     costs = [cost for cost, _ in candidates[:limit]]
@@ -162,3 +158,14 @@ def _collect(scanned: Sequence[tuple[Part, Scores, Rows]], query: int, queries: 
     distances = [int(cost) for cost in costs]
     dims = scanned[0][0].spec.dims if scanned else 1
     return Found(hamming_scores(np.array(distances, np.int32), dims).tolist(), ids, distances)
+
+
+def _worst(scores: Sequence[Scores], limit: int) -> float:
+    """The score of the last place: what lies below is no hit."""
+    count = sum(map(len, scores))
+    if count <= limit:
+        return -np.inf
+    if count <= FEW_CANDIDATES:
+        together: list[float] = [score for of_part in scores for score in of_part.tolist()]
+        return sorted(together, reverse=True)[limit - 1]
+    return float(-np.partition(-np.concatenate(scores), limit - 1)[limit - 1])
