@@ -566,3 +566,20 @@ async def test_closing_finishes_the_commits_under_way(make_store: MakeStore) -> 
     await store.open()
     assert (await store.stats(UID, 0)).points >= acknowledged
     await store.close()
+
+
+async def test_fetch_all_joins_the_shards(store: MetadataStore) -> None:
+    """Few ids go one way and many another; both say the same."""
+    await store.create(UID, 2)
+    for shard in (0, 1):
+        await store.commit(UID, shard, [put(*[f"s{shard}-{i}" for i in range(60)])])
+    await store.commit(UID, 1, [DeleteWrite(["s1-3"])])
+    for count in (2, 60):
+        wanted = {shard: [f"s{shard}-{i}" for i in range(count)] + ["absent", "s1-3"] for shard in (0, 1)}
+        found = await store.fetch_all(UID, wanted, records=True)
+        pages = [await store.fetch(UID, shard, ids, records=True) for shard, ids in wanted.items()]
+        assert found == {point.id: point for page in pages for point in page if point is not None}
+        assert len(found) == 2 * count - (count > 3)
+    bare = await store.fetch_all(UID, {0: ["s0-1"]}, metadata=False)
+    assert (bare["s0-1"].metadata, bare["s0-1"].record) == ("", b"")
+    assert await store.fetch_all(UID, {}) == {}

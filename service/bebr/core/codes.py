@@ -86,8 +86,18 @@ class CodeSpec:
     @cached_property
     def dim_slices(self) -> tuple[slice, ...]:
         """The dimensions of each block."""
-        ends = np.cumsum([block.dims for block in self.blocks]).tolist()
-        return tuple(slice(end - block.dims, end) for end, block in zip(ends, self.blocks, strict=True))
+        starts = zip(self.block_starts.tolist(), self.blocks, strict=True)
+        return tuple(slice(start, start + block.dims) for start, block in starts)
+
+    @cached_property
+    def block_dims(self) -> NDArray[np.int64]:
+        """(blocks,) int64: dims of each block."""
+        return np.array([block.dims for block in self.blocks], np.int64)
+
+    @cached_property
+    def block_starts(self) -> NDArray[np.int64]:
+        """(blocks,) int64: first dimension of each block."""
+        return np.cumsum(self.block_dims) - self.block_dims
 
     @cached_property
     def byte_slices(self) -> tuple[slice, ...]:
@@ -98,7 +108,7 @@ class CodeSpec:
     @cached_property
     def max_levels(self) -> NDArray[np.uint8]:
         """(dims,) uint8: 2^bits - 1 of every dimension."""
-        return np.repeat([2**b.bits - 1 for b in self.blocks], [b.dims for b in self.blocks]).astype(np.uint8)
+        return np.repeat([2**block.bits - 1 for block in self.blocks], self.block_dims).astype(np.uint8)
 
     def prefix(self, blocks: int) -> "CodeSpec":
         """The coarser code made of the first `blocks` blocks."""
@@ -159,7 +169,7 @@ def cosine_gains(levels: NDArray[np.uint8], spec: CodeSpec, steps: NDArray[np.fl
 
     With these gains sdc is the cosine of two codes, as BEBR (KDD 2023) defines it.
     """
-    scaled = grid_values(levels, spec) * np.repeat(steps, [block.dims for block in spec.blocks])
+    scaled = grid_values(levels, spec) * np.repeat(steps, spec.block_dims)
     gains: NDArray[np.float16] = (1.0 / np.linalg.norm(scaled, axis=1)).astype(np.float16)
     return gains
 

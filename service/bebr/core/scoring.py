@@ -66,15 +66,11 @@ def prepare_adc(projected: NDArray[np.float32], spec: CodeSpec, steps: NDArray[n
 
     Each block is rounded to 8 bits with its own scale, so blocks of different steps lose nothing to each other.
     """
-    values = np.empty(projected.shape, np.int8)
-    scales = np.empty((len(projected), len(spec.blocks)), np.float32)
-    for b, dims in enumerate(spec.dim_slices):
-        part = projected[:, dims]
-        peak = np.abs(part).max(axis=1)
-        unit = np.where(peak > 0, peak, 1).astype(np.float32) / np.float32(127)
-        values[:, dims] = np.rint(part / unit[:, None])
-        scales[:, b] = unit * steps[b]
-    return DotQueries(values, scales)
+    peaks = np.maximum.reduceat(np.abs(projected), spec.block_starts, axis=1)
+    peaks[peaks == 0] = 1
+    units = peaks * np.float32(1 / 127)
+    values = np.rint(projected / np.repeat(units, spec.block_dims, axis=1)).astype(np.int8)
+    return DotQueries(values, units * steps)
 
 
 def prepare_hamming(codes: NDArray[np.uint8]) -> HammingQueries:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,9 +47,8 @@ class Puts:
     metadata: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class StoredPoint:
-    """A point as the store holds it."""
+class StoredPoint(NamedTuple):
+    """A point as the store holds it. A tuple, since every hit of every search makes one."""
 
     id: str
     seq: int
@@ -58,9 +57,8 @@ class StoredPoint:
     metadata: str
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One search result. `score`: higher is better; `distance`: Hamming only.
+class Hit(NamedTuple):
+    """One search result, a tuple for the same reason. `score`: higher is better; `distance`: Hamming only.
 
     `metadata` is JSON text, `code` the record; both are None when they were not asked for.
     """

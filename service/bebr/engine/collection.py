@@ -160,11 +160,7 @@ class Collection:
     ) -> dict[str, StoredPoint]:
         """The points that exist, by id."""
         groups = self.by_shard(ids)
-        uid = self.document.uid
-        pages = [self._store.fetch(uid, n, some, metadata=metadata, records=records) for n, some in groups.items()]
-        together = not self._store.answers_at_once and len(pages) > 1
-        fetched = await asyncio.gather(*pages) if together else [await page for page in pages]
-        return {point.id: point for page in fetched for point in page if point is not None}
+        return await self._store.fetch_all(self.document.uid, groups, metadata=metadata, records=records)
 
     async def read(self, look: Callable[[], Result]) -> Result:
         """Run a look at the index: here when the collection is small, in a thread when it would hold up others."""

@@ -17,6 +17,7 @@ Durability is the server's: an acknowledged commit survives its death only with 
 only with `appendfsync always`. With `everysec` the last second or two may be lost with the machine.
 """
 
+import asyncio
 import json
 import logging
 import re
@@ -53,8 +54,6 @@ log = logging.getLogger(__name__)
 
 class RedisStore:
     """A MetadataStore on a Redis or Valkey server, or a cluster."""
-
-    answers_at_once = False
 
     def __init__(
         self,
@@ -191,6 +190,14 @@ class RedisStore:
             record, text = entry.record if records else b"", entry.metadata if metadata else ""
             found.append(StoredPoint(id, entry.seq, entry.version, record, text))
         return found
+
+    async def fetch_all(
+        self, uid: str, ids_of_shard: Mapping[int, Sequence[str]], *, metadata: bool = True, records: bool = False
+    ) -> dict[str, StoredPoint]:
+        pages = await asyncio.gather(
+            *(self.fetch(uid, shard, ids, metadata=metadata, records=records) for shard, ids in ids_of_shard.items())
+        )
+        return {point.id: point for page in pages for point in page if point is not None}
 
     async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:
         entries: dict[str, FeedEntry] = {}

@@ -7,7 +7,7 @@ thread could be asked to, and one for long reads in the pool. Readers see the la
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -73,6 +73,12 @@ class CollectionFile:
     def fetch_few(self, shard: int, ids: Sequence[str], *, metadata: bool, records: bool) -> list[StoredPoint | None]:
         """About 2 us a point, on the event loop: let them be few."""
         return sql.read_points(self._reader, shard, ids, metadata=metadata, records=records)
+
+    def fetch_few_of_all(
+        self, ids_of_shard: Mapping[int, Sequence[str]], *, metadata: bool, records: bool
+    ) -> dict[str, StoredPoint]:
+        """One statement for all shards, on the event loop."""
+        return sql.read_few_points(self._reader, ids_of_shard, metadata=metadata, records=records)
 
     def fetch_many(self, shard: int, ids: Sequence[str], *, metadata: bool, records: bool) -> list[StoredPoint | None]:
         return sql.read_points(self._open_scanner(), shard, ids, metadata=metadata, records=records)

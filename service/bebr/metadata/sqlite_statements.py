@@ -10,7 +10,7 @@ deletes the id's old row and appends the new one (`insert or replace` on the uni
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from sqlite3 import Connection
 from typing import AnyStr
@@ -82,7 +82,8 @@ def read_points(
     is given away and must be won back.
     """
     if len(ids) <= FEW_IDS:
-        return _read_few(connection, shard, ids, metadata=metadata, records=records)
+        points = read_few_points(connection, {shard: ids}, metadata=metadata, records=records)
+        return [points.get(id) for id in ids]
     found: list[StoredPoint | None] = [None] * len(ids)
     texts = "group_concat(length(metadata)), group_concat(metadata, '')" if metadata else "null, null"
     blobs = "group_concat(length(record)), cast(group_concat(record, '') as blob)" if records else "null, null"
@@ -107,17 +108,18 @@ def read_points(
     return found
 
 
-def _read_few(
-    connection: Connection, shard: int, ids: Sequence[str], *, metadata: bool, records: bool
-) -> list[StoredPoint | None]:
+def read_few_points(
+    connection: Connection, ids_of_shard: Mapping[int, Sequence[str]], *, metadata: bool, records: bool
+) -> dict[str, StoredPoint]:
+    """The points that exist among a few ids of several shards, by id."""
     record, text = "record" if records else "x''", "metadata" if metadata else "''"
-    marks = ",".join("?" * len(ids))
-    rows = connection.execute(
-        f"select id, seq, version, {record}, {text} from points_{shard} where id in ({marks}) and record is not null",
-        ids,
-    ).fetchall()
-    points = {row[0]: StoredPoint(*row) for row in rows}
-    return [points.get(point_id) for point_id in ids]
+    statement = " union all ".join(
+        f"select id, seq, version, {record}, {text} from points_{shard} "
+        f"where id in ({','.join('?' * len(ids))}) and record is not null"
+        for shard, ids in ids_of_shard.items()
+    )
+    wanted = [id for ids in ids_of_shard.values() for id in ids]
+    return {row[0]: StoredPoint(*row) for row in connection.execute(statement, wanted).fetchall()}
 
 
 def read_feed(connection: Connection, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:

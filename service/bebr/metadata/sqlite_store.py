@@ -24,6 +24,7 @@ from bebr.metadata.group_commit import GroupCommitter
 from bebr.metadata.sqlite_catalog import Catalog
 from bebr.metadata.sqlite_collection import CollectionFile, Commit, create_collection_file
 from bebr.metadata.sqlite_files import FolderLock, translate
+from bebr.metadata.sqlite_statements import FEW_IDS
 from bebr.metadata.store import (
     Committed,
     Document,
@@ -60,8 +61,6 @@ class _OpenCollection:
 
 class SqliteStore:
     """A MetadataStore in a folder of SQLite files."""
-
-    answers_at_once = True
 
     def __init__(
         self,
@@ -204,6 +203,21 @@ class SqliteStore:
             return await self._in_thread(
                 self._collection_path(uid), lambda: fetch(shard, ids, metadata=metadata, records=records)
             )
+
+    async def fetch_all(
+        self, uid: str, ids_of_shard: Mapping[int, Sequence[str]], *, metadata: bool = True, records: bool = False
+    ) -> dict[str, StoredPoint]:
+        if 0 < sum(map(len, ids_of_shard.values())) <= FEW_IDS:
+            files = [self._collection(uid, shard).file for shard in ids_of_shard]  # the same one; each shard is checked
+            try:
+                return files[0].fetch_few_of_all(ids_of_shard, metadata=metadata, records=records)
+            except sqlite3.Error as error:
+                raise translate(error, files[0].path) from error
+        found: dict[str, StoredPoint] = {}
+        for shard, ids in ids_of_shard.items():
+            points = await self.fetch(uid, shard, ids, metadata=metadata, records=records)
+            found |= {point.id: point for point in points if point is not None}
+        return found
 
     async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:
         async with self._using(uid, shard) as collection, collection.scan_lock:

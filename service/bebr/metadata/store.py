@@ -103,12 +103,7 @@ class ShardStats:
 
 
 class MetadataStore(Protocol):
-    """Points, their change feed, and small JSON documents. One instance serves one process and one event loop.
-
-    answers_at_once: a fetch of a few points never waits for anything, so gathering several would only cost.
-    """
-
-    answers_at_once: bool
+    """Points, their change feed, and small JSON documents. One instance serves one process and one event loop."""
 
     async def open(self) -> None:
         """Connect, create what is missing, check what is there."""
@@ -150,6 +145,11 @@ class MetadataStore(Protocol):
         self, uid: str, shard: int, ids: Sequence[str], *, metadata: bool = True, records: bool = False
     ) -> list[StoredPoint | None]:
         """The points of these ids, None where there is none. What was not asked for comes back empty."""
+
+    async def fetch_all(
+        self, uid: str, ids_of_shard: Mapping[int, Sequence[str]], *, metadata: bool = True, records: bool = False
+    ) -> dict[str, StoredPoint]:
+        """The points that exist among ids of several shards, by id. The way of every hit of every search."""
 
     async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:
         """The first `limit` entries of the feed whose seq is greater than `after_seq`, by ascending seq."""
