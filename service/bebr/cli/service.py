@@ -23,6 +23,8 @@ from bebr.errors import InvalidOption, NotReady, Unavailable
 BACKLOG = 2048
 POLL_SECONDS = 0.02
 PATIENCE_SECONDS = 2.0
+SWITCH_SECONDS = 0.001
+"""A thread that ends a scan waits so long for the interpreter. With Python's 5 ms, 32 connections got 15 % less done."""
 SHUTDOWN_SECONDS = 15
 """Requests that run when the service is told to stop get this long to end."""
 
@@ -92,6 +94,7 @@ class Service:
 
     def _run(self) -> None:
         try:
+            sys.setswitchinterval(SWITCH_SECONDS)
             self._server.run(sockets=[self._socket])
         except SystemExit:  # uvicorn's way to end when the application could not start
             pass
