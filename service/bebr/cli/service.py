@@ -24,7 +24,7 @@ BACKLOG = 2048
 POLL_SECONDS = 0.02
 PATIENCE_SECONDS = 2.0
 SWITCH_SECONDS = 0.001
-"""A thread that ends a scan waits so long for the interpreter. With Python's 5 ms, 32 connections got 15 % less done."""
+"""How long a thread that ended a scan waits for the interpreter. With 5 ms, 32 connections got 15 % less done."""
 SHUTDOWN_SECONDS = 15
 """Requests that run when the service is told to stop get this long to end."""
 
