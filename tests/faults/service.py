@@ -129,6 +129,8 @@ class Writer(threading.Thread):
         if answer.status_code == 200:
             self.acknowledged += 1
             self.possible |= {i: {after[i]} for i in ids}
+        elif answer.status_code == 429:  # nothing was done
+            time.sleep(0.02)
         elif answer.status_code == 503:
             self.unavailable += 1
             for i in ids:

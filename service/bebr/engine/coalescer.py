@@ -28,13 +28,17 @@ class Coalescer(Generic[Item, Result]):
         self._busy = False
         self._drainer: asyncio.Task[None] | None = None
 
+    def check_room(self) -> None:
+        """Raise Overloaded when no item can be taken."""
+        if len(self._waiting) >= self._max_queue:
+            raise Overloaded(
+                f"{len(self._waiting)} {self._what} wait already (the limit); try again later", waiting=self._what
+            )
+
     async def submit(self, item: Item) -> Result:
         """Run the item, alone and at once when idle, else with all others that wait."""
         if self._busy:
-            if len(self._waiting) >= self._max_queue:
-                raise Overloaded(
-                    f"{len(self._waiting)} {self._what} wait already (the limit); try again later", waiting=self._what
-                )
+            self.check_room()
             future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
             self._waiting.append((item, future))
             return await future

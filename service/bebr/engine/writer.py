@@ -61,9 +61,18 @@ class ShardWriter:
 
     async def write(self, item: ShardWrite | Patch) -> Committed:
         """Durable in the store and visible to searches when this returns. A caller that goes away stops nothing."""
+        return await asyncio.shield(asyncio.ensure_future(self._queue.submit(item)))
+
+    def check_room(self) -> None:
+        """Raise Overloaded when this shard can take no write now."""
+        self._queue.check_room()
         if self._shard.backlog > MAX_BACKLOG:
             raise Overloaded(f"{self._shard.backlog} segments wait to be sealed; try again later", waiting="segments")
-        return await asyncio.shield(asyncio.ensure_future(self._queue.submit(item)))
+
+    async def wait_for_sealing(self) -> None:
+        """For writes of many pages: the first may be refused, the others go on as fast as segments are sealed."""
+        while self._shard.backlog > MAX_BACKLOG:
+            await asyncio.sleep(0.01)
 
     async def catch_up(self) -> None:
         """Apply everything that the store has and the shard has not."""

@@ -142,8 +142,11 @@ class PointWriter:
     ) -> list[tuple[int, Committed]]:
         results = []
         with self._writing():
+            for number in groups:
+                collection.writers[number].check_room()
             for number, ids in groups.items():
                 for start in range(0, len(ids), PAGE):
+                    await collection.writers[number].wait_for_sealing()
                     results.append((number, await collection.writers[number].write(make(ids[start : start + PAGE]))))
                     collection.maintain()
         return results
@@ -161,6 +164,8 @@ async def _commit(
     places: dict[int, list[int]] = {}
     for place, draft in enumerate(drafts):
         places.setdefault(collection.shard_of(draft.id), []).append(place)
+    for number in places:
+        collection.writers[number].check_room()  # all of them first: an overloaded service does nothing at all
     writes: list[Awaitable[Committed]] = []
     for number, members in places.items():
         some = [drafts[place] for place in members]
