@@ -71,7 +71,7 @@ class ShardWriter:
 
     async def wait_for_sealing(self) -> None:
         """For writes of many pages: the first may be refused, the others go on as fast as segments are sealed."""
-        while self._shard.backlog > MAX_BACKLOG:
+        while self._shard.backlog > MAX_BACKLOG:  # noqa: ASYNC110 (a thread seals; polling is all there is)
             await asyncio.sleep(0.01)
 
     async def catch_up(self) -> None:
