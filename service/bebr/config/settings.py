@@ -199,7 +199,7 @@ class Settings(Limits):
         metadata=_about(BOOLEAN, "Search", "Scan once for all searches that arrive together."),
     )
     head_rows: int = field(
-        default=32_768,
+        default=8_192,
         metadata=_about(integer(16), "Search", "Rows that a shard gathers in memory before it seals a segment."),
     )
 

@@ -20,7 +20,7 @@ from bebr.errors import Overloaded, StoreUnavailable, Unavailable
 from bebr.index.shard import Shard
 from bebr.metadata import Committed, DeleteWrite, FeedEntry, MetadataStore, PutWrite, Write
 
-FEED_PAGE = 20_000
+FEED_PAGE = 5_000
 INLINE_OPERATIONS = 64
 """Up to so many operations are applied on the event loop: a thread would cost more."""
 MAX_BACKLOG = 8

@@ -18,7 +18,7 @@ from bebr.errors import BebrError, DamagedStore, InsufficientStorage, PayloadToo
 SCHEMA = 1
 APPLICATION_ID = int.from_bytes(b"bebr", "big")
 BUSY_TIMEOUT_SECONDS = 5
-WRITER_CACHE_KIB = 32 * 1024
+WRITER_CACHE_KIB = 8 * 1024
 READER_CACHE_KIB = 8 * 1024
 CHECKPOINT_PAGES = 4000
 """16 MB of write-ahead log between checkpoints: fewer fsyncs than with the default 4 MB."""
