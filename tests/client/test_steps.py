@@ -109,6 +109,19 @@ def test_what_may_have_been_done_is_not_done_twice():
     assert created == {"name": "c"}
 
 
+def test_what_can_be_read_only_once_is_not_sent_again():
+    """A second try of a generator that was read already would send an empty body, and lose every point."""
+    refused = answer(429, {"error": "Overloaded", "detail": "full"})
+    with pytest.raises(errors.Overloaded):
+        drive(bulk.ingest("c", ({"id": str(i)} for i in range(3))), [refused])
+    ended = {"job": "j", "collection": "c", "state": "succeeded", "received": 1, "applied": 1, "rejected": 0}
+    accepted = [answer(202, {"job": "j"}), answer(value=ended)]
+    job, asked = drive(bulk.ingest("c", [{"id": "a"}]), [refused, *accepted])
+    assert job.applied == 1
+    first, second = (step for step in asked if isinstance(step, Request) and step.method == "POST")
+    assert b"".join(first.body()) == b"".join(second.body()) != b""
+
+
 def test_a_service_that_is_not_there_is_named():
     with pytest.raises(errors.Unavailable, match=r"cannot reach http://bebr\.example:8000; start the service"):
         drive(operations.count("c"), [broken(httpx.ConnectError)] * 4)

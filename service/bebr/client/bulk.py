@@ -29,14 +29,15 @@ def ingest(
     """Stream an NDJSON file (`.gz` as it is) or an iterable of points into a collection, and wait for the job to end.
 
     `progress` is called with the job whenever it was looked at, `sent` with the bytes read of the file, or written of
-    the iterable, so far. An iterable is read once and never held whole.
+    the iterable, so far. An iterable is never held whole. One that can be read only once, such as a generator, is not
+    sent again where the service is overloaded: Overloaded and Unavailable are raised at once.
     """
-    pieces, packed = _body(source)
+    pieces, packed, again = _body(source)
     counted = _counting(pieces, sent)
     body = counted if packed else lambda: wire.gzipped(counted())
     headers = {"content-type": wire.NDJSON_TYPE, "content-encoding": "gzip"}
     path = f"{collection_path(collection)}/ingest"
-    response = yield Request("POST", path, {"mode": str(mode)}, headers, body, repeatable=False)
+    response = yield Request("POST", path, {"mode": str(mode)}, headers, body, repeatable=False, retried=again)
     submitted = response.json()["job"]
     return (yield from wait_job(submitted, progress=progress)) if wait else (yield from get_job(submitted))
 
@@ -78,15 +79,17 @@ def cancel_job(id: str) -> Flow[Job]:
     return Job.from_json(response.json())
 
 
-def _body(source: str | Path | Iterable[Mapping[str, Any]]) -> tuple[Callable[[], Iterator[bytes]], bool]:
-    """A function that gives the pieces anew, and whether they are gzip already. Raises InvalidOption."""
+def _body(source: str | Path | Iterable[Mapping[str, Any]]) -> tuple[Callable[[], Iterator[bytes]], bool, bool]:
+    """A function that gives the pieces, whether they are gzip already, and whether it gives them more than once.
+
+    Raises InvalidOption.
+    """
     if isinstance(source, str | Path):
         path = Path(source)
         if not path.is_file():
             raise InvalidOption(f"there is no file '{path}'", file=str(path))
-        return (lambda: wire.file_pieces(path)), path.suffix == ".gz"
-    points = iter(source)
-    return (lambda: wire.ndjson(points)), False
+        return (lambda: wire.file_pieces(path)), path.suffix == ".gz", True
+    return (lambda: wire.ndjson(source)), False, not isinstance(source, Iterator)
 
 
 def _counting(
