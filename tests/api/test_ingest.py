@@ -72,6 +72,29 @@ async def test_the_last_line_of_an_id_wins(tmp_path: Path) -> None:
             assert (await client.get(f"{DOCS}/points/p00{i}")).json()["metadata"]["title"] == f"t{45 + i}"
 
 
+async def test_a_job_stays_with_its_collection_when_the_alias_moves(tmp_path: Path) -> None:
+    async with serving(tmp_path) as client:
+        await create(client, "/v1/collections/old")
+        await create(client, "/v1/collections/new")
+        await client.post("/v1/aliases", json={"actions": [{"create": {"alias": "docs", "collection": "old"}}]})
+        job = await submit(client, lines(points(5)))
+        await client.post("/v1/aliases", json={"actions": [{"create": {"alias": "docs", "collection": "new"}}]})
+        state = await ended(client, job)
+        assert (state["collection"], state["applied"]) == ("old", 5)
+        assert await count(client) == 0
+
+
+async def test_a_line_too_deep_to_be_shown_again_is_rejected_alone(tmp_path: Path) -> None:
+    deep = b'{"id":"deep","code_b64":"%s","metadata":{"a":%s}}' % (b"AAAAAAAA", b"[" * 300 + b"]" * 300)
+    async with serving(tmp_path) as client:
+        await create(client)
+        job = await submit(client, lines(points(3)) + deep + b"\n" + b'{"id":' + b"[" * 900 + b"]" * 900 + b"}\n")
+        state = await ended(client, job)
+        assert (state["state"], state["applied"], state["rejected"]) == ("succeeded", 3, 2)
+        answer = await client.post(f"{DOCS}/points/scroll", json={})
+        assert len(answer.json()["points"]) == 3
+
+
 async def test_a_mode_holds_for_every_line(tmp_path: Path) -> None:
     async with serving(tmp_path) as client:
         await create(client)

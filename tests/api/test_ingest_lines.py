@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bebr.errors import Malformed
-from bebr.ingest.lines import MAX_LINE_BYTES, Batch, BatchReader
+from bebr.ingest.lines import MAX_DEPTH, MAX_LINE_BYTES, Batch, BatchReader
 
 
 def write(folder: Path, body: bytes, *, zipped: bool = False) -> Path:
@@ -45,7 +45,10 @@ def test_a_repeated_id_begins_a_new_batch_so_that_the_later_line_wins(tmp_path: 
     assert [b.end_line for b in batches] == [2, 4, 5]
 
 
-@pytest.mark.parametrize("bad", [b'"\\ud800"', b'{"a": "\\uDC00x"}', b"\xff", b"[" * 100_000, b"1" * 5000 + b"x"])
+DEEP = b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1)
+
+
+@pytest.mark.parametrize("bad", [b'"\\ud800"', b'{"a": "\\uDC00x"}', b"\xff", b"[" * 100_000, b"1" * 5000 + b"x", DEEP])
 def test_text_that_is_no_unicode_or_too_deep_is_malformed(tmp_path: Path, bad: bytes) -> None:
     (batch,) = read_all(write(tmp_path, bad + b"\n" + ndjson("a")))
     assert [(e.line, e.error) for e in batch.errors] == [(1, "Malformed")] and batch.points == [{"id": "a"}]

@@ -67,7 +67,8 @@ class IngestJobs:
 
         Raises CollectionNotFound; Overloaded when max_jobs are on their way; PayloadTooLarge; InsufficientStorage.
         """
-        await self._engine.describe_collection(collection)
+        # an alias may move while the job runs or waits; the job stays with the collection it was sent to
+        collection = (await self._engine.describe_collection(collection))["name"]
         unfinished = sum(not job.ended for job in self._jobs.values()) + self._spooling
         if unfinished >= self._limits.max_jobs:
             raise Overloaded(

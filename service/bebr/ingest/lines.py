@@ -15,6 +15,8 @@ Result = TypeVar("Result")
 
 MAX_LINE_BYTES = 4 << 20
 MAX_BATCH_BYTES = 8 << 20
+MAX_DEPTH = 200
+"""What the parser of the other routes takes; what is deeper could be stored, but never be shown again."""
 MAX_SKIPPED_BYTES = 1 << 30
 """A body whose line is longer than this is no NDJSON; without this bound a gzip bomb could keep a job busy for days."""
 
@@ -168,6 +170,8 @@ def parse_line(line: bytes) -> Any:
     """One line of NDJSON -> its value. Raises Malformed with the column."""
     try:
         value = json.loads(line.decode())
+        if line.count(b"[") + line.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+            raise ValueError(f"nested more than {MAX_DEPTH} deep")
         if b"\\ud" in line.lower():
             json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no Unicode text
     except json.JSONDecodeError as error:
@@ -175,3 +179,12 @@ def parse_line(line: bytes) -> Any:
     except (ValueError, RecursionError) as error:
         raise Malformed(f"not valid JSON: {error}") from error
     return value
+
+
+def _depth(value: Any) -> int:
+    """How deep arrays and objects nest; level by level, because recursion has limits of its own."""
+    depth, level = 0, [value]
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        depth += 1
+        level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)]
+    return depth
