@@ -1,5 +1,6 @@
 """Every bad input gets a clear problem with the field at fault, and does no harm."""
 
+import base64
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -32,12 +33,18 @@ ONE = {"code_b64": code(0)}
         ({**ONE, "filter": []}, "InvalidOption", "filter"),
         ({}, "InvalidOption", None),
         ({"code_b64": "not base64!"}, "InvalidCode", "code_b64"),
-        ({"code_b64": "AAAA"}, "DimensionMismatch", None),
+        ({"code_b64": "AAAA"}, "DimensionMismatch", "code_b64"),
+        ({**ONE, "cursor": "c2VhcmNoOi01"}, "InvalidOption", "cursor"),
+        ({**ONE, "cursor": "MTI="}, "InvalidOption", "cursor"),
+        ({**ONE, "with_metadata": "lang"}, "InvalidOption", "with_metadata"),
         ({"vector_b64": "not base64!"}, "InvalidVector", "vector_b64"),
-        ({"vector_b64": "AAAA"}, "InvalidVector", None),
+        ({"vector_b64": "AAAA"}, "InvalidVector", "vector_b64"),
         ({"vector": [1.0], "vector_b64": "AAAA"}, "InvalidOption", "vector_b64"),
         ({"text": "no model here"}, "InvalidOption", None),
-        ({"id": "nope"}, "PointNotFound", None),
+        ({"id": "nope"}, "PointNotFound", "id"),
+        ({"id": ""}, "InvalidId", "id"),
+        ({"id": "x" * 257}, "InvalidId", "id"),
+        ([ONE], "InvalidOption", "body"),
     ],
 )
 async def test_a_bad_search_is_refused(
@@ -51,6 +58,52 @@ async def test_a_bad_search_is_refused(
         assert answer.status_code in (400, 404, 409)
         assert error is None or problem["error"] == error, problem
         assert key is None or problem["fields"]["key"] == key, problem
+
+
+@pytest.mark.parametrize(
+    ("wrong", "status", "error", "key"),
+    [
+        ({**ONE, "limit": 0}, 400, "InvalidOption", "searches[1].limit"),
+        ({**ONE, "limit": 10**6}, 400, "InvalidOption", "searches[1].limit"),
+        ({"code_b64": "?"}, 400, "InvalidCode", "searches[1].code_b64"),
+        ({"code_b64": "AAAA"}, 400, "DimensionMismatch", "searches[1].code_b64"),
+        ({"id": "nope"}, 404, "PointNotFound", "searches[1].id"),
+        ({"id": ""}, 400, "InvalidId", "searches[1].id"),
+    ],
+)
+async def test_a_bad_search_of_a_batch_is_named(
+    wrong: dict[str, Any], status: int, error: str, key: str, tmp_path: Path
+) -> None:
+    async with serving(tmp_path) as client:
+        await create(client)
+        await fill(client, 3)
+        answer = await client.post(f"{DOCS}/search/batch", json={"searches": [ONE, wrong, ONE]})
+        assert "searches[1]" in assert_problem(answer, status, error, key)["detail"]
+        colour = {"must": [{"key": "colour", "match": {"value": 1}}]}
+        answer = await client.post(f"{DOCS}/search/batch", json={"searches": [ONE, {**ONE, "filter": colour}]})
+        fields = assert_problem(answer, 400, "InvalidFilter", "colour")["fields"]
+        assert fields == {"key": "colour", "at": "searches[1].filter.must[0]"}
+
+
+async def test_a_cursor_that_was_tampered_with_is_refused(tmp_path: Path) -> None:
+    async with serving(tmp_path) as client:
+        await create(client)
+        for content in (b"[" * 5000, b'["after"]', b'["after", 5]', b"5", b"\xff"):
+            cursor = base64.urlsafe_b64encode(content).decode()
+            answer = await client.post(f"{DOCS}/points/scroll", json={"cursor": cursor})
+            assert_problem(answer, 400, "InvalidOption", "cursor")
+
+
+async def test_a_collection_of_a_wrong_code_or_bundle_is_refused(tmp_path: Path) -> None:
+    async with serving(tmp_path) as client:
+        for body, status, error, key in (
+            ({"code": "24x3"}, 400, "InvalidSpec", "code"),
+            ({"bundle": "nope@1"}, 404, "BundleNotFound", "bundle"),
+            ({"code": "24x2", "shards": 10**9}, 400, "InvalidOption", "shards"),
+        ):
+            assert_problem(await client.put(DOCS, json=body), status, error, key)
+        answer = await client.post("/v1/embeddings", json={"input": "x", "model": "nope@1"})
+        assert_problem(answer, 404, "BundleNotFound", "model")
 
 
 async def test_what_is_not_json_is_refused_with_its_place(tmp_path: Path) -> None:
@@ -83,10 +136,15 @@ async def test_unknown_things_are_not_found(tmp_path: Path) -> None:
 
 async def test_a_wrong_method_names_the_right_ones(tmp_path: Path) -> None:
     async with serving(tmp_path) as client:
-        for path, allowed in ((f"{DOCS}/search", "POST"), ("/v1/bundles", "GET")):
+        for path, allowed in (
+            (f"{DOCS}/search", {"POST"}),
+            ("/v1/bundles", {"GET", "HEAD"}),
+            (DOCS, {"PUT", "GET", "HEAD", "DELETE"}),
+            (f"{DOCS}/points/a", {"GET", "HEAD"}),
+        ):
             answer = await client.patch(path)
             assert_problem(answer, 405, "MethodNotAllowed")
-            assert allowed in answer.headers["allow"]
+            assert set(answer.headers["allow"].split(", ")) == allowed
 
 
 async def test_options_that_a_route_does_not_have_are_refused(tmp_path: Path) -> None:
@@ -137,7 +195,7 @@ async def test_ids_that_are_no_ids_are_refused(tmp_path: Path) -> None:
         for path in ("get", "delete"):
             for ids in ([7], [""], [None], ["x" * 257], ["\0"]):
                 answer = await client.post(f"{DOCS}/points/{path}", json={"ids": ids})
-                assert_problem(answer, 400, "InvalidId")
+                assert_problem(answer, 400, "InvalidId", "ids[0]")
         assert_problem(await client.get(f"{DOCS}/points/{'x' * 257}"), 400, "InvalidId")
 
 

@@ -20,8 +20,14 @@ async def test_probes(tmp_path: Path) -> None:
         answer = await client.get("/readyz")
         assert_problem(answer, 503, "NotReady")
         assert int(answer.headers["retry-after"]) >= 1
+        for path in ("/v1/collections", DOCS, "/v1/aliases"):  # it may well exist: nobody has looked yet
+            assert_problem(await client.get(path), 503, "NotReady")
+        assert "bebr_ready 0.0" in (await client.get("/metrics")).text
     async with running(app) as client:
         assert (await client.get("/readyz")).json() == {"status": "ready"}
+        for path in ("/readyz", "/metrics", "/v1/collections"):
+            assert (await client.head(path)).status_code == 200
+        assert (await client.head("/v1/jobs/nope")).status_code == 404
 
 
 async def test_every_answer_has_a_request_id_and_the_version(tmp_path: Path) -> None:
@@ -50,7 +56,7 @@ async def test_metrics_count_by_route_and_never_by_path(tmp_path: Path) -> None:
         assert f"bebr_http_request_seconds_count{{{search}}} 3.0" in text
         assert 'bebr_http_requests_total{method="GET",route="unknown",status="404"} 3.0' in text
         assert 'bebr_collection_points{collection="docs"} 3.0' in text
-        assert 'bebr_jobs{state="running"} 0.0' in text
+        assert 'bebr_jobs{state="running"} 0.0' in text and "bebr_ready 1.0" in text
         assert "process_resident_memory_bytes" in text
 
 

@@ -33,7 +33,7 @@ def test_a_body_that_does_not_parse_is_malformed_at_a_place(body: bytes, line: i
         (b'{"with_metadata": ["a", 3]}', "with_metadata", ""),
         (b'{"vector": [1, "2"]}', "vector[1]", "valid number"),
         (b'{"score_threshold": NaN}', "score_threshold", "finite number"),
-        (b"[]", "", "the body"),
+        (b"[]", "body", "an object"),
     ],
 )
 def test_a_field_at_fault_is_named(body: bytes, key: str, detail: str) -> None:

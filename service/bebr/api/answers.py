@@ -20,14 +20,15 @@ class Answer(BaseModel):
 
 
 class Problem(Answer):
-    """RFC 9457. `error` is the class of the error, `fields` name what is at fault."""
+    """RFC 9457. `error` is the class of the error; in `fields`, `key` names the field at fault and `at` the place in a
+    filter; the rest depends on the error."""
 
     type: str = Field(examples=["/docs#DimensionMismatch"])
     title: str = Field(examples=["Dimension mismatch"])
     status: int = Field(examples=[400])
-    detail: str = Field(examples=["expected a vector of 384 dims, got 3"])
+    detail: str = Field(examples=["the vector must have 384 numbers, got 3"])
     error: str = Field(examples=["DimensionMismatch"])
-    fields: dict[str, Any] = Field(examples=[{"field": "vector"}])
+    fields: dict[str, Any] = Field(examples=[{"key": "vector", "expected": 384, "got": 3}])
 
 
 class Bundle(Answer):

@@ -42,6 +42,8 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}  # the server, which has the scope as it came, drops the body
         started, status = time.perf_counter(), 0
         request_id = self._request_id(scope)
 

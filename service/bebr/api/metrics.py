@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from starlette.types import Scope
 
 from bebr.engine import Engine
+from bebr.errors import NotReady
 from bebr.ingest import IngestJobs, JobState
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -33,11 +34,14 @@ class HttpMetrics:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         self._requests = Counter(
-            "bebr_http_requests", "Answers by status.", ("method", "route", "status"), registry=self.registry
+            "bebr_http_requests",
+            "Requests by status of the answer; 499: the caller hung up first.",
+            ("method", "route", "status"),
+            registry=self.registry,
         )
         self._seconds = Histogram(
             "bebr_http_request_seconds",
-            "Time until the answer was sent.",
+            "Seconds from the request to the end of the answer.",
             ("method", "route"),
             buckets=BUCKETS_SECONDS,
             registry=self.registry,
@@ -46,7 +50,7 @@ class HttpMetrics:
 
     def observe(self, scope: Scope, status: int, seconds: float) -> None:
         """Count one answer. Children are looked up once per label set: that is most of what a count costs."""
-        route = getattr(scope.get("route"), "path", "unknown")
+        route = getattr(scope.get("route"), "path_format", "unknown")
         key = (scope["method"], route, status)
         children = self._children.get(key)
         if children is None:
@@ -70,11 +74,22 @@ class StateGauges(Collector):
         self._jobs = jobs
 
     def collect(self) -> Iterator[Metric]:
-        collections = self._engine.list_collections()
-        yield _gauge("bebr_collection_points", "Points.", "collection", _numbers(collections, "points"))
-        yield _gauge("bebr_collection_memory_bytes", "Memory.", "collection", _numbers(collections, "bytes_in_memory"))
+        ready, _ = self._engine.ready()
+        yield GaugeMetricFamily("bebr_ready", "1 when /readyz says ready.", float(ready))
+        try:
+            collections = self._engine.list_collections()
+        except NotReady:
+            collections = []
+        yield _gauge("bebr_collection_points", "Points of a collection.", "collection", _numbers(collections, "points"))
+        help = "Bytes of codes and gains that a search without a filter scans."
+        yield _gauge("bebr_collection_memory_bytes", help, "collection", _numbers(collections, "bytes_in_memory"))
         states = [job["state"] for job in self._jobs.list_jobs()]
-        yield _gauge("bebr_jobs", "Bulk jobs.", "state", [(state, states.count(state)) for state in JobState])
+        yield _gauge(
+            "bebr_jobs",
+            "Bulk jobs that the service remembers.",
+            "state",
+            [(state, states.count(state)) for state in JobState],
+        )
 
 
 def _gauge(name: str, help: str, label: str, values: Iterable[tuple[str, float]]) -> GaugeMetricFamily:

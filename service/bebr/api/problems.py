@@ -89,6 +89,13 @@ def install_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http_exception)
 
 
+def _methods_of(request: Request) -> list[str]:
+    """All methods of the path, also those of other routes than the one that refused."""
+    template = getattr(request.scope.get("route"), "path_format", None)
+    methods = request.app.openapi()["paths"].get(template, {})
+    return [method.upper() for method in methods] + (["HEAD"] if "get" in methods else [])
+
+
 async def _on_bebr_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, BebrError)
     return problem(error)
@@ -106,7 +113,8 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         return problem(errors.NotFound(f"no route {path!r:.200}; every route is listed at /docs", path=path), headers)
     if error.status_code == 405:
-        allowed = headers.get("Allow") or headers.get("allow", "")
-        detail = f"{request.method} is not a method of {path!r:.200}; it takes {allowed or 'another method'}"
-        return problem(MethodNotAllowed(detail, method=request.method, path=path, allowed=allowed), headers)
+        allowed = ", ".join(_methods_of(request)) or headers.get("Allow", "")
+        detail = f"{request.method} is not a method of {path!r:.200}; it takes {allowed}"
+        error_405 = MethodNotAllowed(detail, method=request.method, path=path, allowed=allowed)
+        return problem(error_405, {"allow": allowed})
     return problem(InvalidRequest(str(error.detail)), headers)

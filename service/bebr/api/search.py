@@ -5,6 +5,8 @@ thousand points. Here pydantic parses and validates in one pass over the bytes, 
 `bench/http.py` measures the CPU per request.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from starlette.routing import Match, Route
@@ -12,10 +14,10 @@ from starlette.types import Receive, Scope, Send
 
 from bebr.api import schemas
 from bebr.api.bodies import read_body
-from bebr.api.validation import parse, reject_unknown
+from bebr.api.validation import check_ids, parse, reject_unknown
 from bebr.engine import Engine, SearchRequest
 from bebr.engine.points import read_base64, read_vector, read_vector_b64
-from bebr.errors import InvalidCode, InvalidOption
+from bebr.errors import BebrError, InvalidCode, InvalidOption
 
 
 class SearchEndpoint:
@@ -45,8 +47,11 @@ class SearchBatchEndpoint:
             raise InvalidOption(
                 f"searches: at most {limits.max_batch_searches} in one batch, got {len(searches)}", key="searches"
             )
-        requests = [to_request(body, f"searches[{i}].") for i, body in enumerate(searches)]
-        results = await self._engine.search(scope["path_params"]["collection"], requests)
+        try:
+            results = await self._engine.search(scope["path_params"]["collection"], _to_requests(searches))
+        except BebrError as error:
+            _name_search(error)
+            raise
         await _send_json(send, b'{"results":[' + b",".join(result.to_json_bytes() for result in results) + b"]}")
 
 
@@ -58,18 +63,18 @@ class HotRoute(Route):
         return match, {**child_scope, "route": self}
 
 
-def to_request(body: schemas.Search, where: str = "") -> SearchRequest:
-    """The validated body -> what the engine takes. `where` stands before field names in errors, as in 'searches[3].'.
+def to_request(body: schemas.Search) -> SearchRequest:
+    """The validated body -> what the engine takes. The engine checks that exactly one source is given.
 
-    Raises InvalidVector and InvalidCode for wrong base64. The engine checks that exactly one source is given.
+    Raises InvalidVector and InvalidCode for wrong base64, InvalidId.
     """
     if body.vector is not None and body.vector_b64 is not None:
-        raise InvalidOption(f"{where}give vector or vector_b64, not both", key=f"{where}vector_b64")
+        raise InvalidOption("give vector or vector_b64, not both", key="vector_b64")
     return SearchRequest(
         text=body.text,
         vector=_vector(body),
         code=None if body.code_b64 is None else read_base64(body.code_b64, "code_b64", InvalidCode),
-        id=body.id,
+        id=None if body.id is None else check_ids([body.id], "id")[0],
         limit=body.limit,
         offset=body.offset,
         scorer=body.scorer,
@@ -83,6 +88,28 @@ def to_request(body: schemas.Search, where: str = "") -> SearchRequest:
         cursor=body.cursor,
         explain=body.explain,
     )
+
+
+def _to_requests(searches: Sequence[schemas.Search]) -> list[SearchRequest]:
+    requests: list[SearchRequest] = []
+    try:
+        for body in searches:
+            requests.append(to_request(body))
+    except BebrError as error:
+        error.fields["search"] = len(requests)
+        raise
+    return requests
+
+
+def _name_search(error: BebrError) -> None:
+    """Turn the number of the search that failed into a path, as in 'searches[3].limit'."""
+    number = error.fields.pop("search", None)
+    if number is None:
+        return
+    place = f"searches[{number}]"
+    name = "at" if "at" in error.fields else "key"
+    error.detail = f"{place}: {error.detail}"
+    error.fields[name] = f"{place}.{error.fields[name]}" if name in error.fields else place
 
 
 def _vector(body: schemas.Search) -> NDArray[np.float32] | None:

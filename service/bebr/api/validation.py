@@ -2,12 +2,14 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from bebr.errors import InvalidOption, InvalidRequest, Malformed
+from bebr.core.types import check_id
+from bebr.errors import BebrError, InvalidId, InvalidOption, InvalidRequest, Malformed
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -42,6 +44,28 @@ def invalid_parameters(findings: Iterable[Mapping[str, Any]]) -> InvalidOption:
     return _name_fields([{**finding, "loc": tuple(finding["loc"])[1:]} for finding in findings], {})
 
 
+def check_ids(values: Sequence[object], key: str) -> list[str]:
+    """The point ids. Raises InvalidId; `key` is the field that they stand in: one id as such, or a list of them."""
+    ids: list[str] = []
+    try:
+        for value in values:
+            ids.append(check_id(value))
+    except InvalidId as error:
+        error.fields["key"] = key if key == "id" else f"{key}[{len(ids)}]"
+        raise
+    return ids
+
+
+@contextmanager
+def at_fault(key: str, kind: type[BebrError]) -> Iterator[None]:
+    """Errors of this kind that are raised inside get `key`, the field of the body that they are about."""
+    try:
+        yield
+    except kind as error:
+        error.fields.setdefault("key", key)
+        raise
+
+
 def reject_unknown(given: Iterable[str], known: Sequence[str], what: str) -> None:
     """Raise InvalidOption when a name is given that is not known."""
     for name in given:
@@ -59,11 +83,13 @@ def _name_fields(findings: Sequence[Mapping[str, Any]], known: Mapping[str, Sequ
     """`known`: names of the fields that the object at a path may have, for a hint at a misspelt one."""
     named: dict[str, str] = {}
     for finding in findings:
-        parent, path = _path(finding["loc"][:-1]), _path(finding["loc"])
+        parent, path = _path(finding["loc"][:-1]), _path(finding["loc"]) or "body"
         if finding["type"] == "extra_forbidden":
             text = _unknown(str(finding["loc"][-1]), known.get(parent, ()), "field")
         else:
-            text = f"{path or 'the body'}: {_lower_first(finding['msg'])}"
+            text = f"{path}: {_lower_first(finding['msg'])}"
+        if path in named and _UNION_MEMBER.match(str(finding["loc"][-1])):
+            named[path] += f", or {_lower_first(finding['msg'])}"  # each member of a union says what it expected
         named.setdefault(path, text)
     field, detail = next(iter(named.items()))
     more = f" (and {len(named) - 1} more)" if len(named) > 1 else ""

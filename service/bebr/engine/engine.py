@@ -74,6 +74,7 @@ class Engine:
         self._writer = PointWriter(limits, self._guard, self._encoding)
         self._loading: asyncio.Task[None] | None = None
         self._problem: str | None = "not started"
+        self._knows_collections = False
 
     async def start(self) -> None:
         """Open the store and load the collections in the background; `ready` tells when they are there."""
@@ -144,12 +145,16 @@ class Engine:
             await asyncio.to_thread(shutil.rmtree, folder, True)
 
     def list_collections(self) -> list[dict[str, Any]]:
+        """Also those that are still loading. Raises NotReady before it is known which there are."""
+        self._check_knows_collections()
         return [collection.describe() for _, collection in sorted(self._catalog.collections.items())]
 
     async def describe_collection(self, name: str) -> dict[str, Any]:
+        self._check_knows_collections()
         return self._catalog.get(name).describe()
 
     def list_aliases(self) -> dict[str, str]:
+        self._check_knows_collections()
         return dict(sorted(self._catalog.aliases.items()))
 
     async def update_aliases(self, actions: list[dict[str, Any]]) -> None:
@@ -227,8 +232,12 @@ class Engine:
         """
         encoder = await asyncio.to_thread(self._encoder, model or self._only_text_bundle())
         self._check_limit(len(texts), "input")
-        for text in texts:
-            check_text(text, encoder.bundle.has_embedding_model, self.limits.max_text_chars)
+        if not encoder.bundle.has_embedding_model:
+            raise InvalidOption(
+                f"bundle '{encoder.bundle.id}' has no embedding model, so it takes no text", key="model"
+            )
+        for number, text in enumerate(texts):
+            check_text(text, True, self.limits.max_text_chars, f"input[{number}]")
         loop = asyncio.get_running_loop()
         return encoder, await loop.run_in_executor(self._encoding, encoder.embed, list(texts), kind)
 
@@ -247,6 +256,11 @@ class Engine:
 
     def _check_ready(self) -> None:
         if self._problem is not None:
+            raise NotReady(f"the service is not ready: {self._problem}")
+
+    def _check_knows_collections(self) -> None:
+        """A service that has not read its store yet must not say that something does not exist."""
+        if not self._knows_collections:
             raise NotReady(f"the service is not ready: {self._problem}")
 
     def _check_limit(self, count: int, key: str) -> None:
@@ -291,6 +305,7 @@ class Engine:
         for name, document in (await self._catalog.load_documents()).items():
             if name not in self._catalog.collections:
                 self._catalog.collections[name] = await asyncio.to_thread(self._open, name, document)
+        self._knows_collections = True
         for collection in list(self._catalog.collections.values()):
             await collection.catch_up()
             collection.maintain()

@@ -10,7 +10,7 @@ from bebr.config import Limits
 from bebr.core.filters import Filter
 from bebr.core.scoring import Scorer
 from bebr.engine.collection import Collection
-from bebr.engine.points import check_text, check_vectors, read_code
+from bebr.engine.points import check_text, check_vector, read_code
 from bebr.engine.requests import SearchRequest
 from bebr.errors import InvalidOption
 from bebr.index import Found
@@ -85,7 +85,7 @@ class Planner:
             check_text(request.text, encoder.bundle.has_embedding_model, self.limits.max_text_chars)
         elif request.vector is not None:
             dims = self.collection.encoder.bundle.embedding_dims
-            plan.embedding = check_vectors(request.vector[None], dims)
+            plan.embedding = check_vector(request.vector, dims)
         elif request.code is not None:
             plan.record = read_code(request.code, active.spec, active.steps)[None]
 
@@ -114,9 +114,12 @@ class Planner:
         if request.offset:
             raise InvalidOption("give either offset or cursor, not both", key="cursor")
         try:
-            return int(base64.urlsafe_b64decode(request.cursor.encode()).decode().removeprefix(CURSOR))
+            position = int(base64.urlsafe_b64decode(request.cursor.encode()).decode().removeprefix(CURSOR))
         except ValueError:
-            raise InvalidOption("cursor is not one that a search answered", key="cursor") from None
+            position = -1
+        if position < 0 or write_cursor(position) != request.cursor:
+            raise InvalidOption("cursor is not one that a search answered", key="cursor")
+        return position
 
     def _floor(self, request: SearchRequest, scorer: Scorer) -> float:
         """The lowest score that counts, in the scan's unit."""

@@ -143,7 +143,9 @@ def read_vector_b64(text: object) -> NDArray[np.float32]:
     """Base64 of little-endian float32 -> (dims,) float32. Raises InvalidVector."""
     data = read_base64(text, "vector_b64", InvalidVector)
     if not data or len(data) % 4:
-        raise InvalidVector(f"'vector_b64' must hold little-endian float32 values, got {len(data)} bytes")
+        raise InvalidVector(
+            f"'vector_b64' must hold little-endian float32 values, got {len(data)} bytes", key="vector_b64"
+        )
     return np.frombuffer(data, "<f4")
 
 
@@ -168,9 +170,20 @@ def read_vector(values: object) -> NDArray[np.float32]:
         raise InvalidVector(f"'vector' holds a number that float32 cannot: {error}", key="vector") from error
 
 
-def check_vectors(vectors: NDArray[np.float32], dims: int | None) -> NDArray[np.float32]:
-    """vectors (n, dims) float32 -> the same of unit length. Raises DimensionMismatch, InvalidVector naming the row."""
-    return check_embeddings(vectors, _dims(dims))
+def check_vector(vector: NDArray[np.float32], dims: int | None) -> NDArray[np.float32]:
+    """vector (dims,) float32 -> (1, dims) of unit length. Raises DimensionMismatch, InvalidVector."""
+    expected = _dims(dims)
+    if len(vector) != expected:
+        raise DimensionMismatch(
+            f"the vector must have {expected} numbers, got {len(vector)}",
+            key="vector",
+            expected=expected,
+            got=len(vector),
+        )
+    try:
+        return check_embeddings(vector[None], expected)
+    except InvalidVector as error:
+        raise InvalidVector(error.detail.removeprefix("row 0: "), key="vector") from error
 
 
 def _dims(dims: int | None) -> int:
@@ -188,16 +201,17 @@ def read_code(data: bytes, spec: CodeSpec, steps: NDArray[np.float32]) -> NDArra
         raise DimensionMismatch(
             f"a code of '{spec}' has {spec.code_size_bytes} bytes, or {spec.record_size_bytes} with its float16 gain, "
             f"got {len(data)}",
+            key="code_b64",
             expected=spec.code_size_bytes,
             got=len(data),
         )
     codes = np.frombuffer(data[: spec.code_size_bytes], np.uint8)[None]
     if not check_padding(codes, spec)[0]:
-        raise InvalidCode(f"the padding bits of a code of '{spec}' must be zero")
+        raise InvalidCode(f"the padding bits of a code of '{spec}' must be zero", key="code_b64")
     if len(data) == spec.record_size_bytes:
         gain = np.frombuffer(data[-GAIN_SIZE_BYTES:], "<f2")
         if not (np.isfinite(gain[0]) and gain[0] > 0):
-            raise InvalidCode(f"the gain of a code must be a positive number, got {gain[0]}")
+            raise InvalidCode(f"the gain of a code must be a positive number, got {gain[0]}", key="code_b64")
     else:
         gain = cosine_gains(unpack_levels(codes, spec), spec, steps)
     record: NDArray[np.uint8] = join_records(codes, gain)[0]
@@ -226,17 +240,20 @@ def _read_source(key: str, value: object, rules: Rules) -> tuple[Source, Any]:
     if key == "code_b64":
         return Source.CODE, read_code(read_base64(value, key, InvalidCode), rules.spec, rules.steps)
     vector = read_vector(value) if key == "vector" else read_vector_b64(value)
-    return Source.VECTOR, check_vectors(vector[None], rules.dims)[0]
+    return Source.VECTOR, check_vector(vector, rules.dims)[0]
 
 
-def check_text(value: object, takes_text: bool, max_chars: int) -> str:
-    """Return the text. Raises InvalidText, or InvalidOption where there is no embedding model."""
+def check_text(value: object, takes_text: bool, max_chars: int, key: str = "text") -> str:
+    """Return the text, which stands in the field `key`.
+
+    Raises InvalidText, or InvalidOption where there is no embedding model.
+    """
     if not takes_text:
         raise InvalidOption("this collection's bundle has no embedding model, so it takes no text", key="text")
     if not isinstance(value, str) or not value.strip():
-        raise InvalidText("'text' must be a string that is not empty", key="text")
+        raise InvalidText(f"'{key}' must be a string that is not empty", key=key)
     if len(value) > max_chars:
-        raise InvalidText(f"'text' may have {max_chars} characters, got {len(value)}", key="text")
+        raise InvalidText(f"'{key}' may have {max_chars} characters, got {len(value)}", key=key)
     if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
-        raise InvalidText("'text' holds half a surrogate pair, which is not valid Unicode", key="text")
+        raise InvalidText(f"'{key}' holds half a surrogate pair, which is not valid Unicode", key=key)
     return value

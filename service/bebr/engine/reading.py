@@ -59,7 +59,7 @@ def _read_cursor(cursor: str | None) -> str | None:
         kind, after = json.loads(base64.urlsafe_b64decode(cursor.encode()))
         if kind != "after" or not isinstance(after, str):
             raise ValueError(kind)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise InvalidOption("cursor is not one that a scroll answered", key="cursor") from None
     return after
 

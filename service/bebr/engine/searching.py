@@ -22,7 +22,7 @@ from bebr.engine.coalescer import Coalescer
 from bebr.engine.collection import Collection
 from bebr.engine.planning import Plan, Planner, write_cursor
 from bebr.engine.requests import SearchRequest, SearchResult
-from bebr.errors import PointNotFound
+from bebr.errors import BebrError, PointNotFound
 from bebr.index import Found, ScanQueries
 
 INLINE_SCAN_BYTES = 2**21
@@ -55,7 +55,7 @@ class Searcher:
     async def search(self, requests: Sequence[SearchRequest]) -> list[SearchResult]:
         """One result per request. Raises InvalidRequest for the first one that is wrong; nothing is searched then."""
         started = time.perf_counter()
-        plans = [self._planner.plan(request) for request in requests]
+        plans = self._plan(requests)
         await self._embed_texts(plans)
         await self._read_codes(plans)
         embedded = time.perf_counter()
@@ -68,6 +68,16 @@ class Searcher:
         searched = self._searched()
         return [self._result(plan, points, searched, stages_ms) for plan in plans]
 
+    def _plan(self, requests: Sequence[SearchRequest]) -> list[Plan]:
+        plans: list[Plan] = []
+        try:
+            for request in requests:
+                plans.append(self._planner.plan(request))
+        except BebrError as error:
+            _tell_which(error, len(plans), len(requests))
+            raise
+        return plans
+
     async def _embed_texts(self, plans: Iterable[Plan]) -> None:
         plans = [plan for plan in plans if plan.request.text is not None]
         if plans and self._texts is not None:
@@ -75,16 +85,18 @@ class Searcher:
             for plan, embedding in zip(plans, embeddings, strict=True):
                 plan.embedding = embedding[None]
 
-    async def _read_codes(self, plans: Iterable[Plan]) -> None:
+    async def _read_codes(self, plans: Sequence[Plan]) -> None:
         """The codes of the points that are searched by."""
         by_id = {plan.request.id: plan for plan in plans if plan.request.id is not None}
         if not by_id:
             return
         points = await self._collection.fetch(list(by_id), metadata=False, records=True)
-        for plan in plans:
+        for number, plan in enumerate(plans):
             if (point_id := plan.request.id) is not None:
                 if point_id not in points:
-                    raise PointNotFound(f"no point with id '{point_id}' to search by", id=point_id)
+                    error = PointNotFound(f"no point with id '{point_id}' to search by", key="id", id=point_id)
+                    _tell_which(error, number, len(plans))
+                    raise error
                 plan.record = np.frombuffer(points[point_id].record, np.uint8)[None]
 
     async def _run_together(self, batch: list[list[Plan]]) -> list[Points]:
@@ -201,6 +213,12 @@ class Searcher:
             "parts": sum(len(shard.view.parts) for shard in index.shards),
             "scanned_bytes": index.scan_size_bytes(),
         }
+
+
+def _tell_which(error: BebrError, number: int, count: int) -> None:
+    """Put the number of the search that is wrong into the error, where there are several."""
+    if count > 1:
+        error.fields["search"] = number
 
 
 def _stack(rows: Sequence[NDArray[Any] | None]) -> NDArray[Any]:

@@ -8,6 +8,7 @@ from bebr.api.answers import json_response
 from bebr.api.bodies import JSON
 from bebr.api.context import EngineOf, read_json
 from bebr.api.openapi import COLLECTION, STORE, WRITES, Operation
+from bebr.api.validation import at_fault
 from bebr.engine import CollectionSettings
 from bebr.errors import AlreadyExists, BundleNotFound, Conflict, DamagedBundle, Incompatible, InvalidOption, InvalidSpec
 
@@ -56,7 +57,8 @@ async def list_collections(engine: EngineOf) -> Response:
 async def create_collection(collection: str, request: Request, engine: EngineOf) -> Response:
     body = await read_json(request, schemas.CreateCollection)
     settings = CollectionSettings(body.bundle, body.code, body.shards, body.filterable)
-    return json_response(await engine.create_collection(collection, settings))
+    with at_fault("code", InvalidSpec), at_fault("bundle", BundleNotFound):
+        return json_response(await engine.create_collection(collection, settings))
 
 
 @router.get("/v1/collections/{collection}", **DESCRIBE.route_options())

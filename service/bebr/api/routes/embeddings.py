@@ -15,9 +15,9 @@ from bebr.api.bodies import JSON
 from bebr.api.context import EngineOf, read_json
 from bebr.api.openapi import STORE, Operation
 from bebr.api.schemas import EncodingFormat
+from bebr.api.validation import at_fault
 from bebr.encoding.encoder import Encoder
-from bebr.engine import Engine
-from bebr.errors import BundleNotFound, DamagedBundle, DimensionMismatch, InvalidOption, InvalidText, Overloaded
+from bebr.errors import BundleNotFound, DamagedBundle, DimensionMismatch, InvalidText, Overloaded
 
 router = APIRouter()
 
@@ -36,8 +36,8 @@ EMBED = Operation(
 async def embed(request: Request, engine: EngineOf) -> Response:
     body = await read_json(request, schemas.Embeddings)
     texts = [body.input] if isinstance(body.input, str) else body.input
-    model = body.model if body.model is not None else _only_model(engine)
-    encoder, embeddings = await engine.embed(model, texts, body.kind)
+    with at_fault("model", BundleNotFound):
+        encoder, embeddings = await engine.embed(body.model, texts, body.kind)
     if body.dimensions not in (None, embeddings.shape[1]):
         raise DimensionMismatch(
             f"'{encoder.bundle.id}' gives {embeddings.shape[1]} dimensions, which cannot become {body.dimensions}",
@@ -54,14 +54,6 @@ async def embed(request: Request, engine: EngineOf) -> Response:
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         }
     )
-
-
-def _only_model(engine: Engine) -> str:
-    """The bundle that embeds texts, when there is just one. Raises InvalidOption."""
-    names = [bundle["id"] for bundle in engine.list_bundles() if bundle.get("text")]
-    if len(names) != 1:
-        raise InvalidOption(f"model: name one of {', '.join(names) or 'no bundles with a model'}", key="model")
-    return str(names[0])
 
 
 def _floats(_: Encoder, embeddings: NDArray[np.float32]) -> list[Any]:

@@ -8,7 +8,7 @@ from bebr.api.answers import json_response
 from bebr.api.bodies import JSON
 from bebr.api.context import EngineOf, read_json
 from bebr.api.openapi import COLLECTION, WRITES, Operation
-from bebr.core.types import check_id
+from bebr.api.validation import check_ids
 from bebr.errors import InvalidFilter, InvalidId, InvalidMetadata, InvalidOption, PointNotFound
 
 router = APIRouter(prefix="/v1/collections/{collection}/points")
@@ -94,7 +94,7 @@ async def set_metadata(collection: str, request: Request, engine: EngineOf) -> R
 @router.get("/{id:path}", **GET_ONE.route_options())
 async def get_point(collection: str, id: str, engine: EngineOf) -> Response:
     """Last, because its path takes whatever no other route took."""
-    points, _ = await engine.get_points(collection, [check_id(id)], True, False)
+    points, _ = await engine.get_points(collection, check_ids([id], "id"), True, False)
     if not points:
         raise PointNotFound(f"no point {id!r} in collection {collection!r:.100}", id=id)
     return json_response(points[0])
@@ -110,4 +110,4 @@ def _chosen_ids(body: schemas.DeletePoints | schemas.SetMetadata, most: int) -> 
 def _checked_ids(values: list[object], most: int) -> list[str]:
     if len(values) > most:
         raise InvalidOption(f"ids: at most {most} in one request, got {len(values)}", key="ids")
-    return [check_id(value) for value in values]
+    return check_ids(values, "ids")
