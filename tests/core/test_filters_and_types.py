@@ -113,3 +113,12 @@ def test_a_filterable_field_must_have_its_type(key: str, value: object) -> None:
 def test_null_and_missing_values_fit_every_type() -> None:
     check_fields(dict.fromkeys(FIELDS), FIELDS)
     check_fields({"unrelated": object()}, FIELDS)
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400), float("inf"), float("nan")])
+def test_numbers_beyond_float64_fit_no_float_field(number: float) -> None:
+    """A column of float64 could not hold them: neither sealing nor a filter would ever work again."""
+    with pytest.raises(InvalidMetadata):
+        check_field("price", number, FieldType.FLOAT)
+    with pytest.raises(InvalidFilter):
+        parse_filter({"must": [{"key": "price", "range": {"gte": number}}]}, {"price": FieldType.FLOAT})

@@ -1,4 +1,4 @@
-"""Codes in memory: segments, shards, collections. The only importer of faiss and of the kernel.
+"""Codes in memory: segments, shards, collections. The only importer of the kernel.
 
 Indexes are views of the metadata store: everything here can be thrown away and rebuilt from it.
 """
