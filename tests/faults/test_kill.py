@@ -66,6 +66,7 @@ def test_a_redis_that_dies_under_load_means_503_and_then_recovery(tmp_path: Path
             answer = httpx.post(f"{service.url}/v1/collections/docs/points/get", json={"ids": ["w0-1"]}, timeout=30)
             assert answer.status_code == 503 and answer.json()["error"] == "StoreUnavailable"
             assert httpx.get(f"{service.url}/livez", timeout=5).status_code == 200
+            assert httpx.get(f"{service.url}/readyz", timeout=5).status_code == 503
             server.start()
             before = sum(writer.acknowledged for writer in writers)
             time.sleep(1)

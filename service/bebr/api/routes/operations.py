@@ -9,7 +9,7 @@ from bebr.api.context import EngineOf
 from bebr.api.docs_page import render_page
 from bebr.api.metrics import CONTENT_TYPE, HttpMetrics
 from bebr.api.openapi import Operation
-from bebr.errors import NotReady
+from bebr.errors import NotReady, StoreUnavailable
 
 router = APIRouter()
 
@@ -18,8 +18,8 @@ READYZ = Operation(
     "Is the service ready",
     "operations",
     answers.Health,
-    errors=(NotReady,),
-    description="Ready when every shard has caught up with the store and the models are warm.",
+    errors=(NotReady, StoreUnavailable),
+    description="Ready when every shard has caught up with the store, the store answers and the models are warm.",
 )
 METRICS = Operation("Metrics for Prometheus", "operations", "text/plain")
 
@@ -34,6 +34,7 @@ async def readyz(engine: EngineOf) -> Response:
     ready, reasons = engine.ready()
     if not ready:
         raise NotReady("not ready yet; 'fields' says what is missing", **reasons)
+    await engine.ping_store()
     return json_response({"status": "ready"})
 
 
