@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bebr.core.filters import matches, parse_filter
-from bebr.core.types import FieldType, check_fields, check_id
+from bebr.core.types import FieldType, check_field, check_fields, check_id
 from bebr.errors import InvalidFilter, InvalidId, InvalidMetadata
 
 FIELDS = {

@@ -1,5 +1,6 @@
 """The nouns that cross package borders: ids, field types, operations, hits. Plain data, no behaviour beyond checks."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,6 +15,7 @@ MAX_ID_BYTES = 256
 MAX_KEYWORD_BYTES = 1024
 MAX_KEYWORDS = 256
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+FLOAT64_MAX = sys.float_info.max
 
 
 class FieldType(StrEnum):
@@ -115,7 +117,7 @@ def _fits(value: object, kind: FieldType) -> bool:
         case FieldType.INTEGER:
             return isinstance(value, int) and not isinstance(value, bool) and INT64_MIN <= value <= INT64_MAX
         case FieldType.FLOAT:
-            return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+            return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= FLOAT64_MAX
         case FieldType.BOOL:
             return isinstance(value, bool)
         case FieldType.KEYWORDS:
