@@ -40,7 +40,7 @@ class Head:
         self.ids: list[str] = []
         self.row_of: dict[str, int] = {}
         self.values: dict[str, list[Any]] = {key: [] for key in fields}
-        self._chunks: list[dict[str, Column]] = []
+        self._chunks: dict[int, dict[str, Column]] = {}
 
     @property
     def rows(self) -> int:
@@ -68,12 +68,13 @@ class Head:
 
     def chunk(self, number: int, rows: int) -> dict[str, Column]:
         """Columns of rows number * CHUNK_ROWS up to `rows`; full chunks are kept."""
-        if number < len(self._chunks):
-            return self._chunks[number]
         start, end = number * CHUNK_ROWS, min(rows, (number + 1) * CHUNK_ROWS)
+        full = end - start == CHUNK_ROWS  # an older view may end within a chunk that is full by now
+        if full and (kept := self._chunks.get(number)) is not None:
+            return kept
         columns = {key: build_column(kind, self.values[key][start:end]) for key, kind in self.fields.items()}
-        if end - start == CHUNK_ROWS and number == len(self._chunks):
-            self._chunks.append(columns)
+        if full:
+            self._chunks[number] = columns  # readers that meet here store the same
         return columns
 
 

@@ -80,12 +80,13 @@ class Shard:
         self._publish()
 
     def reset(self) -> None:
-        """Forget everything, on disk too: what follows is a replay from seq 0."""
-        with self._lock:
+        """Forget everything, on disk too: what follows is a replay from seq 0. Waits for maintenance to end."""
+        with self._maintenance, self._lock:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
             self.seq, self._segments, self._frozen, self._heads = 0, [], [], {}
             self.checkpoint_seq = 0
+            self._operations_since_checkpoint = 0
             self._publish()
 
     @property
@@ -241,8 +242,10 @@ class Shard:
         with self._lock:
             unsealed = [view.head.after_seq for view in (*self._frozen, *self._heads.values())]
             seq, segments = min([self.seq, *unsealed]), list(self._segments)
-            self._operations_since_checkpoint = 0
+            covered = self._operations_since_checkpoint
         checkpoint.save(self.folder, seq, segments)
+        with self._lock:
+            self._operations_since_checkpoint -= covered
         self.checkpoint_seq = seq
 
     def _next_path(self) -> Path:
