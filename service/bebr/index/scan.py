@@ -123,11 +123,11 @@ def _masks(
     part: Part, filters: tuple[Filter | None, ...]
 ) -> tuple[list[NDArray[np.uint16]] | None, NDArray[np.int32] | None]:
     """The kernel's masks: one per distinct filter, none where all rows are alive and nothing is filtered."""
-    distinct = list(dict.fromkeys(filters))
-    if distinct == [None]:
+    places = {condition: place for place, condition in enumerate(dict.fromkeys(filters))}
+    if list(places) == [None]:
         return ([part.live] if part.has_dead else None), None
-    masks = [part.live if condition is None else part.mask(condition) for condition in distinct]
-    return masks, np.array([distinct.index(condition) for condition in filters], np.int32)
+    masks = [part.live if condition is None else part.mask(condition) for condition in places]
+    return masks, np.array([places[condition] for condition in filters], np.int32)
 
 
 def _raise_floors(best: Scores, scores: Scores, floors: Scores, limit: int) -> tuple[Scores, Scores]:
