@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from bebr.metadata import MetadataStore
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
+RETRY_SECONDS = 1.0
 INLINE_BYTES = 2**20
 """Looks at the index of a collection of this size take well below a millisecond."""
 
@@ -109,6 +110,7 @@ class Collection:
         self._encoder_error = encoder_error
         self._maintenance = maintenance
         self._maintaining: dict[int, asyncio.Task[None]] = {}
+        self._closed = False
         self.writers = [
             ShardWriter(store, document.uid, number, shard, document.filterable, max_queue)
             for number, shard in enumerate(index.shards)
@@ -122,7 +124,7 @@ class Collection:
     def encoder(self) -> Encoder:
         """Raises what went wrong with its bundle, or InvalidOption where the collection has none."""
         if self._encoder_error is not None:
-            raise self._encoder_error
+            raise type(self._encoder_error)(self._encoder_error.detail, **self._encoder_error.fields)
         if self._encoder is None:
             raise InvalidOption(
                 f"collection '{self.name}' was made without a bundle: it takes codes ('code_b64') only", key="vector"
@@ -173,16 +175,32 @@ class Collection:
         self.ready = True
 
     def maintain(self) -> None:
-        """Start maintenance of the shards that need it, unless it runs already."""
+        """Start maintenance of the shards that need it, unless it runs already or the collection is closed."""
         for number, shard in enumerate(self.index.shards):
-            if shard.needs_maintenance and number not in self._maintaining:
+            if shard.needs_maintenance and number not in self._maintaining and not self._closed:
                 self._maintaining[number] = asyncio.create_task(self._maintain_shard(number))
+
+    def check_room(self, numbers: Iterable[int]) -> None:
+        """Raise Overloaded when one of these shards can take no write now."""
+        self.maintain()  # sealing that failed is tried again, or a shard that is full would stay so
+        for number in numbers:
+            self.writers[number].check_room()
+
+    async def wait_for_sealing(self, number: int) -> None:
+        """For writes of many pages: the first may be refused, the others go on as fast as segments are sealed."""
+        while self.writers[number].sealing_lags and not self._closed:
+            self.maintain()
+            await asyncio.sleep(0.01)  # a thread seals; polling is all there is
 
     async def close(self, *, keep: bool) -> None:
         """Finish maintenance; `keep`: write checkpoints, so that the next start replays little."""
+        self._closed = True
         await asyncio.gather(*self._maintaining.values(), *(writer.close() for writer in self.writers))
-        for shard in self.index.shards if keep else ():
-            await asyncio.to_thread(shard.flush)
+        for number, shard in enumerate(self.index.shards) if keep else ():
+            try:
+                await asyncio.to_thread(shard.flush)
+            except (OSError, BebrError):
+                log.exception("no checkpoint of collection %s, shard %d: the next start replays it", self.name, number)
 
     async def _maintain_shard(self, number: int) -> None:
         try:
@@ -190,9 +208,10 @@ class Collection:
             await loop.run_in_executor(self._maintenance, shard.maintain)
             await loop.run_in_executor(self._maintenance, release_free_memory)
             await self.writers[number].purge()
-        except (OSError, BebrError):
-            # heads stay in memory and the store has everything: the next write tries again
+        except Exception:
+            # heads stay in memory and the store has everything: the next write tries again, but not at once
             log.exception("maintenance of collection %s, shard %d failed", self.name, number)
+            await asyncio.sleep(0 if self._closed else RETRY_SECONDS)
         finally:
             del self._maintaining[number]
 

@@ -16,13 +16,15 @@ import numpy as np
 
 from bebr.core.types import FieldType, Puts, StoredPoint, WriteMode
 from bebr.engine.coalescer import Coalescer
-from bebr.errors import Overloaded, StoreUnavailable, Unavailable
+from bebr.errors import BebrError, Overloaded, StoreUnavailable, Unavailable
 from bebr.index.shard import Shard
 from bebr.metadata import Committed, DeleteWrite, FeedEntry, MetadataStore, PutWrite, Write
 
 FEED_PAGE = 5_000
 INLINE_OPERATIONS = 64
 """Up to so many operations are applied on the event loop: a thread would cost more."""
+MAX_GROUP_OPERATIONS = 20_000
+"""A commit of many more holds up the store for so long that it seems to be away."""
 MAX_BACKLOG = 8
 RETRY_SECONDS = 0.5
 Values = Mapping[str, Sequence[Any]]
@@ -55,35 +57,39 @@ class ShardWriter:
         self._fields = fields
         self._behind = False
         self._recovery: asyncio.Task[None] | None = None
-        self._queue: Coalescer[ShardWrite | Patch, Committed] = Coalescer(
+        self._catching_up = asyncio.Lock()
+        self._queue: Coalescer[ShardWrite | Patch, Committed | BebrError] = Coalescer(
             self._run, what="writes", max_batch=256, max_queue=max_queue
         )
 
     async def write(self, item: ShardWrite | Patch) -> Committed:
         """Durable in the store and visible to searches when this returns. A caller that goes away stops nothing."""
-        return await asyncio.shield(asyncio.ensure_future(self._queue.submit(item)))
+        outcome = await asyncio.shield(asyncio.ensure_future(self._queue.submit(item)))
+        if isinstance(outcome, BebrError):
+            raise outcome
+        return outcome
 
     def check_room(self) -> None:
         """Raise Overloaded when this shard can take no write now."""
         self._queue.check_room()
-        if self._shard.backlog > MAX_BACKLOG:
+        if self.sealing_lags:
             raise Overloaded(f"{self._shard.backlog} segments wait to be sealed; try again later", waiting="segments")
 
-    async def wait_for_sealing(self) -> None:
-        """For writes of many pages: the first may be refused, the others go on as fast as segments are sealed."""
-        while self._shard.backlog > MAX_BACKLOG:  # noqa: ASYNC110 (a thread seals; polling is all there is)
-            await asyncio.sleep(0.01)
+    @property
+    def sealing_lags(self) -> bool:
+        return self._shard.backlog > MAX_BACKLOG
 
     async def catch_up(self) -> None:
-        """Apply everything that the store has and the shard has not."""
-        stats = await self._store.stats(self._uid, self._number)
-        if stats.last_seq < self._shard.seq or stats.purged_seq > self._shard.seq:
-            await asyncio.to_thread(self._shard.reset)  # another store, or deletes that can no longer be replayed
-        while entries := await self._store.feed(self._uid, self._number, self._shard.seq, FEED_PAGE):
-            await asyncio.to_thread(self._replay, entries)
-            if self._shard.needs_maintenance:
-                await asyncio.to_thread(self._shard.maintain)
-        self._behind = False
+        """Apply everything that the store has and the shard has not. One at a time: a reset must not meet a replay."""
+        async with self._catching_up:
+            stats = await self._store.stats(self._uid, self._number)
+            if stats.last_seq < self._shard.seq or stats.purged_seq > self._shard.seq:
+                await asyncio.to_thread(self._shard.reset)  # another store, or deletes that can no longer be replayed
+            while entries := await self._store.feed(self._uid, self._number, self._shard.seq, FEED_PAGE):
+                await asyncio.to_thread(self._replay, entries)
+                if self._shard.needs_maintenance:
+                    await asyncio.to_thread(self._shard.maintain)
+            self._behind = False
 
     async def close(self) -> None:
         """Stop waiting for a store that does not answer."""
@@ -95,33 +101,42 @@ class ShardWriter:
         """Let the store forget the tombstones that this shard has on disk."""
         await self._store.purge_tombstones(self._uid, self._number, self._shard.checkpoint_seq)
 
-    async def _run(self, items: list[ShardWrite | Patch]) -> list[Committed]:
+    async def _run(self, items: list[ShardWrite | Patch]) -> list[Committed | BebrError]:
+        """What became of each item. An error is that of its own commit only: what ran beside it is not undone."""
         if self._behind:
             await self.catch_up()
-        results: list[Committed] = []
+        outcomes: list[Committed | BebrError] = []
         for group in _groups(items):
-            if isinstance(group, Patch):
-                results.append(await self._patch(group))
-            else:
-                results += await self._commit(group)
-        return results
+            try:
+                outcomes += [await self._patch(group)] if isinstance(group, Patch) else await self._commit(group)
+            except StoreUnavailable as error:
+                return outcomes + [error] * (len(items) - len(outcomes))  # the others would wait for it just as long
+            except BebrError as error:
+                outcomes += [error] * (1 if isinstance(group, Patch) else len(group))
+        return outcomes
 
     async def _commit(self, group: list[ShardWrite]) -> list[Committed]:
         try:
             committed = await self._store.commit(self._uid, self._number, [item.write for item in group])
+            await self._follow(group, committed)
         except StoreUnavailable:
             self._behind = True  # it may have happened all the same
             if self._recovery is None or self._recovery.done():
                 self._recovery = asyncio.create_task(self._recover())
             raise
+        return committed
+
+    async def _follow(self, group: list[ShardWrite], committed: list[Committed]) -> None:
+        """Bring the index to where the store is after the commit."""
         done = [(item, result) for item, result in zip(group, committed, strict=True) if not result.replayed]
         if done and done[0][1].first_seq != self._shard.seq + 1:
+            if done[0][1].first_seq <= self._shard.seq:
+                await asyncio.to_thread(self._shard.reset)  # the store lost what it had acknowledged
             await self.catch_up()
         elif sum(len(result.applied) for _, result in done) <= INLINE_OPERATIONS:
             self._apply(done)
         else:
             await asyncio.to_thread(self._apply, done)
-        return committed
 
     async def _recover(self) -> None:
         """Catch up as soon as the store answers again, in line with the writes."""
@@ -180,13 +195,17 @@ def _groups(items: list[ShardWrite | Patch]) -> list[list[ShardWrite] | Patch]:
     """Neighbouring writes are committed together. One with a receipt stands alone: its conflict must fail only it."""
     groups: list[list[ShardWrite] | Patch] = []
     open_group: list[ShardWrite] | None = None
+    size = 0
     for item in items:
         if isinstance(item, Patch):
             groups.append(item)
             open_group = None
-        elif item.write.receipt is not None or open_group is None:
-            groups.append([item])
-            open_group = groups[-1] if item.write.receipt is None else None  # type: ignore[assignment]
+            continue
+        size += len(item.write.ids)
+        if item.write.receipt is not None or open_group is None or size > MAX_GROUP_OPERATIONS:
+            group = [item]
+            groups.append(group)
+            open_group, size = (group if item.write.receipt is None else None), len(item.write.ids)
         else:
             open_group.append(item)
     return groups

@@ -142,11 +142,10 @@ class PointWriter:
     ) -> list[tuple[int, Committed]]:
         results = []
         with self._writing():
-            for number in groups:
-                collection.writers[number].check_room()
+            collection.check_room(groups)
             for number, ids in groups.items():
                 for start in range(0, len(ids), PAGE):
-                    await collection.writers[number].wait_for_sealing()
+                    await collection.wait_for_sealing(number)
                     results.append((number, await collection.writers[number].write(make(ids[start : start + PAGE]))))
                     collection.maintain()
         return results
@@ -164,8 +163,7 @@ async def _commit(
     places: dict[int, list[int]] = {}
     for place, draft in enumerate(drafts):
         places.setdefault(collection.shard_of(draft.id), []).append(place)
-    for number in places:
-        collection.writers[number].check_room()  # all of them first: an overloaded service does nothing at all
+    collection.check_room(places)  # all of them first: an overloaded service does nothing at all
     writes: list[Awaitable[Committed]] = []
     for number, members in places.items():
         some = [drafts[place] for place in members]

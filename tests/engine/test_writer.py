@@ -1,0 +1,175 @@
+"""The writer of one shard on a real store: every write gets its own outcome, and the index stays equal to the store."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bebr.core.codes import CodeSpec, join_records
+from bebr.core.types import Puts, WriteMode
+from bebr.engine.writer import ShardWrite, ShardWriter
+from bebr.errors import BebrError, IdempotencyConflict, StoreUnavailable
+from bebr.index.shard import Shard
+from bebr.metadata import Committed, DeleteWrite, FeedEntry, PutWrite, Receipt
+from bebr.metadata.sqlite_store import SqliteStore
+
+UID = "a" * 24
+SPEC = CodeSpec.parse("16x1")
+
+
+@dataclass
+class Bench:
+    store: SqliteStore
+    shard: Shard
+    writer: ShardWriter
+
+    def ids(self) -> list[str]:
+        """What the index holds."""
+        parts = self.shard.view.parts
+        rows = [[row for row in range(part.rows) if part.live[row // 16] >> (row % 16) & 1] for part in parts]
+        return sorted(i for part, alive in zip(parts, rows, strict=True) for i in part.ids_at(alive))
+
+    async def stored_ids(self) -> list[str]:
+        entries = await self.store.feed(UID, 0, 0, 10_000)
+        return sorted(entry.id for entry in entries if entry.record is not None)
+
+
+class SlowStore(SqliteStore):
+    """A real store that gives short pages, and all but the first only after it was let to."""
+
+    pages = 0
+    gate = asyncio.Event()
+
+    async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:
+        entries = await super().feed(uid, shard, after_seq, min(limit, 20))
+        type(self).pages += 1
+        if self.pages > 1:
+            await self.gate.wait()
+        return entries
+
+
+@asynccontextmanager
+async def bench(folder: Path, store_class: type[SqliteStore] = SqliteStore) -> AsyncIterator[Bench]:
+    store = store_class(folder / "store")
+    await store.open()
+    await store.create(UID, 1)
+    shard = Shard(folder / "shard", {0: SPEC}, {}, 32)
+    shard.open()
+    writer = ShardWriter(store, UID, 0, shard, {}, max_queue=1000)
+    try:
+        yield Bench(store, shard, writer)
+    finally:
+        await writer.close()
+        await store.close()
+
+
+def put(*ids: str, receipt: Receipt | None = None) -> ShardWrite:
+    codes = np.zeros((len(ids), SPEC.code_size_bytes), np.uint8)
+    records = join_records(codes, np.ones(len(ids), np.float16))
+    puts = Puts(list(ids), 0, records, [json.dumps({})] * len(ids))
+    return ShardWrite(PutWrite(puts, WriteMode.UPSERT, receipt), {})
+
+
+def delete(*ids: str) -> ShardWrite:
+    return ShardWrite(DeleteWrite(list(ids)), {})
+
+
+def numbered(start: int, stop: int) -> list[str]:
+    return [f"p{number:03d}" for number in range(start, stop)]
+
+
+async def test_a_write_that_is_refused_fails_alone(tmp_path: Path) -> None:
+    """Writes of many callers run in one batch; a conflict of one is no answer to the others, which are stored."""
+    async with bench(tmp_path) as at:
+        await at.writer.write(put("first", receipt=Receipt("key", b"one")))
+        writes = [put("a"), put("b"), put("x", receipt=Receipt("key", b"two")), put("c"), put("d")]
+        outcomes = await asyncio.gather(*(at.writer.write(write) for write in writes), return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [
+            Committed, Committed, IdempotencyConflict, Committed, Committed,
+        ]  # fmt: skip
+        assert at.ids() == ["a", "b", "c", "d", "first"] == await at.stored_ids()
+
+
+async def test_a_store_that_is_away_fails_all_that_wait_and_is_caught_up_with(tmp_path: Path) -> None:
+    class Away(SqliteStore):
+        calls = 0
+        away = False
+
+        async def commit(self, *args: object) -> list[Committed]:
+            type(self).calls += 1
+            committed = await super().commit(*args)  # type: ignore[arg-type]
+            if self.away:
+                raise StoreUnavailable("the answer was lost")
+            return committed
+
+    async with bench(tmp_path, Away) as at:
+        Away.away = True
+        writes = [put("a"), *(put(f"r{n}", receipt=Receipt(f"key{n}", b"one")) for n in range(20))]
+        outcomes = await asyncio.gather(*(at.writer.write(write) for write in writes), return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {StoreUnavailable}
+        assert Away.calls < 5, "each further commit would wait for its own timeout"
+        Away.away = False
+        async with asyncio.timeout(5):
+            while at.ids() != await at.stored_ids():  # the writer recovers by itself
+                await asyncio.sleep(0.05)
+        assert "a" in at.ids()
+
+
+async def test_many_large_writes_are_committed_in_bounded_groups(tmp_path: Path) -> None:
+    from bebr.engine import writer
+
+    sizes: list[int] = []
+
+    class Counting(SqliteStore):
+        async def commit(self, *args: object) -> list[Committed]:
+            sizes.append(sum(len(write.ids) for write in args[2]))  # type: ignore[attr-defined]
+            return await super().commit(*args)  # type: ignore[arg-type]
+
+    async with bench(tmp_path, Counting) as at:
+        names = [[f"{n}-{i}" for i in range(4000)] for n in range(12)]
+        await asyncio.gather(*(at.writer.write(put(*ids)) for ids in names))
+        assert sum(sizes) == 48_000 and max(sizes) <= writer.MAX_GROUP_OPERATIONS
+        assert len(at.ids()) == 48_000
+
+
+async def test_a_store_that_lost_acknowledged_writes_is_noticed_by_its_seqs(tmp_path: Path) -> None:
+    """A store without fsync may come back older and then overtake the index in one batch."""
+    async with bench(tmp_path) as at:
+        await at.writer.write(put(*numbered(0, 10)))
+        lost = put(*numbered(100, 105)).write
+        assert isinstance(lost, PutWrite)
+        at.shard.apply([(lost.puts, {})], ["p001"], 16)  # acknowledged as seq 11 to 16; the store knows nothing of it
+        await at.writer.write(put(*numbered(50, 70)))
+        assert at.ids() == await at.stored_ids() == sorted(numbered(0, 10) + numbered(50, 70))
+        assert at.shard.seq == (await at.store.stats(UID, 0)).last_seq
+
+
+async def test_two_catch_ups_at_once_lose_nothing(tmp_path: Path) -> None:
+    """The second one, of a start that was tried again, must not empty the shard under the first."""
+    async with bench(tmp_path, SlowStore) as at:
+        await at.writer.write(put(*numbered(0, 60)))
+        await at.writer.write(put("gone", "also-gone"))
+        await at.writer.write(delete("gone", "also-gone"))
+        await at.store.purge_tombstones(UID, 0, 64)
+        await at.writer.write(put(*numbered(60, 100)))
+        at.shard.reset()
+        first = asyncio.create_task(at.writer.catch_up())
+        while not at.shard.seq:
+            await asyncio.sleep(0.01)
+        second = asyncio.create_task(at.writer.catch_up())
+        await asyncio.sleep(0.1)
+        SlowStore.gate.set()
+        await asyncio.gather(first, second)
+        assert at.ids() == numbered(0, 100) and at.shard.seq == 104
+
+
+async def test_errors_of_the_store_reach_the_caller(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        await at.store.drop(UID)
+        with pytest.raises(BebrError):
+            await at.writer.write(put("a"))
