@@ -95,9 +95,10 @@ class Engine:
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.gather(self._loading, return_exceptions=True)
-        for collection in self._catalog.collections.values():
+        for collection in list(self._catalog.collections.values()):
             await collection.close(keep=True)
-        for pool in (self._scanners, self._coordinators, self._encoding, self._query_encoding, self._maintenance):
+        # coordinators before the scanners that they hand work to
+        for pool in (self._coordinators, self._scanners, self._encoding, self._query_encoding, self._maintenance):
             await asyncio.to_thread(pool.shutdown)
         await self._store.close()
 
@@ -296,8 +297,12 @@ class Engine:
                 self._problem = f"waiting for the store: {error.detail}"
                 log.warning("loading the collections: %s; trying again", error.detail)
                 await asyncio.sleep(RETRY_SECONDS)
-            except BebrError as error:
-                self._problem = f"{type(error).__name__}: {error.detail}"
+            except OSError as error:
+                self._problem = f"waiting for the disk: {error}"
+                log.warning("loading the collections: %s; trying again", error)
+                await asyncio.sleep(RETRY_SECONDS)
+            except Exception as error:
+                self._problem = f"{type(error).__name__}: {error}"
                 log.exception("loading the collections failed")
                 raise
 

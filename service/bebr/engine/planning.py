@@ -17,6 +17,7 @@ from bebr.index import Found
 
 MAX_GROUP_SIZE = 100
 CURSOR = "search:"
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(slots=True)
@@ -63,7 +64,10 @@ class Planner:
             )
         offset = self._offset(request)
         maximum = self.limits.max_limit
-        if request.limit < 1 or offset < 0 or offset + request.limit > maximum:
+        wanted = offset + request.limit
+        if request.cursor is not None and offset < maximum and request.limit <= maximum:
+            wanted = min(wanted, maximum)  # whoever follows cursors gets a short last page, not an error
+        if request.limit < 1 or offset < 0 or wanted > maximum:
             raise InvalidOption(
                 f"limit must be at least 1 and offset + limit at most {maximum}, got limit {request.limit} and offset "
                 f"{offset}; use the scroll route to read everything",
@@ -74,7 +78,7 @@ class Planner:
         self._check_version(request.version)
         self._check_grouping(request)
         condition = self.collection.parse_filter(request.filter)
-        plan = Plan(request, scorer, condition, offset, offset + request.limit, self._floor(request, scorer))
+        plan = Plan(request, scorer, condition, offset, wanted, self._floor(request, scorer))
         self._read_query(plan)
         return plan
 
@@ -126,8 +130,9 @@ class Planner:
         if request.score_threshold is None:
             return -np.inf
         if scorer is Scorer.HAMMING:
-            return -float(np.floor((1 - request.score_threshold) * self.collection.active.spec.dims / 2 + 1e-9))
-        return request.score_threshold
+            dims = self.collection.active.spec.dims
+            return -float(np.clip(np.floor((1 - request.score_threshold) * dims / 2 + 1e-9), -1, dims))
+        return float(np.clip(request.score_threshold, -FLOAT32_MAX, FLOAT32_MAX))
 
 
 def write_cursor(position: int) -> str:
