@@ -74,18 +74,15 @@ def _operation(method: str, path: str, operation: Mapping[str, Any], schemas: Ma
 
 
 def _body_rows(kind: str, schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
-    """A table row for each field of a body, then an example when the fields have one."""
+    """A table row for each field of a body, then its examples."""
     if "$ref" not in schema:
         return f"<tr><td colspan=3>Body: <code>{escape(kind)}</code>"
     model = schemas[schema["$ref"].rpartition("/")[2]]
     rows = [f"<tr><td colspan=3>Body: <code>{escape(kind)}</code>. {escape(model.get('description', ''))}"]
-    example = {}
     for name, field in model["properties"].items():
         default = f"default <code>{escape(json.dumps(field['default']))}</code>" if "default" in field else "required"
         rows.append(f"<tr><td><code>{escape(name)}</code><td>{default}<td>{escape(field.get('description', ''))}")
-        if field.get("examples"):
-            example[name] = field["examples"][0]
-    if example:
+    for example in model.get("examples", ()):
         rows.append(f"<tr><td colspan=3><pre>{escape(json.dumps(example, indent=2))}</pre>")
     return "".join(rows)
 

@@ -4,17 +4,27 @@ A field that is not here is refused. Ids, filters and points stay raw JSON here,
 one; `Point` and `FilterTree` only describe them.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, WithJsonSchema
-from pydantic.config import JsonDict
+from pydantic.config import JsonDict, JsonValue
 
 from bebr.core.scoring import Scorer
 from bebr.core.types import FieldType
 from bebr.encoding import TextKind
 
-EXAMPLE_FILTER = {"must": [{"key": "lang", "match": {"value": "en"}}, {"key": "year", "range": {"gte": 2020}}]}
+EXAMPLE_FILTER: JsonDict = {
+    "must": [{"key": "lang", "match": {"value": "en"}}, {"key": "year", "range": {"gte": 2020}}]
+}
+EXAMPLE_POINT: JsonDict = {
+    "id": "a",
+    "text": "parse a date from a string",
+    "metadata": {"lang": "en", "year": 2024},
+}
+EXAMPLE_SEARCH: JsonDict = {"text": "how do I parse a date", "limit": 3, "filter": EXAMPLE_FILTER}
+_SOURCES = ("text", "vector", "vector_b64", "code_b64")
 _NOT_NULL: JsonDict = {"not": {"type": "null"}}
 _ID: JsonDict = {"type": "string", "minLength": 1, "maxLength": 256}
 Ids = Annotated[
@@ -38,9 +48,11 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-def exactly_one(*names: str) -> ConfigDict:
-    """The part of a model's schema that says: exactly one of these fields is there."""
-    return ConfigDict(json_schema_extra={"oneOf": [{"required": [n], "properties": {n: _NOT_NULL}} for n in names]})
+def documented(example: JsonDict, exactly_one: Sequence[str] = ()) -> ConfigDict:
+    """What a model's schema says beside its fields: an example that works when it is sent, and that exactly one of some
+    fields is there."""
+    alternatives: list[JsonValue] = [{"required": [name], "properties": {name: _NOT_NULL}} for name in exactly_one]
+    return ConfigDict(json_schema_extra={"examples": [example], **({"oneOf": alternatives} if alternatives else {})})
 
 
 class EncodingFormat(StrEnum):
@@ -95,6 +107,7 @@ Condition = MatchCondition | RangeCondition | IsEmptyCondition | HasIdCondition 
 
 
 class CreateCollection(Body):
+    model_config = documented({"bundle": "minilm@1", "filterable": {"lang": "keyword", "year": "integer"}})
     bundle: str | None = Field(None, description="Bundle id, for example 'minilm@1'.", examples=["minilm@1"])
     code: str | None = Field(
         None, description="CodeSpec, when you bring codes of your own and no bundle.", examples=["256x2"]
@@ -117,19 +130,20 @@ class DeleteAlias(Body):
 class AliasAction(Body):
     """Exactly one of `create` and `delete`."""
 
-    model_config = exactly_one("create", "delete")
+    model_config = documented({"delete": {"alias": "prod"}}, exactly_one=("create", "delete"))
     create: CreateAlias | None = None
     delete: DeleteAlias | None = None
 
 
 class UpdateAliases(Body):
+    model_config = documented({"actions": [{"create": {"alias": "prod", "collection": "docs"}}]})
     actions: list[AliasAction] = Field(min_length=1, description="All are applied, or none.")
 
 
 class Point(BaseModel):
     """One point of a write: an id and exactly one of `text`, `vector`, `vector_b64` and `code_b64`."""
 
-    model_config = ConfigDict(extra="forbid") | exactly_one("text", "vector", "vector_b64", "code_b64")
+    model_config = ConfigDict(extra="forbid") | documented(EXAMPLE_POINT, exactly_one=_SOURCES)
     id: str = Field(max_length=256, min_length=1, examples=["a"])
     text: str | None = Field(None, examples=["parse a date from a string"])
     vector: list[float] | None = Field(None, description="The embedding.")
@@ -139,15 +153,16 @@ class Point(BaseModel):
 
 
 class WritePoints(Body):
+    model_config = documented({"points": [EXAMPLE_POINT]})
     points: Annotated[list[Any], WithJsonSchema({"type": "array", "items": {"$ref": "#/components/schemas/Point"}})] = (
         Field(
             description="Each is checked by itself: good ones are applied, bad ones are named in `items`.",
-            examples=[[{"id": "a", "text": "parse a date from a string", "metadata": {"lang": "en", "year": 2024}}]],
         )
     )
 
 
 class GetPoints(Body):
+    model_config = documented({"ids": ["a", "b"], "with_metadata": ["lang"]})
     ids: Ids
     with_metadata: WithMetadata = True
     with_code: bool = False
@@ -156,13 +171,14 @@ class GetPoints(Body):
 class DeletePoints(Body):
     """Exactly one of `ids` and `filter`."""
 
-    model_config = exactly_one("ids", "filter")
+    model_config = documented({"filter": EXAMPLE_FILTER, "dry_run": True}, exactly_one=("ids", "filter"))
     ids: Ids | None = None
     filter: Filter | None = None
     dry_run: bool = Field(False, description="Only count what would be deleted.")
 
 
 class Scroll(Body):
+    model_config = documented({"filter": EXAMPLE_FILTER, "limit": 100})
     filter: Filter | None = None
     limit: int = Field(100, ge=1)
     cursor: str | None = Field(None, description="The `cursor` of the page before; the same filter must go with it.")
@@ -170,13 +186,14 @@ class Scroll(Body):
 
 
 class Count(Body):
+    model_config = documented({"filter": EXAMPLE_FILTER})
     filter: Filter | None = None
 
 
 class SetMetadata(Body):
     """Exactly one of `ids` and `filter`."""
 
-    model_config = exactly_one("ids", "filter")
+    model_config = documented({"ids": ["a"], "set": {"lang": "de", "year": None}}, exactly_one=("ids", "filter"))
     ids: Ids | None = None
     filter: Filter | None = None
     set: dict[str, Any] = Field(
@@ -187,7 +204,7 @@ class SetMetadata(Body):
 class Search(Body):
     """Exactly one of `text`, `vector`, `vector_b64`, `code_b64` and `id`."""
 
-    model_config = exactly_one("text", "vector", "vector_b64", "code_b64", "id")
+    model_config = documented(EXAMPLE_SEARCH, exactly_one=(*_SOURCES, "id"))
     text: str | None = Field(None, examples=["how do I parse a date"])
     vector: list[float] | None = Field(None, description="The embedding of the query.")
     vector_b64: str | None = Field(None, description="The same as base64 of little-endian float32: ten times cheaper.")
@@ -208,10 +225,12 @@ class Search(Body):
 
 
 class SearchBatch(Body):
+    model_config = documented({"searches": [EXAMPLE_SEARCH, {"id": "a", "limit": 3}]})
     searches: list[Search] = Field(min_length=1)
 
 
 class Embeddings(Body):
+    model_config = documented({"input": ["how do I parse a date"], "model": "minilm@1", "kind": "query"})
     input: str | list[str] = Field(examples=["parse a date from a string"])
     model: str | None = Field(None, description="Bundle id.", examples=["minilm@1"])
     encoding_format: EncodingFormat = Field(
