@@ -1,6 +1,8 @@
 """What readers, the writer and maintenance do to each other when they meet at the worst moment."""
 
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,37 @@ def test_readers_that_build_the_same_chunk_at_once_keep_it_once(
     assert [len(part.head.chunk(number, part.rows)["n"].present()) for number in range(3)] == [CHUNK_ROWS] * 3  # type: ignore[union-attr]
     last = parse_filter({"must": [{"has_id": [f"p{2 * CHUNK_ROWS:06d}"]}]}, FIELDS)
     assert count(part.mask(EVEN)) == 3 * CHUNK_ROWS // 2 and count(part.mask(last)) == 1
+
+
+def test_many_readers_with_many_filters_leave_the_kept_masks_in_order(tmp_path: Path) -> None:
+    shard = open_shard(tmp_path, 64)
+    put(shard, 0, 64)
+    shard.flush()
+    (part,) = shard.view.parts
+    errors: list[BaseException] = []
+    end = time.monotonic() + 1.5
+
+    def filter_again_and_again(first: int) -> None:
+        number = first
+        while time.monotonic() < end and not errors:
+            number = (number + 5) % 14
+            try:
+                ids = [f"p{i:06d}" for i in range(number)]
+                assert count(part.mask(parse_filter({"must": [{"has_id": ids}]}, FIELDS))) == number
+            except BaseException as error:
+                errors.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=filter_again_and_again, args=(n,)) for n in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert errors == []
 
 
 def test_a_reset_waits_for_maintenance_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

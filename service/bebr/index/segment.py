@@ -9,6 +9,7 @@ import json
 import mmap
 import os
 import struct
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,6 +51,7 @@ class Segment:
         self.fields = {key: FieldType(kind) for key, kind in header["fields"].items()}
         self.columns = {key: _column(key, kind, sections) for key, kind in self.fields.items()}
         self._masks: OrderedDict[Filter, NDArray[np.uint16]] = OrderedDict()
+        self._masks_lock = threading.Lock()
 
     @property
     def size_bytes(self) -> int:
@@ -65,9 +67,10 @@ class Segment:
         mask = self._masks.get(condition)
         if mask is None:
             mask = pack_mask(evaluate(condition, self.columns, self.rows, self.find))
-            self._masks[condition] = mask
-            while len(self._masks) > CACHED_FILTERS:
-                self._masks.popitem(last=False)
+            with self._masks_lock:  # scans run in several threads, and comparing filters lets them take turns
+                self._masks[condition] = mask
+                while len(self._masks) > CACHED_FILTERS:
+                    self._masks.popitem(last=False)
         return mask
 
 
