@@ -168,6 +168,19 @@ async def test_two_catch_ups_at_once_lose_nothing(tmp_path: Path) -> None:
         assert at.ids() == numbered(0, 100) and at.shard.seq == 104
 
 
+async def test_an_index_that_failed_after_a_commit_is_caught_up_without_another_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench(tmp_path) as at:
+        with monkeypatch.context() as patch:
+            patch.setattr(at.shard, "apply", lambda *_: (_ for _ in ()).throw(MemoryError))
+            with pytest.raises(MemoryError):
+                await at.writer.write(put("a", "b"))
+        async with asyncio.timeout(5):
+            while at.ids() != ["a", "b"]:
+                await asyncio.sleep(0.05)
+
+
 async def test_errors_of_the_store_reach_the_caller(tmp_path: Path) -> None:
     async with bench(tmp_path) as at:
         await at.store.drop(UID)

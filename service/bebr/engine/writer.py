@@ -118,11 +118,13 @@ class ShardWriter:
     async def _commit(self, group: list[ShardWrite]) -> list[Committed]:
         try:
             committed = await self._store.commit(self._uid, self._number, [item.write for item in group])
-            await self._follow(group, committed)
         except StoreUnavailable:
-            self._behind = True  # it may have happened all the same
-            if self._recovery is None or self._recovery.done():
-                self._recovery = asyncio.create_task(self._recover())
+            self._recover_soon()  # it may have happened all the same
+            raise
+        try:
+            await self._follow(group, committed)
+        except Exception:
+            self._recover_soon()
             raise
         return committed
 
@@ -138,11 +140,16 @@ class ShardWriter:
         else:
             await asyncio.to_thread(self._apply, done)
 
+    def _recover_soon(self) -> None:
+        self._behind = True
+        if self._recovery is None or self._recovery.done():
+            self._recovery = asyncio.create_task(self._recover())
+
     async def _recover(self) -> None:
         """Catch up as soon as the store answers again, in line with the writes."""
         while self._behind:
             await asyncio.sleep(RETRY_SECONDS)
-            with suppress(Unavailable):
+            with suppress(Unavailable, OSError):
                 await self._queue.submit(Patch([], {}))
 
     async def _patch(self, patch: Patch) -> Committed:
