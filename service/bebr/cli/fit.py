@@ -46,16 +46,25 @@ def fit(
     if (bytes is None) == (code is None):
         raise InvalidOption("expected exactly one of --bytes and --code")
     settings = settings_from(config, {"data_dir": data_dir})
+    folder, name = out or settings.bundles_dir, name or default_name(embeddings.stem)
+    _check_free(folder, name, version, replace)
     rows = load_embeddings(embeddings)
     model = _base(settings, base, rows.shape[-1])
     fitted, report = _fit(rows, bytes, code)
-    bundle = _write(
-        out or settings.bundles_dir, name or default_name(embeddings.stem), version, fitted, report, model, replace
-    )
+    bundle = _write(folder, name, version, fitted, report, model, replace)
     if as_json:
         print_json({"bundle": bundle.describe(), "path": str(bundle.path), "fit": report.to_json()})
     else:
         _show(bundle, report)
+
+
+def _check_free(folder: Path, name: str, version: str, replace: bool) -> None:
+    """Raise AlreadyExists before the work rather than after it."""
+    from bebr.errors import AlreadyExists
+
+    target = folder / f"{name}@{version}"
+    if target.exists() and not replace:
+        raise AlreadyExists(f"bundle '{target.name}' is there already: {target}; give --version, --name or --replace")
 
 
 def load_embeddings(path: Path) -> "NDArray[np.floating[Any]]":
@@ -69,8 +78,9 @@ def load_embeddings(path: Path) -> "NDArray[np.floating[Any]]":
     try:
         rows = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise InvalidEmbeddings(f"'{path}' is not a .npy file of numbers: {error}") from error
+        raise InvalidEmbeddings(f"'{path}' is not a .npy file of numbers, as numpy.save writes them") from error
     if not isinstance(rows, np.ndarray):
+        rows.close()
         raise InvalidEmbeddings(f"'{path}' holds several arrays; save the embeddings alone with numpy.save")
     return rows
 

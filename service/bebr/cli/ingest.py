@@ -62,13 +62,17 @@ def _create_if_missing(service: "Client", collection: str, bundle: str) -> None:
 def _run(service: "Client", collection: str, source: Any, mode: str) -> "Job":
     """Send, then follow the job; Ctrl-C while it runs cancels it and keeps what was applied."""
     from bebr.cli.output import bytes_progress, err, progress
+    from bebr.errors import CollectionNotFound, Unavailable
 
     size = source.stat().st_size if isinstance(source, Path) else None
     with bytes_progress() as bar:
         task = bar.add_task("sending", total=size)
-        job = service.ingest(
-            collection, source, mode=mode, wait=False, sent=lambda sent: bar.update(task, completed=sent)
-        )
+        try:
+            job = service.ingest(
+                collection, source, mode=mode, wait=False, sent=lambda sent: bar.update(task, completed=sent)
+            )
+        except CollectionNotFound as error:
+            raise CollectionNotFound(f"no collection or alias '{collection}'; --bundle creates it") from error
     try:
         with progress() as bar:
             task = bar.add_task("indexing", total=None)
@@ -79,6 +83,8 @@ def _run(service: "Client", collection: str, source: Any, mode: str) -> "Job":
                 bar.update(task, completed=done, total=done if job.ended else total, description=job.state)
 
             return service.wait_job(job.id, progress=show)
+    except Unavailable as error:
+        raise Unavailable(f"{error.detail}; job {job.id} is safe and goes on when the service is back") from error
     except KeyboardInterrupt:
         service.cancel_job(job.id)
         err().print(f"cancelled job {job.id}; what was applied stays")
