@@ -11,6 +11,7 @@ from typing import Any
 
 from bebr import errors
 from bebr.api import problems
+from bebr.api.envelope import InternalError
 from bebr.errors import BebrError
 
 _METHODS = ("get", "put", "post", "delete")
@@ -37,7 +38,7 @@ def render_page(document: Mapping[str, Any]) -> str:
         "<p>For machines: <a href=openapi.json>openapi.json</a></p>",
         *_operations(document),
         "<h2>Errors</h2><table>",
-        *(_error_row(error) for error in _all_errors()),
+        *(_error_row(error) for error in all_errors()),
         "</table></html>",
     ]
     return "".join(parts)
@@ -92,8 +93,8 @@ def _error_row(error: type[BebrError]) -> str:
     return f"<tr id={error.__name__}><td><code>{error.__name__}</code><td>{problems.status_of(error)}<td>{escape(text)}"
 
 
-def _all_errors() -> list[type[BebrError]]:
+def all_errors() -> list[type[BebrError]]:
     """Every error class, in the order in which the modules define them."""
-    found = [*vars(errors).values(), *vars(problems).values()]
+    found = [*vars(errors).values(), *vars(problems).values(), InternalError]
     classes = [value for value in found if isinstance(value, type) and issubclass(value, BebrError)]
     return list(dict.fromkeys(classes))
