@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bebr.core.types import WriteMode
-from bebr.errors import BebrError, CollectionNotFound, DamagedBundle, Overloaded
+from bebr.errors import BebrError, CollectionNotFound, DamagedBundle, InvalidMetadata, Overloaded
 from engine.test_engine import codes, make, point, points, running, search
 
 MANY = 700
@@ -150,3 +150,15 @@ async def test_a_disk_that_fails_while_loading_is_waited_for(tmp_path: Path) -> 
         assert await engine.count("docs", None) == 100
     finally:
         await engine.stop()
+
+
+async def test_metadata_does_not_outgrow_its_limit_bit_by_bit(tmp_path: Path) -> None:
+    async with running(tmp_path, max_metadata_bytes=1024) as engine:
+        await make(engine)
+        await engine.write_points("docs", points(2), WriteMode.UPSERT)
+        await engine.set_metadata("docs", ["p000"], None, {"a": "x" * 600})
+        with pytest.raises(InvalidMetadata, match="p000"):
+            await engine.set_metadata("docs", ["p000"], None, {"b": "y" * 600})
+        (found,), _ = await engine.get_points("docs", ["p000"])
+        assert sorted(found["metadata"]) == ["a", "lang", "n"]
+        assert (await engine.set_metadata("docs", ["p000"], None, {"a": None, "b": "y" * 600}))["updated"] == 1

@@ -168,6 +168,19 @@ async def test_two_catch_ups_at_once_lose_nothing(tmp_path: Path) -> None:
         assert at.ids() == numbered(0, 100) and at.shard.seq == 104
 
 
+async def test_a_rebuilt_index_knows_of_deletes_that_were_purged(tmp_path: Path) -> None:
+    """The last operation may be a purged one; an index that stays below it would be rebuilt again and again."""
+    async with bench(tmp_path) as at:
+        await at.writer.write(put("a", "b", "c"))
+        await at.writer.write(delete("c"))
+        await at.store.purge_tombstones(UID, 0, 4)
+        at.shard.reset()
+        await at.writer.catch_up()
+        assert at.shard.seq == 4 and at.ids() == ["a", "b"]
+        at.shard.flush()
+        assert at.shard.checkpoint_seq == 4
+
+
 async def test_an_index_that_failed_after_a_commit_is_caught_up_without_another_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

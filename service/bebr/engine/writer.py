@@ -16,7 +16,7 @@ import numpy as np
 
 from bebr.core.types import FieldType, Puts, StoredPoint, WriteMode
 from bebr.engine.coalescer import Coalescer
-from bebr.errors import BebrError, Overloaded, StoreUnavailable, Unavailable
+from bebr.errors import BebrError, InvalidMetadata, Overloaded, StoreUnavailable, Unavailable
 from bebr.index.shard import Shard
 from bebr.metadata import Committed, DeleteWrite, FeedEntry, MetadataStore, PutWrite, Write
 
@@ -40,10 +40,14 @@ class ShardWrite:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """Change some keys of the metadata of points; None removes a key. The points that exist get a new seq."""
+    """Change some keys of the metadata of points; None removes a key. The points that exist get a new seq.
+
+    Where one of them would have more than `max_metadata_bytes`, none is changed and InvalidMetadata names it.
+    """
 
     ids: list[str]
     changes: Mapping[str, Any]
+    max_metadata_bytes: int
 
 
 class ShardWriter:
@@ -89,6 +93,7 @@ class ShardWriter:
                 await asyncio.to_thread(self._replay, entries)
                 if self._shard.needs_maintenance:
                     await asyncio.to_thread(self._shard.maintain)
+            self._shard.apply([], [], stats.last_seq)  # the last operations may be purged deletes, which no feed has
             self._behind = False
 
     async def close(self) -> None:
@@ -150,7 +155,7 @@ class ShardWriter:
         while self._behind:
             await asyncio.sleep(RETRY_SECONDS)
             with suppress(Unavailable, OSError):
-                await self._queue.submit(Patch([], {}))
+                await self._queue.submit(Patch([], {}, 0))
 
     async def _patch(self, patch: Patch) -> Committed:
         found = await self._store.fetch(self._uid, self._number, patch.ids, metadata=True, records=True)
@@ -162,6 +167,7 @@ class ShardWriter:
         for version, some in by_version.items():
             merged = [_merged(json.loads(point.metadata), patch.changes) for point in some]
             texts = [json.dumps(metadata, ensure_ascii=False, separators=(",", ":")) for metadata in merged]
+            _check_sizes(some, texts, patch.max_metadata_bytes)
             records = np.frombuffer(b"".join(point.record for point in some), np.uint8).reshape(len(some), -1)
             puts = Puts([point.id for point in some], version, records, texts)
             group.append(ShardWrite(PutWrite(puts, WriteMode.UPDATE_ONLY), values_of(merged, self._fields)))
@@ -225,6 +231,14 @@ def _kept(puts: Puts, values: Values, applied: list[bool]) -> tuple[Puts, Values
     rows = np.flatnonzero(keep).tolist()
     kept = Puts([puts.ids[i] for i in rows], puts.version, puts.records[keep], [puts.metadata[i] for i in rows])
     return kept, {key: [column[i] for i in rows] for key, column in values.items()}
+
+
+def _check_sizes(points: Sequence[StoredPoint], texts: Sequence[str], most: int) -> None:
+    for point, text in zip(points, texts, strict=True):
+        if len(text.encode()) > most:
+            raise InvalidMetadata(
+                f"the metadata of '{point.id}' would have more than {most} bytes as JSON", id=point.id
+            )
 
 
 def _merged(metadata: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

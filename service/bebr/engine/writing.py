@@ -83,7 +83,9 @@ class PointWriter:
             raise InvalidMetadata("'set' must name at least one metadata key", key="set")
         read_metadata(changes, rules)
         groups = await self._targets(collection, ids, filter)
-        results = await self._write_pages(collection, groups, lambda page: Patch(page, changes))
+        results = await self._write_pages(
+            collection, groups, lambda page: Patch(page, changes, rules.max_metadata_bytes)
+        )
         return {"updated": _applied(results), "seq": _seqs(results)}
 
     def _rules(self, collection: Collection) -> Rules:
