@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from bebr.cli.options import parse_filter, service_url, settings_from
-from bebr.cli.search import telling_fields
+from bebr.cli.search import hits_table, telling_fields
 from bebr.cli.sources import open_source
 from bebr.client import Hit
 from bebr.config import Settings
@@ -101,3 +102,12 @@ def test_a_table_shows_what_tells_most():
     assert telling_fields(hits) == ["kind", "n", "title"]
     assert telling_fields([Hit("a", 1.0, "m@1", None)]) == []
     assert telling_fields([Hit("a", 1.0, "m@1", json.loads('{"x": [1, 2]}'))]) == ["x"]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_wide_field_leaves_room_for_those_beside_it(width: int):
+    hits = [Hit(f"module.Class{i}", 0.5, "m@1", {"summary": "words " * 40, "signature": "(object)"}) for i in range(3)]
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(hits_table(hits, ["summary", "signature"], width))
+    for i, line in enumerate(console.export_text().splitlines()[1:]):
+        assert line.startswith(f"0.500  module.Class{i}  words ") and line.rstrip().endswith("…  (object)")

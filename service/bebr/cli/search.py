@@ -72,10 +72,12 @@ def hits_table(hits: Sequence["Hit"], fields: Sequence[str] | None, width: int) 
     ]
     made = table(*heads, right=("score",))
     room = width
-    for column, cells in zip(made.columns, zip(heads, *rows, strict=True), strict=True):
+    for number, cells in enumerate(zip(heads, *rows, strict=True), 1):
+        column, wanted = made.columns[number - 1], max(map(len, cells))
+        kept = (len(heads) - number) * (MIN_CHARS + COLUMN_GAP)  # for the columns to come
         column.no_wrap, column.overflow = True, "ellipsis"
-        column.max_width = max(MIN_CHARS, room)
-        room -= max(map(len, cells)) + COLUMN_GAP
+        column.max_width = max(MIN_CHARS, min(wanted, room - kept))
+        room -= min(wanted, column.max_width) + COLUMN_GAP
     made.columns[1].style = "cyan"
     for row in rows:
         made.add_row(*map(Text, row))
