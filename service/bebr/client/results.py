@@ -17,7 +17,6 @@ class Hit:
     metadata: dict[str, Any] | None = None
     distance: int | None = None
     code: bytes | None = None
-    group: Any = None
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Hit":
@@ -28,7 +27,6 @@ class Hit:
             value.get("metadata"),
             value.get("distance"),
             _code(value),
-            value.get("group"),
         )
 
 
