@@ -28,6 +28,8 @@ from bebr.index import Found, ScanQueries
 INLINE_SCAN_BYTES = 2**21
 """Scans of up to so many bytes (about 0.2 ms) run on the event loop."""
 MAX_REQUESTS_TOGETHER = 64
+MAX_CANDIDATES = 2**20
+"""Hits that all queries of one scan may want: it bounds the memory of a scan, at some 12 bytes each for every part."""
 Points = dict[str, StoredPoint]
 
 
@@ -110,7 +112,9 @@ class Searcher:
             # a query for many hits would make every other one in its scan gather as many
             groups.setdefault((plan.scorer, plan.wanted.bit_length() // 4), []).append(plan)
         for group in groups.values():
-            await self._find(group, inline)
+            together = max(1, MAX_CANDIDATES // max(plan.wanted for plan in group))
+            for start in range(0, len(group), together):
+                await self._find(group[start : start + together], inline)
         for plan in plans:
             if plan.request.group_by is not None:
                 await self._group(plan, inline)
