@@ -249,7 +249,11 @@ def check_text(value: object, takes_text: bool, max_chars: int, key: str = "text
     Raises InvalidText, or InvalidOption where there is no embedding model.
     """
     if not takes_text:
-        raise InvalidOption("this collection's bundle has no embedding model, so it takes no text", key="text")
+        raise InvalidOption(
+            "this collection's bundle has no embedding model, so it takes no text; one that `bebr models pull` makes "
+            "has, and a new collection can use it",
+            key="text",
+        )
     if not isinstance(value, str) or not value.strip():
         raise InvalidText(f"'{key}' must be a string that is not empty", key=key)
     if len(value) > max_chars:
