@@ -132,3 +132,13 @@ def test_config_shows_values_and_sources(
 def test_config_prints_the_page_of_settings(capsys: pytest.CaptureFixture[str]):
     assert run("config", "--markdown") == 0
     assert capsys.readouterr().out == (ROOT / "docs" / "settings.md").read_text("utf-8")
+
+
+def test_with_the_client_alone_the_command_says_what_is_missing():
+    hidden = "import sys; sys.modules['typer'] = None; from bebr.cli import main"
+    ended = subprocess.run([sys.executable, "-c", hidden], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert (
+        ended.stderr
+        == "error: the command line needs 'typer', which comes with the extra [server]: pip install '.[server]'\n"
+    )

@@ -5,6 +5,16 @@ output     tables, progress bars, JSON
 service    a running service: socket, server, signals
 """
 
-from bebr.cli.app import main
+import sys
+
+try:
+    from bebr.cli.app import main
+except ModuleNotFoundError as error:
+    if error.name not in ("typer", "rich"):
+        raise
+    # `pip install bebr` is the client alone, and installs this command all the same.
+    sys.exit(
+        f"error: the command line needs '{error.name}', which comes with the extra [server]: pip install '.[server]'"
+    )
 
 __all__ = ["main"]
