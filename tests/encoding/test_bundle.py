@@ -10,7 +10,7 @@ import pytest
 from bebr.core.codes import CodeSpec
 from bebr.encoding import BinarizerFiles, Bundle, BundleCatalog, EmbeddingFiles, TextKind, shipped_bundles, write_bundle
 from bebr.encoding.manifest import EmbeddingSettings, Pooling, Precision, SourceHashes, canonical_sha256
-from bebr.errors import AlreadyExists, BundleNotFound, DamagedBundle, InvalidOption, Unavailable
+from bebr.errors import AlreadyExists, BundleNotFound, DamagedBundle, Incompatible, InvalidOption, Unavailable
 
 SPEC = CodeSpec.parse("16x4+16x1")
 BINARIZER = BinarizerFiles(b"not really a graph", SPEC, np.array([0.1, 0.7], np.float32))
@@ -226,6 +226,18 @@ def test_the_catalog_lists_sound_bundles_and_names_damaged_ones(tmp_path: Path) 
     for unknown in ("tiny", "../tiny@1", "", "tiny@2"):
         with pytest.raises(BundleNotFound, match=r"on hand: 'broken@1', 'renamed@1', 'tiny@1'"):
             catalog.get(unknown)
+
+
+def test_a_fingerprint_finds_the_bundle_that_made_the_codes(tmp_path: Path) -> None:
+    """A pulled bundle stands before the shipped one that it was made from; codes of either find theirs."""
+    pulled, shipped = tmp_path / "pulled", tmp_path / "shipped"
+    full = write_full(pulled)
+    bare = write_bundle(shipped, "tiny", "1", embedding_dims=32, binarizer=BINARIZER)
+    catalog = BundleCatalog([pulled, shipped])
+    assert catalog.get("tiny@1") == full
+    assert catalog.get("tiny@1", bare.fingerprint) == bare and catalog.get("tiny@1", full.fingerprint) == full
+    with pytest.raises(Incompatible, match="put the original back"):
+        catalog.get("tiny@1", "0" * 64)
 
 
 def test_an_empty_catalog_says_so(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bebr.encoding.bundle import HIDDEN, MANIFEST, Bundle
-from bebr.errors import BundleNotFound, DamagedBundle
+from bebr.errors import BundleNotFound, DamagedBundle, Incompatible
 
 
 class BundleCatalog:
@@ -24,11 +24,26 @@ class BundleCatalog:
         """The bundles that cannot be used, by folder name, each with its error."""
         return {name: found for name, found in self._scan().items() if isinstance(found, DamagedBundle)}
 
-    def get(self, bundle_id: str) -> Bundle:
-        """The bundle of that id, verified in full. Raises BundleNotFound (which lists what is there), DamagedBundle."""
-        for path in self._paths():
-            if path.name == bundle_id:
+    def get(self, bundle_id: str, fingerprint: str | None = None) -> Bundle:
+        """The bundle of that id, verified in full; with a fingerprint, the one that has it.
+
+        A pulled bundle and the shipped one that it was made from share an id, and either may have made a code. Raises
+        BundleNotFound (which lists what is there), DamagedBundle, Incompatible where none has the fingerprint.
+        """
+        found = [path for path in self._paths() if path.name == bundle_id]
+        for path in found:
+            bundle = _load_called(path, verify=fingerprint is None)
+            if fingerprint is None:
+                return bundle
+            if bundle.fingerprint == fingerprint:
                 return _load_called(path, verify=True)
+        if found:
+            raise Incompatible(
+                f"no bundle '{bundle_id}' on hand is the one that made these codes: expected the fingerprint "
+                f"{str(fingerprint)[:16]}...; put the original back",
+                id=bundle_id,
+                fingerprint=fingerprint,
+            )
         known = ", ".join(f"'{name}'" for name in self._scan()) or "none"
         raise BundleNotFound(
             f"no bundle '{bundle_id:.120}'; on hand: {known}. Add one with 'bebr models pull' or 'bebr fit'",

@@ -27,7 +27,7 @@ from bebr.engine.points import check_text
 from bebr.engine.requests import CollectionSettings, SearchRequest, SearchResult, WriteReport
 from bebr.engine.searching import Searcher
 from bebr.engine.writing import PointWriter
-from bebr.errors import BebrError, Incompatible, InvalidOption, NotReady, Unavailable
+from bebr.errors import BebrError, InvalidOption, NotReady, Unavailable
 from bebr.index import CollectionIndex
 from bebr.metadata import MetadataStore
 
@@ -61,7 +61,7 @@ class Engine:
         self._batching = batching
         self._encoder_threads = encoder_threads
         self._catalog = Catalog(store, bundles, limits)
-        self._encoders: dict[str, Encoder] = {}
+        self._encoders: dict[tuple[str, str | None], Encoder] = {}
         self._encoder_lock = threading.Lock()
         self._text_queues: dict[str, Coalescer[str, NDArray[np.float32]]] = {}
         self._searchers: dict[str, Searcher] = {}
@@ -271,22 +271,24 @@ class Engine:
     def _searcher(self, collection: Collection) -> Searcher:
         uid = collection.document.uid
         if uid not in self._searchers:
-            queue = self._text_queue(collection.active.bundle) if collection.active.bundle else None
+            queue = self._text_queue(collection) if collection.active.bundle else None
             self._searchers[uid] = Searcher(collection, self.limits, queue, self._coordinators, self._batching)
         return self._searchers[uid]
 
-    def _text_queue(self, bundle_id: str) -> Coalescer[str, NDArray[np.float32]]:
+    def _text_queue(self, collection: Collection) -> Coalescer[str, NDArray[np.float32]]:
         """Query texts of one model, embedded together when they arrive together."""
+        fingerprint = str(collection.active.fingerprint)
 
         async def embed(texts: list[str]) -> list[NDArray[np.float32]]:
-            encoder, loop = self._encoder(bundle_id), asyncio.get_running_loop()
-            return list(await loop.run_in_executor(self._query_encoding, encoder.embed, texts, TextKind.QUERY))
+            work = collection.encoder.embed
+            loop = asyncio.get_running_loop()
+            return list(await loop.run_in_executor(self._query_encoding, work, texts, TextKind.QUERY))
 
-        if bundle_id not in self._text_queues:
+        if fingerprint not in self._text_queues:
             together = MAX_TEXTS_TOGETHER if self._batching else 1
             queue = Coalescer(embed, what="query texts", max_batch=together, max_queue=self.limits.max_queue)
-            self._text_queues[bundle_id] = queue
-        return self._text_queues[bundle_id]
+            self._text_queues[fingerprint] = queue
+        return self._text_queues[fingerprint]
 
     async def _load(self) -> None:
         while self._problem is not None:
@@ -332,23 +334,21 @@ class Engine:
         if version.bundle is None:
             return None, None
         try:
-            encoder = self._encoder(version.bundle)
+            return self._encoder(version.bundle, version.fingerprint), None
         except BebrError as error:
             log.warning("bundle %s cannot be used: %s", version.bundle, error.detail)
             return None, error
-        if encoder.bundle.fingerprint != version.fingerprint:
-            return None, Incompatible(
-                f"bundle '{version.bundle}' is not the one that made this collection's codes: its fingerprint is "
-                f"{encoder.bundle.fingerprint[:16]}, expected {str(version.fingerprint)[:16]}; put the original back",
-                bundle=version.bundle,
-            )
-        return encoder, None
 
-    def _encoder(self, bundle_id: str) -> Encoder:
-        """The encoder of a bundle, loaded once. Takes seconds the first time: call it in a thread."""
+    def _encoder(self, bundle_id: str, fingerprint: str | None = None) -> Encoder:
+        """The encoder of a bundle, loaded once. Takes seconds the first time: call it in a thread.
+
+        fingerprint: of the bundle that made codes; without it, the first bundle of that id is meant.
+        """
         with self._encoder_lock:
-            if bundle_id not in self._encoders:
-                encoder = Encoder(self._bundles.get(bundle_id), self._encoder_threads)
+            if (bundle_id, fingerprint) not in self._encoders:
+                bundle = self._bundles.get(bundle_id, fingerprint)
+                loaded = self._encoders.get((bundle_id, bundle.fingerprint))
+                encoder = loaded or Encoder(bundle, self._encoder_threads)
                 encoder.warm_up()
-                self._encoders[bundle_id] = encoder
-            return self._encoders[bundle_id]
+                self._encoders[bundle_id, fingerprint] = self._encoders[bundle_id, bundle.fingerprint] = encoder
+            return self._encoders[bundle_id, fingerprint]
