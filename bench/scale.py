@@ -1,6 +1,6 @@
 """One million points: bytes of process memory per point, and how long a restart takes.
 
-    python bench/scale.py [--points 1000000] [--code 128x4] [--redis-url URL]
+    python -m bench.scale [--points 1000000] [--code 128x4] [--redis-url URL]
 
 Every step runs in a process of its own, so that memory and imports are counted cleanly. Memory is resident memory
 (mapped segment files included) less that of the same process with an empty collection that was written and searched.
