@@ -64,7 +64,7 @@ def test_the_examples_run(tmp_path: Path) -> None:
 def test_the_filter_of_the_page_is_one() -> None:
     (shown,) = [block for block in blocks("json") if '"should"' in block]
     fields = {"lang": FieldType.KEYWORD, "year": FieldType.INTEGER, "tags": FieldType.KEYWORDS}
-    parse_filter(json.loads(shown), fields)
+    assert parse_filter(json.loads(shown), fields).should
 
 
 def test_the_table_of_errors_is_whole() -> None:

@@ -20,12 +20,12 @@ _glibc = _libc()
 
 
 def limit_arenas() -> None:
-    """Let all threads share two heaps: with one each, a million points took 60 MB more."""
+    """Let all threads share two heaps: with one each, a million points took 7 MB more (171 against 164)."""
     if _glibc is not None:
         _glibc.mallopt(M_ARENA_MAX, ARENAS)
 
 
 def release_free_memory() -> None:
-    """Give back what sealing and compaction needed for a moment: 120 MB at a million points."""
+    """Give back what sealing and compaction needed for a moment: 355 MB became 231 at a million points."""
     if _glibc is not None:
         _glibc.malloc_trim(0)

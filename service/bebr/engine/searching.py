@@ -26,7 +26,7 @@ from bebr.errors import BebrError, PointNotFound
 from bebr.index import Found, ScanQueries
 
 INLINE_SCAN_BYTES = 2**21
-"""Scans of up to so many bytes (about 0.2 ms) run on the event loop."""
+"""Scans of up to so many bytes (about 0.1 ms) run on the event loop."""
 MAX_REQUESTS_TOGETHER = 64
 MAX_CANDIDATES = 2**20
 """Hits that all queries of one scan may want: it bounds the memory of a scan, at some 12 bytes each for every part."""
