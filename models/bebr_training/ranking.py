@@ -1,0 +1,53 @@
+"""Exhaustive search in numpy: the k best rows of every query, best first, ties by ascending row as in the service.
+
+The service scans codes with its kernel; here scores of whole chunks of queries are one matrix product. For codes of
+bundles these scores are those of `bebr.core.scoring` to the last bit (see `coded`), so the rankings are the service's.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Rows = NDArray[np.int64]
+Score = Callable[[Floats], Floats]
+"""queries (queries, dims) float32 -> scores (queries, rows) float32, higher is better."""
+Search = Callable[[Floats, int], Rows]
+"""(queries (queries, dims) float32, k) -> rows (queries, k) int64, best first."""
+
+CHUNK_SCORES = 16_000_000
+"""Scores held at once: 64 MB."""
+
+
+def search_by(score: Score, rows: int) -> Search:
+    """The search that ranks `rows` rows by `score`, a chunk of queries at a time."""
+
+    def search(queries: Floats, k: int) -> Rows:
+        found = np.empty((len(queries), k), np.int64)
+        size = max(1, CHUNK_SCORES // rows)
+        for start in range(0, len(queries), size):
+            found[start : start + size] = top_rows(score(queries[start : start + size]), k)
+        return found
+
+    return search
+
+
+def dot_search(values: Floats, prepare: Callable[[Floats], Floats] | None = None) -> Search:
+    """The search by <prepare(query), values[row]>; values (rows, n) float32. Without `prepare`, queries as they are."""
+    columns = values.T
+    return search_by(lambda queries: (prepare(queries) if prepare else queries) @ columns, len(values))
+
+
+def top_rows(scores: Floats, k: int) -> Rows:
+    """scores (queries, rows) float32 -> (queries, k) int64: the k highest, best first, ties by ascending row."""
+    if k >= scores.shape[1]:
+        return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    place = scores.shape[1] - k
+    least = np.partition(scores, place, axis=1)[:, place]
+    found = np.empty((len(scores), k), np.int64)
+    for row, (line, floor) in enumerate(zip(scores, least, strict=True)):
+        # All that are at least as good as the k-th, in the order of rows, so that a stable sort settles ties.
+        candidates = np.flatnonzero(line >= floor)
+        found[row] = candidates[np.argsort(-line[candidates], kind="stable")[:k]]
+    return found
