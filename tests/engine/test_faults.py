@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bebr.core.types import WriteMode
+from bebr.engine.encoders import CollectionEncoders
 from bebr.errors import BebrError, CollectionNotFound, DamagedBundle, InvalidMetadata, Overloaded
 from engine.test_engine import codes, make, point, points, running, search
 
@@ -90,7 +91,8 @@ async def test_an_error_that_is_told_again_and_again_does_not_grow(tmp_path: Pat
     async with running(tmp_path) as engine:
         await make(engine)
         collection = engine._catalog.get("docs")
-        collection._encoder_error = DamagedBundle("a file does not match", bundle="b@1")
+        damage = DamagedBundle("a file does not match", bundle="b@1")
+        collection.encoders = CollectionEncoders(None, {0: damage})
         lengths = set()
         for _ in range(5):
             with pytest.raises(DamagedBundle) as raised:
@@ -98,7 +100,7 @@ async def test_an_error_that_is_told_again_and_again_does_not_grow(tmp_path: Pat
             raised.value.fields["search"] = 3
             lengths.add(len(raised.traceback))
         assert len(lengths) == 1
-        assert collection._encoder_error.fields == {"bundle": "b@1"}
+        assert damage.fields == {"bundle": "b@1"}
 
 
 async def test_thresholds_of_any_size_mean_what_they_say(tmp_path: Path) -> None:

@@ -45,9 +45,29 @@ class BundleList(Answer):
     bundles: list[dict[str, Any]]
 
 
+class FitStatus(Answer):
+    """A collection's own fit. `code` and figures are those of its newest own binarizer."""
+
+    state: str = Field(description="collecting, fitting, failed, converting or done.")
+    bytes: int
+    sample: int = Field(description="Embeddings to gather before the fit.")
+    have: int = Field(description="Points that wait as embeddings.")
+    detail: str | None = Field(description="What a fit is doing, or why it failed.")
+    version: str | None
+    code: str | None
+    recall_at_10: float | None = Field(description="Of the float neighbours of held-out embeddings.")
+    queries: int | None = Field(description="How many were held out.")
+
+
 class Collection(Answer):
     model_config = ConfigDict(extra="allow")
     name: str
+    fit: FitStatus | None = None
+
+
+class FitAccepted(Answer):
+    name: str
+    fit: FitStatus
 
 
 class CollectionList(Answer):

@@ -26,6 +26,7 @@ from bebr.api.search import HotRoute, SearchBatchEndpoint, SearchEndpoint
 from bebr.engine import Engine
 from bebr.errors import (
     DimensionMismatch,
+    Incompatible,
     InvalidCode,
     InvalidFilter,
     InvalidText,
@@ -35,7 +36,16 @@ from bebr.errors import (
 )
 from bebr.ingest import IngestJobs
 
-_SEARCH_ERRORS = (InvalidText, InvalidVector, InvalidCode, InvalidFilter, DimensionMismatch, PointNotFound, Overloaded)
+_SEARCH_ERRORS = (
+    InvalidText,
+    InvalidVector,
+    InvalidCode,
+    InvalidFilter,
+    DimensionMismatch,
+    PointNotFound,
+    Incompatible,
+    Overloaded,
+)
 SEARCH_PATH = "/v1/collections/{collection}/search"
 SEARCH = Operation(
     "Search",

@@ -106,16 +106,38 @@ class HasIdCondition(Body):
 Condition = MatchCondition | RangeCondition | IsEmptyCondition | HasIdCondition | FilterTree
 
 
+class OwnFit(Body):
+    """A binarizer of the collection's own, fitted to its first embeddings."""
+
+    model_config = documented({"bytes": 64, "sample": 20_000})
+    bytes: int = Field(ge=1, description="Size of a code; which bits go where is chosen by measurement.")
+    sample: int | None = Field(None, ge=1, description="Embeddings to gather first; 20,000 unless given.")
+    dims: int | None = Field(None, ge=1, description="Dims of your own embeddings, where there is no bundle.")
+
+
 class CreateCollection(Body):
     model_config = documented({"bundle": "minilm@1", "filterable": {"lang": "keyword", "year": "integer"}})
     bundle: str | None = Field(None, description="Bundle id, for example 'minilm@1'.", examples=["minilm@1"])
     code: str | None = Field(
         None, description="CodeSpec, when you bring codes of your own and no bundle.", examples=["256x2"]
     )
+    fit: OwnFit | None = Field(
+        None,
+        description="With a bundle, or with `dims` for embeddings of your own. The bundle's binarizer is not used.",
+    )
     shards: int = Field(2, ge=1, description="Slices that are scanned in parallel.")
     filterable: dict[str, FieldType] = Field(
         {}, description="Metadata fields that filters may use.", examples=[{"lang": "keyword", "year": "integer"}]
     )
+
+
+class FitCollection(Body):
+    """What is left out stays as it was at the last fit; before the first one it is the size of the present codes."""
+
+    model_config = documented({"sample": 20_000})
+    bytes: int | None = Field(None, ge=1, description="Size of a code.")
+    sample: int | None = Field(None, ge=1, description="Embeddings to gather first.")
+    now: bool = Field(False, description="Fit to what is staged already.")
 
 
 class CreateAlias(Body):

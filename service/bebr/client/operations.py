@@ -64,11 +64,16 @@ def create_collection(
     *,
     bundle: str | None = None,
     code: str | None = None,
+    fit: Mapping[str, int] | None = None,
     shards: int | None = None,
     filterable: Mapping[str, FieldType | str] | None = None,
 ) -> Flow[dict[str, Any]]:
-    """Create a collection of a bundle ('minilm@1'), or of codes of your own ('256x2'). Raises AlreadyExists."""
-    given = {"bundle": bundle, "code": code, "shards": shards, "filterable": filterable}
+    """Create a collection of a bundle ('minilm@1'), or of codes of your own ('256x2'). Raises AlreadyExists.
+
+    fit: `{"bytes": 64, "sample": 20000}` with a bundle, or with `dims` for embeddings of your own: a binarizer is
+    fitted to the first `sample` points.
+    """
+    given = {"bundle": bundle, "code": code, "fit": fit, "shards": shards, "filterable": filterable}
     value = {field: item for field, item in given.items() if item is not None}
     response = yield json_request("PUT", collection_path(name), value, repeatable=False)
     created: dict[str, Any] = response.json()
@@ -80,6 +85,20 @@ def describe_collection(name: str) -> Flow[dict[str, Any]]:
     response = yield json_request("GET", collection_path(name))
     description: dict[str, Any] = response.json()
     return description
+
+
+def fit_collection(
+    name: str, *, bytes: int | None = None, sample: int | None = None, now: bool = False
+) -> Flow[dict[str, Any]]:
+    """Fit a new binarizer of the collection's own to the next `sample` points, or now to those that wait for a fit.
+
+    Returns where the fit stands, as `describe_collection` does under 'fit'. Raises Conflict while one is under way.
+    """
+    given = {"bytes": bytes, "sample": sample, "now": now or None}
+    value = {field: item for field, item in given.items() if item is not None}
+    response = yield json_request("POST", f"{collection_path(name)}/fit", value, repeatable=False)
+    fit: dict[str, Any] = response.json()["fit"]
+    return fit
 
 
 def delete_collection(name: str) -> Flow[None]:

@@ -96,6 +96,14 @@ class Limits:
         default=64,
         metadata=_limit(integer(1, 1024), "Most shards of one collection."),
     )
+    max_versions: int = field(
+        default=64,
+        metadata=_limit(integer(1), "Most code versions of one collection; every fit adds one."),
+    )
+    max_fit_sample: int = field(
+        default=100_000,
+        metadata=_limit(integer(1), "Most embeddings that a collection's own fit gathers, at dims bytes each."),
+    )
     ingest_batch_points: int = field(
         default=512,
         metadata=_limit(integer(1), "Points that a bulk job encodes and commits at a time."),

@@ -11,6 +11,8 @@ The only importer of onnx, onnxruntime, tokenizers, safetensors and huggingface_
     checkpoint       a checkpoint folder -> ONNX graph
     pull             a name, folder, package or hub repository -> bundle
     closed_form, choose   fit a binarizer to embeddings
+    staging          embeddings as codes of 8 bits a dim, until a collection has a binarizer of its own
+    own_fit          embeddings of a collection -> its own binarizer
 """
 
 from bebr.encoding.bundle import BinarizerFiles, Bundle, EmbeddingFiles, write_bundle

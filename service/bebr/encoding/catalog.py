@@ -1,9 +1,11 @@
 """The bundles on hand: those that were pulled or fitted, and those that come with bebr."""
 
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from bebr.encoding.bundle import HIDDEN, MANIFEST, Bundle
+from bebr.encoding.bundle import HIDDEN, MANIFEST, BinarizerFiles, Bundle, write_bundle
 from bebr.errors import BundleNotFound, DamagedBundle, Incompatible
 
 
@@ -49,6 +51,25 @@ class BundleCatalog:
             f"no bundle '{bundle_id:.120}'; on hand: {known}. Add one with 'bebr models pull' or 'bebr fit'",
             id=bundle_id,
         )
+
+    def put_binarizer(
+        self, bundle_id: str, embedding_dims: int, binarizer: BinarizerFiles, figures: Mapping[str, Any]
+    ) -> Bundle:
+        """Write a bundle of that id with a binarizer alone into the first folder, in place of what is there."""
+        name, _, version = bundle_id.partition("@")
+        return write_bundle(
+            self.folders[0],
+            name,
+            version,
+            embedding_dims=embedding_dims,
+            binarizer=binarizer,
+            figures=figures,
+            replace=True,
+        )
+
+    def remove(self, bundle_id: str) -> None:
+        """Remove the bundle of that id from the first folder; nothing happens when there is none."""
+        shutil.rmtree(self.folders[0] / bundle_id, ignore_errors=True)
 
     def _scan(self) -> dict[str, Bundle | DamagedBundle]:
         found: dict[str, Bundle | DamagedBundle] = {}

@@ -13,7 +13,9 @@ from bebr.config import Limits
 from bebr.core.codes import CodeSpec
 from bebr.core.types import FieldType
 from bebr.encoding import Bundle, BundleCatalog
-from bebr.engine.collection import Collection, CollectionDocument, Version
+from bebr.engine.collection import Collection
+from bebr.engine.document import CollectionDocument, FitPlan, Version
+from bebr.engine.fit_plan import make_plan
 from bebr.engine.requests import CollectionSettings
 from bebr.errors import AlreadyExists, CollectionNotFound, InvalidOption
 from bebr.metadata import MetadataStore
@@ -62,13 +64,15 @@ class Catalog:
         if not 1 <= settings.shards <= self._limits.max_shards:
             raise InvalidOption(f"shards must be 1 to {self._limits.max_shards}, got {settings.shards}", key="shards")
         _check_filterable(settings.filterable)
+        version, fit = self._first_version(settings)
         return CollectionDocument(
             uid=secrets.token_hex(12),
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             shards=settings.shards,
             filterable=dict(settings.filterable),
-            versions=(self._first_version(settings),),
+            versions=(version,),
             active=0,
+            fit=fit,
         )
 
     async def save(self, name: str, document: CollectionDocument) -> None:
@@ -112,14 +116,37 @@ class Catalog:
                     f'{where}: expected {{"create": {{"alias", "collection"}}}} or {{"delete": {{"alias"}}}}', key=where
                 )
 
-    def _first_version(self, settings: CollectionSettings) -> Version:
+    def _first_version(self, settings: CollectionSettings) -> tuple[Version, FitPlan | None]:
+        return self._staging(settings) if settings.fit is not None else (self._coded(settings), None)
+
+    def _staging(self, settings: CollectionSettings) -> tuple[Version, FitPlan]:
+        """Embeddings of a bundle's model, or of the user's own, until the fit."""
+        fit, dims = settings.fit, settings.fit.dims if settings.fit else None
+        assert fit is not None
+        if settings.code is not None:
+            raise InvalidOption("'code' does not apply with 'fit', which chooses the code", key="code")
+        if (settings.bundle is None) == (dims is None):
+            raise InvalidOption(
+                "a fit needs a 'bundle' whose embeddings it takes, or the 'dims' of your own; exactly one",
+                key="fit.dims",
+            )
+        if dims is not None:
+            plan = make_plan(fit.bytes, fit.sample, dims, self._limits, "fit.")
+            return Version.staging(0, dims, None, None), plan
+        bundle = self._bundles.get(str(settings.bundle))
+        plan = make_plan(fit.bytes, fit.sample, bundle.embedding_dims, self._limits, "fit.")
+        return Version.staging(0, bundle.embedding_dims, bundle.id, bundle.fingerprint), plan
+
+    def _coded(self, settings: CollectionSettings) -> Version:
         if settings.bundle is None and settings.code is None:
             raise InvalidOption(
-                "a collection needs a 'bundle', or a 'code' such as '256x2' for codes of your own", key="bundle"
+                "a collection needs a 'bundle', a 'code' such as '256x2' for codes of your own, or a 'fit' to your own "
+                "embeddings",
+                key="bundle",
             )
         if settings.bundle is None:
             spec = CodeSpec.parse(settings.code or "")
-            return Version(0, str(spec), spec, np.ones(len(spec.blocks), np.float32), None, None)
+            return Version(0, str(spec), spec, np.ones(len(spec.blocks), np.float32), None, None, None, None)
         version = version_of(self._bundles.get(settings.bundle))
         if settings.code is not None and CodeSpec.parse(settings.code) != version.spec:
             raise InvalidOption(
@@ -131,7 +158,8 @@ class Catalog:
 
 def version_of(bundle: Bundle) -> Version:
     """The first code version of a collection made with a bundle."""
-    return Version(0, bundle.id, bundle.spec, bundle.steps, bundle.id, bundle.fingerprint)
+    made_by = bundle.id, bundle.fingerprint
+    return Version(0, bundle.id, bundle.spec, bundle.steps, *made_by, *made_by)
 
 
 def check_name(name: str) -> None:

@@ -1,25 +1,22 @@
-"""A collection at run time: its index, its encoder, its shard writers, and what its document says."""
+"""A collection at run time: its index, its encoders, its shard writers, and what its document says."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 from zlib import crc32
 
-import numpy as np
-from numpy.typing import NDArray
-
-from bebr.core.codes import CodeSpec
 from bebr.core.filters import Filter, parse_filter
-from bebr.core.types import FieldType, StoredPoint
-from bebr.encoding.encoder import Encoder
+from bebr.core.types import StoredPoint
+from bebr.engine.document import CollectionDocument, Version
+from bebr.engine.encoders import Codec, CollectionEncoders
 from bebr.engine.memory import release_free_memory
 from bebr.engine.points import Rules
 from bebr.engine.writer import ShardWriter
-from bebr.errors import BebrError, InvalidOption
+from bebr.errors import BebrError
 from bebr.index import CollectionIndex
 from bebr.metadata import MetadataStore
 
@@ -30,65 +27,8 @@ INLINE_BYTES = 2**20
 """Looks at the index of a collection of this size take half a millisecond (a page of ids) or less (a count)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
-    """A code version of a collection: the space that codes live in. steps (blocks,) float32."""
-
-    number: int
-    id: str
-    spec: CodeSpec
-    steps: NDArray[np.float32]
-    bundle: str | None
-    fingerprint: str | None
-
-    def to_document(self) -> dict[str, Any]:
-        return {
-            "id": self.id,
-            "code": str(self.spec),
-            "steps": [float(step) for step in self.steps],
-            "bundle": self.bundle,
-            "fingerprint": self.fingerprint,
-        }
-
-    @classmethod
-    def from_document(cls, number: int, document: Mapping[str, Any]) -> "Version":
-        steps = np.array(document["steps"], np.float32)
-        spec = CodeSpec.parse(document["code"])
-        return cls(number, document["id"], spec, steps, document["bundle"], document["fingerprint"])
-
-
-@dataclass(frozen=True, slots=True)
-class CollectionDocument:
-    """What the store keeps about a collection. uid names its data, so that a name can be used again at once."""
-
-    uid: str
-    created_at: str
-    shards: int
-    filterable: Mapping[str, FieldType]
-    versions: tuple[Version, ...]
-    active: int
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "uid": self.uid,
-            "created_at": self.created_at,
-            "shards": self.shards,
-            "filterable": {key: str(kind) for key, kind in self.filterable.items()},
-            "versions": [version.to_document() for version in self.versions],
-            "active": self.active,
-        }
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> "CollectionDocument":
-        versions = tuple(Version.from_document(n, entry) for n, entry in enumerate(document["versions"]))
-        filterable = {key: FieldType(kind) for key, kind in document["filterable"].items()}
-        return cls(
-            document["uid"], document["created_at"], document["shards"], filterable, versions, document["active"]
-        )
-
-
 class Collection:
-    """One open collection. encoder None: codes only, or `encoder_error` says why there is none."""
+    """One open collection. fit_progress: what a fit that runs now has just done."""
 
     def __init__(
         self,
@@ -96,8 +36,7 @@ class Collection:
         document: CollectionDocument,
         store: MetadataStore,
         index: CollectionIndex,
-        encoder: Encoder | None,
-        encoder_error: BebrError | None,
+        encoders: CollectionEncoders,
         maintenance: Executor,
         max_queue: int,
     ) -> None:
@@ -105,12 +44,12 @@ class Collection:
         self.document = document
         self.index = index
         self.ready = False
+        self.encoders = encoders
+        self.fit_progress: str | None = None
         self._store = store
-        self._encoder = encoder
-        self._encoder_error = encoder_error
         self._maintenance = maintenance
         self._maintaining: dict[int, asyncio.Task[None]] = {}
-        self._closed = False
+        self.closed = False
         self.writers = [
             ShardWriter(store, document.uid, number, shard, document.filterable, max_queue)
             for number, shard in enumerate(index.shards)
@@ -118,28 +57,26 @@ class Collection:
 
     @property
     def active(self) -> Version:
-        return self.document.versions[self.document.active]
+        return self.document.active_version
 
-    @property
-    def encoder(self) -> Encoder:
-        """Raises what went wrong with its bundle, or InvalidOption where the collection has none."""
-        if self._encoder_error is not None:
-            raise type(self._encoder_error)(self._encoder_error.detail, **self._encoder_error.fields)
-        if self._encoder is None:
-            raise InvalidOption(
-                f"collection '{self.name}' was made without a bundle: it takes codes ('code_b64') only", key="vector"
-            )
-        return self._encoder
+    def codec(self, version: Version) -> Codec:
+        """What encodes for a code version. Raises what went wrong with its bundle, InvalidOption where it has none."""
+        return self.encoders.codec(version)
 
-    def rules(self, max_text_chars: int, max_metadata_bytes: int) -> Rules:
-        """What points of this collection must look like."""
-        bundle = None if self._encoder is None and self._encoder_error is None else self.encoder.bundle
+    def staged(self) -> int:
+        """How many points wait as embeddings."""
+        staging = self.document.staging
+        return 0 if staging is None else self.index.points().get(staging.number, 0)
+
+    def rules(self, version: Version, max_text_chars: int, max_metadata_bytes: int) -> Rules:
+        """What points must look like to be written as that code version."""
         return Rules(
-            spec=self.active.spec,
-            steps=self.active.steps,
+            spec=version.spec,
+            steps=version.steps,
             fields=self.document.filterable,
-            takes_text=bundle is not None and bundle.has_embedding_model,
-            dims=bundle.embedding_dims if bundle is not None else None,
+            takes_text=self.encoders.takes_text,
+            takes_codes=version.staged_dims is None,
+            dims=self.encoders.dims(version),
             max_text_chars=max_text_chars,
             max_metadata_bytes=max_metadata_bytes,
         )
@@ -177,7 +114,7 @@ class Collection:
     def maintain(self) -> None:
         """Start maintenance of the shards that need it, unless it runs already or the collection is closed."""
         for number, shard in enumerate(self.index.shards):
-            if shard.needs_maintenance and number not in self._maintaining and not self._closed:
+            if shard.needs_maintenance and number not in self._maintaining and not self.closed:
                 self._maintaining[number] = asyncio.create_task(self._maintain_shard(number))
 
     def check_room(self, numbers: Iterable[int]) -> None:
@@ -188,13 +125,13 @@ class Collection:
 
     async def wait_for_sealing(self, number: int) -> None:
         """For writes of many pages: the first may be refused, the others go on as fast as segments are sealed."""
-        while self.writers[number].sealing_lags and not self._closed:
+        while self.writers[number].sealing_lags and not self.closed:
             self.maintain()
             await asyncio.sleep(0.01)  # a thread seals; polling is all there is
 
     async def close(self, *, keep: bool) -> None:
         """Finish maintenance; `keep`: write checkpoints, so that the next start replays little."""
-        self._closed = True
+        self.closed = True
         await asyncio.gather(*self._maintaining.values(), *(writer.close() for writer in self.writers))
         for number, shard in enumerate(self.index.shards) if keep else ():
             try:
@@ -211,7 +148,7 @@ class Collection:
         except Exception:
             # heads stay in memory and the store has everything: the next write tries again, but not at once
             log.exception("maintenance of collection %s, shard %d failed", self.name, number)
-            await asyncio.sleep(0 if self._closed else RETRY_SECONDS)
+            await asyncio.sleep(0 if self.closed else RETRY_SECONDS)
         finally:
             del self._maintaining[number]
 
@@ -224,22 +161,68 @@ class Collection:
             points = {names[version]: count for version, count in view.points().items()}
             shards.append({"shard": number, "points": points, "seq": view.seq, "parts": len(view.parts)})
         totals = {names[version]: count for version, count in self.index.points().items()}
+        problem = self.encoders.problem
         return {
             "name": self.name,
             "status": "ready" if self.ready else "loading",
             "points": sum(totals.values()),
             "points_per_version": totals,
-            "bundle": self.active.bundle,
+            "bundle": self.active.model,
             "code": str(self.active.spec),
             "code_bytes": self.active.spec.code_size_bytes,
             "active_version": self.active.id,
-            "compatible_versions": [self.active.id],
+            "compatible_versions": names,
+            "fit": describe_fit(self),
             "filterable": {key: str(kind) for key, kind in self.document.filterable.items()},
             "shards": shards,
             "bytes_in_memory": self.index.scan_size_bytes(),
             "created_at": self.document.created_at,
-            "encoder_error": self._encoder_error.detail if self._encoder_error else None,
+            "encoder_error": problem.detail if problem else None,
         }
+
+
+class FitState(StrEnum):
+    """Where a collection's own fit stands."""
+
+    COLLECTING = "collecting"
+    FITTING = "fitting"
+    FAILED = "failed"
+    CONVERTING = "converting"
+    DONE = "done"
+
+
+def fit_state(collection: Collection) -> FitState | None:
+    """None: no fit was ever asked for. Nothing of this is kept: it follows from the document and the points."""
+    fit = collection.document.fit
+    if fit is None:
+        return None
+    if collection.fit_progress is not None:
+        return FitState.FITTING
+    staged = collection.staged()
+    if collection.active.staged_dims is None:
+        return FitState.CONVERTING if staged else FitState.DONE
+    if fit.failed is not None:
+        return FitState.FAILED
+    return FitState.FITTING if fit.due or staged >= fit.sample else FitState.COLLECTING
+
+
+def describe_fit(collection: Collection) -> dict[str, Any] | None:
+    """What the description of a collection says of its fit. code and figures: of its newest own binarizer."""
+    fit, state, fitted = collection.document.fit, fit_state(collection), collection.document.fitted
+    if fit is None or state is None:
+        return None
+    figures = {} if fitted is None else dict(fitted.figures or {})
+    return {
+        "state": str(state),
+        "bytes": fit.bytes,
+        "sample": fit.sample,
+        "have": collection.staged(),
+        "detail": collection.fit_progress or fit.failed,
+        "version": None if fitted is None else fitted.id,
+        "code": None if fitted is None else str(fitted.spec),
+        "recall_at_10": figures.get("recall_at_10"),
+        "queries": figures.get("queries"),
+    }
 
 
 def collection_folder(data_folder: Path, uid: str) -> Path:

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import shutil
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,14 +19,18 @@ from bebr.encoding.encoder import Encoder
 from bebr.engine import reading
 from bebr.engine.catalog import Catalog
 from bebr.engine.coalescer import Coalescer
-from bebr.engine.collection import Collection, CollectionDocument, collection_folder
+from bebr.engine.collection import Collection, collection_folder, describe_fit
+from bebr.engine.document import CollectionDocument
+from bebr.engine.encoders import Encoders
+from bebr.engine.fits import Fits
 from bebr.engine.guard import RoomGuard
 from bebr.engine.memory import limit_arenas
+from bebr.engine.own_bundles import OwnBundles
 from bebr.engine.points import check_text
 from bebr.engine.requests import CollectionSettings, SearchRequest, SearchResult, WriteReport
 from bebr.engine.searching import Searcher
 from bebr.engine.writing import PointWriter
-from bebr.errors import BebrError, InvalidOption, NotReady, Unavailable
+from bebr.errors import InvalidOption, NotReady, Unavailable
 from bebr.index import CollectionIndex
 from bebr.metadata import MetadataStore
 
@@ -59,10 +62,9 @@ class Engine:
         self._folder = data_folder
         self._head_rows = head_rows
         self._batching = batching
-        self._encoder_threads = encoder_threads
         self._catalog = Catalog(store, bundles, limits)
-        self._encoders: dict[tuple[str, str | None], Encoder] = {}
-        self._encoder_lock = threading.Lock()
+        self._encoders = Encoders(bundles, encoder_threads)
+        self._own_bundles = OwnBundles(store, bundles)
         self._text_queues: dict[str, Coalescer[str, NDArray[np.float32]]] = {}
         self._searchers: dict[str, Searcher] = {}
         self._guard = RoomGuard(data_folder, limits.min_free_disk_bytes, limits.memory_bytes)
@@ -71,7 +73,8 @@ class Engine:
         self._encoding = ThreadPoolExecutor(2, "encode")
         self._query_encoding = ThreadPoolExecutor(1, "encode-query")
         self._maintenance = ThreadPoolExecutor(1, "maintain")
-        self._writer = PointWriter(limits, self._guard, self._encoding)
+        self._fits = Fits(self._catalog, self._own_bundles, self._encoders, limits, self._guard)
+        self._writer = PointWriter(limits, self._guard, self._encoding, self._fits)
         self._loading: asyncio.Task[None] | None = None
         self._problem: str | None = "not started"
         self._knows_collections = False
@@ -95,6 +98,7 @@ class Engine:
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.gather(self._loading, return_exceptions=True)
+        await self._fits.stop()
         for collection in list(self._catalog.collections.values()):
             await collection.close(keep=True)
         # coordinators before the scanners that they hand work to
@@ -138,12 +142,27 @@ class Engine:
                 raise InvalidOption(
                     f"'{name}' is an alias of '{collection.name}'; delete that, or the alias", key="name"
                 )
+            await self._fits.drop(collection)
             await self._catalog.forget(name)
             self._searchers.pop(collection.document.uid, None)
             await collection.close(keep=False)
             await self._store.drop(collection.document.uid)
             folder = collection_folder(self._folder, collection.document.uid)
             await asyncio.to_thread(shutil.rmtree, folder, True)
+            others = [other.document for other in self._catalog.collections.values()]
+            in_use = {version.fingerprint for document in others for version in document.versions}
+            await self._own_bundles.forget(name, collection.document, in_use)
+
+    async def fit_collection(
+        self, name: str, size_bytes: int | None = None, sample: int | None = None, now: bool = False
+    ) -> dict[str, Any]:
+        """Fit a new binarizer of the collection's own to the next `sample` embeddings, or now to those that are staged.
+
+        What is there keeps its codes and is searched together with what comes. Raises Conflict, InvalidOption.
+        """
+        collection = self._collection(name)
+        await self._fits.ask(collection, size_bytes, sample, now)
+        return {"name": collection.name, "fit": describe_fit(collection)}
 
     def list_collections(self) -> list[dict[str, Any]]:
         """Also those that are still loading. Raises NotReady before it is known which there are."""
@@ -231,7 +250,7 @@ class Engine:
 
         model None: the only bundle with an embedding model; InvalidOption where there are none or several.
         """
-        encoder = await asyncio.to_thread(self._encoder, model or self._only_text_bundle())
+        encoder = await asyncio.to_thread(self._encoders.get, model or self._only_text_bundle())
         self._check_limit(len(texts), "input")
         if not encoder.bundle.has_embedding_model:
             raise InvalidOption(
@@ -271,16 +290,16 @@ class Engine:
     def _searcher(self, collection: Collection) -> Searcher:
         uid = collection.document.uid
         if uid not in self._searchers:
-            queue = self._text_queue(collection) if collection.active.bundle else None
+            queue = self._text_queue(collection) if collection.active.model else None
             self._searchers[uid] = Searcher(collection, self.limits, queue, self._coordinators, self._batching)
         return self._searchers[uid]
 
     def _text_queue(self, collection: Collection) -> Coalescer[str, NDArray[np.float32]]:
         """Query texts of one model, embedded together when they arrive together."""
-        fingerprint = str(collection.active.fingerprint)
+        fingerprint = str(collection.active.model_fingerprint)
 
         async def embed(texts: list[str]) -> list[NDArray[np.float32]]:
-            work = collection.encoder.embed
+            work = collection.encoders.embedder.embed
             loop = asyncio.get_running_loop()
             return list(await loop.run_in_executor(self._query_encoding, work, texts, TextKind.QUERY))
 
@@ -311,14 +330,16 @@ class Engine:
     async def _load_collections(self) -> None:
         for name, document in (await self._catalog.load_documents()).items():
             if name not in self._catalog.collections:
+                await self._own_bundles.restore(document)
                 self._catalog.collections[name] = await asyncio.to_thread(self._open, name, document)
         self._knows_collections = True
         for collection in list(self._catalog.collections.values()):
             await collection.catch_up()
             collection.maintain()
+            self._fits.look(collection)
 
     def _open(self, name: str, document: CollectionDocument) -> Collection:
-        encoder, error = self._encoder_of(document)
+        encoders = self._encoders.open(document)
         specs = {version.number: version.spec for version in document.versions}
         folder = collection_folder(self._folder, document.uid)
         index = CollectionIndex(folder, document.shards, specs, document.filterable, self._head_rows, self._scanners)
@@ -327,28 +348,4 @@ class Engine:
             if shard.rebuilt_because:
                 log.warning("collection %s: %s; rebuilding the shard from the store", name, shard.rebuilt_because)
         limit = self.limits.max_queue
-        return Collection(name, document, self._store, index, encoder, error, self._maintenance, limit)
-
-    def _encoder_of(self, document: CollectionDocument) -> tuple[Encoder | None, BebrError | None]:
-        version = document.versions[document.active]
-        if version.bundle is None:
-            return None, None
-        try:
-            return self._encoder(version.bundle, version.fingerprint), None
-        except BebrError as error:
-            log.warning("bundle %s cannot be used: %s", version.bundle, error.detail)
-            return None, error
-
-    def _encoder(self, bundle_id: str, fingerprint: str | None = None) -> Encoder:
-        """The encoder of a bundle, loaded once. Takes seconds the first time: call it in a thread.
-
-        fingerprint: of the bundle that made codes; without it, the first bundle of that id is meant.
-        """
-        with self._encoder_lock:
-            if (bundle_id, fingerprint) not in self._encoders:
-                bundle = self._bundles.get(bundle_id, fingerprint)
-                loaded = self._encoders.get((bundle_id, bundle.fingerprint))
-                encoder = loaded or Encoder(bundle, self._encoder_threads)
-                encoder.warm_up()
-                self._encoders[bundle_id, fingerprint] = self._encoders[bundle_id, bundle.fingerprint] = encoder
-            return self._encoders[bundle_id, fingerprint]
+        return Collection(name, document, self._store, index, encoders, self._maintenance, limit)

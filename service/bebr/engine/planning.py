@@ -1,15 +1,17 @@
 """A search request, checked and completed: what is wrong with it is said here, before anything is computed."""
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bebr.config import Limits
+from bebr.core.codes import CodeSpec
 from bebr.core.filters import Filter
 from bebr.core.scoring import Scorer
 from bebr.engine.collection import Collection
+from bebr.engine.document import Version
 from bebr.engine.points import check_text, check_vector, read_code
 from bebr.engine.requests import SearchRequest
 from bebr.errors import InvalidOption
@@ -24,7 +26,8 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 class Plan:
     """A checked request on its way. wanted: hits to look for, those skipped by `offset` included.
 
-    The query: embedding (1, embedding dims) float32 or record (1, record_size_bytes) uint8. found: its hits.
+    The query: embedding (1, embedding dims) float32, or a record of `version`. records (1, record_size_bytes) uint8: by
+    number of the code version, those that are known. found: its hits.
     """
 
     request: SearchRequest
@@ -32,10 +35,23 @@ class Plan:
     condition: Filter | None
     offset: int
     wanted: int
-    floor: float
+    version: Version
     embedding: NDArray[np.float32] | None = None
-    record: NDArray[np.uint8] | None = None
+    records: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
     found: Found | None = None
+
+    @property
+    def is_code(self) -> bool:
+        return self.request.code is not None or self.request.id is not None
+
+    def floor(self, spec: CodeSpec) -> float:
+        """The lowest score that counts, in the unit of a scan of such codes."""
+        threshold = self.request.score_threshold
+        if threshold is None:
+            return -np.inf
+        if self.scorer is Scorer.HAMMING:
+            return -float(np.clip(np.floor((1 - threshold) * spec.dims / 2 + 1e-9), -1, spec.dims))
+        return float(np.clip(threshold, -FLOAT32_MAX, FLOAT32_MAX))
 
     @property
     def hits(self) -> Found:
@@ -75,30 +91,40 @@ class Planner:
             )
         if request.score_threshold is not None and not np.isfinite(request.score_threshold):
             raise InvalidOption("score_threshold must be a finite number", key="score_threshold")
-        self._check_version(request.version)
+        version = self._version(request)
         self._check_grouping(request)
         condition = self.collection.parse_filter(request.filter)
-        plan = Plan(request, scorer, condition, offset, wanted, self._floor(request, scorer))
+        plan = Plan(request, scorer, condition, offset, wanted, version)
         self._read_query(plan)
         return plan
 
     def _read_query(self, plan: Plan) -> None:
-        request, active = plan.request, self.collection.active
+        request, version = plan.request, plan.version
         if request.text is not None:
-            encoder = self.collection.encoder
-            check_text(request.text, encoder.bundle.has_embedding_model, self.limits.max_text_chars)
+            check_text(request.text, self.collection.encoders.takes_text, self.limits.max_text_chars)
         elif request.vector is not None:
-            dims = self.collection.encoder.bundle.embedding_dims
-            plan.embedding = check_vector(request.vector, dims)
+            plan.embedding = check_vector(request.vector, self.collection.codec(version).embedding_dims)
         elif request.code is not None:
-            plan.record = read_code(request.code, active.spec, active.steps)[None]
+            plan.records[version.number] = read_code(request.code, version.spec, version.steps)[None]
 
-    def _check_version(self, version: str | None) -> None:
-        if version is not None and version != self.collection.active.id:
-            raise InvalidOption(
-                f"the code version of '{self.collection.name}' is '{self.collection.active.id}', got '{version}'",
-                key="version",
-            )
+    def _version(self, request: SearchRequest) -> Version:
+        """The code version of the query. Codes are of the newest one that is not staging, unless they say which."""
+        versions, active = self.collection.document.versions, self.collection.active
+        if request.code is not None:
+            coded = [version for version in versions if version.staged_dims is None]
+            active = active if active.staged_dims is None or not coded else coded[-1]
+        else:
+            versions = (active,)
+        if request.version is None:
+            return active
+        for version in versions:
+            if version.id == request.version:
+                return version
+        names = ", ".join(f"'{version.id}'" for version in versions)
+        raise InvalidOption(
+            f"the code version of this search in '{self.collection.name}' can be {names}, got '{request.version:.200}'",
+            key="version",
+        )
 
     def _check_grouping(self, request: SearchRequest) -> None:
         if request.group_by is None:
@@ -124,15 +150,6 @@ class Planner:
         if position < 0 or write_cursor(position) != request.cursor:
             raise InvalidOption("cursor is not one that a search answered", key="cursor")
         return position
-
-    def _floor(self, request: SearchRequest, scorer: Scorer) -> float:
-        """The lowest score that counts, in the scan's unit."""
-        if request.score_threshold is None:
-            return -np.inf
-        if scorer is Scorer.HAMMING:
-            dims = self.collection.active.spec.dims
-            return -float(np.clip(np.floor((1 - request.score_threshold) * dims / 2 + 1e-9), -1, dims))
-        return float(np.clip(request.score_threshold, -FLOAT32_MAX, FLOAT32_MAX))
 
 
 def write_cursor(position: int) -> str:

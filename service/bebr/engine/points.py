@@ -41,12 +41,13 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What points of a collection must look like. dims None: the collection takes no vectors."""
+    """What points of a code version must look like. dims None: it takes no vectors."""
 
     spec: CodeSpec
     steps: NDArray[np.float32]
     fields: Mapping[str, FieldType]
     takes_text: bool
+    takes_codes: bool
     dims: int | None
     max_text_chars: int
     max_metadata_bytes: int
@@ -238,6 +239,10 @@ def _read_source(key: str, value: object, rules: Rules) -> tuple[Source, Any]:
     if key == "text":
         return Source.TEXT, check_text(value, rules.takes_text, rules.max_text_chars)
     if key == "code_b64":
+        if not rules.takes_codes:
+            raise InvalidOption(
+                "points of this collection are kept as embeddings until its fit: send 'text' or a vector", key=key
+            )
         return Source.CODE, read_code(read_base64(value, key, InvalidCode), rules.spec, rules.steps)
     vector = read_vector(value) if key == "vector" else read_vector_b64(value)
     return Source.VECTOR, check_vector(vector, rules.dims)[0]

@@ -15,11 +15,24 @@ from bebr.core.types import FieldType, Hit
 
 
 @dataclass(frozen=True, slots=True)
+class FitSettings:
+    """A binarizer of the collection's own: bytes of a code, embeddings to gather first; dims where no bundle says."""
+
+    bytes: int
+    sample: int | None = None
+    dims: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionSettings:
-    """How a collection is made. bundle: encodes texts and vectors; or code: a CodeSpec for codes of your own."""
+    """How a collection is made. bundle: encodes texts and vectors; or code: a CodeSpec for codes of your own.
+
+    fit: codes come from a binarizer fitted to the first embeddings, which the bundle's model or the user makes.
+    """
 
     bundle: str | None = None
     code: str | None = None
+    fit: FitSettings | None = None
     shards: int = 2
     filterable: Mapping[str, FieldType] = field(default_factory=dict)
 

@@ -15,15 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.config import Limits
-from bebr.core.codes import split_records
-from bebr.core.scoring import DotQueries, HammingQueries, Scorer, prepare_adc, prepare_hamming, prepare_sdc
+from bebr.core.scoring import Scorer
 from bebr.core.types import Hit, StoredPoint
 from bebr.engine.coalescer import Coalescer
 from bebr.engine.collection import Collection
+from bebr.engine.document import Version
 from bebr.engine.planning import Plan, Planner, write_cursor
+from bebr.engine.preparing import check, prepare
 from bebr.engine.requests import SearchRequest, SearchResult
 from bebr.errors import BebrError, PointNotFound
-from bebr.index import Found, ScanQueries
+from bebr.index import Found, ScanQueries, Views, merge
 
 INLINE_SCAN_BYTES = 2**21
 """Scans of up to so many bytes (about 0.1 ms) run on the event loop."""
@@ -60,6 +61,7 @@ class Searcher:
         plans = self._plan(requests)
         await self._embed_texts(plans)
         await self._read_codes(plans)
+        check(self._collection, plans)
         embedded = time.perf_counter()
         if self._collection.index.scan_size_bytes() * len(plans) <= INLINE_SCAN_BYTES:
             points = await self._run(plans, inline=True)
@@ -99,7 +101,9 @@ class Searcher:
                     error = PointNotFound(f"no point with id '{point_id}' to search by", key="id", id=point_id)
                     _tell_which(error, number, len(plans))
                     raise error
-                plan.record = np.frombuffer(points[point_id].record, np.uint8)[None]
+                point = points[point_id]
+                plan.version = self._collection.document.versions[point.version]
+                plan.records[point.version] = np.frombuffer(point.record, np.uint8)[None]
 
     async def _run_together(self, batch: list[list[Plan]]) -> list[Points]:
         points = await self._run([plan for plans in batch for plan in plans], inline=False)
@@ -129,29 +133,29 @@ class Searcher:
             plan.found = hits
 
     def _scan(self, plans: list[Plan], parallel: bool = True) -> list[Found]:
-        """Plans of one scorer -> their hits, by one scan."""
-        queries = ScanQueries(
-            version=self._collection.active.number,
-            prepared=self._prepare(plans),
-            limit=max(plan.wanted for plan in plans),
-            filters=tuple(plan.condition for plan in plans),
-            floors=np.array([plan.floor for plan in plans], np.float32),
-        )
-        return self._collection.index.scan(queries, parallel)
+        """Plans of one scorer -> their hits: one scan for each code version that has points, in the same views."""
+        index, views = self._collection.index, self._collection.index.views()
+        versions = self._collection.document.versions  # read after the views: it knows every version that they hold
+        numbers = [0]
+        if len(versions) > 1:
+            numbers = sorted(index.points(views)) or [self._collection.active.number]
+        limit, alone = max(plan.wanted for plan in plans), len(numbers) == 1
+        found = [self._scan_version(plans, versions[n], limit, parallel, views, alone) for n in numbers]
+        if alone:
+            return found[0]
+        return [merge([of_version[i] for of_version in found], limit) for i in range(len(plans))]
 
-    def _prepare(self, plans: list[Plan]) -> DotQueries | HammingQueries:
-        active = self._collection.active
-        if plans[0].scorer is Scorer.ADC:
-            projected = self._collection.encoder.project(_stack([plan.embedding for plan in plans]))
-            return prepare_adc(projected, active.spec, active.steps)
-        for plan in plans:
-            if plan.record is None:
-                assert plan.embedding is not None
-                plan.record = self._collection.encoder.encode(plan.embedding)
-        codes, gains = split_records(_stack([plan.record for plan in plans]))
-        if plans[0].scorer is Scorer.SDC:
-            return prepare_sdc(codes, gains, active.spec, active.steps)
-        return prepare_hamming(codes)
+    def _scan_version(
+        self, plans: list[Plan], version: Version, limit: int, parallel: bool, views: Views, alone: bool
+    ) -> list[Found]:
+        queries = ScanQueries(
+            version=version.number,
+            prepared=prepare(self._collection, plans, version, alone),
+            limit=limit,
+            filters=tuple(plan.condition for plan in plans),
+            floors=np.array([plan.floor(version.spec) for plan in plans], np.float32),
+        )
+        return self._collection.index.scan(queries, parallel, views)
 
     async def _group(self, plan: Plan, inline: bool) -> None:
         """Keep the best `group_size` hits of each of the best `limit` groups; scan deeper while groups are missing."""
@@ -191,7 +195,7 @@ class Searcher:
     def _result(
         self, plan: Plan, points: Points, searched: dict[str, int], stages_ms: dict[str, float]
     ) -> SearchResult:
-        request, found, version = plan.request, plan.hits, self._collection.active.id
+        request, found, versions = plan.request, plan.hits, self._collection.document.versions
         fetched = request.with_metadata is not False or request.with_code
         hits = []
         for position, (point_id, score) in enumerate(zip(found.ids, found.scores, strict=True)):
@@ -200,18 +204,20 @@ class Searcher:
                 continue  # deleted since the scan
             metadata = _project(point.metadata, request.with_metadata) if point else None
             distance = found.distances[position] if found.distances is not None else None
-            code = point.record if point and request.with_code else None
-            hits.append(Hit(point_id, score, version, metadata, distance, code))
+            number, code = found.versions[position], None
+            if point is not None and request.with_code:  # it may have got another code since the scan
+                number, code = point.version, point.record
+            hits.append(Hit(point_id, score, versions[number].id, metadata, distance, code))
         more = request.group_by is None and len(found.ids) == request.limit and plan.wanted < self._limits.max_limit
         cursor = write_cursor(plan.wanted) if more else None
         explain = self._explain(plan, stages_ms) if request.explain else None
-        return SearchResult(hits, version, searched, sum(stages_ms.values()), cursor, explain)
+        return SearchResult(hits, plan.version.id, searched, sum(stages_ms.values()), cursor, explain)
 
     def _explain(self, plan: Plan, stages_ms: dict[str, float]) -> dict[str, Any]:
         index = self._collection.index
         return {
             "scorer": str(plan.scorer),
-            "code": str(self._collection.active.spec),
+            "code": str(plan.version.spec),
             "stages_ms": {name: round(value, 3) for name, value in stages_ms.items()},
             "shards": self._collection.document.shards,
             "parts": sum(len(shard.view.parts) for shard in index.shards),
@@ -225,11 +231,6 @@ def _tell_which(error: BebrError, number: int, count: int) -> None:
         error.fields["search"] = number
 
 
-def _stack(rows: Sequence[NDArray[Any] | None]) -> NDArray[Any]:
-    present = [row for row in rows if row is not None]
-    return present[0] if len(present) == 1 else np.concatenate(present)
-
-
 def _values(point: StoredPoint | None, key: str) -> list[Any]:
     """The distinct values of a metadata field."""
     value = json.loads(point.metadata).get(key) if point is not None else None
@@ -241,7 +242,8 @@ def _pick(found: Found, positions: Sequence[int]) -> Found:
     if len(positions) == len(found.ids) and (not positions or positions[0] == 0):
         return found
     distances = [found.distances[i] for i in positions] if found.distances is not None else None
-    return Found([found.scores[i] for i in positions], [found.ids[i] for i in positions], distances)
+    versions = [found.versions[i] for i in positions]
+    return Found([found.scores[i] for i in positions], [found.ids[i] for i in positions], versions, distances)
 
 
 def _project(metadata: str, wanted: bool | list[str]) -> str | None:

@@ -7,12 +7,13 @@ store's feed before anything else happens.
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bebr.core.types import FieldType, Puts, StoredPoint, WriteMode
 from bebr.engine.coalescer import Coalescer
@@ -50,6 +51,23 @@ class Patch:
     max_metadata_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Reencode:
+    """Move points from code version `before` to `after`: those of the ids that still are of `before` when their turn
+    comes, so that what was written or deleted meanwhile stays as it is.
+
+    encode: records (points, record_size_bytes) uint8 of the one version -> of the other; runs in a thread.
+    """
+
+    ids: list[str]
+    before: int
+    after: int
+    encode: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+
+
+Item = ShardWrite | Patch | Reencode
+
+
 class ShardWriter:
     """The only writer of one shard."""
 
@@ -62,11 +80,11 @@ class ShardWriter:
         self._behind = False
         self._recovery: asyncio.Task[None] | None = None
         self._catching_up = asyncio.Lock()
-        self._queue: Coalescer[ShardWrite | Patch, Committed | BebrError] = Coalescer(
+        self._queue: Coalescer[Item, Committed | BebrError] = Coalescer(
             self._run, what="writes", max_batch=256, max_queue=max_queue
         )
 
-    async def write(self, item: ShardWrite | Patch) -> Committed:
+    async def write(self, item: Item) -> Committed:
         """Durable in the store and visible to searches when this returns. A caller that goes away stops nothing."""
         outcome = await asyncio.shield(asyncio.ensure_future(self._queue.submit(item)))
         if isinstance(outcome, BebrError):
@@ -106,18 +124,18 @@ class ShardWriter:
         """Let the store forget the tombstones that this shard has on disk."""
         await self._store.purge_tombstones(self._uid, self._number, self._shard.checkpoint_seq)
 
-    async def _run(self, items: list[ShardWrite | Patch]) -> list[Committed | BebrError]:
+    async def _run(self, items: list[Item]) -> list[Committed | BebrError]:
         """What became of each item. An error is that of its own commit only: what ran beside it is not undone."""
         if self._behind:
             await self.catch_up()
         outcomes: list[Committed | BebrError] = []
         for group in _groups(items):
             try:
-                outcomes += [await self._patch(group)] if isinstance(group, Patch) else await self._commit(group)
+                outcomes += await self._commit(group) if isinstance(group, list) else [await self._change(group)]
             except StoreUnavailable as error:
                 return outcomes + [error] * (len(items) - len(outcomes))  # the others would wait for it just as long
             except BebrError as error:
-                outcomes += [error] * (1 if isinstance(group, Patch) else len(group))
+                outcomes += [error] * (len(group) if isinstance(group, list) else 1)
         return outcomes
 
     async def _commit(self, group: list[ShardWrite]) -> list[Committed]:
@@ -157,9 +175,30 @@ class ShardWriter:
             with suppress(Unavailable, OSError):
                 await self._queue.submit(Patch([], {}, 0))
 
-    async def _patch(self, patch: Patch) -> Committed:
-        found = await self._store.fetch(self._uid, self._number, patch.ids, metadata=True, records=True)
+    async def _change(self, change: Patch | Reencode) -> Committed:
+        """Read points as they are now, and write what becomes of them; nothing comes between."""
+        found = await self._store.fetch(self._uid, self._number, change.ids, metadata=True, records=True)
         points = [point for point in found if point is not None]
+        if isinstance(change, Patch):
+            group = self._patched(change, points)
+        else:
+            points = [point for point in points if point.version == change.before]
+            group = await self._reencoded(change, points)
+        if not group:
+            return Committed([False] * len(change.ids), self._shard.seq + 1, self._shard.seq)
+        committed = await self._commit(group)
+        changed = {point.id for point in points}
+        return Committed([i in changed for i in change.ids], committed[0].first_seq, committed[-1].last_seq)
+
+    async def _reencoded(self, change: Reencode, points: list[StoredPoint]) -> list[ShardWrite]:
+        if not points:
+            return []
+        records = await asyncio.to_thread(change.encode, _records(points))
+        puts = Puts([p.id for p in points], change.after, records, [p.metadata for p in points])
+        metadata = [json.loads(p.metadata) for p in points] if self._fields else [{}] * len(points)
+        return [ShardWrite(PutWrite(puts, WriteMode.UPDATE_ONLY), values_of(metadata, self._fields))]
+
+    def _patched(self, patch: Patch, points: list[StoredPoint]) -> list[ShardWrite]:
         by_version: dict[int, list[StoredPoint]] = {}
         for point in points:
             by_version.setdefault(point.version, []).append(point)
@@ -168,14 +207,9 @@ class ShardWriter:
             merged = [_merged(json.loads(point.metadata), patch.changes) for point in some]
             texts = [json.dumps(metadata, ensure_ascii=False, separators=(",", ":")) for metadata in merged]
             _check_sizes(some, texts, patch.max_metadata_bytes)
-            records = np.frombuffer(b"".join(point.record for point in some), np.uint8).reshape(len(some), -1)
-            puts = Puts([point.id for point in some], version, records, texts)
+            puts = Puts([point.id for point in some], version, _records(some), texts)
             group.append(ShardWrite(PutWrite(puts, WriteMode.UPDATE_ONLY), values_of(merged, self._fields)))
-        if not group:
-            return Committed([False] * len(patch.ids), self._shard.seq + 1, self._shard.seq)
-        committed = await self._commit(group)
-        exists = {point.id for point in points}
-        return Committed([i in exists for i in patch.ids], committed[0].first_seq, committed[-1].last_seq)
+        return group
 
     def _apply(self, done: Sequence[tuple[ShardWrite, Committed]]) -> None:
         for item, result in done:
@@ -204,13 +238,18 @@ def values_of(metadata: Sequence[Mapping[str, Any]], fields: Mapping[str, FieldT
     return {key: [item.get(key) for item in metadata] for key in fields}
 
 
-def _groups(items: list[ShardWrite | Patch]) -> list[list[ShardWrite] | Patch]:
+def _records(points: Sequence[StoredPoint]) -> NDArray[np.uint8]:
+    """(points, record_size_bytes) uint8; the points are of one code version."""
+    return np.frombuffer(b"".join(point.record for point in points), np.uint8).reshape(len(points), -1)
+
+
+def _groups(items: list[Item]) -> list[list[ShardWrite] | Patch | Reencode]:
     """Neighbouring writes are committed together. One with a receipt stands alone: its conflict must fail only it."""
-    groups: list[list[ShardWrite] | Patch] = []
+    groups: list[list[ShardWrite] | Patch | Reencode] = []
     open_group: list[ShardWrite] | None = None
     size = 0
     for item in items:
-        if isinstance(item, Patch):
+        if not isinstance(item, ShardWrite):
             groups.append(item)
             open_group = None
             continue

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -15,6 +16,9 @@ from bebr.core.types import Puts, WriteMode
 from bebr.encoding import TextKind
 from bebr.encoding.encoder import Encoder
 from bebr.engine.collection import Collection
+from bebr.engine.document import Version
+from bebr.engine.encoders import Codec
+from bebr.engine.fits import Fits
 from bebr.engine.guard import RoomGuard
 from bebr.engine.points import Draft, Rules, Source, item_error, read_metadata, read_points, read_vectors
 from bebr.engine.requests import ItemError, WriteReport
@@ -30,7 +34,8 @@ MAX_KEY_CHARS = 256
 class PointWriter:
     """Writes to any collection. Raises Overloaded when too many are under way, InsufficientStorage before it hurts."""
 
-    def __init__(self, limits: Limits, guard: RoomGuard, encoding: Executor) -> None:
+    def __init__(self, limits: Limits, guard: RoomGuard, encoding: Executor, fits: Fits) -> None:
+        self._fits = fits
         self._limits = limits
         self._guard = guard
         self._encoding = encoding
@@ -42,10 +47,11 @@ class PointWriter:
         """Points as JSON values; those that are wrong are named in the report."""
         self._check_batch(len(points))
         with self._writing():
-            drafts, errors = read_points(points, self._rules(collection))
-            records = await self._encode(collection, drafts)
+            version = collection.active  # of all points of this write, also when another becomes active meanwhile
+            drafts, errors = read_points(points, self._rules(collection, version))
+            records = await self._encode(collection, version, drafts)
             receipt = _receipt(idempotency_key, mode, points)
-            return await _commit(collection, drafts, records, errors, mode, receipt)
+            return await self._commit(collection, _Batch(drafts, version, records), errors, mode, receipt)
 
     async def write_vectors(
         self,
@@ -59,10 +65,11 @@ class PointWriter:
         """The fast path: vectors (n, dims) float32."""
         self._check_batch(len(ids))
         with self._writing():
-            drafts, unit, errors = read_vectors(ids, vectors, metadata, self._rules(collection))
-            records = await self._in_thread(collection.encoder.encode, unit)
+            version = collection.active
+            drafts, unit, errors = read_vectors(ids, vectors, metadata, self._rules(collection, version))
+            records = await self._in_thread(collection.codec(version).encode, unit)
             receipt = _receipt(idempotency_key, mode, (ids, metadata), vectors)
-            return await _commit(collection, drafts, records, errors, mode, receipt)
+            return await self._commit(collection, _Batch(drafts, version, records), errors, mode, receipt)
 
     async def delete_points(
         self, collection: Collection, ids: list[str] | None, filter: object, dry_run: bool
@@ -78,7 +85,7 @@ class PointWriter:
     async def set_metadata(
         self, collection: Collection, ids: list[str] | None, filter: object, changes: dict[str, Any]
     ) -> dict[str, Any]:
-        rules = self._rules(collection)
+        rules = self._rules(collection, collection.active)
         if not changes:
             raise InvalidMetadata("'set' must name at least one metadata key", key="set")
         read_metadata(changes, rules)
@@ -88,8 +95,21 @@ class PointWriter:
         )
         return {"updated": _applied(results), "seq": _seqs(results)}
 
-    def _rules(self, collection: Collection) -> Rules:
-        return collection.rules(self._limits.max_text_chars, self._limits.max_metadata_bytes)
+    async def _commit(
+        self,
+        collection: Collection,
+        batch: "_Batch",
+        errors: list[ItemError],
+        mode: WriteMode,
+        receipt: Receipt | None,
+    ) -> WriteReport:
+        try:
+            return await _commit(collection, batch, errors, mode, receipt)
+        finally:
+            self._fits.look(collection)
+
+    def _rules(self, collection: Collection, version: Version) -> Rules:
+        return collection.rules(version, self._limits.max_text_chars, self._limits.max_metadata_bytes)
 
     def _check_batch(self, count: int) -> None:
         if count > self._limits.max_batch_points:
@@ -113,9 +133,9 @@ class PointWriter:
     async def _in_thread(self, work: Callable[..., NDArray[np.uint8]], *arguments: Any) -> NDArray[np.uint8]:
         return await asyncio.get_running_loop().run_in_executor(self._encoding, work, *arguments)
 
-    async def _encode(self, collection: Collection, drafts: list[Draft]) -> NDArray[np.uint8]:
+    async def _encode(self, collection: Collection, version: Version, drafts: list[Draft]) -> NDArray[np.uint8]:
         """-> records (drafts, record_size_bytes) uint8, in the drafts' order."""
-        records = np.empty((len(drafts), collection.active.spec.record_size_bytes), np.uint8)
+        records = np.empty((len(drafts), version.spec.record_size_bytes), np.uint8)
         places: dict[Source, list[int]] = {source: [] for source in Source}
         for place, draft in enumerate(drafts):
             places[draft.source].append(place)
@@ -123,10 +143,11 @@ class PointWriter:
             records[places[Source.CODE]] = [drafts[place].payload for place in places[Source.CODE]]
         if places[Source.VECTOR]:
             vectors = np.stack([drafts[place].payload for place in places[Source.VECTOR]])
-            records[places[Source.VECTOR]] = await self._in_thread(collection.encoder.encode, vectors)
+            records[places[Source.VECTOR]] = await self._in_thread(collection.codec(version).encode, vectors)
         if places[Source.TEXT]:
             texts = [drafts[place].payload for place in places[Source.TEXT]]
-            records[places[Source.TEXT]] = await self._in_thread(_encode_texts, collection.encoder, texts)
+            embedder, codec = collection.encoders.embedder, collection.codec(version)
+            records[places[Source.TEXT]] = await self._in_thread(_encode_texts, embedder, codec, texts)
         return records
 
     async def _targets(self, collection: Collection, ids: list[str] | None, filter: object) -> dict[int, list[str]]:
@@ -153,15 +174,24 @@ class PointWriter:
         return results
 
 
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Checked points and their records (drafts, record_size_bytes) uint8 of one code version."""
+
+    drafts: list[Draft]
+    version: Version
+    records: NDArray[np.uint8]
+
+
 async def _commit(
     collection: Collection,
-    drafts: list[Draft],
-    records: NDArray[np.uint8],
+    batch: _Batch,
     errors: list[ItemError],
     mode: WriteMode,
     receipt: Receipt | None,
 ) -> WriteReport:
     """Commit the drafts shard by shard, each whole or not at all, and say what became of every point."""
+    drafts = batch.drafts
     places: dict[int, list[int]] = {}
     for place, draft in enumerate(drafts):
         places.setdefault(collection.shard_of(draft.id), []).append(place)
@@ -170,7 +200,7 @@ async def _commit(
     for number, members in places.items():
         some = [drafts[place] for place in members]
         texts = [draft.metadata_text for draft in some]
-        puts = Puts([draft.id for draft in some], collection.active.number, records[members], texts)
+        puts = Puts([draft.id for draft in some], batch.version.number, batch.records[members], texts)
         values = values_of([draft.metadata for draft in some], collection.document.filterable)
         writes.append(collection.writers[number].write(ShardWrite(PutWrite(puts, mode, receipt), values)))
     outcomes = await asyncio.gather(*writes, return_exceptions=True)
@@ -186,8 +216,8 @@ async def _commit(
     return WriteReport(len(drafts) - len(refused), len(items), items, _seqs(committed))
 
 
-def _encode_texts(encoder: Encoder, texts: list[str]) -> NDArray[np.uint8]:
-    records: NDArray[np.uint8] = encoder.encode(encoder.embed(texts, TextKind.PASSAGE))
+def _encode_texts(embedder: Encoder, codec: Codec, texts: list[str]) -> NDArray[np.uint8]:
+    records: NDArray[np.uint8] = codec.encode(embedder.embed(texts, TextKind.PASSAGE))
     return records
 
 

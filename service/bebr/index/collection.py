@@ -17,7 +17,9 @@ from bebr.core.types import FieldType
 from bebr.index.columns import unpack_mask
 from bebr.index.scan import Found, Part, ScanQueries, merge, scan_parts
 from bebr.index.segment import SegmentView
-from bebr.index.shard import Shard
+from bebr.index.shard import Shard, ShardView
+
+Views = Sequence[ShardView]
 
 
 class CollectionIndex:
@@ -32,32 +34,47 @@ class CollectionIndex:
         head_rows: int,
         scanners: Executor | None = None,
     ) -> None:
-        self.shards = [Shard(folder / f"shard-{number}", specs, fields, head_rows) for number in range(shards)]
+        self._specs = dict(specs)
+        self.shards = [Shard(folder / f"shard-{number}", self._specs, fields, head_rows) for number in range(shards)]
         self._scanners = scanners
 
     def open(self) -> None:
         for shard in self.shards:
             shard.open()
 
-    def scan(self, queries: ScanQueries, parallel: bool = True) -> list[Found]:
-        """The best `limit` points of the collection for each query, ties by ascending id.
+    def add_version(self, number: int, spec: CodeSpec) -> None:
+        """Take points of one more code version from now on."""
+        self._specs[number] = spec
 
-        Deterministic for any number of shards and threads. `parallel`: one thread per shard.
+    def views(self) -> Views:
+        """The points as they are now, for several looks at the same ones."""
+        return [shard.view for shard in self.shards]
+
+    def scan(self, queries: ScanQueries, parallel: bool = True, views: Views | None = None) -> list[Found]:
+        """The best `limit` points of the queries' code version for each query, ties by ascending id.
+
+        Deterministic for any number of shards and threads. `parallel`: one thread per shard. Points that move between
+        versions are neither missed nor found twice when all versions are scanned in the same `views`.
         """
-        views = [shard.view for shard in self.shards]
+        views = self.views() if views is None else views
         if not parallel or self._scanners is None or len(views) == 1:
             return scan_parts([part for view in views for part in view.parts], queries)
         others = [self._scanners.submit(scan_parts, view.parts, queries) for view in views[1:]]
         found = [scan_parts(views[0].parts, queries), *(other.result() for other in others)]
         return [merge([of_shard[q] for of_shard in found], queries.limit) for q in range(len(queries))]
 
-    def points(self) -> dict[int, int]:
+    def points(self, views: Views | None = None) -> dict[int, int]:
         """Living points by code version number."""
         totals: dict[int, int] = {}
-        for shard in self.shards:
-            for version, count in shard.view.points().items():
+        for view in self.views() if views is None else views:
+            for version, count in view.points().items():
                 totals[version] = totals.get(version, 0) + count
         return totals
+
+    def version_ids(self, number: int, version: int, limit: int | None) -> list[str]:
+        """Up to `limit` ids, or all, of the living points of one code version in one shard, in no order."""
+        pages = (_page(p, None, None, limit) for p in self.shards[number].view.parts if p.version == version)
+        return list(islice((point_id for page in pages for point_id in page), limit))
 
     def scan_size_bytes(self) -> int:
         """Bytes that one scan reads."""

@@ -46,10 +46,11 @@ class ScanQueries:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Hits of one query, best first. distances: Hamming only."""
+    """Hits of one query, best first. versions: number of each hit's code version. distances: Hamming only."""
 
     scores: list[float]
     ids: list[str]
+    versions: list[int]
     distances: list[int] | None = None
 
 
@@ -70,7 +71,7 @@ def scan_parts(parts: Sequence[Part], queries: ScanQueries) -> list[Found]:
 
 
 def merge(found: Sequence[Found], limit: int) -> Found:
-    """Join the hits of several shards."""
+    """Join the hits of several shards, or of several code versions whose scores mean the same."""
     if len(found) == 1:
         return found[0]
     scores = np.array([score for part in found for score in part.scores], np.float32)
@@ -80,7 +81,8 @@ def merge(found: Sequence[Found], limit: int) -> Found:
     if found[0].distances is not None:
         together = [distance for part in found for distance in part.distances or []]
         distances = [together[i] for i in order]
-    return Found(scores[order].tolist(), [ids[i] for i in order], distances)
+    versions = [version for part in found for version in part.versions]
+    return Found(scores[order].tolist(), [ids[i] for i in order], [versions[i] for i in order], distances)
 
 
 def _scan_part(part: Part, queries: ScanQueries, floors: Scores) -> tuple[Scores, Rows]:
@@ -153,11 +155,12 @@ def _collect(scanned: Sequence[tuple[Part, Scores, Rows]], query: int, queries: 
     candidates.sort()
     ids = [point_id for _, point_id in candidates[:limit]]
     costs = [cost for cost, _ in candidates[:limit]]
+    versions = [queries.version] * len(ids)
     if isinstance(queries.prepared, DotQueries):
-        return Found([-cost for cost in costs], ids)
+        return Found([-cost for cost in costs], ids, versions)
     distances = [int(cost) for cost in costs]
     dims = scanned[0][0].spec.dims if scanned else 1
-    return Found(hamming_scores(np.array(distances, np.int32), dims).tolist(), ids, distances)
+    return Found(hamming_scores(np.array(distances, np.int32), dims).tolist(), ids, versions, distances)
 
 
 def _worst(scores: Sequence[Scores], limit: int) -> float:

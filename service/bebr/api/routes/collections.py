@@ -9,7 +9,7 @@ from bebr.api.bodies import JSON
 from bebr.api.context import EngineOf, read_json
 from bebr.api.openapi import COLLECTION, STORE, WRITES, Operation
 from bebr.api.validation import at_fault
-from bebr.engine import CollectionSettings
+from bebr.engine import CollectionSettings, FitSettings
 from bebr.errors import AlreadyExists, BundleNotFound, Conflict, DamagedBundle, Incompatible, InvalidOption, InvalidSpec
 
 router = APIRouter()
@@ -21,7 +21,8 @@ CREATE = Operation(
     answers.Collection,
     errors=(InvalidSpec, BundleNotFound, AlreadyExists, Incompatible, DamagedBundle, *STORE, *WRITES),
     body={JSON: schemas.CreateCollection},
-    description="From a bundle that encodes texts and vectors, or from a CodeSpec for codes of your own.",
+    description="From a bundle that encodes texts and vectors, from a CodeSpec for codes of your own, or with a fit: "
+    "then the first embeddings are kept until a binarizer of the collection's own is fitted to them.",
 )
 LIST = Operation("List collections", "collections", answers.CollectionList, errors=STORE)
 DESCRIBE = Operation(
@@ -30,6 +31,17 @@ DESCRIBE = Operation(
     answers.Collection,
     errors=COLLECTION,
     description="Points per code version and shard, bytes in memory, active version, seq.",
+)
+FIT = Operation(
+    "Fit a collection's own binarizer",
+    "collections",
+    answers.FitAccepted,
+    errors=(Conflict, DamagedBundle, *COLLECTION),
+    body={JSON: schemas.FitCollection},
+    status=202,
+    description="The next `sample` points that are written, new ones or old ones again, are kept as embeddings until a "
+    "binarizer is fitted to them. Other points keep their codes, and both are searched together. 409 while a fit is "
+    "under way.",
 )
 DELETE = Operation("Delete a collection", "collections", answers.Deleted, errors=(Conflict, *COLLECTION))
 LIST_ALIASES = Operation("List aliases", "aliases", answers.Aliases, errors=STORE)
@@ -56,7 +68,8 @@ async def list_collections(engine: EngineOf) -> Response:
 @router.put("/v1/collections/{collection}", **CREATE.route_options())
 async def create_collection(collection: str, request: Request, engine: EngineOf) -> Response:
     body = await read_json(request, schemas.CreateCollection)
-    settings = CollectionSettings(body.bundle, body.code, body.shards, body.filterable)
+    fit = None if body.fit is None else FitSettings(body.fit.bytes, body.fit.sample, body.fit.dims)
+    settings = CollectionSettings(body.bundle, body.code, fit, body.shards, body.filterable)
     with at_fault("code", InvalidSpec), at_fault("bundle", BundleNotFound):
         return json_response(await engine.create_collection(collection, settings))
 
@@ -64,6 +77,12 @@ async def create_collection(collection: str, request: Request, engine: EngineOf)
 @router.get("/v1/collections/{collection}", **DESCRIBE.route_options())
 async def describe_collection(collection: str, engine: EngineOf) -> Response:
     return json_response(await engine.describe_collection(collection))
+
+
+@router.post("/v1/collections/{collection}/fit", **FIT.route_options())
+async def fit_collection(collection: str, request: Request, engine: EngineOf) -> Response:
+    body = await read_json(request, schemas.FitCollection)
+    return json_response(await engine.fit_collection(collection, body.bytes, body.sample, body.now), 202)
 
 
 @router.delete("/v1/collections/{collection}", **DELETE.route_options())
