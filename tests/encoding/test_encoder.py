@@ -3,16 +3,19 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from tests.encoding.checkpoints import write_checkpoint
+from tests.fit.embeddings import text_like
 
 from bebr.core.codes import CodeSpec, check_padding, split_records
+from bebr.core.scoring import dot_scores, prepare_adc
 from bebr.encoding import BinarizerFiles, Bundle, TextKind, write_bundle
 from bebr.encoding.checkpoint import import_checkpoint
 from bebr.encoding.closed_form import fit
 from bebr.encoding.closed_form_graph import to_onnx
 from bebr.encoding.encoder import Encoder
-from bebr.errors import DamagedBundle, DimensionMismatch, InvalidOption, InvalidVector
+from bebr.errors import DamagedBundle, DimensionMismatch, Incompatible, InvalidOption, InvalidVector
 
 SPEC = CodeSpec.parse("8x4+16x1")
 
@@ -54,6 +57,31 @@ def test_bad_embeddings_are_named(full: Bundle) -> None:
         encoder.check_embeddings([[1.0] * 31])
     with pytest.raises(InvalidVector, match="row 1"):
         encoder.check_embeddings([[1.0] * 32, [0.0] * 32])
+
+
+@pytest.mark.parametrize("centre", [False, True])
+def test_what_a_code_stands_for_scores_as_the_code(tmp_path: Path, centre: bool) -> None:
+    rows, queries = text_like(600, common_mean=0.5), text_like(40, seed=1, common_mean=0.5)
+    fitted = fit(rows, SPEC, centre=centre)
+    files = BinarizerFiles(to_onnx(fitted), SPEC, fitted.steps)
+    encoder = Encoder(write_bundle(tmp_path, "own", "1", embedding_dims=64, binarizer=files))
+    records = encoder.encode(rows)
+    scores = dot_scores(prepare_adc(encoder.project(queries), SPEC, encoder.steps), *split_records(records), SPEC)
+    np.testing.assert_allclose(queries @ encoder.decode(records).T, scores, atol=0.01)
+
+
+def test_codes_of_a_projection_that_is_not_linear_stand_for_nothing(full: Bundle, tmp_path: Path) -> None:
+    files = full.read_binarizer()
+    assert files is not None
+    graph = onnx.load_model_from_string(files.graph)
+    for node in graph.graph.node:
+        for names in (node.input, node.output):
+            names[:] = ["linear" if name == "projected" else name for name in names]
+    graph.graph.node.append(onnx.helper.make_node("Abs", ["linear"], ["projected"]))
+    bent = BinarizerFiles(graph.SerializeToString(), SPEC, files.steps)
+    encoder = Encoder(write_bundle(tmp_path, "bent", "1", embedding_dims=32, binarizer=bent))
+    with pytest.raises(Incompatible, match="not linear"):
+        encoder.decode(encoder.encode(encoder.check_embeddings(np.eye(32))))
 
 
 def test_half_a_bundle_does_half_the_work(full: Bundle, tmp_path: Path) -> None:
