@@ -1,11 +1,11 @@
-"""`bebr fit`: a binarizer for embeddings of your own, chosen by measured recall."""
+"""`bebr fit`: a binarizer for embeddings of your own, chosen by measured recall; or for a collection of the service."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bebr.cli.options import AsJson, ConfigFile, DataDir
+from bebr.cli.options import ApiKey, AsJson, ConfigFile, DataDir, Url
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def fit(
-    embeddings: Annotated[Path, typer.Argument(help="A .npy file of floats, one embedding a row.")],
+    embeddings: Annotated[
+        Path | None, typer.Argument(help="A .npy file of floats, one embedding a row; or give --collection.")
+    ] = None,
     bytes: Annotated[int | None, typer.Option("--bytes", min=1, help="Size of a code; the blocks are chosen.")] = None,
     code: Annotated[str | None, typer.Option(help="The blocks themselves, such as 256x2 or 48x4+128x2+64x1.")] = None,
     base: Annotated[
@@ -26,18 +28,69 @@ def fit(
         typer.Option(help="Bundle whose embedding model made these embeddings; the new one takes texts too."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the bundle.", show_default="that of the file")] = None,
-    version: Annotated[str, typer.Option(help="Version of the bundle.")] = "1",
+    version: Annotated[str | None, typer.Option(help="Version of the bundle.", show_default="1")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to put it into.", show_default="BEBR_BUNDLES_DIR")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace a bundle of the same id.")] = False,
     data_dir: DataDir = None,
     config: ConfigFile = None,
+    collection: Annotated[
+        str | None, typer.Option("--collection", "-c", help="Fit a collection's own binarizer, in the service.")
+    ] = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --collection: points to gather first.", show_default="as at the last fit"),
+    ] = None,
+    now: Annotated[bool, typer.Option("--now", help="With --collection: fit to the points that wait already.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="With --collection: wait until it is done.")] = False,
+    url: Url = None,
+    api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Fit a binarizer to embeddings and write it as a bundle.
 
     Rows are held out to measure recall: the share of the 10 nearest by float cosine that the codes find. Fit on what
     you will search: the sharper the blocks, the more it pays.
+
+    With --collection the service does it for a collection: it gathers the embeddings of the next points that are
+    written, new ones or old ones again, fits a binarizer of the collection's own and encodes them with it. Other points
+    keep their codes, and both are searched together.
     """
+    from bebr.cli.fit_collection import fit_collection
+    from bebr.errors import InvalidOption
+
+    for_file: dict[str, object] = {
+        "EMBEDDINGS": embeddings,
+        "--code": code,
+        "--base": base,
+        "--name": name,
+        "--version": version,
+    }
+    for_file |= {"--out": out, "--replace": replace, "--data-dir": data_dir}
+    for_service: dict[str, object] = {"--sample": sample, "--now": now, "--wait": wait}
+    wrong = [option for option, given in (for_file if collection else for_service).items() if given]
+    if wrong:
+        raise InvalidOption(f"{wrong[0]} does not apply {'with' if collection else 'without'} --collection")
+    if collection:
+        fit_collection(collection, bytes, sample, now, wait, url, api_key, as_json)
+    elif embeddings is None:
+        raise InvalidOption("expected EMBEDDINGS, a .npy file, or --collection")
+    else:
+        _fit_file(embeddings, bytes, code, base, name, version or "1", out, replace, data_dir, config, as_json)
+
+
+def _fit_file(
+    embeddings: Path,
+    bytes: int | None,
+    code: str | None,
+    base: str | None,
+    name: str | None,
+    version: str,
+    out: Path | None,
+    replace: bool,
+    data_dir: Path | None,
+    config: Path | None,
+    as_json: bool,
+) -> None:
     from bebr.cli.options import settings_from
     from bebr.cli.output import print_json
     from bebr.encoding.pull import default_name

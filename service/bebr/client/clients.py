@@ -1,5 +1,5 @@
-"""The two transports. `Client` blocks, `AsyncClient` awaits; both run the flows of `operations` and `bulk`, so that
-neither holds any logic of its own."""
+"""The two transports. `Client` blocks, `AsyncClient` awaits; both run the flows of `operations`, `bulk` and `fits`, so
+that neither holds any logic of its own."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from bebr.client import bulk, operations
+from bebr.client import bulk, fits, operations
 from bebr.client.operations import BATCH_POINTS, Filter
 from bebr.client.results import Point
 from bebr.client.steps import Done, Flow, Pause, Request, next_step, with_retries
@@ -77,7 +77,8 @@ class Client:
     list_collections = _blocking(operations.list_collections)
     create_collection = _blocking(operations.create_collection)
     describe_collection = _blocking(operations.describe_collection)
-    fit_collection = _blocking(operations.fit_collection)
+    fit_collection = _blocking(fits.fit_collection)
+    wait_fit = _blocking(fits.wait_fit)
     delete_collection = _blocking(operations.delete_collection)
     list_aliases = _blocking(operations.list_aliases)
     update_aliases = _blocking(operations.update_aliases)
@@ -168,7 +169,8 @@ class AsyncClient:
     list_collections = _awaiting(operations.list_collections)
     create_collection = _awaiting(operations.create_collection)
     describe_collection = _awaiting(operations.describe_collection)
-    fit_collection = _awaiting(operations.fit_collection)
+    fit_collection = _awaiting(fits.fit_collection)
+    wait_fit = _awaiting(fits.wait_fit)
     delete_collection = _awaiting(operations.delete_collection)
     list_aliases = _awaiting(operations.list_aliases)
     update_aliases = _awaiting(operations.update_aliases)

@@ -87,20 +87,6 @@ def describe_collection(name: str) -> Flow[dict[str, Any]]:
     return description
 
 
-def fit_collection(
-    name: str, *, bytes: int | None = None, sample: int | None = None, now: bool = False
-) -> Flow[dict[str, Any]]:
-    """Fit a new binarizer of the collection's own to the next `sample` points, or now to those that wait for a fit.
-
-    Returns where the fit stands, as `describe_collection` does under 'fit'. Raises Conflict while one is under way.
-    """
-    given = {"bytes": bytes, "sample": sample, "now": now or None}
-    value = {field: item for field, item in given.items() if item is not None}
-    response = yield json_request("POST", f"{collection_path(name)}/fit", value, repeatable=False)
-    fit: dict[str, Any] = response.json()["fit"]
-    return fit
-
-
 def delete_collection(name: str) -> Flow[None]:
     """Delete a collection with all its points."""
     yield json_request("DELETE", collection_path(name), repeatable=False)

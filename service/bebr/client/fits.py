@@ -1,0 +1,47 @@
+"""A collection's own binarizer: asking for a fit, and waiting for its end."""
+
+from collections.abc import Callable
+from typing import Any
+
+from bebr.client.operations import collection_path, describe_collection
+from bebr.client.steps import Flow, Pause, json_request
+from bebr.errors import InvalidOption
+
+FIRST_POLL_SECONDS, POLL_SECONDS = 0.1, 1.0
+ENDS = ("done", "failed")
+Progress = Callable[[dict[str, Any]], None]
+"""Called with where the fit stands."""
+
+
+def fit_collection(
+    name: str, *, bytes: int | None = None, sample: int | None = None, now: bool = False
+) -> Flow[dict[str, Any]]:
+    """Fit a new binarizer of the collection's own to the next `sample` points, or now to those that wait for a fit.
+
+    Returns where the fit stands, as `describe_collection` does under 'fit'. Raises Conflict while one is under way.
+    """
+    given = {"bytes": bytes, "sample": sample, "now": now or None}
+    value = {field: item for field, item in given.items() if item is not None}
+    response = yield json_request("POST", f"{collection_path(name)}/fit", value, repeatable=False)
+    fit: dict[str, Any] = response.json()["fit"]
+    return fit
+
+
+def wait_fit(
+    name: str, *, progress: Progress | None = None, poll_seconds: float = POLL_SECONDS
+) -> Flow[dict[str, Any]]:
+    """Wait until the fit of a collection is done or has failed. It is done when no point waits as an embedding.
+
+    Raises InvalidOption when none was asked for. While it collects it waits for points that somebody writes.
+    """
+    pause = min(FIRST_POLL_SECONDS, poll_seconds)
+    while True:
+        fit: dict[str, Any] | None = (yield from describe_collection(name))["fit"]
+        if fit is None:
+            raise InvalidOption(f"no fit was asked for in collection '{name}'", key="fit")
+        if progress is not None:
+            progress(fit)
+        if fit["state"] in ENDS:
+            return fit
+        yield Pause(pause)
+        pause = min(2 * pause, poll_seconds)
