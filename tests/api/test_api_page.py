@@ -15,6 +15,7 @@ from bebr.api.docs_page import all_errors
 from bebr.core.filters import parse_filter
 from bebr.core.types import FieldType
 
+STATUS = ("state", "bytes", "sample", "have", "detail", "version", "code", "recall_at_10", "queries")
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text("utf-8")
 
 
@@ -45,8 +46,10 @@ def test_the_examples_run(tmp_path: Path) -> None:
         running_service(tmp_path / "data", bundles_dir=tmp_path / "bundles") as service,
         httpx.Client(base_url=service.url) as client,
     ):
-        create, write, search, ingest = blocks("sh")
+        create, fit, write, search, ingest = blocks("sh")
         assert send_as_curl_does(client, create, b"").status_code == 200
+        fit = fit.replace('"bytes": 64', f'"bytes": {DIMS // 2}')  # the real model has more dims
+        assert set(send_as_curl_does(client, fit, b"").json()["fit"]) == set(STATUS)
         report = send_as_curl_does(client, write, b"").json()
         assert (report["applied"], report["rejected"]) == (2, 1) and report["items"][0]["error"] == "InvalidId"
         (python,) = blocks("python")
