@@ -13,10 +13,12 @@ from tests.api.bundles import TINY, write_tiny_bundle
 from tests.engine.test_engine import running
 from tests.fit.embeddings import text_like
 
-from bebr.core.types import FieldType, WriteMode
-from bebr.engine import CollectionSettings, Engine, FitSettings, SearchRequest
+from bebr.core.types import FieldType, Puts, WriteMode
+from bebr.engine import CollectionSettings, Engine, FitSettings, SearchRequest, fits
 from bebr.engine.collection import Collection
-from bebr.errors import Conflict, InvalidOption
+from bebr.engine.writer import ShardWrite
+from bebr.errors import BundleNotFound, Conflict, InvalidOption, StoreUnavailable
+from bebr.metadata import PutWrite
 
 DIMS = 32
 ROWS = text_like(900, dims=DIMS)
@@ -288,3 +290,103 @@ async def test_wrong_settings_name_their_key(tmp_path: Path, settings: dict[str,
         with pytest.raises(InvalidOption) as raised:
             await engine.create_collection("docs", CollectionSettings(**settings))
         assert raised.value.fields["key"] == key
+
+
+async def test_a_write_that_began_before_the_switch_is_converted_too(tmp_path: Path) -> None:
+    async with running(tmp_path) as engine:
+        collection = await make(engine)
+        staging = collection.active
+        await write(engine, range(SAMPLE))
+        fit = await reached(engine, "done")
+        late = Puts(["late"], staging.number, collection.codec(staging).encode(ROWS[700:701]), ['{"n": 700}'])
+        writer = collection.writers[collection.shard_of("late")]
+        await writer.write(ShardWrite(PutWrite(late), {"n": [700]}))
+        assert (await fit_of(engine))["state"] == "converting"
+        assert "late" in await nearest(engine, ROWS[700], 1)
+        await write(engine, range(SAMPLE, SAMPLE + 1))
+        await reached(engine, "done")
+        assert (await engine.describe_collection("docs"))["points_per_version"] == {fit["version"]: SAMPLE + 2}
+
+
+@pytest.mark.parametrize("saved", [False, True])
+async def test_a_crash_around_the_switch_costs_the_fit_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saved: bool
+) -> None:
+    """The store goes away before the document of the switch is saved, or right after it, and then the process ends."""
+    async with running(tmp_path) as engine:
+        await make(engine)
+        save, tried = engine._catalog.save, asyncio.Event()
+
+        async def away(*arguments: Any) -> None:
+            if saved:
+                await save(*arguments)
+            tried.set()
+            raise StoreUnavailable("the answer was lost")
+
+        monkeypatch.setattr(engine._catalog, "save", away)
+        await write(engine, range(SAMPLE))
+        async with asyncio.timeout(20):
+            await tried.wait()
+        assert (await fit_of(engine))["state"] == "fitting"
+        assert await recall(engine, SAMPLE) > 0.97
+        await write(engine, range(SAMPLE, SAMPLE + 10))
+    async with running(tmp_path) as engine:
+        fit = await reached(engine, "done")
+        assert fit["version"].endswith("@1")
+        assert (await engine.describe_collection("docs"))["points_per_version"] == {fit["version"]: SAMPLE + 10}
+        assert list(await engine._store.list_documents("binarizer")) == [fit["version"]]
+        assert [path.name for path in (tmp_path / "bundles").iterdir()] == [fit["version"]]
+
+
+async def test_a_store_that_is_away_for_a_moment_does_not_cost_the_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fits, "RETRY_SECONDS", 0.01)
+    async with running(tmp_path) as engine:
+        await make(engine)
+        save, failures = engine._catalog.save, iter([True, False, True])
+
+        async def flaky(*arguments: Any) -> None:
+            if (lost := next(failures, None)) is None or lost:
+                await save(*arguments)
+            if lost is not None:
+                raise StoreUnavailable("the answer was lost")
+
+        monkeypatch.setattr(engine._catalog, "save", flaky)
+        await write(engine, range(SAMPLE))
+        await reached(engine, "done")
+        assert len(engine._catalog.get("docs").document.versions) == 2
+
+
+async def test_a_damaged_own_bundle_is_written_again(tmp_path: Path) -> None:
+    async with running(tmp_path) as engine:
+        await make(engine)
+        await write(engine, range(SAMPLE))
+        fit = await reached(engine, "done")
+    graph = tmp_path / "bundles" / fit["version"] / "binarizer.onnx"
+    sound = graph.read_bytes()
+    graph.write_bytes(sound[:-1] + b"x")
+    async with running(tmp_path) as engine:
+        assert graph.read_bytes() == sound
+        assert await nearest(engine, ROWS[3], 1) == ["p003"]
+        await engine._store.delete_document("binarizer", fit["version"])
+    shutil.rmtree(tmp_path / "bundles")
+    async with running(tmp_path) as engine:
+        described = await engine.describe_collection("docs")
+        assert fit["version"] in described["encoder_error"] and described["points"] == SAMPLE
+        with pytest.raises(BundleNotFound):
+            await nearest(engine, ROWS[3], 1)
+
+
+async def test_two_fits_are_computed_one_after_the_other(tmp_path: Path) -> None:
+    async with running(tmp_path) as engine:
+        for name in ("one", "two"):
+            await engine.create_collection(name, CollectionSettings(fit=FIT))
+            ids = [f"p{n}" for n in range(SAMPLE)]
+            await engine.write_vectors(name, ids, ROWS[:SAMPLE], None, WriteMode.UPSERT)
+        waiting = set()
+        async with asyncio.timeout(30):
+            while {c["fit"]["state"] for c in engine.list_collections()} != {"done"}:
+                waiting |= {c["fit"]["detail"] for c in engine.list_collections()}
+                await asyncio.sleep(0.001)
+        assert "waiting for another fit" in waiting

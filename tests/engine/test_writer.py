@@ -12,14 +12,14 @@ import pytest
 
 from bebr.core.codes import CodeSpec, join_records
 from bebr.core.types import Puts, WriteMode
-from bebr.engine.writer import ShardWrite, ShardWriter
+from bebr.engine.writer import Patch, Reencode, ShardWrite, ShardWriter
 from bebr.errors import BebrError, IdempotencyConflict, StoreUnavailable
 from bebr.index.shard import Shard
 from bebr.metadata import Committed, DeleteWrite, FeedEntry, PutWrite, Receipt
 from bebr.metadata.sqlite_store import SqliteStore
 
 UID = "a" * 24
-SPEC = CodeSpec.parse("16x1")
+SPEC, OTHER = CodeSpec.parse("16x1"), CodeSpec.parse("8x4")
 
 
 @dataclass
@@ -58,7 +58,7 @@ async def bench(folder: Path, store_class: type[SqliteStore] = SqliteStore) -> A
     store = store_class(folder / "store")
     await store.open()
     await store.create(UID, 1)
-    shard = Shard(folder / "shard", {0: SPEC}, {}, 32)
+    shard = Shard(folder / "shard", {0: SPEC, 1: OTHER}, {}, 32)
     shard.open()
     writer = ShardWriter(store, UID, 0, shard, {}, max_queue=1000)
     try:
@@ -199,3 +199,49 @@ async def test_errors_of_the_store_reach_the_caller(tmp_path: Path) -> None:
         await at.store.drop(UID)
         with pytest.raises(BebrError):
             await at.writer.write(put("a"))
+
+
+def doubled(records: np.ndarray) -> np.ndarray:
+    """Records of version 0 -> records of version 1 that tell what they were made of."""
+    return np.hstack([records[:, :2], records[:, :2], records[:, 2:]])
+
+
+async def test_reencoding_moves_what_is_still_of_the_version_before(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        await at.writer.write(put("a", "b", "c", "d"))
+        before = {p.id: p for p in await at.store.fetch(UID, 0, ["a", "d"], records=True) if p}
+        other = Puts(["c"], 1, np.full((1, OTHER.record_size_bytes), 60, np.uint8), ["{}"])
+        outcomes = await asyncio.gather(
+            at.writer.write(put("e")),
+            at.writer.write(delete("b")),
+            at.writer.write(ShardWrite(PutWrite(other), {})),
+            at.writer.write(Patch(["d"], {"n": 1}, 100)),
+            at.writer.write(Reencode(["a", "b", "c", "d", "absent"], 0, 1, doubled)),
+            at.writer.write(put("f")),
+        )
+        assert outcomes[4].applied == [True, False, False, True, False]
+        assert at.ids() == await at.stored_ids() == ["a", "c", "d", "e", "f"]
+        assert at.shard.view.points() == {0: 2, 1: 3}
+        after = {p.id: p for p in await at.store.fetch(UID, 0, ["a", "c", "d"], records=True) if p}
+        for point_id in ("a", "d"):
+            old = np.frombuffer(before[point_id].record, np.uint8)[None]
+            assert after[point_id].record == doubled(old).tobytes() and after[point_id].version == 1
+        assert after["c"].record == other.records.tobytes() and json.loads(after["d"].metadata) == {"n": 1}
+        nothing = await at.writer.write(Reencode(["a", "b"], 0, 1, doubled))
+        assert nothing.applied == [False, False] and nothing.last_seq == at.shard.seq
+
+
+async def test_an_encoder_that_fails_fails_its_own_item_only(tmp_path: Path) -> None:
+    def fails(_: np.ndarray) -> np.ndarray:
+        raise BebrError("no")
+
+    async with bench(tmp_path) as at:
+        await at.writer.write(put("a"))
+        outcomes = await asyncio.gather(
+            at.writer.write(put("b")),
+            at.writer.write(Reencode(["a"], 0, 1, fails)),
+            at.writer.write(put("c")),
+            return_exceptions=True,
+        )
+        assert [type(outcome) for outcome in outcomes] == [Committed, BebrError, Committed]
+        assert at.ids() == ["a", "b", "c"] and at.shard.view.points() == {0: 3}

@@ -87,11 +87,13 @@ class Encoders:
                 self._loaded[bundle_id, fingerprint] = self._loaded[bundle_id, bundle.fingerprint] = encoder
             return self._loaded[bundle_id, fingerprint]
 
-    def forget(self, bundle_id: str, fingerprint: str) -> None:
-        """Let go of the encoder of a bundle that is removed."""
+    def forget(self, document: CollectionDocument) -> None:
+        """Let go of the encoders of a deleted collection's own bundles; whoever still uses one holds it."""
         with self._lock:
-            for key in [(bundle_id, None), (bundle_id, fingerprint)]:
-                self._loaded.pop(key, None)
+            for version in document.versions:
+                if version.figures is not None and version.bundle is not None:
+                    self._loaded.pop((version.bundle, None), None)
+                    self._loaded.pop((version.bundle, version.fingerprint), None)
 
     def open(self, document: CollectionDocument) -> CollectionEncoders:
         """Load what a collection needs; what cannot be loaded is kept as the error that says why."""

@@ -152,6 +152,7 @@ class Engine:
             others = [other.document for other in self._catalog.collections.values()]
             in_use = {version.fingerprint for document in others for version in document.versions}
             await self._own_bundles.forget(name, collection.document, in_use)
+            await asyncio.to_thread(self._encoders.forget, collection.document)
 
     async def fit_collection(
         self, name: str, size_bytes: int | None = None, sample: int | None = None, now: bool = False

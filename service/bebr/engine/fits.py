@@ -13,7 +13,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -53,7 +53,7 @@ class Fits:
         self._encoders = encoders
         self._limits = limits
         self._guard = guard
-        self._fitting = ThreadPoolExecutor(1, "fit")
+        self._one_at_a_time = asyncio.Semaphore(1)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._abandoned: dict[str, threading.Event] = {}
 
@@ -99,7 +99,6 @@ class Fits:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.to_thread(self._fitting.shutdown, cancel_futures=True)
 
     def _plan(self, collection: Collection, size_bytes: int | None, sample: int | None, now: bool) -> FitPlan:
         dims = collection.encoders.dims(collection.active)
@@ -175,14 +174,16 @@ class Fits:
         self._guard.check()
         plan = collection.document.fit
         assert plan is not None
-        collection.fit_progress = "reading the embeddings"
+        collection.fit_progress = "waiting for another fit"
         try:
-            records = await self._sample(collection, self._limits.max_fit_sample if plan.due else plan.sample)
-            log.info("fitting %d bytes to %d embeddings of collection %s", plan.bytes, len(records), collection.name)
-            abandoned = self._abandoned[collection.document.uid]
-            work = self._fitting.submit(_fit_in_thread, collection, records, plan.bytes, abandoned)
-            files, figures = await asyncio.wrap_future(work)
-            await self._switch(collection, files, figures)
+            async with self._one_at_a_time:
+                collection.fit_progress = "reading the embeddings"
+                records = await self._sample(collection, self._limits.max_fit_sample if plan.due else plan.sample)
+                log.info("fitting %d bytes to %d points of collection %s", plan.bytes, len(records), collection.name)
+                abandoned = self._abandoned[collection.document.uid]
+                files, figures = await asyncio.wrap_future(_in_thread(collection, records, plan.bytes, abandoned))
+            if collection.document.fit == plan:  # else it was changed in the moment when this began
+                await self._switch(collection, files, figures)
         finally:
             collection.fit_progress = None
 
@@ -256,15 +257,27 @@ class Fits:
                 await asyncio.sleep(RETRY_SECONDS)
 
 
-def _fit_in_thread(
+def _in_thread(
     collection: Collection, records: NDArray[np.uint8], size_bytes: int, abandoned: threading.Event
-) -> tuple[BinarizerFiles, dict[str, Any]]:
+) -> "Future[tuple[BinarizerFiles, dict[str, Any]]]":
+    """Fit in a thread of its own that the end of the process does not wait for; it may take a minute."""
+    codec = collection.codec(collection.active)
+    future: Future[tuple[BinarizerFiles, dict[str, Any]]] = Future()
+    future.set_running_or_notify_cancel()
+
     def progress(done: int, total: int, label: str) -> None:
         if abandoned.is_set():
             raise asyncio.CancelledError
         collection.fit_progress = f"{done} of {total}: {label}"
 
-    return fit_own(collection.codec(collection.active).decode(records), size_bytes, progress)
+    def run() -> None:
+        try:
+            future.set_result(fit_own(codec.decode(records), size_bytes, progress))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="fit", daemon=True).start()
+    return future
 
 
 def _converter(staging: Codec, codec: Codec) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:

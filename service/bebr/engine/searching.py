@@ -23,7 +23,7 @@ from bebr.engine.document import Version
 from bebr.engine.planning import Plan, Planner, write_cursor
 from bebr.engine.preparing import check, prepare
 from bebr.engine.requests import SearchRequest, SearchResult
-from bebr.errors import BebrError, PointNotFound
+from bebr.errors import BebrError, Incompatible, PointNotFound
 from bebr.index import Found, ScanQueries, Views, merge
 
 INLINE_SCAN_BYTES = 2**21
@@ -51,7 +51,7 @@ class Searcher:
         self._texts = texts
         self._pool = scans
         together = MAX_REQUESTS_TOGETHER if batching else 1
-        self._queue: Coalescer[list[Plan], Points] = Coalescer(
+        self._queue: Coalescer[list[Plan], Points | Incompatible] = Coalescer(
             self._run_together, what="searches", max_batch=together, max_queue=limits.max_queue
         )
 
@@ -66,7 +66,10 @@ class Searcher:
         if self._collection.index.scan_size_bytes() * len(plans) <= INLINE_SCAN_BYTES:
             points = await self._run(plans, inline=True)
         else:
-            points = await self._queue.submit(plans)
+            outcome = await self._queue.submit(plans)
+            if isinstance(outcome, Incompatible):
+                raise outcome
+            points = outcome
         ended = time.perf_counter()
         stages_ms = {"embed": (embedded - started) * 1000, "search": (ended - embedded) * 1000}
         searched = self._searched()
@@ -105,8 +108,11 @@ class Searcher:
                 plan.version = self._collection.document.versions[point.version]
                 plan.records[point.version] = np.frombuffer(point.record, np.uint8)[None]
 
-    async def _run_together(self, batch: list[list[Plan]]) -> list[Points]:
-        points = await self._run([plan for plans in batch for plan in plans], inline=False)
+    async def _run_together(self, batch: list[list[Plan]]) -> list[Points | Incompatible]:
+        try:
+            points = await self._run([plan for plans in batch for plan in plans], inline=False)
+        except Incompatible as error:  # of one of them, since points of another version came after it was checked
+            return [error] if len(batch) == 1 else [(await self._run_together([plans]))[0] for plans in batch]
         return [points] * len(batch)
 
     async def _run(self, plans: list[Plan], inline: bool) -> Points:
