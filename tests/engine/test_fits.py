@@ -256,8 +256,12 @@ async def test_a_stop_during_a_fit_is_quick_and_the_next_start_goes_on(tmp_path:
 
 async def test_a_collection_is_deleted_during_its_fit(tmp_path: Path) -> None:
     async with collecting(tmp_path) as engine:
-        await write(engine, range(200, 310))
-        await engine.delete_collection("docs")
+        writes = [write(engine, range(start, start + 20)) for start in range(200, 500, 20)]
+        await asyncio.gather(*writes, engine.delete_collection("docs"), return_exceptions=True)
+        assert await engine._store.list_documents("collection") == {} and not engine._fits._tasks
+        await asyncio.sleep(0.3)
+        assert await engine._store.list_documents("collection") == {}
+        assert await engine._store.list_documents("binarizer") == {}
         await make(engine)
         await write(engine, range(100))
         assert (await fit_of(engine))["have"] == 100

@@ -142,8 +142,8 @@ class Engine:
                 raise InvalidOption(
                     f"'{name}' is an alias of '{collection.name}'; delete that, or the alias", key="name"
                 )
-            await self._fits.drop(collection)
             await self._catalog.forget(name)
+            await self._fits.drop(collection)  # from here on none can begin
             self._searchers.pop(collection.document.uid, None)
             await collection.close(keep=False)
             await self._store.drop(collection.document.uid)

@@ -61,6 +61,8 @@ class Fits:
         """Start what is due for a collection, unless it is under way. Called after writes, so it must cost nothing."""
         if collection.document.fit is None or collection.closed or not collection.ready:
             return
+        if self._catalog.collections.get(collection.name) is not collection:
+            return  # it was deleted while the write went on
         uid = collection.document.uid
         if uid not in self._tasks and fit_state(collection) in (FitState.FITTING, FitState.CONVERTING):
             self._abandoned[uid] = threading.Event()
