@@ -1,4 +1,6 @@
-"""What codes are compared with, at equal bytes: sign codes, ITQ and truncated floats in numpy; `faiss_baselines` has more.
+"""What codes are compared with, at equal bytes: sign codes, ITQ, PQ, OPQ and truncated floats, in numpy.
+
+`faiss_baselines` has RaBitQ and 4-bit scalars.
 
 A baseline is trained on the very documents that it stores, which is its best case. Where it has settings that nobody
 can know beforehand, each is one `Variant`, and the caller reports the one that finds most: again its best case.
@@ -15,12 +17,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from bebr.core.scoring import Scorer
+from bebr_training.product import ProductQuantizer, train_opq, train_pq
 from bebr_training.ranking import Floats, Search, dot_search
-from bebr_training.spectrum import Documents, tight_frame
+from bebr_training.spectrum import Documents, closest_orthonormal, tight_frame
 
 SEED = 0
 ITQ_ROUNDS = 50
 ITQ_ROWS = 20_000
+PQ_ROWS = 65_536
+"""256 rows for each of the 256 centroids, the most that faiss would use."""
+PQ_ROUNDS = 25
+OPQ_ROWS = 20_000
+OPQ_ROUNDS = 100
 
 
 @dataclass(frozen=True)
@@ -73,10 +81,11 @@ def itq_projection(documents: Documents, bits: int) -> Floats:
     """
     kept = min(bits, documents.dims)
     axes = documents.axes[:, :kept]
-    reduced = (documents.sample(ITQ_ROWS, SEED) - documents.mean) @ axes
+    sample: Floats = documents.sample(ITQ_ROWS, SEED) - documents.mean
+    reduced = sample @ axes
     turn = tight_frame(kept, bits, np.random.default_rng(SEED))
     for _ in range(ITQ_ROUNDS):
-        turn = _closest_orthonormal(reduced.T @ _to_signs(reduced @ turn))
+        turn = closest_orthonormal(reduced.T @ _to_signs(reduced @ turn))
     projection: Floats = axes @ turn
     return projection
 
@@ -95,6 +104,29 @@ def pca_float(dtype: type[np.float16] | type[np.float32]) -> Variants:
     return variants
 
 
+def pq(documents: Documents, size_bytes: int) -> Iterator[Variant]:
+    """Product quantizer: one byte for each of as many parts of the vector as there are bytes."""
+    if size_bytes <= documents.dims:
+        rows = documents.sample(PQ_ROWS, SEED)
+        yield from _product_variants(documents, size_bytes, train_pq(rows, size_bytes, PQ_ROUNDS, SEED))
+
+
+def opq(documents: Documents, size_bytes: int) -> Iterator[Variant]:
+    """The same after a rotation learned for it."""
+    if size_bytes <= documents.dims:
+        rows, fewer = documents.sample(PQ_ROWS, SEED), documents.sample(OPQ_ROWS, SEED)
+        trained = train_opq(rows, fewer, size_bytes, OPQ_ROUNDS, PQ_ROUNDS, SEED)
+        yield from _product_variants(documents, size_bytes, trained)
+
+
+def _product_variants(documents: Documents, size_bytes: int, quantizer: ProductQuantizer) -> Iterator[Variant]:
+    """Scored by what is reconstructed, as it is and at length one."""
+    decoded = quantizer.decode(quantizer.encode(documents.rows))
+    yield projected_variant("as reconstructed", size_bytes, decoded, quantizer.rotation)
+    lengths = np.maximum(np.linalg.norm(decoded, axis=1, keepdims=True), np.float32(1e-12))
+    yield projected_variant("at length one", size_bytes, decoded / lengths, quantizer.rotation)
+
+
 def projected_variant(detail: str, size_bytes: float, values: Floats, projection: Floats) -> Variant:
     """values (rows, n), as remembered, against float queries times `projection` (dims, n).
 
@@ -106,11 +138,13 @@ def projected_variant(detail: str, size_bytes: float, values: Floats, projection
 def _sign_variants(detail: str, rows: Floats, means: list[Floats], projection: Floats) -> Iterator[Variant]:
     """Signs of rows (rows, dims) along `projection` (dims, bits): hamming with the first of `means` taken from the
     query, adc with each of them. The inner product of two vectors of signs orders as their distance does."""
-    signs, size_bytes = _to_signs(rows @ projection), projection.shape[1] / 8
+    signs: Floats = _to_signs(rows @ projection)
+    size_bytes = projection.shape[1] / 8
 
     def search(mean: Floats, asymmetric: bool) -> Search:
         def prepare(queries: Floats) -> Floats:
-            projected: Floats = (queries - mean) @ projection
+            centred: Floats = queries - mean
+            projected = centred @ projection
             return projected if asymmetric else _to_signs(projected)
 
         return dot_search(signs, prepare)
@@ -122,13 +156,4 @@ def _sign_variants(detail: str, rows: Floats, means: list[Floats], projection: F
 
 
 def _to_signs(projected: Floats) -> Floats:
-    return np.where(projected > 0, np.float32(1), np.float32(-1))
-
-
-def _closest_orthonormal(matrix: Floats) -> Floats:
-    """matrix (n, m) with n <= m -> the (n, m) float32 with orthonormal rows closest to it: its polar factor."""
-    wide = matrix.astype(np.float64)
-    squares, vectors = np.linalg.eigh(wide @ wide.T)
-    roots = np.sqrt(np.maximum(squares, squares[-1] * 1e-12))
-    polar: Floats = ((vectors / roots) @ vectors.T @ wide).astype(np.float32)
-    return polar
+    return np.where(projected > 0, np.float32(1), np.float32(-1)).astype(np.float32)

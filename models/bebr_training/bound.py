@@ -10,8 +10,9 @@ of each centred document z = x - mean. That is simulated: documents are passed t
 search them by <q, z^>. The query is not centred, because <q, x> = <q, mean> + <q, z> and the first term is the same for
 every document; there is no gain, and the length of x^ is left as it is, because z^ is already E[z | code].
 
-Real embeddings are not Gaussian, so the bound is one of the spectrum alone: a code that also follows clusters (a
-product quantizer with a large codebook, a network) may come closer than a grid, and in principle pass it.
+Real embeddings are not Gaussian and have length one, so the bound is one of the spectrum alone. A code that follows
+clusters, or that stands for vectors of length one, knows more than that and may pass it: at 32 bytes OPQ with its
+codebook of 256 centroids a part does so on some collections.
 """
 
 import numpy as np
@@ -37,7 +38,8 @@ def water_fill(variances: NDArray[np.float64], bits: float) -> NDArray[np.float6
     # leaves the n-th above it.
     levels = (np.cumsum(logs) - bits) / np.arange(1, len(logs) + 1)
     level = levels[np.flatnonzero(logs > levels)[-1]]
-    return np.minimum(variances, 2 ** (2 * level))
+    distortions: NDArray[np.float64] = np.minimum(variances, 2 ** (2 * level))
+    return distortions
 
 
 def channel(documents: Documents, bits: float, seed: int) -> Floats:

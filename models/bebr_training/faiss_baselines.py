@@ -1,6 +1,7 @@
-"""Baselines from faiss at equal bytes: product quantizers, RaBitQ and 4-bit scalars. See `baselines` for the rules."""
+"""Baselines from faiss at equal bytes: RaBitQ and 4-bit scalars. See `baselines` for the rules."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import faiss
 import numpy as np
@@ -10,9 +11,6 @@ from bebr_training.ranking import Floats
 from bebr_training.spectrum import Documents, tight_frame
 
 TRAIN_ROWS = 65_536
-"""256 rows for each of the 256 centroids, the most that faiss itself would use."""
-PQ_ROUNDS = 25
-OPQ_ROUNDS = 50
 RABITQ_BITS = (1, 2, 3, 4)
 RABITQ_SIGN_FACTORS_BYTES = 12
 RABITQ_EXTRA_FACTORS_BYTES = 8
@@ -23,46 +21,10 @@ def set_threads(threads: int) -> None:
     faiss.omp_set_num_threads(threads)
 
 
-def pq(documents: Documents, size_bytes: int) -> Iterator[Variant]:
-    """Product quantizer (Jégou, Douze and Schmid, 2011): one byte for each of `bytes` parts of the vector."""
-    if size_bytes <= documents.dims:
-        yield from _product(documents, size_bytes, _padding(documents.dims, size_bytes))
-
-
-def opq(documents: Documents, size_bytes: int) -> Iterator[Variant]:
-    """The same after a rotation learned for it (Ge, He, Ke and Sun, 2013)."""
-    if size_bytes <= documents.dims:
-        padding = _padding(documents.dims, size_bytes)
-        padded = padding.shape[1]
-        matrix = faiss.OPQMatrix(padded, size_bytes)
-        matrix.niter = OPQ_ROUNDS
-        inner = _quantizer(padded, size_bytes)
-        matrix.pq = inner
-        matrix.train(np.ascontiguousarray(documents.sample(TRAIN_ROWS, SEED) @ padding))
-        rotation = faiss.vector_to_array(matrix.A).reshape(padded, padded).T
-        yield from _product(documents, size_bytes, padding @ rotation)
-
-
-def _padding(dims: int, parts: int) -> Floats:
-    """(dims, padded) float32: the identity, with zero columns up to a multiple of `parts`."""
-    return np.eye(dims, dims + -dims % parts, dtype=np.float32)
-
-
-def _quantizer(dims: int, size_bytes: int) -> faiss.ProductQuantizer:
-    quantizer = faiss.ProductQuantizer(dims, size_bytes, 8)
-    quantizer.cp.niter = PQ_ROUNDS
-    quantizer.cp.min_points_per_centroid = 1  # or faiss prints a warning for every part of a small collection
-    return quantizer
-
-
-def _product(documents: Documents, size_bytes: int, projection: Floats) -> Iterator[Variant]:
-    """The product quantizer of the projected documents; scored by what it reconstructs, as it is and at length one."""
-    quantizer = _quantizer(projection.shape[1], size_bytes)
-    quantizer.train(np.ascontiguousarray(documents.sample(TRAIN_ROWS, SEED) @ projection))
-    decoded = quantizer.decode(quantizer.compute_codes(np.ascontiguousarray(documents.rows @ projection)))
-    yield projected_variant("as reconstructed", size_bytes, decoded, projection)
-    decoded = decoded / np.maximum(np.linalg.norm(decoded, axis=1, keepdims=True), 1e-12)
-    yield projected_variant("at length one", size_bytes, decoded, projection)
+def _round_trip(quantizer: Any, rows: Floats) -> Floats:
+    """What a trained quantizer of faiss remembers of rows (rows, dims). faiss' own types know only its C side."""
+    decoded: Floats = quantizer.decode(quantizer.compute_codes(np.ascontiguousarray(rows)))
+    return decoded
 
 
 def rabitq(count_factors: bool) -> Variants:
@@ -134,5 +96,5 @@ def sq4(documents: Documents, size_bytes: int) -> Iterator[Variant]:
             quantizer = faiss.ScalarQuantizer(dims, faiss.ScalarQuantizer.QT_4bit)
             quantizer.rangestat = kind
             quantizer.train(np.ascontiguousarray((documents.sample(TRAIN_ROWS, SEED) - documents.mean) @ projection))
-            decoded = quantizer.decode(quantizer.compute_codes(stored))
-            yield projected_variant(f"{dims} dims, {axes}, {width}", dims / 2, decoded, projection)
+            remembered = _round_trip(quantizer, stored)
+            yield projected_variant(f"{dims} dims, {axes}, {width}", dims / 2, remembered, projection)

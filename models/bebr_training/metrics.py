@@ -63,7 +63,7 @@ def ndcg_per_query(found: Rows, judgements: Judgements, k: int = 10) -> tuple[Va
 
 
 class Bootstrap:
-    """Percentile bootstrap over `queries` queries (Efron, 1979): the same resamples for every figure, so pairs match."""
+    """Percentile bootstrap over queries (Efron, 1979), with the same resamples for every figure, so pairs match."""
 
     def __init__(self, queries: int, resamples: int = RESAMPLES, seed: int = SEED) -> None:
         """Draws (resamples, queries) float32 weights: how often each query stands in each resample, divided by all."""

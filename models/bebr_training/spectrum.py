@@ -63,3 +63,15 @@ def tight_frame(dims: int, directions: int, rng: np.random.Generator) -> Floats:
     frame = (q * np.sign(np.diag(r)))[:dims, :directions]
     unit: Floats = (frame / np.linalg.norm(frame, axis=0)).astype(np.float32)
     return unit
+
+
+def closest_orthonormal(matrix: Floats) -> Floats:
+    """matrix (n, m) with n <= m -> the (n, m) float32 with orthonormal rows closest to it: its polar factor.
+
+    Through the eigenvectors of matrix matrix^T, which is many times faster than a singular value decomposition.
+    """
+    wide = matrix.astype(np.float64)
+    squares, vectors = np.linalg.eigh(wide @ wide.T)
+    roots = np.sqrt(np.maximum(squares, squares[-1] * 1e-12))
+    polar: Floats = ((vectors / roots) @ vectors.T @ wide).astype(np.float32)
+    return polar
