@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bebr.config import Settings
     from bebr.encoding import Bundle
     from bebr.encoding.choose import FitReport
-    from bebr.encoding.closed_form import ClosedForm
+    from bebr.encoding.recurrent import Recurrent
 
 
 def fit(
@@ -138,7 +138,7 @@ def load_embeddings(path: Path) -> "NDArray[np.floating[Any]]":
     return rows
 
 
-def _fit(rows: "NDArray[np.floating[Any]]", size_bytes: int | None, code: str | None) -> "tuple[ClosedForm, FitReport]":
+def _fit(rows: "NDArray[np.floating[Any]]", size_bytes: int | None, code: str | None) -> "tuple[Recurrent, FitReport]":
     from bebr.cli.output import progress
     from bebr.core.codes import CodeSpec
     from bebr.encoding.choose import fit_bytes, fit_code
@@ -175,13 +175,13 @@ def _write(
     folder: Path,
     name: str,
     version: str,
-    fitted: "ClosedForm",
+    fitted: "Recurrent",
     report: "FitReport",
     model: "Bundle | None",
     replace: bool,
 ) -> "Bundle":
     from bebr.encoding import BinarizerFiles, write_bundle
-    from bebr.encoding.closed_form_graph import to_onnx
+    from bebr.encoding.recurrent_graph import to_onnx
 
     return write_bundle(
         folder,
@@ -198,12 +198,19 @@ def _write(
 def _show(bundle: "Bundle", report: "FitReport") -> None:
     from bebr.cli.output import out, table
 
-    rows = table("", "code", "bytes", "centred", "rotation", "rows", "recall@10", right=("bytes", "rows", "recall@10"))
-    for trial in sorted(report.trials, key=lambda trial: (trial.rotation == "itq", trial.rows, trial.recall)):
+    rows = table("", "code", "bytes", "centred", "effort", "rows", "recall@10", right=("bytes", "rows", "recall@10"))
+    for trial in sorted(report.trials, key=lambda trial: (not trial.cheap, trial.rows, trial.recall)):
         chosen = trial == report.chosen
         size = str(bundle.spec.code_size_bytes)
         centred = "yes" if trial.centred else "no"
-        cells = ("*" if chosen else "", trial.code, size, centred, str(trial.rotation), f"{trial.rows:,}")
+        cells = (
+            "*" if chosen else "",
+            trial.code,
+            size,
+            centred,
+            "cheap" if trial.cheap else "full",
+            f"{trial.rows:,}",
+        )
         rows.add_row(*cells, f"{trial.recall:.3f}", style="bold green" if chosen else None)
     out().print(rows)
     out().print(

@@ -2,8 +2,8 @@
 
 Which blocks are best differs by collection and by embedding model, so nothing is assumed. Held-out rows are queries;
 the rest is what they search, and what the binarizer is fitted to. Their float neighbours by cosine are the truth.
-Candidates are a family that covers the size, from few dims of many bits to many of few, and one that follows the
-spectrum (reverse water-filling). All run a cheap round; the best few meet again with ITQ, with centring and without.
+Candidates are a family that covers the size, from few dims of many bits to many of few. All run a cheap round; the best
+few meet again with more rows and rounds, and the best of them once more with its mean taken out.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,22 +14,27 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bebr.core.codes import CodeSpec
-from bebr.encoding.closed_form import ClosedForm, Rotation, fit, principal_axes, sample_rows, unit_rows
+from bebr.encoding.closed_form import sample_rows, unit_rows
+from bebr.encoding.recurrent import Recurrent
+from bebr.encoding.recurrent_fit import CHEAP, Effort, fit_recurrent
 from bebr.errors import InvalidEmbeddings, InvalidOption, InvalidSpec
 
 RECALL_AT = 10
 MAX_QUERIES = 1_000
 MAX_SEARCHED_ROWS = 50_000
-CHEAP_SEARCHED_ROWS = 5_000
+CHEAP_SEARCHED_ROWS = 6_000
 FINALISTS = 3
-CENTRING_MARGIN = 0.03
-"""What centring must gain. It costs sdc much, recall of 0.1 and more where the mean is weak: with codes on both sides
-nothing holds the product of the mean with each vector, which adc gets from its uncentred query."""
+FINAL = Effort(warm=15, full=4, rows=15_000)
+"""Enough to tell finalists apart; the binarizer that is kept gets the full effort."""
+CENTRING_MARGIN = 0.01
+"""What centring must gain: an uncentred code is simpler, and with most models the mean is short."""
+CENTRED_WEIGHT = 0.5
+"""Weight of the errors of centred fits: queries still hold the mean, so an error along it costs most."""
 QUERY_BATCH = 128
 SEED = 0
-FOUR_BIT_SHARES = (0, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1)
+FOUR_BIT_SHARES = (0, 1 / 4, 1 / 2, 3 / 4, 1)
 """Shares of the bits of a code that its 4-bit block may take; the next list is for 1-bit blocks."""
-ONE_BIT_SHARES = (0, 1 / 8, 1 / 4, 1)
+ONE_BIT_SHARES = (0, 1 / 4, 1 / 2, 1)
 
 Progress = Callable[[int, int, str], None]
 """Called as progress(done, total, what was just measured)."""
@@ -37,11 +42,11 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Trial:
-    """One binarizer that was fitted and measured."""
+    """One binarizer that was fitted and measured. cheap: with little effort, to be compared with its like only."""
 
     code: str
     centred: bool
-    rotation: Rotation
+    cheap: bool
     rows: int
     recall: float
 
@@ -62,48 +67,78 @@ class FitReport:
 
 def fit_bytes(
     embeddings: ArrayLike, code_size_bytes: int, progress: Progress | None = None
-) -> tuple[ClosedForm, FitReport]:
+) -> tuple[Recurrent, FitReport]:
     """embeddings (rows, embedding_dims) of floats -> the binarizer of exactly `code_size_bytes`, and how it was chosen.
 
-    The final binarizer is fitted to the held-out rows too. Takes tens of seconds at most: of very many rows a sample.
-    Raises InvalidEmbeddings as `fit` does, or when too few rows are left after holding some out; InvalidOption when no
-    code of that size has as few dims as the embeddings.
+    The final binarizer is fitted to the held-out rows too. Takes a minute at most: of very many rows a sample.
+    Raises InvalidEmbeddings as `fit_recurrent` does, or when too few rows are left after holding some out;
+    InvalidOption when no code of that size has as few dims as the embeddings.
     """
     bench = _Bench(embeddings, progress)
-    specs = list(candidates(code_size_bytes, bench.full.searched))
-    finalists = min(FINALISTS, len(specs))
-    bench.total = len(specs) + 2 * finalists
-    cheap = bench.full.first(max(CHEAP_SEARCHED_ROWS, bench.rows.shape[1]))
-    recall = {spec: bench.measure(spec, False, Rotation.RANDOM, cheap).recall for spec in specs}
-    return bench.finals(sorted(specs, key=lambda spec: -recall[spec])[:finalists])
+    specs = bench.plan([code_size_bytes])
+    return bench.keep(bench.compare(specs[code_size_bytes]))
 
 
-def fit_code(embeddings: ArrayLike, spec: CodeSpec, progress: Progress | None = None) -> tuple[ClosedForm, FitReport]:
-    """Like `fit_bytes` with the code named: only centring is chosen. Raises InvalidEmbeddings."""
+def fit_code(embeddings: ArrayLike, spec: CodeSpec, progress: Progress | None = None) -> tuple[Recurrent, FitReport]:
+    """Like `fit_bytes` with the code named: only centring is chosen. Raises InvalidEmbeddings, InvalidOption."""
     bench = _Bench(embeddings, progress)
-    bench.total = 2
-    return bench.finals([spec])
+    _check_dims(spec, bench.rows.shape[1])
+    bench.total = 3
+    return bench.keep(bench.finals([spec]))
 
 
-def candidates(code_size_bytes: int, embeddings: NDArray[np.float32]) -> Iterator[CodeSpec]:
-    """Specs of exactly that size with at most as many dims as the embeddings, each once. Raises InvalidOption if none.
+def fit_target(
+    embeddings: ArrayLike, target_recall: float, progress: Progress | None = None
+) -> tuple[Recurrent, FitReport]:
+    """The smallest code, in steps of 4 bytes, whose recall on held-out rows is at least `target_recall`.
 
-    embeddings (rows, embedding_dims) float32, unit rows: their spectrum gives one of the specs.
+    Raises InvalidOption when even the largest code, 4 bits for every dim, does not reach it; InvalidEmbeddings.
     """
+    if not 0 < target_recall < 1:
+        raise InvalidOption(f"a target recall lies between 0 and 1, got {target_recall}", option="target-recall")
+    bench = _Bench(embeddings, progress)
+    sizes = list(range(4, bench.rows.shape[1] // 2 + 1, 4))
+    if not sizes:
+        raise InvalidOption(f"embeddings of {bench.rows.shape[1]} dims are too short", option="target-recall")
+    bench.plan(
+        [sizes[len(sizes) // 2]] * len(sizes).bit_length()
+    )  # so many halvings; each size has about as many specs
+    best: dict[int, Trial] = {}
+    low, high = 0, len(sizes) - 1
+    while low <= high:
+        middle = (low + high) // 2
+        best[middle] = bench.compare(list(candidates(sizes[middle], bench.rows.shape[1])))
+        low, high = (low, middle - 1) if best[middle].recall >= target_recall else (middle + 1, high)
+    if low == len(sizes):
+        raise InvalidOption(
+            f"no code reaches a recall of {target_recall}: the largest, {best[low - 1].code}, has "
+            f"{best[low - 1].recall:.3f} with {sizes[-1]} bytes",
+            option="target-recall",
+        )
+    return bench.keep(best[low])
+
+
+def candidates(code_size_bytes: int, embedding_dims: int) -> Iterator[CodeSpec]:
+    """Specs of exactly that size with at most as many dims as the embeddings. Raises InvalidOption if there is none."""
     if code_size_bytes < 1:
         raise InvalidOption(f"a code has at least 1 byte, got {code_size_bytes}", option="bytes")
-    max_dims = embeddings.shape[1]
     splits = [(four, one) for four in FOUR_BIT_SHARES for one in ONE_BIT_SHARES if four + one <= 1]
     found = [_from_bytes(round(f * code_size_bytes), round(o * code_size_bytes), code_size_bytes) for f, o in splits]
-    found.append(_water_filled(code_size_bytes, principal_axes(embeddings)[0]))
-    fitting = [spec for spec in dict.fromkeys(found) if spec is not None and spec.dims <= max_dims]
+    fitting = [spec for spec in dict.fromkeys(found) if spec is not None and spec.dims <= embedding_dims]
     if not fitting:
         raise InvalidOption(
-            f"no code of {code_size_bytes} bytes has as few as the {max_dims} dims of the embeddings; "
-            f"the largest is {max_dims * 4 // 8} bytes",
+            f"no code of {code_size_bytes} bytes has as few as the {embedding_dims} dims of the embeddings; "
+            f"the largest is {embedding_dims * 4 // 8} bytes",
             option="bytes",
         )
     yield from fitting
+
+
+def _check_dims(spec: CodeSpec, embedding_dims: int) -> None:
+    if spec.dims > embedding_dims:
+        raise InvalidEmbeddings(
+            f"'{spec}' has {spec.dims} dims, but the embeddings only {embedding_dims}; choose a smaller code"
+        )
 
 
 def _from_bytes(four_bit_bytes: int, one_bit_bytes: int, code_size_bytes: int) -> CodeSpec | None:
@@ -121,23 +156,6 @@ def _from_bytes(four_bit_bytes: int, one_bit_bytes: int, code_size_bytes: int) -
         return CodeSpec.parse("+".join(f"{dims}x{bits}" for dims, bits in blocks if dims))
     except InvalidSpec:  # More dims than any code may have.
         return None
-
-
-def _water_filled(code_size_bytes: int, variances: NDArray[np.float64]) -> CodeSpec | None:
-    """The spec that gives each principal axis about 1/2 log2(variance / level) bits, rounded to 0, 1, 2 or 4.
-
-    variances (embedding_dims,), widest first. The level is searched so that the bits fill the code.
-    """
-    logs = np.log2(np.maximum(variances, variances[0] * 1e-9)) / 2
-    low, high = logs.min() - 5, logs.max()
-    for _ in range(40):
-        level = (low + high) / 2
-        bits = logs - level
-        used = 4 * (bits >= 3).sum() + 2 * ((bits >= 1.5) & (bits < 3)).sum() + ((bits >= 0.5) & (bits < 1.5)).sum()
-        low, high = (level, high) if used > 8 * code_size_bytes else (low, level)
-    bits = logs - high
-    four, one = int((bits >= 3).sum()), int(((bits >= 0.5) & (bits < 1.5)).sum())
-    return _from_bytes(four // 2, one // 8, code_size_bytes)
 
 
 class _Bench:
@@ -159,29 +177,52 @@ class _Bench:
                 "must be left; give more rows",
                 rows=len(order),
             )
-        self.full = _Truth(queries, searched, _nearest(queries, searched))
+        self._full = _Truth(queries, searched, _nearest(queries, searched))
+        self._cheap = self._full.first(max(CHEAP_SEARCHED_ROWS, self.rows.shape[1]))
 
-    def measure(self, spec: CodeSpec, centre: bool, rotation: Rotation, truth: "_Truth") -> Trial:
+    def plan(self, sizes: Sequence[int]) -> dict[int, list[CodeSpec]]:
+        """The candidates of every size, and how many trials there will be."""
+        specs = {size: list(candidates(size, self.rows.shape[1])) for size in sizes}
+        self.total = sum(len(specs[size]) + min(FINALISTS, len(specs[size])) + 1 for size in sizes) + 1
+        return specs
+
+    def compare(self, specs: Sequence[CodeSpec]) -> Trial:
+        """The best of these specs of one size."""
+        recall = {spec: self._measure(spec, False, self._cheap, CHEAP).recall for spec in specs}
+        return self.finals(sorted(specs, key=lambda spec: -recall[spec])[:FINALISTS])
+
+    def finals(self, specs: Sequence[CodeSpec]) -> Trial:
+        """Measure each spec well, and the best with centring; the best of all."""
+        best = max((self._measure(spec, False, self._full, FINAL) for spec in specs), key=lambda trial: trial.recall)
+        centred = self._measure(CodeSpec.parse(best.code), True, self._full, FINAL)
+        return centred if centred.recall > best.recall + CENTRING_MARGIN else best
+
+    def keep(self, chosen: Trial) -> tuple[Recurrent, FitReport]:
+        """Fit what was chosen to all rows."""
+        binarizer = _fit(self.rows, CodeSpec.parse(chosen.code), chosen.centred, Effort())
+        self._tell(self.total, f"{chosen.code} fitted to all {len(self.rows):,} rows")
+        return binarizer, FitReport(chosen, len(self._full.queries), RECALL_AT, tuple(self.trials))
+
+    def _measure(self, spec: CodeSpec, centre: bool, truth: "_Truth", effort: Effort) -> Trial:
         """Fit to the searched rows and measure the recall of adc."""
-        binarizer = fit(truth.searched, spec, centre=centre, rotation=rotation, seed=SEED)
+        binarizer = _fit(truth.searched, spec, centre, effort)
         found = _nearest(binarizer.project(truth.queries), binarizer.decode(truth.searched))
         # No row number stands twice in one answer, so after sorting both together neighbours that are equal are shared.
         both = np.sort(np.hstack([found, truth.nearest]), axis=1)
         recall = float((both[:, 1:] == both[:, :-1]).sum() / found.size)
-        trial = Trial(str(spec), centre, rotation, len(truth.searched), round(recall, 4))
+        trial = Trial(str(spec), centre, effort is CHEAP, len(truth.searched), round(recall, 4))
         self.trials.append(trial)
-        if self._progress is not None:
-            centring = "centred" if centre else "not centred"
-            self._progress(len(self.trials), self.total, f"{spec} {centring}: recall@{RECALL_AT} {recall:.3f}")
+        centring = "centred" if centre else "not centred"
+        self._tell(len(self.trials), f"{spec} {centring}: recall@{RECALL_AT} {recall:.3f}")
         return trial
 
-    def finals(self, specs: Sequence[CodeSpec]) -> tuple[ClosedForm, FitReport]:
-        """Measure each spec with ITQ, with centring and without, and fit the best to all rows."""
-        trials = [self.measure(spec, centre, Rotation.ITQ, self.full) for spec in specs for centre in (False, True)]
-        chosen = max(trials, key=lambda trial: trial.recall - CENTRING_MARGIN * trial.centred)
-        spec = CodeSpec.parse(chosen.code)
-        binarizer = fit(self.rows, spec, centre=chosen.centred, rotation=chosen.rotation, seed=SEED)
-        return binarizer, FitReport(chosen, len(self.full.queries), RECALL_AT, tuple(self.trials))
+    def _tell(self, done: int, label: str) -> None:
+        if self._progress is not None:
+            self._progress(min(done, self.total), self.total, label)
+
+
+def _fit(rows: NDArray[np.float32], spec: CodeSpec, centre: bool, effort: Effort) -> Recurrent:
+    return fit_recurrent(rows, spec, centre=centre, weight=CENTRED_WEIGHT if centre else 0.0, effort=effort, seed=SEED)
 
 
 @dataclass(frozen=True)

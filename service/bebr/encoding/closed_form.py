@@ -167,7 +167,7 @@ def fit(
     """
     rng = np.random.default_rng(seed)
     rows = unit_rows(sample_rows(embeddings, rng))
-    _check_room(rows, spec)
+    check_room(rows, spec)
     mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32) if centre else np.zeros(rows.shape[1], np.float32)
     stretch = _stretch(rows, mean)
     deviations = (rows - mean) @ stretch
@@ -224,10 +224,10 @@ def principal_axes(deviations: NDArray[np.float32]) -> tuple[NDArray[np.float64]
     return np.maximum(variances[::-1], 0), axes[:, ::-1]
 
 
-def _check_room(rows: NDArray[np.float32], spec: CodeSpec) -> None:
+def check_room(rows: NDArray[np.float32], spec: CodeSpec | None = None) -> None:
     """Raises InvalidEmbeddings when a binarizer of that spec cannot be fitted to so few rows or dims."""
     row_count, dims = rows.shape
-    if spec.dims > dims:
+    if spec is not None and spec.dims > dims:
         raise InvalidEmbeddings(f"'{spec}' has {spec.dims} dims, but the embeddings only {dims}; choose a smaller code")
     if row_count < dims:
         raise InvalidEmbeddings(

@@ -4,57 +4,23 @@ Input `embedding` (n, embedding_dims) float32. Outputs `projected` (n, dims) flo
 `gain` (n,) float16, as `ClosedForm.project` and `.quantize` define them, with their order of float operations.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
-from numpy.typing import ArrayLike
-from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from bebr.encoding.closed_form import TINY, ClosedForm
+from bebr.encoding.graph import Graph
 from bebr.encoding.manifest import Gain
-
-OPSET = 18
-IR_VERSION = 9
-"""The oldest pair that has what the graph needs, so that every supported ONNX Runtime reads it."""
 
 
 def to_onnx(binarizer: ClosedForm) -> bytes:
     """The bytes of the graph's file; the same binarizer gives the same bytes."""
-    graph = _Graph()
+    graph = Graph()
     _add_projection(graph, binarizer)
     _add_closest_points(graph, binarizer)
     _add_gain(graph, binarizer)
-    row, dims = "n", binarizer.spec.dims
-    outputs = [
-        helper.make_tensor_value_info("projected", TensorProto.FLOAT, [row, dims]),
-        helper.make_tensor_value_info("levels", TensorProto.UINT8, [row, dims]),
-        helper.make_tensor_value_info("gain", TensorProto.FLOAT16, [row]),
-    ]
-    inputs = [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [row, binarizer.embedding_dims])]
-    body = helper.make_graph(graph.nodes, "closed_form_binarizer", inputs, outputs, graph.constants)
-    model = helper.make_model(
-        body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="bebr"
-    )
-    return bytes(model.SerializeToString(deterministic=True))
+    return graph.to_bytes("closed_form_binarizer", binarizer.embedding_dims, binarizer.spec.dims)
 
 
-class _Graph:
-    """Collects nodes and constants; every node names its one output."""
-
-    def __init__(self) -> None:
-        self.nodes: list[NodeProto] = []
-        self.constants: list[TensorProto] = []
-
-    def constant(self, name: str, value: ArrayLike) -> str:
-        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
-        return name
-
-    def node(self, operator: str, inputs: Sequence[str], output: str, **attributes: int) -> str:
-        self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))  # type: ignore[arg-type]
-        return output
-
-
-def _add_projection(graph: _Graph, binarizer: ClosedForm) -> None:
+def _add_projection(graph: Graph, binarizer: ClosedForm) -> None:
     """embedding -> projected and uncentred, for queries and for points: each a product over the length of the row."""
     graph.constant("last_axis", np.array([1], np.int64))
     graph.constant("tiny", TINY)
@@ -70,7 +36,7 @@ def _add_projection(graph: _Graph, binarizer: ClosedForm) -> None:
         graph.node("Div", [f"{output}_product", "safe_length"], output)
 
 
-def _add_closest_points(graph: _Graph, binarizer: ClosedForm) -> None:
+def _add_closest_points(graph: Graph, binarizer: ClosedForm) -> None:
     """uncentred -> points (n, dims), the grid points closest in angle, and levels."""
     cells, halves = binarizer.cells, binarizer.halves
     graph.constant("offset", binarizer.offset)
@@ -96,10 +62,10 @@ def _add_closest_points(graph: _Graph, binarizer: ClosedForm) -> None:
     graph.node("Mul", ["unit", "best_factor"], "best_scaled")
     points = _add_grid_points(graph, "best_scaled", "best")
     graph.node("Add", [points, "to_levels"], "float_levels")
-    graph.node("Cast", ["float_levels"], "levels", to=TensorProto.UINT8)
+    graph.cast("float_levels", "levels", np.uint8)
 
 
-def _add_closeness(graph: _Graph, number: int, factor: np.float32) -> str:
+def _add_closeness(graph: Graph, number: int, factor: np.float32) -> str:
     """unit -> (n, 1): the cosine, but for a factor per row, between z and its grid point at one scale."""
     tag = f"scale{number}"
     graph.constant(f"{tag}_factor", np.float32(factor))
@@ -113,14 +79,14 @@ def _add_closeness(graph: _Graph, number: int, factor: np.float32) -> str:
     return graph.node("Div", [f"{tag}_dot", f"{tag}_length"], f"{tag}_closeness")
 
 
-def _weights_column(graph: _Graph) -> str:
+def _weights_column(graph: Graph) -> str:
     """weights as (dims, 1), made once."""
     if all(node.output[0] != "weights_column" for node in graph.nodes):
         graph.node("Unsqueeze", ["weights", "last_axis"], "weights_column")
     return "weights_column"
 
 
-def _add_grid_points(graph: _Graph, scaled: str, tag: str) -> str:
+def _add_grid_points(graph: Graph, scaled: str, tag: str) -> str:
     """(n, dims) -> the middle of the cell in which each value lies."""
     graph.node("Floor", [scaled], f"{tag}_floor")
     graph.node("Max", [f"{tag}_floor", "lowest"], f"{tag}_from_lowest")
@@ -128,7 +94,7 @@ def _add_grid_points(graph: _Graph, scaled: str, tag: str) -> str:
     return graph.node("Add", [f"{tag}_cell", "half"], f"{tag}_points")
 
 
-def _add_gain(graph: _Graph, binarizer: ClosedForm) -> None:
+def _add_gain(graph: Graph, binarizer: ClosedForm) -> None:
     """z, best_points -> gain (n,) float16."""
     graph.constant("cells", binarizer.cells)
     graph.node("Mul", ["best_points", "cells"], "values")
@@ -141,4 +107,4 @@ def _add_gain(graph: _Graph, binarizer: ClosedForm) -> None:
         graph.node("ReduceSum", ["value_products", "last_axis"], "along", keepdims=0)
         graph.node("Max", ["along", "tiny"], "safe_along")
         graph.node("Div", ["z_square_length", "safe_along"], "float_gain")
-    graph.node("Cast", ["float_gain"], "gain", to=TensorProto.FLOAT16)
+    graph.cast("float_gain", "gain", np.float16)

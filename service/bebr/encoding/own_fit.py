@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from bebr.encoding.bundle import BinarizerFiles
 from bebr.encoding.choose import MAX_QUERIES, RECALL_AT, fit_bytes
-from bebr.encoding.closed_form_graph import to_onnx
+from bebr.encoding.recurrent_graph import to_onnx
 from bebr.errors import InvalidOption
 
 Progress = Callable[[int, int, str], None]
