@@ -82,7 +82,7 @@ def itq_projection(documents: Documents, bits: int) -> Floats:
     kept = min(bits, documents.dims)
     axes = documents.axes[:, :kept]
     sample: Floats = documents.sample(ITQ_ROWS, SEED) - documents.mean
-    reduced = sample @ axes
+    reduced: Floats = sample @ axes
     turn = tight_frame(kept, bits, np.random.default_rng(SEED))
     for _ in range(ITQ_ROUNDS):
         turn = closest_orthonormal(reduced.T @ _to_signs(reduced @ turn))

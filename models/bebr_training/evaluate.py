@@ -39,6 +39,10 @@ def evaluate(collection: Collection, plan: Plan, progress: Progress | None = Non
             f"least {DEPTH} documents and a query"
         )
     measurer = Measurer(collection)
+    if not measurer.documents.rank:
+        raise InvalidEmbeddings(
+            f"collection '{collection.name}': all documents are the same; nothing can be told apart"
+        )
     measured = [measurer.plain_floats()]
     steps = list(_steps(measurer, plan))
     for done, (label, measure) in enumerate(steps):

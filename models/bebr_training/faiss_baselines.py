@@ -86,7 +86,10 @@ def _rabitq_grid(codes: np.ndarray[tuple[int, int], np.dtype[np.uint8]], bits: i
 
 def sq4(documents: Documents, size_bytes: int) -> Iterator[Variant]:
     """Scalar quantizer of 4 bits a dimension on as many principal axes as fit; each dimension has its own range."""
-    dims = min(documents.dims, 2 * size_bytes)
+    # faiss divides by the range of a dimension, so axes along which nothing varies are left out.
+    dims = min(documents.rank, 2 * size_bytes)
+    if not dims:
+        return
     turned = documents.axes[:, :dims] @ tight_frame(dims, dims, np.random.default_rng(SEED))
     projections = {"principal axes": documents.axes[:, :dims], "turned at random": turned}
     ranges = {"whole range": faiss.ScalarQuantizer.RS_minmax, "best range": faiss.ScalarQuantizer.RS_optim}

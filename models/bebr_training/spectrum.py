@@ -45,6 +45,11 @@ class Documents:
         """(dims, dims) float32: the principal axes in columns, widest first."""
         return self._principal[1]
 
+    @property
+    def rank(self) -> int:
+        """How many principal axes the documents vary along, but for what float32 makes of none."""
+        return int((self.variances > max(1e-10, 1e-9 * self.variances[0])).sum())
+
     def sample(self, rows: int, seed: int) -> Floats:
         """At most `rows` of the rows, drawn without replacement."""
         if len(self.rows) <= rows:
@@ -68,10 +73,15 @@ def tight_frame(dims: int, directions: int, rng: np.random.Generator) -> Floats:
 def closest_orthonormal(matrix: Floats) -> Floats:
     """matrix (n, m) with n <= m -> the (n, m) float32 with orthonormal rows closest to it: its polar factor.
 
-    Through the eigenvectors of matrix matrix^T, which is many times faster than a singular value decomposition.
+    Through the eigenvectors of matrix matrix^T, which is many times faster than a singular value decomposition; that
+    is left for matrices that are not of full rank.
     """
     wide = matrix.astype(np.float64)
     squares, vectors = np.linalg.eigh(wide @ wide.T)
-    roots = np.sqrt(np.maximum(squares, squares[-1] * 1e-12))
-    polar: Floats = ((vectors / roots) @ vectors.T @ wide).astype(np.float32)
-    return polar
+    if squares[0] > 1e-12 * squares[-1]:
+        polar = (vectors / np.sqrt(squares)) @ vectors.T @ wide
+    else:
+        left, _, right = np.linalg.svd(wide, full_matrices=False)
+        polar = left @ right
+    closest: Floats = polar.astype(np.float32)
+    return closest
