@@ -19,7 +19,7 @@ from bebr_training.results import Kind, Row
 from bebr_training.spectrum import Documents
 
 DEPTH = 100
-BOUND, FLOAT = "Gaussian bound", "float"
+BOUND, BOUND_LENGTH_ONE, FLOAT = "Gaussian bound", "Gaussian bound, length one", "float"
 
 
 @dataclass(frozen=True)
@@ -80,19 +80,19 @@ class Measurer:
         return list(best.values())
 
     def bound(self, size_bytes: int) -> list[Measured]:
-        """The rate-distortion bound: every query's mean over the draws of the channel's noise."""
-        draws = [
-            self._measured(BOUND, Kind.BOUND, Scorer.ADC, size_bytes, size_bytes, f"{8 * size_bytes} bits", found)
-            for found in search_at_bound(self.documents, self.collection.queries, size_bytes, DEPTH)
-        ]
-        return [
-            replace(
-                draws[0],
-                recall_10=np.mean([draw.recall_10 for draw in draws], axis=0),
-                recall_100=np.mean([draw.recall_100 for draw in draws], axis=0),
-                ndcg=np.mean([draw.ndcg for draw in draws], axis=0),
-            )
-        ]
+        """The rate-distortion bound, without and with the length: each query's mean over the draws of the noise."""
+        return [self._bound(BOUND, size_bytes, False), self._bound(BOUND_LENGTH_ONE, size_bytes, True)]
+
+    def _bound(self, label: str, size_bytes: int, length_one: bool) -> Measured:
+        found = search_at_bound(self.documents, self.collection.queries, size_bytes, DEPTH, length_one)
+        detail = f"{8 * size_bytes} bits"
+        draws = [self._measured(label, Kind.BOUND, Scorer.ADC, size_bytes, size_bytes, detail, rows) for rows in found]
+        return replace(
+            draws[0],
+            recall_10=np.mean([draw.recall_10 for draw in draws], axis=0),
+            recall_100=np.mean([draw.recall_100 for draw in draws], axis=0),
+            ndcg=np.mean([draw.ndcg for draw in draws], axis=0),
+        )
 
     def _measured(
         self,

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from bebr.core.scoring import Scorer
 from bebr.errors import InvalidOption
+from bebr_training.measuring import BOUND, BOUND_LENGTH_ONE
 from bebr_training.results import Evaluation, Kind, Row
 
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -62,7 +63,7 @@ BASELINES = {
     "PCA, float32": Look(BLACK, "2", ":", 0.9),
 }
 CODES = (Look(BLUE, "o", "-", 2.4), Look(SKY, "o", "-", 2.4), Look(BLUE, "P", "--", 2.0), Look(SKY, "P", "--", 2.0))
-BOUND = Look(BLACK, "", (0, (6, 2)), 1.2)
+BOUNDS = {BOUND: Look(BLACK, "", (0, (6, 2)), 1.2), BOUND_LENGTH_ONE: Look(BLACK, "", (0, (1, 1.5)), 1.2)}
 
 
 def check_suffix(path: Path) -> None:
@@ -125,7 +126,7 @@ def _lines(evaluation: Evaluation) -> Iterator[tuple[str, Look, list[Row]]]:
     """(label, look, rows by size) for the bound, codes and baselines; of each the scorer that finds most."""
     rows = [row for row in evaluation.rows if row.kind is not Kind.FLOAT]
     codes = list(dict.fromkeys(row.method for row in rows if row.kind is Kind.CODE))
-    looks = {"Gaussian bound": BOUND, **{code: CODES[i % len(CODES)] for i, code in enumerate(codes)}, **BASELINES}
+    looks = {**BOUNDS, **{code: CODES[i % len(CODES)] for i, code in enumerate(codes)}, **BASELINES}
     for method, look in looks.items():
         best: dict[int, Row] = {}
         for row in rows:

@@ -150,11 +150,22 @@ def test_the_channel_has_the_distortion_of_its_rate(size_bytes: int):
 
 
 def test_the_bound_lies_above_scalar_codes_and_rises_to_float():
-    recalls = [np.mean([recall(f) for f in search_at_bound(DOCUMENTS, QUERIES, b, 10)]) for b in (4, 8, 16, 200)]
-    assert recalls == sorted(recalls)
-    assert recalls[-1] > 0.99
-    (itq_best,) = [max(recall(v.search(QUERIES, 10)) for v in baselines.itq(DOCUMENTS, 8))]
-    assert recalls[1] > itq_best
+    def bound(size_bytes: int, length_one: bool) -> float:
+        return float(np.mean([recall(f) for f in search_at_bound(DOCUMENTS, QUERIES, size_bytes, 10, length_one)]))
+
+    plain = [bound(size_bytes, False) for size_bytes in (4, 8, 16, 200)]
+    assert plain == sorted(plain)
+    assert plain[-1] > 0.99
+    assert plain[1] > max(recall(v.search(QUERIES, 10)) for v in baselines.itq(DOCUMENTS, 8))
+    assert bound(8, True) > plain[1]
+
+
+def test_the_bound_at_length_one_is_the_cosine_of_what_the_channel_left():
+    left = channel(DOCUMENTS, 64, 0)
+    vectors = DOCUMENTS.mean + left @ DOCUMENTS.axes[:, : left.shape[1]].T
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    found = search_at_bound(DOCUMENTS, QUERIES, 8, 10, True)[0]
+    assert recall_per_query(found, dot_search(vectors)(QUERIES, 10), 10).mean() > 0.995
 
 
 @pytest.mark.parametrize("distinct", [2, 5])
