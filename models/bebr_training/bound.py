@@ -11,8 +11,8 @@ search them by <q, z^>. The query is not centred, because <q, x> = <q, mean> + <
 every document; there is no gain, and the length of x^ is left as it is, because z^ is already E[z | code].
 
 Real embeddings are not Gaussian and have length one, so this is a bound of the spectrum alone. What a code knows beyond
-that may carry it past: clusters, as a product quantizer's codebooks do, and the length. For the latter there is a second
-figure, with x^ = mean + z^ brought to length one before it is scored; it finds more, most at few bytes.
+that may carry it past: clusters, as a product quantizer's codebooks do, and the length. For the latter there is a
+second figure, with x^ = mean + z^ brought to length one before it is scored; it finds more, most at few bytes.
 """
 
 import numpy as np
