@@ -129,7 +129,7 @@ def _embeddings(folder: Path, names: Sequence[str], model: str | None, embedder:
         rows = read_rows(path)
     elif embedder is not None:
         path = _texts(folder, "corpus" if names == SIDES[0] else names[0]) or folder / f"{names[0]}.jsonl"
-        rows = _embedded(path, embedder, TextKind.PASSAGE if names == SIDES[0] else TextKind.QUERY)
+        rows = embed_file(path, embedder, TextKind.PASSAGE if names == SIDES[0] else TextKind.QUERY)
     else:
         raise InvalidOption(
             f"{folder} has no embeddings: expected {names[0]}{', '.join(SUFFIXES)} or {names[0]}.<model>.i8.npy; "
@@ -150,7 +150,7 @@ def _coded_path(folder: Path, coded: Mapping[str, Path], model: str | None) -> P
     return chosen
 
 
-def _embedded(path: Path, embedder: TextEmbedder, kind: TextKind) -> Floats:
+def embed_file(path: Path, embedder: TextEmbedder, kind: TextKind) -> Floats:
     """The texts of a file, embedded; taken from the cache where the same texts and bundle were there before."""
     if not path.is_file():
         raise InvalidOption(f"there is no file '{path}' with texts to embed")

@@ -132,6 +132,29 @@ class Published(nn.Module):
             total = total + 2.0**-loop * self._sign(residual(missing))
         return total
 
+    @torch.no_grad()
+    def quantize(self, rows: Floats) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+        """rows (rows, embedding_dims), unit -> levels (rows, dims) uint8, gains (rows,) float16, as a trained model."""
+        self.eval()
+        values = self.values(torch.from_numpy(rows)).numpy()
+        self.train()
+        levels = (values * 2 ** (self.bits - 1) + 2**self.bits - 1) / 2
+        return np.rint(levels).astype(np.uint8), (1 / np.linalg.norm(values, axis=1)).astype(np.float16)
+
+    @torch.no_grad()
+    def margins(self, rows: Floats) -> Floats:
+        """(rows,) float32: the least size of any value whose sign is taken."""
+        self.eval()
+        seen: list[Tensor] = []
+        hooks = [
+            net.register_forward_hook(lambda _, __, made: seen.append(made)) for net in (self.first, *self.residual)
+        ]
+        self.values(torch.from_numpy(rows))
+        for hook in hooks:
+            hook.remove()
+        self.train()
+        return cast(Floats, torch.cat(seen, dim=1).abs().min(dim=1).values.numpy())
+
     def _sign(self, values: Tensor) -> Tensor:
         """+-1; the gradient passes where |value| <= 1."""
         return 2 * to_grid(values, self.one)

@@ -49,9 +49,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Trained:
-    """What came out. shipped: the step that was kept of every stage, 0 for the start."""
+    """What came out. reference: what the graph in `files` must equal. shipped: the step that each stage kept."""
 
     files: BinarizerFiles
+    reference: Recurrent | Published
     start_recall: float
     recall: float
     curve: tuple[Point, ...]
@@ -96,8 +97,9 @@ def train(
         before = judged.ndcg(model.binarizer())
         run.supervise(judged)
         ndcg = (before, judged.ndcg(model.binarizer()))
-    last = held_out.recall(model.binarizer()) if isinstance(model, Learned) else run.best["learn"][0]
-    return Trained(model.files(), first, last, tuple(run.curve), {k: v[1] for k, v in run.best.items()}, ndcg)
+    reference = model.binarizer() if isinstance(model, Learned) else model
+    shipped = {stage: step for stage, (_, step) in run.best.items()}
+    return Trained(model.files(), reference, first, held_out.recall(reference), tuple(run.curve), shipped, ndcg)
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import bebr
-from bebr.cli import config, demo, evaluate, fit, ingest, inspect, models, search, serve
+from bebr.cli import config, demo, evaluate, fit, ingest, inspect, models, search, serve, train
 from bebr.errors import BebrError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command("ingest")(ingest.ingest)
 app.command("search")(search.search)
 app.add_typer(models.app, name="models")
 app.command("fit")(fit.fit)
+app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("inspect")(inspect.inspect)
 app.command("config")(config.config)

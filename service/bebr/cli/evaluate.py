@@ -59,19 +59,19 @@ def evaluate(
     collection is a folder with docs.npy and queries.npy (or .fvecs, .parquet), or with corpus.jsonl and queries.jsonl
     as BEIR has them, and perhaps qrels.tsv. Needs the extra [train].
     """
-    with _extra():
+    with extra():
         from bebr_training import methods
         from bebr_training.evaluate import Plan
         from bebr_training.plot import check_suffix
     from bebr.cli.output import print_json
 
-    measured = [_bundle(name, data_dir, config) for name in bundle or ()]
+    measured = [find_bundle(name, data_dir, config) for name in bundle or ()]
     sizes = methods.parse_sizes(bytes) if bytes else sorted({one.spec.code_size_bytes for one in measured}) or [64]
     plan = Plan((), sizes, fit, methods.choose_baselines(baselines), not no_bound)
     if plot is not None:
         check_suffix(plot)
     thread_count = methods.use_threads(threads)
-    with _progress() as show:
+    with progress_bar() as show:
         opened = _open(data, queries, model, _embedding(base, data_dir, config), cache, thread_count, show)
         found = _evaluate(opened, plan, measured, thread_count, show)
     _write(found, markdown, plot)
@@ -82,7 +82,7 @@ def evaluate(
 
 
 @contextmanager
-def _extra() -> Iterator[None]:
+def extra() -> Iterator[None]:
     """Says what to install where a package of the extra [train] is missing."""
     from bebr.errors import InvalidOption
 
@@ -95,7 +95,7 @@ def _extra() -> Iterator[None]:
 
 
 @contextmanager
-def _progress() -> Iterator[Show]:
+def progress_bar() -> Iterator[Show]:
     from bebr.cli.output import progress
 
     with progress() as bar:
@@ -107,7 +107,7 @@ def _progress() -> Iterator[Show]:
         yield show
 
 
-def _bundle(name: str, data_dir: Path | None, config: Path | None) -> "Bundle":
+def find_bundle(name: str, data_dir: Path | None, config: Path | None) -> "Bundle":
     """A bundle by its id, or by its folder when the name has a / in it. Raises BundleNotFound, DamagedBundle."""
     from bebr.cli.options import settings_from
     from bebr.encoding import Bundle, BundleCatalog, shipped_bundles
@@ -119,7 +119,7 @@ def _bundle(name: str, data_dir: Path | None, config: Path | None) -> "Bundle":
 
 
 def _embedding(base: str | None, data_dir: Path | None, config: Path | None) -> "Bundle | None":
-    return _bundle(base, data_dir, config) if base is not None else None
+    return find_bundle(base, data_dir, config) if base is not None else None
 
 
 def _open(

@@ -100,7 +100,7 @@ def _fit_file(
         raise InvalidOption("expected exactly one of --bytes and --code")
     settings = settings_from(config, {"data_dir": data_dir})
     folder, name = out or settings.bundles_dir, name or default_name(embeddings.stem)
-    _check_free(folder, name, version, replace)
+    check_free(folder, name, version, replace)
     rows = load_embeddings(embeddings)
     model = _base(settings, base, rows.shape[-1])
     fitted, report = _fit(rows, bytes, code)
@@ -111,7 +111,7 @@ def _fit_file(
         _show(bundle, report)
 
 
-def _check_free(folder: Path, name: str, version: str, replace: bool) -> None:
+def check_free(folder: Path, name: str, version: str, replace: bool) -> None:
     """Raise AlreadyExists before the work rather than after it."""
     from bebr.errors import AlreadyExists
 

