@@ -30,19 +30,25 @@ def _add_inputs(graph: Graph, binarizer: Recurrent) -> None:
     graph.node("ReduceL2", ["embedding", "last_axis"], "length", keepdims=1)
     graph.node("Max", ["length", "tiny"], "safe_length")
     graph.node("Div", ["embedding", "safe_length"], "unit")
-    graph.constant("query_decoder", np.ascontiguousarray(binarizer.decoder.T))
-    graph.node("MatMul", ["unit", "query_decoder"], "projected")
+    graph.constant("decoder", binarizer.decoder)
+    graph.node("Gemm", ["unit", "decoder"], "projected", transB=1)
 
 
 def _add_initial(graph: Graph, binarizer: Recurrent) -> list[str]:
-    """unit -> the points without a grid, a tensor for each block, and targets likewise."""
+    """unit -> the points without a grid, a tensor for each block, and targets likewise.
+
+    Where the error has no metric and the query side learned nothing of its own, the encoder is the decoder transposed:
+    then the residuals are what the query side computes.
+    """
     moves = binarizer.moves
-    graph.constant("encoder", binarizer.encoder)
+    encoded = "projected"
+    if not np.array_equal(binarizer.encoder, binarizer.decoder.T):
+        graph.constant("encoder", binarizer.encoder)
+        encoded = graph.node("MatMul", ["unit", "encoder"], "encoded")
     graph.constant("offset", binarizer.offset)
     graph.constant("initial", binarizer.initial)
     graph.constant("to_targets", moves.to_targets)
-    graph.node("MatMul", ["unit", "encoder"], "encoded")
-    graph.node("Sub", ["encoded", "offset"], "residuals")
+    graph.node("Sub", [encoded, "offset"], "residuals")
     graph.node("MatMul", ["residuals", "initial"], "relaxed")
     graph.node("Mul", ["residuals", "to_targets"], "targets")
     for number, (block, pull) in enumerate(zip(moves.blocks, moves.pulls, strict=True)):
@@ -84,7 +90,6 @@ def _add_outputs(graph: Graph, binarizer: Recurrent, blocks: list[str]) -> None:
     """The points of the last loop -> levels and gain."""
     points = graph.node("Concat", blocks, "points", axis=1)
     graph.constant("to_levels", binarizer.halves - np.float32(0.5))
-    graph.constant("decoder", binarizer.decoder)
     graph.constant("mean", binarizer.mean)
     graph.node("Add", [points, "to_levels"], "float_levels")
     graph.cast("float_levels", "levels", np.uint8)
