@@ -1,9 +1,9 @@
 """The recurrent binarizer as a torch module, and the published one: codes, queries, and the graph of both.
 
 `Learned` is the twin of `bebr.encoding.recurrent.Recurrent` and starts as one: an initial block, then loops of a
-reconstruction and a residual block that end on the grid. Gradients pass the loops straight through: the last residual
-step is differentiated with the points before it held fixed, and the grid counts as the identity within its range
-(Hinton's straight-through estimator, as in BEBR).
+reconstruction and a residual block that end on the grid. Gradients pass them straight through: one more residual step
+is differentiated with the points before it held fixed, and the grid counts as the identity within its range (the
+straight-through estimator, as in BEBR).
 
     decoder (dims, embedding_dims)   what a code stands for; also gives the encoder side and the Gram matrix
     query (dims, embedding_dims)     what the query side adds to the decoder; zero at the start
@@ -12,6 +12,7 @@ step is differentiated with the points before it held fixed, and the grid counts
 with W, B, R multi-layer perceptrons that start at random. It is kept as a baseline.
 """
 
+from dataclasses import replace
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -82,7 +83,8 @@ class Learned(nn.Module):
             moves = Moves.of(fixed, self.start.halves)
             points = torch.from_numpy(moves.search(residuals.detach().numpy(), initial_block(fixed), FIT_HARDNESS))
         aims = points + (residuals - points @ gram) / gram.diagonal()
-        stands_for = to_grid(aims, self.levels) @ (self.decoder + self.query)
+        aims = torch.where(aims.abs() <= self.levels, aims, aims.detach())
+        stands_for = (points + aims - aims.detach()) @ (self.decoder + self.query)
         lengths = deviations.norm(dim=1, keepdim=True)
         return cast(Tensor, lengths * functional.normalize(stands_for, dim=1))
 
@@ -95,7 +97,7 @@ class Learned(nn.Module):
         decoder = np.ascontiguousarray(self.decoder.detach().numpy())
         own = assemble(self.start.spec, decoder, np.eye(decoder.shape[1], dtype=np.float32), self.start.mean)
         query_side = np.ascontiguousarray((self.decoder + self.query).detach().numpy())
-        return Recurrent(own.spec, query_side, own.encoder, own.gram, own.initial, own.mean)
+        return replace(own, decoder=query_side, shrink=self.start.shrink)
 
     def files(self) -> BinarizerFiles:
         binarizer = self.binarizer()

@@ -52,7 +52,8 @@ class Recurrent:
 
     decoder: (dims, embedding_dims) float32, D. encoder: (embedding_dims, dims) float32, E. gram: (dims, dims) float32,
     G. initial: (dims, dims) float32, (G + ridge)^-1. mean: (embedding_dims,) float32, zeros where the fit was not
-    centred. hardness: one number for each loop, the last is 1.
+    centred. hardness: one number for each loop, the last is 1. shrink: how much less a code counts that is far from its
+    embedding, see `gains`.
     """
 
     spec: CodeSpec
@@ -62,6 +63,7 @@ class Recurrent:
     initial: Floats
     mean: Floats
     hardness: tuple[float, ...] = HARDNESS
+    shrink: float = 0.0
     gain: Gain = Gain.COSINE
 
     @property
@@ -104,7 +106,7 @@ class Recurrent:
             unit = self._unit(embeddings[batch])
             points = self.moves.search(unit @ self.encoder - self.offset, self.initial, self.hardness)
             levels[batch] = points + (self.halves - np.float32(0.5))
-            gains[batch] = self._gains(unit, points)
+            gains[batch] = self.gains(unit, points)
         return levels, gains
 
     def encode(self, embeddings: Floats) -> NDArray[np.uint8]:
@@ -121,10 +123,20 @@ class Recurrent:
         points = levels - (self.halves - np.float32(0.5))
         return cast(Floats, points * gains.astype(np.float32)[:, None])
 
-    def _gains(self, unit: Floats, points: Floats) -> Floats:
-        """The gain that makes what a code stands for as long as the embedding (less the mean): (rows,) float32."""
-        lengths = np.linalg.norm(points @ self.decoder, axis=1)
-        return cast(Floats, np.linalg.norm(unit - self.mean, axis=1) / np.maximum(lengths, TINY))
+    def gains(self, unit: Floats, points: Floats) -> Floats:
+        """Unit rows (rows, embedding_dims) and their grid points (rows, dims) -> (rows,) float32.
+
+        length of the row less the mean / length of what the point stands for * cos^shrink, cos their cosine. Without
+        shrink a code is as long as its embedding; with 1 its error is least squared; which finds more is measured.
+        """
+        deviations, stands_for = unit - self.mean, points @ self.decoder
+        lengths = np.maximum(np.linalg.norm(deviations, axis=1), TINY)
+        reached = np.maximum(np.linalg.norm(stands_for, axis=1), TINY)
+        gains = lengths / reached
+        if self.shrink:
+            cosines = (deviations * stands_for).sum(axis=1) / (lengths * reached)
+            gains = gains * np.maximum(cosines, TINY) ** np.float32(self.shrink)
+        return cast(Floats, gains)
 
     def _unit(self, embeddings: Floats) -> Floats:
         """The rows scaled to length one. Raises DimensionMismatch."""

@@ -98,5 +98,22 @@ def _add_outputs(graph: Graph, binarizer: Recurrent, blocks: list[str]) -> None:
     graph.node("Max", ["reconstruction_length", "tiny"], "safe_reconstruction_length")
     graph.node("Sub", ["unit", "mean"], "deviation")
     graph.node("ReduceL2", ["deviation", "last_axis"], "deviation_length", keepdims=0)
-    graph.node("Div", ["deviation_length", "safe_reconstruction_length"], "float_gain")
+    graph.node("Max", ["deviation_length", "tiny"], "safe_deviation_length")
+    graph.node("Div", ["safe_deviation_length", "safe_reconstruction_length"], "full_gain")
+    _add_shrink(graph, binarizer.shrink)
     graph.cast("float_gain", "gain", np.float16)
+
+
+def _add_shrink(graph: Graph, shrink: float) -> None:
+    """full_gain -> float_gain: less for a code that is far from its embedding."""
+    if not shrink:
+        graph.node("Identity", ["full_gain"], "float_gain")
+        return
+    graph.constant("shrink", np.float32(shrink))
+    graph.node("Mul", ["deviation", "reconstruction"], "products")
+    graph.node("ReduceSum", ["products", "last_axis"], "dot", keepdims=0)
+    graph.node("Mul", ["safe_deviation_length", "safe_reconstruction_length"], "lengths")
+    graph.node("Div", ["dot", "lengths"], "cosine")
+    graph.node("Max", ["cosine", "tiny"], "safe_cosine")
+    graph.node("Pow", ["safe_cosine", "shrink"], "shrinking")
+    graph.node("Mul", ["full_gain", "shrinking"], "float_gain")
