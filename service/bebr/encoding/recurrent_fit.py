@@ -1,10 +1,13 @@
 """Fits a recurrent binarizer to embeddings, in seconds and without gradients: least squares and search in turn.
 
 It starts from the closed form (principal axes, turned at random in each block, cut into levels). Then it alternates:
-given the codes, the decoder that maps them best onto the embeddings is a ridge regression; given the decoder, codes are
+given the codes, the decoder that maps them best onto the embeddings is a regression; given the decoder, codes are
 searched anew. First from the codes of the last round, one loop each (cheap, and far from the start soon); then from
-nothing with all loops of the binarizer, because that is how points will be encoded later. This is local search
-quantization (Martinez et al., 2016) with codebooks that are grids, so that the code needs no tables to be scanned.
+nothing, because that is how points will be encoded later. Of these rounds the one with the least squared error is kept.
+This is local search quantization (Martinez et al., 2016) with codebooks that are grids, so that the code needs no
+tables to be scanned.
+
+Embeddings that vary in fewer directions than the code has dims are no obstacle: several dims then share a direction.
 """
 
 from dataclasses import dataclass
@@ -19,8 +22,12 @@ from bebr.encoding.recurrent import INITIAL_RIDGE, Moves, Recurrent, grid_points
 
 Floats = NDArray[np.float32]
 
-RIDGE = 1e-4
-"""Ridge of the decoder's regression, as a share of the mean diagonal."""
+PRIOR_ROWS = 1 / 8
+"""Weight of the closed form's decoder in the regression, in rows for every dim of the code. With few rows it decides:
+at 64x2 on 64 embeddings of 64 dims, recall@10 without it is 0.13, with it 0.71 (closed form 0.69); with a hundred times
+as many rows it makes no difference."""
+FLAT = 1e-6
+"""Directions with less than this share of the largest variance are left out of the start: nothing varies there."""
 FIT_HARDNESS = (0.25, 0.5, 0.75, 1.0)
 """Loops of a search while fitting: fewer than the binarizer's own, for there are many searches."""
 
@@ -62,18 +69,26 @@ def fit_recurrent(
     check_room(rows)
     mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32) if centre else np.zeros(rows.shape[1], np.float32)
     metric = _metric(rows, weight)
-    deviations = (rows - mean) @ metric
+    return assemble(spec, _fit_decoder((rows - mean) @ metric, spec, effort, rng), metric, mean)
+
+
+def _fit_decoder(deviations: Floats, spec: CodeSpec, effort: Effort, rng: np.random.Generator) -> Floats:
+    """deviations (rows, embedding_dims) -> the decoder (dims, embedding_dims) float32 whose codes come closest."""
     halves = half_levels(spec)
-    points = _start(deviations, spec, rng)
+    points, prior = _start(deviations, spec, rng)
     for _ in range(effort.warm):
-        decoder = _regress(points, deviations)
+        decoder = _regress(points, deviations, prior)
         points = Moves.of(decoder @ decoder.T, halves).loops(deviations @ decoder.T, points, (1.0,))
+    best, least = prior, np.inf
     for _ in range(effort.full):
-        decoder = _regress(points, deviations)
-        gram = decoder @ decoder.T
-        points = Moves.of(gram, halves).search(deviations @ decoder.T, initial_block(gram), FIT_HARDNESS)
-    decoder = _regress(points, deviations)
-    return assemble(spec, decoder, metric, mean)
+        decoder = _regress(points, deviations, prior)
+        gram, encoded = decoder @ decoder.T, deviations @ decoder.T
+        points = Moves.of(gram, halves).search(encoded, initial_block(gram), FIT_HARDNESS)
+        # |deviations - points decoder|^2, less what no decoder changes
+        error = float(np.vdot(points, points @ gram - 2 * encoded))
+        if error < least:
+            best, least = decoder, error
+    return best
 
 
 def assemble(spec: CodeSpec, decoder: Floats, metric: Floats, mean: Floats) -> Recurrent:
@@ -110,28 +125,34 @@ def _is_identity(matrix: Floats) -> bool:
     return bool((matrix == np.eye(len(matrix))).all())
 
 
-def _start(deviations: Floats, spec: CodeSpec, rng: np.random.Generator) -> Floats:
-    """The codes of the closed form: grid points (rows, dims) float32.
+def _start(deviations: Floats, spec: CodeSpec, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """The closed form: its codes as grid points (rows, dims), its decoder (dims, embedding_dims), both float32.
 
-    A code of more dims than the embeddings begins with the principal axes anew in its later blocks.
+    A code of more dims than the embeddings vary in begins with the principal axes anew in its later blocks.
     """
-    axes = principal_axes(deviations)[1]
-    count = len(axes)
+    variances, axes = principal_axes(deviations)
+    count = max(1, int((variances > FLAT * variances[0]).sum()))
     projections, first = [], 0
     for block in spec.blocks:
         chosen = [(first + i) % count for i in range(min(block.dims, count))]
         turned = np.linalg.qr(rng.normal(size=(max(block.dims, len(chosen)), len(chosen))))[0][: block.dims]
         projections.append(turned @ axes[:, chosen].T)
         first += block.dims
-    z = deviations @ np.vstack(projections).T.astype(np.float32)
-    bits = np.repeat([block.bits for block in spec.blocks], spec.block_dims)
-    cells = 2 * np.array([UNIT_STEPS[int(b)] for b in bits]) * np.maximum(z.std(axis=0), 1e-6)
-    return grid_points((z / cells).astype(np.float32), half_levels(spec))
+    projection = np.vstack(projections).astype(np.float32)
+    z = deviations @ projection.T
+    unit_cells = np.repeat([2 * UNIT_STEPS[block.bits] for block in spec.blocks], spec.block_dims)
+    cells = (unit_cells * np.maximum(z.std(axis=0), 1e-6)).astype(np.float32)
+    return grid_points(z / cells, half_levels(spec)), projection * cells[:, None]
 
 
-def _regress(points: Floats, deviations: Floats) -> Floats:
-    """The decoder (dims, embedding_dims) float32 with the least squared error |deviations - points decoder|^2."""
+def _regress(points: Floats, deviations: Floats, prior: Floats) -> Floats:
+    """The decoder (dims, embedding_dims) float32 of least squared error |deviations - points decoder|^2.
+
+    Its distance from the prior counts too, as if PRIOR_ROWS rows for every dim had been decoded by the prior.
+    """
     moments = (points.T @ points).astype(np.float64)
-    moments[np.diag_indices_from(moments)] += RIDGE * np.diag(moments).mean()
-    decoder: Floats = np.linalg.solve(moments, (points.T @ deviations).astype(np.float64)).astype(np.float32)
+    weight = PRIOR_ROWS * len(moments) * np.diag(moments).mean() / len(points)
+    moments[np.diag_indices_from(moments)] += weight
+    products = (points.T @ deviations).astype(np.float64) + weight * prior
+    decoder: Floats = np.linalg.solve(moments, products).astype(np.float32)
     return decoder
