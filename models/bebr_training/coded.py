@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bebr.core.codes import CodeSpec, grid_values, split_records, unpack_levels
-from bebr.core.scoring import DotQueries, Scorer, prepare_adc, prepare_sdc
+from bebr.core.codes import CodeSpec, code_values, grid_values, split_records, unpack_levels
+from bebr.core.scoring import DotQueries, Scorer, prepare_adc
 from bebr.encoding import BinarizerFiles, Bundle
 from bebr.encoding.binarizer import Binarizer
 from bebr.errors import DimensionMismatch
@@ -70,9 +70,7 @@ class CodedDocuments:
             case Scorer.ADC:
                 return search_by(lambda q: self._dot(prepare_adc(binarizer.project(q), spec, steps)), self.rows)
             case Scorer.SDC:
-                return search_by(
-                    lambda q: self._dot(prepare_sdc(*split_records(binarizer.encode(q)), spec, steps)), self.rows
-                )
+                return search_by(lambda q: self._dot(prepare_adc(self._code_queries(q), spec, steps)), self.rows)
             case Scorer.HAMMING:
                 signs = np.sign(np.vstack(self._grid))
                 return search_by(lambda q: self._query_signs(q) @ signs, self.rows)
@@ -86,6 +84,11 @@ class CodedDocuments:
             total += sums
         total *= self._gains[None, :]
         return total
+
+    def _code_queries(self, queries: Floats) -> Floats:
+        """Floats of queries -> what their codes ask for, as `Encoder.code_query`."""
+        binarizer = self._candidate.binarizer
+        return binarizer.code_query(code_values(binarizer.encode(queries), binarizer.spec, self._candidate.steps))
 
     def _query_signs(self, queries: Floats) -> Floats:
         """(queries, dims) float32 of +-1; the inner product of two such rows is dims - 2 * distance."""

@@ -9,12 +9,15 @@ from tests.encoding.checkpoints import write_checkpoint
 from tests.fit.embeddings import text_like
 
 from bebr.core.codes import CodeSpec, check_padding, split_records
-from bebr.core.scoring import dot_scores, prepare_adc
+from bebr.core.scoring import dot_scores, prepare_adc, prepare_sdc
 from bebr.encoding import BinarizerFiles, Bundle, TextKind, write_bundle
 from bebr.encoding.checkpoint import import_checkpoint
 from bebr.encoding.closed_form import fit
 from bebr.encoding.closed_form_graph import to_onnx
 from bebr.encoding.encoder import Encoder
+from bebr.encoding.recurrent import Recurrent
+from bebr.encoding.recurrent_fit import Effort, fit_recurrent
+from bebr.encoding.recurrent_graph import to_onnx as recurrent_to_onnx
 from bebr.errors import DamagedBundle, DimensionMismatch, Incompatible, InvalidOption, InvalidVector
 
 SPEC = CodeSpec.parse("8x4+16x1")
@@ -70,6 +73,42 @@ def test_what_a_code_stands_for_scores_as_the_code(tmp_path: Path, centre: bool)
     np.testing.assert_allclose(queries @ encoder.decode(records).T, scores, atol=0.01)
 
 
+@pytest.fixture(params=[False, True], ids=["plain", "centred"])
+def recurrent(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Encoder, Recurrent]:
+    """A bundle whose decoder is not orthogonal, and what was fitted."""
+    rows = text_like(600, common_mean=0.5)
+    spec = CodeSpec.parse("8x4+48x1")
+    fitted = fit_recurrent(rows, spec, centre=request.param, weight=0.5 * request.param, effort=Effort(5, 3))
+    files = BinarizerFiles(recurrent_to_onnx(fitted), spec, fitted.steps, fitted.gain)
+    return Encoder(write_bundle(tmp_path, "own", "1", embedding_dims=64, binarizer=files)), fitted
+
+
+def test_a_code_stands_for_an_embedding_around_the_mean(recurrent: tuple[Encoder, Recurrent]) -> None:
+    encoder, fitted = recurrent
+    rows, queries = text_like(300, seed=2, common_mean=0.5), text_like(40, seed=1, common_mean=0.5)
+    records = encoder.encode(rows)
+    decoded = encoder.decode(records)
+    adc = dot_scores(
+        prepare_adc(encoder.project(queries), encoder.spec, encoder.steps), *split_records(records), encoder.spec
+    )
+    np.testing.assert_allclose(queries @ decoded.T, adc + (queries @ fitted.mean)[:, None], atol=0.01)
+    cosines = (decoded * rows).sum(axis=1) / np.linalg.norm(decoded, axis=1)
+    assert cosines.mean() > 0.85
+
+
+def test_codes_are_compared_by_what_they_stand_for(recurrent: tuple[Encoder, Recurrent]) -> None:
+    encoder, fitted = recurrent
+    records = encoder.encode(text_like(100, seed=2, common_mean=0.5))
+    asked, held = encoder.code_query(records[:20]), encoder.decode(records)
+    sdc = dot_scores(prepare_adc(asked, encoder.spec, encoder.steps), *split_records(records), encoder.spec)
+    constants = encoder.decode(records[:20]) @ fitted.mean  # the same for every code that is searched
+    np.testing.assert_allclose(sdc, encoder.decode(records[:20]) @ held.T - constants[:, None], atol=0.01)
+    grid = dot_scores(
+        prepare_sdc(*split_records(records[:20]), encoder.spec, encoder.steps), *split_records(records), encoder.spec
+    )
+    assert np.corrcoef(grid.ravel(), sdc.ravel())[0, 1] < 0.97  # grids alone say something else
+
+
 def test_codes_of_a_projection_that_is_not_linear_stand_for_nothing(full: Bundle, tmp_path: Path) -> None:
     files = full.read_binarizer()
     assert files is not None
@@ -82,6 +121,10 @@ def test_codes_of_a_projection_that_is_not_linear_stand_for_nothing(full: Bundle
     encoder = Encoder(write_bundle(tmp_path, "bent", "1", embedding_dims=32, binarizer=bent))
     with pytest.raises(Incompatible, match="not linear"):
         encoder.decode(encoder.encode(encoder.check_embeddings(np.eye(32))))
+    records = encoder.encode(encoder.check_embeddings(np.random.default_rng(1).standard_normal((20, 32))))
+    asked, stored = prepare_adc(encoder.code_query(records), SPEC, encoder.steps), split_records(records)
+    published = dot_scores(prepare_sdc(*stored, SPEC, encoder.steps), *stored, SPEC)
+    np.testing.assert_allclose(dot_scores(asked, *stored, SPEC), published, atol=0.02 * published.max())
 
 
 def test_half_a_bundle_does_half_the_work(full: Bundle, tmp_path: Path) -> None:

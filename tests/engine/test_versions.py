@@ -22,7 +22,6 @@ from bebr.core.scoring import (
     hamming_scores,
     prepare_adc,
     prepare_hamming,
-    prepare_sdc,
 )
 from bebr.core.types import FieldType, WriteMode
 from bebr.encoding.vectors import check_embeddings
@@ -96,11 +95,11 @@ def scorer_of_embedding(
     def score(version: Version, record: np.ndarray) -> np.ndarray:
         codec, spec, steps = collection.codec(version), version.spec, version.steps
         codes, gains = split_records(record)
-        if scorer is Scorer.ADC or version.staged_dims is not None:
+        if scorer is Scorer.ADC:
             return dot_scores(prepare_adc(codec.project(embedding), spec, steps), codes, gains, spec)[0, 0]
-        query, query_gain = split_records(codec.encode(embedding))
         if scorer is Scorer.SDC:
-            return dot_scores(prepare_sdc(query, query_gain, spec, steps), codes, gains, spec)[0, 0]
+            return scorer_of_code(engine, version, codec.encode(embedding))(version, record)
+        query, _ = split_records(codec.encode(embedding))
         return hamming_scores(hamming_distances(prepare_hamming(query), codes, spec), spec.dims)[0, 0]
 
     return score
@@ -114,6 +113,10 @@ def scorer_of_code(engine: Engine, version: Version, record: np.ndarray) -> Call
 
     def score(other: Version, target: np.ndarray) -> np.ndarray:
         projected = collection.codec(other).project(embedding / length) * length
+        if other.number == version.number:
+            own = collection.codec(other).code_query(record)
+            np.testing.assert_allclose(own, projected, atol=1e-5)
+            projected = own  # the same but for the order of rounding
         return dot_scores(prepare_adc(projected, other.spec, other.steps), *split_records(target), other.spec)[0, 0]
 
     return score

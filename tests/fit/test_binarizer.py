@@ -13,6 +13,8 @@ from bebr.encoding import Gain
 from bebr.encoding.binarizer import BATCH_ROWS, Binarizer
 from bebr.encoding.closed_form import ClosedForm, fit
 from bebr.encoding.closed_form_graph import to_onnx
+from bebr.encoding.recurrent_fit import Effort, fit_recurrent
+from bebr.encoding.recurrent_graph import to_onnx as recurrent_to_onnx
 from bebr.errors import DamagedBundle, DimensionMismatch
 
 ROWS = text_like(3000)
@@ -79,6 +81,21 @@ def test_rows_without_direction_make_no_nan(tmp_path: Path) -> None:
 
 def test_the_same_fit_gives_the_same_bytes() -> None:
     assert to_onnx(fit(ROWS, SPEC, centre=True)) == to_onnx(fit(ROWS, SPEC, centre=True))
+
+
+@pytest.mark.parametrize("centre", [False, True])
+def test_the_mean_is_read_from_the_graph(centre: bool, tmp_path: Path) -> None:
+    fitted = fit_recurrent(ROWS, SPEC, centre=centre, effort=Effort(2, 2))
+    path = tmp_path / "recurrent.onnx"
+    path.write_bytes(recurrent_to_onnx(fitted))
+    assert (Binarizer(path, SPEC, DIMS).mean == fitted.mean).all()
+    assert (exported(fit(ROWS, SPEC, centre=centre), tmp_path).mean == 0).all()
+
+
+def test_points_and_queries_compute_only_what_they_need(tmp_path: Path) -> None:
+    binarizer = exported(fit(ROWS, SPEC, centre=True), tmp_path)
+    assert [output.name for output in binarizer._session.get_outputs()] == ["levels", "gain"]
+    assert [output.name for output in binarizer._query_session.get_outputs()] == ["projected"]
 
 
 @pytest.mark.parametrize("shape", [(2, DIMS + 1), (DIMS,), (1, 1, DIMS)])

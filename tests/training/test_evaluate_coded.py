@@ -5,8 +5,8 @@ import pytest
 from tests.fit.embeddings import DIMS, text_like
 
 from bebr import kernel
-from bebr.core.codes import CodeSpec, split_records
-from bebr.core.scoring import Scorer, dot_scores, hamming_distances, prepare_adc, prepare_hamming, prepare_sdc
+from bebr.core.codes import CodeSpec, code_values, split_records
+from bebr.core.scoring import Scorer, dot_scores, hamming_distances, prepare_adc, prepare_hamming
 from bebr.core.topk import top_k
 from bebr.encoding import BinarizerFiles
 from bebr.encoding.closed_form import fit
@@ -25,7 +25,7 @@ def test_rankings_equal_those_of_core_and_of_the_kernel(code: str, scorer: Score
     found = CodedDocuments(candidate, DOCUMENTS).search(scorer)(QUERIES, 20)
     spec, steps = candidate.spec, candidate.steps
     codes, gains = split_records(candidate.binarizer.encode(DOCUMENTS))
-    query_codes, query_gains = split_records(candidate.binarizer.encode(QUERIES))
+    query_codes, _ = split_records(candidate.binarizer.encode(QUERIES))
     blocked = kernel.allocate(kernel.blocked_size_bytes(spec, len(codes)))
     kernel.pack(codes, spec, blocked, 0)
     if scorer is Scorer.HAMMING:
@@ -35,7 +35,8 @@ def test_rankings_equal_those_of_core_and_of_the_kernel(code: str, scorer: Score
     else:
         adc = scorer is Scorer.ADC
         projected = candidate.binarizer.project(QUERIES)
-        queries = prepare_adc(projected, spec, steps) if adc else prepare_sdc(query_codes, query_gains, spec, steps)
+        asked = candidate.binarizer.code_query(code_values(candidate.binarizer.encode(QUERIES), spec, steps))
+        queries = prepare_adc(projected if adc else asked, spec, steps)
         scores = dot_scores(queries, codes, gains, spec)
         scanned = kernel.dot_top_k(blocked, gains, len(codes), spec, queries, 20)[1]
     np.testing.assert_array_equal(found, np.array([top_k(line, 20) for line in scores]))

@@ -164,6 +164,17 @@ def grid_values(levels: NDArray[np.uint8], spec: CodeSpec) -> NDArray[np.int8]:
     return 2 * levels.astype(np.int8) - spec.max_levels.astype(np.int8)
 
 
+def code_values(records: NDArray[np.uint8], spec: CodeSpec, steps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """records (rows, record_size_bytes) uint8, steps (blocks,) float32 -> gain * step * grid (rows, dims) float32.
+
+    The inner product with a query's code-space vector is adc, but for the rounding of queries.
+    """
+    codes, gains = split_records(records)
+    grid = grid_values(unpack_levels(codes, spec), spec).astype(np.float32)
+    values: NDArray[np.float32] = grid * np.repeat(steps, spec.block_dims) * gains.astype(np.float32)[:, None]
+    return values
+
+
 def cosine_gains(levels: NDArray[np.uint8], spec: CodeSpec, steps: NDArray[np.float32]) -> NDArray[np.float16]:
     """levels (rows, dims) uint8, steps (blocks,) float32 -> gains 1 / |step * grid value| of shape (rows,) float16.
 

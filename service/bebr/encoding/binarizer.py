@@ -4,6 +4,7 @@ The graph has the input `embedding` (n, embedding_dims) float32 and the outputs 
 (n, dims) uint8 and `gain` (n,) float16. How it computes them is the graph's affair; here it is only held to that shape.
 """
 
+from functools import cached_property
 from pathlib import Path
 from typing import cast
 
@@ -11,13 +12,16 @@ import numpy as np
 import onnx
 import onnx.utils
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from bebr.core.codes import CodeSpec, join_records, pack_levels
 from bebr.encoding.session import FLOAT32, check_signature, open_session
-from bebr.errors import DamagedBundle, DimensionMismatch
+from bebr.errors import DamagedBundle, DimensionMismatch, Incompatible
 
 BATCH_ROWS = 256
 """Rows per call of the graph: its intermediate arrays then stay in the cache."""
+LINEAR_WITHIN = 1e-3
+"""A projection counts as linear when it errs by no more than this share of its largest value."""
 FLOAT16 = "tensor(float16)"
 UINT8 = "tensor(uint8)"
 
@@ -30,13 +34,18 @@ class Binarizer:
         self.spec = spec
         self.embedding_dims = embedding_dims
         self._path = path
-        self._session = open_session(path, threads)
+        session = open_session(path, threads)
         outputs = {"projected": (FLOAT32, spec.dims), "levels": (UINT8, spec.dims), "gain": (FLOAT16, None)}
-        check_signature(self._session, path, {"embedding": (FLOAT32, embedding_dims)}, outputs)
-        # ONNX Runtime computes every node of a graph whatever is fetched from it. A query needs few of them, so they
-        # get a session of their own: 8 us instead of 48 us for one row. It has one thread: waking a second one costs
-        # more than a row, and on a busy machine a hundred times more.
-        self._query_session = open_session(path, 1, _cut_out(path, "projected"))
+        check_signature(session, path, {"embedding": (FLOAT32, embedding_dims)}, outputs)
+        # ONNX Runtime computes every node of a graph whatever is fetched from it, so queries and points get a session
+        # each. That of queries has one thread: waking a second one costs more than a row, and on a busy machine a
+        # hundred times more.
+        graph = onnx.load(path)
+        self._session = open_session(path, threads, _cut_out(graph, ["levels", "gain"]))
+        self._query_session = open_session(path, 1, _cut_out(graph, ["projected"]))
+        means = [numpy_helper.to_array(value) for value in graph.graph.initializer if value.name == "mean"]
+        self.mean = np.asarray(means[0], np.float32) if means else np.zeros(embedding_dims, np.float32)
+        """(embedding_dims,) float32: the middle of what codes stand for; zeros where the graph names none."""
 
     def project(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """embeddings (rows, embedding_dims) float32 -> (rows, dims) float32: the query side of adc.
@@ -62,6 +71,42 @@ class Binarizer:
             records[batch] = join_records(pack_levels(levels, self.spec), gains)
         return records
 
+    def decode(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """values (rows, dims) float32, as `core.codes.code_values` -> embeddings (rows, embedding_dims) they stand for.
+
+        The inner product of one with an embedding f is adc of f and the code, up to a constant per f, where the
+        projection of queries is linear, f -> Q^T f: it is mean + Q values. Raises Incompatible where it is not.
+        """
+        if self._query_matrix is None:
+            raise Incompatible(
+                "codes of a binarizer whose projection is not linear stand for no embedding; search by text or vector"
+            )
+        decoded: NDArray[np.float32] = self.mean + values @ self._query_matrix.T
+        return decoded
+
+    def code_query(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """values (rows, dims) float32 of codes that are asked for -> the query side of sdc (rows, dims) float32.
+
+        What the code stands for, projected as a query is: codes may be compared by it whether or not their dimensions
+        are orthogonal. Where the projection is not linear, the values themselves: the published symmetric score.
+        """
+        if self._query_matrix is None:
+            return values
+        embeddings = self.decode(values)
+        lengths = np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        query: NDArray[np.float32] = self.project(embeddings / lengths) * lengths  # a projection takes unit vectors
+        return query
+
+    @cached_property
+    def _query_matrix(self) -> NDArray[np.float32] | None:
+        """Q (embedding_dims, dims) float32: what the projection makes of every axis; None where it is not linear."""
+        matrix = self.project(np.eye(self.embedding_dims, dtype=np.float32))
+        sample = np.random.default_rng(0).standard_normal((16, self.embedding_dims)).astype(np.float32)
+        sample /= np.linalg.norm(sample, axis=1, keepdims=True)
+        projected = self.project(sample)
+        is_linear = np.abs(projected - sample @ matrix).max() <= LINEAR_WITHIN * np.abs(projected).max()
+        return matrix if is_linear else None
+
     def _check(self, embeddings: NDArray[np.float32]) -> None:
         if embeddings.ndim != 2 or embeddings.shape[1] != self.embedding_dims:
             raise DimensionMismatch(
@@ -69,8 +114,7 @@ class Binarizer:
             )
 
 
-def _cut_out(path: Path, output: str) -> bytes:
-    """The part of the graph in `path` that `output` depends on. The graph was loaded and checked before."""
-    whole = onnx.load(path)
-    part = onnx.utils.Extractor(whole).extract_model(["embedding"], [output])
+def _cut_out(whole: onnx.ModelProto, outputs: list[str]) -> bytes:
+    """The part of a graph that `outputs` depend on. The graph was checked before."""
+    part = onnx.utils.Extractor(whole).extract_model(["embedding"], outputs)
     return cast(bytes, part.SerializeToString())

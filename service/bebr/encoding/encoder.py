@@ -1,21 +1,17 @@
 """Encoder: the embedding model and the binarizer of one bundle, behind one border that checks what comes in."""
 
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bebr.core.codes import CodeSpec, grid_values, split_records, unpack_levels
+from bebr.core.codes import CodeSpec, code_values
 from bebr.encoding.binarizer import Binarizer
 from bebr.encoding.bundle import Bundle, no_binarizer, no_embedding_model
 from bebr.encoding.embedding_model import EmbeddingModel
 from bebr.encoding.manifest import TextKind
 from bebr.encoding.vectors import check_embeddings
-from bebr.errors import Incompatible
 
-LINEAR_WITHIN = 1e-3
-"""A projection counts as linear when it errs by no more than this share of its largest value."""
 WARM_UP_TEXTS = ("a short text", "a longer text of some more words, as passages are " * 8)
 
 
@@ -62,42 +58,28 @@ class Encoder:
 
     def encode(self, embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Checked embeddings (rows, dims) float32 -> records (rows, record_size_bytes) uint8."""
-        if self._binarizer is None:
-            raise no_binarizer(self.bundle.manifest)
-        return self._binarizer.encode(embeddings)
+        return self._opened.encode(embeddings)
 
     def project(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Checked embeddings (rows, dims) float32 -> queries in code space (rows, spec.dims) float32."""
-        if self._binarizer is None:
-            raise no_binarizer(self.bundle.manifest)
-        return self._binarizer.project(embeddings)
+        return self._opened.project(embeddings)
 
     def decode(self, records: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """records (rows, record_size_bytes) uint8 -> what they stand for (rows, embedding_dims) float32: Q (gain v).
+        """records (rows, record_size_bytes) uint8 -> what they stand for (rows, embedding_dims) float32.
 
-        Its inner product with an embedding f is adc(f, record), but for the rounding of queries. That holds where the
-        projection of queries is linear, f -> Q^T f. Raises Incompatible where it is not.
+        Raises Incompatible where the binarizer's codes stand for no embedding.
         """
-        codes, gains = split_records(records)
-        grid = grid_values(unpack_levels(codes, self.spec), self.spec).astype(np.float32)
-        values = grid * np.repeat(self.steps, self.spec.block_dims) * gains.astype(np.float32)[:, None]
-        decoded: NDArray[np.float32] = (values @ self._query_matrix.T).astype(np.float32)
-        return decoded
+        return self._opened.decode(code_values(records, self.spec, self.steps))
 
-    @cached_property
-    def _query_matrix(self) -> NDArray[np.float32]:
-        """Q (embedding_dims, spec.dims) float32: what the projection makes of every axis."""
-        matrix = self.project(np.eye(self.embedding_dims, dtype=np.float32))
-        sample = np.random.default_rng(0).standard_normal((16, self.embedding_dims)).astype(np.float32)
-        sample /= np.linalg.norm(sample, axis=1, keepdims=True)
-        projected = self.project(sample)
-        if np.abs(projected - sample @ matrix).max() > LINEAR_WITHIN * np.abs(projected).max():
-            raise Incompatible(
-                f"codes of '{self.bundle.id}' cannot be compared with those of other versions: its projection is not "
-                "linear; search by text or vector instead",
-                id=self.bundle.id,
-            )
-        return matrix
+    def code_query(self, records: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """records (rows, record_size_bytes) uint8 that are asked for -> the query side of sdc (rows, dims) float32."""
+        return self._opened.code_query(code_values(records, self.spec, self.steps))
+
+    @property
+    def _opened(self) -> Binarizer:
+        if self._binarizer is None:
+            raise no_binarizer(self.bundle.manifest)
+        return self._binarizer
 
     def check_embeddings(self, values: ArrayLike) -> NDArray[np.float32]:
         """Embeddings from outside -> unit rows (rows, dims) float32.

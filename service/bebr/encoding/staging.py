@@ -61,6 +61,10 @@ class StagingBinarizer:
         unit: NDArray[np.float32] = values / np.linalg.norm(values, axis=1, keepdims=True)
         return unit
 
+    def code_query(self, records: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """records (rows, record_size_bytes) uint8 that are asked for -> the query side of sdc (rows, 2 * dims)."""
+        return self.project(self.decode(records))
+
     def _check(self, embeddings: NDArray[np.float32]) -> None:
         if embeddings.ndim != 2 or embeddings.shape[1] != self.embedding_dims:
             raise DimensionMismatch(

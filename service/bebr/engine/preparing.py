@@ -2,10 +2,11 @@
 
 All versions of a collection hold embeddings of one model, so what is asked for is brought into the code space of each:
 
-    a text or vector    its embedding is projected (adc), or encoded (sdc, hamming)
-    a code              where it is searched in its own version alone: as it is. Else the embedding that it stands for:
-                        projected for sdc, so that a score means the same in every version; encoded for hamming
-    staged records      hold embeddings, not signs: sdc projects like adc, and hamming is refused
+    a text or vector    its embedding is projected (adc), or encoded (hamming; sdc, and then as a code)
+    a code              sdc: what it stands for is projected, so that a score means the same in every version, and
+                        that codes whose dimensions are not orthogonal can be compared; hamming: encoded, but for its
+                        own version
+    staged records      hold embeddings, not signs: hamming is refused
 """
 
 from collections.abc import Sequence
@@ -40,16 +41,18 @@ def check(collection: Collection, plans: Sequence[Plan]) -> None:
             embedding_of(collection, plan)
 
 
-def prepare(
-    collection: Collection, plans: Sequence[Plan], version: Version, alone: bool = True
-) -> DotQueries | HammingQueries:
-    """Plans of one scorer -> one query each. alone: no other version is searched. Raises as `check` does."""
+def prepare(collection: Collection, plans: Sequence[Plan], version: Version) -> DotQueries | HammingQueries:
+    """Plans of one scorer -> one query each. Raises as `check` does."""
     match plans[0].scorer:
         case Scorer.ADC:
             embeddings = stack([embedding_of(collection, plan) for plan in plans])
             return prepare_adc(collection.codec(version).project(embeddings), version.spec, version.steps)
+        case Scorer.SDC if version.staged_dims is None and version.bundle is None:
+            codes, gains = split_records(stack([plan.records[version.number] for plan in plans]))
+            return prepare_sdc(codes, gains, version.spec, version.steps)
         case Scorer.SDC:
-            return _sdc(collection, plans, version, alone)
+            queries = stack([_code_query(collection, plan, version) for plan in plans])
+            return prepare_adc(queries, version.spec, version.steps)
         case Scorer.HAMMING:
             if version.staged_dims is not None:
                 raise _no_signs(collection)
@@ -57,25 +60,14 @@ def prepare(
             return prepare_hamming(codes)
 
 
-def _sdc(collection: Collection, plans: Sequence[Plan], version: Version, alone: bool) -> DotQueries:
-    staged = version.staged_dims is not None
-    projecting = [staged or (plan.is_code and not (alone and plan.version.number == version.number)) for plan in plans]
-    if not any(projecting):
-        codes, gains = split_records(stack([_record(collection, plan, version) for plan in plans]))
-        return prepare_sdc(codes, gains, version.spec, version.steps)
-    parts = [
-        _projected(collection, plan, version) if project else _sdc(collection, [plan], version, alone)
-        for plan, project in zip(plans, projecting, strict=True)
-    ]
-    return DotQueries(stack([part.values for part in parts]), stack([part.scales for part in parts]))
-
-
-def _projected(collection: Collection, plan: Plan, version: Version) -> DotQueries:
-    """What a code stands for need not have length one, and a projection takes unit vectors."""
+def _code_query(collection: Collection, plan: Plan, version: Version) -> Floats:
+    """(1, dims) float32: a code's own query, or that of what the text, vector or code of another version stands for."""
+    if not plan.is_code or plan.version.number == version.number:
+        return collection.codec(version).code_query(_record(collection, plan, version))
     embedding = embedding_of(collection, plan)
+    # What a code stands for need not have length one, and a projection takes unit vectors.
     length = max(float(np.linalg.norm(embedding)), float(np.finfo(np.float32).tiny))
-    projected = collection.codec(version).project(embedding / np.float32(length))
-    return prepare_adc(projected * np.float32(length), version.spec, version.steps)
+    return collection.codec(version).project(embedding / np.float32(length)) * np.float32(length)
 
 
 def _no_signs(collection: Collection) -> Incompatible:

@@ -145,18 +145,18 @@ class Searcher:
         numbers = [0]
         if len(versions) > 1:
             numbers = sorted(index.points(views)) or [self._collection.active.number]
-        limit, alone = max(plan.wanted for plan in plans), len(numbers) == 1
-        found = [self._scan_version(plans, versions[n], limit, parallel, views, alone) for n in numbers]
-        if alone:
+        limit = max(plan.wanted for plan in plans)
+        found = [self._scan_version(plans, versions[n], limit, parallel, views) for n in numbers]
+        if len(numbers) == 1:
             return found[0]
         return [merge([of_version[i] for of_version in found], limit) for i in range(len(plans))]
 
     def _scan_version(
-        self, plans: list[Plan], version: Version, limit: int, parallel: bool, views: Views, alone: bool
+        self, plans: list[Plan], version: Version, limit: int, parallel: bool, views: Views
     ) -> list[Found]:
         queries = ScanQueries(
             version=version.number,
-            prepared=prepare(self._collection, plans, version, alone),
+            prepared=prepare(self._collection, plans, version),
             limit=limit,
             filters=tuple(plan.condition for plan in plans),
             floors=np.array([plan.floor(version.spec) for plan in plans], np.float32),
