@@ -113,8 +113,8 @@ def test_fit_takes_blocks_and_the_model_of_a_base(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "exactly one of --bytes and --code"),
-        (("--bytes", "8", "--code", "8x1"), "exactly one of --bytes and --code"),
+        ((), "exactly one of --bytes, --code and --target-recall"),
+        (("--bytes", "8", "--code", "8x1"), "exactly one of --bytes, --code and --target-recall"),
         (("--code", "8x3"), "bits 1, 2 or 4"),
         (("--bytes", "8", "--base", "none@1"), "no bundle 'none@1'"),
         (("--bytes", "4000"), "no code of 4000 bytes"),

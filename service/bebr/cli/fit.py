@@ -17,12 +17,19 @@ if TYPE_CHECKING:
     from bebr.encoding.recurrent import Recurrent
 
 
+Size = tuple[int | None, str | None, float | None]
+"""--bytes, --code and --target-recall, of which one is given."""
+
+
 def fit(
     embeddings: Annotated[
         Path | None, typer.Argument(help="A .npy file of floats, one embedding a row; or give --collection.")
     ] = None,
     bytes: Annotated[int | None, typer.Option("--bytes", min=1, help="Size of a code; the blocks are chosen.")] = None,
     code: Annotated[str | None, typer.Option(help="The blocks themselves, such as 256x2 or 48x4+128x2+64x1.")] = None,
+    target_recall: Annotated[
+        float | None, typer.Option(help="The smallest code that finds this share of the float top 10.")
+    ] = None,
     base: Annotated[
         str | None,
         typer.Option(help="Bundle whose embedding model made these embeddings; the new one takes texts too."),
@@ -61,6 +68,7 @@ def fit(
     for_file: dict[str, object] = {
         "EMBEDDINGS": embeddings,
         "--code": code,
+        "--target-recall": target_recall,
         "--base": base,
         "--name": name,
         "--version": version,
@@ -75,13 +83,13 @@ def fit(
     elif embeddings is None:
         raise InvalidOption("expected EMBEDDINGS, a .npy file, or --collection")
     else:
-        _fit_file(embeddings, bytes, code, base, name, version or "1", out, replace, data_dir, config, as_json)
+        size = (bytes, code, target_recall)
+        _fit_file(embeddings, size, base, name, version or "1", out, replace, data_dir, config, as_json)
 
 
 def _fit_file(
     embeddings: Path,
-    bytes: int | None,
-    code: str | None,
+    size: Size,
     base: str | None,
     name: str | None,
     version: str,
@@ -96,14 +104,14 @@ def _fit_file(
     from bebr.encoding.pull import default_name
     from bebr.errors import InvalidOption
 
-    if (bytes is None) == (code is None):
-        raise InvalidOption("expected exactly one of --bytes and --code")
+    if sum(given is not None for given in size) != 1:
+        raise InvalidOption("expected exactly one of --bytes, --code and --target-recall")
     settings = settings_from(config, {"data_dir": data_dir})
     folder, name = out or settings.bundles_dir, name or default_name(embeddings.stem)
     check_free(folder, name, version, replace)
     rows = load_embeddings(embeddings)
     model = _base(settings, base, rows.shape[-1])
-    fitted, report = _fit(rows, bytes, code)
+    fitted, report = _fit(rows, size)
     bundle = _write(folder, name, version, fitted, report, model, replace)
     if as_json:
         print_json({"bundle": bundle.describe(), "path": str(bundle.path), "fit": report.to_json()})
@@ -138,10 +146,12 @@ def load_embeddings(path: Path) -> "NDArray[np.floating[Any]]":
     return rows
 
 
-def _fit(rows: "NDArray[np.floating[Any]]", size_bytes: int | None, code: str | None) -> "tuple[Recurrent, FitReport]":
+def _fit(rows: "NDArray[np.floating[Any]]", size: Size) -> "tuple[Recurrent, FitReport]":
     from bebr.cli.output import progress
     from bebr.core.codes import CodeSpec
-    from bebr.encoding.choose import fit_bytes, fit_code
+    from bebr.encoding.choose import fit_bytes, fit_code, fit_target
+
+    size_bytes, code, target_recall = size
 
     with progress() as bar:
         task = bar.add_task("measuring", total=None)
@@ -151,6 +161,8 @@ def _fit(rows: "NDArray[np.floating[Any]]", size_bytes: int | None, code: str | 
 
         if size_bytes is not None:
             return fit_bytes(rows, size_bytes, show)
+        if target_recall is not None:
+            return fit_target(rows, target_recall, show)
         return fit_code(rows, CodeSpec.parse(code or ""), show)
 
 
