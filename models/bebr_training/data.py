@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bebr.encoding.embedding_files import SUFFIXES, read_rows
 from bebr.encoding.manifest import TextKind
 from bebr.encoding.vectors import check_embeddings
 from bebr.errors import BebrError, InvalidEmbeddings, InvalidOption
-from bebr_training.arrays import SUFFIXES, read_rows
 from bebr_training.collections import TextEmbedder, embed_file
 
 TEXTS = (".jsonl", ".jsonl.gz")

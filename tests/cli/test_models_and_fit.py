@@ -1,14 +1,18 @@
 """Bundles from the command line: imported, listed, verified, fitted, inspected."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 from tests.cli.test_commands import run
 from tests.client.running import tiny_text_bundle
 from tests.encoding.checkpoints import DIMS, write_checkpoint
 
+from bebr.core.codes import CodeSpec
 from bebr.encoding import Bundle
 
 
@@ -110,11 +114,50 @@ def test_fit_takes_blocks_and_the_model_of_a_base(
     assert Bundle.load(out / "my-embeddings@2").has_embedding_model
 
 
+def test_fit_finds_the_smallest_code_of_a_recall(embeddings: Path, bundles: Path, capsys: pytest.CaptureFixture[str]):
+    assert run("fit", str(embeddings), "--target-recall", "0.5", "--name", "mine") == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:-1]]
+    bundle = Bundle.load(bundles / "mine@1")
+    (chosen,) = [row for row in rows if row[0] == "*"]
+    assert chosen[1:3] == [str(bundle.spec), str(bundle.spec.code_size_bytes)]
+    assert chosen[4] == "full" and float(chosen[-1]) >= 0.5
+    efforts = [row[-3] for row in rows]
+    assert efforts == sorted(efforts) and set(efforts) == {"cheap", "full"}
+    assert {CodeSpec.parse(row[-6]).code_size_bytes for row in rows} == {int(row[-5]) for row in rows}
+    assert len({row[-5] for row in rows}) > 1
+
+
+def test_fit_reads_what_others_write(tmp_path: Path, embeddings: Path, capsys: pytest.CaptureFixture[str]):
+    rows = np.load(embeddings)
+    pyarrow.parquet.write_table(pyarrow.table({"embedding": [row.tolist() for row in rows]}), tmp_path / "a.parquet")
+    heads = np.full((len(rows), 1), DIMS, "<i4")
+    np.hstack([heads, rows.view("<i4")]).tofile(tmp_path / "a.fvecs")
+    fitted = []
+    for number, path in enumerate([embeddings, tmp_path / "a.parquet", tmp_path / "a.fvecs"]):
+        assert run("fit", str(path), "--code", "16x2", "--name", f"m{number}", "--json") == 0
+        fitted.append(json.loads(capsys.readouterr().out))
+    assert fitted[0]["fit"] == fitted[1]["fit"] == fitted[2]["fit"]
+    graphs = [(Path(one["path"]) / "binarizer.onnx").read_bytes() for one in fitted]
+    assert graphs[0] == graphs[1] == graphs[2]
+
+
+def test_what_reads_parquet_may_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert run("fit", str(tmp_path / "a.parquet"), "--bytes", "8") == 1
+    assert "pip install pyarrow" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ((), "exactly one of --bytes, --code and --target-recall"),
         (("--bytes", "8", "--code", "8x1"), "exactly one of --bytes, --code and --target-recall"),
+        (("--bytes", "8", "--target-recall", "0.8"), "exactly one of --bytes, --code and --target-recall"),
+        (("--target-recall", "80"), "between 0 and 1, got 80"),
+        (("--target-recall", "0.9999"), "no code reaches a recall of 0.9999"),
         (("--code", "8x3"), "bits 1, 2 or 4"),
         (("--bytes", "8", "--base", "none@1"), "no bundle 'none@1'"),
         (("--bytes", "4000"), "no code of 4000 bytes"),
@@ -131,6 +174,8 @@ def test_wrong_embeddings(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     wrong = {
         "text.npy": (b"not an array", "is not a .npy file"),
         "empty.npy": (b"", "is not a .npy file"),
+        "short.fvecs": (b"12345", "is not an .fvecs file"),
+        "other.parquet": (b"PAR1", "is not a Parquet file"),
     }
     for name, (content, message) in wrong.items():
         (tmp_path / name).write_bytes(content)

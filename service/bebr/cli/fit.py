@@ -23,7 +23,7 @@ Size = tuple[int | None, str | None, float | None]
 
 def fit(
     embeddings: Annotated[
-        Path | None, typer.Argument(help="A .npy file of floats, one embedding a row; or give --collection.")
+        Path | None, typer.Argument(help="Embeddings as .npy, .fvecs or .parquet, one a row; or give --collection.")
     ] = None,
     bytes: Annotated[int | None, typer.Option("--bytes", min=1, help="Size of a code; the blocks are chosen.")] = None,
     code: Annotated[str | None, typer.Option(help="The blocks themselves, such as 256x2 or 48x4+128x2+64x1.")] = None,
@@ -81,7 +81,7 @@ def fit(
     if collection:
         fit_collection(collection, bytes, sample, now, wait, url, api_key, as_json)
     elif embeddings is None:
-        raise InvalidOption("expected EMBEDDINGS, a .npy file, or --collection")
+        raise InvalidOption("expected EMBEDDINGS, a file of them, or --collection")
     else:
         size = (bytes, code, target_recall)
         _fit_file(embeddings, size, base, name, version or "1", out, replace, data_dir, config, as_json)
@@ -101,6 +101,7 @@ def _fit_file(
 ) -> None:
     from bebr.cli.options import settings_from
     from bebr.cli.output import print_json
+    from bebr.encoding.embedding_files import read_rows
     from bebr.encoding.pull import default_name
     from bebr.errors import InvalidOption
 
@@ -109,7 +110,7 @@ def _fit_file(
     settings = settings_from(config, {"data_dir": data_dir})
     folder, name = out or settings.bundles_dir, name or default_name(embeddings.stem)
     check_free(folder, name, version, replace)
-    rows = load_embeddings(embeddings)
+    rows = read_rows(embeddings)
     model = _base(settings, base, rows.shape[-1])
     fitted, report = _fit(rows, size)
     bundle = _write(folder, name, version, fitted, report, model, replace)
@@ -126,24 +127,6 @@ def check_free(folder: Path, name: str, version: str, replace: bool) -> None:
     target = folder / f"{name}@{version}"
     if target.exists() and not replace:
         raise AlreadyExists(f"bundle '{target.name}' is there already: {target}; give --version, --name or --replace")
-
-
-def load_embeddings(path: Path) -> "NDArray[np.floating[Any]]":
-    """The rows of a .npy file, mapped and not read. Raises InvalidEmbeddings."""
-    import numpy as np
-
-    from bebr.errors import InvalidEmbeddings
-
-    if not path.is_file():
-        raise InvalidEmbeddings(f"there is no file '{path}'")
-    try:
-        rows = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise InvalidEmbeddings(f"'{path}' is not a .npy file of numbers, as numpy.save writes them") from error
-    if not isinstance(rows, np.ndarray):
-        rows.close()
-        raise InvalidEmbeddings(f"'{path}' holds several arrays; save the embeddings alone with numpy.save")
-    return rows
 
 
 def _fit(rows: "NDArray[np.floating[Any]]", size: Size) -> "tuple[Recurrent, FitReport]":
@@ -209,21 +192,21 @@ def _write(
 
 def _show(bundle: "Bundle", report: "FitReport") -> None:
     from bebr.cli.output import out, table
+    from bebr.core.codes import CodeSpec
 
     rows = table("", "code", "bytes", "centred", "effort", "rows", "recall@10", right=("bytes", "rows", "recall@10"))
-    for trial in sorted(report.trials, key=lambda trial: (not trial.cheap, trial.rows, trial.recall)):
+    for trial in sorted(report.trials, key=lambda trial: (not trial.cheap, trial.recall)):
         chosen = trial == report.chosen
-        size = str(bundle.spec.code_size_bytes)
-        centred = "yes" if trial.centred else "no"
-        cells = (
+        rows.add_row(
             "*" if chosen else "",
             trial.code,
-            size,
-            centred,
+            str(CodeSpec.parse(trial.code).code_size_bytes),
+            "yes" if trial.centred else "no",
             "cheap" if trial.cheap else "full",
             f"{trial.rows:,}",
+            f"{trial.recall:.3f}",
+            style="bold green" if chosen else "dim" if trial.cheap else None,
         )
-        rows.add_row(*cells, f"{trial.recall:.3f}", style="bold green" if chosen else None)
     out().print(rows)
     out().print(
         f"[bold]{bundle.id}[/] in {bundle.path}: {bundle.spec}, {bundle.spec.code_size_bytes} bytes a point, recall@10 "

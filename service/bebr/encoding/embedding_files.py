@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bebr.errors import InvalidEmbeddings
+from bebr.errors import InvalidEmbeddings, InvalidOption
 
 SUFFIXES = (".npy", ".fvecs", ".parquet")
 
@@ -14,7 +14,8 @@ SUFFIXES = (".npy", ".fvecs", ".parquet")
 def read_rows(path: Path) -> NDArray[Any]:
     """The rows (rows, dims) of a file, as numbers. A name that ends in .i8.npy stands for integers times scales.
 
-    Raises InvalidEmbeddings naming the file when it is missing, is not of its kind, or holds no rows.
+    A .npy file is mapped and not read, so it may be larger than memory. Raises InvalidEmbeddings naming the file when
+    it is missing, is not of its kind, or holds no rows; InvalidOption when what reads Parquet is not installed.
     """
     if not path.is_file():
         raise InvalidEmbeddings(f"there is no file '{path}'")
@@ -28,10 +29,11 @@ def read_rows(path: Path) -> NDArray[Any]:
 
 def _npy(path: Path) -> NDArray[Any]:
     try:
-        rows = np.load(path, allow_pickle=False)
+        rows = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise InvalidEmbeddings(f"'{path}' is not a .npy file of numbers, as numpy.save writes them") from error
     if not isinstance(rows, np.ndarray):
+        rows.close()
         raise InvalidEmbeddings(f"'{path}' holds several arrays; save the embeddings alone with numpy.save")
     return rows
 
@@ -59,9 +61,11 @@ def _fvecs(path: Path) -> NDArray[np.float32]:
 
 def _parquet(path: Path) -> NDArray[Any]:
     """The one column that holds lists of floats."""
-    import pyarrow as arrow
-    import pyarrow.parquet as parquet
-
+    try:
+        import pyarrow as arrow
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise InvalidOption(f"reading '{path}' needs pyarrow, which is not installed: pip install pyarrow") from error
     try:
         table = parquet.read_table(path)
     except (arrow.ArrowException, OSError) as error:
