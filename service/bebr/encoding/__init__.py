@@ -1,6 +1,6 @@
 """Texts and embeddings to codes: bundles, the embedding model, the binarizer.
 
-The only importer of onnx, onnxruntime, tokenizers, safetensors and huggingface_hub. Knows nothing of collections.
+The only importer of onnx, onnxruntime, tokenizers, safetensors, huggingface_hub and pyarrow. Knows nothing of collections.
 
     manifest         the fields of manifest.json and the fingerprint
     bundle           one bundle on disk: load, verify, write
@@ -10,7 +10,10 @@ The only importer of onnx, onnxruntime, tokenizers, safetensors and huggingface_
     encoder          both together, and the checks on what comes in
     checkpoint       a checkpoint folder -> ONNX graph
     pull             a name, folder, package or hub repository -> bundle
-    closed_form, choose   fit a binarizer to embeddings
+    recurrent, recurrent_fit, recurrent_graph   the binarizer that is fitted: its definition, its fit, its graph
+    closed_form      principal axes turned and cut into levels: where that fit starts, and the plain baseline
+    choose           blocks and centring by measured recall
+    embedding_files  rows of floats from .npy, .fvecs and .parquet
     staging          embeddings as codes of 8 bits a dim, until a collection has a binarizer of its own
     own_fit          embeddings of a collection -> its own binarizer
 """
