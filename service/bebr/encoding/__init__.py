@@ -1,6 +1,6 @@
 """Texts and embeddings to codes: bundles, the embedding model, the binarizer.
 
-The only importer of onnx, onnxruntime, tokenizers, safetensors, huggingface_hub and pyarrow. Knows nothing of collections.
+The only importer of onnx, onnxruntime, tokenizers, safetensors, huggingface_hub, pyarrow. Knows nothing of collections.
 
     manifest         the fields of manifest.json and the fingerprint
     bundle           one bundle on disk: load, verify, write
