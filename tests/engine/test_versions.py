@@ -14,7 +14,7 @@ from tests.engine.test_engine import running
 from tests.engine.test_fits import DIMS, reached
 from tests.fit.embeddings import text_like
 
-from bebr.core.codes import split_records
+from bebr.core.codes import CodeSpec, split_records
 from bebr.core.scoring import (
     Scorer,
     dot_scores,
@@ -24,6 +24,9 @@ from bebr.core.scoring import (
     prepare_hamming,
 )
 from bebr.core.types import FieldType, WriteMode
+from bebr.encoding import BinarizerFiles, write_bundle
+from bebr.encoding.recurrent_fit import fit_recurrent
+from bebr.encoding.recurrent_graph import to_onnx
 from bebr.encoding.vectors import check_embeddings
 from bebr.engine import CollectionSettings, Engine, FitSettings, SearchRequest
 from bebr.engine.document import Version
@@ -75,7 +78,7 @@ def record_of(point: dict[str, Any]) -> np.ndarray:
 
 
 async def oracle(
-    engine: Engine, score: Callable[[Version, np.ndarray], np.ndarray], keep: Callable[[dict[str, Any]], bool]
+    engine: Engine, score: Callable[[Version, np.ndarray], float], keep: Callable[[dict[str, Any]], bool]
 ) -> list[Entry]:
     """All points that `keep` lets pass, best first, scored version by version."""
     versions = {version.id: version for version in engine._catalog.get("docs").document.versions}
@@ -88,15 +91,16 @@ async def oracle(
 
 def scorer_of_embedding(
     engine: Engine, embedding: np.ndarray, scorer: Scorer
-) -> Callable[[Version, np.ndarray], np.ndarray]:
+) -> Callable[[Version, np.ndarray], float]:
     """How the embedding of a query is compared with a record of any version."""
     collection, embedding = engine._catalog.get("docs"), check_embeddings(embedding, DIMS)
 
-    def score(version: Version, record: np.ndarray) -> np.ndarray:
+    def score(version: Version, record: np.ndarray) -> float:
         codec, spec, steps = collection.codec(version), version.spec, version.steps
         codes, gains = split_records(record)
         if scorer is Scorer.ADC:
-            return dot_scores(prepare_adc(codec.project(embedding), spec, steps), codes, gains, spec)[0, 0]
+            around = dot_scores(prepare_adc(codec.project(embedding), spec, steps), codes, gains, spec)[0, 0]
+            return float(around) + mean_product(embedding, codec.mean)
         if scorer is Scorer.SDC:
             return scorer_of_code(engine, version, codec.encode(embedding))(version, record)
         query, _ = split_records(codec.encode(embedding))
@@ -105,21 +109,26 @@ def scorer_of_embedding(
     return score
 
 
-def scorer_of_code(engine: Engine, version: Version, record: np.ndarray) -> Callable[[Version, np.ndarray], np.ndarray]:
+def scorer_of_code(engine: Engine, version: Version, record: np.ndarray) -> Callable[[Version, np.ndarray], float]:
     """A code against several versions: what it stands for is projected into each."""
     collection = engine._catalog.get("docs")
     embedding = collection.codec(version).decode(record)
     length = np.float32(np.linalg.norm(embedding))
 
-    def score(other: Version, target: np.ndarray) -> np.ndarray:
+    def score(other: Version, target: np.ndarray) -> float:
         projected = collection.codec(other).project(embedding / length) * length
         if other.number == version.number:
             own = collection.codec(other).code_query(record)
             np.testing.assert_allclose(own, projected, atol=1e-5)
             projected = own  # the same but for the order of rounding
-        return dot_scores(prepare_adc(projected, other.spec, other.steps), *split_records(target), other.spec)[0, 0]
+        around = dot_scores(prepare_adc(projected, other.spec, other.steps), *split_records(target), other.spec)[0, 0]
+        return float(around) + mean_product(embedding, collection.codec(other).mean)
 
     return score
+
+
+def mean_product(embedding: np.ndarray, mean: np.ndarray) -> float:
+    return float((embedding.astype(np.float64) @ mean.astype(np.float64))[0])
 
 
 def entries(result: Any) -> list[Entry]:
@@ -234,3 +243,46 @@ async def test_a_code_is_of_the_newest_version_unless_it_says_which(tmp_path: Pa
         old = record_of(points[first.id]).tobytes()
         (result,) = await engine.search("docs", [SearchRequest(code=old, version=first.id, limit=200)])
         assert points[first.id]["id"] in [hit.id for hit in result.hits[:20]]
+
+
+@asynccontextmanager
+async def centred(folder: Path) -> AsyncIterator[tuple[Engine, np.ndarray]]:
+    """300 points that share a strong mean: half of them codes of a centred bundle, half staged for a refit."""
+    rows = text_like(300, dims=DIMS, common_mean=3)
+    fitted = fit_recurrent(rows, CodeSpec.parse("32x2"), centre=True, weight=0.5)
+    files = BinarizerFiles(to_onnx(fitted), fitted.spec, fitted.steps, fitted.gain)
+    write_bundle(folder / "bundles", "centred", "1", embedding_dims=DIMS, binarizer=files)
+    async with running(folder) as engine:
+        await engine.create_collection("docs", CollectionSettings(bundle="centred@1", filterable=FIELDS, shards=2))
+        await write(engine, list(range(300)), rows)
+        await engine.fit_collection("docs", 16, 300)
+        await write(engine, list(range(0, 300, 2)), rows[::2])
+        yield engine, rows
+
+
+async def test_versions_of_centred_codes_share_one_scale(tmp_path: Path) -> None:
+    """A scan leaves out what the mean of centred codes gives; beside staged points it must be there again."""
+    queries = text_like(20, seed=1, dims=DIMS, common_mean=3)
+    found = []
+    async with centred(tmp_path) as (engine, rows):
+        for row in queries:
+            for scorer in (Scorer.ADC, Scorer.SDC):
+                expected = await oracle(engine, scorer_of_embedding(engine, row[None], scorer), no_filter)
+                floor = expected[30][0]
+                request = SearchRequest(vector=row, limit=100, scorer=scorer, score_threshold=floor)
+                (result,) = await engine.search("docs", [request])
+                wanted = [entry for entry in expected if entry[0] >= floor][:100]
+                assert [entry[1:] for entry in entries(result)] == [entry[1:] for entry in wanted]
+                np.testing.assert_allclose([hit.score for hit in result.hits], [score for score, _, _ in wanted])
+            adc = await oracle(engine, scorer_of_embedding(engine, row[None], Scorer.ADC), no_filter)
+            exact = rows @ row
+            errors = [score - exact[int(point_id[1:])] for score, point_id, _ in adc]
+            assert np.abs(errors).max() < 0.05  # all estimate one cosine
+            nearest = {f"p{n:03}" for n in np.argsort(-exact)[:10]}
+            found.append(len(nearest & {point_id for _, point_id, _ in adc[:10]}) / 10)
+        assert np.mean(found) > 0.75
+        for point in (await held(engine))[:6]:
+            version = {v.id: v for v in engine._catalog.get("docs").document.versions}[point["version"]]
+            expected = await oracle(engine, scorer_of_code(engine, version, record_of(point)), no_filter)
+            (result,) = await engine.search("docs", [SearchRequest(id=point["id"], limit=40)])
+            assert [point_id for _, point_id, _ in entries(result)] == [point_id for _, point_id, _ in expected[:40]]

@@ -1,5 +1,7 @@
 """Deterministic top-k: higher score first, ties by ascending position or id."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,6 @@ def top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     return order
 
 
-def rank_by_score_then_id(scores: NDArray[np.float32], ids: list[str], k: int) -> list[int]:
+def rank_by_score_then_id(scores: NDArray[np.floating[Any]], ids: list[str], k: int) -> list[int]:
     """Positions of the k best of `scores` (n,), best first, ties by ascending id (order of code points)."""
     return [position for _, _, position in sorted(zip((-scores).tolist(), ids, range(len(ids)), strict=True))[:k]]

@@ -71,6 +71,11 @@ class Encoder:
         """
         return self._opened.decode(code_values(records, self.spec, self.steps))
 
+    @property
+    def mean(self) -> NDArray[np.float32]:
+        """(embedding_dims,) float32: the middle of what codes stand for; zeros where the binarizer is not centred."""
+        return self._opened.mean
+
     def code_query(self, records: NDArray[np.uint8]) -> NDArray[np.float32]:
         """records (rows, record_size_bytes) uint8 that are asked for -> the query side of sdc (rows, dims) float32."""
         return self._opened.code_query(code_values(records, self.spec, self.steps))

@@ -36,6 +36,7 @@ class StagingBinarizer:
         self.embedding_dims = embedding_dims
         self.spec = CodeSpec.parse(f"{embedding_dims}x4+{embedding_dims}x4")
         self.steps = np.array([16 * LOW_STEP, LOW_STEP], np.float32)
+        self.mean = np.zeros(embedding_dims, np.float32)
 
     def project(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """embeddings (rows, embedding_dims) float32 -> the query side of adc (rows, 2 * embedding_dims) float32."""

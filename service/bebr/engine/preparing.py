@@ -60,6 +60,29 @@ def prepare(collection: Collection, plans: Sequence[Plan], version: Version) -> 
             return prepare_hamming(codes)
 
 
+def mean_scores(collection: Collection, plans: Sequence[Plan], version: Version) -> NDArray[np.float64] | None:
+    """(plans,) float64: <what is asked for, the mean of the version's codes>, which a scan leaves out; None where zero.
+
+    Codes of a centred binarizer lie around a mean, and the kernel sees only what lies around it. Added to the scores of
+    a version, it makes them mean the same as those of every other.
+    """
+    if plans[0].scorer is Scorer.HAMMING or (version.staged_dims is None and version.bundle is None):
+        return None
+    mean = collection.codec(version).mean
+    if not mean.any():
+        return None
+    asked = stack([_asked(collection, plan, version) for plan in plans])
+    products: NDArray[np.float64] = asked.astype(np.float64) @ mean.astype(np.float64)
+    return products
+
+
+def _asked(collection: Collection, plan: Plan, version: Version) -> Floats:
+    """(1, embedding dims) float32: the query's embedding, or for sdc what its code stands for."""
+    if plan.scorer is Scorer.ADC or plan.is_code:
+        return embedding_of(collection, plan)
+    return collection.codec(version).decode(_record(collection, plan, version))
+
+
 def _code_query(collection: Collection, plan: Plan, version: Version) -> Floats:
     """(1, dims) float32: a code's own query, or that of what the text, vector or code of another version stands for."""
     if not plan.is_code or plan.version.number == version.number:

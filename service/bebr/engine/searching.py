@@ -21,7 +21,7 @@ from bebr.engine.coalescer import Coalescer
 from bebr.engine.collection import Collection
 from bebr.engine.document import Version
 from bebr.engine.planning import Plan, Planner, write_cursor
-from bebr.engine.preparing import check, prepare
+from bebr.engine.preparing import check, mean_scores, prepare
 from bebr.engine.requests import SearchRequest, SearchResult
 from bebr.errors import BebrError, Incompatible, PointNotFound
 from bebr.index import Found, ScanQueries, Views, merge
@@ -29,6 +29,8 @@ from bebr.index import Found, ScanQueries, Views, merge
 INLINE_SCAN_BYTES = 2**21
 """Scans of up to so many bytes (about 0.1 ms) run on the event loop."""
 MAX_REQUESTS_TOGETHER = 64
+MEAN_ROUNDING = 1e-6
+"""How far a floor of float32 may lie from the exact one: scores are of the size of one."""
 MAX_CANDIDATES = 2**20
 """Hits that all queries of one scan may want: it bounds the memory of a scan, at some 12 bytes each for every part."""
 Points = dict[str, StoredPoint]
@@ -154,14 +156,22 @@ class Searcher:
     def _scan_version(
         self, plans: list[Plan], version: Version, limit: int, parallel: bool, views: Views
     ) -> list[Found]:
+        floors, means = [plan.floor(version.spec) for plan in plans], mean_scores(self._collection, plans, version)
+        scan_floors = np.array(floors, np.float32)
+        if means is not None:
+            # a little too low, since float32 rounds; `raised` is exact
+            scan_floors = (np.array(floors) - means - MEAN_ROUNDING).astype(np.float32)
         queries = ScanQueries(
             version=version.number,
             prepared=prepare(self._collection, plans, version),
             limit=limit,
             filters=tuple(plan.condition for plan in plans),
-            floors=np.array([plan.floor(version.spec) for plan in plans], np.float32),
+            floors=scan_floors,
         )
-        return self._collection.index.scan(queries, parallel, views)
+        found = self._collection.index.scan(queries, parallel, views)
+        if means is None:
+            return found
+        return [hits.raised(mean, floor) for hits, mean, floor in zip(found, means.tolist(), floors, strict=True)]
 
     async def _group(self, plan: Plan, inline: bool) -> None:
         """Keep the best `group_size` hits of each of the best `limit` groups; scan deeper while groups are missing."""

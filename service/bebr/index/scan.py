@@ -53,6 +53,12 @@ class Found:
     versions: list[int]
     distances: list[int] | None = None
 
+    def raised(self, by: float, floor: float) -> "Found":
+        """The same hits with `by` added to every score, less those that are then below the floor."""
+        scores = [score + by for score in self.scores]
+        kept = sum(score >= floor for score in scores)
+        return Found(scores[:kept], self.ids[:kept], self.versions[:kept], self.distances)
+
 
 def scan_parts(parts: Sequence[Part], queries: ScanQueries) -> list[Found]:
     """The `limit` best rows of all parts that hold the queries' version, for each query."""
@@ -74,7 +80,7 @@ def merge(found: Sequence[Found], limit: int) -> Found:
     """Join the hits of several shards, or of several code versions whose scores mean the same."""
     if len(found) == 1:
         return found[0]
-    scores = np.array([score for part in found for score in part.scores], np.float32)
+    scores = np.array([score for part in found for score in part.scores])
     ids = [point_id for part in found for point_id in part.ids]
     order = rank_by_score_then_id(scores, ids, limit)
     distances = None
