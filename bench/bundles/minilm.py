@@ -17,10 +17,10 @@ from bench.bundles.data import DEFAULT_FOLDER, collections_in
 from numpy.typing import NDArray
 
 from bebr.core.codes import CodeSpec
-from bebr.encoding import BinarizerFiles, Bundle, write_bundle
+from bebr.encoding import Bundle, write_bundle
 from bebr.encoding.recurrent import Recurrent
 from bebr.encoding.recurrent_fit import Effort, fit_recurrent
-from bebr.encoding.recurrent_graph import to_onnx
+from bebr.encoding.recurrent_graph import files_of
 from bebr_training.metrics import recall_per_query
 from bebr_training.ranking import dot_search
 
@@ -51,7 +51,7 @@ def ship(corpora: Corpora, folder: Path) -> list[Bundle]:
     for name, code in CODES.items():
         binarizer = fit_general(corpora, code)
         figures = {"fit": {"corpora": {name: len(rows) for name, rows in corpora.items()}, "seed": 0}}
-        files = BinarizerFiles(to_onnx(binarizer), binarizer.spec, binarizer.steps, binarizer.gain)
+        files = files_of(binarizer)
         dims = binarizer.embedding_dims
         written.append(
             write_bundle(folder, name, VERSION, embedding_dims=dims, binarizer=files, figures=figures, replace=True)

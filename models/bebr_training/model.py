@@ -23,9 +23,9 @@ from torch.nn import functional
 
 from bebr.core.codes import CodeSpec
 from bebr.encoding import BinarizerFiles, Gain
-from bebr.encoding.recurrent import Moves, Recurrent
+from bebr.encoding.recurrent import Moves, Recurrent, couplings
 from bebr.encoding.recurrent_fit import FIT_HARDNESS, assemble, initial_block
-from bebr.encoding.recurrent_graph import to_onnx
+from bebr.encoding.recurrent_graph import files_of
 
 Floats = NDArray[np.float32]
 
@@ -33,8 +33,11 @@ Floats = NDArray[np.float32]
 class Model(Protocol):
     """What the trainer needs of a binarizer."""
 
-    def codes(self, rows: Tensor) -> Tensor:
-        """rows (rows, embedding_dims), unit -> what their codes stand for in code space, with gradient."""
+    def codes(self, rows: Tensor) -> list[Tensor]:
+        """rows (rows, embedding_dims), unit -> what their codes stand for in code space, with gradient.
+
+        The whole code first; of a nested one then its prefixes too.
+        """
 
     def queries(self, rows: Tensor) -> Tensor:
         """rows (rows, embedding_dims), unit -> (rows, n): their product with `codes` is adc."""
@@ -68,25 +71,28 @@ class Learned(nn.Module):
     def __init__(self, start: Recurrent) -> None:
         super().__init__()
         self.start = start
-        self.decoder = nn.Parameter(torch.from_numpy(start.encoder.T.copy()))
-        self.query = nn.Parameter(torch.from_numpy(start.decoder - start.encoder.T))
+        self.shares = torch.from_numpy(couplings(start.spec) if start.nested else np.ones_like(start.gram))
+        decoder = start.encoder.T / self.shares.diagonal().numpy()[:, None]
+        self.decoder = nn.Parameter(torch.from_numpy(decoder.copy()))
+        self.query = nn.Parameter(torch.from_numpy(start.decoder - decoder))
         self.mean = torch.from_numpy(start.mean)
         self.levels = torch.from_numpy(start.halves)
 
-    def codes(self, rows: Tensor) -> Tensor:
-        """(rows, embedding_dims): what the codes stand for, as long as the rows less the mean."""
+    def codes(self, rows: Tensor) -> list[Tensor]:
+        """(rows, embedding_dims) each: what the codes stand for, as long as the rows less the mean."""
         deviations = rows - self.mean
-        gram = self.decoder @ self.decoder.T
-        residuals = deviations @ self.decoder.T
+        gram = self.decoder @ self.decoder.T * self.shares
+        residuals = deviations @ self.decoder.T * self.shares.diagonal()
         with torch.no_grad():
             fixed = gram.detach().numpy()
             moves = Moves.of(fixed, self.start.halves)
             points = torch.from_numpy(moves.search(residuals.detach().numpy(), initial_block(fixed), FIT_HARDNESS))
         aims = points + (residuals - points @ gram) / gram.diagonal()
         aims = torch.where(aims.abs() <= self.levels, aims, aims.detach())
-        stands_for = (points + aims - aims.detach()) @ (self.decoder + self.query)
+        points, decoder = points + aims - aims.detach(), self.decoder + self.query
         lengths = deviations.norm(dim=1, keepdim=True)
-        return cast(Tensor, lengths * functional.normalize(stands_for, dim=1))
+        ends = np.cumsum(self.start.spec.block_dims)[::-1] if self.start.nested else [self.start.spec.dims]
+        return [lengths * functional.normalize(points[:, :end] @ decoder[:end], dim=1) for end in ends]
 
     def queries(self, rows: Tensor) -> Tensor:
         """Rows as they are: `codes` live in the space of embeddings, and <D f, p> = <f, p D>."""
@@ -95,13 +101,14 @@ class Learned(nn.Module):
     def binarizer(self) -> Recurrent:
         """The reference implementation with what was learned."""
         decoder = np.ascontiguousarray(self.decoder.detach().numpy())
-        own = assemble(self.start.spec, decoder, np.eye(decoder.shape[1], dtype=np.float32), self.start.mean)
+        own = assemble(
+            self.start.spec, decoder, np.eye(decoder.shape[1], dtype=np.float32), self.start.mean, self.start.nested
+        )
         query_side = np.ascontiguousarray((self.decoder + self.query).detach().numpy())
         return replace(own, decoder=query_side, shrink=self.start.shrink)
 
     def files(self) -> BinarizerFiles:
-        binarizer = self.binarizer()
-        return BinarizerFiles(to_onnx(binarizer), binarizer.spec, binarizer.steps, binarizer.gain)
+        return files_of(self.binarizer())
 
 
 def _perceptron(dims_in: int, hidden: int, dims_out: int) -> nn.Sequential:
@@ -161,12 +168,12 @@ class Published(nn.Module):
         """+-1; the gradient passes where |value| <= 1."""
         return 2 * to_grid(values, self.one)
 
-    def codes(self, rows: Tensor) -> Tensor:
-        return functional.normalize(self.values(rows), dim=1)
+    def codes(self, rows: Tensor) -> list[Tensor]:
+        return [functional.normalize(self.values(rows), dim=1)]
 
     def queries(self, rows: Tensor) -> Tensor:
         """The published search is symmetric: queries are codes too."""
-        return self.codes(rows)
+        return self.codes(rows)[0]
 
     def files(self) -> BinarizerFiles:
         from bebr_training.published_graph import published_to_onnx

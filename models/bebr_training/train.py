@@ -243,13 +243,17 @@ class _Run:
 
 
 def _unsupervised(model: Model, rows: Tensor, items: Tensor, preset: Preset, queue: Queue) -> Tensor:
-    """The loss of one batch: distillation, asymmetric and symmetric, and InfoNCE with the nearest neighbour."""
-    codes, queries = model.codes(rows), model.queries(rows)
+    """The loss of one batch: distillation, asymmetric and symmetric, and InfoNCE with the nearest neighbour.
+
+    The prefixes of nested codes take part in the asymmetric distillation, as much as the whole.
+    """
+    (codes, *prefixes), queries = model.codes(rows), model.queries(rows)
     same = items[:, None] == items[None, :]
     loss = torch.zeros(())
     if not preset.published:
         cosines = rows @ rows.T
-        loss = loss + distillation(queries @ codes.T, cosines, same, preset.temperature)
+        for part in (codes, *prefixes):
+            loss = loss + distillation(queries @ part.T, cosines, same, preset.temperature) / (1 + len(prefixes))
         if preset.symmetric:
             loss = loss + preset.symmetric * distillation(codes @ codes.T, cosines, same, preset.temperature)
     if preset.contrastive:

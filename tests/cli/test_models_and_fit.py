@@ -127,6 +127,20 @@ def test_fit_finds_the_smallest_code_of_a_recall(embeddings: Path, bundles: Path
     assert len({row[-5] for row in rows}) > 1
 
 
+def test_a_nested_code_is_written_once_for_each_size(
+    embeddings: Path, bundles: Path, capsys: pytest.CaptureFixture[str]
+):
+    arguments = "fit", str(embeddings), "--code", "4x4+12x2+16x1", "--nested", "--name", "mine"
+    assert run(*arguments) == 0
+    shown = capsys.readouterr().out
+    assert "the first 2 bytes of the same codes" in " ".join(shown.split())
+    encoded = {name: Bundle.load(bundles / f"{name}@1") for name in ("mine", "mine-2", "mine-5")}
+    assert [str(bundle.spec) for bundle in encoded.values()] == ["4x4+12x2+16x1", "4x4", "4x4+12x2"]
+    (bundles / "mine@1").rename(bundles / "elsewhere")
+    assert run(*arguments) == 1
+    assert "'mine-2@1' is there already" in capsys.readouterr().err
+
+
 def test_fit_reads_what_others_write(tmp_path: Path, embeddings: Path, capsys: pytest.CaptureFixture[str]):
     rows = np.load(embeddings)
     pyarrow.parquet.write_table(pyarrow.table({"embedding": [row.tolist() for row in rows]}), tmp_path / "a.parquet")
@@ -159,6 +173,8 @@ def test_what_reads_parquet_may_be_missing(
         (("--target-recall", "80"), "between 0 and 1, got 80"),
         (("--target-recall", "0.9999"), "no code reaches a recall of 0.9999"),
         (("--code", "8x3"), "bits 1, 2 or 4"),
+        (("--code", "8x2", "--nested"), "at least two blocks, such as 128x2+128x2, got '8x2'"),
+        (("--bytes", "8", "--nested"), "--nested needs the blocks themselves"),
         (("--bytes", "8", "--base", "none@1"), "no bundle 'none@1'"),
         (("--bytes", "4000"), "no code of 4000 bytes"),
     ],

@@ -11,7 +11,7 @@ from bebr.core.codes import CodeSpec, grid_values, split_records, unpack_levels
 from bebr.core.scoring import dot_scores, prepare_adc
 from bebr.encoding.binarizer import Binarizer
 from bebr.encoding.closed_form import ClosedForm, Rotation, fit
-from bebr.encoding.recurrent import BATCH_ROWS, Recurrent, grid_points
+from bebr.encoding.recurrent import BATCH_ROWS, Recurrent, couplings, grid_points
 from bebr.encoding.recurrent_fit import Effort, fit_recurrent
 from bebr.encoding.recurrent_graph import to_onnx
 from bebr.errors import DimensionMismatch, InvalidEmbeddings
@@ -73,6 +73,36 @@ def test_graph_equals_reference(code: str, shrink: float, centre: bool, tmp_path
     assert not (differing & ~near).any()
     assert differing.sum() <= 15 and near.mean() < 0.05
     np.testing.assert_allclose(gains[~differing], expected_gains[~differing], rtol=2e-3)
+
+
+@pytest.mark.parametrize("centre", [False, True])
+def test_prefixes_of_a_nested_code_are_codes_too(centre: bool, tmp_path: Path) -> None:
+    spec = CodeSpec.parse("24x2+16x2+24x1")
+    nested, plain = (fit_recurrent(ROWS, spec, centre=centre, nested=n, effort=SHORT) for n in (True, False))
+    levels = nested.quantize(ROWS)[0]
+    for blocks, dims in ((1, 24), (2, 40)):
+        prefix = nested.prefix(blocks)
+        path = tmp_path / f"{blocks}.onnx"
+        path.write_bytes(to_onnx(prefix))
+        binarizer = Binarizer(path, prefix.spec, DIMS)
+        codes, gains = split_records(binarizer.encode(ROWS))
+        own, expected_gains = prefix.quantize(ROWS)
+        np.testing.assert_array_equal(own, levels[:, :dims])
+        same = (unpack_levels(codes, prefix.spec) == own).all(axis=1)
+        assert same.mean() > 0.99
+        np.testing.assert_allclose(gains[same], expected_gains[same], rtol=2e-3)
+        np.testing.assert_allclose(binarizer.project(ROWS), nested.project(ROWS)[:, :dims], atol=1e-6)
+    alone = fit_recurrent(ROWS, CodeSpec.parse("24x2"), centre=centre, effort=SHORT)
+    assert recall_of(nested.prefix(1)) > recall_of(plain.prefix(1)) + 0.02
+    assert recall_of(nested.prefix(1)) > recall_of(alone) - 0.02
+    assert recall_of(nested) > recall_of(plain) - 0.04
+
+
+def test_couplings_count_prefixes_that_hold_both() -> None:
+    spec = CodeSpec.parse("1x4+2x2+1x1")
+    ends = np.cumsum(spec.block_dims)
+    expected = sum(np.outer(np.arange(4) < end, np.arange(4) < end).astype(int) for end in ends)
+    np.testing.assert_array_equal(couplings(spec), expected)
 
 
 def test_dims_move_together_only_where_that_converges(monkeypatch: pytest.MonkeyPatch) -> None:

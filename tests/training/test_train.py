@@ -131,11 +131,24 @@ def test_the_published_recipe_learns_and_its_graph_equals_it(code: str) -> None:
 def test_the_twin_gives_the_codes_of_the_reference() -> None:
     model = Learned(START)
     rows = HELD_OUT.queries
-    stands_for = model.codes(torch.from_numpy(rows)).detach().numpy()
+    (stands_for,) = (codes.detach().numpy() for codes in model.codes(torch.from_numpy(rows)))
     decoded = replace(START, hardness=FIT_HARDNESS).decode(rows) @ START.decoder
     agree = np.isclose(stands_for, decoded, atol=2e-3).all(axis=1)
     assert agree.mean() > 0.98  # the others had a value on a boundary
     np.testing.assert_allclose(np.linalg.norm(stands_for, axis=1), 1, atol=1e-5)
+
+
+def test_the_twin_of_a_nested_code_gives_all_prefixes_and_learns_them() -> None:
+    start = fit_recurrent(HELD_OUT.training, SPEC, nested=True, effort=Effort(warm=3, full=1))
+    rows = HELD_OUT.queries
+    whole, prefix = (codes.detach().numpy() for codes in Learned(start).codes(torch.from_numpy(rows)))
+    for stands_for, binarizer in ((whole, start), (prefix, start.prefix(1))):
+        decoded = replace(binarizer, hardness=FIT_HARDNESS).decode(rows) @ binarizer.decoder
+        assert np.isclose(stands_for, decoded, atol=2e-3).all(axis=1).mean() > 0.98
+    trained = train(HELD_OUT, start, replace(QUICK, steps=60))
+    assert isinstance(trained.reference, Recurrent) and trained.reference.nested
+    assert HELD_OUT.recall(trained.reference.prefix(1)) > HELD_OUT.recall(start.prefix(1)) - 0.005
+    check_export(trained.files, trained.reference, rows)
 
 
 def test_an_export_that_differs_is_refused() -> None:

@@ -45,6 +45,16 @@ def test_embeddings_become_a_bundle_with_a_card_and_a_picture(tmp_path: Path) ->
     assert encoder.encode(encoder.check_embeddings(ROWS[:10])).shape == (10, bundle.spec.record_size_bytes)
 
 
+def test_a_nested_code_becomes_a_bundle_for_each_size(tmp_path: Path) -> None:
+    options = ["--code", "16x2+32x1", "--nested", "--out", str(tmp_path / "b"), "--json", *QUICK]
+    answer = json.loads(run(saved(tmp_path, ROWS), *options))
+    assert [answer["bundle"]["id"], answer["prefixes"][0]["id"]] == ["rows@1", "rows-4@1"]
+    whole, prefix = (
+        Encoder(Bundle.load(tmp_path / "b" / name, verify=True)).encode(ROWS) for name in ("rows@1", "rows-4@1")
+    )
+    np.testing.assert_array_equal(whole[:, :4], prefix[:, :4])
+
+
 def test_the_size_is_chosen_for_a_target(tmp_path: Path) -> None:
     out = run(saved(tmp_path, ROWS), "--target-recall", "0.8", "--out", str(tmp_path), "--json", *QUICK)
     answer = json.loads(out)

@@ -1,24 +1,18 @@
 """`bebr fit`: a binarizer for embeddings of your own, chosen by measured recall; or for a collection of the service."""
 
+from dataclasses import replace as replaced
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bebr.cli.fitting import Size, Target
 from bebr.cli.options import ApiKey, AsJson, ConfigFile, DataDir, Url
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from bebr.config import Settings
     from bebr.encoding import Bundle
     from bebr.encoding.choose import FitReport
-    from bebr.encoding.recurrent import Recurrent
-
-
-Size = tuple[int | None, str | None, float | None]
-"""--bytes, --code and --target-recall, of which one is given."""
 
 
 def fit(
@@ -30,6 +24,9 @@ def fit(
     target_recall: Annotated[
         float | None, typer.Option(help="The smallest code that finds this share of the float top 10.")
     ] = None,
+    nested: Annotated[
+        bool, typer.Option("--nested", help="With --code: its first blocks are a code too; writes a bundle for each.")
+    ] = False,
     base: Annotated[
         str | None,
         typer.Option(help="Bundle whose embedding model made these embeddings; the new one takes texts too."),
@@ -63,12 +60,15 @@ def fit(
     keep their codes, and both are searched together.
     """
     from bebr.cli.fit_collection import fit_collection
+    from bebr.cli.options import settings_from
+    from bebr.encoding.pull import default_name
     from bebr.errors import InvalidOption
 
     for_file: dict[str, object] = {
         "EMBEDDINGS": embeddings,
         "--code": code,
         "--target-recall": target_recall,
+        "--nested": nested,
         "--base": base,
         "--name": name,
         "--version": version,
@@ -83,70 +83,37 @@ def fit(
     elif embeddings is None:
         raise InvalidOption("expected EMBEDDINGS, a file of them, or --collection")
     else:
-        size = (bytes, code, target_recall)
-        _fit_file(embeddings, size, base, name, version or "1", out, replace, data_dir, config, as_json)
+        settings = settings_from(config, {"data_dir": data_dir})
+        name = name or default_name(embeddings.stem)
+        target = Target(out or settings.bundles_dir, name, version or "1", replace)
+        _fit_file(embeddings, Size(bytes, code, target_recall, nested), target, settings, base, as_json)
 
 
 def _fit_file(
-    embeddings: Path,
-    size: Size,
-    base: str | None,
-    name: str | None,
-    version: str,
-    out: Path | None,
-    replace: bool,
-    data_dir: Path | None,
-    config: Path | None,
-    as_json: bool,
+    embeddings: Path, size: Size, target: Target, settings: "Settings", base: str | None, as_json: bool
 ) -> None:
-    from bebr.cli.options import settings_from
-    from bebr.cli.output import print_json
+    from bebr.cli.output import print_json, progress
     from bebr.encoding.embedding_files import read_rows
-    from bebr.encoding.pull import default_name
-    from bebr.errors import InvalidOption
+    from bebr.encoding.recurrent_graph import files_of
 
-    if sum(given is not None for given in size) != 1:
-        raise InvalidOption("expected exactly one of --bytes, --code and --target-recall")
-    settings = settings_from(config, {"data_dir": data_dir})
-    folder, name = out or settings.bundles_dir, name or default_name(embeddings.stem)
-    check_free(folder, name, version, replace)
+    target.check_free(size)
     rows = read_rows(embeddings)
-    model = _base(settings, base, rows.shape[-1])
-    fitted, report = _fit(rows, size)
-    bundle = _write(folder, name, version, fitted, report, model, replace)
-    if as_json:
-        print_json({"bundle": bundle.describe(), "path": str(bundle.path), "fit": report.to_json()})
-    else:
-        _show(bundle, report)
-
-
-def check_free(folder: Path, name: str, version: str, replace: bool) -> None:
-    """Raise AlreadyExists before the work rather than after it."""
-    from bebr.errors import AlreadyExists
-
-    target = folder / f"{name}@{version}"
-    if target.exists() and not replace:
-        raise AlreadyExists(f"bundle '{target.name}' is there already: {target}; give --version, --name or --replace")
-
-
-def _fit(rows: "NDArray[np.floating[Any]]", size: Size) -> "tuple[Recurrent, FitReport]":
-    from bebr.cli.output import progress
-    from bebr.core.codes import CodeSpec
-    from bebr.encoding.choose import fit_bytes, fit_code, fit_target
-
-    size_bytes, code, target_recall = size
-
+    target = replaced(target, embedding=_base(settings, base, rows.shape[-1]))
     with progress() as bar:
         task = bar.add_task("measuring", total=None)
 
         def show(done: int, total: int, label: str) -> None:
             bar.update(task, completed=done, total=total, description=label)
 
-        if size_bytes is not None:
-            return fit_bytes(rows, size_bytes, show)
-        if target_recall is not None:
-            return fit_target(rows, target_recall, show)
-        return fit_code(rows, CodeSpec.parse(code or ""), show)
+        fitted, report = size.fit(rows, show)
+    figures = {"fit": {name: value for name, value in report.to_json().items() if name != "trials"}}
+    bundle = target.write(files_of(fitted), fitted.embedding_dims, figures)
+    shorter = target.write_prefixes(fitted, size, figures)
+    if as_json:
+        written = {"bundle": bundle.describe(), "prefixes": [prefix.describe() for prefix in shorter]}
+        print_json(written | {"path": str(bundle.path), "fit": report.to_json()})
+    else:
+        _show(bundle, shorter, report)
 
 
 def _base(settings: "Settings", base: str | None, dims: int) -> "Bundle | None":
@@ -166,31 +133,7 @@ def _base(settings: "Settings", base: str | None, dims: int) -> "Bundle | None":
     return bundle
 
 
-def _write(
-    folder: Path,
-    name: str,
-    version: str,
-    fitted: "Recurrent",
-    report: "FitReport",
-    model: "Bundle | None",
-    replace: bool,
-) -> "Bundle":
-    from bebr.encoding import BinarizerFiles, write_bundle
-    from bebr.encoding.recurrent_graph import to_onnx
-
-    return write_bundle(
-        folder,
-        name,
-        version,
-        embedding_dims=fitted.embedding_dims,
-        binarizer=BinarizerFiles(to_onnx(fitted), fitted.spec, fitted.steps, fitted.gain),
-        embedding=model.read_embedding() if model is not None else None,
-        figures={"fit": {name: value for name, value in report.to_json().items() if name != "trials"}},
-        replace=replace,
-    )
-
-
-def _show(bundle: "Bundle", report: "FitReport") -> None:
+def _show(bundle: "Bundle", shorter: "list[Bundle]", report: "FitReport") -> None:
     from bebr.cli.output import out, table
     from bebr.core.codes import CodeSpec
 
@@ -212,3 +155,8 @@ def _show(bundle: "Bundle", report: "FitReport") -> None:
         f"[bold]{bundle.id}[/] in {bundle.path}: {bundle.spec}, {bundle.spec.code_size_bytes} bytes a point, recall@10 "
         f"{report.chosen.recall:.3f} of the float neighbours of {report.queries} held-out rows"
     )
+    for prefix, recall in zip(shorter, report.chosen.prefixes, strict=True):
+        out().print(
+            f"[bold]{prefix.id}[/] in {prefix.path}: {prefix.spec}, the first {prefix.spec.code_size_bytes} bytes of "
+            f"the same codes, recall@10 {recall:.3f}"
+        )

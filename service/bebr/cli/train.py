@@ -1,16 +1,17 @@
 """`bebr train`: a binarizer learned from embeddings or texts, and from judged pairs where there are some."""
 
+from dataclasses import replace as replaced
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bebr.cli.fitting import Size, Target
 from bebr.cli.options import AsJson, ConfigFile, DataDir
 
 if TYPE_CHECKING:
     from bebr.cli.evaluate import Show
     from bebr.encoding import Bundle
-    from bebr.encoding.recurrent import Recurrent
     from bebr_training.held_out import HeldOut
     from bebr_training.presets import Preset
     from bebr_training.train import Trained
@@ -25,6 +26,9 @@ def train(
     target_recall: Annotated[
         float | None, typer.Option(help="The smallest code that finds this share of the float top 10.")
     ] = None,
+    nested: Annotated[
+        bool, typer.Option("--nested", help="With --code: its first blocks are a code too; writes a bundle for each.")
+    ] = False,
     preset: Annotated[str, typer.Option(help="distil, quick, contrastive, or published: BEBR's recipe.")] = "distil",
     steps: Annotated[int | None, typer.Option(min=0, help="Steps of the preset, or other.")] = None,
     pairs: Annotated[
@@ -52,49 +56,48 @@ def train(
     well: codes may then find more than the floats. Needs the extra [train].
     """
     from bebr.cli.evaluate import extra, progress_bar
-    from bebr.cli.fit import check_free
     from bebr.cli.options import settings_from
     from bebr.cli.output import print_json
     from bebr.encoding.pull import default_name
-    from bebr.errors import InvalidOption
 
-    if sum(given is not None for given in (bytes, code, target_recall)) != 1:
-        raise InvalidOption("expected exactly one of --bytes, --code and --target-recall")
+    size = Size(bytes, code, target_recall, nested)
     with extra():
         from bebr_training.held_out import HeldOut
         from bebr_training.methods import use_threads
         from bebr_training.train import train as run
-    folder = out or settings_from(config, {"data_dir": data_dir}).bundles_dir
     name = name or default_name(data.name.split(".")[0])
-    check_free(folder, name, version, replace)
-    recipe = _recipe(preset, steps, seed)
+    target = Target(out or settings_from(config, {"data_dir": data_dir}).bundles_dir, name, version, replace)
+    target.check_free(size)
+    recipe = _recipe(preset, steps, seed, size)
     use_threads(threads)
     with progress_bar() as show:
         rows, notes, embedding = _read(data, base, data_dir, config, threads, show)
         judged = _pairs(pairs, model, rows.shape[1])
         held_out = HeldOut(rows, seed)
-        start = _start(held_out, bytes, code, target_recall, recipe, show)
-        trained = run(held_out, start, recipe, pairs=judged, checkpoint=checkpoint, progress=show)
-        figures = {"training": trained.to_json() | {"rows": len(rows), "preset": preset, "seed": seed}}
-        bundle, card = _write(
-            folder, name, version, trained, held_out, embedding, figures, data.name, notes, replace, show
+        trained = run(
+            held_out, size.fit(held_out.training, show)[0], recipe, pairs=judged, checkpoint=checkpoint, progress=show
         )
+        figures = {"training": trained.to_json() | {"rows": len(rows), "preset": preset, "seed": seed}}
+        target = replaced(target, embedding=embedding)
+        bundles, card = _write(target, size, trained, held_out, figures, data.name, notes, show)
     if as_json:
-        print_json({"bundle": bundle.describe(), "path": str(bundle.path), "card": str(card), **figures})
+        written = {"bundle": bundles[0].describe(), "prefixes": [prefix.describe() for prefix in bundles[1:]]}
+        print_json(written | {"path": str(bundles[0].path), "card": str(card), **figures})
     else:
-        _show(bundle, card, trained, notes)
+        _show(bundles, card, trained, notes)
 
 
-def _recipe(preset: str, steps: int | None, seed: int) -> "Preset":
-    from dataclasses import replace
-
+def _recipe(preset: str, steps: int | None, seed: int, size: Size) -> "Preset":
+    from bebr.core.codes import CodeSpec
     from bebr.errors import InvalidOption
     from bebr_training.presets import PRESETS
 
     if preset not in PRESETS:
         raise InvalidOption(f"--preset: expected one of {', '.join(PRESETS)}, got '{preset}'", option="preset")
-    recipe = replace(PRESETS[preset], seed=seed)
-    return recipe if steps is None else replace(recipe, steps=steps)
+    recipe = replaced(PRESETS[preset], seed=seed)
+    if recipe.published and (size.code is None or len(CodeSpec.parse(size.code).blocks) != 1):
+        raise InvalidOption("the published recipe takes one uniform block: give it with --code, such as 256x2")
+    return recipe if steps is None else replaced(recipe, steps=steps)
 
 
 def _read(
@@ -134,63 +137,33 @@ def _pairs(folder: Path | None, model: str | None, dims: int) -> Any:
     return Pairs.of_collection(collection)
 
 
-def _start(
-    held_out: "HeldOut",
-    size_bytes: int | None,
-    code: str | None,
-    target_recall: float | None,
-    recipe: "Preset",
-    show: "Show",
-) -> "Recurrent":
-    from bebr.core.codes import CodeSpec
-    from bebr.encoding.choose import fit_bytes, fit_code, fit_target
-    from bebr.errors import InvalidOption
-
-    if recipe.published:
-        spec = CodeSpec.parse(code) if code is not None else None
-        if spec is None or len(spec.blocks) != 1:
-            raise InvalidOption("the published recipe takes one uniform block: give it with --code, such as 256x2")
-    if size_bytes is not None:
-        return fit_bytes(held_out.training, size_bytes, show)[0]
-    if target_recall is not None:
-        return fit_target(held_out.training, target_recall, show)[0]
-    return fit_code(held_out.training, CodeSpec.parse(code or ""), show)[0]
-
-
 def _write(
-    folder: Path,
-    name: str,
-    version: str,
+    target: Target,
+    size: Size,
     trained: "Trained",
     held_out: "HeldOut",
-    model: "Bundle | None",
     figures: dict[str, Any],
     source: str,
     notes: tuple[str, ...],
-    replace: bool,
     show: "Show",
-) -> "tuple[Bundle, Path]":
-    """Check the graph, write the bundle, then its card."""
-    from bebr.encoding import write_bundle
+) -> "tuple[list[Bundle], Path]":
+    """Check the graph, write the bundle, then its card, and the bundles of the prefixes of a nested code."""
     from bebr_training.card import measure, write_card
     from bebr_training.export import check_export
+    from bebr_training.model import Published
 
     check = check_export(trained.files, trained.reference, held_out.queries)
-    bundle = write_bundle(
-        folder,
-        name,
-        version,
-        embedding_dims=held_out.queries.shape[1],
-        binarizer=trained.files,
-        embedding=model.read_embedding() if model is not None else None,
-        figures=figures,
-        replace=replace,
-    )
-    return bundle, write_card(bundle, trained, measure(bundle, held_out, show), check, source, notes)
+    bundle = target.write(trained.files, held_out.queries.shape[1], figures)
+    card = write_card(bundle, trained, measure(bundle, held_out, show), check, source, notes)
+    if isinstance(trained.reference, Published):
+        return [bundle], card
+    return [bundle, *target.write_prefixes(trained.reference, size, figures)], card
 
 
-def _show(bundle: "Bundle", card: Path, trained: "Trained", notes: tuple[str, ...]) -> None:
+def _show(bundles: "list[Bundle]", card: Path, trained: "Trained", notes: tuple[str, ...]) -> None:
     from bebr.cli.output import err, out
+
+    bundle, *shorter = bundles
 
     for sentence in notes:
         err().print(f"{sentence}.", markup=False)
@@ -199,4 +172,6 @@ def _show(bundle: "Bundle", card: Path, trained: "Trained", notes: tuple[str, ..
         f"recall@10 {trained.recall:.3f} (start {trained.start_recall:.3f})"
         + (f", nDCG@10 {trained.ndcg[1]:.3f} (start {trained.ndcg[0]:.3f})" if trained.ndcg else "")
     )
+    for prefix in shorter:
+        out().print(f"[bold]{prefix.id}[/] in {prefix.path}: {prefix.spec}, the first blocks of the same codes")
     out().print(f"model card: {card}")

@@ -4,6 +4,11 @@ Which blocks are best differs by collection and by embedding model, so nothing i
 the rest is what they search, and what the binarizer is fitted to. Their float neighbours by cosine are the truth.
 Candidates are a family that covers the size, from few dims of many bits to many of few. All run a cheap round; the best
 few meet again with more rows and rounds, and the best of them once more with its mean taken out.
+
+Of codes that do about as well the one whose bits are spread most evenly is taken. Rows stand in for queries, and real
+queries lie where rows do not: the sharper the bits follow the spectrum of the rows, the less of the queries' judged
+documents stays in the first places. Measured at 64 bytes on 5,000 abstracts, the same claims, sentences: 256x2 keeps
+98.7, 99.6 and 100.4 % of the floats' nDCG@10, the codes of the highest recall 97.7, 99.1 and 98.5 %.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +31,8 @@ CHEAP_SEARCHED_ROWS = 6_000
 FINALISTS = 3
 FINAL = Effort(warm=15, full=4, rows=15_000)
 """Enough to tell finalists apart; the binarizer that is kept gets the full effort."""
+EVEN_MARGIN = 0.01
+"""Recall on held-out rows that a more even code may lack."""
 CENTRING_MARGIN = 0.01
 """What centring must gain: an uncentred code is simpler, and with most models the mean is short."""
 CENTRED_WEIGHT = 0.5
@@ -45,7 +52,10 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Trial:
-    """One binarizer that was fitted and measured. cheap: with little effort, to be compared with its like only."""
+    """One binarizer that was fitted and measured. cheap: with little effort, to be compared with its like only.
+
+    prefixes: of a nested code, the recall of its first block, of its first two, and so on, less the whole.
+    """
 
     code: str
     centred: bool
@@ -53,6 +63,7 @@ class Trial:
     cheap: bool
     rows: int
     recall: float
+    prefixes: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,9 +94,18 @@ def fit_bytes(
     return bench.keep(bench.compare(specs[code_size_bytes]))
 
 
-def fit_code(embeddings: ArrayLike, spec: CodeSpec, progress: Progress | None = None) -> tuple[Recurrent, FitReport]:
-    """Like `fit_bytes` with the code named: only centring is chosen. Raises InvalidEmbeddings, InvalidOption."""
-    bench = _Bench(embeddings, progress)
+def fit_code(
+    embeddings: ArrayLike, spec: CodeSpec, progress: Progress | None = None, nested: bool = False
+) -> tuple[Recurrent, FitReport]:
+    """Like `fit_bytes` with the code named: only centring is chosen. Raises InvalidEmbeddings, InvalidOption.
+
+    nested: the first blocks alone are to be a good code too; `Recurrent.prefix` gives their binarizers.
+    """
+    if nested and len(spec.blocks) < 2:
+        raise InvalidOption(
+            f"a nested code has at least two blocks, such as 128x2+128x2, got '{spec}'", option="nested"
+        )
+    bench = _Bench(embeddings, progress, nested)
     _check_dims(spec, bench.rows.shape[1])
     bench.total = 3
     return bench.keep(bench.finals([spec]))
@@ -111,7 +131,7 @@ def fit_target(
     low, high = 0, len(sizes) - 1
     while low <= high:
         middle = (low + high) // 2
-        best[middle] = bench.compare(list(candidates(sizes[middle], bench.rows.shape[1])))
+        best[middle] = bench.compare(list(candidates(sizes[middle], bench.rows.shape[1])), even_margin=0)
         low, high = (low, middle - 1) if best[middle].recall >= target_recall else (middle + 1, high)
     if low == len(sizes):
         raise InvalidOption(
@@ -165,12 +185,13 @@ def _from_bytes(four_bit_bytes: int, one_bit_bytes: int, code_size_bytes: int) -
 class _Bench:
     """The rows of one fit, split into queries and what they search, and every trial that was made on them."""
 
-    def __init__(self, embeddings: ArrayLike, progress: Progress | None) -> None:
+    def __init__(self, embeddings: ArrayLike, progress: Progress | None, nested: bool = False) -> None:
         rng = np.random.default_rng(SEED)
         self.rows = unit_rows(sample_rows(embeddings, rng))
         self.trials: list[Trial] = []
         self.total = 0
         self._progress = progress
+        self._nested = nested
         order = rng.permutation(len(self.rows))
         query_count = min(MAX_QUERIES, len(order) // 5)
         queries, searched = np.split(self.rows[order[: query_count + MAX_SEARCHED_ROWS]], [query_count])
@@ -190,44 +211,62 @@ class _Bench:
         self.total = sum(len(specs[size]) + min(FINALISTS, len(specs[size])) + 1 for size in sizes) + 1
         return specs
 
-    def compare(self, specs: Sequence[CodeSpec]) -> Trial:
-        """The best of these specs of one size."""
-        recall = {spec: self._measure(spec, False, self._cheap, CHEAP).recall for spec in specs}
-        return self.finals(sorted(specs, key=lambda spec: -recall[spec])[:FINALISTS])
+    def compare(self, specs: Sequence[CodeSpec], even_margin: float = EVEN_MARGIN) -> Trial:
+        """The best of these specs of one size; the most even of those whose recall is within the margin of the best."""
+        trials = sorted((self._measure(spec, False, self._cheap, CHEAP) for spec in specs), key=lambda t: -t.recall)
+        even = _most_even(trials, even_margin)
+        finalists = [even, *(trial for trial in trials if trial is not even)][:FINALISTS]
+        return self.finals([CodeSpec.parse(trial.code) for trial in finalists], even_margin)
 
-    def finals(self, specs: Sequence[CodeSpec]) -> Trial:
-        """Measure each spec well, and the best with centring; the best of all."""
-        best = max((self._measure(spec, False, self._full, FINAL) for spec in specs), key=lambda trial: trial.recall)
+    def finals(self, specs: Sequence[CodeSpec], even_margin: float = EVEN_MARGIN) -> Trial:
+        """Measure each spec well, choose as `compare` does, and measure what was chosen with centring."""
+        best = _most_even([self._measure(spec, False, self._full, FINAL) for spec in specs], even_margin)
         centred = self._measure(CodeSpec.parse(best.code), True, self._full, FINAL)
         return centred if centred.recall > best.recall + CENTRING_MARGIN else best
 
     def keep(self, chosen: Trial) -> tuple[Recurrent, FitReport]:
         """Fit what was chosen to all rows."""
-        binarizer = _fit(self.rows, CodeSpec.parse(chosen.code), chosen.centred, Effort())
+        binarizer = self._fit(self.rows, CodeSpec.parse(chosen.code), chosen.centred, Effort())
         binarizer = replace(binarizer, shrink=chosen.shrink)
         self._tell(self.total, f"{chosen.code} fitted to all {len(self.rows):,} rows")
         return binarizer, FitReport(chosen, len(self._full.queries), RECALL_AT, tuple(self.trials))
 
     def _measure(self, spec: CodeSpec, centre: bool, truth: "_Truth", effort: Effort) -> Trial:
         """Fit to the searched rows and measure the recall of adc."""
-        binarizer = _fit(truth.searched, spec, centre, effort)
+        binarizer = self._fit(truth.searched, spec, centre, effort)
         shrinks = SHRINKS[:1] if effort is CHEAP else SHRINKS
         recalls = [truth.recall(replace(binarizer, shrink=shrink)) for shrink in shrinks]
         best = int(np.argmax([recalls[0] + SHRINK_MARGIN, *recalls[1:]]))
         recall = recalls[best]
-        trial = Trial(str(spec), centre, shrinks[best], effort is CHEAP, len(truth.searched), round(recall, 4))
+        shorter = [binarizer.prefix(blocks) for blocks in range(1, len(spec.blocks))] if self._nested else []
+        prefixes = tuple(round(truth.recall(replace(prefix, shrink=shrinks[best])), 4) for prefix in shorter)
+        trial = Trial(
+            str(spec), centre, shrinks[best], effort is CHEAP, len(truth.searched), round(recall, 4), prefixes
+        )
         self.trials.append(trial)
         centring = "centred" if centre else "not centred"
         self._tell(len(self.trials), f"{spec} {centring}: recall@{RECALL_AT} {recall:.3f}")
         return trial
+
+    def _fit(self, rows: NDArray[np.float32], spec: CodeSpec, centre: bool, effort: Effort) -> Recurrent:
+        weight = CENTRED_WEIGHT if centre else 0.0
+        return fit_recurrent(rows, spec, centre=centre, weight=weight, nested=self._nested, effort=effort, seed=SEED)
 
     def _tell(self, done: int, label: str) -> None:
         if self._progress is not None:
             self._progress(min(done, self.total), self.total, label)
 
 
-def _fit(rows: NDArray[np.float32], spec: CodeSpec, centre: bool, effort: Effort) -> Recurrent:
-    return fit_recurrent(rows, spec, centre=centre, weight=CENTRED_WEIGHT if centre else 0.0, effort=effort, seed=SEED)
+def _most_even(trials: Sequence[Trial], margin: float) -> Trial:
+    """Of the trials within the margin of the highest recall, that whose dims differ least in bits; then the best."""
+    least = max(trial.recall for trial in trials) - margin
+    good = [trial for trial in trials if trial.recall >= least]
+    return min(good, key=lambda trial: (_spread(CodeSpec.parse(trial.code)), -trial.recall))
+
+
+def _spread(spec: CodeSpec) -> float:
+    """Standard deviation of the bits of a dim."""
+    return float(np.repeat([block.bits for block in spec.blocks], spec.block_dims).std())
 
 
 @dataclass(frozen=True)

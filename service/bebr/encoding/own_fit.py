@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from bebr.encoding.bundle import BinarizerFiles
 from bebr.encoding.choose import MAX_QUERIES, RECALL_AT, fit_bytes
-from bebr.encoding.recurrent_graph import to_onnx
+from bebr.encoding.recurrent_graph import files_of
 from bebr.errors import InvalidOption
 
 Progress = Callable[[int, int, str], None]
@@ -30,7 +30,7 @@ def fit_own(
         "rows": len(embeddings),
         "centred": measured["chosen"]["centred"],
     }
-    return BinarizerFiles(to_onnx(fitted), fitted.spec, fitted.steps, fitted.gain), figures
+    return files_of(fitted), figures
 
 
 def least_rows(embedding_dims: int) -> int:

@@ -17,9 +17,13 @@ matrix of the decoder in the metric of the error:
 Hardness grows from loop to loop: p settles where it matters before it must commit itself. This is block coordinate
 descent with annealing. Measured on 20,000 word definitions at 64 bytes, squared error: p rounded at once 0.145, after
 eight loops of hardness one 0.110, after nine annealed ones 0.108; principal axes with ITQ 0.136.
+
+A nested code is one whose first blocks are a code too (Matryoshka representations, Kusupati et al., 2022): the errors
+of all prefixes of blocks are added up, which multiplies G and B by `couplings`. Nothing else changes. Measured on 5,000
+abstracts, recall@10 of 128x2+128x2 and of its first block: 0.864 and 0.710, nested 0.851 and 0.748.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
 
@@ -53,7 +57,8 @@ class Recurrent:
     decoder: (dims, embedding_dims) float32, D. encoder: (embedding_dims, dims) float32, E. gram: (dims, dims) float32,
     G. initial: (dims, dims) float32, (G + ridge)^-1. mean: (embedding_dims,) float32, zeros where the fit was not
     centred. hardness: one number for each loop, the last is 1. shrink: how much less a code counts that is far from its
-    embedding, see `gains`.
+    embedding, see `gains`. nested: encoder, gram and initial hold the couplings. whole: the code that is searched for,
+    where `spec` is only its first blocks; encoder, gram and initial have its dims.
     """
 
     spec: CodeSpec
@@ -65,6 +70,8 @@ class Recurrent:
     hardness: tuple[float, ...] = HARDNESS
     shrink: float = 0.0
     gain: Gain = Gain.COSINE
+    nested: bool = False
+    whole: CodeSpec | None = None
 
     @property
     def embedding_dims(self) -> int:
@@ -91,7 +98,12 @@ class Recurrent:
 
     @cached_property
     def moves(self) -> "Moves":
-        return Moves.of(self.gram, self.halves)
+        return Moves.of(self.gram, half_levels(self.whole or self.spec))
+
+    def prefix(self, blocks: int) -> "Recurrent":
+        """The binarizer whose codes are the first blocks of this one's, with gains of their own."""
+        spec = self.spec.prefix(blocks)
+        return replace(self, spec=spec, decoder=self.decoder[: spec.dims], whole=self.whole or self.spec)
 
     def project(self, embeddings: Floats) -> Floats:
         """embeddings (rows, embedding_dims) float32 -> y (rows, dims) float32, the query side of adc."""
@@ -105,6 +117,7 @@ class Recurrent:
             batch = slice(start, start + BATCH_ROWS)
             unit = self._unit(embeddings[batch])
             points = self.moves.search(unit @ self.encoder - self.offset, self.initial, self.hardness)
+            points = points[:, : self.spec.dims]
             levels[batch] = points + (self.halves - np.float32(0.5))
             gains[batch] = self.gains(unit, points)
         return levels, gains
@@ -208,6 +221,13 @@ def _overshoot(gram: Floats) -> float:
 def grid_points(values: NDArray[Any], halves: Floats) -> Floats:
     """values (rows, dims) -> the nearest half-odd grid points, within -half + 0.5 .. half - 0.5."""
     return cast(Floats, np.minimum(np.maximum(np.floor(values), -halves), halves - 1) + np.float32(0.5))
+
+
+def couplings(spec: CodeSpec) -> Floats:
+    """(dims, dims) float32: how many prefixes of blocks, the whole code among them, hold both dims."""
+    count = len(spec.blocks)
+    held = np.repeat(np.arange(count, 0, -1, dtype=np.float32), spec.block_dims)
+    return np.minimum(held, held[:, None])
 
 
 def half_levels(spec: CodeSpec) -> Floats:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bebr.core.codes import CodeSpec
 from bebr.encoding.closed_form import UNIT_STEPS, check_room, principal_axes, sample_rows, unit_rows
-from bebr.encoding.recurrent import INITIAL_RIDGE, Moves, Recurrent, grid_points, half_levels
+from bebr.encoding.recurrent import INITIAL_RIDGE, Moves, Recurrent, couplings, grid_points, half_levels
 
 Floats = NDArray[np.float32]
 
@@ -51,6 +51,7 @@ def fit_recurrent(
     *,
     centre: bool = False,
     weight: float = 0.0,
+    nested: bool = False,
     effort: Effort | None = None,
     seed: int = 0,
 ) -> Recurrent:
@@ -58,6 +59,7 @@ def fit_recurrent(
 
     weight: 0 counts errors in every direction alike; 1 counts them by how much queries like the rows would feel them,
     `e^T S e` with S the second moments of the rows; the exponents between interpolate.
+    nested: the first blocks alone are to be a good code too, whatever their number.
     Raises InvalidEmbeddings when the array is not 2-D or not of floats, holds NaN or infinity, has a row of zeros, or
     rows that are all the same, or fewer rows than dims.
     """
@@ -69,20 +71,24 @@ def fit_recurrent(
     check_room(rows)
     mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32) if centre else np.zeros(rows.shape[1], np.float32)
     metric = _metric(rows, weight)
-    return assemble(spec, _fit_decoder((rows - mean) @ metric, spec, effort, rng), metric, mean)
+    shares = couplings(spec) if nested else np.ones((spec.dims, spec.dims), np.float32)
+    return assemble(spec, _fit_decoder((rows - mean) @ metric, spec, shares, effort, rng), metric, mean, nested)
 
 
-def _fit_decoder(deviations: Floats, spec: CodeSpec, effort: Effort, rng: np.random.Generator) -> Floats:
+def _fit_decoder(
+    deviations: Floats, spec: CodeSpec, shares: Floats, effort: Effort, rng: np.random.Generator
+) -> Floats:
     """deviations (rows, embedding_dims) -> the decoder (dims, embedding_dims) float32 whose codes come closest."""
-    halves = half_levels(spec)
+    halves, own = half_levels(spec), np.diag(shares)
     points, prior = _start(deviations, spec, rng)
     for _ in range(effort.warm):
-        decoder = _regress(points, deviations, prior)
-        points = Moves.of(decoder @ decoder.T, halves).loops(deviations @ decoder.T, points, (1.0,))
+        decoder = _regress(points, deviations, prior, shares)
+        gram, encoded = decoder @ decoder.T * shares, deviations @ decoder.T * own
+        points = Moves.of(gram, halves).loops(encoded, points, (1.0,))
     best, least = prior, np.inf
     for _ in range(effort.full):
-        decoder = _regress(points, deviations, prior)
-        gram, encoded = decoder @ decoder.T, deviations @ decoder.T
+        decoder = _regress(points, deviations, prior, shares)
+        gram, encoded = decoder @ decoder.T * shares, deviations @ decoder.T * own
         points = Moves.of(gram, halves).search(encoded, initial_block(gram), FIT_HARDNESS)
         # |deviations - points decoder|^2, less what no decoder changes
         error = float(np.vdot(points, points @ gram - 2 * encoded))
@@ -91,17 +97,21 @@ def _fit_decoder(deviations: Floats, spec: CodeSpec, effort: Effort, rng: np.ran
     return best
 
 
-def assemble(spec: CodeSpec, decoder: Floats, metric: Floats, mean: Floats) -> Recurrent:
+def assemble(spec: CodeSpec, decoder: Floats, metric: Floats, mean: Floats, nested: bool = False) -> Recurrent:
     """The binarizer of a decoder (dims, embedding_dims) that works in the metric (embedding_dims, embedding_dims)."""
-    gram = decoder @ decoder.T
+    gram, encoder = decoder @ decoder.T, metric @ decoder.T
+    if nested:
+        shares = couplings(spec)
+        gram, encoder = gram * shares, encoder * np.diag(shares)
     out = np.linalg.solve(metric.T, decoder.T).T if not _is_identity(metric) else decoder
     return Recurrent(
         spec,
         decoder=np.ascontiguousarray(out, np.float32),
-        encoder=np.ascontiguousarray(metric @ decoder.T, np.float32),
+        encoder=np.ascontiguousarray(encoder, np.float32),
         gram=gram,
         initial=initial_block(gram),
         mean=mean,
+        nested=nested,
     )
 
 
@@ -145,14 +155,15 @@ def _start(deviations: Floats, spec: CodeSpec, rng: np.random.Generator) -> tupl
     return grid_points(z / cells, half_levels(spec)), projection * cells[:, None]
 
 
-def _regress(points: Floats, deviations: Floats, prior: Floats) -> Floats:
+def _regress(points: Floats, deviations: Floats, prior: Floats, shares: Floats) -> Floats:
     """The decoder (dims, embedding_dims) float32 of least squared error |deviations - points decoder|^2.
 
-    Its distance from the prior counts too, as if PRIOR_ROWS rows for every dim had been decoded by the prior.
+    With couplings as shares (dims, dims) the errors of all prefixes are added up; else shares are ones. The distance
+    from the prior counts too, as if PRIOR_ROWS rows for every dim had been decoded by the prior.
     """
-    moments = (points.T @ points).astype(np.float64)
+    moments = (points.T @ points).astype(np.float64) * shares
     weight = PRIOR_ROWS * len(moments) * np.diag(moments).mean() / len(points)
     moments[np.diag_indices_from(moments)] += weight
-    products = (points.T @ deviations).astype(np.float64) + weight * prior
+    products = (points.T @ deviations).astype(np.float64) * np.diag(shares)[:, None] + weight * prior
     decoder: Floats = np.linalg.solve(moments, products).astype(np.float32)
     return decoder

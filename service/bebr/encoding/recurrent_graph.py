@@ -7,6 +7,7 @@ initializer `mean` (embedding_dims,) float32 is there too: what every code stand
 
 import numpy as np
 
+from bebr.encoding.bundle import BinarizerFiles
 from bebr.encoding.graph import Graph
 from bebr.encoding.recurrent import TINY, Moves, Recurrent
 
@@ -20,6 +21,11 @@ def to_onnx(binarizer: Recurrent) -> bytes:
         blocks = _add_loop(graph, binarizer.moves, blocks, number, np.float32(hardness))
     _add_outputs(graph, binarizer, blocks)
     return graph.to_bytes("recurrent_binarizer", binarizer.embedding_dims, binarizer.spec.dims)
+
+
+def files_of(binarizer: Recurrent) -> BinarizerFiles:
+    """What a bundle holds of it."""
+    return BinarizerFiles(to_onnx(binarizer), binarizer.spec, binarizer.steps, binarizer.gain)
 
 
 def _add_inputs(graph: Graph, binarizer: Recurrent) -> None:
@@ -89,6 +95,10 @@ def _add_loop(graph: Graph, moves: Moves, blocks: list[str], loop: int, hardness
 def _add_outputs(graph: Graph, binarizer: Recurrent, blocks: list[str]) -> None:
     """The points of the last loop -> levels and gain."""
     points = graph.node("Concat", blocks, "points", axis=1)
+    if binarizer.whole is not None:
+        graph.constant("first", np.array([0], np.int64))
+        graph.constant("kept_dims", np.array([binarizer.spec.dims], np.int64))
+        points = graph.node("Slice", [points, "first", "kept_dims", "last_axis"], "kept_points")
     graph.constant("to_levels", binarizer.halves - np.float32(0.5))
     graph.constant("mean", binarizer.mean)
     graph.node("Add", [points, "to_levels"], "float_levels")
