@@ -49,6 +49,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         "embedding_dims": 32,
         "text": True,
         "fingerprint": bundle.fingerprint,
+        "compatible_with": [],
     }
 
 

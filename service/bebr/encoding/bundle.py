@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,11 +20,14 @@ from numpy.typing import NDArray
 from bebr.core.codes import CodeSpec
 from bebr.encoding.manifest import (
     BinarizerEntry,
+    BridgeEntry,
+    CompatibilityEntry,
     EmbeddingEntry,
     EmbeddingSettings,
     FileEntry,
     Gain,
     Manifest,
+    Way,
     check_name,
 )
 from bebr.errors import (
@@ -41,6 +44,8 @@ MANIFEST = "manifest.json"
 BINARIZER_GRAPH = "binarizer.onnx"
 EMBEDDING_GRAPH = "embedding.onnx"
 TOKENIZER = "tokenizer.json"
+FORWARD_GRAPH, BACKWARD_GRAPH, REFERENCE = "forward-{}.onnx", "backward-{}.onnx", "reference-{}.npz"
+"""Files of a compatibility; the number is its place in the manifest."""
 HIDDEN = "."
 """Folders that are being written or removed start with a dot, and the catalog does not look at them."""
 
@@ -62,6 +67,29 @@ class EmbeddingFiles:
     graph: bytes
     tokenizer: bytes
     settings: EmbeddingSettings
+
+
+@dataclass(frozen=True)
+class BridgeFiles:
+    """One direction of a compatibility: bytes of the ONNX graph, and its settings as in `BridgeEntry`."""
+
+    graph: bytes
+    scales: Mapping[Way, float]
+    default: Way
+    weight: float
+
+
+@dataclass(frozen=True)
+class CompatibilityFiles:
+    """How queries reach the codes of another bundle, named by id and fingerprint, and back; `reference`: bytes."""
+
+    bundle: str
+    fingerprint: str
+    embedding_dims: int
+    forward: BridgeFiles
+    backward: BridgeFiles
+    reference: bytes
+    figures: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -161,6 +189,7 @@ class Bundle:
             "embedding_dims": self.embedding_dims,
             "text": self.has_embedding_model,
             "fingerprint": self.fingerprint,
+            "compatible_with": [entry.bundle for entry in self.manifest.compatible_with],
         }
 
     def read_binarizer(self) -> BinarizerFiles | None:
@@ -175,6 +204,25 @@ class Bundle:
             return None
         graph, tokenizer = (self.path / entry.graph).read_bytes(), (self.path / entry.tokenizer).read_bytes()
         return EmbeddingFiles(graph, tokenizer, entry.settings)
+
+    def read_compatibilities(self) -> list[CompatibilityFiles]:
+        """All bytes and settings, to be written into another bundle."""
+
+        def bridge(entry: BridgeEntry) -> BridgeFiles:
+            return BridgeFiles((self.path / entry.graph).read_bytes(), entry.scales, entry.default, entry.weight)
+
+        return [
+            CompatibilityFiles(
+                entry.bundle,
+                entry.fingerprint,
+                entry.embedding_dims,
+                bridge(entry.forward),
+                bridge(entry.backward),
+                (self.path / entry.reference).read_bytes(),
+                entry.figures,
+            )
+            for entry in self.manifest.compatible_with
+        ]
 
 
 def no_binarizer(manifest: Manifest) -> InvalidOption:
@@ -199,6 +247,7 @@ def write_bundle(
     binarizer: BinarizerFiles | None = None,
     embedding: EmbeddingFiles | None = None,
     figures: Mapping[str, Any] | None = None,
+    compatible_with: Sequence[CompatibilityFiles] = (),
     replace: bool = False,
 ) -> Bundle:
     """Write the bundle `folder/<name>@<version>`, whole or not at all: temporary folder, fsync, rename.
@@ -222,8 +271,14 @@ def write_bundle(
     if embedding is not None:
         contents |= {EMBEDDING_GRAPH: embedding.graph, TOKENIZER: embedding.tokenizer}
         embedding_entry = EmbeddingEntry(EMBEDDING_GRAPH, TOKENIZER, embedding.settings)
+    reached = []
+    for number, compatibility in enumerate(compatible_with):
+        entry, its_files = _compatibility_entry(compatibility, number)
+        reached.append(entry)
+        contents |= its_files
     files = {name: FileEntry(hashlib.sha256(data).hexdigest(), len(data)) for name, data in contents.items()}
-    manifest = Manifest(name, version, embedding_dims, binarizer_entry, embedding_entry, files, dict(figures or {}))
+    entries = binarizer_entry, embedding_entry
+    manifest = Manifest(name, version, embedding_dims, *entries, files, dict(figures or {}), tuple(reached))
     text = manifest.to_json()
     Manifest.parse(text)  # What cannot be read back must not be written.
     try:
@@ -231,6 +286,17 @@ def write_bundle(
     except OSError as error:
         raise _write_error(target, error) from error
     return Bundle.load(target)
+
+
+def _compatibility_entry(files: CompatibilityFiles, number: int) -> tuple[CompatibilityEntry, dict[str, bytes]]:
+    names = [name.format(number) for name in (FORWARD_GRAPH, BACKWARD_GRAPH, REFERENCE)]
+    forward, backward = (
+        BridgeEntry(name, dict(bridge.scales), bridge.default, bridge.weight)
+        for name, bridge in zip(names, (files.forward, files.backward), strict=False)
+    )
+    whose = files.bundle, files.fingerprint, files.embedding_dims
+    entry = CompatibilityEntry(*whose, names[2], forward, backward, dict(files.figures))
+    return entry, dict(zip(names, (files.forward.graph, files.backward.graph, files.reference), strict=True))
 
 
 def _write_folder(target: Path, contents: Mapping[str, bytes], replace: bool) -> None:

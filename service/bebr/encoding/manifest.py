@@ -8,6 +8,12 @@
                     "max_length": 256, "prefixes": {"query": "", "passage": ""}, "precision": "fp32",
                     "source": {"weights": "<sha256>", "tokenizer": "<sha256>", "config": "<sha256>"}, "builder": 1}
                    or null,
+      "compatible_with": [{"bundle": "old@1", "fingerprint": "<sha256>", "embedding_dims": 384,
+                           "reference": "reference-0.npz",
+                           "forward": {"graph": "forward-0.onnx", "default": "weighted", "weight": 0.7,
+                                       "scales": {"compatible": 1.3, "adapter": 1.9, "dual": 1.1, "weighted": 1.2}},
+                           "backward": {...},
+                           "figures": {...}}],            absent where there is none; see `compatibility`
       "files": {"binarizer.onnx": {"sha256": "...", "size_bytes": 403122}, ...},
       "figures": {...},                 measured figures of this bundle, free in form
       "fingerprint": "<sha256>",        names the model: what determines the codes
@@ -16,7 +22,8 @@
 
 The fingerprint must come out the same on every machine, so it covers the hashes of the *source* checkpoint and the
 number of the graph builder, and not the bytes of a graph that each machine builds for itself. The binarizer is
-shipped as it is, so there its bytes count.
+shipped as it is, so there its bytes count. How queries reach codes of other bundles changes no code of this one, so it
+is no part of the fingerprint: a bundle that learns to reach one more keeps its codes valid.
 """
 
 import hashlib
@@ -37,7 +44,10 @@ NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
 FILE_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
+MAX_NUMBER = 1e6
+
 E = TypeVar("E", bound=StrEnum)
+Parsed = TypeVar("Parsed")
 
 
 class TextKind(StrEnum):
@@ -111,6 +121,58 @@ class BinarizerEntry:
     gain: Gain
 
 
+class Way(StrEnum):
+    """How a query of one embedding model becomes an embedding of another, to search the codes made from that.
+
+    compatible: an orthonormal map, the basis of BT^2. adapter: a learned map. dual: the text is embedded by the other
+    model too. weighted: a sum of adapter and dual.
+    """
+
+    COMPATIBLE = "compatible"
+    ADAPTER = "adapter"
+    DUAL = "dual"
+    WEIGHTED = "weighted"
+
+    @property
+    def needs_text(self) -> bool:
+        return self in (Way.DUAL, Way.WEIGHTED)
+
+
+@dataclass(frozen=True)
+class BridgeEntry:
+    """From the embeddings of one model to those of another. graph: a file with the outputs `compatible`, `adapter`.
+
+    scales: of each way, what a score is multiplied by to mean as much as one of the searching model. default: the way
+    that measured best. weight: share of the adapter in the weighted sum.
+    """
+
+    graph: str
+    scales: Mapping[Way, float]
+    default: Way
+    weight: float
+
+
+@dataclass(frozen=True)
+class CompatibilityEntry:
+    """Another bundle whose codes queries of this one may search (forward), and the other way round (backward).
+
+    reference: a file with what the codes of the same texts stand for in both, see `compatibility`. figures: what was
+    measured.
+    """
+
+    bundle: str
+    fingerprint: str
+    embedding_dims: int
+    reference: str
+    forward: BridgeEntry
+    backward: BridgeEntry
+    figures: Mapping[str, Any]
+
+    @property
+    def files(self) -> set[str]:
+        return {self.reference, self.forward.graph, self.backward.graph}
+
+
 @dataclass(frozen=True)
 class FileEntry:
     """What a file of the bundle must be."""
@@ -130,6 +192,7 @@ class Manifest:
     embedding: EmbeddingEntry | None
     files: Mapping[str, FileEntry]
     figures: Mapping[str, Any]
+    compatible_with: tuple[CompatibilityEntry, ...] = ()
 
     @property
     def id(self) -> str:
@@ -151,7 +214,7 @@ class Manifest:
 
     def to_json(self) -> str:
         """The text of manifest.json."""
-        content = {
+        content: dict[str, Any] = {
             "format": FORMAT,
             "name": self.name,
             "version": self.version,
@@ -162,6 +225,8 @@ class Manifest:
             "figures": dict(self.figures),
             "fingerprint": self.fingerprint(),
         }
+        if self.compatible_with:
+            content["compatible_with"] = [asdict(entry) for entry in self.compatible_with]
         return json.dumps({**content, "checksum": canonical_sha256(content)}, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -255,10 +320,32 @@ class _Reader:
         if key in self._left and self._left[key] is None:
             del self._left[key]
             return None
+        return self.object(key, parse)
+
+    def object(self, key: str, parse: Callable[["_Reader"], Parsed]) -> Parsed:
+        """What `parse` makes of the object."""
         reader = self.reader(key)
         value = parse(reader)
         reader.done()
         return value
+
+    def number(self, key: str) -> float:
+        """A positive number."""
+        value = self._left.get(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < MAX_NUMBER:
+            raise self.error(f"field '{key}' must be a positive number, got {value!r:.80}")
+        del self._left[key]
+        return float(value)
+
+    def list_of(self, key: str, parse: Callable[["_Reader"], Parsed]) -> tuple[Parsed, ...]:
+        """What `parse` makes of each object of an array; empty where the field is missing."""
+        if key not in self._left:
+            return ()
+        readers = [_Reader(value, f"{self.where} '{key}'") for value in self.take(key, list)]
+        parsed = tuple(parse(reader) for reader in readers)
+        for reader in readers:
+            reader.done()
+        return parsed
 
     def rest(self) -> dict[str, Any]:
         return dict(self._left)
@@ -279,6 +366,7 @@ def _parse_manifest(root: _Reader) -> Manifest:
         embedding=root.optional("embedding", _parse_embedding),
         files=_parse_files(root),
         figures=root.take("figures", dict),
+        compatible_with=root.list_of("compatible_with", _parse_compatibility),
     )
     root.match("fingerprint", SHA256_PATTERN)
     root.done()
@@ -287,6 +375,8 @@ def _parse_manifest(root: _Reader) -> Manifest:
         named |= {manifest.binarizer.graph}
     if manifest.embedding is not None:
         named |= {manifest.embedding.graph, manifest.embedding.tokenizer}
+    for entry in manifest.compatible_with:
+        named |= entry.files
     if named != set(manifest.files):
         raise root.error(f"field 'files' lists {sorted(manifest.files)}, but the bundle uses {sorted(named)}")
     return manifest
@@ -315,6 +405,33 @@ def _parse_embedding(reader: _Reader) -> EmbeddingEntry:
     prefixes.done()
     source.done()
     return EmbeddingEntry(graph, tokenizer, settings)
+
+
+def _parse_compatibility(reader: _Reader) -> CompatibilityEntry:
+    return CompatibilityEntry(
+        bundle=reader.take("bundle", str),
+        fingerprint=reader.match("fingerprint", SHA256_PATTERN),
+        embedding_dims=reader.count("embedding_dims"),
+        reference=reader.match("reference", FILE_PATTERN),
+        forward=reader.object("forward", _parse_bridge),
+        backward=reader.object("backward", _parse_bridge),
+        figures=reader.take("figures", dict),
+    )
+
+
+def _parse_bridge(reader: _Reader) -> BridgeEntry:
+    scales = reader.reader("scales")
+    weight = reader.number("weight")
+    if weight > 1:
+        raise reader.error(f"field 'weight' must be at most 1, got {weight}")
+    entry = BridgeEntry(
+        graph=reader.match("graph", FILE_PATTERN),
+        scales={way: scales.number(way) for way in Way},
+        default=reader.enum("default", Way),
+        weight=weight,
+    )
+    scales.done()
+    return entry
 
 
 def _parse_files(root: _Reader) -> dict[str, FileEntry]:
