@@ -18,7 +18,7 @@
     │   ├── PayloadTooLarge (413) a body over the limit
     │   ├── Unauthorized (401)    no key, or a wrong one
     │   └── Forbidden (403)       a read-only key for something that writes
-    ├── NotFound (404)            BundleNotFound, CollectionNotFound, PointNotFound, JobNotFound
+    ├── NotFound (404)            BundleNotFound, CollectionNotFound, PointNotFound, JobNotFound, VersionNotFound
     ├── Conflict (409)            AlreadyExists, Incompatible, IdempotencyConflict
     ├── Unavailable (503)         try again later
     │   ├── Overloaded (429)      a queue is full
@@ -131,6 +131,10 @@ class PointNotFound(NotFound):
 
 class JobNotFound(NotFound):
     """No job of that id."""
+
+
+class VersionNotFound(NotFound):
+    """The collection has no code version of that id, or it is retired."""
 
 
 class Conflict(BebrError):

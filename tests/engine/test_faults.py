@@ -92,7 +92,7 @@ async def test_an_error_that_is_told_again_and_again_does_not_grow(tmp_path: Pat
         await make(engine)
         collection = engine._catalog.get("docs")
         damage = DamagedBundle("a file does not match", bundle="b@1")
-        collection.encoders = CollectionEncoders(None, {0: damage})
+        collection.encoders = CollectionEncoders({}, {0: damage}, {})
         lengths = set()
         for _ in range(5):
             with pytest.raises(DamagedBundle) as raised:

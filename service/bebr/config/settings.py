@@ -104,6 +104,14 @@ class Limits:
         default=100_000,
         metadata=_limit(integer(1), "Most embeddings that a collection's own fit gathers, at dims bytes each."),
     )
+    max_evaluation_points: int = field(
+        default=5_000,
+        metadata=_limit(integer(100), "Most points that an upgrade is measured on; each is embedded by the new model."),
+    )
+    backfill_points_per_s: int = field(
+        default=50,
+        metadata=_limit(integer(1), "Points a second that a backfill re-encodes, unless it says otherwise."),
+    )
     ingest_batch_points: int = field(
         default=512,
         metadata=_limit(integer(1), "Points that a bulk job encodes and commits at a time."),

@@ -130,3 +130,16 @@ def open_bridges(bundle: Bundle, entry: CompatibilityEntry) -> tuple[Bridge, Bri
         Bridge(bundle.path / entry.forward.graph, entry.forward, reference),
         Bridge(bundle.path / entry.backward.graph, entry.backward, reference.turned()),
     )
+
+
+class TextBridge:
+    """Where no bundle says how one model reaches another: the text alone leads there, and scores are as they are."""
+
+    default = Way.DUAL
+    scales: Mapping[Way, float] = {Way.DUAL: 1.0}
+
+    def cross(self, way: Way, embeddings: Floats, dual: Floats | None) -> Floats:
+        return cast(Floats, dual)
+
+    def offsets(self, way: Way, embeddings: Floats, crossed: Floats) -> NDArray[np.float64]:
+        return np.zeros(len(embeddings))

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bebr.encoding.compatibility import Bridge
+from bebr.encoding.compatibility import Bridge, TextBridge
 from bebr.encoding.manifest import Way
 
 Floats = NDArray[np.float32]
@@ -136,7 +136,7 @@ class UpgradeMatrix:
 
 
 def measure(
-    bridge: Bridge,
+    bridge: Bridge | TextBridge,
     pool: Pool,
     queries: Queries,
     judgements: Judgements,
@@ -150,7 +150,7 @@ def measure(
 
     ways: to be compared; None: all that can be. way: the one to go by; None: the best of them.
     """
-    able = [w for w in Way if queries.old is not None or not w.needs_text]
+    able = [w for w in bridge.scales if queries.old is not None or not w.needs_text]
     able = [w for w in (ways or able) if w in able]
     crossed = {w: bridge.cross(w, queries.new, queries.old) for w in able}
     new_to_old = {w: _quality(queries, judgements, lambda r, c=c: c[r] @ pool.old.T) for w, c in crossed.items()}

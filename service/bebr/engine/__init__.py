@@ -1,6 +1,27 @@
 """Use cases over encoding, index and metadata store: what the service does, free of HTTP."""
 
 from bebr.engine.engine import Engine
-from bebr.engine.requests import CollectionSettings, FitSettings, ItemError, SearchRequest, SearchResult, WriteReport
+from bebr.engine.evaluating import Evaluation
+from bebr.engine.requests import (
+    CollectionSettings,
+    FitSettings,
+    ItemError,
+    SearchRequest,
+    SearchResult,
+    UpgradeQuery,
+    WriteReport,
+)
+from bebr.engine.versions import Gate
 
-__all__ = ["CollectionSettings", "Engine", "FitSettings", "ItemError", "SearchRequest", "SearchResult", "WriteReport"]
+__all__ = [
+    "CollectionSettings",
+    "Engine",
+    "Evaluation",
+    "FitSettings",
+    "Gate",
+    "ItemError",
+    "SearchRequest",
+    "SearchResult",
+    "UpgradeQuery",
+    "WriteReport",
+]

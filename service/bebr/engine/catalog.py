@@ -23,6 +23,7 @@ from bebr.metadata import MetadataStore
 COLLECTION, ALIAS = "collection", "alias"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 MAX_FILTERABLE = 64
+MAX_FIELD_CHARS = 256
 
 
 class Catalog:
@@ -64,6 +65,8 @@ class Catalog:
         if not 1 <= settings.shards <= self._limits.max_shards:
             raise InvalidOption(f"shards must be 1 to {self._limits.max_shards}, got {settings.shards}", key="shards")
         _check_filterable(settings.filterable)
+        if settings.text_field is not None and not 1 <= len(settings.text_field) <= MAX_FIELD_CHARS:
+            raise InvalidOption(f"'text_field' has 1 to {MAX_FIELD_CHARS} characters", key="text_field")
         version, fit = self._first_version(settings)
         return CollectionDocument(
             uid=secrets.token_hex(12),
@@ -73,6 +76,7 @@ class Catalog:
             versions=(version,),
             active=0,
             fit=fit,
+            text_field=settings.text_field,
         )
 
     async def save(self, name: str, document: CollectionDocument) -> None:
@@ -156,10 +160,10 @@ class Catalog:
         return version
 
 
-def version_of(bundle: Bundle) -> Version:
-    """The first code version of a collection made with a bundle."""
+def version_of(bundle: Bundle, number: int = 0) -> Version:
+    """The code version of a bundle in a collection."""
     made_by = bundle.id, bundle.fingerprint
-    return Version(0, bundle.id, bundle.spec, bundle.steps, *made_by, *made_by)
+    return Version(number, bundle.id, bundle.spec, bundle.steps, *made_by, *made_by)
 
 
 def check_name(name: str) -> None:
@@ -174,5 +178,7 @@ def _check_filterable(filterable: Mapping[str, FieldType]) -> None:
     if len(filterable) > MAX_FILTERABLE:
         raise InvalidOption(f"at most {MAX_FILTERABLE} filterable fields, got {len(filterable)}", key="filterable")
     for key in filterable:
-        if not key or len(key) > 256:
-            raise InvalidOption("the name of a filterable field has 1 to 256 characters", key="filterable")
+        if not 1 <= len(key) <= MAX_FIELD_CHARS:
+            raise InvalidOption(
+                f"the name of a filterable field has 1 to {MAX_FIELD_CHARS} characters", key="filterable"
+            )

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from enum import StrEnum
@@ -23,6 +24,8 @@ from bebr.metadata import MetadataStore
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 RETRY_SECONDS = 1.0
+MAX_ASKED = 10_000
+"""Ids whose hits are counted."""
 INLINE_BYTES = 2**20
 """Looks at the index of a collection of this size take half a millisecond (a page of ids) or less (a count)."""
 
@@ -46,6 +49,9 @@ class Collection:
         self.ready = False
         self.encoders = encoders
         self.fit_progress: str | None = None
+        self.writing: Counter[int] = Counter()
+        """Writes under way, by number of the version that their points get."""
+        self.asked = AskedFor()
         self._store = store
         self._maintenance = maintenance
         self._maintaining: dict[int, asyncio.Task[None]] = {}
@@ -63,6 +69,12 @@ class Collection:
         """What encodes for a code version. Raises what went wrong with its bundle, InvalidOption where it has none."""
         return self.encoders.codec(version)
 
+    def old_points(self) -> int:
+        """How many points have codes of another version than the active one, staged ones aside."""
+        staging = self.document.staging
+        others = {n: count for n, count in self.index.points().items() if n != self.active.number}
+        return sum(count for n, count in others.items() if staging is None or n != staging.number)
+
     def staged(self) -> int:
         """How many points wait as embeddings."""
         staging = self.document.staging
@@ -74,11 +86,12 @@ class Collection:
             spec=version.spec,
             steps=version.steps,
             fields=self.document.filterable,
-            takes_text=self.encoders.takes_text,
+            takes_text=self.encoders.takes_text(version),
             takes_codes=version.staged_dims is None,
             dims=self.encoders.dims(version),
             max_text_chars=max_text_chars,
             max_metadata_bytes=max_metadata_bytes,
+            text_field=self.document.text_field,
         )
 
     def shard_of(self, point_id: str) -> int:
@@ -155,6 +168,7 @@ class Collection:
     def describe(self) -> dict[str, Any]:
         """What `GET /v1/collections/{c}` answers."""
         names = [version.id for version in self.document.versions]
+        in_use = [version.id for version in self.document.versions if not version.retired]
         shards = []
         for number, shard in enumerate(self.index.shards):
             view = shard.view
@@ -171,14 +185,31 @@ class Collection:
             "code": str(self.active.spec),
             "code_bytes": self.active.spec.code_size_bytes,
             "active_version": self.active.id,
-            "compatible_versions": names,
+            "compatible_versions": in_use,
             "fit": describe_fit(self),
+            "text_field": self.document.text_field,
             "filterable": {key: str(kind) for key, kind in self.document.filterable.items()},
             "shards": shards,
             "bytes_in_memory": self.index.scan_size_bytes(),
             "created_at": self.document.created_at,
             "encoder_error": problem.detail if problem else None,
         }
+
+
+class AskedFor:
+    """Which points searches found most, of late: a backfill takes those first. Bounded, and forgotten at the end."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def count(self, ids: Sequence[str]) -> None:
+        self._counts.update(ids)
+        if len(self._counts) > 2 * MAX_ASKED:
+            self._counts = Counter(dict(self._counts.most_common(MAX_ASKED)))
+
+    def most(self) -> list[str]:
+        """Most asked for first."""
+        return [point_id for point_id, _ in self._counts.most_common(MAX_ASKED)]
 
 
 class FitState(StrEnum):

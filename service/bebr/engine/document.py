@@ -1,7 +1,7 @@
-"""What the store keeps about a collection: its shards, fields, code versions, and the fit that it has or waits for."""
+"""What the store keeps about a collection: its shards, fields, code versions, fit and upgrades."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ class Version:
     bundle, fingerprint: whose binarizer makes its codes; None for codes of the user's own, and while staging. model,
     model_fingerprint: the bundle whose embedding model makes the embeddings; None where the user brings them.
     staged_dims: dims of the embeddings that a staging version holds. figures: what was measured at the fit of a
-    binarizer of the collection's own; None for all others.
+    binarizer of the collection's own; None for all others. retired: it holds no points and never will again.
     """
 
     number: int
@@ -35,6 +35,7 @@ class Version:
     model_fingerprint: str | None
     staged_dims: int | None = None
     figures: Mapping[str, Any] | None = None
+    retired: bool = False
 
     @classmethod
     def staging(cls, number: int, dims: int, model: str | None, model_fingerprint: str | None) -> "Version":
@@ -56,6 +57,8 @@ class Version:
             document["staged_dims"] = self.staged_dims
         if self.figures is not None:
             document["figures"] = dict(self.figures)
+        if self.retired:
+            document["retired"] = True
         return document
 
     @classmethod
@@ -72,6 +75,7 @@ class Version:
             document.get("model_fingerprint", fingerprint),
             document.get("staged_dims"),
             document.get("figures"),
+            document.get("retired", False),
         )
 
 
@@ -89,8 +93,56 @@ class FitPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Backfill:
+    """The last backfill: points of other versions are re-encoded as `version` (id). total: how many there were.
+
+    rate: points a second at most. state, times: as of a job. skipped: points that hold no text.
+    """
+
+    job: str
+    version: str
+    rate: float
+    total: int
+    created_at: float
+    state: str
+    finished_at: float | None = None
+    skipped: int = 0
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrades:
+    """What became of the versions that were attached.
+
+    previous: number of the version that was active before the last promotion, while one may go back to it. ways: by
+    fingerprint of another embedding model, how queries of the active version reach its codes, where that was chosen.
+    evaluations: by '<active id> -> <evaluated id>', what was measured last. history: promotions and rollbacks, newest
+    last.
+    """
+
+    previous: int | None = None
+    ways: Mapping[str, str] = field(default_factory=dict)
+    evaluations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    history: tuple[Mapping[str, Any], ...] = ()
+    backfill: Backfill | None = None
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Upgrades":
+        backfill = document["backfill"]
+        return cls(
+            document["previous"],
+            document["ways"],
+            document["evaluations"],
+            tuple(document["history"]),
+            None if backfill is None else Backfill(**backfill),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionDocument:
     """What the store keeps about a collection. uid names its data, so that a name can be used again at once.
+
+    text_field: the metadata field that holds the text of a point, from which it can be encoded anew.
 
     A version's number is its place in `versions`: none is ever removed, for stored points and segments name it.
     """
@@ -102,6 +154,8 @@ class CollectionDocument:
     versions: tuple[Version, ...]
     active: int
     fit: FitPlan | None = None
+    text_field: str | None = None
+    upgrades: Upgrades = field(default_factory=Upgrades)
 
     @property
     def active_version(self) -> Version:
@@ -117,6 +171,10 @@ class CollectionDocument:
         """The newest version with a binarizer of the collection's own."""
         return next((version for version in reversed(self.versions) if version.figures is not None), None)
 
+    def version(self, version_id: str) -> Version | None:
+        """The version of that id which is not retired."""
+        return next((version for version in self.versions if version.id == version_id and not version.retired), None)
+
     def to_json(self) -> dict[str, Any]:
         document: dict[str, Any] = {
             "uid": self.uid,
@@ -128,6 +186,10 @@ class CollectionDocument:
         }
         if self.fit is not None:
             document["fit"] = asdict(self.fit)
+        if self.text_field is not None:
+            document["text_field"] = self.text_field
+        if self.upgrades != Upgrades():
+            document["upgrades"] = asdict(self.upgrades)
         return document
 
     @classmethod
@@ -141,4 +203,6 @@ class CollectionDocument:
             versions=tuple(Version.from_document(n, entry) for n, entry in enumerate(document["versions"])),
             active=document["active"],
             fit=None if fit is None else FitPlan(**fit),
+            text_field=document.get("text_field"),
+            upgrades=Upgrades.from_json(document["upgrades"]) if "upgrades" in document else Upgrades(),
         )

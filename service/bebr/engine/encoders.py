@@ -2,8 +2,10 @@
 
 import logging
 import threading
+from collections.abc import Mapping
 
-from bebr.encoding import BundleCatalog
+from bebr.encoding import Bundle, BundleCatalog
+from bebr.encoding.compatibility import Bridge, open_bridges
 from bebr.encoding.encoder import Encoder
 from bebr.encoding.staging import StagingBinarizer
 from bebr.engine.document import CollectionDocument, Version
@@ -12,38 +14,51 @@ from bebr.errors import BebrError, InvalidOption
 log = logging.getLogger(__name__)
 Codec = Encoder | StagingBinarizer
 """What turns embeddings into records and queries of one code version, and its records back into embeddings."""
+Bridges = dict[tuple[str, str], Bridge]
+"""By fingerprints of two embedding models: from the one to the other."""
 
 
 class CollectionEncoders:
     """What encodes for a collection. What could not be loaded is raised when it is asked for.
 
-    embedder: of the texts, shared by all versions; None where the user brings vectors or codes. codecs: by number of
-    the version; a version of the user's own codes has none.
+    embedders: of texts, by fingerprint of the bundle whose embedding model it is; a version of the user's own vectors
+    or codes has none. codecs: by number of the version; a version of the user's own codes has none. bridges: between
+    the models of the versions.
     """
 
-    def __init__(self, embedder: Encoder | BebrError | None, codecs: dict[int, Codec | BebrError]) -> None:
-        self._embedder = embedder
+    def __init__(
+        self,
+        embedders: dict[str, Encoder | BebrError],
+        codecs: dict[int, Codec | BebrError],
+        bridges: Bridges,
+    ) -> None:
+        self._embedders = embedders
         self._codecs = codecs
+        self.bridges: Mapping[tuple[str, str], Bridge] = bridges
 
     @property
     def problem(self) -> BebrError | None:
         """The first thing that could not be loaded."""
-        parts = [self._embedder, *self._codecs.values()]
+        parts = [*self._embedders.values(), *self._codecs.values()]
         return next((part for part in parts if isinstance(part, BebrError)), None)
 
-    @property
-    def takes_text(self) -> bool:
+    def takes_text(self, version: Version) -> bool:
         """Raises what went wrong with the bundle of the embedding model."""
-        return self._embedder is not None and self.embedder.bundle.has_embedding_model
+        return version.model_fingerprint is not None and self.embedder(version).bundle.has_embedding_model
 
-    @property
-    def embedder(self) -> Encoder:
-        """Raises what went wrong with its bundle, or InvalidOption where the collection has none."""
-        if self._embedder is None:
+    def embeds(self, version: Version) -> bool:
+        """Whether texts can be embedded by the version's model now; unlike `takes_text` it never raises."""
+        embedder = self._embedders.get(version.model_fingerprint or "")
+        return isinstance(embedder, Encoder) and embedder.bundle.has_embedding_model
+
+    def embedder(self, version: Version) -> Encoder:
+        """Raises what went wrong with its bundle, or InvalidOption where the version has none."""
+        embedder = self._embedders.get(version.model_fingerprint or "")
+        if embedder is None:
             raise InvalidOption("this collection was made without a bundle, so it takes no text", key="text")
-        if isinstance(self._embedder, BebrError):
-            raise _raised_anew(self._embedder)
-        return self._embedder
+        if isinstance(embedder, BebrError):
+            raise _raised_anew(embedder)
+        return embedder
 
     def codec(self, version: Version) -> Codec:
         """Raises what went wrong with its bundle, or InvalidOption where the version has none."""
@@ -62,6 +77,12 @@ class CollectionEncoders:
 
     def add(self, number: int, codec: Codec) -> None:
         self._codecs[number] = codec
+
+    def add_all(self, other: "CollectionEncoders") -> None:
+        """Take over what was opened for a document with one more version. Readers see the old parts or the new ones."""
+        self._embedders = other._embedders
+        self._codecs = other._codecs
+        self.bridges = other.bridges
 
 
 class Encoders:
@@ -87,6 +108,10 @@ class Encoders:
                 self._loaded[bundle_id, fingerprint] = self._loaded[bundle_id, bundle.fingerprint] = encoder
             return self._loaded[bundle_id, fingerprint]
 
+    def bundle(self, bundle_id: str, fingerprint: str | None = None) -> Bundle:
+        """What the bundle's manifest says now: it may have learned to reach other bundles since it was loaded."""
+        return self._bundles.get(bundle_id, fingerprint)
+
     def forget(self, document: CollectionDocument) -> None:
         """Let go of the encoders of a deleted collection's own bundles; whoever still uses one holds it."""
         with self._lock:
@@ -97,15 +122,33 @@ class Encoders:
 
     def open(self, document: CollectionDocument) -> CollectionEncoders:
         """Load what a collection needs; what cannot be loaded is kept as the error that says why."""
-        active = document.active_version
-        embedder = None if active.model is None else self._try(active.model, active.model_fingerprint)
+        embedders: dict[str, Encoder | BebrError] = {}
         codecs: dict[int, Codec | BebrError] = {}
-        for version in document.versions:
+        used = [version for version in document.versions if not version.retired]
+        for version in used:
+            if version.model is not None and version.model_fingerprint is not None:
+                embedders[version.model_fingerprint] = self._try(version.model, version.model_fingerprint)
             if version.staged_dims is not None:
                 codecs[version.number] = StagingBinarizer(version.staged_dims)
             elif version.bundle is not None:
                 codecs[version.number] = self._try(version.bundle, version.fingerprint)
-        return CollectionEncoders(embedder, codecs)
+        return CollectionEncoders(embedders, codecs, self._bridges(used, set(embedders)))
+
+    def _bridges(self, versions: list[Version], models: set[str]) -> Bridges:
+        """Between every two models of which one's bundle says how it reaches the other."""
+        bridges: Bridges = {}
+        for model, fingerprint in {(version.model, version.model_fingerprint) for version in versions}:
+            if model is None or fingerprint is None or len(models) == 1:
+                continue
+            try:
+                bundle = self._bundles.get(model, fingerprint)
+                for entry in bundle.manifest.compatible_with:
+                    if entry.fingerprint in models:
+                        there, back = open_bridges(bundle, entry)
+                        bridges[fingerprint, entry.fingerprint], bridges[entry.fingerprint, fingerprint] = there, back
+            except BebrError as error:
+                log.warning("how bundle %s reaches others cannot be used: %s", model, error.detail)
+        return bridges
 
     def _try(self, bundle_id: str, fingerprint: str | None) -> Encoder | BebrError:
         try:

@@ -17,18 +17,22 @@ from bebr.core.types import WriteMode
 from bebr.encoding import BundleCatalog, TextKind
 from bebr.encoding.encoder import Encoder
 from bebr.engine import reading
+from bebr.engine.backfills import Backfills
 from bebr.engine.catalog import Catalog
 from bebr.engine.coalescer import Coalescer
 from bebr.engine.collection import Collection, collection_folder, describe_fit
-from bebr.engine.document import CollectionDocument
+from bebr.engine.document import CollectionDocument, Version
 from bebr.engine.encoders import Encoders
+from bebr.engine.evaluating import Evaluator
 from bebr.engine.fits import Fits
 from bebr.engine.guard import RoomGuard
 from bebr.engine.memory import limit_arenas
 from bebr.engine.own_bundles import OwnBundles
 from bebr.engine.points import check_text
 from bebr.engine.requests import CollectionSettings, SearchRequest, SearchResult, WriteReport
-from bebr.engine.searching import Searcher
+from bebr.engine.searching import Searcher, Texts
+from bebr.engine.upgrading import Upgrading
+from bebr.engine.versions import Versions
 from bebr.engine.writing import PointWriter
 from bebr.errors import InvalidOption, NotReady, Unavailable
 from bebr.index import CollectionIndex
@@ -65,7 +69,7 @@ class Engine:
         self._catalog = Catalog(store, bundles, limits)
         self._encoders = Encoders(bundles, encoder_threads)
         self._own_bundles = OwnBundles(store, bundles)
-        self._text_queues: dict[str, Coalescer[str, NDArray[np.float32]]] = {}
+        self._text_queues: dict[str, Texts] = {}
         self._searchers: dict[str, Searcher] = {}
         self._guard = RoomGuard(data_folder, limits.min_free_disk_bytes, limits.memory_bytes)
         self._scanners = ThreadPoolExecutor(search_threads, "scan")
@@ -75,6 +79,10 @@ class Engine:
         self._maintenance = ThreadPoolExecutor(1, "maintain")
         self._fits = Fits(self._catalog, self._own_bundles, self._encoders, limits, self._guard)
         self._writer = PointWriter(limits, self._guard, self._encoding, self._fits)
+        versions = Versions(self._catalog, self._encoders, limits)
+        self._backfills = Backfills(versions, limits, self._guard, self._encoding)
+        self.upgrading = Upgrading(self, versions, Evaluator(limits, self._encoding), self._backfills, self._writer)
+        """The use cases of code versions."""
         self._loading: asyncio.Task[None] | None = None
         self._problem: str | None = "not started"
         self._knows_collections = False
@@ -99,6 +107,7 @@ class Engine:
             self._loading.cancel()
             await asyncio.gather(self._loading, return_exceptions=True)
         await self._fits.stop()
+        await self._backfills.stop()
         for collection in list(self._catalog.collections.values()):
             await collection.close(keep=True)
         # coordinators before the scanners that they hand work to
@@ -144,6 +153,7 @@ class Engine:
                 )
             await self._catalog.forget(name)
             await self._fits.drop(collection)  # from here on none can begin
+            await self._backfills.drop(collection)
             self._searchers.pop(collection.document.uid, None)
             await collection.close(keep=False)
             await self._store.drop(collection.document.uid)
@@ -161,7 +171,7 @@ class Engine:
 
         What is there keeps its codes and is searched together with what comes. Raises Conflict, InvalidOption.
         """
-        collection = self._collection(name)
+        collection = self.collection(name)
         await self._fits.ask(collection, size_bytes, sample, now)
         return {"name": collection.name, "fit": describe_fit(collection)}
 
@@ -174,6 +184,10 @@ class Engine:
         self._check_knows_collections()
         return self._catalog.get(name).describe()
 
+    def collections(self) -> list[Collection]:
+        """All that are known."""
+        return list(self._catalog.collections.values())
+
     def list_aliases(self) -> dict[str, str]:
         self._check_knows_collections()
         return dict(sorted(self._catalog.aliases.items()))
@@ -183,13 +197,19 @@ class Engine:
         await self._catalog.update_aliases(actions)
 
     async def write_points(
-        self, name: str, points: Sequence[object], mode: WriteMode, idempotency_key: str | None = None
+        self,
+        name: str,
+        points: Sequence[object],
+        mode: WriteMode,
+        idempotency_key: str | None = None,
+        version: str | None = None,
     ) -> WriteReport:
         """Check, encode and store points given as JSON values; those that are wrong are named in the report.
 
-        What the report calls applied is durable and visible to the next search.
+        What the report calls applied is durable and visible to the next search. version: of which the caller takes the
+        points to be; Incompatible where another is active.
         """
-        return await self._writer.write_points(self._collection(name), points, mode, idempotency_key)
+        return await self._writer.write_points(self.collection(name), points, mode, idempotency_key, version)
 
     async def write_vectors(
         self,
@@ -199,45 +219,46 @@ class Engine:
         metadata: Sequence[object] | None,
         mode: WriteMode,
         idempotency_key: str | None = None,
+        version: str | None = None,
     ) -> WriteReport:
-        """The fast path for many vectors (n, dims) float32. metadata None: empty objects."""
-        collection = self._collection(name)
-        return await self._writer.write_vectors(collection, ids, vectors, metadata, mode, idempotency_key)
+        """The fast path for many vectors (n, dims) float32. metadata None: empty objects. version: as above."""
+        collection = self.collection(name)
+        return await self._writer.write_vectors(collection, ids, vectors, metadata, mode, idempotency_key, version)
 
     async def delete_points(
         self, name: str, ids: list[str] | None = None, filter: object = None, dry_run: bool = False
     ) -> dict[str, Any]:
         """Delete by ids or by filter. dry_run: only count."""
-        return await self._writer.delete_points(self._collection(name), ids, filter, dry_run)
+        return await self._writer.delete_points(self.collection(name), ids, filter, dry_run)
 
     async def set_metadata(
         self, name: str, ids: list[str] | None, filter: object, changes: dict[str, Any]
     ) -> dict[str, Any]:
         """Set some metadata keys of points chosen by ids or filter; null removes a key."""
-        return await self._writer.set_metadata(self._collection(name), ids, filter, changes)
+        return await self._writer.set_metadata(self.collection(name), ids, filter, changes)
 
     async def get_points(
         self, name: str, ids: list[str], with_metadata: bool | list[str] = True, with_code: bool = False
     ) -> tuple[list[dict[str, Any]], list[str]]:
         """-> (points in the order asked for, ids that do not exist)."""
         self._check_limit(len(ids), "ids")
-        return await reading.get_points(self._collection(name), ids, with_metadata, with_code)
+        return await reading.get_points(self.collection(name), ids, with_metadata, with_code)
 
     async def scroll(
         self, name: str, filter: object, limit: int, cursor: str | None, with_metadata: bool | list[str] = True
     ) -> dict[str, Any]:
         """A page of points by ascending id, and the cursor of the next."""
         self._check_limit(limit, "limit")
-        return await reading.scroll(self._collection(name), filter, limit, cursor, with_metadata)
+        return await reading.scroll(self.collection(name), filter, limit, cursor, with_metadata)
 
     async def count(self, name: str, filter: object) -> int:
         """Points for which the filter holds; None: all."""
-        collection = self._collection(name)
+        collection = self.collection(name)
         return await collection.read(partial(collection.index.count, collection.parse_filter(filter)))
 
     async def search(self, name: str, requests: list[SearchRequest]) -> list[SearchResult]:
         """One result per request; all are scanned together."""
-        collection = self._collection(name)
+        collection = self.collection(name)
         if not 1 <= len(requests) <= self.limits.max_batch_searches:
             raise InvalidOption(
                 f"a batch has 1 to {self.limits.max_batch_searches} searches, got {len(requests)}", key="searches"
@@ -268,7 +289,8 @@ class Engine:
             raise InvalidOption(f"'model' must name a bundle; those that take text: {names or 'none'}", key="model")
         return names[0]
 
-    def _collection(self, name: str) -> Collection:
+    def collection(self, name: str) -> Collection:
+        """An open collection. Raises CollectionNotFound, NotReady."""
         self._check_ready()
         collection = self._catalog.get(name)
         if not collection.ready:
@@ -291,16 +313,16 @@ class Engine:
     def _searcher(self, collection: Collection) -> Searcher:
         uid = collection.document.uid
         if uid not in self._searchers:
-            queue = self._text_queue(collection) if collection.active.model else None
-            self._searchers[uid] = Searcher(collection, self.limits, queue, self._coordinators, self._batching)
+            texts = partial(self._text_queue, collection)
+            self._searchers[uid] = Searcher(collection, self.limits, texts, self._coordinators, self._batching)
         return self._searchers[uid]
 
-    def _text_queue(self, collection: Collection) -> Coalescer[str, NDArray[np.float32]]:
+    def _text_queue(self, collection: Collection, version: Version) -> Texts:
         """Query texts of one model, embedded together when they arrive together."""
-        fingerprint = str(collection.active.model_fingerprint)
+        fingerprint = str(version.model_fingerprint)
 
         async def embed(texts: list[str]) -> list[NDArray[np.float32]]:
-            work = collection.encoders.embedder.embed
+            work = collection.encoders.embedder(version).embed
             loop = asyncio.get_running_loop()
             return list(await loop.run_in_executor(self._query_encoding, work, texts, TextKind.QUERY))
 
@@ -338,6 +360,7 @@ class Engine:
             await collection.catch_up()
             collection.maintain()
             self._fits.look(collection)
+            self._backfills.look(collection)
 
     def _open(self, name: str, document: CollectionDocument) -> Collection:
         encoders = self._encoders.open(document)

@@ -13,6 +13,7 @@ from bebr.core.scoring import Scorer
 from bebr.engine.collection import Collection
 from bebr.engine.document import Version
 from bebr.engine.points import check_text, check_vector, read_code
+from bebr.engine.reaching import Reached
 from bebr.engine.requests import SearchRequest
 from bebr.errors import InvalidOption
 from bebr.index import Found
@@ -27,7 +28,8 @@ class Plan:
     """A checked request on its way. wanted: hits to look for, those skipped by `offset` included.
 
     The query: embedding (1, embedding dims) float32, or a record of `version`. records (1, record_size_bytes) uint8: by
-    number of the code version, those that are known. found: its hits.
+    number of the code version, those that are known. duals: its text, embedded by other models. reached: the query as
+    one of other models; both by fingerprint. found: its hits.
     """
 
     request: SearchRequest
@@ -38,6 +40,8 @@ class Plan:
     version: Version
     embedding: NDArray[np.float32] | None = None
     records: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
+    duals: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    reached: dict[str, Reached] = field(default_factory=dict)
     found: Found | None = None
 
     @property
@@ -101,20 +105,22 @@ class Planner:
     def _read_query(self, plan: Plan) -> None:
         request, version = plan.request, plan.version
         if request.text is not None:
-            check_text(request.text, self.collection.encoders.takes_text, self.limits.max_text_chars)
+            check_text(request.text, self.collection.encoders.takes_text(version), self.limits.max_text_chars)
         elif request.vector is not None:
             plan.embedding = check_vector(request.vector, self.collection.codec(version).embedding_dims)
         elif request.code is not None:
             plan.records[version.number] = read_code(request.code, version.spec, version.steps)[None]
 
     def _version(self, request: SearchRequest) -> Version:
-        """The code version of the query. Codes are of the newest one that is not staging, unless they say which."""
-        versions, active = self.collection.document.versions, self.collection.active
+        """The version that the query is of: the active one, unless it says which.
+
+        Codes are of the newest one while points are staged, for there are no codes of that.
+        """
+        versions = [version for version in self.collection.document.versions if not version.retired]
+        active = self.collection.active
         if request.code is not None:
             coded = [version for version in versions if version.staged_dims is None]
             active = active if active.staged_dims is None or not coded else coded[-1]
-        else:
-            versions = (active,)
         if request.version is None:
             return active
         for version in versions:
@@ -122,7 +128,8 @@ class Planner:
                 return version
         names = ", ".join(f"'{version.id}'" for version in versions)
         raise InvalidOption(
-            f"the code version of this search in '{self.collection.name}' can be {names}, got '{request.version:.200}'",
+            f"'{self.collection.name}' has the code versions {names}, and none '{request.version:.200}'; a query is of "
+            "the version whose model made it",
             key="version",
         )
 

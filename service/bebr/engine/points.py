@@ -41,7 +41,10 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What points of a code version must look like. dims None: it takes no vectors."""
+    """What points of a code version must look like. dims None: it takes no vectors.
+
+    text_field: the metadata field that keeps the text of a point, where the point does not say otherwise.
+    """
 
     spec: CodeSpec
     steps: NDArray[np.float32]
@@ -51,6 +54,7 @@ class Rules:
     dims: int | None
     max_text_chars: int
     max_metadata_bytes: int
+    text_field: str | None = None
 
 
 @dataclass(slots=True)
@@ -231,7 +235,10 @@ def _read_point(index: int, point: object, rules: Rules) -> Draft:
     if len(given) != 1:
         raise InvalidOption(f"a point has exactly one of {', '.join(SOURCES)}, got {given or 'none'}", key="text")
     source, payload = _read_source(given[0], point[given[0]], rules)
-    metadata, text = read_metadata(point.get("metadata"), rules)
+    metadata = point.get("metadata")
+    if source is Source.TEXT and rules.text_field is not None and (metadata is None or isinstance(metadata, dict)):
+        metadata = {rules.text_field: payload} | (metadata or {})
+    metadata, text = read_metadata(metadata, rules)
     return Draft(index, point_id, source, payload, metadata, text)
 
 

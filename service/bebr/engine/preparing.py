@@ -1,12 +1,15 @@
 """Queries of one scorer for the codes of one version.
 
-All versions of a collection hold embeddings of one model, so what is asked for is brought into the code space of each:
+What is asked for is brought into the code space of each version:
 
     a text or vector    its embedding is projected (adc), or encoded (hamming; sdc, and then as a code)
     a code              sdc: what it stands for is projected, so that a score means the same in every version, and
                         that codes whose dimensions are not orthogonal can be compared; hamming: encoded, but for its
                         own version
     staged records      hold embeddings, not signs: hamming is refused
+
+Codes made from another embedding model are reached as `reaching` says; their scores then count as scale * score +
+offset, which adc and sdc allow and hamming does not.
 """
 
 from collections.abc import Sequence
@@ -20,10 +23,12 @@ from bebr.core.scoring import DotQueries, HammingQueries, Scorer, prepare_adc, p
 from bebr.engine.collection import Collection
 from bebr.engine.document import Version
 from bebr.engine.planning import Plan
+from bebr.engine.reaching import Reached, reach, route
 from bebr.errors import Incompatible
 
 Floats = NDArray[np.float32]
 Value = TypeVar("Value", bound=np.generic)
+TINY = np.finfo(np.float32).tiny
 
 
 def check(collection: Collection, plans: Sequence[Plan]) -> None:
@@ -39,14 +44,16 @@ def check(collection: Collection, plans: Sequence[Plan]) -> None:
             raise _no_signs(collection)
         if plan.is_code and [version.number for version in searched] != [plan.version.number]:
             embedding_of(collection, plan)
+        for version in searched:
+            if version.model_fingerprint != plan.version.model_fingerprint:
+                _reached(collection, plan, version)
 
 
 def prepare(collection: Collection, plans: Sequence[Plan], version: Version) -> DotQueries | HammingQueries:
     """Plans of one scorer -> one query each. Raises as `check` does."""
     match plans[0].scorer:
         case Scorer.ADC:
-            embeddings = stack([embedding_of(collection, plan) for plan in plans])
-            return prepare_adc(collection.codec(version).project(embeddings), version.spec, version.steps)
+            return prepare_adc(_projected(collection, plans, version), version.spec, version.steps)
         case Scorer.SDC if version.staged_dims is None and version.bundle is None:
             codes, gains = split_records(stack([plan.records[version.number] for plan in plans]))
             return prepare_sdc(codes, gains, version.spec, version.steps)
@@ -60,37 +67,93 @@ def prepare(collection: Collection, plans: Sequence[Plan], version: Version) -> 
             return prepare_hamming(codes)
 
 
-def mean_scores(collection: Collection, plans: Sequence[Plan], version: Version) -> NDArray[np.float64] | None:
-    """(plans,) float64: <what is asked for, the mean of the version's codes>, which a scan leaves out; None where zero.
+def added_scores(collection: Collection, plans: Sequence[Plan], version: Version) -> NDArray[np.float64] | None:
+    """(plans,) float64: what a scan leaves out of the scores of a version; None where that is nothing.
 
-    Codes of a centred binarizer lie around a mean, and the kernel sees only what lies around it. Added to the scores of
-    a version, it makes them mean the same as those of every other.
+    Codes of a centred binarizer lie around a mean, and the kernel sees only what lies around it: <what is asked for,
+    the mean> is added. For codes of another embedding model the offset that brings them to one scale is added too.
+    With both, scores of all versions mean the same.
     """
     if plans[0].scorer is Scorer.HAMMING or (version.staged_dims is None and version.bundle is None):
         return None
-    mean = collection.codec(version).mean
-    if not mean.any():
-        return None
-    asked = stack([_asked(collection, plan, version) for plan in plans])
-    products: NDArray[np.float64] = asked.astype(np.float64) @ mean.astype(np.float64)
-    return products
+    mean, added = collection.codec(version).mean, np.zeros(len(plans))
+    if mean.any():
+        asked = stack([_asked(collection, plan, version) for plan in plans])
+        added += asked.astype(np.float64) @ mean.astype(np.float64)
+    added += [_crossing(collection, plan, version)[1] for plan in plans]
+    return added if added.any() else None
+
+
+def _crossing(collection: Collection, plan: Plan, version: Version) -> tuple[float, float]:
+    """The scale and the offset of a version's scores for this query."""
+    if version.model_fingerprint == plan.version.model_fingerprint:
+        return 1.0, 0.0
+    reached, length = _reached(collection, plan, version), _length(collection, plan)
+    return reached.scale * length, reached.offset * length
+
+
+def _direction(collection: Collection, plan: Plan, version: Version) -> tuple[Floats, np.float32]:
+    """The query as a unit embedding (1, dims) of the version's model, and what to multiply by after its projection."""
+    if version.model_fingerprint == plan.version.model_fingerprint:
+        length = np.float32(_length(collection, plan))
+        return embedding_of(collection, plan) / length, length
+    return _reached(collection, plan, version).embedding, np.float32(_crossing(collection, plan, version)[0])
+
+
+def _projected(collection: Collection, plans: Sequence[Plan], version: Version) -> Floats:
+    """(plans, dims) float32: a projection takes unit vectors."""
+    directions = [_direction(collection, plan, version) for plan in plans]
+    factors = np.array([factor for _, factor in directions], np.float32)
+    return collection.codec(version).project(stack([unit for unit, _ in directions])) * factors[:, None]
+
+
+def _reached(collection: Collection, plan: Plan, version: Version) -> Reached:
+    """The query as one of the version's model, which is not its own; found once for each model."""
+    target = str(version.model_fingerprint)
+    if target not in plan.reached:
+        hops = route(collection.encoders, plan.version.model_fingerprint, version.model_fingerprint, bool(plan.duals))
+        reached = None
+        if hops is not None and plan.scorer is not Scorer.HAMMING:
+            unit = embedding_of(collection, plan) / np.float32(_length(collection, plan))
+            reached = reach(hops, unit, plan.duals, collection.document.upgrades.ways)
+        if reached is None:
+            raise _out_of_reach(collection, plan, version)
+        plan.reached[target] = reached
+    return plan.reached[target]
+
+
+def _out_of_reach(collection: Collection, plan: Plan, version: Version) -> Incompatible:
+    if plan.scorer is Scorer.HAMMING:
+        how = "distances of signs of two models have no scale in common; use 'adc' or 'sdc'"
+    elif plan.request.text is not None:
+        how = f"the embedding model of '{version.id}' is not on hand; put its bundle back, or backfill these points"
+    else:
+        how = "search by text, attach a bundle that was trained with --compatible-with, or backfill these points"
+    return Incompatible(
+        f"'{collection.name}' holds points of '{version.id}', which this query of '{plan.version.id}' cannot search: "
+        f"{how}",
+        version=version.id,
+        query_version=plan.version.id,
+    )
 
 
 def _asked(collection: Collection, plan: Plan, version: Version) -> Floats:
     """(1, embedding dims) float32: the query's embedding, or for sdc what its code stands for."""
     if plan.scorer is Scorer.ADC or plan.is_code:
-        return embedding_of(collection, plan)
-    return collection.codec(version).decode(_record(collection, plan, version))
+        if version.model_fingerprint == plan.version.model_fingerprint:
+            return embedding_of(collection, plan)
+        unit, factor = _direction(collection, plan, version)
+        return unit * factor
+    scale = np.float32(_crossing(collection, plan, version)[0])
+    return collection.codec(version).decode(_record(collection, plan, version)) * scale
 
 
 def _code_query(collection: Collection, plan: Plan, version: Version) -> Floats:
     """(1, dims) float32: a code's own query, or that of what the text, vector or code of another version stands for."""
-    if not plan.is_code or plan.version.number == version.number:
-        return collection.codec(version).code_query(_record(collection, plan, version))
-    embedding = embedding_of(collection, plan)
-    # What a code stands for need not have length one, and a projection takes unit vectors.
-    length = max(float(np.linalg.norm(embedding)), float(np.finfo(np.float32).tiny))
-    return collection.codec(version).project(embedding / np.float32(length)) * np.float32(length)
+    if plan.is_code and plan.version.number != version.number:
+        return _projected(collection, [plan], version)
+    scale = np.float32(_crossing(collection, plan, version)[0])
+    return collection.codec(version).code_query(_record(collection, plan, version)) * scale
 
 
 def _no_signs(collection: Collection) -> Incompatible:
@@ -104,9 +167,7 @@ def _no_signs(collection: Collection) -> Incompatible:
 def _record(collection: Collection, plan: Plan, version: Version) -> NDArray[np.uint8]:
     """The query's record (1, record_size_bytes) uint8 in a version, made once."""
     if version.number not in plan.records:
-        embedding = embedding_of(collection, plan)
-        embedding = embedding / np.maximum(np.linalg.norm(embedding), np.finfo(np.float32).tiny)
-        plan.records[version.number] = collection.codec(version).encode(embedding)
+        plan.records[version.number] = collection.codec(version).encode(_direction(collection, plan, version)[0])
     return plan.records[version.number]
 
 
@@ -116,6 +177,13 @@ def embedding_of(collection: Collection, plan: Plan) -> Floats:
         version = plan.version
         plan.embedding = collection.codec(version).decode(plan.records[version.number])
     return plan.embedding
+
+
+def _length(collection: Collection, plan: Plan) -> float:
+    """Texts and vectors have length one; what a code stands for need not."""
+    if not plan.is_code:
+        return 1.0
+    return max(float(np.linalg.norm(embedding_of(collection, plan))), float(TINY))
 
 
 def stack(rows: Sequence[NDArray[Value]]) -> NDArray[Value]:

@@ -28,6 +28,8 @@ class CollectionSettings:
     """How a collection is made. bundle: encodes texts and vectors; or code: a CodeSpec for codes of your own.
 
     fit: codes come from a binarizer fitted to the first embeddings, which the bundle's model or the user makes.
+    text_field: the metadata field that holds the text of a point, so that it can be encoded anew; the text that a
+    point is written with is put there, where its metadata does not have the field.
     """
 
     bundle: str | None = None
@@ -35,6 +37,19 @@ class CollectionSettings:
     fit: FitSettings | None = None
     shards: int = 2
     filterable: Mapping[str, FieldType] = field(default_factory=dict)
+    text_field: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeQuery:
+    """A query to measure an upgrade with. Either its text, or its vectors by id of the version whose model made them.
+
+    relevant: ids of the points that were judged relevant, with their grades; None: no judgement.
+    """
+
+    text: str | None = None
+    vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    relevant: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ Coalescer). A scan of a small collection takes less time than handing it to a th
 import asyncio
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
@@ -21,7 +21,8 @@ from bebr.engine.coalescer import Coalescer
 from bebr.engine.collection import Collection
 from bebr.engine.document import Version
 from bebr.engine.planning import Plan, Planner, write_cursor
-from bebr.engine.preparing import check, mean_scores, prepare
+from bebr.engine.preparing import added_scores, check, prepare
+from bebr.engine.reaching import needed_texts
 from bebr.engine.requests import SearchRequest, SearchResult
 from bebr.errors import BebrError, Incompatible, PointNotFound
 from bebr.index import Found, ScanQueries, Views, merge
@@ -29,11 +30,13 @@ from bebr.index import Found, ScanQueries, Views, merge
 INLINE_SCAN_BYTES = 2**21
 """Scans of up to so many bytes (about 0.1 ms) run on the event loop."""
 MAX_REQUESTS_TOGETHER = 64
-MEAN_ROUNDING = 1e-6
+ADDED_ROUNDING = 1e-6
 """How far a floor of float32 may lie from the exact one: scores are of the size of one."""
 MAX_CANDIDATES = 2**20
 """Hits that all queries of one scan may want: it bounds the memory of a scan, at some 12 bytes each for every part."""
 Points = dict[str, StoredPoint]
+Texts = Coalescer[str, NDArray[np.float32]]
+"""Embeds query texts by one model."""
 
 
 class Searcher:
@@ -43,7 +46,7 @@ class Searcher:
         self,
         collection: Collection,
         limits: Limits,
-        texts: Coalescer[str, NDArray[np.float32]] | None,
+        texts: Callable[[Version], Texts],
         scans: Executor,
         batching: bool,
     ) -> None:
@@ -59,10 +62,18 @@ class Searcher:
 
     async def search(self, requests: Sequence[SearchRequest]) -> list[SearchResult]:
         """One result per request. Raises InvalidRequest for the first one that is wrong; nothing is searched then."""
+        try:
+            return await self._search(requests)
+        except Incompatible:
+            if len(self._collection.document.versions) == 1:
+                raise
+            return await self._search(requests)  # the versions may have changed while this went on
+
+    async def _search(self, requests: Sequence[SearchRequest]) -> list[SearchResult]:
         started = time.perf_counter()
         plans = self._plan(requests)
-        await self._embed_texts(plans)
         await self._read_codes(plans)
+        await self._embed_texts(plans)
         check(self._collection, plans)
         embedded = time.perf_counter()
         if self._collection.index.scan_size_bytes() * len(plans) <= INLINE_SCAN_BYTES:
@@ -88,11 +99,19 @@ class Searcher:
         return plans
 
     async def _embed_texts(self, plans: Iterable[Plan]) -> None:
-        plans = [plan for plan in plans if plan.request.text is not None]
-        if plans and self._texts is not None:
-            embeddings = await asyncio.gather(*(self._texts.submit(plan.request.text or "") for plan in plans))
-            for plan, embedding in zip(plans, embeddings, strict=True):
-                plan.embedding = embedding[None]
+        """By the model of each query's version, and by those others whose codes are searched with the text's help."""
+        collection = self._collection
+        versions = collection.document.versions
+        searched = [versions[number] for number in collection.index.points()] if len(versions) > 1 else []
+
+        async def embed(plan: Plan) -> None:
+            text, own = plan.request.text or "", plan.version
+            others = needed_texts(collection.encoders, collection.document, own, searched) if searched else {}
+            embeddings = await asyncio.gather(*(self._texts(v).submit(text) for v in (own, *others.values())))
+            plan.embedding = embeddings[0][None]
+            plan.duals = {model: row[None] for model, row in zip(others, embeddings[1:], strict=True)}
+
+        await asyncio.gather(*(embed(plan) for plan in plans if plan.request.text is not None))
 
     async def _read_codes(self, plans: Sequence[Plan]) -> None:
         """The codes of the points that are searched by."""
@@ -156,11 +175,11 @@ class Searcher:
     def _scan_version(
         self, plans: list[Plan], version: Version, limit: int, parallel: bool, views: Views
     ) -> list[Found]:
-        floors, means = [plan.floor(version.spec) for plan in plans], mean_scores(self._collection, plans, version)
+        floors, added = [plan.floor(version.spec) for plan in plans], added_scores(self._collection, plans, version)
         scan_floors = np.array(floors, np.float32)
-        if means is not None:
+        if added is not None:
             # a little too low, since float32 rounds; `raised` is exact
-            scan_floors = (np.array(floors) - means - MEAN_ROUNDING).astype(np.float32)
+            scan_floors = (np.array(floors) - added - ADDED_ROUNDING).astype(np.float32)
         queries = ScanQueries(
             version=version.number,
             prepared=prepare(self._collection, plans, version),
@@ -169,9 +188,9 @@ class Searcher:
             floors=scan_floors,
         )
         found = self._collection.index.scan(queries, parallel, views)
-        if means is None:
+        if added is None:
             return found
-        return [hits.raised(mean, floor) for hits, mean, floor in zip(found, means.tolist(), floors, strict=True)]
+        return [hits.raised(by, floor) for hits, by, floor in zip(found, added.tolist(), floors, strict=True)]
 
     async def _group(self, plan: Plan, inline: bool) -> None:
         """Keep the best `group_size` hits of each of the best `limit` groups; scan deeper while groups are missing."""
@@ -198,6 +217,8 @@ class Searcher:
             plan.found = _pick(plan.hits, range(plan.offset, min(plan.wanted, len(plan.hits.ids))))
             if plan.request.with_metadata is not False or plan.request.with_code:
                 ids += plan.found.ids
+        if len(self._collection.document.versions) > 1:
+            self._collection.asked.count([point_id for plan in plans for point_id in plan.hits.ids])
         if not ids:
             return {}
         metadata = any(plan.request.with_metadata is not False for plan in plans)
@@ -234,11 +255,18 @@ class Searcher:
         return {
             "scorer": str(plan.scorer),
             "code": str(plan.version.spec),
+            "ways": self._ways(plan),
             "stages_ms": {name: round(value, 3) for name, value in stages_ms.items()},
             "shards": self._collection.document.shards,
             "parts": sum(len(shard.view.parts) for shard in index.shards),
             "scanned_bytes": index.scan_size_bytes(),
         }
+
+    def _ways(self, plan: Plan) -> dict[str, str]:
+        """How codes of other models were reached, by id of their versions."""
+        versions = [self._collection.document.versions[number] for number in self._collection.index.points()]
+        models = {version.id: version.model_fingerprint or "" for version in versions}
+        return {name: plan.reached[model].way for name, model in models.items() if model in plan.reached}
 
 
 def _tell_which(error: BebrError, number: int, count: int) -> None:

@@ -65,7 +65,21 @@ class Reencode:
     encode: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 
-Item = ShardWrite | Patch | Reencode
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """Give points other codes, of version `after`; their metadata stays as it is.
+
+    records (ids, record_size_bytes) uint8. made_from: the records that the points must still have, so that what was
+    written or deleted meanwhile stays as it is; None: whatever they have.
+    """
+
+    ids: list[str]
+    after: int
+    records: NDArray[np.uint8]
+    made_from: list[bytes] | None
+
+
+Item = ShardWrite | Patch | Reencode | Replace
 
 
 class ShardWriter:
@@ -175,12 +189,15 @@ class ShardWriter:
             with suppress(Unavailable, OSError):
                 await self._queue.submit(Patch([], {}, 0))
 
-    async def _change(self, change: Patch | Reencode) -> Committed:
+    async def _change(self, change: Patch | Reencode | Replace) -> Committed:
         """Read points as they are now, and write what becomes of them; nothing comes between."""
         found = await self._store.fetch(self._uid, self._number, change.ids, metadata=True, records=True)
         points = [point for point in found if point is not None]
         if isinstance(change, Patch):
             group = self._patched(change, points)
+        elif isinstance(change, Replace):
+            points = _unchanged(change, points)
+            group = self._replaced(change, points)
         else:
             points = [point for point in points if point.version == change.before]
             group = await self._reencoded(change, points)
@@ -194,9 +211,19 @@ class ShardWriter:
         if not points:
             return []
         records = await asyncio.to_thread(change.encode, _records(points))
-        puts = Puts([p.id for p in points], change.after, records, [p.metadata for p in points])
+        return [self._put(points, change.after, records)]
+
+    def _replaced(self, change: Replace, points: list[StoredPoint]) -> list[ShardWrite]:
+        if not points:
+            return []
+        places = {point_id: place for place, point_id in enumerate(change.ids)}
+        return [self._put(points, change.after, change.records[[places[point.id] for point in points]])]
+
+    def _put(self, points: list[StoredPoint], version: int, records: NDArray[np.uint8]) -> ShardWrite:
+        """The points with other codes and the metadata that they have."""
+        puts = Puts([p.id for p in points], version, records, [p.metadata for p in points])
         metadata = [json.loads(p.metadata) for p in points] if self._fields else [{}] * len(points)
-        return [ShardWrite(PutWrite(puts, WriteMode.UPDATE_ONLY), values_of(metadata, self._fields))]
+        return ShardWrite(PutWrite(puts, WriteMode.UPDATE_ONLY), values_of(metadata, self._fields))
 
     def _patched(self, patch: Patch, points: list[StoredPoint]) -> list[ShardWrite]:
         by_version: dict[int, list[StoredPoint]] = {}
@@ -243,9 +270,16 @@ def _records(points: Sequence[StoredPoint]) -> NDArray[np.uint8]:
     return np.frombuffer(b"".join(point.record for point in points), np.uint8).reshape(len(points), -1)
 
 
-def _groups(items: list[Item]) -> list[list[ShardWrite] | Patch | Reencode]:
+def _unchanged(change: Replace, points: list[StoredPoint]) -> list[StoredPoint]:
+    if change.made_from is None:
+        return points
+    before = dict(zip(change.ids, change.made_from, strict=True))
+    return [point for point in points if point.record == before[point.id]]
+
+
+def _groups(items: list[Item]) -> list[list[ShardWrite] | Patch | Reencode | Replace]:
     """Neighbouring writes are committed together. One with a receipt stands alone: its conflict must fail only it."""
-    groups: list[list[ShardWrite] | Patch | Reencode] = []
+    groups: list[list[ShardWrite] | Patch | Reencode | Replace] = []
     open_group: list[ShardWrite] | None = None
     size = 0
     for item in items:

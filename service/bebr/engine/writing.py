@@ -22,8 +22,16 @@ from bebr.engine.fits import Fits
 from bebr.engine.guard import RoomGuard
 from bebr.engine.points import Draft, Rules, Source, item_error, read_metadata, read_points, read_vectors
 from bebr.engine.requests import ItemError, WriteReport
-from bebr.engine.writer import Patch, ShardWrite, values_of
-from bebr.errors import AlreadyExists, BebrError, InvalidMetadata, InvalidOption, Overloaded, PointNotFound
+from bebr.engine.writer import Patch, Replace, ShardWrite, values_of
+from bebr.errors import (
+    AlreadyExists,
+    BebrError,
+    Incompatible,
+    InvalidMetadata,
+    InvalidOption,
+    Overloaded,
+    PointNotFound,
+)
 from bebr.metadata import Committed, DeleteWrite, PutWrite, Receipt
 
 PAGE = 5_000
@@ -42,12 +50,19 @@ class PointWriter:
         self._under_way = 0
 
     async def write_points(
-        self, collection: Collection, points: Sequence[object], mode: WriteMode, idempotency_key: str | None
+        self,
+        collection: Collection,
+        points: Sequence[object],
+        mode: WriteMode,
+        idempotency_key: str | None,
+        declared: str | None = None,
     ) -> WriteReport:
-        """Points as JSON values; those that are wrong are named in the report."""
+        """Points as JSON values; those that are wrong are named in the report.
+
+        declared: the version that the caller's vectors or codes are of. Raises Incompatible when it is not the active.
+        """
         self._check_batch(len(points))
-        with self._writing():
-            version = collection.active  # of all points of this write, also when another becomes active meanwhile
+        with self._writing(collection, declared) as version:
             drafts, errors = read_points(points, self._rules(collection, version))
             records = await self._encode(collection, version, drafts)
             receipt = _receipt(idempotency_key, mode, points)
@@ -61,15 +76,39 @@ class PointWriter:
         metadata: Sequence[object] | None,
         mode: WriteMode,
         idempotency_key: str | None,
+        declared: str | None = None,
     ) -> WriteReport:
         """The fast path: vectors (n, dims) float32."""
         self._check_batch(len(ids))
-        with self._writing():
-            version = collection.active
+        with self._writing(collection, declared) as version:
             drafts, unit, errors = read_vectors(ids, vectors, metadata, self._rules(collection, version))
             records = await self._in_thread(collection.codec(version).encode, unit)
             receipt = _receipt(idempotency_key, mode, (ids, metadata), vectors)
             return await self._commit(collection, _Batch(drafts, version, records), errors, mode, receipt)
+
+    async def replace_codes(
+        self, collection: Collection, ids: Sequence[object], vectors: NDArray[np.float32], declared: str
+    ) -> WriteReport:
+        """Points that exist get codes of these vectors (n, dims), of the active version; their metadata stays."""
+        self._check_batch(len(ids))
+        with self._writing(collection, declared) as version:
+            drafts, unit, errors = read_vectors(ids, vectors, None, self._rules(collection, version))
+            records = await self._in_thread(collection.codec(version).encode, unit)
+            places: dict[int, list[int]] = {}
+            for place, draft in enumerate(drafts):
+                places.setdefault(collection.shard_of(draft.id), []).append(place)
+            collection.check_room(places)
+            committed: list[tuple[int, Committed]] = []
+            for number, members in places.items():
+                change = Replace([drafts[p].id for p in members], version.number, records[members], None)
+                result = await collection.writers[number].write(change)
+                committed.append((number, result))
+                missing = [drafts[p] for p, ok in zip(members, result.applied, strict=True) if not ok]
+                errors += [_refusal(draft, WriteMode.UPDATE_ONLY) for draft in missing]
+            collection.maintain()
+            return WriteReport(
+                _applied(committed), len(errors), sorted(errors, key=lambda e: e.index), _seqs(committed)
+            )
 
     async def delete_points(
         self, collection: Collection, ids: list[str] | None, filter: object, dry_run: bool
@@ -120,15 +159,26 @@ class PointWriter:
             )
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _writing(self, collection: Collection, declared: str | None = None) -> Iterator[Version]:
+        """Room for one more write, and the version of all its points, also when another becomes active meanwhile."""
+        version = collection.active
+        if declared is not None and declared != version.id:
+            raise Incompatible(
+                f"points of '{collection.name}' are written as its active version '{version.id}', and these are "
+                f"declared as '{declared:.200}'",
+                key="version",
+                active_version=version.id,
+            )
         self._guard.check()
         if self._under_way >= self._limits.max_queue:
             raise Overloaded(f"{self._under_way} writes are under way (the limit); try again later", waiting="writes")
         self._under_way += 1
+        collection.writing[version.number] += 1
         try:
-            yield
+            yield version
         finally:
             self._under_way -= 1
+            collection.writing[version.number] -= 1
 
     async def _in_thread(self, work: Callable[..., NDArray[np.uint8]], *arguments: Any) -> NDArray[np.uint8]:
         return await asyncio.get_running_loop().run_in_executor(self._encoding, work, *arguments)
@@ -146,7 +196,7 @@ class PointWriter:
             records[places[Source.VECTOR]] = await self._in_thread(collection.codec(version).encode, vectors)
         if places[Source.TEXT]:
             texts = [drafts[place].payload for place in places[Source.TEXT]]
-            embedder, codec = collection.encoders.embedder, collection.codec(version)
+            embedder, codec = collection.encoders.embedder(version), collection.codec(version)
             records[places[Source.TEXT]] = await self._in_thread(_encode_texts, embedder, codec, texts)
         return records
 
@@ -164,7 +214,7 @@ class PointWriter:
         self, collection: Collection, groups: dict[int, list[str]], make: Callable[[list[str]], ShardWrite | Patch]
     ) -> list[tuple[int, Committed]]:
         results = []
-        with self._writing():
+        with self._writing(collection):
             collection.check_room(groups)
             for number, ids in groups.items():
                 for start in range(0, len(ids), PAGE):
