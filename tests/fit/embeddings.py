@@ -1,5 +1,8 @@
 """Embeddings made for the tests: clusters in a space whose spectrum falls, as those of text do."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,3 +32,23 @@ def nearest(queries: NDArray[np.float32], rows: NDArray[np.float32], k: int = 10
 
 def recall(found: NDArray[np.int64], truth: NDArray[np.int64]) -> float:
     return float(np.mean([np.isin(f, t).mean() for f, t in zip(found, truth, strict=True)]))
+
+
+def _unfit() -> Iterator[tuple[Any, str]]:
+    rows = text_like(100)
+    for value in (np.nan, np.inf):
+        broken = rows.copy()
+        broken[17, 3] = value
+        yield broken, "row 17 holds NaN or infinity"
+    yield np.vstack([rows[:5], np.zeros((1, DIMS), np.float32), rows]), "row 5 is all zeros"
+    yield np.repeat(rows[:1], 500, axis=0), "all embeddings are the same"
+    yield rows[: DIMS - 1], "63 rows are too few"
+    for shape in (rows[0], rows[:0], rows[None]):
+        yield shape, "2-D"
+    yield (rows * 100).astype(np.int8), "floats, got int8"
+    for kind in (rows.astype(complex), [["a"] * DIMS] * 100):
+        yield kind, "floats"
+
+
+UNFIT = list(_unfit())
+"""(embeddings, what the error says): what every fit refuses."""

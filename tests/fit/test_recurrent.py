@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.fit.embeddings import DIMS, nearest, recall, text_like
+from tests.fit.embeddings import DIMS, UNFIT, nearest, recall, text_like
 
 from bebr.core.codes import CodeSpec, grid_values, split_records, unpack_levels
 from bebr.core.scoring import dot_scores, prepare_adc
@@ -251,26 +251,7 @@ def test_rows_without_direction_make_no_nan() -> None:
     assert fit_recurrent(ROWS, SPEC, effort=SHORT).encode(ROWS[:0]).shape == (0, SPEC.record_size_bytes)
 
 
-def broken(value: float) -> np.ndarray:
-    rows = ROWS.copy()
-    rows[17, 3] = value
-    return rows
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        (broken(np.nan), "row 17 holds NaN or infinity"),
-        (broken(np.inf), "row 17 holds NaN or infinity"),
-        (np.vstack([ROWS[:5], np.zeros((1, DIMS), np.float32), ROWS]), "row 5 is all zeros"),
-        (np.repeat(ROWS[:1], 500, axis=0), "all embeddings are the same"),
-        (ROWS[: DIMS - 1], "63 rows are too few"),
-        (ROWS[0], "2-D"),
-        (ROWS[:0], "2-D"),
-        ((ROWS * 100).astype(np.int8), "floats, got int8"),
-        ([["a"] * DIMS] * 100, "floats"),
-    ],
-)
+@pytest.mark.parametrize(("rows", "message"), UNFIT)
 def test_unfit_embeddings_are_refused(rows: np.ndarray, message: str) -> None:
     with pytest.raises(InvalidEmbeddings, match=message):
         fit_recurrent(rows, SPEC)
