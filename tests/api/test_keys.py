@@ -16,6 +16,7 @@ READING_OPERATIONS = {
     "get_points",
     "get_point",
     "scroll",
+    "list_versions",
     "count",
     "embed",
     "list_bundles",

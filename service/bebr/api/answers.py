@@ -70,6 +70,70 @@ class FitAccepted(Answer):
     fit: FitStatus
 
 
+class Version(Answer):
+    id: str
+    code: str
+    code_bytes: int
+    model: str | None = Field(description="Bundle whose embedding model makes its embeddings.")
+    fingerprint: str | None
+    active: bool
+    retired: bool
+    points: int
+
+
+class Versions(Answer):
+    collection: str
+    active: str
+    previous: str | None = Field(description="What a rollback makes active.")
+    text_field: str | None
+    versions: list[Version]
+    evaluations: dict[str, dict[str, Any]] = Field(description="The last of each pair, by 'active -> version'.")
+    history: list[dict[str, Any]] = Field(description="Promotions and rollbacks.")
+    backfill: str | None = Field(description="Job of the last backfill.")
+
+
+class Quality(Answer):
+    ndcg_at_10: float
+    recall_at_10: float
+
+
+class GainInterval(Answer):
+    mean: float
+    low: float
+    high: float
+
+
+class VersionEvaluation(Answer):
+    """Cells that could not be measured are null."""
+
+    model_config = ConfigDict(extra="allow")
+    active: str
+    version: str
+    measure: str = Field(description="ndcg_at_10 with judged queries, else recall_at_10 of the new float neighbours.")
+    judged: bool
+    queries: int
+    points: int
+    way: str
+    old_to_old: Quality | None
+    new_to_old: Quality
+    new_to_new: Quality | None
+    mixed: dict[str, Quality] = Field(description="By percentage of points with new codes.")
+    ways: dict[str, dict[str, Any]]
+    gain: GainInterval | None = Field(description="Of new->old over old->old, with its 95 % interval.")
+    update_gain: float | None
+    negative_flips: float | None
+
+
+class VersionEvent(Answer):
+    """A promotion or a rollback."""
+
+    model_config = ConfigDict(extra="allow", populate_by_name=True)
+    event: str
+    from_: str = Field(alias="from")
+    to: str
+    at: float
+
+
 class CollectionList(Answer):
     collections: list[Collection]
 
@@ -174,14 +238,13 @@ class JobAccepted(Answer):
 
 
 class Job(Answer):
+    model_config = ConfigDict(extra="allow")
     job: str
+    kind: str = Field(description="ingest or backfill.")
     collection: str
-    mode: str
-    state: str = Field(description="queued, running, succeeded, failed or cancelled.")
-    received: int = Field(description="Lines read so far, blank ones aside.")
-    applied: int
-    rejected: int
-    line: int = Field(description="Everything up to this line is done.")
+    state: str = Field(description="queued, running, paused, succeeded, failed or cancelled.")
+    applied: int = Field(description="Points that were written.")
+    rejected: int = Field(description="Lines that were refused; of a backfill, points without text.")
     rate_per_s: float
     eta_s: float | None
     detail: str | None = Field(description="Why it failed, or what it waits for.")

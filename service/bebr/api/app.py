@@ -21,7 +21,7 @@ from bebr.api.keys import ApiKeys
 from bebr.api.metrics import HttpMetrics, StateGauges
 from bebr.api.openapi import COLLECTION, Operation, build_document
 from bebr.api.problems import install_handlers
-from bebr.api.routes import collections, embeddings, jobs, operations, points, writes
+from bebr.api.routes import collections, embeddings, jobs, operations, points, versions, writes
 from bebr.api.search import HotRoute, SearchBatchEndpoint, SearchEndpoint
 from bebr.engine import Engine
 from bebr.errors import (
@@ -120,7 +120,7 @@ def _add_routes(app: FastAPI, engine: Engine) -> None:
         HotRoute(SEARCH_PATH + "/batch", SearchBatchEndpoint(engine), methods=["POST"], name="search_batch"),
     ]
     app.router.routes[:0] = hot
-    for module in (points, writes, embeddings, collections, jobs, operations):
+    for module in (points, writes, embeddings, collections, versions, jobs, operations):
         app.include_router(module.router)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
 

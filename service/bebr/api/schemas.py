@@ -14,6 +14,7 @@ from pydantic.config import JsonDict, JsonValue
 from bebr.core.scoring import Scorer
 from bebr.core.types import FieldType
 from bebr.encoding import TextKind
+from bebr.encoding.manifest import Way
 
 EXAMPLE_FILTER: JsonDict = {
     "must": [{"key": "lang", "match": {"value": "en"}}, {"key": "year", "range": {"gte": 2020}}]
@@ -129,6 +130,14 @@ class CreateCollection(Body):
     filterable: dict[str, FieldType] = Field(
         {}, description="Metadata fields that filters may use.", examples=[{"lang": "keyword", "year": "integer"}]
     )
+    text_field: str | None = Field(
+        None,
+        min_length=1,
+        max_length=256,
+        description="Metadata field that keeps the text of a point, so that it can be encoded by another model later. "
+        "The `text` that a point is written with goes there, where its metadata does not have the field.",
+        examples=["text"],
+    )
 
 
 class FitCollection(Body):
@@ -138,6 +147,54 @@ class FitCollection(Body):
     bytes: int | None = Field(None, ge=1, description="Size of a code.")
     sample: int | None = Field(None, ge=1, description="Embeddings to gather first.")
     now: bool = Field(False, description="Fit to what is staged already.")
+
+
+class AttachVersion(Body):
+    model_config = documented({"bundle": "minilm@1"})
+    bundle: str = Field(description="Bundle id.", examples=["minilm@1"])
+
+
+class JudgedQuery(Body):
+    """Exactly one of `text` and `vectors`."""
+
+    model_config = documented({"text": "parse a date", "relevant": ["a"]}, exactly_one=("text", "vectors"))
+    text: str | None = Field(None, examples=["parse a date"])
+    vectors: dict[str, list[float]] | None = Field(
+        None, description="Embeddings of the query, by id of the version whose model made each."
+    )
+    relevant: list[str] | dict[str, FiniteFloat] | None = Field(
+        None, description="Ids of the points that answer the query, or grades by id.", examples=[["a"]]
+    )
+
+
+class EvaluateVersion(Body):
+    """With `queries`, or with `sample` of the points as queries, which need their texts (`text_field`)."""
+
+    model_config = documented({"version": "minilm@1", "sample": 200, "points": 2_000})
+    version: str | None = Field(None, description="Id of the version; the newest that is not active unless given.")
+    queries: list[JudgedQuery] | None = Field(None, min_length=1, description="All with `relevant`, or none.")
+    sample: int | None = Field(None, ge=1, description="Points that stand in for queries; 300 unless given.")
+    points: int = Field(2_000, ge=1, description="Points to measure on; each is embedded by the new model.")
+    way: Way | None = Field(None, description="The way to search old codes; the best of all unless given.")
+    seed: int = Field(0, ge=0, description="Decides which points are drawn.")
+
+
+class PromotionGate(Body):
+    min_gain: FiniteFloat = Field(default=0.0, description="What new->old must gain over old->old.")
+
+
+class PromoteVersion(Body):
+    model_config = documented({"version": "minilm@1", "gate": {"min_gain": 0.0}})
+    version: str = Field(examples=["minilm@1"])
+    gate: PromotionGate = Field(default_factory=PromotionGate)
+    force: bool = Field(False, description="Promote though the gate fails; it is recorded.")
+    way: Way | None = Field(None, description="How to search the codes that there are; as measured unless given.")
+
+
+class Backfill(Body):
+    model_config = documented({"rate_limit": 100})
+    version: str | None = Field(None, description="Id of the active version.")
+    rate_limit: FiniteFloat | None = Field(None, gt=0, description="Points a second at most; a setting unless given.")
 
 
 class CreateAlias(Body):

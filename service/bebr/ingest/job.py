@@ -83,6 +83,7 @@ class Job:
         progress = self.progress
         return {
             "job": self.id,
+            "kind": "ingest",
             "collection": self.collection,
             "mode": str(self.mode),
             "state": str(self.state),

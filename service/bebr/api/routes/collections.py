@@ -69,7 +69,7 @@ async def list_collections(engine: EngineOf) -> Response:
 async def create_collection(collection: str, request: Request, engine: EngineOf) -> Response:
     body = await read_json(request, schemas.CreateCollection)
     fit = None if body.fit is None else FitSettings(body.fit.bytes, body.fit.sample, body.fit.dims)
-    settings = CollectionSettings(body.bundle, body.code, fit, body.shards, body.filterable)
+    settings = CollectionSettings(body.bundle, body.code, fit, body.shards, body.filterable, body.text_field)
     with at_fault("code", InvalidSpec), at_fault("bundle", BundleNotFound):
         return json_response(await engine.create_collection(collection, settings))
 

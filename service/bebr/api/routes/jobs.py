@@ -1,4 +1,7 @@
-"""Ingestion jobs: how far they are, what they refused, and an end to them."""
+"""Jobs: bulk ingestion and backfills. How far they are, what they refused, and an end to them."""
+
+from contextlib import suppress
+from typing import Any
 
 from fastapi import APIRouter
 from starlette.responses import Response, StreamingResponse
@@ -6,24 +9,28 @@ from starlette.responses import Response, StreamingResponse
 from bebr.api import answers
 from bebr.api.answers import json_response
 from bebr.api.bodies import NDJSON
-from bebr.api.context import JobsOf
+from bebr.api.context import EngineOf, JobsOf
 from bebr.api.openapi import Operation
-from bebr.errors import JobNotFound
+from bebr.errors import Conflict, JobNotFound
 
 router = APIRouter(prefix="/v1/jobs")
 
-LIST = Operation("List jobs", "ingestion", answers.JobList, description="Newest first.")
-GET = Operation("Get a job", "ingestion", answers.Job, errors=(JobNotFound,))
+LIST = Operation("List jobs", "jobs", answers.JobList, description="Newest first.")
+GET = Operation("Get a job", "jobs", answers.Job, errors=(JobNotFound,))
 ERRORS = Operation(
     "Get the rejected lines of a job",
-    "ingestion",
+    "jobs",
     NDJSON,
     errors=(JobNotFound,),
     description='One object a line: `{"line": 17, "id": "a", "error": "InvalidVector", "detail": "..."}`.',
 )
+PAUSE = Operation(
+    "Pause a backfill", "jobs", answers.Job, errors=(JobNotFound, Conflict), description="Also over a restart."
+)
+RESUME = Operation("Resume a backfill", "jobs", answers.Job, errors=(JobNotFound, Conflict))
 CANCEL = Operation(
     "Cancel a job",
-    "ingestion",
+    "jobs",
     answers.Job,
     errors=(JobNotFound,),
     description="What was applied stays. The batches in flight end first.",
@@ -31,13 +38,16 @@ CANCEL = Operation(
 
 
 @router.get("", **LIST.route_options())
-async def list_jobs(jobs: JobsOf) -> Response:
-    return json_response({"jobs": jobs.list_jobs()})
+async def list_jobs(jobs: JobsOf, engine: EngineOf) -> Response:
+    found: list[dict[str, Any]] = jobs.list_jobs() + engine.upgrading.list_backfills()
+    return json_response({"jobs": sorted(found, key=lambda job: job["created_at"], reverse=True)})
 
 
 @router.get("/{job}", **GET.route_options())
-async def get_job(job: str, jobs: JobsOf) -> Response:
-    return json_response(jobs.get(job))
+async def get_job(job: str, jobs: JobsOf, engine: EngineOf) -> Response:
+    with suppress(JobNotFound):
+        return json_response(jobs.get(job))
+    return json_response(engine.upgrading.get_backfill(job))
 
 
 @router.get("/{job}/errors", **ERRORS.route_options())
@@ -45,6 +55,26 @@ async def get_job_errors(job: str, jobs: JobsOf) -> Response:
     return StreamingResponse(jobs.errors(job), media_type=NDJSON)
 
 
+@router.post("/{job}/pause", **PAUSE.route_options())
+async def pause_job(job: str, jobs: JobsOf, engine: EngineOf) -> Response:
+    _check_backfill(jobs, job)
+    return json_response(await engine.upgrading.pause_backfill(job))
+
+
+@router.post("/{job}/resume", **RESUME.route_options())
+async def resume_job(job: str, jobs: JobsOf, engine: EngineOf) -> Response:
+    _check_backfill(jobs, job)
+    return json_response(await engine.upgrading.resume_backfill(job))
+
+
 @router.delete("/{job}", **CANCEL.route_options())
-async def cancel_job(job: str, jobs: JobsOf) -> Response:
-    return json_response(await jobs.cancel(job))
+async def cancel_job(job: str, jobs: JobsOf, engine: EngineOf) -> Response:
+    with suppress(JobNotFound):
+        return json_response(await jobs.cancel(job))
+    return json_response(await engine.upgrading.cancel_backfill(job))
+
+
+def _check_backfill(jobs: JobsOf, job: str) -> None:
+    with suppress(JobNotFound):
+        jobs.get(job)
+        raise Conflict(f"job {job} is a bulk ingestion, which cannot be paused; cancel it and send the rest later")

@@ -1,8 +1,8 @@
 """Writing points: as JSON, as NDJSON, as a binary frame of vectors, or as a bulk job."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from pydantic_core import from_json
 from starlette.responses import Response
 
@@ -25,15 +25,18 @@ from bebr.api.openapi import WRITES, Operation
 from bebr.api.validation import malformed, parse
 from bebr.core.types import WriteMode
 from bebr.engine import ItemError, WriteReport
-from bebr.errors import DimensionMismatch, IdempotencyConflict, InvalidOption, InvalidVector, Malformed
+from bebr.errors import DimensionMismatch, IdempotencyConflict, Incompatible, InvalidOption, InvalidVector, Malformed
 
 router = APIRouter(prefix="/v1/collections/{collection}")
+DeclaredVersion = Annotated[
+    str | None, Query(description="Version that vectors and codes are of; 409 where another is active.")
+]
 
 WRITE = Operation(
     "Write points",
     "points",
     answers.WriteReport,
-    errors=(IdempotencyConflict, *WRITES),
+    errors=(Incompatible, IdempotencyConflict, *WRITES),
     body={JSON: schemas.WritePoints, NDJSON: schemas.Point},
     idempotent=True,
     description="Good points are applied, bad ones are named in `items`. An answer means durable, and visible to the "
@@ -43,7 +46,7 @@ WRITE_VECTORS = Operation(
     "Write vectors in a binary frame",
     "points",
     answers.WriteReport,
-    errors=(DimensionMismatch, InvalidVector, IdempotencyConflict, *WRITES),
+    errors=(DimensionMismatch, InvalidVector, Incompatible, IdempotencyConflict, *WRITES),
     body={BINARY: None},
     idempotent=True,
     description="The fast path for many vectors. The body: 8 bytes with the size of the header (unsigned, "
@@ -53,7 +56,7 @@ WRITE_VECTORS = Operation(
 )
 INGEST = Operation(
     "Ingest in bulk",
-    "ingestion",
+    "jobs",
     answers.JobAccepted,
     status=202,
     errors=WRITES,
@@ -65,27 +68,35 @@ INGEST = Operation(
 
 @router.post("/points", **WRITE.route_options())
 async def write_points(
-    collection: str, request: Request, engine: EngineOf, mode: WriteMode = WriteMode.UPSERT
+    collection: str,
+    request: Request,
+    engine: EngineOf,
+    mode: WriteMode = WriteMode.UPSERT,
+    version: DeclaredVersion = None,
 ) -> Response:
     limits = engine.limits
     body = await read_body(request.scope, request.receive, limits.max_body_bytes, (JSON, NDJSON))
     key = idempotency_key(request)
     if content_type(dict(request.scope["headers"])) == JSON:
-        report = await engine.write_points(collection, parse(schemas.WritePoints, body).points, mode, key)
+        report = await engine.write_points(collection, parse(schemas.WritePoints, body).points, mode, key, version)
         return json_response(report.to_json())
     points, positions, broken = _parse_lines(body, limits.max_batch_points)
-    report = await engine.write_points(collection, points, mode, key)
+    report = await engine.write_points(collection, points, mode, key, version)
     return json_response(_join(report, positions, broken).to_json())
 
 
 @router.post("/points/vectors", **WRITE_VECTORS.route_options())
 async def write_vectors(
-    collection: str, request: Request, engine: EngineOf, mode: WriteMode = WriteMode.UPSERT
+    collection: str,
+    request: Request,
+    engine: EngineOf,
+    mode: WriteMode = WriteMode.UPSERT,
+    version: DeclaredVersion = None,
 ) -> Response:
     body = await read_body(request.scope, request.receive, engine.limits.max_body_bytes, (BINARY,))
     frame = decode_frame(body)
     report = await engine.write_vectors(
-        collection, frame.ids, frame.vectors, frame.metadata, mode, idempotency_key(request)
+        collection, frame.ids, frame.vectors, frame.metadata, mode, idempotency_key(request), version
     )
     return json_response(report.to_json())
 
