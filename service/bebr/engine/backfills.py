@@ -95,7 +95,7 @@ class Backfills:
         run.task = asyncio.create_task(self._run(collection, run))
 
     async def pause(self, collection: Collection) -> None:
-        """The page under way comes to its end."""
+        """At once; each point has its old code or its new one."""
         await self._change(collection, RUNNING, PAUSED)
 
     async def resume(self, collection: Collection) -> None:

@@ -1,0 +1,79 @@
+"""Bundles of text models that share nothing, with and without bridges between them, and texts for them."""
+
+from pathlib import Path
+
+import numpy as np
+from tests.encoding.checkpoints import DIMS, WORDS, write_checkpoint
+
+from bebr.core.codes import CodeSpec
+from bebr.encoding import Bundle, TextKind, write_bundle
+from bebr.encoding.bundle import BridgeFiles, CompatibilityFiles
+from bebr.encoding.checkpoint import import_checkpoint
+from bebr.encoding.compatibility import Reference, spread, unit
+from bebr.encoding.encoder import Encoder
+from bebr.encoding.manifest import Way
+from bebr.encoding.recurrent_fit import Effort, fit_recurrent
+from bebr.encoding.recurrent_graph import files_of
+from bebr_training.adapters import Adapter, procrustes, ridge
+from bebr_training.bridge_graph import bridge_to_onnx
+
+SHORT = Effort(warm=3, full=1)
+WEIGHT = 0.5
+
+
+def texts(count: int, seed: int = 0) -> list[str]:
+    """Different texts of a few words."""
+    rng = np.random.default_rng(seed)
+    found: dict[str, None] = {}
+    while len(found) < count:
+        found[" ".join(rng.choice(WORDS[:-4], int(rng.integers(4, 9))))] = None
+    return list(found)
+
+
+def text_bundle(folder: Path, bundle_id: str, seed: int, code: str = "32x4", old: Bundle | None = None) -> Bundle:
+    """A model of random weights by seed and a binarizer fitted to what it embeds; with `old`, bridges to that."""
+    name, _, version = bundle_id.partition("@")
+    model = import_checkpoint(write_checkpoint(folder / f".{name}-{version}", seed=seed))
+    embedder = Encoder(write_bundle(folder / ".texts", name, version, embedding_dims=DIMS, embedding=model.files))
+    rows = embedder.embed(texts(300), TextKind.PASSAGE)
+    binarizer = files_of(fit_recurrent(rows, CodeSpec.parse(code), effort=SHORT))
+    bundle = write_bundle(folder, name, version, embedding_dims=DIMS, binarizer=binarizer, embedding=model.files)
+    if old is None:
+        return bundle
+    return write_bundle(
+        folder,
+        name,
+        version,
+        embedding_dims=DIMS,
+        binarizer=binarizer,
+        embedding=model.files,
+        compatible_with=[bridges(bundle, old)],
+        replace=True,
+    )
+
+
+def bridges(new: Bundle, old: Bundle) -> CompatibilityFiles:
+    """Closed-form maps both ways, fitted to 300 texts."""
+    encoders = Encoder(new), Encoder(old)
+    here, there = (encoder.embed(texts(300), TextKind.PASSAGE) for encoder in encoders)
+    codes = [encoder.decode(encoder.encode(rows)) for encoder, rows in zip(encoders, (here, there), strict=True)]
+    reference = Reference(codes[0][:200], codes[1][:200])
+    return CompatibilityFiles(
+        old.id,
+        old.fingerprint,
+        old.embedding_dims,
+        _bridge(here, there, reference),
+        _bridge(there, here, reference.turned()),
+        reference.to_bytes(),
+        {},
+    )
+
+
+def _bridge(here: np.ndarray, there: np.ndarray, reference: Reference) -> BridgeFiles:
+    basis, matrix = procrustes(here, there), ridge(here, there, 0.01)
+    crossed = {Way.COMPATIBLE: unit(here @ basis), Way.ADAPTER: unit(here @ matrix), Way.DUAL: there}
+    crossed[Way.WEIGHTED] = unit(WEIGHT * crossed[Way.ADAPTER] + (1 - WEIGHT) * there)
+    own = spread(here, reference.here)
+    scales = {way: own / spread(rows, reference.there) for way, rows in crossed.items()}
+    graph = bridge_to_onnx(basis, Adapter(matrix))
+    return BridgeFiles(graph, scales, Way.WEIGHTED, WEIGHT)
