@@ -22,6 +22,8 @@ async def test_every_example_of_the_document_works(tmp_path: Path) -> None:
         sent = 0
         paths = sorted(document["paths"].items(), key=lambda item: ("put" not in item[1], item[0]))
         for path, operations in paths:  # the collection is made first, and "points" comes before what needs them
+            if "/versions" in path:
+                continue  # these are an upgrade, see test_version_routes
             for method, operation in operations.items():
                 for kind, content in operation.get("requestBody", {}).get("content", {}).items():
                     if "$ref" not in content["schema"]:
