@@ -62,14 +62,14 @@ def bridges(new: Bundle, old: Bundle) -> CompatibilityFiles:
         old.id,
         old.fingerprint,
         old.embedding_dims,
-        _bridge(here, there, reference),
-        _bridge(there, here, reference.turned()),
+        bridge(here, there, reference),
+        bridge(there, here, reference.turned()),
         reference.to_bytes(),
         {},
     )
 
 
-def _bridge(here: np.ndarray, there: np.ndarray, reference: Reference) -> BridgeFiles:
+def bridge(here: np.ndarray, there: np.ndarray, reference: Reference) -> BridgeFiles:
     basis, matrix = procrustes(here, there), ridge(here, there, 0.01)
     crossed = {Way.COMPATIBLE: unit(here @ basis), Way.ADAPTER: unit(here @ matrix), Way.DUAL: there}
     crossed[Way.WEIGHTED] = unit(WEIGHT * crossed[Way.ADAPTER] + (1 - WEIGHT) * there)

@@ -10,14 +10,14 @@ from typing import cast
 
 import numpy as np
 import onnx
-import onnx.utils
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from bebr.core.codes import CodeSpec, join_records, pack_levels
-from bebr.encoding.session import FLOAT32, check_signature, open_session
+from bebr.encoding.session import FLOAT32, check_signature, cut_out, open_session
 from bebr.errors import DamagedBundle, DimensionMismatch, Incompatible
 
+Floats = NDArray[np.float32]
 BATCH_ROWS = 256
 """Rows per call of the graph: its intermediate arrays then stay in the cache."""
 LINEAR_WITHIN = 1e-3
@@ -41,8 +41,8 @@ class Binarizer:
         # each. That of queries has one thread: waking a second one costs more than a row, and on a busy machine a
         # hundred times more.
         graph = onnx.load(path)
-        self._session = open_session(path, threads, _cut_out(graph, ["levels", "gain"]))
-        self._query_session = open_session(path, 1, _cut_out(graph, ["projected"]))
+        self._session = open_session(path, threads, cut_out(graph, ["levels", "gain"]))
+        self._query_session = open_session(path, 1, cut_out(graph, ["projected"]))
         means = [numpy_helper.to_array(value) for value in graph.graph.initializer if value.name == "mean"]
         self.mean = np.asarray(means[0], np.float32) if means else np.zeros(embedding_dims, np.float32)
         """(embedding_dims,) float32: the middle of what codes stand for; zeros where the graph names none."""
@@ -54,7 +54,7 @@ class Binarizer:
         """
         self._check(embeddings)
         (projected,) = self._query_session.run(["projected"], {"embedding": embeddings})
-        return cast(NDArray[np.float32], projected)
+        return cast(Floats, projected)
 
     def encode(self, embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
         """embeddings (rows, embedding_dims) float32 -> records (rows, record_size_bytes) uint8.
@@ -112,9 +112,3 @@ class Binarizer:
             raise DimensionMismatch(
                 f"expected embeddings of shape (rows, {self.embedding_dims}), got {embeddings.shape}"
             )
-
-
-def _cut_out(whole: onnx.ModelProto, outputs: list[str]) -> bytes:
-    """The part of a graph that `outputs` depend on. The graph was checked before."""
-    part = onnx.utils.Extractor(whole).extract_model(["embedding"], outputs)
-    return cast(bytes, part.SerializeToString())

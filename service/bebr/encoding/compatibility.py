@@ -28,15 +28,16 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from bebr.encoding.bundle import Bundle
 from bebr.encoding.manifest import BridgeEntry, CompatibilityEntry, Way
-from bebr.encoding.session import FLOAT32, check_signature, open_session
+from bebr.encoding.session import EMBEDDING, FLOAT32, check_signature, cut_out, open_session
 from bebr.errors import DamagedBundle
 
 Floats = NDArray[np.float32]
-INPUT = "embedding"
+INPUT = EMBEDDING
 LEARNED = (Way.COMPATIBLE, Way.ADAPTER)
 """Ways that are outputs of the graph; the others follow from them."""
 TAIL_SHARE = 0.03
@@ -80,10 +81,12 @@ class Bridge:
         self.default, self.weight = entry.default, np.float32(entry.weight)
         self.scales: Mapping[Way, float] = dict(entry.scales)
         self.reference = reference
-        self._session = open_session(path)
+        session = open_session(path)
         dims = reference.there.shape[1]
         outputs: dict[str, tuple[str, int | None]] = {str(way): (FLOAT32, dims) for way in LEARNED}
-        check_signature(self._session, path, {INPUT: (FLOAT32, reference.here.shape[1])}, outputs)
+        check_signature(session, path, {EMBEDDING: (FLOAT32, reference.here.shape[1])}, outputs)
+        graph = onnx.load(path)
+        self._sessions = {way: open_session(path, 1, cut_out(graph, [str(way)])) for way in LEARNED}
 
     def cross(self, way: Way, embeddings: Floats, dual: Floats | None) -> Floats:
         """embeddings (rows, dims) of this model, dual (rows, their dims) of the other -> (rows, their dims), unit rows.
@@ -93,7 +96,7 @@ class Bridge:
         if way is Way.DUAL:
             return cast(Floats, dual)
         name = Way.ADAPTER if way is Way.WEIGHTED else way
-        (crossed,) = self._session.run([str(name)], {INPUT: embeddings})
+        (crossed,) = self._sessions[name].run([str(name)], {EMBEDDING: embeddings})
         learned = unit(crossed)
         return (
             learned if way is not Way.WEIGHTED else unit(self.weight * learned + (1 - self.weight) * cast(Floats, dual))
@@ -108,7 +111,8 @@ def tails(queries: Floats, texts: Floats) -> NDArray[np.float64]:
     """queries (rows, dims), texts (texts, dims) -> (rows,): mean of the highest TAIL_SHARE of the inner products."""
     scores, count = queries @ texts.T, max(1, round(TAIL_SHARE * len(texts)))
     highest = np.partition(scores, len(texts) - count, axis=1)[:, -count:]
-    return cast(NDArray[np.float64], highest.mean(axis=1, dtype=np.float64))
+    means: NDArray[np.float64] = highest.sum(axis=1, dtype=np.float64) / count
+    return means
 
 
 def spread(queries: Floats, texts: Floats) -> float:

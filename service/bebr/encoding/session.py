@@ -1,13 +1,15 @@
 """How bebr opens an ONNX graph: the one place that sets the options of ONNX Runtime."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import onnx
+import onnx.utils
 import onnxruntime
 
 from bebr.errors import DamagedBundle
 
-# Names of the inputs and the output of every embedding graph.
+# Names of the inputs and the output of every embedding graph; the last is the input of binarizers and bridges too.
 INPUT_IDS, ATTENTION_MASK, EMBEDDING = "input_ids", "attention_mask", "embedding"
 FLOAT32 = "tensor(float)"
 INT64 = "tensor(int64)"
@@ -34,6 +36,15 @@ def open_session(path: Path, threads: int = 1, part: bytes | None = None) -> onn
             path=str(path),
             file=path.name,
         ) from error
+
+
+def cut_out(whole: onnx.ModelProto, outputs: Sequence[str]) -> bytes:
+    """The part of a graph with the input `embedding` that some outputs depend on.
+
+    ONNX Runtime computes every node of a graph whatever is fetched from it. The graph was checked before.
+    """
+    part: bytes = onnx.utils.Extractor(whole).extract_model([EMBEDDING], list(outputs)).SerializeToString()
+    return part
 
 
 def check_signature(

@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from bebr.engine.preparing import added_scores, check, prepare
 from bebr.engine.reaching import needed_texts
 from bebr.engine.requests import SearchRequest, SearchResult
 from bebr.errors import BebrError, Incompatible, PointNotFound
-from bebr.index import Found, ScanQueries, Views, merge
+from bebr.index import Found, ScanQueries, merge
 
 INLINE_SCAN_BYTES = 2**21
 """Scans of up to so many bytes (about 0.1 ms) run on the event loop."""
@@ -37,6 +38,21 @@ MAX_CANDIDATES = 2**20
 Points = dict[str, StoredPoint]
 Texts = Coalescer[str, NDArray[np.float32]]
 """Embeds query texts by one model."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """Queries for the codes of one version, and what is to be added to the scores of each; None: nothing."""
+
+    queries: ScanQueries
+    floors: list[float]
+    added: NDArray[np.float64] | None
+
+    def raise_scores(self, found: list[Found]) -> list[Found]:
+        if self.added is None:
+            return found
+        raised = zip(found, self.added.tolist(), self.floors, strict=True)
+        return [hits.raised(by, floor) for hits, by, floor in raised]
 
 
 class Searcher:
@@ -160,21 +176,19 @@ class Searcher:
             plan.found = hits
 
     def _scan(self, plans: list[Plan], parallel: bool = True) -> list[Found]:
-        """Plans of one scorer -> their hits: one scan for each code version that has points, in the same views."""
+        """Plans of one scorer -> their hits, of all code versions that have points, in the same views."""
         index, views = self._collection.index, self._collection.index.views()
         versions = self._collection.document.versions  # read after the views: it knows every version that they hold
         numbers = [0]
         if len(versions) > 1:
             numbers = sorted(index.points(views)) or [self._collection.active.number]
         limit = max(plan.wanted for plan in plans)
-        found = [self._scan_version(plans, versions[n], limit, parallel, views) for n in numbers]
-        if len(numbers) == 1:
-            return found[0]
-        return [merge([of_version[i] for of_version in found], limit) for i in range(len(plans))]
+        prepared = [self._prepare(plans, versions[number], limit) for number in numbers]
+        found = index.scan_versions([one.queries for one in prepared], parallel, views)
+        raised = [one.raise_scores(hits) for one, hits in zip(prepared, found, strict=True)]
+        return raised[0] if len(raised) == 1 else [merge(hits, limit) for hits in zip(*raised, strict=True)]
 
-    def _scan_version(
-        self, plans: list[Plan], version: Version, limit: int, parallel: bool, views: Views
-    ) -> list[Found]:
+    def _prepare(self, plans: list[Plan], version: Version, limit: int) -> "_Prepared":
         floors, added = [plan.floor(version.spec) for plan in plans], added_scores(self._collection, plans, version)
         scan_floors = np.array(floors, np.float32)
         if added is not None:
@@ -187,10 +201,7 @@ class Searcher:
             filters=tuple(plan.condition for plan in plans),
             floors=scan_floors,
         )
-        found = self._collection.index.scan(queries, parallel, views)
-        if added is None:
-            return found
-        return [hits.raised(by, floor) for hits, by, floor in zip(found, added.tolist(), floors, strict=True)]
+        return _Prepared(queries, floors, added)
 
     async def _group(self, plan: Plan, inline: bool) -> None:
         """Keep the best `group_size` hits of each of the best `limit` groups; scan deeper while groups are missing."""

@@ -53,15 +53,26 @@ class CollectionIndex:
     def scan(self, queries: ScanQueries, parallel: bool = True, views: Views | None = None) -> list[Found]:
         """The best `limit` points of the queries' code version for each query, ties by ascending id.
 
-        Deterministic for any number of shards and threads. `parallel`: one thread per shard. Points that move between
-        versions are neither missed nor found twice when all versions are scanned in the same `views`.
+        Deterministic for any number of shards and threads. `parallel`: one thread per shard.
+        """
+        return self.scan_versions([queries], parallel, views)[0]
+
+    def scan_versions(
+        self, queries: Sequence[ScanQueries], parallel: bool = True, views: Views | None = None
+    ) -> list[list[Found]]:
+        """`scan` for several code versions at once, each with queries of its own: one list for each.
+
+        A shard's thread scans all versions. Points that move between them meanwhile are neither missed nor found twice.
         """
         views = self.views() if views is None else views
         if not parallel or self._scanners is None or len(views) == 1:
-            return scan_parts([part for view in views for part in view.parts], queries)
-        others = [self._scanners.submit(scan_parts, view.parts, queries) for view in views[1:]]
-        found = [scan_parts(views[0].parts, queries), *(other.result() for other in others)]
-        return [merge([of_shard[q] for of_shard in found], queries.limit) for q in range(len(queries))]
+            return _scan_all([part for view in views for part in view.parts], queries)
+        others = [self._scanners.submit(_scan_all, view.parts, queries) for view in views[1:]]
+        found = [_scan_all(views[0].parts, queries), *(other.result() for other in others)]
+        return [
+            [merge([of_shard[version][q] for of_shard in found], wanted.limit) for q in range(len(wanted))]
+            for version, wanted in enumerate(queries)
+        ]
 
     def points(self, views: Views | None = None) -> dict[int, int]:
         """Living points by code version number."""
@@ -98,6 +109,10 @@ class CollectionIndex:
         for shard in self.shards:
             if shard.needs_maintenance:
                 submit(shard.maintain)
+
+
+def _scan_all(parts: Sequence[Part], queries: Sequence[ScanQueries]) -> list[list[Found]]:
+    return [scan_parts(parts, of_version) for of_version in queries]
 
 
 def _mask(part: Part, condition: Filter | None) -> np.ndarray[tuple[int], np.dtype[np.uint16]]:
