@@ -51,6 +51,10 @@ class Candidate:
             path.write_bytes(files.graph)
             return cls(label, Binarizer(path, files.spec, dims, threads), files.steps)
 
+    def stands_for(self, rows: Floats) -> Floats:
+        """Unit rows (rows, dims) -> what their codes stand for (rows, dims). Raises Incompatible if that is nothing."""
+        return self.binarizer.decode(code_values(self.binarizer.encode(rows), self.spec, self.steps))
+
 
 class CodedDocuments:
     """The documents of one collection in the codes of one candidate."""

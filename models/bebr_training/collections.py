@@ -95,6 +95,12 @@ def open_collection(
     return Collection(folder.resolve().name, documents, np.ascontiguousarray(queries[chosen]), judgements)
 
 
+def has_embeddings(folder: Path) -> bool:
+    """Whether the documents of a collection are there as embeddings, of whatever model."""
+    ends = (*SUFFIXES, ".*.i8.npy")
+    return any(any(folder.glob(f"{name}{end}")) for name in SIDES[0] for end in ends)
+
+
 def read_texts(path: Path) -> tuple[list[str], list[str]]:
     """A .jsonl file, also gzipped -> ids and texts, 'title. text' where there is a title. Raises InvalidOption."""
     ids, texts = [], []

@@ -33,16 +33,8 @@ class HeldOut:
     """Splits rows (rows, embedding_dims), unit: a tenth (at most 1,000) are queries, the rest is for training."""
 
     def __init__(self, rows: Floats, seed: int = 0) -> None:
-        order = np.random.default_rng(seed).permutation(len(rows))
-        count = min(QUERIES, len(rows) // 10)
-        least = max(rows.shape[1], 10 * K)
-        if count < 1 or len(rows) - count < least:
-            raise InvalidEmbeddings(
-                f"{len(rows)} rows are too few to train on: expected at least {least * 10 // 9 + 1}",
-                rows=len(rows),
-            )
-        self.queries = rows[np.sort(order[:count])]
-        self.training = rows[np.sort(order[count:])]
+        queries, training = split(len(rows), rows.shape[1], seed)
+        self.queries, self.training = rows[queries], rows[training]
         self._searched = self.training[:SEARCHED]
         self._truth = dot_search(self._searched)(self.queries, K)
 
@@ -56,6 +48,17 @@ class HeldOut:
             coded = CodedDocuments(Candidate.of_files("model", model.files(), self.queries.shape[1]), self._searched)
             found = coded.search(Scorer.ADC)(self.queries, K)
         return float(recall_per_query(found, self._truth, K).mean())
+
+
+def split(rows: int, dims: int, seed: int) -> tuple[Rows, Rows]:
+    """Which of so many rows are queries, and which are for training, each ascending. Raises InvalidEmbeddings."""
+    order = np.random.default_rng(seed).permutation(rows)
+    count, least = min(QUERIES, rows // 10), max(dims, 10 * K)
+    if count < 1 or rows - count < least:
+        raise InvalidEmbeddings(
+            f"{rows} rows are too few to train on: expected at least {least * 10 // 9 + 1}", rows=rows
+        )
+    return np.sort(order[:count]), np.sort(order[count:])
 
 
 class HeldOutPairs:

@@ -1,10 +1,13 @@
-"""Collects the nodes and constants of a binarizer's ONNX graph. Built with onnx alone; nothing is run here."""
+"""Collects the nodes and constants of an ONNX graph. Built with onnx alone; nothing is run here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+Signature = Mapping[str, tuple[DTypeLike, Sequence[int | str]]]
+"""Name -> dtype and shape, in order; an axis of any size has a name."""
 
 OPSET = 18
 IR_VERSION = 9
@@ -31,13 +34,23 @@ class Graph:
 
     def to_bytes(self, name: str, embedding_dims: int, dims: int) -> bytes:
         """The file of a binarizer: the input `embedding`, the outputs `projected`, `levels` and `gain`."""
-        inputs = [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", embedding_dims])]
-        outputs = [
-            helper.make_tensor_value_info("projected", TensorProto.FLOAT, ["n", dims]),
-            helper.make_tensor_value_info("levels", TensorProto.UINT8, ["n", dims]),
-            helper.make_tensor_value_info("gain", TensorProto.FLOAT16, ["n"]),
-        ]
-        body = helper.make_graph(self.nodes, name, inputs, outputs, self.constants)
+        outputs: Signature = {
+            "projected": (np.float32, ["n", dims]),
+            "levels": (np.uint8, ["n", dims]),
+            "gain": (np.float16, ["n"]),
+        }
+        return self.serialize(name, {"embedding": (np.float32, ["n", embedding_dims])}, outputs)
+
+    def serialize(self, name: str, inputs: Signature, outputs: Signature) -> bytes:
+        """The bytes of the graph's file; the same graph gives the same bytes."""
+        body = helper.make_graph(self.nodes, name, _values(inputs), _values(outputs), self.constants)
         opsets = [helper.make_opsetid("", OPSET)]
         model = helper.make_model(body, opset_imports=opsets, ir_version=IR_VERSION, producer_name="bebr")
         return bytes(model.SerializeToString(deterministic=True))
+
+
+def _values(signature: Signature) -> list[ValueInfoProto]:
+    return [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape)
+        for name, (dtype, shape) in signature.items()
+    ]

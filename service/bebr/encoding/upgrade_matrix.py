@@ -210,4 +210,10 @@ def _top(scores: Floats, itself: NDArray[np.int64]) -> NDArray[np.int64]:
     own = np.flatnonzero(itself >= 0)
     scores[own, itself[own]] = -np.inf
     count = min(K, scores.shape[1])
-    return np.argsort(-scores, axis=1, kind="stable")[:, :count]
+    least = np.partition(scores, scores.shape[1] - count, axis=1)[:, -count]
+    found = np.empty((len(scores), count), np.int64)
+    for row, (line, floor) in enumerate(zip(scores, least, strict=True)):
+        # All that are at least as good as the last, in the order of rows, so that a stable sort settles ties.
+        able = np.flatnonzero(line >= floor)
+        found[row] = able[np.argsort(-line[able], kind="stable")[:count]]
+    return found
