@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from bebr import errors
-from bebr.client import bulk, operations
+from bebr.client import bulk, operations, versions
 from bebr.client.results import JobState
 from bebr.client.steps import (
     LONGEST_PAUSE_SECONDS,
@@ -204,6 +204,20 @@ def test_vectors_go_in_batches_below_the_limit_of_a_body():
 def test_a_choice_of_nothing_is_not_a_choice_of_all():
     _, asked = drive(operations.delete("c", []), [answer(value={"deleted": 0})])
     assert asked[0].body == b'{"ids":[]}'
+
+
+def test_a_job_that_is_paused_has_not_ended():
+    def job(state: str) -> httpx.Response:
+        return answer(value={"job": "j", "kind": "backfill", "state": state, "total": 9, "remaining": 4, "applied": 5})
+
+    ended, asked = drive(bulk.wait_job("j"), [job("paused"), job("paused"), job("cancelled")])
+    assert (ended.state, ended.total, ended.remaining, ended.other) == ("cancelled", 9, 4, {"kind": "backfill"})
+    assert len(asked) == 5
+
+
+def test_a_measurement_waits_for_its_answer():
+    _, asked = drive(versions.evaluate_version("c", sample=3), [answer(value={})])
+    assert asked == [json_request("POST", "/v1/collections/c/versions/evaluate", {"sample": 3}, patient=True)]
 
 
 def test_waiting_for_a_job_polls_until_it_ended():

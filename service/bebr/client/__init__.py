@@ -3,7 +3,10 @@
 results      what comes back: frozen dataclasses
 wire         vectors, frames and NDJSON bodies: values -> bytes
 steps        one request, its retries, and how answers become errors of `bebr.errors`; no socket
-operations   every operation once, as a flow of steps
+operations   every operation once, as a flow of steps; so are
+bulk         ingestion and jobs
+fits         binarizers of a collection's own
+versions     changes of the model
 clients      the two transports that run a flow, blocking and asynchronous
 
 Imports no more of bebr than its errors and the types of `core`.

@@ -1,4 +1,4 @@
-"""Bulk ingestion as flows: stream NDJSON of any length, then follow the job."""
+"""Bulk ingestion as flows: stream NDJSON of any length, then follow the job. Backfills are jobs as well."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -55,7 +55,10 @@ def get_job(id: str) -> Flow[Job]:
 
 
 def wait_job(id: str, *, progress: Progress | None = None, poll_seconds: float = POLL_SECONDS) -> Flow[Job]:
-    """Wait until a job has ended, however it ended."""
+    """Wait until a job has ended, however it ended; `progress` is called with the job whenever it was looked at.
+
+    A backfill that is paused has not ended: it is waited for until somebody resumes or cancels it.
+    """
     pause = min(FIRST_POLL_SECONDS, poll_seconds)
     while True:
         job = yield from get_job(id)
@@ -71,6 +74,18 @@ def job_errors(id: str) -> Flow[list[dict[str, Any]]]:
     """The rejected lines of a job: line number, id, error, detail."""
     response = yield json_request("GET", f"{_job(id)}/errors")
     return [wire.from_json(line) for line in response.content.splitlines() if line.strip()]
+
+
+def pause_job(id: str) -> Flow[Job]:
+    """Hold a backfill, also over a restart of the service. Raises Conflict where it does not run."""
+    response = yield json_request("POST", f"{_job(id)}/pause", repeatable=False)
+    return Job.from_json(response.json())
+
+
+def resume_job(id: str) -> Flow[Job]:
+    """Let a backfill go on that was paused. Raises Conflict where it was not."""
+    response = yield json_request("POST", f"{_job(id)}/resume", repeatable=False)
+    return Job.from_json(response.json())
 
 
 def cancel_job(id: str) -> Flow[Job]:

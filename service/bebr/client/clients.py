@@ -1,5 +1,5 @@
-"""The two transports. `Client` blocks, `AsyncClient` awaits; both run the flows of `operations`, `bulk` and `fits`, so
-that neither holds any logic of its own."""
+"""The two transports. `Client` blocks, `AsyncClient` awaits; both run the flows of `operations`, `bulk`, `fits` and
+`versions`, so that neither holds any logic of its own."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from bebr.client import bulk, fits, operations
+from bebr.client import bulk, fits, operations, versions
 from bebr.client.operations import BATCH_POINTS, Filter
 from bebr.client.results import Point
 from bebr.client.steps import Done, Flow, Pause, Request, next_step, with_retries
@@ -79,6 +79,14 @@ class Client:
     describe_collection = _blocking(operations.describe_collection)
     fit_collection = _blocking(fits.fit_collection)
     wait_fit = _blocking(fits.wait_fit)
+    list_versions = _blocking(versions.list_versions)
+    attach_version = _blocking(versions.attach_version)
+    evaluate_version = _blocking(versions.evaluate_version)
+    promote_version = _blocking(versions.promote_version)
+    rollback_version = _blocking(versions.rollback_version)
+    retire_version = _blocking(versions.retire_version)
+    backfill = _blocking(versions.backfill)
+    backfill_vectors = _blocking(versions.backfill_vectors)
     delete_collection = _blocking(operations.delete_collection)
     list_aliases = _blocking(operations.list_aliases)
     update_aliases = _blocking(operations.update_aliases)
@@ -100,6 +108,8 @@ class Client:
     get_job = _blocking(bulk.get_job)
     wait_job = _blocking(bulk.wait_job)
     job_errors = _blocking(bulk.job_errors)
+    pause_job = _blocking(bulk.pause_job)
+    resume_job = _blocking(bulk.resume_job)
     cancel_job = _blocking(bulk.cancel_job)
 
     def scroll(
@@ -144,7 +154,14 @@ class Client:
             time.sleep(step.seconds)
             return None
         content = step.body() if callable(step.body) else step.body
-        return self._http.request(step.method, step.path, params=step.params, headers=step.headers, content=content)
+        return self._http.request(
+            step.method,
+            step.path,
+            params=step.params,
+            headers=step.headers,
+            content=content,
+            timeout=_timeout(self._http.timeout, step),
+        )
 
 
 class AsyncClient:
@@ -171,6 +188,14 @@ class AsyncClient:
     describe_collection = _awaiting(operations.describe_collection)
     fit_collection = _awaiting(fits.fit_collection)
     wait_fit = _awaiting(fits.wait_fit)
+    list_versions = _awaiting(versions.list_versions)
+    attach_version = _awaiting(versions.attach_version)
+    evaluate_version = _awaiting(versions.evaluate_version)
+    promote_version = _awaiting(versions.promote_version)
+    rollback_version = _awaiting(versions.rollback_version)
+    retire_version = _awaiting(versions.retire_version)
+    backfill = _awaiting(versions.backfill)
+    backfill_vectors = _awaiting(versions.backfill_vectors)
     delete_collection = _awaiting(operations.delete_collection)
     list_aliases = _awaiting(operations.list_aliases)
     update_aliases = _awaiting(operations.update_aliases)
@@ -192,6 +217,8 @@ class AsyncClient:
     get_job = _awaiting(bulk.get_job)
     wait_job = _awaiting(bulk.wait_job)
     job_errors = _awaiting(bulk.job_errors)
+    pause_job = _awaiting(bulk.pause_job)
+    resume_job = _awaiting(bulk.resume_job)
     cancel_job = _awaiting(bulk.cancel_job)
 
     async def scroll(
@@ -242,7 +269,12 @@ class AsyncClient:
             return None
         content = _in_threads(step.body()) if callable(step.body) else step.body
         return await self._http.request(
-            step.method, step.path, params=step.params, headers=step.headers, content=content
+            step.method,
+            step.path,
+            params=step.params,
+            headers=step.headers,
+            content=content,
+            timeout=_timeout(self._http.timeout, step),
         )
 
 
@@ -250,6 +282,12 @@ async def _in_threads(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
     """Read a blocking iterator without holding up the event loop."""
     while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
         yield piece
+
+
+def _timeout(usual: httpx.Timeout, step: Request) -> httpx.Timeout:
+    if not step.patient:
+        return usual
+    return httpx.Timeout(connect=usual.connect, read=None, write=usual.write, pool=usual.pool)
 
 
 def _options(url: str, api_key: str | None, timeout_seconds: float) -> dict[str, Any]:

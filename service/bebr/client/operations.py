@@ -3,7 +3,7 @@ API's; `clients` turns each into a method, blocking and asynchronous."""
 
 import base64
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypedDict, Unpack
 from urllib.parse import quote
@@ -67,13 +67,16 @@ def create_collection(
     fit: Mapping[str, int] | None = None,
     shards: int | None = None,
     filterable: Mapping[str, FieldType | str] | None = None,
+    text_field: str | None = None,
 ) -> Flow[dict[str, Any]]:
     """Create a collection of a bundle ('minilm@1'), or of codes of your own ('256x2'). Raises AlreadyExists.
 
     fit: `{"bytes": 64, "sample": 20000}` with a bundle, or with `dims` for embeddings of your own: a binarizer is
-    fitted to the first `sample` points.
+    fitted to the first `sample` points. text_field: the metadata field that keeps the texts that points are written
+    with, so that they can be encoded by another model later.
     """
-    given = {"bundle": bundle, "code": code, "fit": fit, "shards": shards, "filterable": filterable}
+    given: dict[str, Any] = {"bundle": bundle, "code": code, "fit": fit, "shards": shards}
+    given |= {"filterable": filterable, "text_field": text_field}
     value = {field: item for field, item in given.items() if item is not None}
     response = yield json_request("PUT", collection_path(name), value, repeatable=False)
     created: dict[str, Any] = response.json()
@@ -116,12 +119,14 @@ def upsert(
     points: Iterable[Mapping[str, Any]],
     *,
     mode: WriteMode | str = WriteMode.UPSERT,
+    version: str | None = None,
     batch_points: int = BATCH_POINTS,
     idempotency_key: str | None = None,
 ) -> Flow[WriteReport]:
     """Write points: `{"id", "text" | "vector" | "code", "metadata"}`; vectors may be numpy arrays, codes are bytes.
 
     Good points are applied, bad ones are named in the report. Long inputs go in batches, each durable when it returns.
+    version: whose vectors and codes these are; Incompatible where another version is active.
     """
     key = idempotency_key or uuid.uuid4().hex
     report = NOTHING_WRITTEN
@@ -129,7 +134,7 @@ def upsert(
     first = 0
     while batch := [wire.point_json(point) for point in islice(iterator, batch_points)]:
         written = yield _write(
-            f"{collection_path(collection)}/points", wire.to_json({"points": batch}), mode, f"{key}-{first}"
+            f"{collection_path(collection)}/points", wire.to_json({"points": batch}), mode, version, f"{key}-{first}"
         )
         report = report.followed_by(WriteReport.from_json(written.json()), first)
         first += len(batch)
@@ -143,21 +148,29 @@ def upsert_vectors(
     metadata: Sequence[Mapping[str, Any] | None] | None = None,
     *,
     mode: WriteMode | str = WriteMode.UPSERT,
+    version: str | None = None,
     batch_points: int = 10 * BATCH_POINTS,
     idempotency_key: str | None = None,
 ) -> Flow[WriteReport]:
-    """Write vectors (points, dims) in binary frames: the fastest way in for vectors of your own."""
+    """Write vectors (points, dims) in binary frames: the fastest way in for vectors of your own.
+
+    version: whose model made them; Incompatible where another version is active.
+    """
     matrix = wire.rows(ids, vectors, metadata)
     key = idempotency_key or uuid.uuid4().hex
-    step = max(1, min(batch_points, BATCH_BYTES // max(1, matrix.shape[1] * 4)))
+    path = f"{collection_path(collection)}/points/vectors"
     report = NOTHING_WRITTEN
-    for first in range(0, len(ids), step):
-        part = slice(first, first + step)
+    for part in vector_pages(matrix, batch_points):
         body = wire.frame(ids[part], matrix[part], None if metadata is None else metadata[part])
-        path = f"{collection_path(collection)}/points/vectors"
-        written = yield _write(path, body, mode, f"{key}-{first}", wire.FRAME_TYPE)
-        report = report.followed_by(WriteReport.from_json(written.json()), first)
+        written = yield _write(path, body, mode, version, f"{key}-{part.start}", wire.FRAME_TYPE)
+        report = report.followed_by(WriteReport.from_json(written.json()), part.start)
     return report
+
+
+def vector_pages(matrix: NDArray[np.float32], batch_points: int) -> Iterator[slice]:
+    """Which rows of matrix (points, dims) go together: at most so many, and none too large for one body."""
+    step = max(1, min(batch_points, BATCH_BYTES // max(1, matrix.shape[1] * 4)))
+    return (slice(first, first + step) for first in range(0, len(matrix), step))
 
 
 def get_point(collection: str, id: str) -> Flow[Point]:
@@ -251,9 +264,17 @@ def collection_path(name: str) -> str:
     return f"/v1/collections/{quote(name, safe='')}"
 
 
-def _write(path: str, body: bytes, mode: WriteMode | str, key: str, content_type: str = "application/json") -> Request:
+def _write(
+    path: str,
+    body: bytes,
+    mode: WriteMode | str,
+    version: str | None,
+    key: str,
+    content_type: str = "application/json",
+) -> Request:
     headers = {"content-type": content_type, "idempotency-key": key}
-    return Request("POST", path, {"mode": str(mode)}, headers, body)
+    declared = {} if version is None else {"version": version}
+    return Request("POST", path, {"mode": str(mode), **declared}, headers, body)
 
 
 def _chosen(ids: Sequence[str] | None, filter: Filter | None) -> dict[str, Any]:

@@ -125,10 +125,11 @@ class Page:
 
 
 class JobState(StrEnum):
-    """A job ends as succeeded, failed or cancelled."""
+    """A job ends as succeeded, failed or cancelled. Only backfills are paused."""
 
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSED = "paused"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -136,7 +137,10 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A bulk ingestion: lines received, points applied and rejected so far; `detail` says why it failed."""
+    """A bulk ingestion: lines received, points applied and rejected so far; `detail` says why it failed.
+
+    Or a backfill: of `total` points so many have new codes, hold no text (`rejected`), or are left (`remaining`).
+    """
 
     id: str
     state: JobState
@@ -146,15 +150,17 @@ class Job:
     rate_per_s: float | None = None
     eta_s: float | None = None
     detail: str | None = None
+    total: int | None = None
+    remaining: int | None = None
     other: dict[str, Any] = field(default_factory=dict)
 
     @property
     def ended(self) -> bool:
-        return self.state not in (JobState.QUEUED, JobState.RUNNING)
+        return self.state not in (JobState.QUEUED, JobState.RUNNING, JobState.PAUSED)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Job":
-        known = {"received", "applied", "rejected", "rate_per_s", "eta_s", "detail"}
+        known = {"received", "applied", "rejected", "rate_per_s", "eta_s", "detail", "total", "remaining"}
         other = {name: item for name, item in value.items() if name not in known | {"job", "state"}}
         return cls(value["job"], JobState(value["state"]), other=other, **{k: value[k] for k in known & value.keys()})
 

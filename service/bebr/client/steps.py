@@ -40,8 +40,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to send. `repeatable`: sending it twice is the same as once. `retried`: try again when it fails. A body
-    that is a function is called for each try and gives the pieces of a streamed body."""
+    """What to send. `repeatable`: sending it twice is the same as once. `retried`: try again when it fails.
+    `patient`: wait for the answer for as long as the connection lasts. A body that is a function is called for each try
+    and gives the pieces of a streamed body."""
 
     method: str
     path: str
@@ -50,6 +51,7 @@ class Request:
     body: bytes | Callable[[], Iterator[bytes]] | None = None
     repeatable: bool = True
     retried: bool = True
+    patient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +64,13 @@ class Pause:
 Flow = Generator[Request | Pause, Any, T]
 
 
-def json_request(method: str, path: str, value: Any = None, repeatable: bool = True, **params: Any) -> Request:
+def json_request(
+    method: str, path: str, value: Any = None, repeatable: bool = True, patient: bool = False, **params: Any
+) -> Request:
     """A request with a JSON body; parameters that are None are left out."""
     sent = {name: str(item) for name, item in params.items() if item is not None}
-    if value is None:
-        return Request(method, path, sent, repeatable=repeatable)
-    return Request(method, path, sent, {"content-type": "application/json"}, to_json(value), repeatable)
+    headers, body = ({}, None) if value is None else ({"content-type": "application/json"}, to_json(value))
+    return Request(method, path, sent, headers, body, repeatable, patient=patient)
 
 
 def with_retries(flow: Flow[T], retries: int) -> Flow[T]:
