@@ -32,7 +32,7 @@ from bebr.core.codes import CodeSpec
 from bebr.encoding import write_bundle
 from bebr.encoding.bundle import CompatibilityFiles
 from bebr.encoding.compatibility import Reference
-from bebr.encoding.pull import PullOptions, pull
+from bebr.encoding.pull import pull
 from bebr.encoding.recurrent_fit import Effort, fit_recurrent
 from bebr.encoding.recurrent_graph import files_of
 
@@ -146,7 +146,7 @@ def measure_backfill(arguments: argparse.Namespace) -> list[list[str]]:
     with TemporaryDirectory() as folder:
         bundles = Path(folder) / "bundles"
         old = text_bundle(bundles, OLD, seed=0)
-        plain = pull("minilm", bundles, PullOptions()).bundle
+        plain = pull("minilm", bundles)
         parts = plain.read_binarizer(), plain.read_embedding()
         dims = plain.embedding_dims
         reach = [bridges(plain, old)]

@@ -109,7 +109,7 @@ class Limits:
         metadata=_limit(integer(100), "Most points that an upgrade is measured on; each is embedded by the new model."),
     )
     backfill_points_per_s: int = field(
-        default=50,
+        default=100,
         metadata=_limit(integer(1), "Points a second that a backfill re-encodes, unless it says otherwise."),
     )
     ingest_batch_points: int = field(
