@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import bebr
-from bebr.cli import config, demo, evaluate, fit, ingest, inspect, models, search, serve, train
+from bebr.cli import config, demo, evaluate, fit, ingest, inspect, models, search, serve, train, upgrade
 from bebr.errors import BebrError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.add_typer(models.app, name="models")
 app.command("fit")(fit.fit)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.add_typer(upgrade.app, name="upgrade")
 app.command("inspect")(inspect.inspect)
 app.command("config")(config.config)
 

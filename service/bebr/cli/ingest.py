@@ -20,6 +20,13 @@ def ingest(
     bundle: Annotated[
         str | None, typer.Option(help="Create the collection with this bundle if it does not exist, e.g. minilm@1.")
     ] = None,
+    keep_text: Annotated[
+        str | None,
+        typer.Option(
+            help="With --bundle: the metadata field in which a new collection keeps its texts, so that another model "
+            "can encode them later."
+        ),
+    ] = None,
     mode: Annotated[str, typer.Option(help="upsert, insert_only or update_only.")] = "upsert",
     id_field: Annotated[str, typer.Option(help="CSV: the column with the ids; without it, line numbers.")] = "id",
     text_field: Annotated[str, typer.Option(help="CSV: the column with the texts.")] = "text",
@@ -35,11 +42,14 @@ def ingest(
     from bebr.cli.options import client
     from bebr.cli.output import print_json
     from bebr.cli.sources import open_source
+    from bebr.errors import InvalidOption
 
+    if keep_text is not None and bundle is None:
+        raise InvalidOption("--keep-text is for a collection that --bundle creates", option="keep_text")
     source = open_source(file, id_field, text_field)
     with client(url, api_key) as service:
         if bundle:
-            _create_if_missing(service, collection, bundle)
+            _create_if_missing(service, collection, bundle, keep_text)
         job = _run(service, collection, source, mode)
         errors = service.job_errors(job.id) if job.rejected else []
     if as_json:
@@ -50,13 +60,18 @@ def ingest(
         sys.exit(1)
 
 
-def _create_if_missing(service: "Client", collection: str, bundle: str) -> None:
-    from bebr.errors import CollectionNotFound
+def _create_if_missing(service: "Client", collection: str, bundle: str, keep_text: str | None) -> None:
+    """Raises Conflict where there is one that keeps no texts in that field, which cannot be changed any more."""
+    from bebr.errors import CollectionNotFound, Conflict
 
     try:
-        service.describe_collection(collection)
+        kept = service.describe_collection(collection)["text_field"]
     except CollectionNotFound:
-        service.create_collection(collection, bundle=bundle)
+        service.create_collection(collection, bundle=bundle, text_field=keep_text)
+        return
+    if keep_text is not None and kept != keep_text:
+        where = f"keeps its texts in '{kept}'" if kept else "was made to keep no texts"
+        raise Conflict(f"'{collection}' {where}, so --keep-text '{keep_text}' does not apply")
 
 
 def _run(service: "Client", collection: str, source: Any, mode: str) -> "Job":

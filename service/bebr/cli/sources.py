@@ -12,13 +12,15 @@ from typing import Any, TextIO
 from bebr.errors import InvalidOption, Malformed
 
 NDJSON_ENDINGS = (".ndjson", ".jsonl")
+SHOWN_CHARS = 10_000
+"""More than any model reads of a line: a collection that keeps texts there can be encoded anew from it."""
 Source = Path | Iterable[Mapping[str, Any]]
 
 
 def open_source(file: str, id_field: str = "id", text_field: str = "text") -> Source:
     """What `Client.ingest` takes, for a file by its ending. Raises InvalidOption."""
     if file == "-":
-        return _lines_of_json(sys.stdin)
+        return lines_of_json(sys.stdin)
     path = Path(file)
     if not path.is_file():
         raise InvalidOption(f"there is no file '{file}'", file=file)
@@ -32,13 +34,13 @@ def open_source(file: str, id_field: str = "id", text_field: str = "text") -> So
     raise InvalidOption(f"expected .ndjson, .jsonl, .csv or .txt, perhaps with .gz, got '{path.name}'", file=file)
 
 
-def _open_text(path: Path) -> TextIO:
+def open_text(path: Path) -> TextIO:
     if path.suffix == ".gz":
         return io.TextIOWrapper(gzip.open(path), "utf-8-sig", newline="")
     return path.open(encoding="utf-8-sig", newline="")
 
 
-def _lines_of_json(lines: TextIO) -> Iterator[dict[str, Any]]:
+def lines_of_json(lines: TextIO) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -52,7 +54,7 @@ def _lines_of_json(lines: TextIO) -> Iterator[dict[str, Any]]:
 
 
 def _rows_of_csv(path: Path, id_field: str, text_field: str) -> Iterator[dict[str, Any]]:
-    with _open_text(path) as file:
+    with open_text(path) as file:
         reader = csv.DictReader(file)
         if text_field not in (reader.fieldnames or ()):
             raise InvalidOption(
@@ -66,7 +68,7 @@ def _rows_of_csv(path: Path, id_field: str, text_field: str) -> Iterator[dict[st
 
 
 def _lines_of_text(path: Path) -> Iterator[dict[str, Any]]:
-    with _open_text(path) as file:
+    with open_text(path) as file:
         for number, line in enumerate(file, 1):
             if line.strip():
-                yield {"id": str(number), "text": line.strip(), "metadata": {"text": line.strip()[:500]}}
+                yield {"id": str(number), "text": line.strip(), "metadata": {"text": line.strip()[:SHOWN_CHARS]}}
