@@ -1,6 +1,6 @@
 """What `bebr fit` and `bebr train` share: how large a code is to be, and where its bundle goes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bebr.encoding import BinarizerFiles, Bundle
+    from bebr.encoding.bundle import CompatibilityFiles
     from bebr.encoding.choose import FitReport
     from bebr.encoding.recurrent import Recurrent
 
@@ -59,19 +60,23 @@ class Size:
 
 @dataclass(frozen=True)
 class Target:
-    """Where a bundle goes. embedding: the bundle whose embedding model it takes over."""
+    """Where a bundle goes. embedding: the bundle whose embedding model it takes over, if it has one.
+
+    reached: how its queries reach the codes of others.
+    """
 
     folder: Path
     name: str
     version: str
     replace: bool
     embedding: "Bundle | None" = None
+    reached: "Sequence[CompatibilityFiles]" = ()
 
-    def check_free(self, size: Size) -> None:
+    def check_free(self, size: Size | None = None) -> None:
         """Raise AlreadyExists before the work rather than after it."""
         from bebr.errors import AlreadyExists
 
-        for suffix in ["", *size.suffixes()]:
+        for suffix in ["", *(size.suffixes() if size is not None else ())]:
             target = self.folder / f"{self.name}{suffix}@{self.version}"
             if target.exists() and not self.replace:
                 raise AlreadyExists(
@@ -92,6 +97,7 @@ class Target:
             binarizer=files,
             embedding=self.embedding.read_embedding() if self.embedding is not None else None,
             figures=figures,
+            compatible_with=self.reached,
             replace=self.replace,
         )
 

@@ -11,6 +11,7 @@ from bebr.cli.options import AsJson, ConfigFile, DataDir
 
 if TYPE_CHECKING:
     from bebr.cli.evaluate import Show
+    from bebr.cli.train_compatible import Made, Upgrade
     from bebr.encoding import Bundle
     from bebr_training.held_out import HeldOut
     from bebr_training.presets import Preset
@@ -38,11 +39,26 @@ def train(
     base: Annotated[
         str | None, typer.Option(help="Bundle whose embedding model is used and taken over; the new one takes texts.")
     ] = None,
+    compatible_with: Annotated[
+        list[str] | None,
+        typer.Option(help="Bundle whose codes queries are to reach, and back; repeat for several. See below."),
+    ] = None,
+    old_embeddings: Annotated[
+        list[Path] | None,
+        typer.Option(help="The same rows embedded by the model of --compatible-with, one file for each."),
+    ] = None,
+    old_model: Annotated[
+        list[str] | None, typer.Option(help="Which embeddings of --pairs are of that model, one for each.")
+    ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Save here while training; go on from there.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides what is drawn.")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0: all cores.")] = 0,
-    name: Annotated[str | None, typer.Option(help="Name of the bundle.", show_default="that of the file")] = None,
-    version: Annotated[str, typer.Option(help="Version of the bundle.")] = "1",
+    name: Annotated[
+        str | None, typer.Option(help="Name of the bundle.", show_default="that of the file, or of a bundle kept")
+    ] = None,
+    version: Annotated[
+        str | None, typer.Option(help="Version of the bundle.", show_default="1, or that of a bundle kept")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to put it into.", show_default="BEBR_BUNDLES_DIR")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace a bundle of the same id.")] = False,
     data_dir: DataDir = None,
@@ -54,40 +70,49 @@ def train(
     Starts from what `bebr fit` makes, learns to rank as the floats do, and keeps the best step on rows that it never
     trained on, so that the bundle is never worse than its start. With --pairs the query side learns from judgements as
     well: codes may then find more than the floats. Needs the extra [train].
+
+    With --compatible-with the bundle also learns how its queries reach the codes of other bundles, and how theirs reach
+    its own, so that a collection can change its model without encoding anything anew. Without --bytes, --code and
+    --target-recall the binarizer of --base is kept as it is. --pairs then choose the best way by what is judged.
     """
-    from bebr.cli.evaluate import extra, progress_bar
+    from bebr.cli.evaluate import extra, find_bundle, progress_bar
     from bebr.cli.options import settings_from
-    from bebr.cli.output import print_json
+    from bebr.cli.train_compatible import Old, Sources, Upgrade, keep
+
+    size = None
+    if bytes is not None or code is not None or target_recall is not None or not (compatible_with and base):
+        size = Size(bytes, code, target_recall, nested)
+    taken_over = find_bundle(base, data_dir, config) if base is not None else None
+    kept = taken_over if size is None else None
+    folder = out or settings_from(config, {"data_dir": data_dir}).bundles_dir
+    target = Target(folder, *_id(data, name, version, kept), replace, taken_over)
+    target.check_free(size)
+    with extra():
+        from bebr_training.methods import use_threads
+    use_threads(threads)
+    recipe = _recipe(preset, steps, seed, size)
+    with progress_bar() as show:
+        sources = Sources(data, taken_over, pairs, model, threads, show)
+        olds = [find_bundle(old, data_dir, config) for old in compatible_with or ()]
+        upgrade = Upgrade(Old.of(olds, old_embeddings or (), old_model or ()), sources)
+        upgrade.check(nested, recipe)
+        if size is not None:
+            made = _train(size, upgrade, recipe, preset, checkpoint, target)
+        else:
+            made = keep(upgrade, recipe, checkpoint, target)
+    made.print(as_json)
+
+
+def _id(data: Path, name: str | None, version: str | None, kept: "Bundle | None") -> tuple[str, str]:
+    """Name and version of the bundle that is written."""
     from bebr.encoding.pull import default_name
 
-    size = Size(bytes, code, target_recall, nested)
-    with extra():
-        from bebr_training.held_out import HeldOut
-        from bebr_training.methods import use_threads
-        from bebr_training.train import train as run
-    name = name or default_name(data.name.split(".")[0])
-    target = Target(out or settings_from(config, {"data_dir": data_dir}).bundles_dir, name, version, replace)
-    target.check_free(size)
-    recipe = _recipe(preset, steps, seed, size)
-    use_threads(threads)
-    with progress_bar() as show:
-        rows, notes, embedding = _read(data, base, data_dir, config, threads, show)
-        judged = _pairs(pairs, model, rows.shape[1])
-        held_out = HeldOut(rows, seed)
-        trained = run(
-            held_out, size.fit(held_out.training, show)[0], recipe, pairs=judged, checkpoint=checkpoint, progress=show
-        )
-        figures = {"training": trained.to_json() | {"rows": len(rows), "preset": preset, "seed": seed}}
-        target = replaced(target, embedding=embedding)
-        bundles, card = _write(target, size, trained, held_out, figures, data.name, notes, show)
-    if as_json:
-        written = {"bundle": bundles[0].describe(), "prefixes": [prefix.describe() for prefix in bundles[1:]]}
-        print_json(written | {"path": str(bundles[0].path), "card": str(card), **figures})
-    else:
-        _show(bundles, card, trained, notes)
+    if kept is not None:
+        return name or kept.name, version or kept.version
+    return name or default_name(data.name.split(".")[0]), version or "1"
 
 
-def _recipe(preset: str, steps: int | None, seed: int, size: Size) -> "Preset":
+def _recipe(preset: str, steps: int | None, seed: int, size: Size | None) -> "Preset":
     from bebr.core.codes import CodeSpec
     from bebr.errors import InvalidOption
     from bebr_training.presets import PRESETS
@@ -95,46 +120,32 @@ def _recipe(preset: str, steps: int | None, seed: int, size: Size) -> "Preset":
     if preset not in PRESETS:
         raise InvalidOption(f"--preset: expected one of {', '.join(PRESETS)}, got '{preset}'", option="preset")
     recipe = replaced(PRESETS[preset], seed=seed)
-    if recipe.published and (size.code is None or len(CodeSpec.parse(size.code).blocks) != 1):
+    if recipe.published and (size is None or size.code is None or len(CodeSpec.parse(size.code).blocks) != 1):
         raise InvalidOption("the published recipe takes one uniform block: give it with --code, such as 256x2")
     return recipe if steps is None else replaced(recipe, steps=steps)
 
 
-def _read(
-    data: Path, base: str | None, data_dir: Path | None, config: Path | None, threads: int, show: "Show"
-) -> "tuple[Any, tuple[str, ...], Bundle | None]":
-    """Rows, what was repaired, and the bundle whose embedding model the new one takes over."""
-    from bebr.cli.evaluate import find_bundle
-    from bebr.encoding.encoder import Encoder
-    from bebr.errors import DimensionMismatch, InvalidOption
-    from bebr_training.collections import TextEmbedder
-    from bebr_training.data import training_rows
+def _train(
+    size: Size, upgrade: "Upgrade", recipe: "Preset", preset: str, checkpoint: Path | None, target: Target
+) -> "Made":
+    """A new binarizer, then the bridges from it."""
+    from bebr.cli.train_compatible import Made, add_to_card
+    from bebr_training.held_out import HeldOut
+    from bebr_training.train import train as run
 
-    bundle = find_bundle(base, data_dir, config) if base is not None else None
-    if bundle is not None and not bundle.has_embedding_model:
-        raise InvalidOption(f"bundle '{base}' has no embedding model to take over", option="base")
-    embedder = TextEmbedder(Encoder(bundle, max(1, threads)), None, show) if bundle is not None else None
-    read = training_rows(data, embedder)
-    if bundle is not None and bundle.embedding_dims != read.rows.shape[1]:
-        raise DimensionMismatch(
-            f"bundle '{base}' makes embeddings of {bundle.embedding_dims} dims, the rows have {read.rows.shape[1]}"
-        )
-    return read.rows, read.notes, bundle
-
-
-def _pairs(folder: Path | None, model: str | None, dims: int) -> Any:
-    from bebr.errors import DimensionMismatch, InvalidOption
-    from bebr_training.collections import open_collection
-    from bebr_training.pairs import Pairs
-
-    if folder is None:
-        if model is not None:
-            raise InvalidOption("--model chooses embeddings of --pairs, and there are none", option="model")
-        return None
-    collection = open_collection(folder, 1_000_000, model=model)
-    if collection.dims != dims:
-        raise DimensionMismatch(f"'{folder}' has embeddings of {collection.dims} dims, the rows have {dims}")
-    return Pairs.of_collection(collection)
+    sources = upgrade.sources
+    read = sources.rows(taken_over=True)
+    judged, held_out = sources.judged(read), HeldOut(read.rows, recipe.seed)
+    start = size.fit(held_out.training, sources.show)[0]
+    trained = run(held_out, start, recipe, pairs=judged, checkpoint=checkpoint, progress=sources.show)
+    upgrade.check_new(trained.files)
+    reached = upgrade.train(read, trained.files, judged, recipe)
+    figures = {"training": trained.to_json() | {"rows": len(read.rows), "preset": preset, "seed": recipe.seed}}
+    target = replaced(target, reached=[one.files() for one in reached])
+    notes = (*read.notes, *upgrade.left_behind())
+    bundles, card = _write(target, size, trained, held_out, figures, sources.data.name, notes, sources.show)
+    add_to_card(card, card.read_text("utf-8"), reached)
+    return Made(bundles, _words(bundles, trained), card, figures, reached, notes)
 
 
 def _write(
@@ -160,18 +171,12 @@ def _write(
     return [bundle, *target.write_prefixes(trained.reference, size, figures)], card
 
 
-def _show(bundles: "list[Bundle]", card: Path, trained: "Trained", notes: tuple[str, ...]) -> None:
-    from bebr.cli.output import err, out
-
+def _words(bundles: "list[Bundle]", trained: "Trained") -> list[str]:
+    """A line for each bundle."""
     bundle, *shorter = bundles
-
-    for sentence in notes:
-        err().print(f"{sentence}.", markup=False)
-    out().print(
-        f"[bold]{bundle.id}[/] in {bundle.path}: {bundle.spec}, {bundle.spec.code_size_bytes} bytes a point, held-out "
+    first = (
+        f"{bundle.id} in {bundle.path}: {bundle.spec}, {bundle.spec.code_size_bytes} bytes a point, held-out "
         f"recall@10 {trained.recall:.3f} (start {trained.start_recall:.3f})"
         + (f", nDCG@10 {trained.ndcg[1]:.3f} (start {trained.ndcg[0]:.3f})" if trained.ndcg else "")
     )
-    for prefix in shorter:
-        out().print(f"[bold]{prefix.id}[/] in {prefix.path}: {prefix.spec}, the first blocks of the same codes")
-    out().print(f"model card: {card}")
+    return [first, *(f"{one.id} in {one.path}: {one.spec}, the first blocks of the same codes" for one in shorter)]

@@ -61,9 +61,10 @@ class Reference:
     def load(cls, path: Path) -> "Reference":
         """Raises DamagedBundle."""
         try:
-            with np.load(path) as file:
-                here, there = (np.ascontiguousarray(file[key], np.float32) for key in ("here", "there"))
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            with path.open("rb") as stream:  # numpy leaves a file that it opened itself open when the archive is bad
+                arrays = np.load(stream)
+                here, there = (np.ascontiguousarray(arrays[key], np.float32) for key in ("here", "there"))
+        except (OSError, ValueError, EOFError, LookupError, zipfile.BadZipFile) as error:
             raise DamagedBundle(f"{path.name} cannot be read: {error}", path=str(path), file=path.name) from error
         if here.ndim != 2 or there.ndim != 2 or len(here) != len(there) or not len(here):
             raise DamagedBundle(f"{path.name} holds arrays of {here.shape} and {there.shape}", file=path.name)
