@@ -9,6 +9,7 @@ The only importer of onnx, onnxruntime, tokenizers, safetensors, huggingface_hub
     binarizer        embeddings -> codes
     encoder          both together, and the checks on what comes in
     checkpoint       a checkpoint folder -> ONNX graph
+    static_model     word-piece vectors -> an embedding model without a transformer, for the demo of an upgrade
     pull             a name, folder, package or hub repository -> bundle
     recurrent, recurrent_fit, recurrent_graph   the binarizer that is fitted: its definition, its fit, its graph
     closed_form      principal axes turned and cut into levels: where that fit starts, and the plain baseline

