@@ -33,7 +33,7 @@ from bebr.errors import (
     VersionNotFound,
 )
 
-TEXTS = texts(120)
+TEXTS = texts(140)
 FIELDS = {"n": FieldType.INTEGER}
 HOW = Evaluation(None, 40, 100, None, 0)
 FAST = 1_000_000.0
@@ -404,6 +404,20 @@ async def test_going_back_cancels_a_backfill_and_loses_nothing(tmp_path: Path, b
         assert (await ended(engine, job))["state"] == "succeeded" and (await counts(engine))["old@1"] == 120
 
 
+async def test_a_collection_may_be_deleted_while_it_is_backfilled(tmp_path: Path, bundles: Path) -> None:
+    async with upgrading(tmp_path, bundles) as engine:
+        for rate in (FAST, 50.0):
+            if not engine.list_collections():
+                await engine.create_collection("docs", CollectionSettings(bundle="old@1", text_field="text"))
+                await write(engine, range(120))
+            await moved(engine)
+            job = await engine.upgrading.backfill("docs", None, rate)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await engine.delete_collection("docs")
+            with pytest.raises(JobNotFound):
+                engine.upgrading.get_backfill(job)
+
+
 async def test_points_that_were_asked_for_most_come_first(tmp_path: Path, bundles: Path) -> None:
     async with upgrading(tmp_path, bundles) as engine:
         await engine.upgrading.attach("docs", "new@1")
@@ -512,3 +526,30 @@ async def test_the_document_of_an_upgrade_reads_back(tmp_path: Path, bundles: Pa
         document = engine.collection("docs").document
         again = type(document).from_json(json.loads(json.dumps(document.to_json())))
         assert again.to_json() == document.to_json() and again.upgrades == document.upgrades
+
+
+async def test_a_fit_after_an_upgrade_is_of_the_new_model(tmp_path: Path, bundles: Path) -> None:
+    """Own binarizers of two models, and points of both, in one collection."""
+    async with upgrading(tmp_path, bundles) as engine:
+        await fitted(engine, 8)
+        await engine.upgrading.attach("docs", "new@1")
+        await engine.upgrading.promote("docs", "new@1", Gate(), force=True)
+        await fitted(engine, 12)
+        versions = engine.collection("docs").document.versions
+        assert [version.model for version in versions if version.staged_dims is not None] == ["old@1", "new@1"]
+        assert [version.model for version in versions if version.figures is not None] == ["old@1", "new@1"]
+        result = await search(engine, text=TEXTS[7])
+        assert len(result.hits) == 140 and len(result.searched) == 1
+        await engine.upgrading.rollback("docs")
+        await write(engine, range(20))
+        result = await search(engine, text=TEXTS[7])
+        assert len(result.hits) == 140 and len(result.searched) == 2
+
+
+async def fitted(engine: Engine, size_bytes: int) -> None:
+    """Fit a binarizer of the collection's own to its points, all written anew."""
+    await engine.fit_collection("docs", size_bytes, 130)
+    await write(engine, range(140))
+    async with asyncio.timeout(60):
+        while (await engine.describe_collection("docs"))["fit"]["state"] != "done":
+            await asyncio.sleep(0.02)

@@ -39,10 +39,15 @@ RETRY_SECONDS = 1.0
 MAX_RATE = 1_000_000
 
 
+class _Stopped(Exception):
+    """The backfill was told to stop between two pages."""
+
+
 @dataclass(slots=True)
 class _Run:
     """One backfill under way in this process."""
 
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
     task: "asyncio.Task[None] | None" = None
     started: float = field(default_factory=time.monotonic)
     moved: int = 0
@@ -52,6 +57,13 @@ class _Run:
     @property
     def rate(self) -> float:
         return self.moved / max(time.monotonic() - self.started, 1e-6)
+
+    async def rest(self, seconds: float) -> None:
+        """Raises _Stopped as soon as the backfill is to stop."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.stopping.wait(), max(seconds, 0))
+        if self.stopping.is_set():
+            raise _Stopped
 
 
 class Backfills:
@@ -95,7 +107,7 @@ class Backfills:
         run.task = asyncio.create_task(self._run(collection, run))
 
     async def pause(self, collection: Collection) -> None:
-        """At once; each point has its old code or its new one."""
+        """Once the page under way has come to its end."""
         await self._change(collection, RUNNING, PAUSED)
 
     async def resume(self, collection: Collection) -> None:
@@ -110,16 +122,16 @@ class Backfills:
             await self._stop_run(collection)
 
     async def drop(self, collection: Collection) -> None:
-        """Stop what is under way for a collection that is about to be closed."""
-        await self._stop_run(collection)
+        """End at once what is under way for a collection that is about to be closed. The caller holds the lock."""
+        run = self._runs.get(collection.document.uid)
+        if run is not None and run.task is not None:
+            run.task.cancel()  # it may be waiting for the lock
+            await asyncio.gather(run.task, return_exceptions=True)
 
     async def stop(self) -> None:
         """Stop everything; the next start goes on with it."""
         self._stopping = True
-        tasks = [run.task for run in self._runs.values() if run.task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(self._end_run(run) for run in list(self._runs.values())))
 
     def describe(self, collection: Collection) -> dict[str, Any]:
         """The job as the API shows it. Raises JobNotFound."""
@@ -170,8 +182,12 @@ class Backfills:
 
     async def _stop_run(self, collection: Collection) -> None:
         run = self._runs.get(collection.document.uid)
-        if run is not None and run.task is not None:
-            run.task.cancel()
+        if run is not None:
+            await self._end_run(run)
+
+    async def _end_run(self, run: _Run) -> None:
+        run.stopping.set()
+        if run.task is not None:
             await asyncio.gather(run.task, return_exceptions=True)
 
     async def _run(self, collection: Collection, run: _Run) -> None:
@@ -185,8 +201,10 @@ class Backfills:
                 except (Unavailable, OSError) as error:
                     run.waiting = f"waiting: {error}"
                     log.warning("the backfill of collection %s waits: %s", collection.name, error)
-                    await asyncio.sleep(RETRY_SECONDS)
+                    await run.rest(RETRY_SECONDS)
             await self._end(collection, run, SUCCEEDED, None)
+        except _Stopped:
+            pass
         except BebrError as error:
             await self._end(collection, run, FAILED, error.detail)
         except Exception as error:
@@ -207,7 +225,7 @@ class Backfills:
             with suppress(Unavailable, OSError):
                 await self._keep(collection, ended)
                 return
-            await asyncio.sleep(RETRY_SECONDS)
+            await run.rest(RETRY_SECONDS)
 
     async def _move_all(self, collection: Collection, backfill: Backfill, run: _Run) -> None:
         """Passes over what is left, until nothing is but points without text."""
@@ -217,7 +235,7 @@ class Backfills:
             before = len(run.skipped)
             moved = 0
             async for page in _pages(collection, target, run.skipped):
-                await asyncio.sleep(max(0.0, next_at - time.monotonic()))
+                await run.rest(next_at - time.monotonic())
                 next_at = max(next_at, time.monotonic() - 1) + len(page) / backfill.rate
                 moved += await self._move(collection, target, page, run)
             if not moved and len(run.skipped) == before:
@@ -258,9 +276,8 @@ async def _pages(collection: Collection, target: Version, skipped: set[str]) -> 
     asked = await collection.fetch(collection.asked.most(), metadata=False)
     for page in _batched(point.id for point in asked.values() if point.version != target.number):
         yield page
-    staging = collection.document.staging
     for version in collection.document.versions:
-        if version.number == target.number or (staging is not None and version.number == staging.number):
+        if version.number == target.number or version.staged_dims is not None:
             continue
         for shard in range(collection.document.shards):
             ids = await asyncio.to_thread(collection.index.version_ids, shard, version.number, None)

@@ -71,9 +71,9 @@ class Collection:
 
     def old_points(self) -> int:
         """How many points have codes of another version than the active one, staged ones aside."""
-        staging = self.document.staging
-        others = {n: count for n, count in self.index.points().items() if n != self.active.number}
-        return sum(count for n, count in others.items() if staging is None or n != staging.number)
+        versions, active = self.document.versions, self.active.number
+        points = self.index.points().items()
+        return sum(count for n, count in points if n != active and versions[n].staged_dims is None)
 
     def staged(self) -> int:
         """How many points wait as embeddings."""

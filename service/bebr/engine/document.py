@@ -163,8 +163,11 @@ class CollectionDocument:
 
     @property
     def staging(self) -> Version | None:
-        """The version in which embeddings wait for a fit; None where there never was a fit."""
-        return next((version for version in self.versions if version.staged_dims is not None), None)
+        """The newest version in which embeddings wait for a fit; None where there never was a fit.
+
+        There is one for each embedding model whose embeddings were fitted to.
+        """
+        return next((version for version in reversed(self.versions) if version.staged_dims is not None), None)
 
     @property
     def fitted(self) -> Version | None:

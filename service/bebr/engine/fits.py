@@ -79,7 +79,9 @@ class Fits:
                 raise Conflict(f"a fit of '{collection.name}' is {state} already; wait until it is done", state=state)
             plan = self._plan(collection, size_bytes, sample, now)
             self._check_versions(document)
-            staging = document.staging or self._new_staging(collection)
+            staging = document.staging
+            if staging is None or staging.model_fingerprint != document.active_version.model_fingerprint:
+                staging = self._new_staging(collection)
             if staging.number == len(document.versions):
                 document = replace(document, versions=(*document.versions, staging))
             await self._take_over(collection, replace(document, active=staging.number, fit=plan))
