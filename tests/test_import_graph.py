@@ -61,7 +61,9 @@ ONLY_IMPORTER: Mapping[str, str] = {
 }
 # What `bebr_training` may import of the service, and the only modules that may import it.
 TRAINING_MAY_IMPORT = frozenset({"core", "encoding", "errors"})
-TRAINING_IMPORTERS = frozenset({"bebr.cli.train", "bebr.cli.train_compatible", "bebr.cli.evaluate"})
+TRAINING_IMPORTERS = frozenset(
+    {"bebr.cli.train", "bebr.cli.train_compatible", "bebr.cli.evaluate", "bebr.cli.upgrade_steps"}
+)
 # `core` is pure: what would let it touch a file, a socket, a clock or a thread.
 IMPURE = frozenset(
     {"asyncio", "concurrent", "datetime", "http", "io", "logging", "mmap", "multiprocessing", "os", "pathlib", "random"}

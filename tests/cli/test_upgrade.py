@@ -52,11 +52,12 @@ def table_of(printed: str) -> list[list[str]]:
     return [line.split() for line in printed.splitlines()]
 
 
-def test_step_by_step(docs: Client, capsys: Printed):
+def test_step_by_step(docs: Client, tmp_path: Path, capsys: Printed):
     assert upgrade("attach", "docs", "new@1") == 0
     rows = table_of(capsys.readouterr().out)
     assert [row[:2] for row in rows[:3]] == [["version", "state"], ["old@1", "active"], ["new@1", "attached"]]
-    assert upgrade("evaluate", "docs", "new@1", "--sample", "20", "--points", "50") == 0
+    assert upgrade("evaluate", "docs", "new@1", "--sample", "20", "--points", "50", "--plot", f"{tmp_path}/a.svg") == 0
+    assert "<svg" in (tmp_path / "a.svg").read_text("utf-8")
     shown = capsys.readouterr().out
     rows = table_of(shown)
     assert rows[0] == ["old@1", "->", "new@1:", "20", "queries,", "50", "points"]
@@ -160,6 +161,7 @@ def test_what_the_old_model_cannot_tell_is_said(capsys: Printed):
         (("evaluate", "docs"), "has no version but the active one"),
         (("evaluate", "docs", "--way", "guess"), "--way: expected one of compatible, adapter, dual, weighted"),
         (("evaluate", "docs", "--queries", "none.jsonl"), "there is no file 'none.jsonl'"),
+        (("evaluate", "docs", "--plot", "a.gif"), "--plot: expected a file that ends in"),
         (("rollback", "docs"), "has no promotion to undo"),
         (("retire", "docs", "old@1"), "is in use"),
         (("status", "none"), "none"),

@@ -26,6 +26,7 @@ WayOption = Annotated[
     typer.Option("--way", help="compatible, adapter, dual or weighted.", show_default="the one that measures best"),
 ]
 MinGain = Annotated[float, typer.Option(help="What new queries on old codes must gain over old queries on them.")]
+Plot = Annotated[Path | None, typer.Option(help="Draw what was measured into a .png, .svg or .pdf; needs [train].")]
 Rate = Annotated[float | None, typer.Option("--rate", min=0, help="Points a second at most.", show_default="a setting")]
 
 
@@ -74,6 +75,7 @@ def evaluate(
     sample: Sample = None,
     points: Points = None,
     way: WayOption = None,
+    plot: Plot = None,
     url: Url = None,
     api_key: ApiKey = None,
     as_json: AsJson = False,
@@ -83,14 +85,15 @@ def evaluate(
     The result is kept, and the gate of `promote` goes by it. Nothing changes for searches.
     """
     from bebr.cli.output import print_json
-    from bebr.cli.upgrade_steps import parse_way, read_queries, waiting
+    from bebr.cli.upgrade_steps import drawing, parse_way, read_queries, waiting
     from bebr.cli.upgrade_tables import print_matrix
 
-    asked = read_queries(queries)
+    asked, draw = read_queries(queries), drawing(plot)
     with _service(url, api_key) as service, waiting("measuring"):
         measured = service.evaluate_version(
             collection, version, queries=asked, sample=sample, points=points, way=parse_way(way)
         )
+    draw(measured)
     if as_json:
         print_json(measured)
     else:

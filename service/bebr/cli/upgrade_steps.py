@@ -2,11 +2,12 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bebr.cli.evaluate import extra
 from bebr.cli.options import parse_choice
 from bebr.cli.output import err, out, print_json
 from bebr.cli.sources import lines_of_json, open_text
@@ -72,6 +73,17 @@ def read_queries(path: Path | None) -> list[dict[str, Any]] | None:
     if not queries:
         raise InvalidOption(f"'{path}' holds no queries: expected {json.dumps({'text': '...', 'relevant': ['id']})}")
     return queries
+
+
+def drawing(path: Path | None) -> Callable[[Mapping[str, Any]], None]:
+    """What draws an evaluation into a file, or nothing. Raises InvalidOption before the work rather than after it."""
+    if path is None:
+        return lambda evaluation: None
+    with extra():
+        from bebr_training.plot import check_suffix
+        from bebr_training.upgrade_plot import plot_upgrade
+    check_suffix(path)
+    return lambda evaluation: plot_upgrade(evaluation, path)
 
 
 def parse_way(given: str | None) -> str | None:

@@ -103,6 +103,6 @@ def build_static_graph(model: StaticModel) -> bytes:
     graph.node("ReduceL2", ["centred", "middle"], "length", keepdims=1)
     graph.node("Max", ["length", "tiny"], "some_length")
     graph.node("Div", ["centred", "some_length"], EMBEDDING)
-    inputs: Signature = {name: (np.int64, ("batch", "tokens")) for name in (INPUT_IDS, ATTENTION_MASK)}
+    inputs: Signature = dict.fromkeys((INPUT_IDS, ATTENTION_MASK), (np.int64, ("batch", "tokens")))
     outputs: Signature = {EMBEDDING: (np.float32, ("batch", model.pieces.shape[1]))}
     return graph.serialize("static_model", inputs, outputs)
