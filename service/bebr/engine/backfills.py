@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from bebr.config import Limits
 from bebr.core.types import StoredPoint
 from bebr.encoding import TextKind
-from bebr.engine.collection import Collection
-from bebr.engine.document import Backfill, Version
+from bebr.engine.catalog import Catalog
+from bebr.engine.collection import Collection, FitState, fit_state
+from bebr.engine.document import Backfill, CollectionDocument, Version
 from bebr.engine.guard import RoomGuard
 from bebr.engine.versions import Versions
 from bebr.engine.writer import Replace
@@ -32,7 +33,6 @@ from bebr.errors import BebrError, Conflict, InvalidOption, JobNotFound, Unavail
 
 log = logging.getLogger(__name__)
 RUNNING, PAUSED, SUCCEEDED, FAILED, CANCELLED = "running", "paused", "succeeded", "failed", "cancelled"
-ENDED = (SUCCEEDED, FAILED, CANCELLED)
 PAGE = 16
 """Points embedded at a time: a search that needs the model waits for no more than that."""
 RETRY_SECONDS = 1.0
@@ -69,7 +69,10 @@ class _Run:
 class Backfills:
     """All backfills of the process, one for each collection at most."""
 
-    def __init__(self, versions: Versions, limits: Limits, guard: RoomGuard, encoding: Executor) -> None:
+    def __init__(
+        self, catalog: Catalog, versions: Versions, limits: Limits, guard: RoomGuard, encoding: Executor
+    ) -> None:
+        self._catalog = catalog
         self._versions = versions
         self._limits = limits
         self._guard = guard
@@ -79,21 +82,24 @@ class Backfills:
 
     async def start(self, collection: Collection, version_id: str, rate: float | None) -> str:
         """-> the id of its job, which is durable then. Raises Conflict, InvalidOption, VersionNotFound."""
-        version = self._versions.find(collection, version_id)
-        document, kept = collection.document, collection.document.upgrades.backfill
-        if version.number != document.active:
-            raise Conflict(f"'{version_id}' is not the active version of '{collection.name}'; promote it first")
-        if kept is not None and kept.state not in ENDED:
-            raise Conflict(f"backfill {kept.job} of '{collection.name}' is {kept.state} already", job=kept.job)
-        if document.text_field is None or not collection.encoders.takes_text(version):
-            raise Conflict(
-                f"'{collection.name}' keeps no texts that could be encoded anew: it was made without 'text_field', or "
-                "takes vectors; send the vectors of the new model to versions/backfill/vectors",
-                key="text_field",
-            )
-        job = f"backfill-{document.uid[:8]}-{int(time.time() * 1000):x}"
-        backfill = Backfill(job, version.id, self._rate(rate), collection.old_points(), time.time(), RUNNING)
-        await self._keep(collection, backfill)
+        job = f"backfill-{collection.document.uid[:8]}-{int(time.time() * 1000):x}"
+        rate = self._rate(rate)
+
+        def begun(document: CollectionDocument) -> CollectionDocument:
+            version, kept = self._versions.find(collection, version_id), document.upgrades.backfill
+            _check_target(collection, version)
+            if kept is not None and not kept.ended:
+                raise Conflict(f"backfill {kept.job} of '{collection.name}' is {kept.state} already", job=kept.job)
+            if document.text_field is None or not collection.encoders.takes_text(version):
+                raise Conflict(
+                    f"'{collection.name}' keeps no texts that could be encoded anew: it was made without 'text_field', "
+                    "or takes vectors; send the vectors of the new model to versions/backfill/vectors",
+                    key="text_field",
+                )
+            backfill = Backfill(job, version.id, rate, collection.old_points(), time.time(), RUNNING)
+            return replace(document, upgrades=replace(document.upgrades, backfill=backfill))
+
+        await self._catalog.update(collection, begun)
         self.look(collection)
         return job
 
@@ -101,7 +107,9 @@ class Backfills:
         """Go on with what is to run, unless it does."""
         backfill = collection.document.upgrades.backfill
         uid = collection.document.uid
-        if backfill is None or backfill.state != RUNNING or uid in self._runs or self._stopping or collection.closed:
+        if backfill is None or backfill.state != RUNNING or uid in self._runs:
+            return
+        if self._stopping or collection.closed or not collection.ready:
             return
         run = self._runs[uid] = _Run()
         run.task = asyncio.create_task(self._run(collection, run))
@@ -109,6 +117,7 @@ class Backfills:
     async def pause(self, collection: Collection) -> None:
         """Once the page under way has come to its end."""
         await self._change(collection, RUNNING, PAUSED)
+        await self._stop_run(collection)
 
     async def resume(self, collection: Collection) -> None:
         await self._change(collection, PAUSED, RUNNING)
@@ -116,10 +125,16 @@ class Backfills:
 
     async def cancel(self, collection: Collection) -> None:
         """What has its new code keeps it. Of a backfill that has ended nothing changes."""
-        backfill = collection.document.upgrades.backfill
-        if backfill is not None and backfill.state not in ENDED:
-            await self._keep(collection, replace(backfill, state=CANCELLED, finished_at=time.time()))
-            await self._stop_run(collection)
+
+        def cancelled(document: CollectionDocument) -> CollectionDocument:
+            backfill = document.upgrades.backfill
+            if backfill is None or backfill.ended:
+                return document
+            backfill = self._rested(collection, replace(backfill, state=CANCELLED, finished_at=time.time()))
+            return replace(document, upgrades=replace(document.upgrades, backfill=backfill))
+
+        await self._catalog.update(collection, cancelled)
+        await self._stop_run(collection)
 
     async def drop(self, collection: Collection) -> None:
         """End at once what is under way for a collection that is about to be closed. The caller holds the lock."""
@@ -138,9 +153,10 @@ class Backfills:
         backfill = collection.document.upgrades.backfill
         if backfill is None:
             raise JobNotFound(f"no backfill was asked for in '{collection.name}'")
-        run, ended = self._runs.get(collection.document.uid), backfill.state in ENDED
-        skipped = max(backfill.skipped, len(run.skipped) if run is not None else 0)
-        left = max(0, collection.old_points() - skipped)
+        run = self._runs.get(collection.document.uid)
+        if not backfill.ended:
+            backfill = self._rested(collection, backfill)
+        left = max(0, backfill.total - backfill.applied - backfill.skipped)
         rate = run.rate if run is not None else 0.0
         return {
             "job": backfill.job,
@@ -149,12 +165,12 @@ class Backfills:
             "version": backfill.version,
             "state": backfill.state,
             "total": backfill.total,
-            "applied": max(0, backfill.total - skipped - left),
-            "rejected": skipped,
+            "applied": backfill.applied,
+            "rejected": backfill.skipped,
             "remaining": left,
             "rate_limit": backfill.rate,
             "rate_per_s": round(rate, 1),
-            "eta_s": round(left / rate, 1) if rate and not ended else None,
+            "eta_s": round(left / rate, 1) if rate and not backfill.ended else None,
             "detail": run.waiting if run is not None and run.waiting else backfill.detail,
             "created_at": _iso(backfill.created_at),
             "finished_at": None if backfill.finished_at is None else _iso(backfill.finished_at),
@@ -167,18 +183,25 @@ class Backfills:
         return rate
 
     async def _change(self, collection: Collection, before: str, after: str) -> None:
-        backfill = collection.document.upgrades.backfill
-        if backfill is None or backfill.state != before:
-            state = "there is none" if backfill is None else f"it is {backfill.state}"
-            raise Conflict(f"a backfill that is {before} can be {after}; of '{collection.name}' {state}")
-        await self._keep(collection, replace(backfill, state=after))
-        if after == PAUSED:
-            await self._stop_run(collection)
+        def changed(document: CollectionDocument) -> CollectionDocument:
+            backfill = document.upgrades.backfill
+            if backfill is None or backfill.state != before:
+                state = "there is none" if backfill is None else f"it is {backfill.state}"
+                raise Conflict(f"a backfill that is {before} can be {after}; of '{collection.name}' {state}")
+            if after == RUNNING:
+                _check_target(collection, self._versions.find(collection, backfill.version))
+            backfill = self._rested(collection, replace(backfill, state=after))
+            return replace(document, upgrades=replace(document.upgrades, backfill=backfill))
 
-    async def _keep(self, collection: Collection, backfill: Backfill) -> None:
-        async with self._versions.lock:
-            upgrades = replace(collection.document.upgrades, backfill=backfill)
-            await self._versions.save(collection, replace(collection.document, upgrades=upgrades))
+        await self._catalog.update(collection, changed)
+
+    def _rested(self, collection: Collection, backfill: Backfill) -> Backfill:
+        """With its figures as they are now."""
+        run = self._runs.get(collection.document.uid)
+        skipped = max(backfill.skipped, len(run.skipped) if run is not None else 0)
+        if not collection.ready or collection.active.id != backfill.version:
+            return backfill
+        return replace(backfill, skipped=skipped, applied=max(0, backfill.total - collection.old_points()))
 
     async def _stop_run(self, collection: Collection) -> None:
         run = self._runs.get(collection.document.uid)
@@ -217,13 +240,18 @@ class Backfills:
 
     async def _end(self, collection: Collection, run: _Run, state: str, detail: str | None) -> None:
         """Keep how it ended, however long the store is away."""
-        while True:
-            backfill = collection.document.upgrades.backfill
+
+        def ended(document: CollectionDocument) -> CollectionDocument:
+            backfill = document.upgrades.backfill
             if backfill is None or backfill.state != RUNNING:
-                return
-            ended = replace(backfill, state=state, detail=detail, finished_at=time.time(), skipped=len(run.skipped))
+                return document
+            backfill = replace(backfill, state=state, detail=detail, finished_at=time.time())
+            upgrades = replace(document.upgrades, backfill=self._rested(collection, backfill))
+            return replace(document, upgrades=upgrades)
+
+        while True:
             with suppress(Unavailable, OSError):
-                await self._keep(collection, ended)
+                await self._catalog.update(collection, ended)
                 return
             await run.rest(RETRY_SECONDS)
 
@@ -243,7 +271,11 @@ class Backfills:
 
     async def _move(self, collection: Collection, target: Version, ids: list[str], run: _Run) -> int:
         self._guard.check()
-        points = [p for p in (await collection.fetch(ids, records=True)).values() if p.version != target.number]
+        if collection.document.active != target.number:
+            raise _Stopped  # the promotion that made another one active has cancelled it
+        versions = collection.document.versions
+        found = (await collection.fetch(ids, records=True)).values()
+        points = [p for p in found if p.version != target.number and versions[p.version].staged_dims is None]
         texts = [_text(point, collection.document.text_field, self._limits.max_text_chars) for point in points]
         run.skipped |= {point.id for point, text in zip(points, texts, strict=True) if text is None}
         points = [point for point, text in zip(points, texts, strict=True) if text is not None]
@@ -269,6 +301,14 @@ class Backfills:
             return codec.encode(embedder.embed(texts, TextKind.PASSAGE))
 
         return await asyncio.get_running_loop().run_in_executor(self._encoding, work)
+
+
+def _check_target(collection: Collection, version: Version) -> None:
+    """Raise Conflict unless points may be re-encoded as that version now."""
+    if version.number != collection.document.active:
+        raise Conflict(f"'{version.id}' is not the active version of '{collection.name}'; promote it first")
+    if (state := fit_state(collection)) not in (None, FitState.DONE):
+        raise Conflict(f"a fit of '{collection.name}' is {state}; wait until it is done", state=str(state))
 
 
 async def _pages(collection: Collection, target: Version, skipped: set[str]) -> AsyncIterator[list[str]]:

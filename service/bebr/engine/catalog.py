@@ -3,7 +3,7 @@
 import asyncio
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -81,6 +81,24 @@ class Catalog:
 
     async def save(self, name: str, document: CollectionDocument) -> None:
         await self._store.put_document(COLLECTION, name, document.to_json())
+
+    async def update(
+        self, collection: Collection, change: Callable[[CollectionDocument], CollectionDocument]
+    ) -> CollectionDocument:
+        """Change the document of a collection as it is when the lock is won, and go by it from then on.
+
+        Raises CollectionNotFound where the collection was deleted meanwhile, and what `change` raises.
+        """
+        async with self.lock:
+            return await self.replace(collection, change(collection.document))
+
+    async def replace(self, collection: Collection, document: CollectionDocument) -> CollectionDocument:
+        """`update` for a caller that holds the lock."""
+        if self.collections.get(collection.name) is not collection:
+            raise CollectionNotFound(f"collection '{collection.name}' was deleted", collection=collection.name)
+        await self.save(collection.name, document)
+        collection.document = document
+        return document
 
     async def forget(self, name: str) -> None:
         """Remove a collection and the aliases that point to it."""

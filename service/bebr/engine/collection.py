@@ -19,6 +19,7 @@ from bebr.engine.points import Rules
 from bebr.engine.writer import ShardWriter
 from bebr.errors import BebrError
 from bebr.index import CollectionIndex
+from bebr.index.shard import ShardView
 from bebr.metadata import MetadataStore
 
 log = logging.getLogger(__name__)
@@ -76,9 +77,20 @@ class Collection:
         return sum(count for n, count in points if n != active and versions[n].staged_dims is None)
 
     def staged(self) -> int:
-        """How many points wait as embeddings."""
-        staging = self.document.staging
-        return 0 if staging is None else self.index.points().get(staging.number, 0)
+        """How many points wait as embeddings: for the fit that gathers, else to be re-encoded."""
+        versions, active = self.document.versions, self.active
+        points = self.index.points().items()
+        if active.staged_dims is not None:
+            return sum(count for n, count in points if n == active.number)
+        return sum(count for n, count in points if versions[n].staged_dims is not None)
+
+    def points_by_id(self, view: ShardView | None = None) -> dict[str, int]:
+        """Points by id of their version, of all shards or of one. Versions of embeddings share an id."""
+        found: dict[str, int] = {}
+        for number, count in (self.index.points() if view is None else view.points()).items():
+            name = self.document.versions[number].id
+            found[name] = found.get(name, 0) + count
+        return found
 
     def rules(self, version: Version, max_text_chars: int, max_metadata_bytes: int) -> Rules:
         """What points must look like to be written as that code version."""
@@ -167,14 +179,13 @@ class Collection:
 
     def describe(self) -> dict[str, Any]:
         """What `GET /v1/collections/{c}` answers."""
-        names = [version.id for version in self.document.versions]
-        in_use = [version.id for version in self.document.versions if not version.retired]
+        in_use = dict.fromkeys(version.id for version in self.document.versions if not version.retired)
         shards = []
         for number, shard in enumerate(self.index.shards):
             view = shard.view
-            points = {names[version]: count for version, count in view.points().items()}
+            points = self.points_by_id(view)
             shards.append({"shard": number, "points": points, "seq": view.seq, "parts": len(view.parts)})
-        totals = {names[version]: count for version, count in self.index.points().items()}
+        totals = self.points_by_id()
         problem = self.encoders.problem
         return {
             "name": self.name,
@@ -185,7 +196,7 @@ class Collection:
             "code": str(self.active.spec),
             "code_bytes": self.active.spec.code_size_bytes,
             "active_version": self.active.id,
-            "compatible_versions": in_use,
+            "compatible_versions": list(in_use),
             "fit": describe_fit(self),
             "text_field": self.document.text_field,
             "filterable": {key: str(kind) for key, kind in self.document.filterable.items()},

@@ -96,7 +96,8 @@ class FitPlan:
 class Backfill:
     """The last backfill: points of other versions are re-encoded as `version` (id). total: how many there were.
 
-    rate: points a second at most. state, times: as of a job. skipped: points that hold no text.
+    rate: points a second at most. state, times: as of a job. skipped: points that hold no text. applied: how many were
+    re-encoded, known once it rests.
     """
 
     job: str
@@ -107,7 +108,12 @@ class Backfill:
     state: str
     finished_at: float | None = None
     skipped: int = 0
+    applied: int = 0
     detail: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.state not in ("running", "paused")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +121,14 @@ class Upgrades:
     """What became of the versions that were attached.
 
     previous: number of the version that was active before the last promotion, while one may go back to it. ways: by
-    fingerprint of another embedding model, how queries of the active version reach its codes, where that was chosen.
-    evaluations: by '<active id> -> <evaluated id>', what was measured last. history: promotions and rollbacks, newest
-    last.
+    fingerprint of another embedding model, how queries of the active version reach its codes, where that was chosen;
+    previous_ways: those of the version before. evaluations: by '<active id> -> <evaluated id>', what was measured last.
+    history: promotions and rollbacks, newest last.
     """
 
     previous: int | None = None
     ways: Mapping[str, str] = field(default_factory=dict)
+    previous_ways: Mapping[str, str] = field(default_factory=dict)
     evaluations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     history: tuple[Mapping[str, Any], ...] = ()
     backfill: Backfill | None = None
@@ -132,6 +139,7 @@ class Upgrades:
         return cls(
             document["previous"],
             document["ways"],
+            document["previous_ways"],
             document["evaluations"],
             tuple(document["history"]),
             None if backfill is None else Backfill(**backfill),
@@ -174,9 +182,14 @@ class CollectionDocument:
         """The newest version with a binarizer of the collection's own."""
         return next((version for version in reversed(self.versions) if version.figures is not None), None)
 
+    @property
+    def coded(self) -> list[Version]:
+        """The versions with codes: neither staged nor retired."""
+        return [version for version in self.versions if version.staged_dims is None and not version.retired]
+
     def version(self, version_id: str) -> Version | None:
-        """The version of that id which is not retired."""
-        return next((version for version in self.versions if version.id == version_id and not version.retired), None)
+        """The version with codes of that id."""
+        return next((version for version in self.coded if version.id == version_id), None)
 
     def to_json(self) -> dict[str, Any]:
         document: dict[str, Any] = {

@@ -136,19 +136,25 @@ class Encoders:
 
     def _bridges(self, versions: list[Version], models: set[str]) -> Bridges:
         """Between every two models of which one's bundle says how it reaches the other."""
-        bridges: Bridges = {}
-        for model, fingerprint in {(version.model, version.model_fingerprint) for version in versions}:
+        forward: Bridges = {}
+        backward: Bridges = {}
+        for model, fingerprint in dict.fromkeys((version.model, version.model_fingerprint) for version in versions):
             if model is None or fingerprint is None or len(models) == 1:
                 continue
             try:
                 bundle = self._bundles.get(model, fingerprint)
-                for entry in bundle.manifest.compatible_with:
-                    if entry.fingerprint in models:
+            except BebrError:
+                continue  # its encoder could not be loaded either, which is said there
+            for entry in bundle.manifest.compatible_with:
+                if entry.fingerprint in models:
+                    try:
                         there, back = open_bridges(bundle, entry)
-                        bridges[fingerprint, entry.fingerprint], bridges[entry.fingerprint, fingerprint] = there, back
-            except BebrError as error:
-                log.warning("how bundle %s reaches others cannot be used: %s", model, error.detail)
-        return bridges
+                    except BebrError as error:
+                        log.warning("how bundle %s reaches %s cannot be used: %s", model, entry.bundle, error.detail)
+                        continue
+                    forward[fingerprint, entry.fingerprint] = there
+                    backward.setdefault((entry.fingerprint, fingerprint), back)
+        return backward | forward  # where two bundles name each other, each decides over its own queries
 
     def _try(self, bundle_id: str, fingerprint: str | None) -> Encoder | BebrError:
         try:

@@ -80,7 +80,7 @@ class Engine:
         self._fits = Fits(self._catalog, self._own_bundles, self._encoders, limits, self._guard)
         self._writer = PointWriter(limits, self._guard, self._encoding, self._fits)
         versions = Versions(self._catalog, self._encoders, limits)
-        self._backfills = Backfills(versions, limits, self._guard, self._encoding)
+        self._backfills = Backfills(self._catalog, versions, limits, self._guard, self._encoding)
         self.upgrading = Upgrading(self, versions, Evaluator(limits, self._encoding), self._backfills, self._writer)
         """The use cases of code versions."""
         self._loading: asyncio.Task[None] | None = None
@@ -185,7 +185,8 @@ class Engine:
         return self._catalog.get(name).describe()
 
     def collections(self) -> list[Collection]:
-        """All that are known."""
+        """All of them. Raises NotReady before it is known which there are."""
+        self._check_knows_collections()
         return list(self._catalog.collections.values())
 
     def list_aliases(self) -> dict[str, str]:
@@ -319,10 +320,9 @@ class Engine:
 
     def _text_queue(self, collection: Collection, version: Version) -> Texts:
         """Query texts of one model, embedded together when they arrive together."""
-        fingerprint = str(version.model_fingerprint)
+        fingerprint, work = str(version.model_fingerprint), collection.encoders.embedder(version).embed
 
         async def embed(texts: list[str]) -> list[NDArray[np.float32]]:
-            work = collection.encoders.embedder(version).embed
             loop = asyncio.get_running_loop()
             return list(await loop.run_in_executor(self._query_encoding, work, texts, TextKind.QUERY))
 

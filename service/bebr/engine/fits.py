@@ -77,14 +77,18 @@ class Fits:
             document = collection.document
             if (state := fit_state(collection)) in (FitState.FITTING, FitState.CONVERTING):
                 raise Conflict(f"a fit of '{collection.name}' is {state} already; wait until it is done", state=state)
+            backfill = document.upgrades.backfill
+            if backfill is not None and backfill.state == "running":
+                raise Conflict(f"backfill {backfill.job} of '{collection.name}' is running; pause it", job=backfill.job)
             plan = self._plan(collection, size_bytes, sample, now)
-            self._check_versions(document)
             staging = document.staging
             if staging is None or staging.model_fingerprint != document.active_version.model_fingerprint:
+                self._check_versions(document, 2)
                 staging = self._new_staging(collection)
+            self._check_versions(document, 1)
             if staging.number == len(document.versions):
                 document = replace(document, versions=(*document.versions, staging))
-            await self._take_over(collection, replace(document, active=staging.number, fit=plan))
+            await self._catalog.replace(collection, replace(document, active=staging.number, fit=plan))
         self.look(collection)
 
     async def drop(self, collection: Collection) -> None:
@@ -136,19 +140,14 @@ class Fits:
         collection.index.add_version(number, staging.spec)
         return staging
 
-    def _check_versions(self, document: CollectionDocument) -> None:
-        after = len(document.versions) + (1 if document.staging is not None else 2)
+    def _check_versions(self, document: CollectionDocument, more: int) -> None:
+        after = len(document.versions) + more
         if after > self._limits.max_versions:
             raise InvalidOption(
                 f"the collection would have {after} code versions, and the limit is {self._limits.max_versions}; raise "
                 "max_versions, or write the points into a new collection",
                 key="max_versions",
             )
-
-    async def _take_over(self, collection: Collection, document: CollectionDocument) -> None:
-        """Save a changed document and go by it from here on. The caller holds the catalog's lock."""
-        await self._catalog.save(collection.name, document)
-        collection.document = document
 
     async def _run(self, collection: Collection) -> None:
         uid, name = collection.document.uid, collection.name
@@ -219,37 +218,42 @@ class Fits:
         )
         collection.encoders.add(number, codec)
         collection.index.add_version(number, version.spec)
-        plan = replace(document.fit or FitPlan(0, 0), due=False, failed=None)
-        after = replace(document, versions=(*document.versions, version), active=number, fit=plan)
-        await self._again(lambda: self._save(collection, after))
+
+        def switched(document: CollectionDocument) -> CollectionDocument:
+            plan = replace(document.fit or FitPlan(0, 0), due=False, failed=None)
+            return replace(document, versions=(*document.versions, version), active=number, fit=plan)
+
+        await self._again(lambda: self._catalog.update(collection, switched))
         log.info("collection %s has its own binarizer %s (%s): %s", collection.name, bundle.id, bundle.spec, figures)
 
     async def _convert(self, collection: Collection) -> None:
         """Re-encode what is staged. Points that are written or deleted meanwhile stay as they are."""
-        staging, active = collection.document.staging, collection.active
-        assert staging is not None
-        encode = _converter(collection.codec(staging), collection.codec(active))
-        log.info("re-encoding %d points of collection %s to %s", collection.staged(), collection.name, active.id)
+        for staging in [version for version in collection.document.versions if version.staged_dims is not None]:
+            same_model = [v for v in collection.document.coded if v.model_fingerprint == staging.model_fingerprint]
+            if same_model and staging.number != collection.active.number:
+                await self._convert_version(collection, staging, same_model[-1])
+
+    async def _convert_version(self, collection: Collection, staging: Version, target: Version) -> None:
+        encode = _converter(collection.codec(staging), collection.codec(target))
+        log.info("re-encoding %d points of collection %s to %s", collection.staged(), collection.name, target.id)
         for number in range(collection.document.shards):
             while ids := collection.index.version_ids(number, staging.number, PAGE):
                 self._guard.check()
                 await collection.wait_for_sealing(number)
-                change = Reencode(ids, staging.number, active.number, encode)
+                change = Reencode(ids, staging.number, target.number, encode)
                 committed = await collection.writers[number].write(change)
                 collection.maintain()
                 if not any(committed.applied):
                     await asyncio.sleep(RETRY_SECONDS)  # the index is behind the store, and catches up
-        log.info("collection %s holds codes of %s alone", collection.name, active.id)
 
     async def _fail(self, collection: Collection, error: Exception) -> None:
         """Keep why it failed, until somebody asks again."""
         detail = error.detail if isinstance(error, BebrError) else f"{type(error).__name__}: {error}"
-        plan = replace(collection.document.fit or FitPlan(0, 0), due=False, failed=detail)
-        await self._again(lambda: self._save(collection, replace(collection.document, fit=plan)))
 
-    async def _save(self, collection: Collection, document: CollectionDocument) -> None:
-        async with self._catalog.lock:
-            await self._take_over(collection, document)
+        def failed(document: CollectionDocument) -> CollectionDocument:
+            return replace(document, fit=replace(document.fit or FitPlan(0, 0), due=False, failed=detail))
+
+        await self._again(lambda: self._catalog.update(collection, failed))
 
     async def _again(self, do: Callable[[], Awaitable[Result]]) -> Result:
         """Until it succeeds: a fit is too dear to be thrown away because the store is away for a moment."""

@@ -119,10 +119,14 @@ class Planner:
         versions = [version for version in self.collection.document.versions if not version.retired]
         active = self.collection.active
         if request.code is not None:
-            coded = [version for version in versions if version.staged_dims is None]
+            coded = [version for version in self.collection.document.coded if _same_model(version, active)]
             active = active if active.staged_dims is None or not coded else coded[-1]
         if request.version is None:
             return active
+        if request.id is not None:
+            raise InvalidOption(
+                "'version' does not apply to an 'id': it is of the version of that point", key="version"
+            )
         for version in versions:
             if version.id == request.version:
                 return version
@@ -157,6 +161,10 @@ class Planner:
         if position < 0 or write_cursor(position) != request.cursor:
             raise InvalidOption("cursor is not one that a search answered", key="cursor")
         return position
+
+
+def _same_model(one: Version, other: Version) -> bool:
+    return one.model_fingerprint == other.model_fingerprint
 
 
 def write_cursor(position: int) -> str:

@@ -228,7 +228,7 @@ class Searcher:
             plan.found = _pick(plan.hits, range(plan.offset, min(plan.wanted, len(plan.hits.ids))))
             if plan.request.with_metadata is not False or plan.request.with_code:
                 ids += plan.found.ids
-        if len(self._collection.document.versions) > 1:
+        if len(self._collection.document.coded) > 1:
             self._collection.asked.count([point_id for plan in plans for point_id in plan.hits.ids])
         if not ids:
             return {}
@@ -237,8 +237,7 @@ class Searcher:
         return await self._collection.fetch(list(dict.fromkeys(ids)), metadata=metadata, records=records)
 
     def _searched(self) -> dict[str, int]:
-        versions = self._collection.document.versions
-        return {versions[number].id: count for number, count in self._collection.index.points().items()}
+        return self._collection.points_by_id()
 
     def _result(
         self, plan: Plan, points: Points, searched: dict[str, int], stages_ms: dict[str, float]

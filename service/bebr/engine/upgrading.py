@@ -67,14 +67,11 @@ class Upgrading:
     ) -> dict[str, Any]:
         """Make a version active. Raises Conflict with the numbers where the gate fails, unless it is forced."""
         collection = self._collections.collection(name)
-        await self._backfills.cancel(collection)
         return await self._versions.promote(collection, version_id, gate, force=force, way=way)
 
     async def rollback(self, name: str) -> dict[str, Any]:
         """Go back to the version before the last promotion. Raises Conflict where there is none."""
-        collection = self._collections.collection(name)
-        await self._backfills.cancel(collection)
-        return await self._versions.rollback(collection)
+        return await self._versions.rollback(self._collections.collection(name))
 
     async def retire(self, name: str, version_id: str) -> dict[str, Any]:
         """Forget a version that holds no point. Raises Conflict where it does."""
@@ -129,7 +126,7 @@ class Upgrading:
 
     def _newest(self, collection: Collection) -> str:
         """Id of the newest version that is not active."""
-        others = [v for v in collection.document.versions if not v.retired and v.number != collection.active.number]
+        others = [v for v in collection.document.coded if v.number != collection.active.number]
         if not others:
             raise VersionNotFound(f"'{collection.name}' has no version but the active one; attach one first")
         return others[-1].id

@@ -15,7 +15,7 @@ from bebr.config import Limits
 from bebr.encoding.manifest import Way
 from bebr.engine.catalog import Catalog, version_of
 from bebr.engine.collection import Collection, FitState, fit_state
-from bebr.engine.document import CollectionDocument, Version
+from bebr.engine.document import CollectionDocument, Upgrades, Version
 from bebr.engine.encoders import CollectionEncoders, Encoders
 from bebr.engine.reaching import route
 from bebr.errors import AlreadyExists, Conflict, Incompatible, InvalidOption, VersionNotFound
@@ -42,29 +42,27 @@ class Versions:
         self._encoders = encoders
         self._limits = limits
 
-    @property
-    def lock(self) -> asyncio.Lock:
-        """Held by whoever changes the document of a collection."""
-        return self._catalog.lock
-
     async def attach(self, collection: Collection, bundle_id: str) -> Version:
         """Make a bundle's codes one more version, which nothing uses yet.
 
         Raises BundleNotFound, AlreadyExists, Incompatible where its queries could not search what there is.
         """
-        bundle = (await asyncio.to_thread(self._encoders.get, bundle_id)).bundle  # takes seconds the first time
+        # a bundle of this id may have been loaded before it was made anew
+        bundle = await asyncio.to_thread(self._encoders.bundle, bundle_id)
+        await asyncio.to_thread(self._encoders.get, bundle.id, bundle.fingerprint)  # takes seconds the first time
         async with self._catalog.lock:
             document = collection.document
+            self._check_quiet(collection)
             self._check_room(collection)
             if document.version(bundle.id) is not None:
                 raise AlreadyExists(f"'{bundle.id}' is a version of '{collection.name}' already", version=bundle.id)
             version = version_of(bundle, len(document.versions))
             document = replace(document, versions=(*document.versions, version))
             opened = await asyncio.to_thread(self._encoders.open, document)
-            self._check_reach(collection, opened, version)
+            _check_reach(collection, document, opened, version)
             collection.index.add_version(version.number, version.spec)
             collection.encoders.add_all(opened)
-            await self.save(collection, document)
+            await self._catalog.replace(collection, document)
         return version
 
     async def promote(
@@ -77,26 +75,29 @@ class Versions:
             if version.number == active.number:
                 raise Conflict(f"'{version_id}' is the active version of '{collection.name}' already")
             self._check_quiet(collection)
-            evaluation = document.upgrades.evaluations.get(evaluation_key(active, version))
-            if version.model_fingerprint != active.model_fingerprint:
-                passed = _passes(collection, version, evaluation, gate, force)
-            else:
-                passed = True  # queries are the same, so nothing can get worse
-            chosen = str(way) if way is not None else (evaluation or {}).get("way")
-            # how the active version reached others says nothing about how this one does
-            ways = {str(active.model_fingerprint): chosen} if chosen else {}
+            _check_reach(collection, document, collection.encoders, version)
+            same_model = version.model_fingerprint == active.model_fingerprint
             self._check_way(collection, way, version, active)
+            evaluation = document.upgrades.evaluations.get(evaluation_key(active, version))
+            gain = _gain(evaluation, way)
+            passed = same_model or _passes(collection, version, evaluation, gain, gate, force)
+            chosen = str(way) if way is not None else (evaluation or {}).get("way")
+            # how the active version reached others says nothing about how another model does
+            ways = document.upgrades.ways if same_model else {str(active.model_fingerprint): chosen} if chosen else {}
             event = {
                 "event": "promote",
                 "from": active.id,
                 "to": version.id,
                 "at": time.time(),
-                "forced": force and not passed,
+                "forced": not passed,
                 "way": chosen,
-                "gain": (evaluation or {}).get("gain"),
+                "gain": gain,
                 "min_gain": gate.min_gain,
             }
-            await self._activate(collection, version.number, active.number, ways, event)
+            upgrades = replace(
+                document.upgrades, previous=active.number, ways=ways, previous_ways=document.upgrades.ways
+            )
+            await self._activate(collection, version.number, upgrades, event)
         return event
 
     async def rollback(self, collection: Collection) -> dict[str, Any]:
@@ -106,11 +107,13 @@ class Versions:
             if document.upgrades.previous is None:
                 raise Conflict(f"'{collection.name}' has no promotion to undo, or its version before is retired")
             before = document.versions[document.upgrades.previous]
-            self._check_quiet(collection)
-            if collection.index.points().get(active.number, 0):
-                self._check_reach(collection, collection.encoders, before, only=active)
+            if fit_state(collection) in (FitState.FITTING, FitState.CONVERTING):
+                self._check_quiet(collection)
+            _check_reach(collection, document, collection.encoders, before)
             event = {"event": "rollback", "from": active.id, "to": before.id, "at": time.time()}
-            await self._activate(collection, before.number, None, {}, event)
+            ways = document.upgrades.previous_ways
+            upgrades = replace(document.upgrades, previous=None, ways=ways, previous_ways={})
+            await self._activate(collection, before.number, upgrades, event)
         return event
 
     async def retire(self, collection: Collection, version_id: str) -> None:
@@ -121,25 +124,33 @@ class Versions:
             points = collection.index.points().get(version.number, 0)
             if version.number == document.active or collection.writing[version.number]:
                 raise Conflict(f"'{version_id}' is in use; promote another version first", version=version_id)
-            if points or version.staged_dims is not None:
+            if points:
                 raise Conflict(
                     f"{points} points of '{collection.name}' have codes of '{version_id}'; backfill them first",
                     version=version_id,
                     points=points,
                 )
-            backfill = document.upgrades.backfill
-            if backfill is not None and backfill.version == version_id and backfill.state in ("running", "paused"):
-                raise Conflict(f"a backfill to '{version_id}' is {backfill.state}; cancel it first", job=backfill.job)
             versions = tuple(replace(v, retired=True) if v is version else v for v in document.versions)
-            previous = document.upgrades.previous
-            upgrades = replace(document.upgrades, previous=None if previous == version.number else previous)
-            await self.save(collection, replace(document, versions=versions, upgrades=upgrades))
+            upgrades = document.upgrades
+            if upgrades.previous == version.number:
+                upgrades = replace(upgrades, previous=None, previous_ways={})
+            kept = {
+                key: value
+                for key, value in upgrades.evaluations.items()
+                if version.id not in (value["active"], value["version"])
+            }
+            after = replace(document, versions=versions, upgrades=replace(upgrades, evaluations=kept))
+            opened = await asyncio.to_thread(self._encoders.open, after)
+            for number in {after.active, upgrades.previous} - {None}:
+                _check_reach(collection, after, opened, after.versions[number or 0])
+            await self._catalog.replace(collection, after)
+            collection.encoders.add_all(opened)
 
     def find(self, collection: Collection, version_id: str) -> Version:
-        """Raises VersionNotFound."""
+        """Raises VersionNotFound, also for what is staged: that is no version to choose."""
         version = collection.document.version(version_id)
         if version is None:
-            names = ", ".join(f"'{version.id}'" for version in collection.document.versions if not version.retired)
+            names = ", ".join(f"'{version.id}'" for version in collection.document.coded)
             raise VersionNotFound(
                 f"'{collection.name}' has the versions {names}, and none '{version_id:.120}'; attach it first",
                 version=version_id[:120],
@@ -150,30 +161,23 @@ class Versions:
         self, collection: Collection, active: Version, version: Version, evaluation: Mapping[str, Any]
     ) -> None:
         """Remember what was measured, for the gate."""
-        async with self._catalog.lock:
-            upgrades = collection.document.upgrades
-            kept = {**upgrades.evaluations, evaluation_key(active, version): dict(evaluation)}
-            kept = dict(list(kept.items())[-MAX_EVALUATIONS:])
-            document = replace(collection.document, upgrades=replace(upgrades, evaluations=kept))
-            await self.save(collection, document)
 
-    async def save(self, collection: Collection, document: CollectionDocument) -> None:
-        """Save a changed document and go by it from here on. The caller holds the catalog's lock."""
-        await self._catalog.save(collection.name, document)
-        collection.document = document
+        def kept(document: CollectionDocument) -> CollectionDocument:
+            evaluations = {**document.upgrades.evaluations, evaluation_key(active, version): dict(evaluation)}
+            evaluations = dict(list(evaluations.items())[-MAX_EVALUATIONS:])
+            return replace(document, upgrades=replace(document.upgrades, evaluations=evaluations))
+
+        await self._catalog.update(collection, kept)
 
     async def _activate(
-        self,
-        collection: Collection,
-        number: int,
-        previous: int | None,
-        ways: Mapping[str, str],
-        event: Mapping[str, Any],
+        self, collection: Collection, number: int, upgrades: Upgrades, event: Mapping[str, Any]
     ) -> None:
-        document = collection.document
-        history = (*document.upgrades.history, event)[-MAX_HISTORY:]
-        upgrades = replace(document.upgrades, previous=previous, ways=ways, history=history)
-        await self.save(collection, replace(document, active=number, upgrades=upgrades))
+        """One document makes a version active. A backfill to another one ends with it."""
+        backfill, history = upgrades.backfill, (*upgrades.history, event)[-MAX_HISTORY:]
+        if backfill is not None and not backfill.ended and backfill.version != collection.document.versions[number].id:
+            backfill = replace(backfill, state="cancelled", finished_at=time.time())
+        upgrades = replace(upgrades, history=history, backfill=backfill)
+        await self._catalog.replace(collection, replace(collection.document, active=number, upgrades=upgrades))
 
     def _check_room(self, collection: Collection) -> None:
         count = len(collection.document.versions)
@@ -183,7 +187,6 @@ class Versions:
                 f"{self._limits.max_versions}; raise max_versions, or write the points into a new collection",
                 key="max_versions",
             )
-        self._check_quiet(collection)
 
     def _check_quiet(self, collection: Collection) -> None:
         """A fit decides over the active version while it is under way."""
@@ -191,38 +194,49 @@ class Versions:
         if state not in (None, FitState.DONE):
             raise Conflict(f"a fit of '{collection.name}' is {state}; wait until it is done", state=str(state))
 
-    def _check_reach(
-        self, collection: Collection, encoders: CollectionEncoders, version: Version, only: Version | None = None
-    ) -> None:
-        """Raise Incompatible unless queries of a version can search the codes of all others in use, or of one."""
-        others = [only] if only is not None else [v for v in collection.document.versions if not v.retired]
-        encoders.codec(version)
-        for other in others:
-            if other.model_fingerprint == version.model_fingerprint:
-                continue
-            has_text = encoders.embeds(version) and encoders.embeds(other)
-            if route(encoders, version.model_fingerprint, other.model_fingerprint, has_text) is None:
-                raise Incompatible(
-                    f"queries of '{version.id}' cannot search the codes of '{other.id}': its manifest does not name "
-                    f"'{other.model or other.id}' ({str(other.model_fingerprint)[:16]}...) as compatible, and not both "
-                    "embed texts; make it with 'bebr train --compatible-with'",
-                    version=version.id,
-                    other=other.id,
-                )
-        if collection.encoders.takes_text(collection.active) and not encoders.takes_text(version):
-            raise Incompatible(
-                f"'{collection.name}' takes texts, and bundle '{version.id}' has no embedding model; add one with "
-                "'bebr models pull'",
-                version=version.id,
+    def _check_way(self, collection: Collection, way: Way | None, version: Version, other: Version) -> None:
+        """Raise InvalidOption for a way that queries of a version do not have to the codes of the other."""
+        if way is None:
+            return
+        encoders = collection.encoders
+        bridge = encoders.bridges.get((str(version.model_fingerprint), str(other.model_fingerprint)))
+        has_text = encoders.embeds(version) and encoders.embeds(other)
+        same_model = version.model_fingerprint == other.model_fingerprint
+        if same_model or (bridge is None and way is not Way.DUAL) or (way.needs_text and not has_text):
+            raise InvalidOption(
+                f"way '{way}' does not apply: from '{version.id}' to '{other.id}' there is none such", key="way"
             )
 
-    def _check_way(self, collection: Collection, way: Way | None, version: Version, other: Version) -> None:
-        bridges = collection.encoders.bridges
-        learned = way is not None and way is not Way.DUAL
-        if learned and (str(version.model_fingerprint), str(other.model_fingerprint)) not in bridges:
-            raise InvalidOption(
-                f"way '{way}' does not apply: bundle '{version.id}' has learned none to '{other.id}'", key="way"
+
+def _check_reach(
+    collection: Collection, document: CollectionDocument, encoders: CollectionEncoders, version: Version
+) -> None:
+    """Raise Incompatible unless queries of a version can search the codes of all others in use, and take what they do.
+
+    document: as it is to be; encoders: opened for it. Raises what went wrong with the version's own bundle.
+    """
+    encoders.codec(version)
+    points = collection.index.points()
+    for other in document.versions:
+        if other.retired or other.model_fingerprint == version.model_fingerprint:
+            continue
+        if other.number not in (document.active, document.upgrades.previous) and not points.get(other.number):
+            continue
+        has_text = encoders.embeds(version) and encoders.embeds(other)
+        if route(encoders, version.model_fingerprint, other.model_fingerprint, has_text) is None:
+            raise Incompatible(
+                f"queries of '{version.id}' cannot search the codes of '{other.id}': its manifest does not name "
+                f"'{other.model or other.id}' ({str(other.model_fingerprint)[:16]}...) as compatible, and not both "
+                "embed texts; make it with 'bebr train --compatible-with'",
+                version=version.id,
+                other=other.id,
             )
+    if encoders.takes_text(document.active_version) and not encoders.takes_text(version):
+        raise Incompatible(
+            f"'{collection.name}' takes texts, and bundle '{version.id}' has no embedding model; add one with "
+            "'bebr models pull'",
+            version=version.id,
+        )
 
 
 def describe_versions(collection: Collection) -> dict[str, Any]:
@@ -259,11 +273,23 @@ def evaluation_key(active: Version, version: Version) -> str:
     return f"{active.id} -> {version.id}"
 
 
+def _gain(evaluation: Mapping[str, Any] | None, way: Way | None) -> Mapping[str, float] | None:
+    """What was measured for the way that is to be used; None: the best of all."""
+    if evaluation is None or way is None:
+        return None if evaluation is None else evaluation["gain"]
+    measured: Mapping[str, Any] = evaluation["ways"].get(str(way), {})
+    return measured.get("gain")
+
+
 def _passes(
-    collection: Collection, version: Version, evaluation: Mapping[str, Any] | None, gate: Gate, force: bool
+    collection: Collection,
+    version: Version,
+    evaluation: Mapping[str, Any] | None,
+    gain: Mapping[str, float] | None,
+    gate: Gate,
+    force: bool,
 ) -> bool:
     """Whether the gate lets a version pass. Raises Conflict where it does not, unless it is forced."""
-    gain = None if evaluation is None else evaluation["gain"]
     if gain is not None and gain["mean"] >= gate.min_gain:
         return True
     if force:
@@ -275,8 +301,8 @@ def _passes(
         )
     if gain is None:
         raise Conflict(
-            f"the evaluation of '{version.id}' has no old->old to compare with; give queries that the old model can "
-            "embed, or force",
+            "the evaluation has no gain of that way over old->old; evaluate with queries that the old model can embed, "
+            "and all ways, or force",
             evaluation=dict(evaluation),
         )
     raise Conflict(

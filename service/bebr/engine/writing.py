@@ -26,6 +26,7 @@ from bebr.engine.writer import Patch, Replace, ShardWrite, values_of
 from bebr.errors import (
     AlreadyExists,
     BebrError,
+    Conflict,
     Incompatible,
     InvalidMetadata,
     InvalidOption,
@@ -92,6 +93,8 @@ class PointWriter:
         """Points that exist get codes of these vectors (n, dims), of the active version; their metadata stays."""
         self._check_batch(len(ids))
         with self._writing(collection, declared) as version:
+            if version.staged_dims is not None:
+                raise Conflict(f"'{collection.name}' gathers embeddings for a fit; write the points instead")
             drafts, unit, errors = read_vectors(ids, vectors, None, self._rules(collection, version))
             records = await self._in_thread(collection.codec(version).encode, unit)
             places: dict[int, list[int]] = {}
