@@ -41,6 +41,11 @@ $(READY): pyproject.toml $(KERNEL)
 run: $(READY) ## Start the service; the first time, fill the collection python-docs
 	$(BIN)/bebr demo $(ARGS)
 
+# Its own folder and a free port, so that it may run beside `make run`.
+.PHONY: demo-upgrade
+demo-upgrade: $(READY) ## Change the model of a collection, step by step, with figures and pictures
+	$(BIN)/bebr demo --upgrade --port 0 --data-dir bebr-data/upgrade $(ARGS)
+
 .PHONY: check
 check: lint types test ## Everything that CI checks
 

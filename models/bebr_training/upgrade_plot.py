@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from bebr_training.plot import BLACK, BLUE, GREY, STYLE, VERMILLION, check_suffix
 
 Evaluation = Mapping[str, Any]
-NAMES = {"recall_at_10": "recall@10 of the new float neighbours", "ndcg_at_10": "nDCG@10 of judged queries"}
+NAMES = {"recall_at_10": "recall@10 of the new float neighbours", "ndcg_at_10": "nDCG@10"}
 CODES = ("old codes", "new codes")
 COLOURS = "cividis"
 DARK_BELOW = 0.55

@@ -124,6 +124,9 @@ def test_a_backfill_is_steered_by_the_name_of_its_collection(docs: Client, capsy
     assert " running: " in capsys.readouterr().out
     assert upgrade("cancel", "docs", "--json") == 0
     assert json.loads(capsys.readouterr().out)["state"] == "cancelled"
+    docs.pause_job(docs.backfill("docs", rate_limit=5000))
+    assert upgrade("resume", "docs", "--wait") == 0
+    assert "succeeded" in capsys.readouterr().out
 
 
 def test_all_in_one_go(docs: Client, judged: str, capsys: Printed):

@@ -19,6 +19,9 @@ NOTE = "python-docs.filled"
 
 def demo(
     points: Annotated[int | None, typer.Option(min=1, help="How many docstrings at most.", show_default="4000")] = None,
+    upgrade: Annotated[
+        bool, typer.Option("--upgrade", help="Instead, change the model of a collection step by step, then stop.")
+    ] = False,
     host: Host = None,
     port: Port = None,
     data_dir: DataDir = None,
@@ -26,13 +29,22 @@ def demo(
     config: ConfigFile = None,
     set: Set = None,
 ) -> None:
-    """Start the service and fill the collection python-docs with the docstrings of this Python, the first time only."""
+    """Start the service and fill the collection python-docs with the docstrings of this Python, the first time only.
+
+    With --upgrade a second collection is made by a plain old model and goes over to another one, command by command:
+    docs/upgrading.md walks through it. That takes some minutes and needs the extra [train].
+    """
     from bebr.cli.options import settings_from
     from bebr.cli.service import run
 
     flags = {"host": host, "port": port, "data_dir": data_dir, "redis_url": redis_url}
     settings = settings_from(config, flags, set or ())
     _have_model(settings)
+    if upgrade:
+        from bebr.cli.demo_upgrade import upgrade as run_upgrade
+
+        run_upgrade(settings, points)
+        return
     run(settings, lambda url: _fill_and_tell(url, settings, points))
 
 

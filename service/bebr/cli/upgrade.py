@@ -27,6 +27,7 @@ WayOption = Annotated[
 ]
 MinGain = Annotated[float, typer.Option(help="What new queries on old codes must gain over old queries on them.")]
 Plot = Annotated[Path | None, typer.Option(help="Draw what was measured into a .png, .svg or .pdf; needs [train].")]
+Wait = Annotated[bool, typer.Option("--wait", help="Follow it to its end.")]
 Rate = Annotated[float | None, typer.Option("--rate", min=0, help="Points a second at most.", show_default="a setting")]
 
 
@@ -145,7 +146,7 @@ def rollback(collection: Collection, url: Url = None, api_key: ApiKey = None, as
 def backfill(
     collection: Collection,
     rate: Rate = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Follow it to its end.")] = False,
+    wait: Wait = False,
     url: Url = None,
     api_key: ApiKey = None,
     as_json: AsJson = False,
@@ -166,9 +167,17 @@ def pause(collection: Collection, url: Url = None, api_key: ApiKey = None, as_js
 
 
 @app.command()
-def resume(collection: Collection, url: Url = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+def resume(
+    collection: Collection, wait: Wait = False, url: Url = None, api_key: ApiKey = None, as_json: AsJson = False
+) -> None:
     """Let a backfill go on that was paused."""
-    _steer(collection, lambda service, job: service.resume_job(job), url, api_key, as_json)
+    from bebr.cli.upgrade_steps import end_with, follow_to_end
+
+    with _service(url, api_key) as service:
+        job = service.resume_job(_job_of(service, collection))
+        if wait:
+            job = follow_to_end(service, job.id, collection)
+    end_with(job, as_json)
 
 
 @app.command()
@@ -238,14 +247,20 @@ def _steer(
     collection: str, change: "Callable[[Client, str], Job]", url: str | None, api_key: str | None, as_json: bool
 ) -> None:
     from bebr.cli.upgrade_steps import tell_job
-    from bebr.errors import JobNotFound
 
     with _service(url, api_key) as service:
-        job_id = service.list_versions(collection)["backfill"]
-        if job_id is None:
-            raise JobNotFound(f"no backfill was asked for in '{collection}'; bebr upgrade backfill starts one")
-        job = change(service, job_id)
+        job = change(service, _job_of(service, collection))
     tell_job(job, as_json)
+
+
+def _job_of(service: "Client", collection: str) -> str:
+    """The last backfill of a collection. Raises JobNotFound."""
+    from bebr.errors import JobNotFound
+
+    job: str | None = service.list_versions(collection)["backfill"]
+    if job is None:
+        raise JobNotFound(f"no backfill was asked for in '{collection}'; bebr upgrade backfill starts one")
+    return job
 
 
 def _service(url: str | None, api_key: str | None) -> "Client":
