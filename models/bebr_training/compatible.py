@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.encoding.bundle import BridgeFiles, Bundle, CompatibilityFiles
-from bebr.encoding.compatibility import Bridge, Reference, spread
+from bebr.encoding.compatibility import Bridge, Reference
 from bebr.encoding.manifest import BridgeEntry, Way
 from bebr.encoding.upgrade_matrix import Judgements, Pool, Queries, UpgradeMatrix, measure, nearest
 from bebr_training.adapters import HIDDEN, RIDGES, Adapter, Method, distil, procrustes, ridge
@@ -53,7 +53,6 @@ UNJUDGED = {"forward": 0.5, "backward": 0.3}
 the other model alone and of the sum: forward .456 .513, .292 .338, .293 .355, backward .623 .622, .349 .368, .396 .397.
 """
 K = 10
-LEAST_SCALE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -141,6 +140,14 @@ def train_compatible(
     return TrainedCompatibility(forward, backward, reference, len(chosen), preset)
 
 
+def open_bridge(files: BridgeFiles, reference: Reference) -> Bridge:
+    """The bridge of files that are in no bundle yet; reference: turned, where it leads backward."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bridge.onnx"
+        path.write_bytes(files.graph)
+        return Bridge(path, BridgeEntry(path.name, files.scales, files.default, files.weight), reference)
+
+
 @dataclass(frozen=True)
 class _Side:
     """What is known of one model. rows, codes: of the training texts; queries: of the held-out ones; unit rows.
@@ -188,7 +195,10 @@ class _Direction:
         graph = bridge_to_onnx(basis, adapter)
         files = BridgeFiles(graph, dict.fromkeys(Way, 1.0), Way.WEIGHTED, UNJUDGED[self.name])
         files = replace(files, weight=self._weight(files))
-        files = replace(files, scales=self._scales(files))
+        calibrated = open_bridge(files, self.reference).calibrated(
+            self.reference, self.here.queries, self.there.queries
+        )
+        files = replace(files, scales=dict(calibrated.scales))
         files = replace(files, default=self._default(files, method))
         judged = self._judged(files, None, files.default)
         return Trained(files, basis, adapter, method, recalls, self._held_out(files), judged)
@@ -224,15 +234,6 @@ class _Direction:
 
         return max(WEIGHTS, key=ndcg)
 
-    def _scales(self, files: BridgeFiles) -> dict[Way, float]:
-        bridge, queries, dual = self._open(files), self.here.queries, self.there.queries
-        own = spread(queries, self.reference.here)
-        crossed = {way: bridge.cross(way, queries, dual) for way in Way}
-        return {
-            way: max(LEAST_SCALE, own / max(LEAST_SCALE, spread(rows, self.reference.there)))
-            for way, rows in crossed.items()
-        }
-
     def _default(self, files: BridgeFiles, method: Method) -> Way:
         able = [way for way in Way if self.there.embeds or not way.needs_text]
         if (judged := self._judged(files, able, None)) is not None:
@@ -247,7 +248,7 @@ class _Direction:
         asked = Queries(self.there.queries, queries, none)
         pool = Pool(self.there.codes[:SEARCHED], self.here.codes[:SEARCHED])
         truth = nearest(queries, points, none)
-        return measure(self._open(files), pool, asked, truth, judged=False, way=files.default)
+        return measure(open_bridge(files, self.reference), pool, asked, truth, judged=False, way=files.default)
 
     def _judged(self, files: BridgeFiles, ways: Sequence[Way] | None, way: Way | None) -> UpgradeMatrix | None:
         here, there = self.here, self.there
@@ -255,14 +256,9 @@ class _Direction:
             return None
         asked = Queries(there.asked, here.asked, np.full(len(here.asked), -1))
         pool = Pool(there.documents, here.documents)
-        return measure(self._open(files), pool, asked, here.judgements, judged=True, ways=ways, way=way)
-
-    def _open(self, files: BridgeFiles) -> Bridge:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "bridge.onnx"
-            path.write_bytes(files.graph)
-            entry = BridgeEntry(path.name, files.scales, files.default, files.weight)
-            return Bridge(path, entry, self.reference)
+        return measure(
+            open_bridge(files, self.reference), pool, asked, here.judgements, judged=True, ways=ways, way=way
+        )
 
 
 class _Steps:

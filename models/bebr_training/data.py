@@ -56,9 +56,9 @@ def training_rows(path: Path, embedder: TextEmbedder | None = None) -> TrainingR
 
 
 def aligned_rows(
-    path: Path, first: TrainingRows, dims: int, embedder: TextEmbedder | None = None
+    path: Path, first: TrainingRows, dims: int | None = None, embedder: TextEmbedder | None = None
 ) -> NDArray[np.float32]:
-    """Embeddings by another model, of `dims` dims, of the texts of `first` -> unit rows (rows, dims), in its order.
+    """Embeddings by another model of the texts of `first` -> unit rows (rows, dims), in its order; dims: expected.
 
     Row i of the file is that of row i of the first file. Raises InvalidEmbeddings when it has other rows,
     DimensionMismatch when it has other dims, and what `training_rows` does.
@@ -68,7 +68,7 @@ def aligned_rows(
         raise InvalidEmbeddings(
             f"'{path}' has {len(unit):,} rows, the data {first.read:,}: row i of both must be the same text"
         )
-    if unit.shape[1] != dims:
+    if dims is not None and unit.shape[1] != dims:
         raise DimensionMismatch(f"'{path}' has rows of {unit.shape[1]} dims, the model they are to be of makes {dims}")
     return np.ascontiguousarray(unit[first.kept])
 

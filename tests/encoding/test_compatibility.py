@@ -120,6 +120,24 @@ def test_spread_is_the_unit_of_scores() -> None:
     assert spread(shifted, longer) == pytest.approx(spread(queries, texts), rel=1e-4) and spread(queries, texts) > 0
 
 
+def test_other_texts_give_other_scales_to_the_same_maps(tmp_path: Path) -> None:
+    forward = bridges(written(tmp_path))[0]
+    other = Reference(rows(80, DIMS), rows(80, OLD_DIMS))
+    embeddings, dual = rows(30, DIMS), rows(30, OLD_DIMS)
+    made = forward.calibrated(other, embeddings, dual)
+    for way in Way:
+        crossed = forward.cross(way, embeddings, dual)
+        np.testing.assert_array_equal(made.cross(way, embeddings, dual), crossed)
+        assert made.scales[way] == pytest.approx(spread(embeddings, other.here) / spread(crossed, other.there))
+    assert dict(forward.scales) == SCALES and forward.reference is not made.reference is other
+    blind = forward.calibrated(other, embeddings, None).scales
+    assert [blind[way] for way in Way] == [
+        made.scales[Way.COMPATIBLE], made.scales[Way.ADAPTER], SCALES[Way.DUAL], SCALES[Way.WEIGHTED]
+    ]  # fmt: skip
+    flat = Reference(np.ones((80, DIMS), np.float32), np.ones((80, OLD_DIMS), np.float32))
+    assert set(forward.calibrated(flat, embeddings, dual).scales.values()) == {1.0}
+
+
 def test_a_reference_is_read_back_and_turned(tmp_path: Path) -> None:
     path = tmp_path / "reference.npz"
     path.write_bytes(REFERENCE.to_bytes())
