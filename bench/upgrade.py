@@ -222,8 +222,10 @@ def draw(found: list[Measured], path: Path) -> None:
     with matplotlib.rc_context(STYLE):
         size = (PANEL_INCHES[0] * len(names), PANEL_INCHES[1])
         figure = Figure(figsize=size, layout="constrained")
-        for panel, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        panels = figure.subplots(1, len(names), squeeze=False)[0]
+        for panel, name in zip(panels, names, strict=True):
             _panel(panel, [one for one in found if one.collection == name])
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=180, metadata={"Date": None} if path.suffix == ".svg" else None)
 
@@ -243,7 +245,6 @@ def _panel(panel: Any, found: list[Measured]) -> None:
     panel.set_title(found[0].collection, loc="left", fontsize=10)
     panel.set_xlabel("% of the points re-encoded")
     panel.set_ylabel("nDCG@10")
-    panel.legend(frameon=False, fontsize=8)
 
 
 def other_rows(paths: list[Path]) -> tuple[Floats, Floats]:

@@ -37,6 +37,17 @@ def way_back(backward: Trained) -> str:
     )
 
 
+def verdict(forward: Trained) -> str:
+    """A sentence: whether new queries on old codes are better than old ones, as far as that is known."""
+    if (judged := forward.judged) is None or judged.gain is None:
+        return "Nothing is judged: give --pairs, or measure on queries of your own before new queries search old codes"
+    if judged.gain.low > 0:
+        return "New queries find more on old codes than old queries do"
+    if judged.gain.high < 0:
+        return "New queries find less on old codes than old queries do: re-encode points before new queries search them"
+    return "New queries find as much on old codes as old queries do, as far as these judgements tell"
+
+
 def with_section(card: str, old: str, trained: TrainedCompatibility) -> str:
     """A model card with the section on `old` at its end; one that it had before is gone."""
     head = f"## Compatible with {old}\n"
@@ -47,7 +58,7 @@ def with_section(card: str, old: str, trained: TrainedCompatibility) -> str:
     forward = trained.forward
     lines = [head, f"{heading(old, forward)}.", "", f"| {' | '.join(COLUMNS)} |", f"|---|---|{'--:|' * len(RIGHT)}"]
     lines += [f"| {' | '.join(cells(forward, way))} |" for way in forward.matrix.new_to_old]
-    lines += ["", f"{way_back(trained.backward)}.", "", NOTE]
+    lines += ["", f"{verdict(forward)}. {way_back(trained.backward)}.", "", NOTE]
     return f"{card.rstrip()}\n\n" + "\n".join(lines) + "\n"
 
 

@@ -18,7 +18,7 @@ from bebr_training.adapters import Adapter, Method, procrustes, ridge
 from bebr_training.bridge_graph import bridge_to_onnx
 from bebr_training.coded import Candidate
 from bebr_training.compatible import UNJUDGED, Trained, TrainedCompatibility, Version, train_compatible
-from bebr_training.compatible_report import COLUMNS, cells, way_back, with_section
+from bebr_training.compatible_report import COLUMNS, cells, verdict, way_back, with_section
 from bebr_training.pairs import Pairs
 from bebr_training.presets import Preset
 
@@ -156,7 +156,8 @@ def test_judged_pairs_choose_weight_and_way(versions: tuple[Version, Version]) -
         assert direction.files.default is max(qualities, key=lambda way: qualities[way])
         assert direction.judged.way is direction.matrix.way is direction.files.default
     assert found.backward.files.default is Way.DUAL, "relevant is what the new model finds"
-    assert found.forward.files.weight == 0.7
+    assert found.forward.files.weight == 0.7 and verdict(found.forward).startswith("New queries find more")
+    assert found.backward.judged.gain is not None and "find as much" in verdict(found.backward)
 
 
 def test_progress_counts_every_step(versions: tuple[Version, Version]) -> None:
@@ -187,6 +188,7 @@ def test_the_words_say_what_was_measured(trained: TrainedCompatibility) -> None:
     row = cells(trained.forward, Way.WEIGHTED)
     assert len(row) == len(COLUMNS) and row[0] == "weighted 0.5" and row[1] == "yes" and row[4:] == ["", ""]
     assert "weighted 0.3" in way_back(trained.backward) and "held-out recall@10" in way_back(trained.backward)
+    assert "Nothing is judged" in verdict(trained.forward)
     card = with_section("# new@1\n\nWords.\n", "old@1", trained)
     assert with_section(card, "old@1", trained) == card and card.startswith("# new@1\n\nWords.\n\n## Compatible with")
     both = with_section(card, "older@1", trained)

@@ -41,7 +41,7 @@ def train(
     ] = None,
     compatible_with: Annotated[
         list[str] | None,
-        typer.Option(help="Bundle whose codes queries are to reach, and back; repeat for several. See below."),
+        typer.Option(help="Bundle whose codes queries are to reach, and back; repeat for several."),
     ] = None,
     old_embeddings: Annotated[
         list[Path] | None,

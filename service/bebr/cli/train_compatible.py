@@ -293,7 +293,7 @@ def add_to_card(card: Path, text: str, reached: Sequence[Reached]) -> Path:
 def _print_reached(one: Reached) -> None:
     """A table of the ways to the codes of an old bundle, and the way back."""
     from bebr.cli.output import out, table
-    from bebr_training.compatible_report import COLUMNS, RIGHT, cells, heading, way_back
+    from bebr_training.compatible_report import COLUMNS, RIGHT, cells, heading, verdict, way_back
 
     forward = one.trained.forward
     out().print(f"[bold]{heading(one.old.id, forward)}[/]")
@@ -301,4 +301,5 @@ def _print_reached(one: Reached) -> None:
     for way in forward.matrix.new_to_old:
         rows.add_row(*cells(forward, way), style="bold green" if way is forward.files.default else None)
     out().print(rows)
+    out().print(f"{verdict(forward)}.", markup=False)
     out().print(f"{way_back(one.trained.backward)}.", markup=False)
