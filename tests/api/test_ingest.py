@@ -156,10 +156,10 @@ class Gate:
         self.calls = 0
         engine.write_points = self
 
-    async def __call__(self, *arguments: Any) -> WriteReport:
+    async def __call__(self, *arguments: Any, **options: Any) -> WriteReport:
         self.calls += 1
         await self.opened.wait()
-        return await self._write(*arguments)
+        return await self._write(*arguments, **options)
 
 
 def engine_of(client: httpx.AsyncClient) -> Engine:
@@ -191,9 +191,9 @@ async def test_a_job_goes_on_after_a_restart_and_counts_every_line_once(tmp_path
         engine = engine_of(client)
         write = engine.write_points
 
-        async def slowly(*arguments: Any) -> WriteReport:
+        async def slowly(*arguments: Any, **options: Any) -> WriteReport:
             await asyncio.sleep(0.01)
-            return await write(*arguments)
+            return await write(*arguments, **options)
 
         engine.write_points = slowly
         job = await submit(client, body, "?mode=insert_only")
@@ -236,10 +236,10 @@ async def test_a_job_waits_while_the_store_is_away(tmp_path: Path) -> None:
         engine = engine_of(client)
         write, failures = engine.write_points, iter(range(2))
 
-        async def failing(*arguments: Any) -> WriteReport:
+        async def failing(*arguments: Any, **options: Any) -> WriteReport:
             if next(failures, None) is not None:
                 raise StoreUnavailable("the store is away")
-            return await write(*arguments)
+            return await write(*arguments, **options)
 
         engine.write_points = failing
         job = await submit(client, lines(points(20)))

@@ -162,7 +162,7 @@ class JudgedQuery(Body):
     vectors: dict[str, list[float]] | None = Field(
         None, description="Embeddings of the query, by id of the version whose model made each."
     )
-    relevant: list[str] | dict[str, FiniteFloat] | None = Field(
+    relevant: list[str] | dict[str, Annotated[float, Field(ge=0, le=1000)]] | None = Field(
         None, description="Ids of the points that answer the query, or grades by id.", examples=[["a"]]
     )
 

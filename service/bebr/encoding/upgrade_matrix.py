@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from bebr.encoding.compatibility import Bridge, TextBridge
 from bebr.encoding.manifest import Way
+from bebr.errors import InvalidOption
 
 Floats = NDArray[np.float32]
 Judgements = Sequence[Mapping[int, float]]
@@ -152,6 +153,8 @@ def measure(
     """
     able = [w for w in bridge.scales if queries.old is not None or not w.needs_text]
     able = [w for w in (ways or able) if w in able]
+    if way is not None and way not in able:
+        raise InvalidOption(f"way '{way}' cannot be measured here; of these it can: {', '.join(able)}", key="way")
     crossed = {w: bridge.cross(w, queries.new, queries.old) for w in able}
     new_to_old = {w: _quality(queries, judgements, lambda r, c=c: c[r] @ pool.old.T) for w, c in crossed.items()}
     best = way or max(able, key=lambda w: float((new_to_old[w].ndcg if judged else new_to_old[w].recall).mean()))

@@ -109,7 +109,7 @@ class Backfills:
         uid = collection.document.uid
         if backfill is None or backfill.state != RUNNING or uid in self._runs:
             return
-        if self._stopping or collection.closed or not collection.ready:
+        if self._stopping or not collection.ready or self._catalog.collections.get(collection.name) is not collection:
             return
         run = self._runs[uid] = _Run()
         run.task = asyncio.create_task(self._run(collection, run))
@@ -135,6 +135,12 @@ class Backfills:
 
         await self._catalog.update(collection, cancelled)
         await self._stop_run(collection)
+
+    async def follow(self, collection: Collection) -> None:
+        """Stop a run whose backfill was ended by a promotion or a rollback."""
+        backfill = collection.document.upgrades.backfill
+        if backfill is not None and backfill.state != RUNNING:
+            await self._stop_run(collection)
 
     async def drop(self, collection: Collection) -> None:
         """End at once what is under way for a collection that is about to be closed. The caller holds the lock."""
@@ -237,6 +243,7 @@ class Backfills:
             )
         finally:
             self._runs.pop(collection.document.uid, None)
+            self.look(collection)  # another may have been asked for while this one came to its end
 
     async def _end(self, collection: Collection, run: _Run, state: str, detail: str | None) -> None:
         """Keep how it ended, however long the store is away."""

@@ -204,13 +204,15 @@ class Engine:
         mode: WriteMode,
         idempotency_key: str | None = None,
         version: str | None = None,
+        made_for: str | None = None,
     ) -> WriteReport:
         """Check, encode and store points given as JSON values; those that are wrong are named in the report.
 
         What the report calls applied is durable and visible to the next search. version: of which the caller takes the
-        points to be; Incompatible where another is active.
+        points to be; Incompatible where another is active. made_for: the same for vectors and codes, one by one.
         """
-        return await self._writer.write_points(self.collection(name), points, mode, idempotency_key, version)
+        collection = self.collection(name)
+        return await self._writer.write_points(collection, points, mode, idempotency_key, version, made_for)
 
     async def write_vectors(
         self,

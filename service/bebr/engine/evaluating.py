@@ -25,7 +25,7 @@ from bebr.engine.collection import Collection
 from bebr.engine.document import Version
 from bebr.engine.points import check_text, check_vector
 from bebr.engine.requests import UpgradeQuery
-from bebr.errors import Conflict, InvalidOption
+from bebr.errors import Conflict, InvalidOption, Overloaded
 
 Floats = NDArray[np.float32]
 Result = TypeVar("Result")
@@ -33,7 +33,6 @@ MIN_POINTS = 20
 FETCH_PAGE = 2_000
 EMBED_PAGE = 32
 """Texts embedded at a time, so that others get their turn."""
-DEFAULT_SAMPLE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +63,17 @@ class Evaluator:
                 key="version",
             )
         bridge = collection.encoders.bridges.get((str(version.model_fingerprint), str(active.model_fingerprint)))
-        self._check(collection, how)
+        self._check(how, {active.id, version.id})
+        if self._one_at_a_time.locked():
+            raise Overloaded("an upgrade is being measured already; try again later", waiting="evaluations")
         async with self._one_at_a_time:
             points, texts = await self._pool(collection, active, how)
             rows = {point.id: row for row, point in enumerate(points)}
             records = np.frombuffer(b"".join(p.record for p in points), np.uint8).reshape(len(points), -1)
             old = await self._work(collection.codec(active).decode, records)
-            floats = None if texts is None else await self._embed(collection, version, texts, TextKind.PASSAGE)
-            new = None
-            if floats is not None:
+            floats, new = None, None
+            if texts is not None and collection.encoders.embeds(version):
+                floats = await self._embed(collection, version, texts, TextKind.PASSAGE)
                 codec = collection.codec(version)
                 new = await self._work(lambda: codec.decode(codec.encode(floats)))
             queries, judgements = await self._queries(collection, active, version, how, texts, floats, rows)
@@ -88,9 +89,9 @@ class Evaluator:
                     seed=how.seed,
                 )
             )
-        return matrix.to_json()
+            return await self._work(matrix.to_json)
 
-    def _check(self, collection: Collection, how: Evaluation) -> None:
+    def _check(self, how: Evaluation, versions: set[str]) -> None:
         if not MIN_POINTS <= how.points <= self._limits.max_evaluation_points:
             raise InvalidOption(
                 f"'points' is {MIN_POINTS} to {self._limits.max_evaluation_points}, got {how.points}", key="points"
@@ -104,7 +105,20 @@ class Evaluator:
         judged = {query.relevant is not None for query in how.queries}
         if len(judged) > 1:
             raise InvalidOption("either all queries have 'relevant', or none has", key="queries")
+        relevant = {point_id for query in how.queries for point_id in query.relevant or ()}
+        if len(relevant) > how.points:
+            raise InvalidOption(
+                f"the queries name {len(relevant)} relevant points, more than the {how.points} to measure on; raise "
+                "'points', or give fewer queries",
+                key="points",
+            )
         for number, query in enumerate(how.queries):
+            if unknown := sorted(set(query.vectors) - versions):
+                raise InvalidOption(
+                    f"queries[{number}].vectors has '{unknown[0]:.120}'; the versions that are compared are "
+                    f"{', '.join(sorted(versions))}",
+                    key=f"queries[{number}].vectors",
+                )
             if (query.text is None) == (not query.vectors):
                 raise InvalidOption(
                     f"queries[{number}] has exactly one of 'text' and 'vectors'", key=f"queries[{number}]"
@@ -115,14 +129,16 @@ class Evaluator:
     ) -> tuple[list[StoredPoint], list[str] | None]:
         """Points with codes of the active version, and their texts where each has one; those without are left out."""
         wanted = {point_id for query in how.queries or () for point_id in query.relevant or ()}
-        shards = range(collection.document.shards)
-        ids: list[str] = []
-        for shard in shards:
-            ids += await asyncio.to_thread(collection.index.version_ids, shard, active.number, None)
-        ids.sort()
-        rng = np.random.default_rng(how.seed)
-        chosen = [ids[place] for place in rng.permutation(len(ids))[: how.points].tolist()]
-        chosen = list(dict.fromkeys([*sorted(wanted), *chosen]))[: max(how.points, len(wanted))]
+
+        def draw() -> list[str]:
+            ids: list[str] = []
+            for shard in range(collection.document.shards):
+                ids += collection.index.version_ids(shard, active.number, None)
+            ids.sort()
+            places = np.random.default_rng(how.seed).permutation(len(ids))[: how.points]
+            return [ids[place] for place in places.tolist()]
+
+        chosen = list(dict.fromkeys([*sorted(wanted), *await self._work(draw)]))[: how.points]
         points: list[StoredPoint] = []
         for start in range(0, len(chosen), FETCH_PAGE):
             found = await collection.fetch(chosen[start : start + FETCH_PAGE], records=True)
@@ -219,7 +235,8 @@ def _judgement(query: UpgradeQuery, rows: Mapping[str, int], number: int) -> dic
     found = {rows[point_id]: grade for point_id, grade in (query.relevant or {}).items() if point_id in rows}
     if not any(grade > 0 for grade in found.values()):
         raise InvalidOption(
-            f"queries[{number}]: none of its relevant points is in the collection with a code of the active version",
+            f"queries[{number}]: none of its relevant points is in the collection with a code of the active version "
+            "and, where texts are kept, a text",
             key=f"queries[{number}].relevant",
         )
     return found

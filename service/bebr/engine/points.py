@@ -19,6 +19,7 @@ from bebr.errors import (
     BebrError,
     DimensionMismatch,
     DuplicateId,
+    Incompatible,
     InvalidCode,
     InvalidMetadata,
     InvalidOption,
@@ -43,7 +44,8 @@ class Source(StrEnum):
 class Rules:
     """What points of a code version must look like. dims None: it takes no vectors.
 
-    text_field: the metadata field that keeps the text of a point, where the point does not say otherwise.
+    text_field: the metadata field that keeps the text of a point, where the point does not say otherwise. made_for:
+    another version, which vectors and codes were made for, so that they are refused.
     """
 
     spec: CodeSpec
@@ -55,6 +57,7 @@ class Rules:
     max_text_chars: int
     max_metadata_bytes: int
     text_field: str | None = None
+    made_for: str | None = None
 
 
 @dataclass(slots=True)
@@ -245,6 +248,12 @@ def _read_point(index: int, point: object, rules: Rules) -> Draft:
 def _read_source(key: str, value: object, rules: Rules) -> tuple[Source, Any]:
     if key == "text":
         return Source.TEXT, check_text(value, rules.takes_text, rules.max_text_chars)
+    if rules.made_for is not None:
+        raise Incompatible(
+            f"'{key}' was made for version '{rules.made_for}', and another has become active; make it anew, or send a "
+            "text",
+            key=key,
+        )
     if key == "code_b64":
         if not rules.takes_codes:
             raise InvalidOption(

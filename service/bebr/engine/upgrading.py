@@ -67,11 +67,16 @@ class Upgrading:
     ) -> dict[str, Any]:
         """Make a version active. Raises Conflict with the numbers where the gate fails, unless it is forced."""
         collection = self._collections.collection(name)
-        return await self._versions.promote(collection, version_id, gate, force=force, way=way)
+        event = await self._versions.promote(collection, version_id, gate, force=force, way=way)
+        await self._backfills.follow(collection)
+        return event
 
     async def rollback(self, name: str) -> dict[str, Any]:
         """Go back to the version before the last promotion. Raises Conflict where there is none."""
-        return await self._versions.rollback(self._collections.collection(name))
+        collection = self._collections.collection(name)
+        event = await self._versions.rollback(collection)
+        await self._backfills.follow(collection)
+        return event
 
     async def retire(self, name: str, version_id: str) -> dict[str, Any]:
         """Forget a version that holds no point. Raises Conflict where it does."""

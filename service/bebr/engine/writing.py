@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
@@ -57,14 +57,20 @@ class PointWriter:
         mode: WriteMode,
         idempotency_key: str | None,
         declared: str | None = None,
+        made_for: str | None = None,
     ) -> WriteReport:
         """Points as JSON values; those that are wrong are named in the report.
 
         declared: the version that the caller's vectors or codes are of. Raises Incompatible when it is not the active.
+        made_for: the same, but only vectors and codes are refused, each by itself.
         """
         self._check_batch(len(points))
         with self._writing(collection, declared) as version:
-            drafts, errors = read_points(points, self._rules(collection, version))
+            rules = self._rules(collection, version)
+            meant = collection.document.version(made_for) if made_for is not None else None
+            if meant is not None and meant.model_fingerprint != version.model_fingerprint:
+                rules = replace(rules, made_for=made_for)
+            drafts, errors = read_points(points, rules)
             records = await self._encode(collection, version, drafts)
             receipt = _receipt(idempotency_key, mode, points)
             return await self._commit(collection, _Batch(drafts, version, records), errors, mode, receipt)

@@ -47,7 +47,10 @@ class Progress:
 
 @dataclass(slots=True)
 class Job:
-    """One job. Only its runner changes it; everyone else reads."""
+    """One job. Only its runner changes it; everyone else reads.
+
+    version: that was active when it was sent, or that it was declared to be of: vectors and codes are of no other.
+    """
 
     id: str
     folder: Path
@@ -56,6 +59,7 @@ class Job:
     gzip: bool
     body_size_bytes: int
     batch_points: int
+    version: str | None = None
     created_at: float = field(default_factory=time.time)
     state: JobState = JobState.QUEUED
     detail: str | None = None
@@ -86,6 +90,7 @@ class Job:
             "kind": "ingest",
             "collection": self.collection,
             "mode": str(self.mode),
+            "version": self.version,
             "state": str(self.state),
             "received": progress.received,
             "applied": progress.applied,
@@ -111,6 +116,7 @@ class Job:
             "gzip": self.gzip,
             "body_size_bytes": self.body_size_bytes,
             "batch_points": self.batch_points,
+            "version": self.version,
             "created_at": self.created_at,
             "state": str(state or self.state),
             "detail": self.detail,

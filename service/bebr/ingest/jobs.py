@@ -62,13 +62,17 @@ class IngestJobs:
         gzip: bool = False,
         mode: WriteMode = WriteMode.UPSERT,
         expected_bytes: int | None = None,
+        version: str | None = None,
     ) -> str:
         """Put `body` (NDJSON, one point a line) on disk and return the id of its job, which is durable then.
 
-        Raises CollectionNotFound; Overloaded when max_jobs are on their way; PayloadTooLarge; InsufficientStorage.
+        version: that vectors and codes are of; the active one unless given. When one of another model becomes active
+        while the job waits or runs, they are refused line by line, and texts go on. Raises CollectionNotFound;
+        Overloaded when max_jobs are on their way; PayloadTooLarge; InsufficientStorage.
         """
         # an alias may move while the job runs or waits; the job stays with the collection it was sent to
-        collection = (await self._engine.describe_collection(collection))["name"]
+        described = await self._engine.describe_collection(collection)
+        collection, version = described["name"], version or described["active_version"]
         unfinished = sum(not job.ended for job in self._jobs.values()) + self._spooling
         if unfinished >= self._limits.max_jobs:
             raise Overloaded(
@@ -78,7 +82,7 @@ class IngestJobs:
             )
         self._spooling += 1
         try:
-            job = await self._spool(collection, body, gzip, mode, expected_bytes)
+            job = await self._spool(collection, body, gzip, mode, expected_bytes, version)
         finally:
             self._spooling -= 1
         self._jobs[job.id] = job
@@ -118,11 +122,17 @@ class IngestJobs:
         return job
 
     async def _spool(
-        self, collection: str, body: AsyncIterator[bytes], gzip: bool, mode: WriteMode, expected_bytes: int | None
+        self,
+        collection: str,
+        body: AsyncIterator[bytes],
+        gzip: bool,
+        mode: WriteMode,
+        expected_bytes: int | None,
+        version: str | None,
     ) -> Job:
         job_id = uuid.uuid4().hex[:16]
         folder = self._folder / job_id
-        job = Job(job_id, folder, collection, mode, gzip, 0, self._limits.ingest_batch_points)
+        job = Job(job_id, folder, collection, mode, gzip, 0, self._limits.ingest_batch_points, version)
         folder.mkdir(parents=True)
         try:
             job.body_size_bytes = await spool(body, job.body_path, self._limits, expected_bytes)

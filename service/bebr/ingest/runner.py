@@ -86,7 +86,9 @@ class JobRunner:
             return WriteReport(0, 0, [], {})
         while True:
             try:
-                return await self._engine.write_points(job.collection, batch.points, job.mode, key)
+                return await self._engine.write_points(
+                    job.collection, batch.points, job.mode, key, made_for=job.version
+                )
             except Unavailable as error:
                 job.detail = f"waiting: {error.detail}"
             if job.cancelled or self._stopping.is_set():

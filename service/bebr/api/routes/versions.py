@@ -24,6 +24,7 @@ from bebr.errors import (
     InvalidOption,
     InvalidText,
     InvalidVector,
+    Overloaded,
     VersionNotFound,
 )
 
@@ -51,7 +52,7 @@ EVALUATE = Operation(
     "Measure a version",
     "versions",
     answers.VersionEvaluation,
-    errors=(VersionNotFound, Conflict, InvalidText, InvalidVector, DimensionMismatch, *COLLECTION),
+    errors=(VersionNotFound, Conflict, InvalidText, InvalidVector, DimensionMismatch, Overloaded, *COLLECTION),
     body={JSON: schemas.EvaluateVersion},
     description="Old and new queries against old and new codes of a sample of the points: what promotion would give, "
     "and what a backfill would give. It is kept for the gate. Takes seconds to minutes, since the new model embeds the "

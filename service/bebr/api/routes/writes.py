@@ -29,7 +29,8 @@ from bebr.errors import DimensionMismatch, IdempotencyConflict, Incompatible, In
 
 router = APIRouter(prefix="/v1/collections/{collection}")
 DeclaredVersion = Annotated[
-    str | None, Query(description="Version that vectors and codes are of; 409 where another is active.")
+    str | None,
+    Query(description="Id of the version that vectors and codes are of (+ as %2B); refused where another is active."),
 ]
 
 WRITE = Operation(
@@ -61,8 +62,9 @@ INGEST = Operation(
     status=202,
     errors=WRITES,
     body={NDJSON: schemas.Point},
-    description="NDJSON of any length, one point a line; it is streamed to disk, then applied by a job. Bad lines are "
-    "listed at `/v1/jobs/{job}/errors`. A later line of the same id wins.",
+    description="NDJSON of any length, one point a line; it is streamed to disk, then applied by a job. Vectors and "
+    "codes are of the version that is active now, and are refused once one of another model is. Bad lines are listed "
+    "at `/v1/jobs/{job}/errors`. A later line of the same id wins.",
 )
 
 
@@ -102,7 +104,13 @@ async def write_vectors(
 
 
 @router.post("/ingest", **INGEST.route_options())
-async def ingest(collection: str, request: Request, jobs: JobsOf, mode: WriteMode = WriteMode.UPSERT) -> Response:
+async def ingest(
+    collection: str,
+    request: Request,
+    jobs: JobsOf,
+    mode: WriteMode = WriteMode.UPSERT,
+    version: DeclaredVersion = None,
+) -> Response:
     headers = dict(request.scope["headers"])
     check_content_type(headers, (NDJSON,))
     job = await jobs.submit(
@@ -111,6 +119,7 @@ async def ingest(collection: str, request: Request, jobs: JobsOf, mode: WriteMod
         gzip=is_gzip(headers),
         mode=mode,
         expected_bytes=declared_size(headers),
+        version=version,
     )
     return json_response({"job": job}, 202, {"location": f"/v1/jobs/{job}"})
 
