@@ -225,7 +225,8 @@ def draw(found: list[Measured], path: Path) -> None:
         panels = figure.subplots(1, len(names), squeeze=False)[0]
         for panel, name in zip(panels, names, strict=True):
             _panel(panel, [one for one in found if one.collection == name])
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+        columns = min(2, len(names))
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=columns, frameon=False)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=180, metadata={"Date": None} if path.suffix == ".svg" else None)
 
