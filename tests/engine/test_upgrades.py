@@ -214,6 +214,20 @@ async def test_a_chain_of_three_versions_is_searched_at_once(tmp_path: Path, bun
         collection = engine.collection("docs")
         vector = collection.encoders.embedder(collection.active).embed([TEXTS[5]], TextKind.QUERY)[0]
         assert (await search(engine, vector=vector)).explain["ways"]["old@1"] == "adapter, then adapter"
+        await write(engine, range(120))
+        await engine.delete_points("docs", ["p001"])
+        assert await counts(engine) == {"newest@1": 119}
+
+
+async def test_the_middle_of_a_chain_stays_while_queries_go_over_it(tmp_path: Path, bundles: Path) -> None:
+    async with upgrading(tmp_path, bundles) as engine:
+        for version in ("new@1", "newest@1"):
+            await engine.upgrading.attach("docs", version)
+            await engine.upgrading.promote("docs", version, Gate(), force=True)
+        with pytest.raises(Conflict, match="reach the codes of 'old@1' over 'new@1'"):
+            await engine.upgrading.retire("docs", "new@1")
+        await write(engine, range(120))
+        await engine.upgrading.retire("docs", "new@1")
 
 
 async def test_without_a_bridge_the_text_leads_there(tmp_path: Path, bundles: Path) -> None:
@@ -309,6 +323,7 @@ async def test_without_texts_judged_vectors_measure(tmp_path: Path, bundles: Pat
         ]
         measured = await engine.upgrading.evaluate("docs", "new@1", Evaluation(queries, 1, 100, Way.ADAPTER, 0))
         assert measured["way"] == "adapter" and measured["new_to_new"] is None and measured["mixed"] == {}
+        assert set(measured["ways"]) == {"compatible", "adapter"}  # a search by vector has no others
         with pytest.raises(Conflict, match="keeps no texts that could be encoded anew"):
             await engine.upgrading.promote("docs", "new@1", Gate(), force=True)
             await engine.upgrading.backfill("docs")
@@ -396,7 +411,8 @@ async def test_going_back_cancels_a_backfill_and_loses_nothing(tmp_path: Path, b
         await moved(engine)
         job = await engine.upgrading.backfill("docs", None, 100.0)
         await engine.upgrading.rollback("docs")
-        assert engine.upgrading.get_backfill(job)["state"] == "cancelled"
+        stopped = engine.upgrading.get_backfill(job)
+        assert stopped["state"] == "cancelled" and stopped["applied"] == (await counts(engine))["new@1"] - 40
         assert sum((await counts(engine)).values()) == 120
         with pytest.raises(Conflict, match="is not the active version"):
             await engine.upgrading.backfill("docs", "new@1")

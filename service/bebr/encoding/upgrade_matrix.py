@@ -153,6 +153,10 @@ def measure(
     """
     able = [w for w in bridge.scales if queries.old is not None or not w.needs_text]
     able = [w for w in (ways or able) if w in able]
+    if not able:
+        raise InvalidOption(
+            "these queries have no way to the old codes; ask with texts, or train a bridge", key="queries"
+        )
     if way is not None and way not in able:
         raise InvalidOption(f"way '{way}' cannot be measured here; of these it can: {', '.join(able)}", key="way")
     crossed = {w: bridge.cross(w, queries.new, queries.old) for w in able}

@@ -138,9 +138,17 @@ class Backfills:
 
     async def follow(self, collection: Collection) -> None:
         """Stop a run whose backfill was ended by a promotion or a rollback."""
-        backfill = collection.document.upgrades.backfill
-        if backfill is not None and backfill.state != RUNNING:
-            await self._stop_run(collection)
+        uid, backfill = collection.document.uid, collection.document.upgrades.backfill
+        if backfill is None or backfill.state == RUNNING or uid not in self._runs:
+            return
+        await self._stop_run(collection)  # its last page counts too
+
+        def rested(document: CollectionDocument) -> CollectionDocument:
+            upgrades = document.upgrades
+            kept = upgrades.backfill if upgrades.backfill is None else self._rested(collection, upgrades.backfill)
+            return replace(document, upgrades=replace(upgrades, backfill=kept))
+
+        await self._catalog.update(collection, rested)
 
     async def drop(self, collection: Collection) -> None:
         """End at once what is under way for a collection that is about to be closed. The caller holds the lock."""
@@ -205,9 +213,11 @@ class Backfills:
         """With its figures as they are now."""
         run = self._runs.get(collection.document.uid)
         skipped = max(backfill.skipped, len(run.skipped) if run is not None else 0)
-        if not collection.ready or collection.active.id != backfill.version:
+        target = collection.document.version(backfill.version)
+        if not collection.ready or target is None:
             return backfill
-        return replace(backfill, skipped=skipped, applied=max(0, backfill.total - collection.old_points()))
+        left = collection.old_points(target.number)
+        return replace(backfill, skipped=skipped, applied=max(0, backfill.total - left))
 
     async def _stop_run(self, collection: Collection) -> None:
         run = self._runs.get(collection.document.uid)

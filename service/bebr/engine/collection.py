@@ -70,11 +70,11 @@ class Collection:
         """What encodes for a code version. Raises what went wrong with its bundle, InvalidOption where it has none."""
         return self.encoders.codec(version)
 
-    def old_points(self) -> int:
-        """How many points have codes of another version than the active one, staged ones aside."""
-        versions, active = self.document.versions, self.active.number
+    def old_points(self, target: int | None = None) -> int:
+        """How many points have codes of another version than the target, or the active one; staged ones aside."""
+        versions, target = self.document.versions, self.active.number if target is None else target
         points = self.index.points().items()
-        return sum(count for n, count in points if n != active and versions[n].staged_dims is None)
+        return sum(count for n, count in points if n != target and versions[n].staged_dims is None)
 
     def staged(self) -> int:
         """How many points wait as embeddings: for the fit that gathers, else to be re-encoded."""

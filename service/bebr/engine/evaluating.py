@@ -78,6 +78,9 @@ class Evaluator:
                 new = await self._work(lambda: codec.decode(codec.encode(floats)))
             queries, judgements = await self._queries(collection, active, version, how, texts, floats, rows)
             judged = how.queries is not None and how.queries[0].relevant is not None
+            # searches by vector cannot take a way that needs a text
+            by_vector = how.queries is not None and how.queries[0].text is None
+            ways = [way for way in Way if not way.needs_text] if by_vector else None
             matrix: UpgradeMatrix = await self._work(
                 lambda: measure(
                     bridge or TextBridge(),
@@ -85,6 +88,7 @@ class Evaluator:
                     queries,
                     judgements,
                     judged=judged,
+                    ways=ways,
                     way=how.way,
                     seed=how.seed,
                 )

@@ -141,6 +141,7 @@ class Versions:
             }
             after = replace(document, versions=versions, upgrades=replace(upgrades, evaluations=kept))
             opened = await asyncio.to_thread(self._encoders.open, after)
+            _check_chains(collection, opened, version)
             for number in {after.active, upgrades.previous} - {None}:
                 _check_reach(collection, after, opened, after.versions[number or 0])
             await self._catalog.replace(collection, after)
@@ -237,6 +238,23 @@ def _check_reach(
             "'bebr models pull'",
             version=version.id,
         )
+
+
+def _check_chains(collection: Collection, opened: CollectionEncoders, retired: Version) -> None:
+    """Raise Conflict where bridges lead to stored codes over a version that is to be retired, and no others do."""
+    active, points = collection.active.model_fingerprint, collection.index.points()
+    for other in collection.document.coded:
+        if not points.get(other.number) or other.model_fingerprint == active:
+            continue
+        leads, still = (
+            route(encoders, active, other.model_fingerprint, False) for encoders in (collection.encoders, opened)
+        )
+        if leads is not None and still is None:
+            raise Conflict(
+                f"queries reach the codes of '{other.id}' over '{retired.id}'; backfill those points first",
+                version=retired.id,
+                other=other.id,
+            )
 
 
 def describe_versions(collection: Collection) -> dict[str, Any]:
