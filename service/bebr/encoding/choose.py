@@ -32,8 +32,7 @@ FINALISTS = 3
 FINAL = Effort(warm=15, full=4, rows=15_000)
 """Enough to tell finalists apart; the binarizer that is kept gets the full effort."""
 EVEN_SHARE = 0.1
-"""A more even code may miss so much more of what the best misses. At 128 bytes little is missed: with 0.01 whatever the
-recall, 256x4 was taken for 100,000 definitions, and found 0.918 where 192x4+128x2 finds 0.924."""
+"""A more even code may miss so much more of what the best misses: where little is missed, little may be added."""
 MAX_EVEN_MARGIN = 0.01
 """Recall on held-out rows that it may lack at most."""
 CENTRING_MARGIN = 0.01
