@@ -569,3 +569,35 @@ async def fitted(engine: Engine, size_bytes: int) -> None:
     async with asyncio.timeout(60):
         while (await engine.describe_collection("docs"))["fit"]["state"] != "done":
             await asyncio.sleep(0.02)
+
+
+async def test_an_evaluation_brings_scores_to_the_scale_of_the_points(tmp_path: Path, bundles: Path) -> None:
+    """Kept over restarts and new versions, forgotten with the collection; searches follow the oracle on it."""
+    many = texts(300, seed=1)
+
+    def scales(engine: Engine) -> dict[tuple[str, str], dict[Way, float]]:
+        return {pair: dict(bridge.scales) for pair, bridge in engine.collection("docs").encoders.bridges.items()}
+
+    async with upgrading(tmp_path, bundles, 0) as engine:
+        points = [{"id": f"q{n:03}", "text": text, "metadata": {"n": n}} for n, text in enumerate(many)]
+        await engine.write_points("docs", points, WriteMode.UPSERT)
+        await engine.upgrading.attach("docs", "new@1")
+        before = scales(engine)
+        await engine.upgrading.evaluate("docs", None, Evaluation(None, 40, 300, None, 0))
+        after = scales(engine)
+        assert len(after) == 2 and all(after[pair][way] != before[pair][way] for pair in before for way in Way)
+        references = {len(b.reference.here) for b in engine.collection("docs").encoders.bridges.values()}
+        assert references == {225}
+        await engine.upgrading.promote("docs", "new@1", Gate(), force=True, way=Way.ADAPTER)
+        await engine.write_points("docs", points[::3], WriteMode.UPSERT)
+        result = await search(engine, text=many[4], limit=300)
+        expected = await oracle(engine, many[4], "new@1", {"old@1": Way.ADAPTER})
+        assert [hit.id for hit in result.hits] == [point_id for _, point_id in expected]
+        await engine.upgrading.attach("docs", "newest@1")
+        assert scales(engine).items() >= after.items()
+    async with upgrading(tmp_path, bundles) as engine:
+        assert scales(engine).items() >= after.items()
+        store = engine._store
+        assert len(await store.list_documents("calibration")) == 1
+        await engine.delete_collection("docs")
+        assert not await store.list_documents("calibration")

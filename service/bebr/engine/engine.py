@@ -18,6 +18,7 @@ from bebr.encoding import BundleCatalog, TextKind
 from bebr.encoding.encoder import Encoder
 from bebr.engine import reading
 from bebr.engine.backfills import Backfills
+from bebr.engine.calibrating import Calibrations
 from bebr.engine.catalog import Catalog
 from bebr.engine.coalescer import Coalescer
 from bebr.engine.collection import Collection, collection_folder, describe_fit
@@ -81,7 +82,9 @@ class Engine:
         self._writer = PointWriter(limits, self._guard, self._encoding, self._fits)
         versions = Versions(self._catalog, self._encoders, limits)
         self._backfills = Backfills(self._catalog, versions, limits, self._guard, self._encoding)
-        self.upgrading = Upgrading(self, versions, Evaluator(limits, self._encoding), self._backfills, self._writer)
+        self._calibrations = Calibrations(store)
+        evaluator = Evaluator(limits, self._encoding)
+        self.upgrading = Upgrading(self, versions, evaluator, self._backfills, self._writer, self._calibrations)
         """The use cases of code versions."""
         self._loading: asyncio.Task[None] | None = None
         self._problem: str | None = "not started"
@@ -161,6 +164,7 @@ class Engine:
             await asyncio.to_thread(shutil.rmtree, folder, True)
             others = [other.document for other in self._catalog.collections.values()]
             in_use = {version.fingerprint for document in others for version in document.versions}
+            await self._calibrations.forget(collection)
             await self._own_bundles.forget(name, collection.document, in_use)
             await asyncio.to_thread(self._encoders.forget, collection.document)
 
@@ -356,7 +360,9 @@ class Engine:
         for name, document in (await self._catalog.load_documents()).items():
             if name not in self._catalog.collections:
                 await self._own_bundles.restore(document)
-                self._catalog.collections[name] = await asyncio.to_thread(self._open, name, document)
+                collection = await asyncio.to_thread(self._open, name, document)
+                await self._calibrations.apply(collection)
+                self._catalog.collections[name] = collection
         self._knows_collections = True
         for collection in list(self._catalog.collections.values()):
             await collection.catch_up()

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from bebr.config import Limits
 from bebr.core.types import StoredPoint
 from bebr.encoding import TextKind
-from bebr.encoding.compatibility import TextBridge, unit
+from bebr.encoding.compatibility import Reference, TextBridge, unit
 from bebr.encoding.manifest import Way
 from bebr.encoding.upgrade_matrix import Pool, Queries, UpgradeMatrix, measure, nearest
+from bebr.engine.calibrating import Sample
 from bebr.engine.collection import Collection
 from bebr.engine.document import Version
 from bebr.engine.points import check_text, check_vector
@@ -31,6 +32,8 @@ Floats = NDArray[np.float32]
 Result = TypeVar("Result")
 MIN_POINTS = 20
 FETCH_PAGE = 2_000
+SAMPLE, MIN_SAMPLE = 512, 256
+"""Points by which scores are brought to one scale; of fewer the tails say too little."""
 EMBED_PAGE = 32
 """Texts embedded at a time, so that others get their turn."""
 
@@ -54,8 +57,12 @@ class Evaluator:
         self._encoding = encoding
         self._one_at_a_time = asyncio.Semaphore(1)
 
-    async def evaluate(self, collection: Collection, version: Version, how: Evaluation) -> dict[str, Any]:
-        """The matrix of a version against the active one. Raises InvalidOption, Conflict, Incompatible."""
+    async def evaluate(
+        self, collection: Collection, version: Version, how: Evaluation
+    ) -> tuple[dict[str, Any], Sample | None]:
+        """The matrix of a version against the active one, and a sample to bring scores to one scale by, where the pool
+        gives one; the matrix goes by it. Raises InvalidOption, Conflict, Incompatible.
+        """
         active = collection.active
         if version.model_fingerprint == active.model_fingerprint:
             raise InvalidOption(
@@ -76,6 +83,12 @@ class Evaluator:
                 floats = await self._embed(collection, version, texts, TextKind.PASSAGE)
                 codec = collection.codec(version)
                 new = await self._work(lambda: codec.decode(codec.encode(floats)))
+            sample = None
+            if bridge is not None and texts is not None and floats is not None and new is not None:
+                sample = await self._sample(collection, active, texts, floats, Reference(new, old), how.seed)
+            if bridge is not None and sample is not None:
+                dual = sample.queries_there if len(sample.queries_there) else None
+                bridge = bridge.calibrated(sample.reference, sample.queries_here, dual)
             queries, judgements = await self._queries(collection, active, version, how, texts, floats, rows)
             judged = how.queries is not None and how.queries[0].relevant is not None
             # searches by vector cannot take a way that needs a text
@@ -93,7 +106,7 @@ class Evaluator:
                     seed=how.seed,
                 )
             )
-            return await self._work(matrix.to_json)
+            return await self._work(matrix.to_json), sample
 
     def _check(self, how: Evaluation, versions: set[str]) -> None:
         if not MIN_POINTS <= how.points <= self._limits.max_evaluation_points:
@@ -204,6 +217,19 @@ class Evaluator:
                 "queries without 'relevant' need the texts of the points, and the collection keeps none", key="queries"
             )
         return queries, await self._work(lambda: nearest(new, floats, itself))
+
+    async def _sample(
+        self, collection: Collection, active: Version, texts: list[str], floats: Floats, pool: Reference, seed: int
+    ) -> Sample | None:
+        """Points of the pool, three quarters of them as the reference, the others in place of queries."""
+        if len(texts) < MIN_SAMPLE:
+            return None
+        chosen = np.random.default_rng(seed + 2).permutation(len(texts))[:SAMPLE]
+        kept, asked = np.split(chosen, [3 * len(chosen) // 4])
+        there = np.empty((0, pool.there.shape[1]), np.float32)
+        if collection.encoders.embeds(active):
+            there = await self._embed(collection, active, [texts[row] for row in asked], TextKind.QUERY)
+        return Sample(Reference(pool.here[kept], pool.there[kept]), floats[asked], there)
 
     async def _embed_queries(self, collection: Collection, version: Version, queries: Sequence[UpgradeQuery]) -> Floats:
         """(queries, dims) float32 by the version's model: of their texts, or the vectors that they bring."""

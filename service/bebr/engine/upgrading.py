@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from bebr.encoding.manifest import Way
 from bebr.engine.backfills import Backfills
+from bebr.engine.calibrating import Calibrations
 from bebr.engine.collection import Collection
 from bebr.engine.evaluating import Evaluation, Evaluator
 from bebr.engine.requests import WriteReport
@@ -35,12 +36,14 @@ class Upgrading:
         evaluator: Evaluator,
         backfills: Backfills,
         writer: PointWriter,
+        calibrations: Calibrations,
     ) -> None:
         self._collections = collections
         self._versions = versions
         self._evaluator = evaluator
         self._backfills = backfills
         self._writer = writer
+        self._calibrations = calibrations
 
     async def describe(self, name: str) -> dict[str, Any]:
         """The code versions of a collection, what was measured, and what became active when."""
@@ -50,6 +53,7 @@ class Upgrading:
         """Make a bundle's codes a version of a collection. Raises AlreadyExists, BundleNotFound, Incompatible."""
         collection = self._collections.collection(name)
         await self._versions.attach(collection, bundle_id)
+        await self._calibrations.apply(collection)
         return describe_versions(collection)
 
     async def evaluate(self, name: str, version_id: str | None, how: Evaluation) -> dict[str, Any]:
@@ -57,9 +61,11 @@ class Upgrading:
         collection = self._collections.collection(name)
         active = collection.active
         version = self._versions.find(collection, version_id or self._newest(collection))
-        measured = await self._evaluator.evaluate(collection, version, how)
+        measured, sample = await self._evaluator.evaluate(collection, version, how)
         evaluation = {"active": active.id, "version": version.id, "at": time.time(), **measured}
         await self._versions.keep_evaluation(collection, active, version, evaluation)
+        if sample is not None:
+            await self._calibrations.keep(collection, version, active, sample)
         return evaluation
 
     async def promote(
@@ -82,6 +88,7 @@ class Upgrading:
         """Forget a version that holds no point. Raises Conflict where it does."""
         collection = self._collections.collection(name)
         await self._versions.retire(collection, version_id)
+        await self._calibrations.apply(collection)
         return describe_versions(collection)
 
     async def backfill(self, name: str, version_id: str | None = None, rate: float | None = None) -> str:
