@@ -29,25 +29,21 @@ is no part of the fingerprint: a bundle that learns to reach one more keeps its 
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 
 from bebr.core.codes import CodeSpec
+from bebr.encoding.json_reader import Reader
 from bebr.errors import BebrError, DamagedBundle, InvalidOption
 
 FORMAT = 1
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
 FILE_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-
-MAX_NUMBER = 1e6
-
-E = TypeVar("E", bound=StrEnum)
-Parsed = TypeVar("Parsed")
 
 
 class TextKind(StrEnum):
@@ -233,7 +229,7 @@ class Manifest:
     def parse(cls, text: str | bytes) -> "Manifest":
         """Read manifest.json strictly. Raises DamagedBundle, whose detail names the field at fault."""
         try:
-            root = _Reader(json.loads(text), "manifest.json")
+            root = Reader(json.loads(text), "manifest.json")
         except (ValueError, UnicodeDecodeError) as error:
             raise DamagedBundle(f"manifest.json is not valid JSON: {error}", file="manifest.json") from error
         if (number := root.take("format", int)) != FORMAT:
@@ -273,91 +269,7 @@ def _embedding_json(entry: EmbeddingEntry) -> dict[str, Any]:
     return {"graph": entry.graph, "tokenizer": entry.tokenizer, **asdict(entry.settings)}
 
 
-class _Reader:
-    """Takes typed fields out of a JSON object, naming the place in every error; `done` refuses what is left over."""
-
-    def __init__(self, value: object, where: str) -> None:
-        self.where = where
-        if not isinstance(value, dict):
-            raise self.error(f"expected an object, got {type(value).__name__}")
-        self._left = cast(dict[str, Any], dict(value))
-
-    def error(self, message: str) -> DamagedBundle:
-        return DamagedBundle(f"{self.where}: {message}", file="manifest.json")
-
-    def take(self, key: str, kind: type) -> Any:
-        if key not in self._left:
-            raise self.error(f"field '{key}' is missing")
-        value = self._left.pop(key)
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise self.error(f"field '{key}' must be {kind.__name__}, got {value!r:.80}")
-        return value
-
-    def count(self, key: str) -> int:
-        value: int = self.take(key, int)
-        if value < 1:
-            raise self.error(f"field '{key}' must be at least 1, got {value}")
-        return value
-
-    def match(self, key: str, pattern: re.Pattern[str]) -> str:
-        value: str = self.take(key, str)
-        if not pattern.fullmatch(value):
-            raise self.error(f"field '{key}' must match {pattern.pattern}, got {value!r:.80}")
-        return value
-
-    def enum(self, key: str, kind: type[E]) -> E:
-        value = self.take(key, str)
-        try:
-            return kind(value)
-        except ValueError:
-            raise self.error(f"field '{key}' must be one of {', '.join(kind)}, got {value!r:.80}") from None
-
-    def reader(self, key: str) -> "_Reader":
-        return _Reader(self.take(key, dict), f"{self.where} '{key}'")
-
-    def optional(self, key: str, parse: Callable[["_Reader"], Any]) -> Any:
-        """None where the field is null, else what `parse` makes of the object."""
-        if key in self._left and self._left[key] is None:
-            del self._left[key]
-            return None
-        return self.object(key, parse)
-
-    def object(self, key: str, parse: Callable[["_Reader"], Parsed]) -> Parsed:
-        """What `parse` makes of the object."""
-        reader = self.reader(key)
-        value = parse(reader)
-        reader.done()
-        return value
-
-    def number(self, key: str) -> float:
-        """A positive number."""
-        value = self._left.get(key)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < MAX_NUMBER:
-            raise self.error(f"field '{key}' must be a positive number, got {value!r:.80}")
-        del self._left[key]
-        return float(value)
-
-    def list_of(self, key: str, parse: Callable[["_Reader"], Parsed]) -> tuple[Parsed, ...]:
-        """What `parse` makes of each object of an array; empty where the field is missing."""
-        if key not in self._left:
-            return ()
-        readers = [_Reader(value, f"{self.where} '{key}'") for value in self.take(key, list)]
-        parsed = tuple(parse(reader) for reader in readers)
-        for reader in readers:
-            reader.done()
-        return parsed
-
-    def rest(self) -> dict[str, Any]:
-        return dict(self._left)
-
-    def done(self) -> None:
-        if self._left:
-            raise self.error(
-                f"unknown field {', '.join(map(repr, sorted(self._left)))}; was it written by a newer bebr?"
-            )
-
-
-def _parse_manifest(root: _Reader) -> Manifest:
+def _parse_manifest(root: Reader) -> Manifest:
     manifest = Manifest(
         name=root.match("name", NAME_PATTERN),
         version=root.match("version", NAME_PATTERN),
@@ -382,7 +294,7 @@ def _parse_manifest(root: _Reader) -> Manifest:
     return manifest
 
 
-def _parse_binarizer(reader: _Reader) -> BinarizerEntry:
+def _parse_binarizer(reader: Reader) -> BinarizerEntry:
     graph = reader.match("graph", FILE_PATTERN)
     spec = CodeSpec.parse(reader.take("code", str))
     steps = reader.take("steps", list)
@@ -391,7 +303,7 @@ def _parse_binarizer(reader: _Reader) -> BinarizerEntry:
     return BinarizerEntry(graph, spec, tuple(steps), reader.enum("gain", Gain))
 
 
-def _parse_embedding(reader: _Reader) -> EmbeddingEntry:
+def _parse_embedding(reader: Reader) -> EmbeddingEntry:
     graph, tokenizer = reader.match("graph", FILE_PATTERN), reader.match("tokenizer", FILE_PATTERN)
     prefixes, source = reader.reader("prefixes"), reader.reader("source")
     settings = EmbeddingSettings(
@@ -407,7 +319,7 @@ def _parse_embedding(reader: _Reader) -> EmbeddingEntry:
     return EmbeddingEntry(graph, tokenizer, settings)
 
 
-def _parse_compatibility(reader: _Reader) -> CompatibilityEntry:
+def _parse_compatibility(reader: Reader) -> CompatibilityEntry:
     return CompatibilityEntry(
         bundle=reader.take("bundle", str),
         fingerprint=reader.match("fingerprint", SHA256_PATTERN),
@@ -419,7 +331,7 @@ def _parse_compatibility(reader: _Reader) -> CompatibilityEntry:
     )
 
 
-def _parse_bridge(reader: _Reader) -> BridgeEntry:
+def _parse_bridge(reader: Reader) -> BridgeEntry:
     scales = reader.reader("scales")
     weight = reader.number("weight")
     if weight > 1:
@@ -434,7 +346,7 @@ def _parse_bridge(reader: _Reader) -> BridgeEntry:
     return entry
 
 
-def _parse_files(root: _Reader) -> dict[str, FileEntry]:
+def _parse_files(root: Reader) -> dict[str, FileEntry]:
     reader = root.reader("files")
     files = {}
     for name in reader.rest():
