@@ -21,6 +21,7 @@ from bebr.encoding.recurrent_fit import Effort, fit_recurrent
 from bebr.encoding.recurrent_graph import files_of
 from bebr.engine import CollectionSettings, Engine, Evaluation, Gate, SearchRequest, UpgradeQuery
 from bebr.engine.document import Version
+from bebr.engine.writer import Replace
 from bebr.errors import (
     AlreadyExists,
     BebrError,
@@ -378,6 +379,24 @@ async def test_what_is_written_meanwhile_is_not_overwritten(tmp_path: Path, bund
         records = await collection.fetch(["p000", "p001", "p050", "p100"], records=True)
         assert len({point.record for point in records.values()}) == 1
         assert await counts(engine) == {"new@1": 118}
+
+
+async def test_a_code_that_was_made_of_another_record_is_not_taken(tmp_path: Path, bundles: Path) -> None:
+    """Between the reading of a point and the write of its new code it may be written or deleted."""
+    async with upgrading(tmp_path, bundles) as engine:
+        await moved(engine)
+        collection = engine.collection("docs")
+        ids = collection.by_shard([f"p{n:03}" for n in range(120) if n % 3])[0][:3]
+        before = await collection.fetch(ids, records=True)
+        await write(engine, [int(ids[0][1:])])
+        await engine.delete_points("docs", [ids[1]])
+        written = (await collection.fetch(ids[:1], records=True))[ids[0]].record
+        records = np.zeros((3, collection.active.spec.record_size_bytes), np.uint8)
+        change = Replace(ids, collection.active.number, records, [before[point_id].record for point_id in ids])
+        assert (await collection.writers[0].write(change)).applied == [False, False, True]
+        after = await collection.fetch(ids, records=True)
+        assert after[ids[0]].record == written and ids[1] not in after
+        assert after[ids[2]].record == bytes(records[2]) and after[ids[2]].metadata == before[ids[2]].metadata
 
 
 async def test_a_backfill_is_paused_resumed_and_survives_restarts(tmp_path: Path, bundles: Path) -> None:
