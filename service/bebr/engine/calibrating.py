@@ -9,6 +9,7 @@ what codes and models make of a few hundred texts, about 1 MB.
 import base64
 import io
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -70,8 +71,9 @@ class Calibrations:
                 _calibrate(collection, pair, Sample.from_document(kept))
 
     async def forget(self, collection: Collection) -> None:
-        """Remove what a deleted collection had."""
-        for pair in list(collection.encoders.bridges):
+        """Remove what a deleted collection had, of versions that are retired too."""
+        models = dict.fromkeys(str(version.model_fingerprint) for version in collection.document.versions)
+        for pair in permutations(models, 2):
             await self._store.delete_document(KIND, _name(collection, pair))
 
 
