@@ -51,9 +51,9 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="draw the figure into this file")
     options = parser.parse_args()
     collections = [collection for folder in options.data for collection in collections_in(folder)]
-    for name in NAMES:
-        if name not in {collection.name for collection in collections}:
-            print(f"skipped {name}: not in {', '.join(str(folder) for folder in options.data)}")
+    if DEFAULT_FOLDER in options.data:
+        for name in sorted({*NAMES} - {collection.name for collection in collections}):
+            print(f"skipped {name}: not in {DEFAULT_FOLDER}")
     use_threads(options.threads)
     plan = Plan((), parse_sizes(options.bytes), True, choose_baselines(options.baselines), True)
     evaluations = measure(collections, plan)

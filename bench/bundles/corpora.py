@@ -116,7 +116,7 @@ def main() -> None:
         parser.exit(1, "Some packages are missing. These lines bring them:\n    " + "\n    ".join(lines) + "\n")
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        encoder = _minilm(Path(folder))
+        encoder = minilm(Path(folder))
         for source in options.only:
             embed_source(source, wheels, options.out, options.per_source, encoder)
         encoder.close()
@@ -206,7 +206,7 @@ def _new(texts: Iterable[str], seen: set[str]) -> list[str]:
     return found
 
 
-def _minilm(folder: Path) -> Encoder:
+def minilm(folder: Path) -> Encoder:
     program = str(Path(sys.executable).with_name("bebr"))
     pull = [program, "models", "pull", "minilm", "--precision", "fp32", "--data-dir", str(folder)]
     subprocess.run(pull, check=True, stdout=subprocess.DEVNULL)

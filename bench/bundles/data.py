@@ -25,7 +25,8 @@ class TextCollection:
 
     @cached_property
     def opened(self) -> Collection:
-        return open_collection(self.folder, MAX_QUERIES, model=MODEL)
+        several = any(self.folder.glob("*.i8.npy"))
+        return open_collection(self.folder, MAX_QUERIES, model=MODEL if several else None)
 
     @property
     def documents(self) -> NDArray[np.float32]:
@@ -39,5 +40,7 @@ class TextCollection:
 
 
 def collections_in(folder: Path) -> list[TextCollection]:
-    """The known collections that lie in `folder`; none when it does not exist."""
-    return [TextCollection(name, folder / name) for name in NAMES if (folder / name / "qrels.tsv").is_file()]
+    """The judged collections that lie in `folder`, NAMES first; none when it does not exist."""
+    there = {path.parent.name for path in folder.glob("*/qrels.tsv")}
+    names = [*(name for name in NAMES if name in there), *sorted(there - {*NAMES})]
+    return [TextCollection(name, folder / name) for name in names]

@@ -187,7 +187,7 @@ def html_paragraphs(files: Iterable[File]) -> Iterator[str]:
 def passages(text: str, words: Iterable[int] = PASSAGE_WORDS) -> Iterator[str]:
     """Whole sentences until one of `words` is reached, which one by a checksum; those over MAX_WORDS are left out."""
     choices, kept = list(words), list[str]()
-    for sentence in re.split(r"(?<=[a-z0-9)\"'”][.!?])[\"”]?\s+(?=[A-Z\"“])", text):
+    for sentence in sentences(text):
         kept += sentence.split()
         if len(kept) >= choices[zlib.crc32(" ".join(kept[:5]).encode()) % len(choices)]:
             if len(kept) <= MAX_WORDS:
@@ -195,6 +195,11 @@ def passages(text: str, words: Iterable[int] = PASSAGE_WORDS) -> Iterator[str]:
             kept = []
     if 4 < len(kept) <= MAX_WORDS:
         yield " ".join(kept)
+
+
+def sentences(text: str) -> list[str]:
+    """Parts that end with a full stop and are followed by a capital letter."""
+    return re.split(r"(?<=[a-z0-9)\"'”][.!?])[\"”]?\s+(?=[A-Z\"“])", text)
 
 
 def is_prose(text: str) -> bool:

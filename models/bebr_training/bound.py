@@ -12,7 +12,8 @@ every document; there is no gain, and the length of x^ is left as it is, because
 
 Real embeddings are not Gaussian and have length one, so this is a bound of the spectrum alone. What a code knows beyond
 that may carry it past: clusters, as a product quantizer's codebooks do, and the length. For the latter there is a
-second figure, with x^ = mean + z^ brought to length one before it is scored; it finds more, most at few bytes.
+second figure, with x^ = mean + z^ brought to length one before it is scored; it finds more, most at few bytes. With
+queries that pass the channel too it is the bound of the symmetric distance.
 """
 
 import numpy as np
@@ -42,35 +43,45 @@ def water_fill(variances: NDArray[np.float64], bits: float) -> NDArray[np.float6
     return distortions
 
 
-def channel(documents: Documents, bits: float, seed: int) -> Floats:
-    """The centred documents after the forward test channel, in principal axes: (rows, kept) float32."""
+def channel(documents: Documents, bits: float, seed: int, queries: Floats | None = None) -> Floats:
+    """The centred documents after the forward test channel, in principal axes: (rows, kept) float32.
+
+    With queries (rows, dims) it is these that pass, centred by the documents' mean.
+    """
     variances = documents.variances
     distortions = water_fill(variances, bits)
     kept = int((distortions < variances).sum())
     keep = 1 - distortions[:kept] / variances[:kept]
-    noise = np.random.default_rng(seed).standard_normal((len(documents.rows), kept), np.float32)
-    passed: Floats = documents.centred @ documents.axes[:, :kept]
+    entering: Floats = documents.centred if queries is None else (queries - documents.mean)
+    noise = np.random.default_rng(seed).standard_normal((len(entering), kept), np.float32)
+    passed: Floats = entering @ documents.axes[:, :kept]
     passed *= keep.astype(np.float32)
     passed += noise * np.sqrt(distortions[:kept] * keep).astype(np.float32)
     return passed
 
 
-def search_at_bound(documents: Documents, queries: Floats, size_bytes: int, k: int, length_one: bool) -> list[Rows]:
-    """Rows (queries, k) found by float queries among the documents at the bound of that size; one for each seed.
+def search_at_bound(
+    documents: Documents, queries: Floats, size_bytes: int, k: int, length_one: bool, symmetric: bool = False
+) -> list[Rows]:
+    """Rows (queries, k) found among the documents at the bound of that size; one for each seed.
 
-    length_one: whether documents, with their mean, are brought to length one after the channel.
+    length_one: whether documents, with their mean, are brought to length one after the channel. symmetric: whether the
+    queries pass the channel too, with noise of their own; else they are floats.
     """
     found = []
     for seed in SEEDS:
         passed = channel(documents, 8 * size_bytes, seed)
         axes = documents.axes[:, : passed.shape[1]]
+        mean, asked, along_mean = documents.mean, queries @ axes, queries @ documents.mean
+        if symmetric:
+            seen = channel(documents, 8 * size_bytes, len(SEEDS) + seed, queries)
+            asked, along_mean = mean @ axes + seen, mean @ mean + seen @ (mean @ axes)
         if not length_one:
-            found.append(dot_search(passed)(queries @ axes, k))
+            found.append(dot_search(passed)(asked, k))
             continue
         # The mean is one more dimension, in which every document has the value one.
-        mean = documents.mean
         squares = mean @ mean + 2 * (passed @ (mean @ axes)) + np.einsum("ij,ij->i", passed, passed)
         ones = np.ones((len(passed), 1), np.float32)
         values = np.hstack([passed, ones]) / np.sqrt(np.maximum(squares, 1e-12))[:, None]
-        found.append(dot_search(values)(np.hstack([queries @ axes, (queries @ mean)[:, None]]), k))
+        found.append(dot_search(values)(np.hstack([asked, along_mean[:, None]]), k))
     return found

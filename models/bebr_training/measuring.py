@@ -81,12 +81,17 @@ class Measurer:
 
     def bound(self, size_bytes: int) -> list[Measured]:
         """The rate-distortion bound, without and with the length: each query's mean over the draws of the noise."""
-        return [self._bound(BOUND, size_bytes, False), self._bound(BOUND_LENGTH_ONE, size_bytes, True)]
+        return [
+            self._bound(BOUND, size_bytes, False, Scorer.ADC),
+            self._bound(BOUND_LENGTH_ONE, size_bytes, True, Scorer.ADC),
+            self._bound(BOUND_LENGTH_ONE, size_bytes, True, Scorer.SDC),
+        ]
 
-    def _bound(self, label: str, size_bytes: int, length_one: bool) -> Measured:
-        found = search_at_bound(self.documents, self.collection.queries, size_bytes, DEPTH, length_one)
+    def _bound(self, label: str, size_bytes: int, length_one: bool, scorer: Scorer) -> Measured:
+        symmetric = scorer is Scorer.SDC
+        found = search_at_bound(self.documents, self.collection.queries, size_bytes, DEPTH, length_one, symmetric)
         detail = f"{8 * size_bytes} bits"
-        draws = [self._measured(label, Kind.BOUND, Scorer.ADC, size_bytes, size_bytes, detail, rows) for rows in found]
+        draws = [self._measured(label, Kind.BOUND, scorer, size_bytes, size_bytes, detail, rows) for rows in found]
         return replace(
             draws[0],
             recall_10=np.mean([draw.recall_10 for draw in draws], axis=0),
@@ -117,7 +122,7 @@ def summarize(measured: Sequence[Measured]) -> tuple[Row, ...]:
     ndcg = Bootstrap(judged) if judged else None
     rows = []
     for one in measured:
-        leader = _leader(measured, one.size_bytes) if one.kind in (Kind.BASELINE, Kind.BOUND) else None
+        leader = _leader(measured, one) if one.kind in (Kind.BASELINE, Kind.BOUND) else None
         rows.append(
             Row(
                 one.method,
@@ -137,6 +142,9 @@ def summarize(measured: Sequence[Measured]) -> tuple[Row, ...]:
     return tuple(sorted(rows, key=lambda row: (row.size_bytes, order.index(row.kind))))
 
 
-def _leader(measured: Sequence[Measured], size_bytes: int) -> Measured | None:
-    codes = [one for one in measured if one.kind is Kind.CODE and one.size_bytes == size_bytes]
+def _leader(measured: Sequence[Measured], rival: Measured) -> Measured | None:
+    """The best code of the size; against a bound the best with its scorer, since another one has another bound."""
+    codes = [one for one in measured if one.kind is Kind.CODE and one.size_bytes == rival.size_bytes]
+    if rival.kind is Kind.BOUND:
+        codes = [one for one in codes if one.scorer is rival.scorer]
     return max(codes, key=lambda one: float(one.recall_10.mean()), default=None)

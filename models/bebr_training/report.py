@@ -9,7 +9,8 @@ COLUMNS = ("bytes", "method", "scorer", "setting", "recall@10", "recall@100", "n
 RIGHT = ("bytes", "recall@10", "recall@100", "nDCG@10", "kept", "best code leads by")
 NOTES = (
     f"In brackets: {CONFIDENCE:.0%} bootstrap intervals over queries, {RESAMPLES:,} resamples. 'best code leads by' is "
-    "recall@10 of the best code of that size minus that of the row, on the same queries (paired).",
+    "recall@10 of the best code of that size, at a bound of the best with that scorer, minus that of the row, on the "
+    "same queries (paired).",
     "Recall: share of the float neighbours by cosine; nothing is rescored. 'kept': nDCG@10 in percent of float's.",
     "Baselines are trained on the documents that they store, and shown in the setting that finds most. All that is "
     "stored for a document counts as its bytes, but one scale of 2 bytes, which codes have too; 'factors free' does "

@@ -24,7 +24,8 @@ class Row:
 
     size_bytes: of a document; for a baseline the budget, of which it may use a little less (`used_bytes`).
     ndcg_10, ndcg_kept: None without judgements; the second is the share of what float reaches.
-    lead: recall@10 of the best code of that size minus that of this row, same queries; baselines and bound only.
+    lead: recall@10 of the best code of that size (at a bound the best with its scorer) minus that of this row, on the
+    same queries; baselines and bound only.
     """
 
     method: str

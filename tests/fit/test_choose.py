@@ -11,7 +11,7 @@ from tests.fit.embeddings import DIMS, nearest, recall, text_like
 from bebr.core.codes import CodeSpec
 from bebr.encoding import BinarizerFiles, shipped_bundles, write_bundle
 from bebr.encoding.bundle import Bundle
-from bebr.encoding.choose import EVEN_SHARE, MAX_EVEN_MARGIN, candidates, fit_bytes, fit_code, fit_target
+from bebr.encoding.choose import MAX_WIDE_MARGIN, WIDE_SHARE, candidates, fit_bytes, fit_code, fit_target
 from bebr.encoding.closed_form import Rotation, fit
 from bebr.encoding.encoder import Encoder
 from bebr.encoding.recurrent_graph import to_onnx
@@ -108,17 +108,16 @@ def test_the_same_rows_give_the_same_choice() -> None:
     assert one[1] == two[1] and to_onnx(one[0]) == to_onnx(two[0])
 
 
-def test_of_codes_that_do_as_well_the_even_one_is_taken() -> None:
+def test_of_codes_that_do_as_well_the_widest_is_taken() -> None:
     report = fit_bytes(ROWS, 8)[1]
     final = [trial for trial in report.trials if not trial.cheap and not trial.centred]
     best = max(trial.recall for trial in final)
-    margin = min(MAX_EVEN_MARGIN, EVEN_SHARE * (1 - best))
-    near = [trial for trial in final if trial.recall >= best - margin]
-    spreads = {
-        t.code: np.repeat([b.bits for b in CodeSpec.parse(t.code).blocks], CodeSpec.parse(t.code).block_dims)
-        for t in near
+    near = {
+        trial.code: CodeSpec.parse(trial.code).dims
+        for trial in final
+        if trial.recall >= best - min(MAX_WIDE_MARGIN, WIDE_SHARE * (1 - best))
     }
-    assert report.chosen.code == min(spreads, key=lambda code: spreads[code].std())
+    assert CodeSpec.parse(report.chosen.code).dims == max(near.values())
 
 
 def test_a_strong_common_mean_is_centred() -> None:

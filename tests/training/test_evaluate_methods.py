@@ -12,7 +12,7 @@ from bebr_training.bound import channel, search_at_bound, water_fill
 from bebr_training.methods import BASELINES, choose_baselines, parse_sizes
 from bebr_training.metrics import recall_per_query
 from bebr_training.product import train_opq, train_pq
-from bebr_training.ranking import dot_search
+from bebr_training.ranking import Floats, dot_search
 from bebr_training.spectrum import Documents, closest_orthonormal, tight_frame
 
 SIZES = (2, 4, 8)
@@ -166,6 +166,18 @@ def test_the_bound_at_length_one_is_the_cosine_of_what_the_channel_left():
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     found = search_at_bound(DOCUMENTS, QUERIES, 8, 10, True)[0]
     assert recall_per_query(found, dot_search(vectors)(QUERIES, 10), 10).mean() > 0.995
+
+
+def test_the_symmetric_bound_is_the_cosine_of_what_the_channel_left_on_both_sides():
+    def left(seed: int, queries: Floats | None = None) -> Floats:
+        passed = channel(DOCUMENTS, 64, seed, queries)
+        return DOCUMENTS.mean + passed @ DOCUMENTS.axes[:, : passed.shape[1]].T
+
+    documents, queries = left(0), left(3, QUERIES)
+    vectors = documents / np.linalg.norm(documents, axis=1, keepdims=True)
+    found = search_at_bound(DOCUMENTS, QUERIES, 8, 10, True, symmetric=True)[0]
+    assert recall_per_query(found, dot_search(vectors)(queries, 10), 10).mean() > 0.995
+    assert recall(found) < recall(search_at_bound(DOCUMENTS, QUERIES, 8, 10, True)[0])
 
 
 @pytest.mark.parametrize("distinct", [2, 5])
