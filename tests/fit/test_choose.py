@@ -112,12 +112,11 @@ def test_of_codes_that_do_as_well_the_widest_is_taken() -> None:
     report = fit_bytes(ROWS, 8)[1]
     final = [trial for trial in report.trials if not trial.cheap and not trial.centred]
     best = max(trial.recall for trial in final)
-    near = {
-        trial.code: CodeSpec.parse(trial.code).dims
-        for trial in final
-        if trial.recall >= best - min(MAX_WIDE_MARGIN, WIDE_SHARE * (1 - best))
-    }
-    assert CodeSpec.parse(report.chosen.code).dims == max(near.values())
+    least = best - min(MAX_WIDE_MARGIN, WIDE_SHARE * (1 - best))
+    # 48 of the 64 dims are wide enough: with more of them nothing is gained but by recall.
+    widths = {trial.code: min(CodeSpec.parse(trial.code).dims, 48) for trial in final if trial.recall >= least}
+    widest = [trial for trial in final if widths.get(trial.code) == max(widths.values())]
+    assert report.chosen.recall == max(trial.recall for trial in widest)
 
 
 def test_a_strong_common_mean_is_centred() -> None:
