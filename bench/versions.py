@@ -1,12 +1,13 @@
 """What several versions in one collection cost: searches over two of them, promotion, rollback, a backfill under load.
 
-    python -m bench.versions [--points 100000] [--seconds 10] [--parts cost,switch,backfill]
+    python -m bench.versions [--points 100000] [--seconds 10] [--parts cost,batch,switch,backfill]
 
 cost      server CPU of a search by vector over two versions of half the points each, against one version of all of them
+batch     latency of a batch of searches by vector, in the same two collections
 switch    latency of promotion and rollback while searches go on; one failed search ends the run
 backfill  latency of searches by text with a backfill at its default rate and without, in turn
 
-The first two bring vectors of no meaning, 384 dims and 64 bytes a code; the last embeds texts with minilm, which
+All but the last bring vectors of no meaning, 384 dims and 64 bytes a code; the last embeds texts with minilm, which
 `make setup` installs.
 """
 
@@ -42,6 +43,7 @@ ONE, TWO = "/v1/collections/one", "/v1/collections/two"
 REQUESTS = 400
 SWITCHES = 50
 QUERIES = 64
+BATCH, BATCHES = 256, 15
 TEXT_PAGE = 1000
 ROUNDS = 3
 
@@ -116,6 +118,20 @@ def measure_cost(arguments: argparse.Namespace) -> list[list[str]]:
     return [[f"{what}: one version", f"{one:.0f} us"], [f"{what}: two versions", f"{two:.0f} us, {two / one:.2f}x"]]
 
 
+def measure_batch(arguments: argparse.Namespace) -> list[list[str]]:
+    body = {"searches": [{"vector": row.tolist(), "limit": 10} for row in vectors(BATCH, seed=2**31)]}
+    with two_versions(arguments.points) as service:
+        taken: dict[str, list[float]] = {ONE: [], TWO: []}
+        for _ in range(BATCHES):
+            for collection, samples in taken.items():
+                started = time.perf_counter()
+                service.client.post(f"{collection}/search/batch", json=body).raise_for_status()
+                samples.append((time.perf_counter() - started) * 1e3)
+    one, two = (statistics.median(samples) for samples in taken.values())
+    what = f"a batch of {BATCH} searches by vector among {arguments.points:,} points"
+    return [[f"{what}: one version", f"{one:.0f} ms"], [f"{what}: two versions", f"{two:.0f} ms"]]
+
+
 def measure_switch(arguments: argparse.Namespace) -> list[list[str]]:
     with two_versions(arguments.points) as service:
         loads: list[Load] = []
@@ -180,7 +196,7 @@ def measure_backfill(arguments: argparse.Namespace) -> list[list[str]]:
     ]
 
 
-PARTS = {"cost": measure_cost, "switch": measure_switch, "backfill": measure_backfill}
+PARTS = {"cost": measure_cost, "batch": measure_batch, "switch": measure_switch, "backfill": measure_backfill}
 
 
 def main() -> None:

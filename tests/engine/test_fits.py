@@ -388,10 +388,12 @@ async def test_a_damaged_own_bundle_is_written_again(tmp_path: Path) -> None:
 
 async def test_two_fits_are_computed_one_after_the_other(tmp_path: Path) -> None:
     async with running(tmp_path) as engine:
-        for name in ("one", "two"):
+        names, ids = ("one", "two"), [f"p{n}" for n in range(SAMPLE)]
+        for name in names:
             await engine.create_collection(name, CollectionSettings(fit=FIT))
-            ids = [f"p{n}" for n in range(SAMPLE)]
-            await engine.write_vectors(name, ids, ROWS[:SAMPLE], None, WriteMode.UPSERT)
+        await asyncio.gather(
+            *(engine.write_vectors(name, ids, ROWS[:SAMPLE], None, WriteMode.UPSERT) for name in names)
+        )
         waiting = set()
         async with asyncio.timeout(30):
             while {c["fit"]["state"] for c in engine.list_collections()} != {"done"}:

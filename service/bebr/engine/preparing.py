@@ -44,9 +44,8 @@ def check(collection: Collection, plans: Sequence[Plan]) -> None:
             raise _no_signs(collection)
         if plan.is_code and [version.number for version in searched] != [plan.version.number]:
             embedding_of(collection, plan)
-        for version in searched:
-            if version.model_fingerprint != plan.version.model_fingerprint:
-                _reached(collection, plan, version)
+    for version in searched:
+        _cross(collection, plans, version)
 
 
 def prepare(collection: Collection, plans: Sequence[Plan], version: Version) -> DotQueries | HammingQueries:
@@ -111,15 +110,28 @@ def _reached(collection: Collection, plan: Plan, version: Version) -> Reached:
     """The query as one of the version's model, which is not its own; found once for each model."""
     target = str(version.model_fingerprint)
     if target not in plan.reached:
-        hops = route(collection.encoders, plan.version.model_fingerprint, version.model_fingerprint, bool(plan.duals))
-        reached = None
-        if hops is not None and plan.scorer is not Scorer.HAMMING:
-            unit = embedding_of(collection, plan) / np.float32(_length(collection, plan))
-            reached = reach(hops, unit, plan.duals, collection.document.upgrades.ways)
-        if reached is None:
-            raise _out_of_reach(collection, plan, version)
-        plan.reached[target] = reached
+        _cross(collection, [plan], version)
     return plan.reached[target]
+
+
+def _cross(collection: Collection, plans: Sequence[Plan], version: Version) -> None:
+    """Find what plans of other models ask of the version's; those of one model are crossed together."""
+    target = str(version.model_fingerprint)
+    alike: dict[tuple[str | None, frozenset[str]], list[Plan]] = {}
+    for plan in plans:
+        if plan.version.model_fingerprint != version.model_fingerprint and target not in plan.reached:
+            if plan.scorer is Scorer.HAMMING:
+                raise _out_of_reach(collection, plan, version)
+            alike.setdefault((plan.version.model_fingerprint, frozenset(plan.duals)), []).append(plan)
+    for (model, others), group in alike.items():
+        hops = route(collection.encoders, model, version.model_fingerprint, bool(others))
+        units = stack([embedding_of(collection, plan) / np.float32(_length(collection, plan)) for plan in group])
+        duals = {other: stack([plan.duals[other] for plan in group]) for other in others}
+        reached = None if hops is None else reach(hops, units, duals, collection.document.upgrades.ways)
+        if reached is None:
+            raise _out_of_reach(collection, group[0], version)
+        for plan, query in zip(group, reached, strict=True):
+            plan.reached[target] = query
 
 
 def _out_of_reach(collection: Collection, plan: Plan, version: Version) -> Incompatible:

@@ -83,13 +83,14 @@ def needed_texts(
 
 
 def reach(
-    hops: Sequence[Hop], embedding: Floats, duals: Mapping[str, Floats], chosen: Mapping[str, str]
-) -> Reached | None:
-    """embedding (1, dims) float32, unit -> the query at the end of the route.
+    hops: Sequence[Hop], embeddings: Floats, duals: Mapping[str, Floats], chosen: Mapping[str, str]
+) -> list[Reached] | None:
+    """embeddings (rows, dims) float32, unit -> for each the query at the end of the route.
 
-    duals: embeddings of its text by other models, as far as they are there. None: a hop needs one that is missing.
+    duals: embeddings (rows, their dims) of their texts by other models, as far as they are there. None: a hop needs one
+    that is missing.
     """
-    scale, offset, ways = 1.0, 0.0, []
+    scale, offsets, ways = 1.0, np.zeros(len(embeddings)), []
     for hop in hops:
         dual = duals.get(hop.target)
         way = choose_way(hop, chosen.get(hop.target), dual is not None)
@@ -98,9 +99,12 @@ def reach(
                 return None
             crossed = dual
         else:
-            crossed = hop.bridge.cross(way, embedding, dual)
-            offset += scale * float(hop.bridge.offsets(way, embedding, crossed)[0])
+            crossed = hop.bridge.cross(way, embeddings, dual)
+            offsets += scale * hop.bridge.offsets(way, embeddings, crossed)
             scale *= hop.bridge.scales[way]
-        embedding = crossed
+        embeddings = crossed
         ways.append(str(way))
-    return Reached(embedding, scale, offset, ", then ".join(ways))
+    way_names = ", then ".join(ways)
+    return [
+        Reached(row[None], scale, float(offset), way_names) for row, offset in zip(embeddings, offsets, strict=True)
+    ]
