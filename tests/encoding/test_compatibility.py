@@ -166,6 +166,11 @@ def test_a_damaged_reference_is_named(tmp_path: Path, content: bytes) -> None:
         bridges(written(tmp_path, reference=content))
 
 
+def test_dims_of_the_manifest_are_those_of_the_reference(tmp_path: Path) -> None:
+    with pytest.raises(DamagedBundle, match="embeddings of 6 and 4 dims; the manifest says 6 and 5"):
+        bridges(written(tmp_path, embedding_dims=OLD_DIMS + 1))
+
+
 @pytest.mark.parametrize(
     "damaged",
     [

@@ -151,6 +151,13 @@ def unit(rows: Floats) -> Floats:
 def open_bridges(bundle: Bundle, entry: CompatibilityEntry) -> tuple[Bridge, Bridge]:
     """Forward, from the bundle's embeddings to those of the entry's, and backward. Raises DamagedBundle."""
     reference = Reference.load(bundle.path / entry.reference)
+    dims = reference.here.shape[1], reference.there.shape[1]
+    if dims != (bundle.embedding_dims, entry.embedding_dims):
+        raise DamagedBundle(
+            f"{entry.reference} holds embeddings of {dims[0]} and {dims[1]} dims; the manifest says "
+            f"{bundle.embedding_dims} and {entry.embedding_dims}",
+            file=entry.reference,
+        )
     return (
         Bridge(bundle.path / entry.forward.graph, entry.forward, reference),
         Bridge(bundle.path / entry.backward.graph, entry.backward, reference.turned()),
