@@ -2,20 +2,22 @@
 
 import asyncio
 import json
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.engine.test_engine import running
-from tests.engine.two_models import text_bundle, texts
+from tests.engine.two_models import bridges, text_bundle, texts
 
 from bebr.core.codes import CodeSpec, split_records
 from bebr.core.scoring import Scorer, dot_scores, prepare_adc
 from bebr.core.types import FieldType, WriteMode
-from bebr.encoding import TextKind, write_bundle
+from bebr.encoding import Bundle, TextKind, write_bundle
 from bebr.encoding.manifest import Way
 from bebr.encoding.recurrent_fit import Effort, fit_recurrent
 from bebr.encoding.recurrent_graph import files_of
@@ -243,6 +245,27 @@ async def test_without_a_bridge_the_text_leads_there(tmp_path: Path, bundles: Pa
         vector = np.ones(32, np.float32)
         with pytest.raises(Incompatible, match=r"holds points of 'old@1', which this query of 'other@1' cannot search"):
             await search(engine, vector=vector)
+
+
+async def test_a_bridge_that_cannot_be_used_is_told(tmp_path: Path, bundles: Path) -> None:
+    old, other = (Bundle.load(bundles / name) for name in ("old@1", "other@1"))
+    wrong = replace(bridges(other, old), embedding_dims=old.embedding_dims + 1)
+    write_bundle(
+        tmp_path / "bundles",
+        "wrong",
+        "1",
+        embedding_dims=other.embedding_dims,
+        binarizer=other.read_binarizer(),
+        embedding=other.read_embedding(),
+        compatible_with=[wrong],
+    )
+    shutil.copytree(bundles / "old@1", tmp_path / "bundles" / "old@1")
+    async with upgrading(tmp_path, tmp_path / "bundles") as engine:
+        await engine.upgrading.attach("docs", "wrong@1")
+        told = (await engine.describe_collection("docs"))["encoder_error"]
+        assert told.startswith("how bundle 'wrong@1' reaches 'old@1' cannot be used: reference-0.npz holds")
+        await engine.upgrading.promote("docs", "wrong@1", Gate(), force=True)
+        assert (await search(engine, text=TEXTS[80])).explain["ways"] == {"old@1": "dual"}
 
 
 async def test_what_nothing_leads_to_cannot_be_attached(tmp_path: Path, bundles: Path) -> None:

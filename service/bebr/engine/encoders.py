@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from bebr.encoding import Bundle, BundleCatalog
 from bebr.encoding.compatibility import Bridge, open_bridges
@@ -23,7 +23,7 @@ class CollectionEncoders:
 
     embedders: of texts, by fingerprint of the bundle whose embedding model it is; a version of the user's own vectors
     or codes has none. codecs: by number of the version; a version of the user's own codes has none. bridges: between
-    the models of the versions.
+    the models of the versions. lost: why bridges that bundles name are not among them.
     """
 
     def __init__(
@@ -31,15 +31,17 @@ class CollectionEncoders:
         embedders: dict[str, Encoder | BebrError],
         codecs: dict[int, Codec | BebrError],
         bridges: Bridges,
+        lost: Sequence[BebrError] = (),
     ) -> None:
         self._embedders = embedders
         self._codecs = codecs
         self.bridges: Mapping[tuple[str, str], Bridge] = bridges
+        self._lost = lost
 
     @property
     def problem(self) -> BebrError | None:
         """The first thing that could not be loaded."""
-        parts = [*self._embedders.values(), *self._codecs.values()]
+        parts = [*self._embedders.values(), *self._codecs.values(), *self._lost]
         return next((part for part in parts if isinstance(part, BebrError)), None)
 
     def takes_text(self, version: Version) -> bool:
@@ -83,6 +85,7 @@ class CollectionEncoders:
         self._embedders = other._embedders
         self._codecs = other._codecs
         self.bridges = other.bridges
+        self._lost = other._lost
 
 
 class Encoders:
@@ -132,12 +135,13 @@ class Encoders:
                 codecs[version.number] = StagingBinarizer(version.staged_dims)
             elif version.bundle is not None:
                 codecs[version.number] = self._try(version.bundle, version.fingerprint)
-        return CollectionEncoders(embedders, codecs, self._bridges(used, set(embedders)))
+        return CollectionEncoders(embedders, codecs, *self._bridges(used, set(embedders)))
 
-    def _bridges(self, versions: list[Version], models: set[str]) -> Bridges:
-        """Between every two models of which one's bundle says how it reaches the other."""
+    def _bridges(self, versions: list[Version], models: set[str]) -> tuple[Bridges, list[BebrError]]:
+        """Between every two models of which one's bundle says how it reaches the other; and why some are missing."""
         forward: Bridges = {}
         backward: Bridges = {}
+        lost: list[BebrError] = []
         for model, fingerprint in dict.fromkeys((version.model, version.model_fingerprint) for version in versions):
             if model is None or fingerprint is None or len(models) == 1:
                 continue
@@ -150,11 +154,14 @@ class Encoders:
                     try:
                         there, back = open_bridges(bundle, entry)
                     except BebrError as error:
-                        log.warning("how bundle %s reaches %s cannot be used: %s", model, entry.bundle, error.detail)
+                        what = f"how bundle '{model}' reaches '{entry.bundle}' cannot be used: {error.detail}"
+                        log.warning(what)
+                        lost.append(type(error)(what, **error.fields))
                         continue
                     forward[fingerprint, entry.fingerprint] = there
                     backward.setdefault((entry.fingerprint, fingerprint), back)
-        return backward | forward  # where two bundles name each other, each decides over its own queries
+        # where two bundles name each other, each decides over its own queries
+        return backward | forward, lost
 
     def _try(self, bundle_id: str, fingerprint: str | None) -> Encoder | BebrError:
         try:
