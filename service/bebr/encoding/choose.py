@@ -93,7 +93,9 @@ def fit_bytes(
 ) -> tuple[Recurrent, FitReport]:
     """embeddings (rows, embedding_dims) of floats -> the binarizer of exactly `code_size_bytes`, and how it was chosen.
 
-    The final binarizer is fitted to the held-out rows too. Takes a minute at most: of very many rows a sample.
+    The final binarizer is fitted to the held-out rows too. Takes two minutes at most: of very many rows a sample.
+    Sums differ in their last digits with the number of BLAS threads, so another machine may choose a code that does
+    about as well.
     Raises InvalidEmbeddings as `fit_recurrent` does, or when too few rows are left after holding some out;
     InvalidOption when no code of that size has as few dims as the embeddings.
     """
