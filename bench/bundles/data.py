@@ -25,8 +25,8 @@ class TextCollection:
 
     @cached_property
     def opened(self) -> Collection:
-        several = any(self.folder.glob("*.i8.npy"))
-        return open_collection(self.folder, MAX_QUERIES, model=MODEL if several else None)
+        coded = any(self.folder.glob("*.i8.npy"))
+        return open_collection(self.folder, MAX_QUERIES, model=MODEL if coded else None)
 
     @property
     def documents(self) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ few meet again with more rows and rounds, and the best of them once more with it
 Of codes that do about as well the widest is taken, up to three quarters of the embedding's dims. Rows stand in for
 queries, and real queries lie where rows do not; what a code leaves out of them is lost. Over several fits codes of few
 dims keep less of the floats' nDCG@10 (`bench.widths`): at 32 bytes 94.6, 97.4 and 95.6 % with 256 dims, 89.9, 95.7 and
-91.1 % with 96. Beyond 256 of 384 dims nothing more is kept, and recall falls.
+91.1 % with 96. Beyond three quarters of the dims nothing more is kept, and recall falls.
 """
 
 from collections.abc import Callable, Iterator, Sequence
