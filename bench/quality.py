@@ -54,6 +54,9 @@ def main() -> None:
     if DEFAULT_FOLDER in options.data:
         for name in sorted({*NAMES} - {collection.name for collection in collections}):
             print(f"skipped {name}: not in {DEFAULT_FOLDER}")
+    if not collections:
+        folders = ", ".join(str(folder) for folder in options.data)
+        parser.exit(0 if options.data == [DEFAULT_FOLDER] else 1, f"no judged collections in {folders}\n")
     use_threads(options.threads)
     plan = Plan((), parse_sizes(options.bytes), True, choose_baselines(options.baselines), True)
     evaluations = measure(collections, plan)

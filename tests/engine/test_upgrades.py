@@ -247,6 +247,32 @@ async def test_without_a_bridge_the_text_leads_there(tmp_path: Path, bundles: Pa
             await search(engine, vector=vector)
 
 
+async def test_searches_of_a_batch_find_what_each_finds_alone(tmp_path: Path, bundles: Path) -> None:
+    async with upgrading(tmp_path, bundles) as engine:
+        await moved(engine)
+        vectors = np.random.default_rng(5).standard_normal((2, 32)).astype(np.float32)
+        asked: list[dict[str, Any]] = [
+            {"text": TEXTS[7]},
+            {"vector": vectors[0]},
+            {"vector": vectors[1], "scorer": Scorer.SDC},
+            {"text": TEXTS[8], "scorer": Scorer.SDC},
+            {"id": "p001"},  # of old@1
+            {"id": "p003"},  # of new@1
+            {"text": TEXTS[9], "version": "old@1"},
+            {"vector": vectors[1]},
+        ]
+        requests = [SearchRequest(**{"limit": 200, "explain": True} | one) for one in asked]
+        together = await engine.search("docs", requests)
+        for request, result in zip(requests, together, strict=True):
+            (alone,) = await engine.search("docs", [request])
+            assert result.explain["ways"] == alone.explain["ways"]
+            scores = {hit.id: hit.score for hit in alone.hits}
+            assert {hit.id for hit in result.hits} == set(scores)
+            assert [hit.score for hit in result.hits] == pytest.approx(
+                [scores[hit.id] for hit in result.hits], abs=1e-5
+            )
+
+
 async def test_a_bridge_that_cannot_be_used_is_told(tmp_path: Path, bundles: Path) -> None:
     old, other = (Bundle.load(bundles / name) for name in ("old@1", "other@1"))
     wrong = replace(bridges(other, old), embedding_dims=old.embedding_dims + 1)

@@ -268,7 +268,7 @@ class Fits:
 def _in_thread(
     collection: Collection, records: NDArray[np.uint8], size_bytes: int, abandoned: threading.Event
 ) -> "Future[tuple[BinarizerFiles, dict[str, Any]]]":
-    """Fit in a thread of its own that the end of the process does not wait for; it may take a minute."""
+    """Fit in a thread of its own that the end of the process does not wait for; it may take two minutes."""
     codec = collection.codec(collection.active)
     future: Future[tuple[BinarizerFiles, dict[str, Any]]] = Future()
     future.set_running_or_notify_cancel()
