@@ -11,7 +11,7 @@ from tests.fit.embeddings import DIMS, nearest, recall, text_like
 from bebr.core.codes import CodeSpec
 from bebr.encoding import BinarizerFiles, shipped_bundles, write_bundle
 from bebr.encoding.bundle import Bundle
-from bebr.encoding.choose import MAX_WIDE_MARGIN, WIDE_SHARE, candidates, fit_bytes, fit_code, fit_target
+from bebr.encoding.choose import MAX_WIDE_MARGIN, WIDE_SHARE, Trial, _Bench, candidates, fit_bytes, fit_code, fit_target
 from bebr.encoding.closed_form import Rotation, fit
 from bebr.encoding.encoder import Encoder
 from bebr.encoding.recurrent_graph import to_onnx
@@ -117,6 +117,14 @@ def test_of_codes_that_do_as_well_the_widest_is_taken() -> None:
     widths = {trial.code: min(CodeSpec.parse(trial.code).dims, 48) for trial in final if trial.recall >= least}
     widest = [trial for trial in final if widths.get(trial.code) == max(widths.values())]
     assert report.chosen.recall == max(trial.recall for trial in widest)
+
+
+def test_width_counts_up_to_three_quarters_of_the_dims_and_only_among_near_ties() -> None:
+    bench = _Bench(ROWS, None)  # 64 dims, so 48 are wide enough
+    recalls = {"16x4": 0.905, "32x2": 0.9, "48x1": 0.899, "64x1": 0.898, "40x1": 0.8965, "56x1": 0.8}
+    trials = [Trial(code, False, 0.0, False, 100, recall) for code, recall in recalls.items()]
+    assert [t.code for t in bench._widest_first(trials, 1.0)] == ["48x1", "64x1", "32x2", "16x4"]
+    assert [t.code for t in bench._widest_first(trials, 0.0)] == ["16x4"]
 
 
 def test_a_strong_common_mean_is_centred() -> None:

@@ -50,6 +50,10 @@ def test_a_bundle_an_own_fit_and_baselines_in_one_table(
     assert methods == expected | {("small@1", 16), ("float", 4 * DIMS)}
     adc, sdc, hamming = (rows["small@1", scorer, 16] for scorer in ("adc", "sdc", "hamming"))
     assert adc["recall_10"]["mean"] > sdc["recall_10"]["mean"] > hamming["recall_10"]["mean"]
+    for scorer in ("adc", "sdc"):
+        bound = rows[BOUNDS[1], scorer, 16]
+        best = max(rows[code, scorer, 16]["recall_10"]["mean"] for code in ("small@1", "own fit"))
+        assert bound["lead"]["mean"] == pytest.approx(best - bound["recall_10"]["mean"])
     assert adc["recall_10"]["low"] < adc["recall_10"]["mean"] < adc["recall_10"]["high"]
     assert adc["lead"] is None
     sign, full = rows["sign", "hamming", 16], rows["float", None, 4 * DIMS]
