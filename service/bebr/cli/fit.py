@@ -75,9 +75,7 @@ def fit(
     }
     for_file |= {"--out": out, "--replace": replace, "--data-dir": data_dir}
     for_service: dict[str, object] = {"--sample": sample, "--now": now, "--wait": wait}
-    wrong = [option for option, given in (for_file if collection else for_service).items() if given]
-    if wrong:
-        raise InvalidOption(f"{wrong[0]} does not apply {'with' if collection else 'without'} --collection")
+    _refuse(for_file if collection else for_service, collection)
     if collection:
         fit_collection(collection, bytes, sample, now, wait, url, api_key, as_json)
     elif embeddings is None:
@@ -87,6 +85,14 @@ def fit(
         name = name or default_name(embeddings.stem)
         target = Target(out or settings.bundles_dir, name, version or "1", replace)
         _fit_file(embeddings, Size(bytes, code, target_recall, nested), target, settings, base, as_json)
+
+
+def _refuse(options: dict[str, object], collection: str | None) -> None:
+    """Raise InvalidOption if one of these was given."""
+    from bebr.errors import InvalidOption
+
+    if wrong := [option for option, given in options.items() if given]:
+        raise InvalidOption(f"{wrong[0]} does not apply {'with' if collection else 'without'} --collection")
 
 
 def _fit_file(
