@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from tests.cli.test_commands import run
-from tests.client.running import running_service
-from tests.engine.two_models import text_bundle, texts
+from tests.client.running import service_of_two_models
+from tests.engine.two_models import texts
 
 from bebr.client import Client
 
@@ -17,9 +17,7 @@ Printed = pytest.CaptureFixture[str]
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("bundles")
-    text_bundle(folder, "new@1", seed=1, old=text_bundle(folder, "old@1", seed=0))
-    with running_service(tmp_path_factory.mktemp("service"), bundles_dir=folder) as service:
+    with service_of_two_models(tmp_path_factory.mktemp("two")) as service:
         yield service.url
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from tests.encoding.checkpoints import DIMS, write_checkpoint
+from tests.engine.two_models import text_bundle
 
 from bebr.cli.service import Service
 from bebr.config import Settings
@@ -21,6 +22,15 @@ from bebr.encoding.closed_form_graph import to_onnx
 def running_service(folder: Path, **changes: Any) -> Iterator[Service]:
     given = {"data_dir": folder, "port": 0, "min_free_disk_bytes": 0, "head_rows": 256, "search_threads": 1}
     with Service(Settings(**(given | {"encoder_threads": 1} | changes))) as service:
+        yield service
+
+
+@contextmanager
+def service_of_two_models(folder: Path) -> Iterator[Service]:
+    """With the bundles old@1 and new@1, of which the second reaches the first."""
+    bundles = folder / "bundles"
+    text_bundle(bundles, "new@1", seed=1, old=text_bundle(bundles, "old@1", seed=0))
+    with running_service(folder / "service", bundles_dir=bundles) as service:
         yield service
 
 

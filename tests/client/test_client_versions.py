@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.client.running import running_service
-from tests.engine.two_models import text_bundle, texts
+from tests.client.running import service_of_two_models
+from tests.engine.two_models import texts
 
 import bebr
 from bebr import errors
@@ -18,9 +18,7 @@ IDS = [f"p{n:02d}" for n in range(len(TEXTS))]
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("bundles")
-    text_bundle(folder, "new@1", seed=1, old=text_bundle(folder, "old@1", seed=0))
-    with running_service(tmp_path_factory.mktemp("service"), bundles_dir=folder) as service:
+    with service_of_two_models(tmp_path_factory.mktemp("two")) as service:
         yield service.url
 
 
