@@ -17,10 +17,10 @@ from statistics import median
 import numpy as np
 
 from bebr.encoding import Bundle, TextKind
-from bebr.encoding.checkpoint import ImportOptions
-from bebr.encoding.embedding_model import EmbeddingModel
-from bebr.encoding.manifest import Precision
-from bebr.encoding.pull import PullOptions, pull
+from bebr.encoding.bundles.manifest import Precision
+from bebr.encoding.embedding.model import EmbeddingModel
+from bebr.encoding.importing.checkpoint import ImportOptions
+from bebr.encoding.importing.pull import PullOptions, pull
 
 VOCABULARY = (
     "return the number of days in month parse date string value error list object file path when given name index "

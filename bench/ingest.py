@@ -21,9 +21,9 @@ from bebr.config import Settings
 from bebr.demo.corpus import collect
 from bebr.encoding import BundleCatalog, TextKind
 from bebr.encoding.encoder import Encoder
-from bebr.encoding.pull import pull
+from bebr.encoding.importing.pull import pull
 from bebr.engine import CollectionSettings, Engine
-from bebr.ingest import IngestJobs
+from bebr.jobs import IngestJobs
 
 BUNDLE = "minilm@1"
 UPLOAD_BYTES = 1 << 16

@@ -25,9 +25,9 @@ import numpy as np
 from tests.servers import ServerKind, running_server
 
 from bebr.core.types import Puts
-from bebr.metadata import MetadataStore, PutWrite
-from bebr.metadata.redis_store import RedisStore
-from bebr.metadata.sqlite_store import SqliteStore
+from bebr.store import MetadataStore, PutWrite
+from bebr.store.redis.store import RedisStore
+from bebr.store.sqlite.store import SqliteStore
 
 UID = "0123456789abcdef"
 BATCH = 1000

@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bebr.core.codes import CodeSpec
-from bebr.encoding.choose import fit_code
-from bebr.encoding.compatibility import Bridge, Reference
-from bebr.encoding.manifest import Way
-from bebr.encoding.recurrent import Recurrent
-from bebr.encoding.upgrade_matrix import SHARES, Interval, Pool, Quality, Queries, UpgradeMatrix, measure, paired
+from bebr.encoding.adapters.adapter import Bridge, Reference
+from bebr.encoding.adapters.evaluation import SHARES, Interval, Pool, Quality, Queries, UpgradeMatrix, measure, paired
+from bebr.encoding.bundles.manifest import Way
+from bebr.encoding.quantization.layout import fit_code
+from bebr.encoding.quantization.recurrent import Recurrent
 from bebr.errors import BebrError
 from bebr_training.collections import open_collection
 from bebr_training.compatible import WEIGHTS, TrainedCompatibility, Version, open_bridge, train_compatible

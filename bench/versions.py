@@ -31,11 +31,11 @@ from tests.engine.two_models import bridge, bridges, text_bundle
 
 from bebr.core.codes import CodeSpec
 from bebr.encoding import write_bundle
-from bebr.encoding.bundle import CompatibilityFiles
-from bebr.encoding.compatibility import Reference
-from bebr.encoding.pull import pull
-from bebr.encoding.recurrent_fit import Effort, fit_recurrent
-from bebr.encoding.recurrent_graph import files_of
+from bebr.encoding.adapters.adapter import Reference
+from bebr.encoding.bundles.bundle import CompatibilityFiles
+from bebr.encoding.importing.pull import pull
+from bebr.encoding.quantization.recurrent_fit import Effort, fit_recurrent
+from bebr.encoding.quantization.recurrent_graph import files_of
 
 CODE = "256x2"
 OLD, NEW = "old@1", "new@1"

@@ -14,7 +14,7 @@ from bench.bundles.data import DEFAULT_FOLDER, NAMES, collections_in
 from tqdm import tqdm
 
 from bebr.core.codes import CodeSpec
-from bebr.encoding.recurrent_fit import Effort, fit_recurrent
+from bebr.encoding.quantization.recurrent_fit import Effort, fit_recurrent
 from bebr_training.collections import Collection
 from bebr_training.methods import parse_sizes
 from bebr_training.metrics import ndcg_per_query, recall_per_query

@@ -1,6 +1,7 @@
 """Holds the source to the dependency direction of ARCHITECTURE.md, by reading every import with `ast`.
 
-    cli, demo, api -> bootstrap -> engine, ingest -> {encoding, index, metadata} -> core -> errors
+    cli, demo, server -> bootstrap -> jobs -> engine -> {encoding, shards, store}
+    shards -> index -> kernel ; all -> core -> errors
 
 A *layer* is the first name below `bebr` (`bebr.core.codes` lies in `core`). Imports inside functions and under
 `TYPE_CHECKING` count as well: a direction that holds only at start-up does not hold.
@@ -16,9 +17,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE_ROOTS = (ROOT / "service", ROOT / "models")
 
-MIDDLE = frozenset({"encoding", "index", "metadata"})
-USE_CASES = frozenset({"engine", "ingest"}) | MIDDLE | {"core", "errors"}
-EVERY_LAYER = USE_CASES | {"kernel", "config", "bootstrap", "api", "client", "cli", "demo"}
+MIDDLE = frozenset({"encoding", "index", "shards", "store", "coalescer"})
+USE_CASES = frozenset({"engine", "jobs"}) | MIDDLE | {"core", "errors"}
+EVERY_LAYER = USE_CASES | {"kernel", "config", "bootstrap", "server", "client", "cli", "demo"}
 
 # Layer -> the layers it may import. A layer may always import itself; a new layer needs a line here first.
 ALLOWED: Mapping[str, frozenset[str]] = {
@@ -27,13 +28,15 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "kernel": frozenset({"core", "errors"}),
     "encoding": frozenset({"core", "errors"}),
     "index": frozenset({"core", "errors", "kernel"}),
-    "metadata": frozenset({"core", "errors"}),
+    "coalescer": frozenset({"errors"}),
+    "shards": frozenset({"core", "errors", "index", "store", "coalescer"}),
+    "store": frozenset({"core", "errors"}),
     "config": frozenset({"errors"}),
     "client": frozenset({"core", "errors"}),
     "engine": MIDDLE | {"core", "errors"},
-    "ingest": MIDDLE | {"engine", "core", "errors"},
-    "api": USE_CASES,
-    "bootstrap": USE_CASES | {"api", "config"},
+    "jobs": MIDDLE | {"engine", "core", "errors"},
+    "server": USE_CASES,
+    "bootstrap": USE_CASES | {"server", "config"},
     "demo": EVERY_LAYER - {"kernel", "cli"},
     "cli": EVERY_LAYER - {"kernel"},
 }
@@ -49,11 +52,11 @@ ANYONE = frozenset({"bebr.config.Limits", "bebr.__version__"})
 ONLY_IMPORTER: Mapping[str, str] = {
     "onnxruntime": "encoding",
     "tokenizers": "encoding",
-    "redis": "metadata",
-    "sqlite3": "metadata",
-    "fastapi": "api",
-    "starlette": "api",
-    "pydantic": "api",
+    "redis": "store",
+    "sqlite3": "store",
+    "fastapi": "server",
+    "starlette": "server",
+    "pydantic": "server",
     "torch": "bebr_training",
     "faiss": "bebr_training",
     "matplotlib": "bebr_training",
@@ -203,20 +206,20 @@ def test_layers_form_no_cycle() -> None:
     [
         ("bebr.core.codes", "from bebr.encoding import Bundle", "core may import errors"),
         ("bebr.core.codes", "import os", "core does no I/O"),
-        ("bebr.index.shard", "from bebr.metadata.store import Write", "index may import"),
-        ("bebr.index.shard", "from ..metadata import store", "index may import"),
-        ("bebr.metadata.store", "def f():\n    from bebr.index import shard", "metadata may import"),
+        ("bebr.index.shard", "from bebr.store.protocol import Write", "index may import"),
+        ("bebr.index.shard", "from ..store import protocol", "index may import"),
+        ("bebr.store.protocol", "def f():\n    from bebr.index import shard", "store may import"),
         ("bebr.engine", "from bebr.config import Settings", "engine may import"),
         ("bebr.engine", "from bebr import kernel", "engine may import"),
-        ("bebr.engine", "import sqlite3", "only metadata imports sqlite3"),
+        ("bebr.engine", "import sqlite3", "only store imports sqlite3"),
         ("bebr.index.shard", "import faiss", "only bebr_training imports faiss"),
         ("bebr.cli.evaluate", "def f():\n    import matplotlib.figure", "only bebr_training imports matplotlib"),
-        ("bebr.bootstrap", "from fastapi import FastAPI", "only api imports fastapi"),
+        ("bebr.bootstrap", "from fastapi import FastAPI", "only server imports fastapi"),
         ("bebr.cli", "from onnxruntime.capi import x", "only encoding imports onnxruntime"),
         ("bebr.cli.train", "import bebr_training.train", "inside a function"),
         ("bebr.cli.fit", "def f():\n    import bebr_training.train", "only bebr.cli.evaluate and bebr.cli.train and"),
         ("bebr.engine", "def f():\n    import bebr_training.train", "only bebr.cli.evaluate and bebr.cli.train and"),
-        ("bebr.encoding.bundle", "__import__('torch')", "only bebr_training imports torch"),
+        ("bebr.encoding.bundles.bundle", "__import__('torch')", "only bebr_training imports torch"),
         ("bebr.index.shard", "importlib.import_module('bebr.engine')", "index may import"),
         ("bebr.client", "from bebr.core import topk", "client may import only"),
         ("bebr_training.train", "from bebr.engine import Engine", "bebr_training may import"),
@@ -232,7 +235,7 @@ def test_a_violation_is_caught(module: str, source: str, fault: str) -> None:
     ("module", "source"),
     [
         ("bebr.index.shard", "from bebr import kernel\nfrom bebr.core.codes import CodeSpec"),
-        ("bebr.engine", "from bebr.config import Limits\nfrom bebr.metadata import open_store"),
+        ("bebr.engine", "from bebr.config import Limits\nfrom bebr.store import open_store"),
         (
             "bebr.client",
             "from bebr.core.types import WriteMode\nfrom bebr.core.scoring import Scorer",
@@ -241,7 +244,7 @@ def test_a_violation_is_caught(module: str, source: str, fault: str) -> None:
         ("bebr.cli.train", "if TYPE_CHECKING:\n    from bebr_training.train import Run"),
         (
             "bebr_training.train",
-            "import torch\nimport faiss\nfrom bebr.core import codes\nfrom bebr.encoding.choose import fit_bytes",
+            "import torch, faiss\nfrom bebr.core import codes\nfrom bebr.encoding.quantization import layout",
         ),
         ("bebr.core.codes", "from .types import Puts"),
     ],

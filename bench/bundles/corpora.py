@@ -31,8 +31,8 @@ from tqdm import tqdm
 
 from bebr.demo import corpus
 from bebr.encoding import Bundle
+from bebr.encoding.bundles.manifest import TextKind
 from bebr.encoding.encoder import Encoder
-from bebr.encoding.manifest import TextKind
 
 SEED = 0
 PER_SOURCE = 12_000

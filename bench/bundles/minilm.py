@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from bebr.core.codes import CodeSpec
 from bebr.encoding import Bundle, write_bundle
-from bebr.encoding.recurrent import Recurrent
-from bebr.encoding.recurrent_fit import Effort, fit_recurrent
-from bebr.encoding.recurrent_graph import files_of
+from bebr.encoding.quantization.recurrent import Recurrent
+from bebr.encoding.quantization.recurrent_fit import Effort, fit_recurrent
+from bebr.encoding.quantization.recurrent_graph import files_of
 from bebr_training.metrics import recall_per_query
 from bebr_training.ranking import dot_search
 

@@ -1,13 +1,13 @@
 """The ONNX graph of one direction between two models: input `embedding`, outputs `compatible` and `adapter`.
 
-What `bebr.encoding.compatibility.Bridge` opens. Rows of the outputs may have any length.
+What `bebr.encoding.adapters.adapter.Bridge` opens. Rows of the outputs may have any length.
 """
 
 import numpy as np
 
-from bebr.encoding.compatibility import INPUT
-from bebr.encoding.graph import Graph
-from bebr.encoding.manifest import Way
+from bebr.encoding.adapters.adapter import INPUT
+from bebr.encoding.bundles.manifest import Way
+from bebr.encoding.onnx.graph import Graph
 from bebr_training.adapters import Adapter, Floats
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bebr.core.codes import CodeSpec, code_values, grid_values, split_records, unpack_levels
 from bebr.core.scoring import DotQueries, Scorer, prepare_adc
 from bebr.encoding import BinarizerFiles, Bundle
-from bebr.encoding.binarizer import Binarizer
+from bebr.encoding.quantization.binarizer import Binarizer
 from bebr.errors import DimensionMismatch
 from bebr_training.ranking import Floats, Search, search_by
 

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bebr.encoding.embedding_files import SUFFIXES, read_rows
+from bebr.encoding.bundles.manifest import TextKind
+from bebr.encoding.embedding.files import SUFFIXES, read_rows
+from bebr.encoding.embedding.vectors import check_embeddings
 from bebr.encoding.encoder import Encoder
-from bebr.encoding.manifest import TextKind
-from bebr.encoding.vectors import check_embeddings
 from bebr.errors import BebrError, InvalidEmbeddings, InvalidOption
 from bebr_training.metrics import Judgements
 

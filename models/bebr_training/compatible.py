@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bebr.encoding.bundle import BridgeFiles, Bundle, CompatibilityFiles
-from bebr.encoding.compatibility import Bridge, Reference
-from bebr.encoding.manifest import BridgeEntry, Way
-from bebr.encoding.upgrade_matrix import Judgements, Pool, Queries, UpgradeMatrix, measure, nearest
+from bebr.encoding.adapters.adapter import Bridge, Reference
+from bebr.encoding.adapters.evaluation import Judgements, Pool, Queries, UpgradeMatrix, measure, nearest
+from bebr.encoding.bundles.bundle import BridgeFiles, Bundle, CompatibilityFiles
+from bebr.encoding.bundles.manifest import BridgeEntry, Way
 from bebr_training.adapters import HIDDEN, RIDGES, Adapter, Method, distil, procrustes, ridge
 from bebr_training.bridge_graph import bridge_to_onnx
 from bebr_training.held_out import SEARCHED, split

@@ -1,7 +1,7 @@
 """Words for what compatible training measured: cells of a table, sentences, and a section of the model card."""
 
-from bebr.encoding.manifest import Way
-from bebr.encoding.upgrade_matrix import Quality, UpgradeMatrix, paired
+from bebr.encoding.adapters.evaluation import Quality, UpgradeMatrix, paired
+from bebr.encoding.bundles.manifest import Way
 from bebr_training.compatible import Trained, TrainedCompatibility
 
 COLUMNS = ("way", "default", "recall@10", "gain", "nDCG@10 judged", "gain judged")

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bebr.encoding.embedding_files import SUFFIXES, read_rows
-from bebr.encoding.manifest import TextKind
-from bebr.encoding.vectors import check_embeddings
+from bebr.encoding.bundles.manifest import TextKind
+from bebr.encoding.embedding.files import SUFFIXES, read_rows
+from bebr.encoding.embedding.vectors import check_embeddings
 from bebr.errors import BebrError, DimensionMismatch, InvalidEmbeddings, InvalidOption
 from bebr_training.collections import TextEmbedder, embed_file, has_embeddings, open_collection
 from bebr_training.pairs import Pairs

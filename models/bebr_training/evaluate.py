@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from bebr.encoding.own_fit import fit_own
+from bebr.encoding.quantization.training import fit_own
 from bebr.errors import InvalidEmbeddings
 from bebr_training.baselines import Variants
 from bebr_training.coded import Candidate

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from bebr.core.codes import split_records, unpack_levels
 from bebr.encoding import BinarizerFiles
-from bebr.encoding.binarizer import Binarizer
-from bebr.encoding.recurrent import Recurrent
+from bebr.encoding.quantization.binarizer import Binarizer
+from bebr.encoding.quantization.recurrent import Recurrent
 from bebr.errors import DamagedBundle
 from bebr_training.model import Published
 

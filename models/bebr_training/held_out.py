@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from bebr.core.scoring import Scorer
 from bebr.encoding import BinarizerFiles
-from bebr.encoding.recurrent import Recurrent
+from bebr.encoding.quantization.recurrent import Recurrent
 from bebr.errors import InvalidEmbeddings
 from bebr_training.coded import Candidate, CodedDocuments
 from bebr_training.metrics import ndcg_per_query, recall_per_query

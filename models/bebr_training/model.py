@@ -1,9 +1,9 @@
 """The recurrent binarizer as a torch module, and the published one: codes, queries, and the graph of both.
 
-`Learned` is the twin of `bebr.encoding.recurrent.Recurrent` and starts as one: an initial block, then loops of a
-reconstruction and a residual block that end on the grid. Gradients pass them straight through: one more residual step
-is differentiated with the points before it held fixed, and the grid counts as the identity within its range (the
-straight-through estimator, as in BEBR).
+`Learned` is the twin of `bebr.encoding.quantization.recurrent.Recurrent` and starts as one: an initial block, then
+loops of a reconstruction and a residual block that end on the grid. Gradients pass them straight through: one more
+residual step is differentiated with the points before it held fixed, and the grid counts as the identity within its
+range (the straight-through estimator, as in BEBR).
 
     decoder (dims, embedding_dims)   what a code stands for; also gives the encoder side and the Gram matrix
     query (dims, embedding_dims)     what the query side adds to the decoder; zero at the start
@@ -23,9 +23,9 @@ from torch.nn import functional
 
 from bebr.core.codes import CodeSpec
 from bebr.encoding import BinarizerFiles, Gain
-from bebr.encoding.recurrent import Moves, Recurrent, couplings
-from bebr.encoding.recurrent_fit import FIT_HARDNESS, assemble, initial_block
-from bebr.encoding.recurrent_graph import files_of
+from bebr.encoding.quantization.recurrent import Moves, Recurrent, couplings
+from bebr.encoding.quantization.recurrent_fit import FIT_HARDNESS, assemble, initial_block
+from bebr.encoding.quantization.recurrent_graph import files_of
 
 Floats = NDArray[np.float32]
 

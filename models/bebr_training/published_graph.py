@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bebr.encoding.graph import Graph
+from bebr.encoding.onnx.graph import Graph
 from bebr_training.model import Published
 
 

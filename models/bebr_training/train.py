@@ -1,7 +1,7 @@
 """The trainer, from embeddings to a binarizer that is never worse than its start. It reads from top to bottom.
 
     1. hold out   rows that are queries later; what they find decides
-    2. start      the closed-form fit of `bebr.encoding.choose`, or random weights for the published recipe
+    2. start      the closed-form fit of `bebr.encoding.quantization.layout`, or random weights for the published recipe
     3. learn      distillation from the float neighbours (and whatever else the preset asks for)
     4. supervise  where judged pairs are given: the query side alone learns, so that no code changes
     5. keep       the best step on the held-out rows or pairs; the start, where no step beat it
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bebr.encoding import BinarizerFiles
-from bebr.encoding.recurrent import Recurrent
+from bebr.encoding.quantization.recurrent import Recurrent
 from bebr_training.checkpoints import load_checkpoint, save_checkpoint
 from bebr_training.held_out import HeldOut, HeldOutPairs
 from bebr_training.model import Learned, Model, Published

@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING
 from bebr.config import Settings
 from bebr.encoding import BundleCatalog, shipped_bundles
 from bebr.engine import Engine
-from bebr.metadata import MetadataStore
+from bebr.store import MetadataStore
 
 if TYPE_CHECKING:
-    from bebr.api import FastAPI
+    from bebr.server import FastAPI
 
 
 def build_store(settings: Settings) -> MetadataStore:
     """Redis when a URL is set, else SQLite in the data folder."""
     if settings.redis_url is not None:
-        from bebr.metadata.redis_store import RedisStore
+        from bebr.store.redis.store import RedisStore
 
         return RedisStore(
             settings.redis_url,
@@ -22,7 +22,7 @@ def build_store(settings: Settings) -> MetadataStore:
             timeout_seconds=settings.store_timeout_seconds,
             receipt_ttl_seconds=settings.receipt_ttl_seconds,
         )
-    from bebr.metadata.sqlite_store import SqliteStore
+    from bebr.store.sqlite.store import SqliteStore
 
     return SqliteStore(
         settings.data_dir / "store",
@@ -47,8 +47,8 @@ def build_engine(settings: Settings) -> Engine:
 
 def build_app(settings: Settings) -> "FastAPI":
     """The HTTP app; its lifespan starts and stops the engine and the bulk jobs."""
-    from bebr.api import ApiOptions, create_app
-    from bebr.ingest import IngestJobs
+    from bebr.jobs import IngestJobs
+    from bebr.server import ApiOptions, create_app
 
     engine = build_engine(settings)
     jobs = IngestJobs(engine, settings.data_dir / "jobs", settings.limits)

@@ -27,7 +27,7 @@
     │   └── InsufficientStorage (507)  disk or memory is low
     └── Damaged (500)             DamagedBundle, DamagedSegment, DamagedStore
 
-The HTTP status of each stands in one table in `bebr.api.problems`; nothing here knows HTTP.
+The HTTP status of each stands in one table in `bebr.server.problems`; nothing here knows HTTP.
 """
 
 from typing import Any

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tests.cli.test_commands import run
 from tests.client.running import running_service
-from tests.fit.embeddings import text_like
+from tests.encoding.quantization.embeddings import text_like
 
 from bebr.client import Client
 from bebr.core.codes import CodeSpec, pack_levels

@@ -12,7 +12,7 @@ from bebr.config import Settings
 from bebr.demo.questions import judged_questions
 from bebr.demo.upgrade import NEW, OLD, Files
 from bebr.encoding import BundleCatalog
-from bebr.encoding.pull import KNOWN_MODELS, pull
+from bebr.encoding.importing.pull import KNOWN_MODELS, pull
 
 POINTS = 480
 SHORT = ("--steps", "2")

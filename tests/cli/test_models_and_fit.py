@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 from tests.cli.test_commands import run
 from tests.client.running import tiny_text_bundle
-from tests.encoding.checkpoints import DIMS, write_checkpoint
+from tests.encoding.importing.checkpoints import DIMS, write_checkpoint
 
 from bebr.core.codes import CodeSpec
 from bebr.encoding import Bundle

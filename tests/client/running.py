@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tests.encoding.checkpoints import DIMS, write_checkpoint
+from tests.encoding.importing.checkpoints import DIMS, write_checkpoint
 from tests.engine.two_models import text_bundle
 
 from bebr.cli.service import Service
 from bebr.config import Settings
 from bebr.core.codes import CodeSpec
 from bebr.encoding import BinarizerFiles, Bundle, write_bundle
-from bebr.encoding.checkpoint import import_checkpoint
-from bebr.encoding.closed_form import fit
-from bebr.encoding.closed_form_graph import to_onnx
+from bebr.encoding.importing.checkpoint import import_checkpoint
+from bebr.encoding.quantization.closed_form import fit
+from bebr.encoding.quantization.closed_form_graph import to_onnx
 
 
 @contextmanager

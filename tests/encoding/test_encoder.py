@@ -5,19 +5,19 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from tests.encoding.checkpoints import write_checkpoint
-from tests.fit.embeddings import text_like
+from tests.encoding.importing.checkpoints import write_checkpoint
+from tests.encoding.quantization.embeddings import text_like
 
 from bebr.core.codes import CodeSpec, check_padding, split_records
 from bebr.core.scoring import dot_scores, prepare_adc, prepare_sdc
 from bebr.encoding import BinarizerFiles, Bundle, TextKind, write_bundle
-from bebr.encoding.checkpoint import import_checkpoint
-from bebr.encoding.closed_form import fit
-from bebr.encoding.closed_form_graph import to_onnx
 from bebr.encoding.encoder import Encoder
-from bebr.encoding.recurrent import Recurrent
-from bebr.encoding.recurrent_fit import Effort, fit_recurrent
-from bebr.encoding.recurrent_graph import to_onnx as recurrent_to_onnx
+from bebr.encoding.importing.checkpoint import import_checkpoint
+from bebr.encoding.quantization.closed_form import fit
+from bebr.encoding.quantization.closed_form_graph import to_onnx
+from bebr.encoding.quantization.recurrent import Recurrent
+from bebr.encoding.quantization.recurrent_fit import Effort, fit_recurrent
+from bebr.encoding.quantization.recurrent_graph import to_onnx as recurrent_to_onnx
 from bebr.errors import DamagedBundle, DimensionMismatch, Incompatible, InvalidOption, InvalidVector
 
 SPEC = CodeSpec.parse("8x4+16x1")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bebr.core.types import WriteMode
-from bebr.engine.encoders import CollectionEncoders
+from bebr.engine.collections.encoders import CollectionEncoders
 from bebr.errors import BebrError, CollectionNotFound, DamagedBundle, InvalidMetadata, Overloaded
 from engine.test_engine import codes, make, point, points, running, search
 

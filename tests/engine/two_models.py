@@ -3,17 +3,17 @@
 from pathlib import Path
 
 import numpy as np
-from tests.encoding.checkpoints import DIMS, WORDS, write_checkpoint
+from tests.encoding.importing.checkpoints import DIMS, WORDS, write_checkpoint
 
 from bebr.core.codes import CodeSpec
 from bebr.encoding import Bundle, TextKind, write_bundle
-from bebr.encoding.bundle import BridgeFiles, CompatibilityFiles
-from bebr.encoding.checkpoint import import_checkpoint
-from bebr.encoding.compatibility import Reference, spread, unit
+from bebr.encoding.adapters.adapter import Reference, spread, unit
+from bebr.encoding.bundles.bundle import BridgeFiles, CompatibilityFiles
+from bebr.encoding.bundles.manifest import Way
 from bebr.encoding.encoder import Encoder
-from bebr.encoding.manifest import Way
-from bebr.encoding.recurrent_fit import Effort, fit_recurrent
-from bebr.encoding.recurrent_graph import files_of
+from bebr.encoding.importing.checkpoint import import_checkpoint
+from bebr.encoding.quantization.recurrent_fit import Effort, fit_recurrent
+from bebr.encoding.quantization.recurrent_graph import files_of
 from bebr_training.adapters import Adapter, procrustes, ridge
 from bebr_training.bridge_graph import bridge_to_onnx
 

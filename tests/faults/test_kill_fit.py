@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from tests.fit.embeddings import text_like
+from tests.encoding.quantization.embeddings import text_like
 
 from faults.service import Service, scroll_ids
 from servers import ServerKind, running_server

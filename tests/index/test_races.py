@@ -12,9 +12,9 @@ import pytest
 from bebr.core.codes import CodeSpec, join_records
 from bebr.core.filters import parse_filter
 from bebr.core.types import FieldType, Puts
-from bebr.index import head as head_module
+from bebr.index import growing as head_module
 from bebr.index import sealing
-from bebr.index.head import CHUNK_ROWS
+from bebr.index.growing import CHUNK_ROWS
 from bebr.index.shard import Shard
 
 SPEC = CodeSpec.parse("16x1")

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from tests.fit.embeddings import text_like
+from tests.encoding.quantization.embeddings import text_like
 
 
 def write_collection(folder: Path, rows: int = 400, queries: int = 40, qrels: bool = True) -> Path:

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.fit.embeddings import DIMS, nearest, recall, text_like
+from tests.encoding.quantization.embeddings import DIMS, nearest, recall, text_like
 from tests.training.two_spaces import OLD_DIMS, OLD_SPEC, SPEC, two_spaces, vector_bundle
 
 from bebr.core.codes import CodeSpec
 from bebr.encoding import Bundle, write_bundle
-from bebr.encoding.compatibility import LEARNED, Bridge, open_bridges, unit
-from bebr.encoding.manifest import Way
-from bebr.encoding.recurrent_fit import Effort, fit_recurrent
+from bebr.encoding.adapters.adapter import LEARNED, Bridge, open_bridges, unit
+from bebr.encoding.bundles.manifest import Way
+from bebr.encoding.quantization.recurrent_fit import Effort, fit_recurrent
 from bebr.errors import InvalidEmbeddings
 from bebr_training.adapters import Adapter, Method, procrustes, ridge
 from bebr_training.bridge_graph import bridge_to_onnx

@@ -2,15 +2,15 @@
 
 import numpy as np
 import pytest
-from tests.fit.embeddings import DIMS, text_like
+from tests.encoding.quantization.embeddings import DIMS, text_like
 
 from bebr import kernel
 from bebr.core.codes import CodeSpec, code_values, split_records
 from bebr.core.scoring import Scorer, dot_scores, hamming_distances, prepare_adc, prepare_hamming
 from bebr.core.topk import top_k
 from bebr.encoding import BinarizerFiles
-from bebr.encoding.closed_form import fit
-from bebr.encoding.closed_form_graph import to_onnx
+from bebr.encoding.quantization.closed_form import fit
+from bebr.encoding.quantization.closed_form_graph import to_onnx
 from bebr_training.coded import Candidate, CodedDocuments
 
 DOCUMENTS, QUERIES = text_like(1500), text_like(60, seed=1)

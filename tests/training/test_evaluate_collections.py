@@ -10,7 +10,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from tests.client.running import tiny_text_bundle
-from tests.fit.embeddings import DIMS, text_like
+from tests.encoding.quantization.embeddings import DIMS, text_like
 from tests.training.evaluated import write_collection
 
 from bebr.encoding.encoder import Encoder

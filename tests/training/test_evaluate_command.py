@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from tests.cli.test_commands import run
 from tests.client.running import tiny_text_bundle
-from tests.fit.embeddings import DIMS, text_like
+from tests.encoding.quantization.embeddings import DIMS, text_like
 from tests.training.evaluated import write_collection
 
 from bebr.core.codes import CodeSpec
 from bebr.encoding import BinarizerFiles, Bundle, write_bundle
-from bebr.encoding.closed_form import fit
-from bebr.encoding.closed_form_graph import to_onnx
+from bebr.encoding.quantization.closed_form import fit
+from bebr.encoding.quantization.closed_form_graph import to_onnx
 
 BOUNDS = ("Gaussian bound", "Gaussian bound, length one")
 QUICK = ("--threads", "1", "--baselines", "sign,sq4")

@@ -3,7 +3,7 @@
 import faiss
 import numpy as np
 import pytest
-from tests.fit.embeddings import text_like
+from tests.encoding.quantization.embeddings import text_like
 
 from bebr.core.scoring import Scorer
 from bebr.errors import InvalidOption

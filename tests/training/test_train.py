@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.fit.embeddings import DIMS, text_like
+from tests.encoding.quantization.embeddings import DIMS, text_like
 
 from bebr.core.codes import CodeSpec
 from bebr.encoding import BinarizerFiles
-from bebr.encoding.recurrent import Recurrent
-from bebr.encoding.recurrent_fit import FIT_HARDNESS, Effort, fit_recurrent
+from bebr.encoding.quantization.recurrent import Recurrent
+from bebr.encoding.quantization.recurrent_fit import FIT_HARDNESS, Effort, fit_recurrent
 from bebr.errors import DamagedBundle, InvalidEmbeddings, InvalidOption
 from bebr_training.export import boundary_margins, check_export
 from bebr_training.held_out import HeldOut, HeldOutPairs

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.fit.embeddings import DIMS, text_like
+from tests.encoding.quantization.embeddings import DIMS, text_like
 from tests.training.evaluated import write_collection
 from typer.testing import CliRunner
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from bebr.cli.app import app
 from bebr.encoding import Bundle, write_bundle
-from bebr.encoding.compatibility import open_bridges
+from bebr.encoding.adapters.adapter import open_bridges
 from bebr.errors import BebrError
 
 ROWS, OLD_ROWS = two_spaces(900)

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tests.fit.embeddings import DIMS, text_like
+from tests.encoding.quantization.embeddings import DIMS, text_like
 
 from bebr.core.codes import CodeSpec
 from bebr.encoding import Bundle, write_bundle
-from bebr.encoding.recurrent_fit import Effort, fit_recurrent
-from bebr.encoding.recurrent_graph import files_of
+from bebr.encoding.quantization.recurrent_fit import Effort, fit_recurrent
+from bebr.encoding.quantization.recurrent_graph import files_of
 
 OLD_DIMS = 48
 SPEC, OLD_SPEC = CodeSpec.parse("64x2"), CodeSpec.parse("48x4")

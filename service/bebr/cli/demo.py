@@ -52,7 +52,7 @@ def _have_model(settings: "Settings") -> None:
     """Make the bundle of the demo unless it is there."""
     from bebr.cli.models import making_progress
     from bebr.demo.fill import MODEL
-    from bebr.encoding.pull import pull
+    from bebr.encoding.importing.pull import pull
 
     with making_progress() as show:
         pull(MODEL, settings.bundles_dir, progress=show)

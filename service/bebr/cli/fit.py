@@ -12,7 +12,7 @@ from bebr.cli.options import ApiKey, AsJson, ConfigFile, DataDir, Url
 if TYPE_CHECKING:
     from bebr.config import Settings
     from bebr.encoding import Bundle
-    from bebr.encoding.choose import FitReport
+    from bebr.encoding.quantization.layout import FitReport
 
 
 def fit(
@@ -61,7 +61,7 @@ def fit(
     """
     from bebr.cli.fit_collection import fit_collection
     from bebr.cli.options import settings_from
-    from bebr.encoding.pull import default_name
+    from bebr.encoding.importing.pull import default_name
     from bebr.errors import InvalidOption
 
     for_file: dict[str, object] = {
@@ -99,8 +99,8 @@ def _fit_file(
     embeddings: Path, size: Size, target: Target, settings: "Settings", base: str | None, as_json: bool
 ) -> None:
     from bebr.cli.output import print_json, progress
-    from bebr.encoding.embedding_files import read_rows
-    from bebr.encoding.recurrent_graph import files_of
+    from bebr.encoding.embedding.files import read_rows
+    from bebr.encoding.quantization.recurrent_graph import files_of
 
     target.check_free(size)
     rows = read_rows(embeddings)

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bebr.encoding import BinarizerFiles, Bundle
-    from bebr.encoding.bundle import CompatibilityFiles
-    from bebr.encoding.choose import FitReport
-    from bebr.encoding.recurrent import Recurrent
+    from bebr.encoding.bundles.bundle import CompatibilityFiles
+    from bebr.encoding.quantization.layout import FitReport
+    from bebr.encoding.quantization.recurrent import Recurrent
 
 Progress = Callable[[int, int, str], None]
 
@@ -40,7 +40,7 @@ class Size:
     def fit(self, rows: "NDArray[np.floating[Any]]", progress: Progress) -> "tuple[Recurrent, FitReport]":
         """The binarizer of this size for rows (rows, embedding_dims)."""
         from bebr.core.codes import CodeSpec
-        from bebr.encoding.choose import fit_bytes, fit_code, fit_target
+        from bebr.encoding.quantization.layout import fit_bytes, fit_code, fit_target
 
         if self.bytes is not None:
             return fit_bytes(rows, self.bytes, progress)
@@ -103,7 +103,7 @@ class Target:
 
     def write_prefixes(self, nested: "Recurrent", size: Size, figures: dict[str, Any]) -> "list[Bundle]":
         """A bundle for each prefix of a nested code."""
-        from bebr.encoding.recurrent_graph import files_of
+        from bebr.encoding.quantization.recurrent_graph import files_of
 
         return [
             self.write(files_of(nested.prefix(blocks)), nested.embedding_dims, figures, suffix)

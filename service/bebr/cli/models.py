@@ -12,9 +12,9 @@ from bebr.cli.options import AsJson, ConfigFile, DataDir, parse_choice
 
 if TYPE_CHECKING:
     from bebr.encoding import Bundle, BundleCatalog
-    from bebr.encoding.checkpoint import Progress
-    from bebr.encoding.manifest import Pooling, Precision
-    from bebr.encoding.pull import PullOptions
+    from bebr.encoding.bundles.manifest import Pooling, Precision
+    from bebr.encoding.importing.checkpoint import Progress
+    from bebr.encoding.importing.pull import PullOptions
 
 app = typer.Typer(help="List, fetch, import and verify bundles.", no_args_is_help=True)
 
@@ -61,8 +61,8 @@ def pull(
     config: ConfigFile = None,
 ) -> None:
     """Fetch a model and make it a bundle; at once where it is there already."""
-    from bebr.encoding.checkpoint import ImportOptions
-    from bebr.encoding.pull import PullOptions
+    from bebr.encoding.importing.checkpoint import ImportOptions
+    from bebr.encoding.importing.pull import PullOptions
 
     options = PullOptions(name, version, ImportOptions(_precision(precision)), revision, endpoint, replace)
     _make(model, options, data_dir, config)
@@ -89,8 +89,8 @@ def import_(
 ) -> None:
     """Make a bundle of a sentence-transformers checkpoint of the BERT family."""
     from bebr.encoding import TextKind
-    from bebr.encoding.checkpoint import ImportOptions
-    from bebr.encoding.pull import PullOptions
+    from bebr.encoding.importing.checkpoint import ImportOptions
+    from bebr.encoding.importing.pull import PullOptions
 
     given = {TextKind.QUERY: query_prefix, TextKind.PASSAGE: passage_prefix}
     prefixes = {kind: prefix for kind, prefix in given.items() if prefix is not None}
@@ -143,7 +143,7 @@ def making_progress() -> Iterator["Progress"]:
 def _make(source: str, options: "PullOptions", data_dir: Path | None, config: Path | None) -> None:
     from bebr.cli.options import settings_from
     from bebr.cli.output import out
-    from bebr.encoding.pull import pull as pull_bundle
+    from bebr.encoding.importing.pull import pull as pull_bundle
 
     settings = settings_from(config, {"data_dir": data_dir})
     with making_progress() as show:
@@ -159,13 +159,13 @@ def _abilities(bundle: "Bundle") -> str:
 
 
 def _precision(given: str) -> "Precision":
-    from bebr.encoding.manifest import Precision
+    from bebr.encoding.bundles.manifest import Precision
 
     return parse_choice(Precision, given, "--precision")
 
 
 def _pooling(given: str | None) -> "Pooling | None":
-    from bebr.encoding.manifest import Pooling
+    from bebr.encoding.bundles.manifest import Pooling
 
     return None if given is None else parse_choice(Pooling, given, "--pooling")
 

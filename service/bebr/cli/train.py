@@ -105,7 +105,7 @@ def train(
 
 def _id(data: Path, name: str | None, version: str | None, kept: "Bundle | None") -> tuple[str, str]:
     """Name and version of the bundle that is written."""
-    from bebr.encoding.pull import default_name
+    from bebr.encoding.importing.pull import default_name
 
     if kept is not None:
         return name or kept.name, version or kept.version

@@ -10,7 +10,7 @@ from bebr.cli.fitting import Progress, Target
 
 if TYPE_CHECKING:
     from bebr.encoding import BinarizerFiles, Bundle
-    from bebr.encoding.bundle import CompatibilityFiles
+    from bebr.encoding.bundles.bundle import CompatibilityFiles
     from bebr_training.collections import TextEmbedder
     from bebr_training.compatible import TrainedCompatibility, Version
     from bebr_training.data import TrainingRows

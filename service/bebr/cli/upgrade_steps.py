@@ -13,7 +13,7 @@ from bebr.cli.output import err, out, print_json
 from bebr.cli.sources import lines_of_json, open_text
 from bebr.cli.upgrade_tables import follow, job_json, print_job, print_matrix
 from bebr.client import Client, Job
-from bebr.encoding.manifest import Way
+from bebr.encoding.bundles.manifest import Way
 from bebr.errors import Conflict, InvalidOption
 
 

@@ -16,11 +16,11 @@ from bebr.demo.corpus import collect
 from bebr.demo.fill import BUNDLE, MODEL
 from bebr.demo.questions import judged_questions
 from bebr.encoding import Bundle, BundleCatalog, TextKind, write_bundle
-from bebr.encoding.choose import Progress, fit_code
 from bebr.encoding.encoder import Encoder
-from bebr.encoding.pull import known_checkpoint
-from bebr.encoding.recurrent_graph import files_of
-from bebr.encoding.static_model import read_pieces, static_files
+from bebr.encoding.importing.pull import known_checkpoint
+from bebr.encoding.importing.static_model import read_pieces, static_files
+from bebr.encoding.quantization.layout import Progress, fit_code
+from bebr.encoding.quantization.recurrent_graph import files_of
 from bebr.errors import BundleNotFound
 
 COLLECTION = "python-docs-upgrade"

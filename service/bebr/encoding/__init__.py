@@ -19,9 +19,9 @@ The only importer of onnx, onnxruntime, tokenizers, safetensors, huggingface_hub
     own_fit          embeddings of a collection -> its own binarizer
 """
 
-from bebr.encoding.bundle import BinarizerFiles, Bundle, EmbeddingFiles, write_bundle
-from bebr.encoding.catalog import BundleCatalog, shipped_bundles
-from bebr.encoding.manifest import Gain, TextKind
+from bebr.encoding.bundles.bundle import BinarizerFiles, Bundle, EmbeddingFiles, write_bundle
+from bebr.encoding.bundles.manifest import Gain, TextKind
+from bebr.encoding.bundles.registry import BundleCatalog, shipped_bundles
 
 __all__ = [
     "BinarizerFiles",

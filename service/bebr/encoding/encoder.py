@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bebr.core.codes import CodeSpec, code_values
-from bebr.encoding.binarizer import Binarizer
-from bebr.encoding.bundle import Bundle, no_binarizer, no_embedding_model
-from bebr.encoding.embedding_model import EmbeddingModel
-from bebr.encoding.manifest import TextKind
-from bebr.encoding.vectors import check_embeddings
+from bebr.encoding.bundles.bundle import Bundle, no_binarizer, no_embedding_model
+from bebr.encoding.bundles.manifest import TextKind
+from bebr.encoding.embedding.model import EmbeddingModel
+from bebr.encoding.embedding.vectors import check_embeddings
+from bebr.encoding.quantization.binarizer import Binarizer
 
 WARM_UP_TEXTS = ("a short text", "a longer text of some more words, as passages are " * 8)
 

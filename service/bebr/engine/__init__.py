@@ -1,7 +1,6 @@
 """Use cases over encoding, index and metadata store: what the service does, free of HTTP."""
 
 from bebr.engine.engine import Engine
-from bebr.engine.evaluating import Evaluation
 from bebr.engine.requests import (
     CollectionSettings,
     FitSettings,
@@ -11,7 +10,8 @@ from bebr.engine.requests import (
     UpgradeQuery,
     WriteReport,
 )
-from bebr.engine.versions import Gate
+from bebr.engine.versions.evaluation import Evaluation
+from bebr.engine.versions.promotion import Gate
 
 __all__ = [
     "CollectionSettings",

@@ -12,32 +12,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bebr.coalescer import Coalescer
 from bebr.config import Limits
 from bebr.core.types import WriteMode
 from bebr.encoding import BundleCatalog, TextKind
 from bebr.encoding.encoder import Encoder
-from bebr.engine import reading
-from bebr.engine.backfills import Backfills
-from bebr.engine.calibrating import Calibrations
-from bebr.engine.catalog import Catalog
-from bebr.engine.coalescer import Coalescer
-from bebr.engine.collection import Collection, collection_folder, describe_fit
-from bebr.engine.document import CollectionDocument, Version
-from bebr.engine.encoders import Encoders
-from bebr.engine.evaluating import Evaluator
-from bebr.engine.fits import Fits
-from bebr.engine.guard import RoomGuard
+from bebr.engine.capacity import RoomGuard
+from bebr.engine.collections.collection import Collection, collection_folder, describe_fit
+from bebr.engine.collections.encoders import Encoders
+from bebr.engine.collections.registry import Catalog
+from bebr.engine.collections.schema import CollectionDocument, Version
+from bebr.engine.inputs import check_text
 from bebr.engine.memory import limit_arenas
-from bebr.engine.own_bundles import OwnBundles
-from bebr.engine.points import check_text
 from bebr.engine.requests import CollectionSettings, SearchRequest, SearchResult, WriteReport
-from bebr.engine.searching import Searcher, Texts
-from bebr.engine.upgrading import Upgrading
-from bebr.engine.versions import Versions
-from bebr.engine.writing import PointWriter
+from bebr.engine.search import scroll as reading
+from bebr.engine.search.search import Searcher, Texts
+from bebr.engine.versions.backfills import Backfills
+from bebr.engine.versions.calibration import Calibrations
+from bebr.engine.versions.evaluation import Evaluator
+from bebr.engine.versions.fits import Fits
+from bebr.engine.versions.fitted_bundles import OwnBundles
+from bebr.engine.versions.promotion import Versions
+from bebr.engine.versions.upgrading import Upgrading
+from bebr.engine.write.points import PointWriter
 from bebr.errors import InvalidOption, NotReady, Unavailable
 from bebr.index import CollectionIndex
-from bebr.metadata import MetadataStore
+from bebr.store import MetadataStore
 
 log = logging.getLogger(__name__)
 MAX_TEXTS_TOGETHER = 64

@@ -14,7 +14,7 @@ from bebr import kernel
 from bebr.core.filters import Filter
 from bebr.core.scoring import DotQueries, HammingQueries, hamming_scores
 from bebr.core.topk import rank_by_score_then_id
-from bebr.index.head import HeadView
+from bebr.index.growing import HeadView
 from bebr.index.segment import SegmentView
 
 FEW_ROWS = 8192

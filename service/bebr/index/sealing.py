@@ -20,7 +20,7 @@ from bebr.index.columns import (
     build_column,
     unpack_mask,
 )
-from bebr.index.head import HeadView
+from bebr.index.growing import HeadView
 from bebr.index.segment import SegmentView, write_segment
 from bebr.index.strings import StringTable, build_lookup, hash_strings, hashes_of
 

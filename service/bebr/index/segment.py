@@ -24,7 +24,7 @@ from bebr.core.filters import Filter
 from bebr.core.types import FieldType
 from bebr.errors import DamagedSegment
 from bebr.index.columns import Arrays, Column, column_from_arrays, evaluate, pack_mask
-from bebr.index.head import kill
+from bebr.index.growing import kill
 from bebr.index.strings import StringTable, find_many
 
 MAGIC = b"BEBRSEG\x00"

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from bebr.core.codes import CodeSpec
 from bebr.core.types import FieldType, Puts
 from bebr.errors import DamagedSegment
-from bebr.index import checkpoint, sealing
+from bebr.index import sealing
+from bebr.index import shard_files as checkpoint
 from bebr.index.columns import unpack_mask
-from bebr.index.head import Head, HeadView
+from bebr.index.growing import Head, HeadView
 from bebr.index.scan import Part
 from bebr.index.segment import Segment, SegmentView
 

@@ -1,0 +1,1 @@
+"""From the queries of one embedding model to the codes of another, and what that finds."""

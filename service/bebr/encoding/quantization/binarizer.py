@@ -1,0 +1,114 @@
+"""Runs a binarizer's graph: embeddings -> code-space vectors of queries, or records of points.
+
+The graph has the input `embedding` (n, embedding_dims) float32 and the outputs `projected` (n, dims) float32, `levels`
+(n, dims) uint8 and `gain` (n,) float16. How it computes them is the graph's affair; here it is only held to that shape.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from bebr.core.codes import CodeSpec, join_records, pack_levels
+from bebr.encoding.onnx.session import FLOAT32, check_signature, cut_out, open_session
+from bebr.errors import DamagedBundle, DimensionMismatch, Incompatible
+
+Floats = NDArray[np.float32]
+BATCH_ROWS = 256
+"""Rows per call of the graph: its intermediate arrays then stay in the cache."""
+LINEAR_WITHIN = 1e-3
+"""A projection counts as linear when it errs by no more than this share of its largest value."""
+FLOAT16 = "tensor(float16)"
+UINT8 = "tensor(uint8)"
+
+
+class Binarizer:
+    """One opened graph. `project` and `encode` may be called from several threads at once."""
+
+    def __init__(self, path: Path, spec: CodeSpec, embedding_dims: int, threads: int = 1) -> None:
+        """Open the graph in `path`. Raises DamagedBundle when it does not load or does not fit `spec` and dims."""
+        self.spec = spec
+        self.embedding_dims = embedding_dims
+        self._path = path
+        session = open_session(path, threads)
+        outputs = {"projected": (FLOAT32, spec.dims), "levels": (UINT8, spec.dims), "gain": (FLOAT16, None)}
+        check_signature(session, path, {"embedding": (FLOAT32, embedding_dims)}, outputs)
+        # ONNX Runtime computes every node of a graph whatever is fetched from it, so queries and points get a session
+        # each. That of queries has one thread: waking a second one costs more than a row, and on a busy machine a
+        # hundred times more.
+        graph = onnx.load(path)
+        self._session = open_session(path, threads, cut_out(graph, ["levels", "gain"]))
+        self._query_session = open_session(path, 1, cut_out(graph, ["projected"]))
+        means = [numpy_helper.to_array(value) for value in graph.graph.initializer if value.name == "mean"]
+        self.mean = np.asarray(means[0], np.float32) if means else np.zeros(embedding_dims, np.float32)
+        """(embedding_dims,) float32: the middle of what codes stand for; zeros where the graph names none."""
+
+    def project(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """embeddings (rows, embedding_dims) float32 -> (rows, dims) float32: the query side of adc.
+
+        Raises DimensionMismatch on another shape.
+        """
+        self._check(embeddings)
+        (projected,) = self._query_session.run(["projected"], {"embedding": embeddings})
+        return cast(Floats, projected)
+
+    def encode(self, embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """embeddings (rows, embedding_dims) float32 -> records (rows, record_size_bytes) uint8.
+
+        Raises DimensionMismatch on another shape, DamagedBundle when the graph makes levels over those of `spec`.
+        """
+        self._check(embeddings)
+        records = np.empty((len(embeddings), self.spec.record_size_bytes), np.uint8)
+        for start in range(0, len(embeddings), BATCH_ROWS):
+            batch = slice(start, start + BATCH_ROWS)
+            levels, gains = self._session.run(["levels", "gain"], {"embedding": embeddings[batch]})
+            if (levels > self.spec.max_levels).any():
+                raise DamagedBundle(f"{self._path.name} makes levels over those of '{self.spec}'", file=self._path.name)
+            records[batch] = join_records(pack_levels(levels, self.spec), gains)
+        return records
+
+    def decode(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """values (rows, dims) float32, as `core.codes.code_values` -> embeddings (rows, embedding_dims) they stand for.
+
+        The inner product of one with an embedding f is adc of f and the code, up to a constant per f, where the
+        projection of queries is linear, f -> Q^T f: it is mean + Q values. Raises Incompatible where it is not.
+        """
+        if self._query_matrix is None:
+            raise Incompatible(
+                "codes of a binarizer whose projection is not linear stand for no embedding; search by text or vector"
+            )
+        decoded: NDArray[np.float32] = self.mean + values @ self._query_matrix.T
+        return decoded
+
+    def code_query(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """values (rows, dims) float32 of codes that are asked for -> the query side of sdc (rows, dims) float32.
+
+        What the code stands for, projected as a query is: codes may be compared by it whether or not their dimensions
+        are orthogonal. Where the projection is not linear, the values themselves: the published symmetric score.
+        """
+        if self._query_matrix is None:
+            return values
+        embeddings = self.decode(values)
+        lengths = np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        query: NDArray[np.float32] = self.project(embeddings / lengths) * lengths  # a projection takes unit vectors
+        return query
+
+    @cached_property
+    def _query_matrix(self) -> NDArray[np.float32] | None:
+        """Q (embedding_dims, dims) float32: what the projection makes of every axis; None where it is not linear."""
+        matrix = self.project(np.eye(self.embedding_dims, dtype=np.float32))
+        sample = np.random.default_rng(0).standard_normal((16, self.embedding_dims)).astype(np.float32)
+        sample /= np.linalg.norm(sample, axis=1, keepdims=True)
+        projected = self.project(sample)
+        is_linear = np.abs(projected - sample @ matrix).max() <= LINEAR_WITHIN * np.abs(projected).max()
+        return matrix if is_linear else None
+
+    def _check(self, embeddings: NDArray[np.float32]) -> None:
+        if embeddings.ndim != 2 or embeddings.shape[1] != self.embedding_dims:
+            raise DimensionMismatch(
+                f"expected embeddings of shape (rows, {self.embedding_dims}), got {embeddings.shape}"
+            )

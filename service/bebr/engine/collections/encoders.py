@@ -1,0 +1,176 @@
+"""Encoders by bundle, each loaded once; and what encodes for one collection, version by version."""
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+
+from bebr.encoding import Bundle, BundleCatalog
+from bebr.encoding.adapters.adapter import Bridge, open_bridges
+from bebr.encoding.encoder import Encoder
+from bebr.encoding.quantization.int8 import StagingBinarizer
+from bebr.engine.collections.schema import CollectionDocument, Version
+from bebr.errors import BebrError, InvalidOption
+
+log = logging.getLogger(__name__)
+Codec = Encoder | StagingBinarizer
+"""What turns embeddings into records and queries of one code version, and its records back into embeddings."""
+Bridges = dict[tuple[str, str], Bridge]
+"""By fingerprints of two embedding models: from the one to the other."""
+
+
+class CollectionEncoders:
+    """What encodes for a collection. What could not be loaded is raised when it is asked for.
+
+    embedders: of texts, by fingerprint of the bundle whose embedding model it is; a version of the user's own vectors
+    or codes has none. codecs: by number of the version; a version of the user's own codes has none. bridges: between
+    the models of the versions. lost: why bridges that bundles name are not among them.
+    """
+
+    def __init__(
+        self,
+        embedders: dict[str, Encoder | BebrError],
+        codecs: dict[int, Codec | BebrError],
+        bridges: Bridges,
+        lost: Sequence[BebrError] = (),
+    ) -> None:
+        self._embedders = embedders
+        self._codecs = codecs
+        self.bridges: Mapping[tuple[str, str], Bridge] = bridges
+        self._lost = lost
+
+    @property
+    def problem(self) -> BebrError | None:
+        """The first thing that could not be loaded."""
+        parts = [*self._embedders.values(), *self._codecs.values(), *self._lost]
+        return next((part for part in parts if isinstance(part, BebrError)), None)
+
+    def takes_text(self, version: Version) -> bool:
+        """Raises what went wrong with the bundle of the embedding model."""
+        return version.model_fingerprint is not None and self.embedder(version).bundle.has_embedding_model
+
+    def embeds(self, version: Version) -> bool:
+        """Whether texts can be embedded by the version's model now; unlike `takes_text` it never raises."""
+        embedder = self._embedders.get(version.model_fingerprint or "")
+        return isinstance(embedder, Encoder) and embedder.bundle.has_embedding_model
+
+    def embedder(self, version: Version) -> Encoder:
+        """Raises what went wrong with its bundle, or InvalidOption where the version has none."""
+        embedder = self._embedders.get(version.model_fingerprint or "")
+        if embedder is None:
+            raise InvalidOption("this collection was made without a bundle, so it takes no text", key="text")
+        if isinstance(embedder, BebrError):
+            raise _raised_anew(embedder)
+        return embedder
+
+    def codec(self, version: Version) -> Codec:
+        """Raises what went wrong with its bundle, or InvalidOption where the version has none."""
+        codec = self._codecs.get(version.number)
+        if codec is None:
+            raise InvalidOption(
+                "this collection was made without a bundle: it takes codes ('code_b64') only", key="vector"
+            )
+        if isinstance(codec, BebrError):
+            raise _raised_anew(codec)
+        return codec
+
+    def dims(self, version: Version) -> int | None:
+        """Dims of the embeddings that make codes of the version; None: it takes codes only."""
+        return self.codec(version).embedding_dims if version.number in self._codecs else None
+
+    def add(self, number: int, codec: Codec) -> None:
+        self._codecs[number] = codec
+
+    def add_all(self, other: "CollectionEncoders") -> None:
+        """Take over what was opened for a document with one more version. Readers see the old parts or the new ones."""
+        self._embedders = other._embedders
+        self._codecs = other._codecs
+        self.bridges = other.bridges
+        self._lost = other._lost
+
+
+class Encoders:
+    """All encoders of the process. Loading takes seconds: call everything here in a thread."""
+
+    def __init__(self, bundles: BundleCatalog, threads: int) -> None:
+        self._bundles = bundles
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._loaded: dict[tuple[str, str | None], Encoder] = {}
+
+    def get(self, bundle_id: str, fingerprint: str | None = None) -> Encoder:
+        """The encoder of a bundle, loaded once.
+
+        fingerprint: of the bundle that made codes; without it, the first bundle of that id is meant.
+        """
+        with self._lock:
+            if (bundle_id, fingerprint) not in self._loaded:
+                bundle = self._bundles.get(bundle_id, fingerprint)
+                loaded = self._loaded.get((bundle_id, bundle.fingerprint))
+                encoder = loaded or Encoder(bundle, self._threads)
+                encoder.warm_up()
+                self._loaded[bundle_id, fingerprint] = self._loaded[bundle_id, bundle.fingerprint] = encoder
+            return self._loaded[bundle_id, fingerprint]
+
+    def bundle(self, bundle_id: str, fingerprint: str | None = None) -> Bundle:
+        """What the bundle's manifest says now: it may have learned to reach other bundles since it was loaded."""
+        return self._bundles.get(bundle_id, fingerprint)
+
+    def forget(self, document: CollectionDocument) -> None:
+        """Let go of the encoders of a deleted collection's own bundles; whoever still uses one holds it."""
+        with self._lock:
+            for version in document.versions:
+                if version.figures is not None and version.bundle is not None:
+                    self._loaded.pop((version.bundle, None), None)
+                    self._loaded.pop((version.bundle, version.fingerprint), None)
+
+    def open(self, document: CollectionDocument) -> CollectionEncoders:
+        """Load what a collection needs; what cannot be loaded is kept as the error that says why."""
+        embedders: dict[str, Encoder | BebrError] = {}
+        codecs: dict[int, Codec | BebrError] = {}
+        used = [version for version in document.versions if not version.retired]
+        for version in used:
+            if version.model is not None and version.model_fingerprint is not None:
+                embedders[version.model_fingerprint] = self._try(version.model, version.model_fingerprint)
+            if version.staged_dims is not None:
+                codecs[version.number] = StagingBinarizer(version.staged_dims)
+            elif version.bundle is not None:
+                codecs[version.number] = self._try(version.bundle, version.fingerprint)
+        return CollectionEncoders(embedders, codecs, *self._bridges(used, set(embedders)))
+
+    def _bridges(self, versions: list[Version], models: set[str]) -> tuple[Bridges, list[BebrError]]:
+        """Between every two models of which one's bundle says how it reaches the other; and why some are missing."""
+        forward: Bridges = {}
+        backward: Bridges = {}
+        lost: list[BebrError] = []
+        for model, fingerprint in dict.fromkeys((version.model, version.model_fingerprint) for version in versions):
+            if model is None or fingerprint is None or len(models) == 1:
+                continue
+            try:
+                bundle = self._bundles.get(model, fingerprint)
+            except BebrError:
+                continue  # its encoder could not be loaded either, which is said there
+            for entry in bundle.manifest.compatible_with:
+                if entry.fingerprint in models:
+                    try:
+                        there, back = open_bridges(bundle, entry)
+                    except BebrError as error:
+                        what = f"how bundle '{model}' reaches '{entry.bundle}' cannot be used: {error.detail}"
+                        log.warning(what)
+                        lost.append(type(error)(what, **error.fields))
+                        continue
+                    forward[fingerprint, entry.fingerprint] = there
+                    backward.setdefault((entry.fingerprint, fingerprint), back)
+        # where two bundles name each other, each decides over its own queries
+        return backward | forward, lost
+
+    def _try(self, bundle_id: str, fingerprint: str | None) -> Encoder | BebrError:
+        try:
+            return self.get(bundle_id, fingerprint)
+        except BebrError as error:
+            log.warning("bundle %s cannot be used: %s", bundle_id, error.detail)
+            return error
+
+
+def _raised_anew(error: BebrError) -> BebrError:
+    """The same error, without the traceback of when it was first raised."""
+    return type(error)(error.detail, **error.fields)

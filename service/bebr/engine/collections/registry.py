@@ -1,0 +1,202 @@
+"""Which collections and aliases there are: loaded from the store, kept in memory, changed one request at a time."""
+
+import asyncio
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from bebr.config import Limits
+from bebr.core.codes import CodeSpec
+from bebr.core.types import FieldType
+from bebr.encoding import Bundle, BundleCatalog
+from bebr.engine.collections.collection import Collection
+from bebr.engine.collections.schema import CollectionDocument, FitPlan, Version
+from bebr.engine.requests import CollectionSettings
+from bebr.engine.versions.fit_plan import make_plan
+from bebr.errors import AlreadyExists, CollectionNotFound, InvalidOption
+from bebr.store import MetadataStore
+
+COLLECTION, ALIAS = "collection", "alias"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+MAX_FILTERABLE = 64
+MAX_FIELD_CHARS = 256
+
+
+class Catalog:
+    """Names of collections and aliases. One name is never both."""
+
+    def __init__(self, store: MetadataStore, bundles: BundleCatalog, limits: Limits) -> None:
+        self._store = store
+        self._bundles = bundles
+        self._limits = limits
+        self.collections: dict[str, Collection] = {}
+        self.aliases: dict[str, str] = {}
+        self.lock = asyncio.Lock()
+        """Held by whoever changes names, so that two requests never take the same one."""
+
+    def get(self, name: str) -> Collection:
+        """The collection of that name or alias. Raises CollectionNotFound."""
+        collection = self.collections.get(self.aliases.get(name, name))
+        if collection is None:
+            raise CollectionNotFound(f"no collection or alias '{name:.200}'; create it with PUT first", collection=name)
+        return collection
+
+    async def load_documents(self) -> dict[str, CollectionDocument]:
+        """Read everything from the store; sets the aliases."""
+        documents = await self._store.list_documents(COLLECTION)
+        aliases = await self._store.list_documents(ALIAS)
+        self.aliases = {alias: document["collection"] for alias, document in aliases.items()}
+        return {name: CollectionDocument.from_json(document) for name, document in documents.items()}
+
+    def new_document(self, name: str, settings: CollectionSettings) -> CollectionDocument:
+        """Check a new collection's name and settings -> what to store about it."""
+        check_name(name)
+        if name in self.collections or name in self.aliases:
+            kind = "an alias" if name in self.aliases else "a collection"
+            raise AlreadyExists(f"'{name}' is {kind} already; delete it first or take another name", collection=name)
+        if len(self.collections) >= self._limits.max_collections:
+            raise InvalidOption(
+                f"there are {len(self.collections)} collections already (the limit)", key="max_collections"
+            )
+        if not 1 <= settings.shards <= self._limits.max_shards:
+            raise InvalidOption(f"shards must be 1 to {self._limits.max_shards}, got {settings.shards}", key="shards")
+        _check_filterable(settings.filterable)
+        if settings.text_field is not None and not 1 <= len(settings.text_field) <= MAX_FIELD_CHARS:
+            raise InvalidOption(f"'text_field' has 1 to {MAX_FIELD_CHARS} characters", key="text_field")
+        version, fit = self._first_version(settings)
+        return CollectionDocument(
+            uid=secrets.token_hex(12),
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            shards=settings.shards,
+            filterable=dict(settings.filterable),
+            versions=(version,),
+            active=0,
+            fit=fit,
+            text_field=settings.text_field,
+        )
+
+    async def save(self, name: str, document: CollectionDocument) -> None:
+        await self._store.put_document(COLLECTION, name, document.to_json())
+
+    async def update(
+        self, collection: Collection, change: Callable[[CollectionDocument], CollectionDocument]
+    ) -> CollectionDocument:
+        """Change the document of a collection as it is when the lock is won, and go by it from then on.
+
+        Raises CollectionNotFound where the collection was deleted meanwhile, and what `change` raises.
+        """
+        async with self.lock:
+            return await self.replace(collection, change(collection.document))
+
+    async def replace(self, collection: Collection, document: CollectionDocument) -> CollectionDocument:
+        """`update` for a caller that holds the lock."""
+        if self.collections.get(collection.name) is not collection:
+            raise CollectionNotFound(f"collection '{collection.name}' was deleted", collection=collection.name)
+        await self.save(collection.name, document)
+        collection.document = document
+        return document
+
+    async def forget(self, name: str) -> None:
+        """Remove a collection and the aliases that point to it."""
+        pointing = [alias for alias, target in self.aliases.items() if target == name]
+        await self._store.replace_documents(ALIAS, {}, pointing)
+        self.aliases = {alias: target for alias, target in self.aliases.items() if target != name}
+        await self._store.delete_document(COLLECTION, name)
+        self.collections.pop(name, None)
+
+    async def update_aliases(self, actions: list[dict[str, Any]]) -> None:
+        """Apply {"create": {"alias", "collection"}} and {"delete": {"alias"}} in order, all or nothing."""
+        async with self.lock:
+            after = dict(self.aliases)
+            for i, action in enumerate(actions):
+                self._apply_action(after, action, f"actions[{i}]")
+            puts = {
+                alias: {"collection": target} for alias, target in after.items() if self.aliases.get(alias) != target
+            }
+            deletes = [alias for alias in self.aliases if alias not in after]
+            await self._store.replace_documents(ALIAS, puts, deletes)
+            self.aliases = after
+
+    def _apply_action(self, aliases: dict[str, str], action: object, where: str) -> None:
+        match action:
+            case {"create": {"alias": str(alias), "collection": str(target), **rest}, **more} if not (rest or more):
+                check_name(alias)
+                if alias in self.collections:
+                    raise AlreadyExists(f"{where}: '{alias}' is a collection", alias=alias)
+                if target not in self.collections:
+                    raise CollectionNotFound(f"{where}: no collection '{target}'", collection=target)
+                aliases[alias] = target
+            case {"delete": {"alias": str(alias), **rest}, **more} if not (rest or more):
+                if aliases.pop(alias, None) is None:
+                    raise CollectionNotFound(f"{where}: no alias '{alias}'", alias=alias)
+            case _:
+                raise InvalidOption(
+                    f'{where}: expected {{"create": {{"alias", "collection"}}}} or {{"delete": {{"alias"}}}}', key=where
+                )
+
+    def _first_version(self, settings: CollectionSettings) -> tuple[Version, FitPlan | None]:
+        return self._staging(settings) if settings.fit is not None else (self._coded(settings), None)
+
+    def _staging(self, settings: CollectionSettings) -> tuple[Version, FitPlan]:
+        """Embeddings of a bundle's model, or of the user's own, until the fit."""
+        fit, dims = settings.fit, settings.fit.dims if settings.fit else None
+        assert fit is not None
+        if settings.code is not None:
+            raise InvalidOption("'code' does not apply with 'fit', which chooses the code", key="code")
+        if (settings.bundle is None) == (dims is None):
+            raise InvalidOption(
+                "a fit needs a 'bundle' whose embeddings it takes, or the 'dims' of your own; exactly one",
+                key="fit.dims",
+            )
+        if dims is not None:
+            plan = make_plan(fit.bytes, fit.sample, dims, self._limits, "fit.")
+            return Version.staging(0, dims, None, None), plan
+        bundle = self._bundles.get(str(settings.bundle))
+        plan = make_plan(fit.bytes, fit.sample, bundle.embedding_dims, self._limits, "fit.")
+        return Version.staging(0, bundle.embedding_dims, bundle.id, bundle.fingerprint), plan
+
+    def _coded(self, settings: CollectionSettings) -> Version:
+        if settings.bundle is None and settings.code is None:
+            raise InvalidOption(
+                "a collection needs a 'bundle', a 'code' such as '256x2' for codes of your own, or a 'fit' to your own "
+                "embeddings",
+                key="bundle",
+            )
+        if settings.bundle is None:
+            spec = CodeSpec.parse(settings.code or "")
+            return Version(0, str(spec), spec, np.ones(len(spec.blocks), np.float32), None, None, None, None)
+        version = version_of(self._bundles.get(settings.bundle))
+        if settings.code is not None and CodeSpec.parse(settings.code) != version.spec:
+            raise InvalidOption(
+                f"bundle '{settings.bundle}' makes codes '{version.spec}', not '{settings.code}'; leave 'code' out",
+                key="code",
+            )
+        return version
+
+
+def version_of(bundle: Bundle, number: int = 0) -> Version:
+    """The code version of a bundle in a collection."""
+    made_by = bundle.id, bundle.fingerprint
+    return Version(number, bundle.id, bundle.spec, bundle.steps, *made_by, *made_by)
+
+
+def check_name(name: str) -> None:
+    """Raise InvalidOption unless the name can stand in a URL."""
+    if not NAME.fullmatch(name):
+        raise InvalidOption(
+            f"a name has 1 to 128 of A-Z a-z 0-9 . _ - and starts with a letter or digit, got {name!r:.200}", key="name"
+        )
+
+
+def _check_filterable(filterable: Mapping[str, FieldType]) -> None:
+    if len(filterable) > MAX_FILTERABLE:
+        raise InvalidOption(f"at most {MAX_FILTERABLE} filterable fields, got {len(filterable)}", key="filterable")
+    for key in filterable:
+        if not 1 <= len(key) <= MAX_FIELD_CHARS:
+            raise InvalidOption(
+                f"the name of a filterable field has 1 to {MAX_FIELD_CHARS} characters", key="filterable"
+            )

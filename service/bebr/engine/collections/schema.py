@@ -1,0 +1,224 @@
+"""What the store keeps about a collection: its shards, fields, code versions, fit and upgrades."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebr.core.codes import CodeSpec
+from bebr.core.types import FieldType
+from bebr.encoding.quantization.int8 import StagingBinarizer
+
+STAGING = "staging"
+"""Id of the version in which embeddings wait for a fit. No bundle can have it, for their ids hold an @."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A code version of a collection: the space that codes live in. steps (blocks,) float32.
+
+    bundle, fingerprint: whose binarizer makes its codes; None for codes of the user's own, and while staging. model,
+    model_fingerprint: the bundle whose embedding model makes the embeddings; None where the user brings them.
+    staged_dims: dims of the embeddings that a staging version holds. figures: what was measured at the fit of a
+    binarizer of the collection's own; None for all others. retired: it holds no points and never will again.
+    """
+
+    number: int
+    id: str
+    spec: CodeSpec
+    steps: NDArray[np.float32]
+    bundle: str | None
+    fingerprint: str | None
+    model: str | None
+    model_fingerprint: str | None
+    staged_dims: int | None = None
+    figures: Mapping[str, Any] | None = None
+    retired: bool = False
+
+    @classmethod
+    def staging(cls, number: int, dims: int, model: str | None, model_fingerprint: str | None) -> "Version":
+        """Raises InvalidOption for too many dims."""
+        codec = StagingBinarizer(dims)
+        return cls(number, STAGING, codec.spec, codec.steps, None, None, model, model_fingerprint, staged_dims=dims)
+
+    def to_document(self) -> dict[str, Any]:
+        document: dict[str, Any] = {
+            "id": self.id,
+            "code": str(self.spec),
+            "steps": [float(step) for step in self.steps],
+            "bundle": self.bundle,
+            "fingerprint": self.fingerprint,
+        }
+        if (self.model, self.model_fingerprint) != (self.bundle, self.fingerprint):
+            document |= {"model": self.model, "model_fingerprint": self.model_fingerprint}
+        if self.staged_dims is not None:
+            document["staged_dims"] = self.staged_dims
+        if self.figures is not None:
+            document["figures"] = dict(self.figures)
+        if self.retired:
+            document["retired"] = True
+        return document
+
+    @classmethod
+    def from_document(cls, number: int, document: Mapping[str, Any]) -> "Version":
+        bundle, fingerprint = document["bundle"], document["fingerprint"]
+        return cls(
+            number,
+            document["id"],
+            CodeSpec.parse(document["code"]),
+            np.array(document["steps"], np.float32),
+            bundle,
+            fingerprint,
+            document.get("model", bundle),
+            document.get("model_fingerprint", fingerprint),
+            document.get("staged_dims"),
+            document.get("figures"),
+            document.get("retired", False),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FitPlan:
+    """The last fit that was asked for: bytes of a code, and how many embeddings to gather first.
+
+    due: fit now, with what is there. failed: why it could not be fitted.
+    """
+
+    bytes: int
+    sample: int
+    due: bool = False
+    failed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """The last backfill: points of other versions are re-encoded as `version` (id). total: how many there were.
+
+    rate: points a second at most. state, times: as of a job. skipped: points that hold no text. applied: how many were
+    re-encoded, known once it rests.
+    """
+
+    job: str
+    version: str
+    rate: float
+    total: int
+    created_at: float
+    state: str
+    finished_at: float | None = None
+    skipped: int = 0
+    applied: int = 0
+    detail: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.state not in ("running", "paused")
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrades:
+    """What became of the versions that were attached.
+
+    previous: number of the version that was active before the last promotion, while one may go back to it. ways: by
+    fingerprint of another embedding model, how queries of the active version reach its codes, where that was chosen;
+    previous_ways: those of the version before. evaluations: by '<active id> -> <evaluated id>', what was measured last.
+    history: promotions and rollbacks, newest last.
+    """
+
+    previous: int | None = None
+    ways: Mapping[str, str] = field(default_factory=dict)
+    previous_ways: Mapping[str, str] = field(default_factory=dict)
+    evaluations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    history: tuple[Mapping[str, Any], ...] = ()
+    backfill: Backfill | None = None
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Upgrades":
+        backfill = document["backfill"]
+        return cls(
+            document["previous"],
+            document["ways"],
+            document["previous_ways"],
+            document["evaluations"],
+            tuple(document["history"]),
+            None if backfill is None else Backfill(**backfill),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionDocument:
+    """What the store keeps about a collection. uid names its data, so that a name can be used again at once.
+
+    text_field: the metadata field that holds the text of a point, from which it can be encoded anew.
+
+    A version's number is its place in `versions`: none is ever removed, for stored points and segments name it.
+    """
+
+    uid: str
+    created_at: str
+    shards: int
+    filterable: Mapping[str, FieldType]
+    versions: tuple[Version, ...]
+    active: int
+    fit: FitPlan | None = None
+    text_field: str | None = None
+    upgrades: Upgrades = field(default_factory=Upgrades)
+
+    @property
+    def active_version(self) -> Version:
+        return self.versions[self.active]
+
+    @property
+    def staging(self) -> Version | None:
+        """The newest version in which embeddings wait for a fit; None where there never was a fit.
+
+        There is one for each embedding model whose embeddings were fitted to.
+        """
+        return next((version for version in reversed(self.versions) if version.staged_dims is not None), None)
+
+    @property
+    def fitted(self) -> Version | None:
+        """The newest version with a binarizer of the collection's own."""
+        return next((version for version in reversed(self.versions) if version.figures is not None), None)
+
+    @property
+    def coded(self) -> list[Version]:
+        """The versions with codes: neither staged nor retired."""
+        return [version for version in self.versions if version.staged_dims is None and not version.retired]
+
+    def version(self, version_id: str) -> Version | None:
+        """The version with codes of that id."""
+        return next((version for version in self.coded if version.id == version_id), None)
+
+    def to_json(self) -> dict[str, Any]:
+        document: dict[str, Any] = {
+            "uid": self.uid,
+            "created_at": self.created_at,
+            "shards": self.shards,
+            "filterable": {key: str(kind) for key, kind in self.filterable.items()},
+            "versions": [version.to_document() for version in self.versions],
+            "active": self.active,
+        }
+        if self.fit is not None:
+            document["fit"] = asdict(self.fit)
+        if self.text_field is not None:
+            document["text_field"] = self.text_field
+        if self.upgrades != Upgrades():
+            document["upgrades"] = asdict(self.upgrades)
+        return document
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "CollectionDocument":
+        fit = document.get("fit")
+        return cls(
+            uid=document["uid"],
+            created_at=document["created_at"],
+            shards=document["shards"],
+            filterable={key: FieldType(kind) for key, kind in document["filterable"].items()},
+            versions=tuple(Version.from_document(n, entry) for n, entry in enumerate(document["versions"])),
+            active=document["active"],
+            fit=None if fit is None else FitPlan(**fit),
+            text_field=document.get("text_field"),
+            upgrades=Upgrades.from_json(document["upgrades"]) if "upgrades" in document else Upgrades(),
+        )

@@ -1,0 +1,1 @@
+"""Searches from request to hits, and reading points without a query."""

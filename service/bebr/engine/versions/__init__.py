@@ -1,0 +1,1 @@
+"""Code versions of a collection: fits, attaching, evaluating, promoting, backfills."""

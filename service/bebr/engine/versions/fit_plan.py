@@ -1,0 +1,34 @@
+"""What may be asked of a collection's own fit: how many bytes a code, after how many embeddings."""
+
+from bebr.config import Limits
+from bebr.encoding.quantization.int8 import MAX_STAGED_DIMS
+from bebr.encoding.quantization.training import check_size, least_rows
+from bebr.engine.collections.schema import FitPlan
+from bebr.errors import InvalidOption
+
+DEFAULT_SAMPLE = 20_000
+"""Where recall has mostly stopped to grow with more, and a fit still takes seconds."""
+
+
+def make_plan(size_bytes: int, sample: int | None, dims: int, limits: Limits, at: str = "") -> FitPlan:
+    """sample None: the default, or what the dims need where that is more. `at`: where the fields stand, for errors.
+
+    Raises InvalidOption.
+    """
+    if dims > MAX_STAGED_DIMS:
+        raise InvalidOption(
+            f"a collection's fit takes embeddings of at most {MAX_STAGED_DIMS} dims, got {dims}; `bebr fit` takes more",
+            key=f"{at}dims",
+        )
+    try:
+        check_size(size_bytes, dims)
+    except InvalidOption as error:
+        raise InvalidOption(error.detail, key=f"{at}bytes") from None
+    least, most = least_rows(dims), limits.max_fit_sample
+    if sample is None:
+        sample = max(least, min(DEFAULT_SAMPLE, most))
+    if not least <= sample <= max(least, most):
+        raise InvalidOption(
+            f"a fit to embeddings of {dims} dims takes a sample of {least} to {most}, got {sample}", key=f"{at}sample"
+        )
+    return FitPlan(size_bytes, sample)

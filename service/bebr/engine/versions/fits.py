@@ -1,0 +1,292 @@
+"""A collection's own fit: gather embeddings in staging, fit a binarizer to them, make it the active code version, and
+re-encode what was staged.
+
+Where a fit stands follows from the document of the collection and from its points (see `fit_state`), so whatever is cut
+short goes on at the next start. The steps, each safe to repeat:
+
+    fit      read staged records, decode and fit in a thread, keep the binarizer in the store and on disk
+    switch   one document makes the new version the active one; writes that began before still go to staging
+    convert  page by page through the shards' writers, until no point is staged
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebr.config import Limits
+from bebr.encoding import BinarizerFiles
+from bebr.encoding.quantization.int8 import StagingBinarizer
+from bebr.encoding.quantization.training import fit_own, least_rows
+from bebr.engine.capacity import RoomGuard
+from bebr.engine.collections.collection import Collection, FitState, fit_state
+from bebr.engine.collections.encoders import Codec, Encoders
+from bebr.engine.collections.registry import Catalog
+from bebr.engine.collections.schema import CollectionDocument, FitPlan, Version
+from bebr.engine.versions.fit_plan import make_plan
+from bebr.engine.versions.fitted_bundles import OwnBundles, next_bundle_id
+from bebr.errors import BebrError, Conflict, InvalidOption, Unavailable
+from bebr.shards.writer import Reencode
+
+log = logging.getLogger(__name__)
+PAGE = 256
+"""Points re-encoded at a time: other writes of the shard wait for so many."""
+READ_PAGE = 2_000
+RETRY_SECONDS = 1.0
+Result = TypeVar("Result")
+
+
+class Fits:
+    """All fits of the process; one is computed at a time, the others wait."""
+
+    def __init__(
+        self, catalog: Catalog, own_bundles: OwnBundles, encoders: Encoders, limits: Limits, guard: RoomGuard
+    ) -> None:
+        self._catalog = catalog
+        self._own_bundles = own_bundles
+        self._encoders = encoders
+        self._limits = limits
+        self._guard = guard
+        self._one_at_a_time = asyncio.Semaphore(1)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._abandoned: dict[str, threading.Event] = {}
+
+    def look(self, collection: Collection) -> None:
+        """Start what is due for a collection, unless it is under way. Called after writes, so it must cost nothing."""
+        if collection.document.fit is None or collection.closed or not collection.ready:
+            return
+        if self._catalog.collections.get(collection.name) is not collection:
+            return  # it was deleted while the write went on
+        uid = collection.document.uid
+        if uid not in self._tasks and fit_state(collection) in (FitState.FITTING, FitState.CONVERTING):
+            self._abandoned[uid] = threading.Event()
+            self._tasks[uid] = asyncio.create_task(self._run(collection))
+
+    async def ask(self, collection: Collection, size_bytes: int | None, sample: int | None, now: bool) -> None:
+        """Gather embeddings for a new binarizer from now on, or, with `now`, fit to those that are staged.
+
+        Raises Conflict while a fit is under way or when too few are staged, InvalidOption.
+        """
+        async with self._catalog.lock:
+            document = collection.document
+            if (state := fit_state(collection)) in (FitState.FITTING, FitState.CONVERTING):
+                raise Conflict(f"a fit of '{collection.name}' is {state} already; wait until it is done", state=state)
+            backfill = document.upgrades.backfill
+            if backfill is not None and backfill.state == "running":
+                raise Conflict(f"backfill {backfill.job} of '{collection.name}' is running; pause it", job=backfill.job)
+            plan = self._plan(collection, size_bytes, sample, now)
+            staging = document.staging
+            if staging is None or staging.model_fingerprint != document.active_version.model_fingerprint:
+                self._check_versions(document, 2)
+                staging = self._new_staging(collection)
+            self._check_versions(document, 1)
+            if staging.number == len(document.versions):
+                document = replace(document, versions=(*document.versions, staging))
+            await self._catalog.replace(collection, replace(document, active=staging.number, fit=plan))
+        self.look(collection)
+
+    async def drop(self, collection: Collection) -> None:
+        """Stop what is under way for a collection that is about to be closed."""
+        uid = collection.document.uid
+        if (task := self._tasks.get(uid)) is not None:
+            self._abandoned[uid].set()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def stop(self) -> None:
+        """Stop everything; the next start goes on with it."""
+        for event in self._abandoned.values():
+            event.set()
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _plan(self, collection: Collection, size_bytes: int | None, sample: int | None, now: bool) -> FitPlan:
+        dims = collection.encoders.dims(collection.active)
+        if dims is None:
+            raise InvalidOption(
+                f"collection '{collection.name}' holds codes of your own, which no binarizer can be fitted to", key=None
+            )
+        before, active = collection.document.fit, collection.active
+        if size_bytes is None:
+            size_bytes = before.bytes if before is not None else active.spec.code_size_bytes
+        if not now:
+            sample = sample if sample is not None or before is None else before.sample
+            return make_plan(size_bytes, sample, dims, self._limits)
+        if sample is not None:
+            raise InvalidOption("'sample' does not apply with 'now', which takes what there is", key="sample")
+        have, least = collection.staged(), least_rows(dims)
+        if have < least:
+            raise Conflict(
+                f"a fit to embeddings of {dims} dims needs at least {least}, and {have} are staged; write more points, "
+                "or the same ones again",
+                have=have,
+                needed=least,
+            )
+        return replace(make_plan(size_bytes, before.sample if before else None, dims, self._limits), due=True)
+
+    def _new_staging(self, collection: Collection) -> Version:
+        active, number = collection.active, len(collection.document.versions)
+        codec = collection.codec(active)
+        staging = Version.staging(number, codec.embedding_dims, active.model, active.model_fingerprint)
+        collection.encoders.add(number, StagingBinarizer(codec.embedding_dims))
+        collection.index.add_version(number, staging.spec)
+        return staging
+
+    def _check_versions(self, document: CollectionDocument, more: int) -> None:
+        after = len(document.versions) + more
+        if after > self._limits.max_versions:
+            raise InvalidOption(
+                f"the collection would have {after} code versions, and the limit is {self._limits.max_versions}; raise "
+                "max_versions, or write the points into a new collection",
+                key="max_versions",
+            )
+
+    async def _run(self, collection: Collection) -> None:
+        uid, name = collection.document.uid, collection.name
+        try:
+            while not collection.closed:
+                state = fit_state(collection)
+                try:
+                    if state is FitState.FITTING:
+                        await self._fit(collection)
+                    elif state is FitState.CONVERTING:
+                        await self._convert(collection)
+                    else:
+                        return
+                except (Unavailable, OSError) as error:
+                    log.warning("the fit of collection %s waits: %s", name, error)
+                    await asyncio.sleep(RETRY_SECONDS)
+                except Exception as error:
+                    log.exception("the fit of collection %s failed while %s", name, state)
+                    if state is FitState.FITTING:
+                        await self._fail(collection, error)
+                    else:
+                        await asyncio.sleep(RETRY_SECONDS)
+        finally:
+            del self._tasks[uid], self._abandoned[uid]
+
+    async def _fit(self, collection: Collection) -> None:
+        self._guard.check()
+        plan = collection.document.fit
+        assert plan is not None
+        collection.fit_progress = "waiting for another fit"
+        try:
+            async with self._one_at_a_time:
+                collection.fit_progress = "reading the embeddings"
+                records = await self._sample(collection, self._limits.max_fit_sample if plan.due else plan.sample)
+                log.info("fitting %d bytes to %d points of collection %s", plan.bytes, len(records), collection.name)
+                abandoned = self._abandoned[collection.document.uid]
+                files, figures = await asyncio.wrap_future(_in_thread(collection, records, plan.bytes, abandoned))
+            if collection.document.fit == plan:  # else it was changed in the moment when this began
+                await self._switch(collection, files, figures)
+        finally:
+            collection.fit_progress = None
+
+    async def _sample(self, collection: Collection, count: int) -> NDArray[np.uint8]:
+        """Up to `count` staged records (rows, record_size_bytes) uint8, any of them alike."""
+        number, index = collection.active.number, collection.index
+        ids: list[str] = []
+        for shard in range(collection.document.shards):
+            ids += await asyncio.to_thread(index.version_ids, shard, number, None)
+        if len(ids) > count:
+            chosen = np.random.default_rng(0).choice(len(ids), count, replace=False)
+            ids = [ids[place] for place in np.sort(chosen).tolist()]
+        records: list[bytes] = []
+        for start in range(0, len(ids), READ_PAGE):
+            points = await collection.fetch(ids[start : start + READ_PAGE], metadata=False, records=True)
+            records += [point.record for point in points.values() if point.version == number]
+        size = collection.active.spec.record_size_bytes
+        return np.frombuffer(b"".join(records), np.uint8).reshape(len(records), size)
+
+    async def _switch(self, collection: Collection, files: BinarizerFiles, figures: dict[str, Any]) -> None:
+        """Keep the binarizer, then make it that of the active version."""
+        document, staging = collection.document, collection.active
+        dims, bundle_id = collection.codec(staging).embedding_dims, next_bundle_id(collection.name, document)
+        bundle = await self._again(lambda: self._own_bundles.keep(bundle_id, dims, files, figures))
+        codec = await asyncio.to_thread(self._encoders.get, bundle.id, bundle.fingerprint)
+        number, model = len(document.versions), (staging.model, staging.model_fingerprint)
+        version = Version(
+            number, bundle.id, bundle.spec, bundle.steps, bundle.id, bundle.fingerprint, *model, figures=figures
+        )
+        collection.encoders.add(number, codec)
+        collection.index.add_version(number, version.spec)
+
+        def switched(document: CollectionDocument) -> CollectionDocument:
+            plan = replace(document.fit or FitPlan(0, 0), due=False, failed=None)
+            return replace(document, versions=(*document.versions, version), active=number, fit=plan)
+
+        await self._again(lambda: self._catalog.update(collection, switched))
+        log.info("collection %s has its own binarizer %s (%s): %s", collection.name, bundle.id, bundle.spec, figures)
+
+    async def _convert(self, collection: Collection) -> None:
+        """Re-encode what is staged. Points that are written or deleted meanwhile stay as they are."""
+        for staging in [version for version in collection.document.versions if version.staged_dims is not None]:
+            same_model = [v for v in collection.document.coded if v.model_fingerprint == staging.model_fingerprint]
+            if same_model and staging.number != collection.active.number:
+                await self._convert_version(collection, staging, same_model[-1])
+
+    async def _convert_version(self, collection: Collection, staging: Version, target: Version) -> None:
+        encode = _converter(collection.codec(staging), collection.codec(target))
+        log.info("re-encoding %d points of collection %s to %s", collection.staged(), collection.name, target.id)
+        for number in range(collection.document.shards):
+            while ids := collection.index.version_ids(number, staging.number, PAGE):
+                self._guard.check()
+                await collection.wait_for_sealing(number)
+                change = Reencode(ids, staging.number, target.number, encode)
+                committed = await collection.writers[number].write(change)
+                collection.maintain()
+                if not any(committed.applied):
+                    await asyncio.sleep(RETRY_SECONDS)  # the index is behind the store, and catches up
+
+    async def _fail(self, collection: Collection, error: Exception) -> None:
+        """Keep why it failed, until somebody asks again."""
+        detail = error.detail if isinstance(error, BebrError) else f"{type(error).__name__}: {error}"
+
+        def failed(document: CollectionDocument) -> CollectionDocument:
+            return replace(document, fit=replace(document.fit or FitPlan(0, 0), due=False, failed=detail))
+
+        await self._again(lambda: self._catalog.update(collection, failed))
+
+    async def _again(self, do: Callable[[], Awaitable[Result]]) -> Result:
+        """Until it succeeds: a fit is too dear to be thrown away because the store is away for a moment."""
+        while True:
+            try:
+                return await do()
+            except (Unavailable, OSError) as error:
+                log.warning("a fit cannot be saved: %s; trying again", error)
+                await asyncio.sleep(RETRY_SECONDS)
+
+
+def _in_thread(
+    collection: Collection, records: NDArray[np.uint8], size_bytes: int, abandoned: threading.Event
+) -> "Future[tuple[BinarizerFiles, dict[str, Any]]]":
+    """Fit in a thread of its own that the end of the process does not wait for; it may take two minutes."""
+    codec = collection.codec(collection.active)
+    future: Future[tuple[BinarizerFiles, dict[str, Any]]] = Future()
+    future.set_running_or_notify_cancel()
+
+    def progress(done: int, total: int, label: str) -> None:
+        if abandoned.is_set():
+            raise asyncio.CancelledError
+        collection.fit_progress = f"{done} of {total}: {label}"
+
+    def run() -> None:
+        try:
+            future.set_result(fit_own(codec.decode(records), size_bytes, progress))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="fit", daemon=True).start()
+    return future
+
+
+def _converter(staging: Codec, codec: Codec) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+    return lambda records: codec.encode(staging.decode(records))

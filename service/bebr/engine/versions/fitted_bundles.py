@@ -1,0 +1,97 @@
+"""Binarizers fitted for collections: kept in the metadata store, which is the truth, and as bundles on disk, a view.
+
+A bundle that is missing or damaged on disk is written again from the store, so that a lost folder costs time, not data.
+Such a bundle holds the binarizer alone; texts go through the embedding model of the collection's own bundle.
+"""
+
+import asyncio
+import base64
+import logging
+import re
+from collections.abc import Mapping, Set
+from typing import Any
+
+import numpy as np
+
+from bebr.core.codes import CodeSpec
+from bebr.encoding import BinarizerFiles, Bundle, BundleCatalog, Gain
+from bebr.engine.collections.schema import CollectionDocument, Version
+from bebr.errors import BundleNotFound, DamagedBundle, DamagedStore, Incompatible
+from bebr.store import MetadataStore
+
+log = logging.getLogger(__name__)
+BINARIZER = "binarizer"
+NAME_CHARS = 60
+
+
+class OwnBundles:
+    """Reads and writes own binarizers, one document and one bundle each."""
+
+    def __init__(self, store: MetadataStore, bundles: BundleCatalog) -> None:
+        self._store = store
+        self._bundles = bundles
+
+    async def keep(
+        self, bundle_id: str, embedding_dims: int, files: BinarizerFiles, figures: Mapping[str, Any]
+    ) -> Bundle:
+        """Write both; what a fit that was cut short left under this id is replaced."""
+        bundle = await asyncio.to_thread(self._bundles.put_binarizer, bundle_id, embedding_dims, files, figures)
+        document = {
+            "fingerprint": bundle.fingerprint,
+            "embedding_dims": embedding_dims,
+            "code": str(files.spec),
+            "steps": [float(step) for step in files.steps],
+            "gain": str(files.gain),
+            "graph": base64.b64encode(files.graph).decode(),
+            "figures": dict(figures),
+        }
+        await self._store.put_document(BINARIZER, bundle_id, document)
+        return bundle
+
+    async def restore(self, document: CollectionDocument) -> None:
+        """Write the bundles of a collection that are not on disk as they should be.
+
+        What cannot be restored is logged here, and is an error for whoever needs it.
+        """
+        for version in document.versions:
+            if version.figures is not None and not await asyncio.to_thread(self._is_sound, version):
+                log.warning("bundle %s is not on disk as it should be; writing it from the store", version.bundle)
+                try:
+                    await self._restore(version)
+                except DamagedStore as error:
+                    log.error("%s", error.detail)
+
+    async def forget(self, name: str, document: CollectionDocument, in_use: Set[str | None]) -> None:
+        """Remove what a deleted collection had; bundles whose fingerprint is `in_use` elsewhere stay on disk."""
+        for version in document.versions:
+            if version.figures is not None and version.bundle is not None:
+                await self._store.delete_document(BINARIZER, version.bundle)
+                if version.fingerprint not in in_use:
+                    await asyncio.to_thread(self._bundles.remove, version.bundle)
+        cut_short = next_bundle_id(name, document)
+        await self._store.delete_document(BINARIZER, cut_short)
+        await asyncio.to_thread(self._bundles.remove, cut_short)
+
+    def _is_sound(self, version: Version) -> bool:
+        try:
+            self._bundles.get(str(version.bundle), version.fingerprint)
+        except (BundleNotFound, DamagedBundle, Incompatible):
+            return False
+        return True
+
+    async def _restore(self, version: Version) -> None:
+        bundle_id = str(version.bundle)
+        kept = await self._store.get_document(BINARIZER, bundle_id)
+        if kept is None or kept["fingerprint"] != version.fingerprint:
+            raise DamagedStore(f"the store has lost the binarizer of '{bundle_id}'", id=bundle_id)
+        steps = np.array(kept["steps"], np.float32)
+        spec, gain = CodeSpec.parse(kept["code"]), Gain(kept["gain"])
+        files = BinarizerFiles(base64.b64decode(kept["graph"]), spec, steps, gain)
+        await asyncio.to_thread(self._bundles.put_binarizer, bundle_id, kept["embedding_dims"], files, kept["figures"])
+
+
+def next_bundle_id(name: str, document: CollectionDocument) -> str:
+    """Id of the next own bundle of a collection: its name is for people, the uid makes it unique."""
+    readable = re.sub(r"[^a-z0-9._-]", "-", name.lower())[:NAME_CHARS]
+    number = sum(version.figures is not None for version in document.versions) + 1
+    return f"own-{readable}-{document.uid[:8]}@{number}"

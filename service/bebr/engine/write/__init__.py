@@ -1,0 +1,1 @@
+"""Writing points: parse, encode, commit."""

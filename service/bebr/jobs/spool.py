@@ -1,0 +1,67 @@
+"""The body of a job on its way to disk: in pieces, within limits, durable before anyone is told."""
+
+import asyncio
+import errno
+import os
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from bebr.config import Limits
+from bebr.errors import InsufficientStorage, PayloadTooLarge
+from bebr.jobs.job import sync_folder
+
+WRITE_BYTES = 1 << 20
+CHECK_EVERY_BYTES = 16 << 20
+
+
+async def spool(body: AsyncIterator[bytes], path: Path, limits: Limits, expected_bytes: int | None = None) -> int:
+    """Write `body` to `path`, sync it, and return its size in bytes. `expected_bytes`: what the caller announced.
+
+    Raises PayloadTooLarge beyond max_ingest_bytes; InsufficientStorage when less than min_free_disk_bytes would remain.
+    """
+    _check_size(expected_bytes or 0, limits)
+    check_disk(path.parent, limits, expected_bytes or 0)
+    size, checked, pending = 0, 0, bytearray()
+    try:
+        with path.open("wb") as file:
+            async for chunk in body:
+                pending += chunk
+                size += len(chunk)
+                if len(pending) >= WRITE_BYTES:
+                    _check_size(size, limits)
+                    await asyncio.to_thread(file.write, bytes(pending))
+                    pending.clear()
+                if size - checked >= CHECK_EVERY_BYTES:
+                    checked = size
+                    check_disk(path.parent, limits)
+            _check_size(size, limits)
+            file.write(pending)
+            file.flush()
+            await asyncio.to_thread(os.fsync, file.fileno())
+        await asyncio.to_thread(sync_folder, path.parent)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InsufficientStorage(f"the disk is full: {error}", path=str(path.parent)) from error
+        raise
+    return size
+
+
+def check_disk(folder: Path, limits: Limits, needed_bytes: int = 0) -> None:
+    """Raise InsufficientStorage unless min_free_disk_bytes remain after `needed_bytes` are written."""
+    free = shutil.disk_usage(folder).free
+    if free - needed_bytes < limits.min_free_disk_bytes:
+        raise InsufficientStorage(
+            f"the disk has {free} bytes free; {needed_bytes} for this body and min_free_disk_bytes = "
+            f"{limits.min_free_disk_bytes} must fit; free some space, or send less at a time",
+            free_bytes=free,
+            needed_bytes=needed_bytes,
+        )
+
+
+def _check_size(size: int, limits: Limits) -> None:
+    if size > limits.max_ingest_bytes:
+        raise PayloadTooLarge(
+            f"one ingestion has at most {limits.max_ingest_bytes} bytes; split it into several",
+            max_ingest_bytes=limits.max_ingest_bytes,
+        )

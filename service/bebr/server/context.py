@@ -1,0 +1,67 @@
+"""What routes need from the app they run in, and the check of query parameters that all of them share."""
+
+from dataclasses import dataclass
+from typing import Annotated, TypeVar
+
+from fastapi import Depends, Request
+from pydantic import BaseModel
+
+from bebr.engine import Engine
+from bebr.errors import InvalidOption
+from bebr.jobs import IngestJobs
+from bebr.server.bodies import JSON, read_body
+from bebr.server.validation import parse, reject_unknown
+
+Model = TypeVar("Model", bound=BaseModel)
+MAX_IDEMPOTENCY_KEY_CHARS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the app serves."""
+
+    engine: Engine
+    jobs: IngestJobs
+
+
+async def get_engine(request: Request) -> Engine:
+    """The engine of the app."""
+    services: Services = request.app.state.services
+    return services.engine
+
+
+async def get_jobs(request: Request) -> IngestJobs:
+    """The ingestion jobs of the app."""
+    services: Services = request.app.state.services
+    return services.jobs
+
+
+EngineOf = Annotated[Engine, Depends(get_engine)]
+JobsOf = Annotated[IngestJobs, Depends(get_jobs)]
+
+
+async def reject_unknown_query(request: Request) -> None:
+    """Raise InvalidOption for a query parameter that the route does not have."""
+    if request.query_params:
+        known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
+        reject_unknown(request.query_params, known, "query parameter")
+
+
+async def read_json(request: Request, model: type[Model]) -> Model:
+    """The body as `model`. A request without a body stands for one without fields."""
+    services: Services = request.app.state.services
+    if "content-type" not in request.headers and request.headers.get("content-length", "0") == "0":
+        return parse(model, b"{}")
+    body = await read_body(request.scope, request.receive, services.engine.limits.max_body_bytes, (JSON,))
+    return parse(model, body)
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The header Idempotency-Key. Raises InvalidOption for one that is empty or too long."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY_CHARS:
+        raise InvalidOption(
+            f"the header idempotency-key has 1 to {MAX_IDEMPOTENCY_KEY_CHARS} characters, got {len(key)}",
+            key="idempotency-key",
+        )
+    return key

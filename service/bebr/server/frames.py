@@ -1,0 +1,62 @@
+"""The binary body of `/points/vectors`: many float vectors with ids and metadata, without a decimal digit.
+
+    8 bytes            size of the header in bytes, unsigned, little-endian
+    header             JSON: {"dims": 384, "count": 2, "ids": ["a", "b"], "metadata": [{"lang": "en"}, null] | null}
+    count * dims * 4   the rows, little-endian float32
+
+Spaces may follow the header's JSON, so that a writer can align the rows to 8 bytes. The shape is that of safetensors.
+"""
+
+import struct
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from bebr.errors import DimensionMismatch, InvalidOption, Malformed
+from bebr.server.requests import Body
+from bebr.server.validation import parse
+
+_SIZE = struct.Struct("<Q")
+
+
+class FrameHeader(Body):
+    dims: int = Field(ge=1)
+    count: int = Field(ge=0)
+    ids: Annotated[list[Any], Field(description="One id a row.")]
+    metadata: list[Any] | None = Field(None, description="One object or null a row; null for none at all.")
+
+
+@dataclass(frozen=True, slots=True)
+class VectorFrame:
+    """ids and metadata: one a row. vectors (rows, dims) float32, a view into the body where it is aligned."""
+
+    ids: list[Any]
+    vectors: NDArray[np.float32]
+    metadata: list[Any]
+
+
+def decode_frame(body: bytes) -> VectorFrame:
+    """Raises Malformed when the frame is cut off, InvalidOption or DimensionMismatch when its parts do not fit."""
+    if len(body) < _SIZE.size:
+        raise Malformed(f"a frame begins with {_SIZE.size} bytes of header size, the body has {len(body)} bytes")
+    (header_size,) = _SIZE.unpack_from(body)
+    rows_at = _SIZE.size + header_size
+    if rows_at > len(body):
+        raise Malformed(f"the header of the frame should have {header_size} bytes, the body has {len(body)} in all")
+    header = parse(FrameHeader, body[_SIZE.size : rows_at])
+    metadata = header.metadata if header.metadata is not None else [None] * len(header.ids)
+    for name, given in (("ids", header.ids), ("metadata", metadata)):
+        if len(given) != header.count:
+            raise InvalidOption(f"{name}: expected {header.count} entries ('count'), got {len(given)}", key=name)
+    expected = header.count * header.dims * 4
+    if len(body) - rows_at != expected:
+        raise DimensionMismatch(
+            f"expected {expected} bytes of float32 rows ({header.count} rows of {header.dims} dims), "
+            f"got {len(body) - rows_at}",
+            key="dims",
+        )
+    rows = np.frombuffer(body, "<f4", header.count * header.dims, rows_at).reshape(header.count, header.dims)
+    return VectorFrame(header.ids, np.require(rows, np.float32, ["C", "A"]), metadata)

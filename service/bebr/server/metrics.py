@@ -1,0 +1,106 @@
+"""Prometheus metrics of the HTTP side, and gauges of collections and jobs that are read when someone asks.
+
+One registry per app, so that two apps in one process never mix their numbers.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.types import Scope
+
+from bebr.engine import Engine
+from bebr.errors import NotReady
+from bebr.jobs import IngestJobs, JobState
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+BUCKETS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
+_KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+
+
+class HttpMetrics:
+    """Requests and seconds by route template. Paths of unknown routes count as one, so labels stay bounded."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self._requests = Counter(
+            "bebr_http_requests",
+            "Requests by status of the answer; 499: the caller hung up first.",
+            ("method", "route", "status"),
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "bebr_http_request_seconds",
+            "Seconds from the request to the end of the answer.",
+            ("method", "route"),
+            buckets=BUCKETS_SECONDS,
+            registry=self.registry,
+        )
+        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
+    def observe(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count one answer. Children are looked up once per label set: that is most of what a count costs."""
+        route = getattr(scope.get("route"), "path_format", "unknown")
+        key = (scope["method"], route, status)
+        children = self._children.get(key)
+        if children is None:
+            method = key[0] if key[0] in _KNOWN_METHODS else "other"
+            children = (self._requests.labels(method, route, status), self._seconds.labels(method, route))
+            if method != "other":  # a caller can invent methods without end
+                self._children[key] = children
+        children[0].inc()
+        children[1].observe(seconds)
+
+    def render(self) -> bytes:
+        """The text that Prometheus reads."""
+        return generate_latest(self.registry)
+
+
+class StateGauges(Collector):
+    """Points and bytes of every collection, and jobs by state, read at scrape time."""
+
+    def __init__(self, engine: Engine, jobs: IngestJobs) -> None:
+        self._engine = engine
+        self._jobs = jobs
+
+    def collect(self) -> Iterator[Metric]:
+        ready, _ = self._engine.ready()
+        yield GaugeMetricFamily("bebr_ready", "1 when /readyz says ready.", float(ready))
+        try:
+            collections = self._engine.list_collections()
+        except NotReady:
+            collections = []
+        yield _gauge("bebr_collection_points", "Points of a collection.", "collection", _numbers(collections, "points"))
+        help = "Bytes of codes and gains that a search without a filter scans."
+        yield _gauge("bebr_collection_memory_bytes", help, "collection", _numbers(collections, "bytes_in_memory"))
+        staged = [{"name": c["name"], "have": c["fit"]["have"]} for c in collections if c["fit"] is not None]
+        help = "Points that are kept as embeddings until the collection's fit."
+        yield _gauge("bebr_collection_staged_points", help, "collection", _numbers(staged, "have"))
+        states = [job["state"] for job in self._jobs.list_jobs()]
+        yield _gauge(
+            "bebr_jobs",
+            "Bulk jobs that the service remembers.",
+            "state",
+            [(state, states.count(state)) for state in JobState],
+        )
+
+
+def _gauge(name: str, help: str, label: str, values: Iterable[tuple[str, float]]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, help, labels=[label])
+    for label_value, value in values:
+        family.add_metric([label_value], value)
+    return family
+
+
+def _numbers(collections: Iterable[dict[str, object]], key: str) -> list[tuple[str, float]]:
+    return [(str(c["name"]), float(v)) for c in collections if isinstance(v := c.get(key), int | float)]

@@ -1,0 +1,76 @@
+"""The outermost layer: request ids, the version header, metrics, and what happens to unexpected exceptions.
+
+Pure ASGI, because every search passes through it: Starlette's BaseHTTPMiddleware costs more than a whole search.
+"""
+
+import itertools
+import logging
+import os
+import re
+import time
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bebr import __version__
+from bebr.errors import BebrError
+from bebr.server.metrics import HttpMetrics
+from bebr.server.problems import problem
+
+logger = logging.getLogger(__name__)
+
+STATUS_CLIENT_GONE = 499
+"""Counted, never sent: the caller hung up before the answer."""
+_SANE_ID = re.compile(rb"[\w.:/+=-]{1,128}")
+
+
+class InternalError(BebrError):
+    """A bug or a fault that nobody foresaw. The log has the traceback under the request id."""
+
+
+class Envelope:
+    """Wrap `app` so that every response carries `x-request-id` and `bebr-version` and is counted."""
+
+    def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._prefix = os.urandom(4).hex()
+        self._counter = itertools.count(1)
+        self._version_header = (b"bebr-version", __version__.encode())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}  # the server, which has the scope as it came, drops the body
+        started, status = time.perf_counter(), 0
+        request_id = self._request_id(scope)
+
+        async def send_sealed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id), self._version_header]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_sealed)
+        except ClientDisconnect:
+            status = STATUS_CLIENT_GONE
+        except Exception:
+            # The one catch-all: the caller gets an answer without internals, the log gets everything.
+            logger.exception("request %s: %s %s failed", request_id.decode(), scope["method"], scope["path"])
+            if status:  # the answer has begun; all that is left is to cut it off
+                raise
+            error = InternalError("an unexpected error; the log of the service has it", request_id=request_id.decode())
+            await problem(error)(scope, receive, send_sealed)
+        finally:
+            self._metrics.observe(scope, status, time.perf_counter() - started)
+
+    def _request_id(self, scope: Scope) -> bytes:
+        """The caller's own id when it is sane, else a new one."""
+        for name, value in scope["headers"]:
+            if name == b"x-request-id" and _SANE_ID.fullmatch(value):
+                return bytes(value)
+        return f"{self._prefix}-{next(self._counter):x}".encode()

@@ -1,0 +1,120 @@
+"""Errors as RFC 9457 problem documents: the one table from error class to HTTP status, and the handlers that use it.
+
+Nothing outside `bebr.server` knows a status code. Unexpected exceptions are not handled here but in `envelope`.
+"""
+
+import re
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bebr import errors
+from bebr.errors import BebrError, InvalidRequest
+from bebr.server.validation import invalid_parameters
+
+PROBLEM_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 1
+
+
+class MethodNotAllowed(InvalidRequest):
+    """The path exists, but not with this method. Only HTTP knows this, so the class lives here."""
+
+
+class UnsupportedMedia(InvalidRequest):
+    """The body has a content type or encoding that this route does not read."""
+
+
+STATUS: dict[type[BebrError], int] = {
+    BebrError: 500,
+    InvalidRequest: 400,
+    errors.Malformed: 422,
+    errors.PayloadTooLarge: 413,
+    errors.Unauthorized: 401,
+    errors.Forbidden: 403,
+    MethodNotAllowed: 405,
+    UnsupportedMedia: 415,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.Unavailable: 503,
+    errors.Overloaded: 429,
+    errors.InsufficientStorage: 507,
+    errors.Damaged: 500,
+}
+
+
+def status_of(error: type[BebrError]) -> int:
+    """The status of the class itself or of its nearest base in the table."""
+    return next(STATUS[base] for base in error.__mro__ if base in STATUS)
+
+
+def problem(error: BebrError, headers: dict[str, str] | None = None) -> Response:
+    """The response that tells the caller of `error`."""
+    status = status_of(type(error))
+    extra = dict(headers or {})
+    if isinstance(error, errors.Unavailable):
+        extra["retry-after"] = str(error.fields.get("retry_after_seconds", RETRY_AFTER_SECONDS))
+    if isinstance(error, errors.Unauthorized):
+        extra["www-authenticate"] = "Bearer"
+    return Response(problem_json(error), status, extra, media_type=PROBLEM_TYPE)
+
+
+def problem_json(error: BebrError) -> bytes:
+    """The problem document as UTF-8 JSON. `type` points into the page at /docs, where every error is explained."""
+    name = type(error).__name__
+    document = {
+        "type": f"/docs#{name}",
+        "title": title_of(type(error)),
+        "status": status_of(type(error)),
+        "detail": error.detail,
+        "error": name,
+        "fields": error.fields,
+    }
+    return to_json(document, inf_nan_mode="strings", fallback=repr)
+
+
+def title_of(error: type[BebrError]) -> str:
+    """DimensionMismatch -> 'Dimension mismatch'."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", error.__name__).capitalize()
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Answer every expected error, and the framework's own, as a problem document."""
+    app.add_exception_handler(BebrError, _on_bebr_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+
+
+def _methods_of(request: Request) -> list[str]:
+    """All methods of the path, also those of other routes than the one that refused."""
+    template = getattr(request.scope.get("route"), "path_format", None)
+    methods = request.app.openapi()["paths"].get(template, {})
+    return [method.upper() for method in methods] + (["HEAD"] if "get" in methods else [])
+
+
+async def _on_bebr_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, BebrError)
+    return problem(error)
+
+
+async def _on_validation_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return problem(invalid_parameters(error.errors()))
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path: Any = request.url.path
+    headers = dict(error.headers or {})
+    if error.status_code == 404:
+        return problem(errors.NotFound(f"no route {path!r:.200}; every route is listed at /docs", path=path), headers)
+    if error.status_code == 405:
+        allowed = ", ".join(_methods_of(request)) or headers.get("Allow", "")
+        detail = f"{request.method} is not a method of {path!r:.200}; it takes {allowed}"
+        error_405 = MethodNotAllowed(detail, method=request.method, path=path, allowed=allowed)
+        return problem(error_405, {"allow": allowed})
+    return problem(InvalidRequest(str(error.detail)), headers)

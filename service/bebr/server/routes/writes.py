@@ -1,0 +1,152 @@
+"""Writing points: as JSON, as NDJSON, as a binary frame of vectors, or as a bulk job."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from pydantic_core import from_json
+from starlette.responses import Response
+
+from bebr.core.types import WriteMode
+from bebr.engine import ItemError, WriteReport
+from bebr.errors import DimensionMismatch, IdempotencyConflict, Incompatible, InvalidOption, InvalidVector, Malformed
+from bebr.server import requests, responses
+from bebr.server.bodies import (
+    BINARY,
+    JSON,
+    NDJSON,
+    check_content_type,
+    content_type,
+    declared_size,
+    is_gzip,
+    read_body,
+    stream_body,
+)
+from bebr.server.context import EngineOf, JobsOf, idempotency_key
+from bebr.server.frames import decode_frame
+from bebr.server.openapi import WRITES, Operation
+from bebr.server.responses import json_response
+from bebr.server.validation import malformed, parse
+
+router = APIRouter(prefix="/v1/collections/{collection}")
+DeclaredVersion = Annotated[
+    str | None,
+    Query(description="Id of the version that vectors and codes are of (+ as %2B); refused where another is active."),
+]
+
+WRITE = Operation(
+    "Write points",
+    "points",
+    responses.WriteReport,
+    errors=(Incompatible, IdempotencyConflict, *WRITES),
+    body={JSON: requests.WritePoints, NDJSON: requests.Point},
+    idempotent=True,
+    description="Good points are applied, bad ones are named in `items`. An answer means durable, and visible to the "
+    "next search. As `application/x-ndjson`: one point a line.",
+)
+WRITE_VECTORS = Operation(
+    "Write vectors in a binary frame",
+    "points",
+    responses.WriteReport,
+    errors=(DimensionMismatch, InvalidVector, Incompatible, IdempotencyConflict, *WRITES),
+    body={BINARY: None},
+    idempotent=True,
+    description="The fast path for many vectors. The body: 8 bytes with the size of the header (unsigned, "
+    'little-endian); the header, JSON `{"dims", "count", "ids": [...], "metadata": [...] | null}` (schema '
+    "`FrameHeader`); then count * dims little-endian float32 values, row by row. Spaces may follow the header to align "
+    "the rows.",
+)
+INGEST = Operation(
+    "Ingest in bulk",
+    "jobs",
+    responses.JobAccepted,
+    status=202,
+    errors=WRITES,
+    body={NDJSON: requests.Point},
+    description="NDJSON of any length, one point a line; it is streamed to disk, then applied by a job. Vectors and "
+    "codes are of the version that is active now, and are refused once one of another model is. Bad lines are listed "
+    "at `/v1/jobs/{job}/errors`. A later line of the same id wins.",
+)
+
+
+@router.post("/points", **WRITE.route_options())
+async def write_points(
+    collection: str,
+    request: Request,
+    engine: EngineOf,
+    mode: WriteMode = WriteMode.UPSERT,
+    version: DeclaredVersion = None,
+) -> Response:
+    limits = engine.limits
+    body = await read_body(request.scope, request.receive, limits.max_body_bytes, (JSON, NDJSON))
+    key = idempotency_key(request)
+    if content_type(dict(request.scope["headers"])) == JSON:
+        report = await engine.write_points(collection, parse(requests.WritePoints, body).points, mode, key, version)
+        return json_response(report.to_json())
+    points, positions, broken = _parse_lines(body, limits.max_batch_points)
+    report = await engine.write_points(collection, points, mode, key, version)
+    return json_response(_join(report, positions, broken).to_json())
+
+
+@router.post("/points/vectors", **WRITE_VECTORS.route_options())
+async def write_vectors(
+    collection: str,
+    request: Request,
+    engine: EngineOf,
+    mode: WriteMode = WriteMode.UPSERT,
+    version: DeclaredVersion = None,
+) -> Response:
+    body = await read_body(request.scope, request.receive, engine.limits.max_body_bytes, (BINARY,))
+    frame = decode_frame(body)
+    report = await engine.write_vectors(
+        collection, frame.ids, frame.vectors, frame.metadata, mode, idempotency_key(request), version
+    )
+    return json_response(report.to_json())
+
+
+@router.post("/ingest", **INGEST.route_options())
+async def ingest(
+    collection: str,
+    request: Request,
+    jobs: JobsOf,
+    mode: WriteMode = WriteMode.UPSERT,
+    version: DeclaredVersion = None,
+) -> Response:
+    headers = dict(request.scope["headers"])
+    check_content_type(headers, (NDJSON,))
+    job = await jobs.submit(
+        collection,
+        stream_body(request.receive),
+        gzip=is_gzip(headers),
+        mode=mode,
+        expected_bytes=declared_size(headers),
+        version=version,
+    )
+    return json_response({"job": job}, 202, {"location": f"/v1/jobs/{job}"})
+
+
+def _parse_lines(body: bytes, max_points: int) -> tuple[list[Any], list[int], list[ItemError]]:
+    """NDJSON -> points, the position of each among all lines that are not blank, and the lines that do not parse."""
+    points: list[Any] = []
+    positions: list[int] = []
+    broken: list[ItemError] = []
+    lines = [line for line in body.split(b"\n") if line and not line.isspace()]
+    if len(lines) > max_points:
+        raise InvalidOption(
+            f"at most {max_points} points in one request, got {len(lines)}; use /ingest for more", key="points"
+        )
+    for position, line in enumerate(lines):
+        try:
+            points.append(from_json(line))
+            positions.append(position)
+        except ValueError as error:
+            broken.append(ItemError(position, None, Malformed.__name__, malformed(str(error), "line").detail))
+    return points, positions, broken
+
+
+def _join(report: WriteReport, positions: list[int], broken: list[ItemError]) -> WriteReport:
+    """The engine's report on the points that parsed -> a report on all that were sent."""
+    if not broken:
+        return report
+    moved = [ItemError(positions[item.index], item.id, item.error, item.detail) for item in report.items]
+    items = sorted(moved + broken, key=lambda item: item.index)
+    return WriteReport(report.applied, report.rejected + len(broken), items, report.seq)

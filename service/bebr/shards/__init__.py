@@ -1,0 +1,1 @@
+"""The shards of a collection behind one client: searched, written, and kept equal to the store."""

@@ -1,0 +1,1 @@
+"""The store of several processes: Redis, Valkey, or a cluster of either."""

@@ -1,0 +1,146 @@
+"""RedisClient: one Redis, Valkey or cluster of them, with a deadline for every call and bebr's errors for theirs.
+
+Scripts run on the server and are atomic there. Only reads are repeated after a lost connection: whether a lost write
+was applied is not ours to guess.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha1
+from importlib import resources
+from typing import Any, TypeVar
+
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as LostConnection
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
+
+from bebr.errors import BebrError, DamagedStore, InsufficientStorage, StoreUnavailable
+
+Result = TypeVar("Result")
+READ_ATTEMPTS = 2
+Argument = str | bytes | int
+
+
+class Refused(Exception):
+    """A script of ours declined, for a reason that its caller knows: an error reply "BEBR<reason> <detail>"."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua file of this package."""
+
+    text: bytes
+    digest: str
+
+    @classmethod
+    def load(cls, name: str) -> "Script":
+        text = resources.files("bebr.store.redis").joinpath("lua", name).read_bytes()
+        return cls(text, sha1(text, usedforsecurity=False).hexdigest())
+
+
+class RedisClient:
+    """Commands and scripts. Reconnects by itself; every call ends within `timeout_seconds`."""
+
+    def __init__(self, url: str, timeout_seconds: float, max_connections: int) -> None:
+        self._url = url
+        self._timeout_seconds = timeout_seconds
+        self._max_connections = max_connections
+        self._redis: Any = None
+        self._calls = 0
+        self._idle = asyncio.Event()
+
+    async def open(self) -> None:
+        """Connect, and find out whether the server is part of a cluster. Raises StoreUnavailable."""
+        options = {
+            "socket_timeout": self._timeout_seconds,
+            "socket_connect_timeout": self._timeout_seconds,
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,
+        }
+        try:
+            pool = BlockingConnectionPool.from_url(
+                self._url, max_connections=self._max_connections, timeout=self._timeout_seconds, **options
+            )
+        except ValueError as error:
+            raise StoreUnavailable(f"{error}; write the address as redis://host:6379/0") from error
+        self._redis = Redis.from_pool(pool)
+        if (await self.info("cluster")).get("cluster_enabled") == 1:
+            await self._redis.aclose()
+            self._redis = RedisCluster.from_url(self._url, max_connections=self._max_connections, **options)
+
+    async def close(self) -> None:
+        """Let no new call begin, wait for those under way, and disconnect."""
+        if self._redis is not None:
+            redis, self._redis = self._redis, None
+            self._idle.clear()
+            if self._calls:
+                await self._idle.wait()
+            await redis.aclose()
+
+    async def info(self, section: str) -> dict[str, Any]:
+        """One section of what the server says about itself."""
+        answer: dict[str, Any] = await self._call(lambda redis: redis.info(section), READ_ATTEMPTS)
+        return answer
+
+    async def read(self, *command: Argument) -> Any:
+        """Run a command that changes nothing; repeated once when the connection was lost."""
+        return await self._call(lambda redis: redis.execute_command(*command), READ_ATTEMPTS)
+
+    async def write(self, *command: Argument) -> Any:
+        """Run a command that may change something. After StoreUnavailable its outcome is unknown."""
+        return await self._call(lambda redis: redis.execute_command(*command), 1)
+
+    async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], *, changes: bool) -> Any:
+        """Run a script; all keys lie in one slot. `changes`: it is not to be repeated."""
+
+        async def evaluate(redis: Any) -> Any:
+            try:
+                return await redis.evalsha(script.digest, len(keys), *keys, *arguments)
+            except NoScriptError:  # first use, or the server was restarted; the server remembers it from now on
+                return await redis.eval(script.text, len(keys), *keys, *arguments)
+
+        return await self._call(evaluate, 1 if changes else READ_ATTEMPTS)
+
+    async def _call(self, operation: Callable[[Any], Awaitable[Result]], attempts: int) -> Result:
+        redis = self._redis
+        if redis is None:
+            raise StoreUnavailable("the store is not open")
+        self._calls += 1
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                for _ in range(attempts - 1):
+                    try:
+                        return await operation(redis)
+                    except LostConnection:
+                        continue
+                return await operation(redis)
+        except TimeoutError as error:
+            raise StoreUnavailable(f"Redis did not answer within {self._timeout_seconds:g} s") from error
+        except (RedisError, OSError) as error:
+            if isinstance(error, ResponseError) and str(error).startswith("BEBR"):
+                raise Refused(*str(error).split(" ", 1)) from None
+            raise translate(error) from error
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._idle.set()
+
+
+def translate(error: Exception) -> BebrError:
+    """The bebr error that a Redis error stands for."""
+    text = str(error)
+    if isinstance(error, ResponseError):
+        # Before Redis 7 an error inside a script came wrapped in another one, so its name may stand anywhere.
+        if isinstance(error, OutOfMemoryError) or "OOM" in text or "No space left" in text:
+            return InsufficientStorage(f"Redis has no room left ({text}); raise maxmemory, or free some disk space")
+        if "WRONGTYPE" in text:
+            return DamagedStore(f"Redis holds a key under bebr's prefix that bebr did not write ({text})")
+    return StoreUnavailable(f"Redis does not answer ({text or type(error).__name__})")

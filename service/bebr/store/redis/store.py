@@ -1,0 +1,254 @@
+"""RedisStore: the store for several processes, in Redis, Valkey, or a cluster of either.
+
+    <prefix>:schema                          number of this layout
+    <prefix>:collections                     hash uid -> number of shards
+    <prefix>:documents:<kind>                hash name -> JSON text
+    {<prefix>:<uid>:<shard>}:info            hash last_seq, points, purged_seq; a shard exists while this does
+    {<prefix>:<uid>:<shard>}:points          hash id -> seq (6 bytes), then nothing for a tombstone, or version (4),
+                                             record size (2), record, metadata
+    {<prefix>:<uid>:<shard>}:feed            stream "<seq>-0" -> id: the latest operation of each id
+    {<prefix>:<uid>:<shard>}:tombstones      sorted set of deleted ids by seq
+    {<prefix>:<uid>:<shard>}:receipt:<key>   seqs, digest and outcome of a write, with a lifetime
+
+The braces keep a shard in one slot of a cluster, where one Lua script commits to it atomically. A stream holds a seq
+and an id in little more than their bytes.
+
+Durability is the server's: an acknowledged commit survives its death only with `appendonly yes`, and with certainty
+only with `appendfsync always`. With `everysec` the last second or two may be lost with the machine.
+"""
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bebr.core.types import StoredPoint
+from bebr.errors import AlreadyExists, DamagedStore, InvalidOption, StoreUnavailable
+from bebr.store.protocol import (
+    Committed,
+    Document,
+    FeedEntry,
+    ShardStats,
+    Write,
+    check_uid,
+    check_writes,
+    receipt_conflict,
+    to_json,
+    unknown_shard,
+)
+from bebr.store.redis.client import Argument, RedisClient, Refused, Script
+from bebr.store.redis.values import unpack_value, write_arguments
+
+SCHEMA = 1
+MAX_CONNECTIONS = 32
+FEED_CHUNK_ENTRIES = 1000
+PURGE_CHUNK_ENTRIES = 1000
+"""What one script handles of a long read or purge: the server serves nobody else meanwhile."""
+
+_PARTS = ("info", "points", "feed", "tombstones")
+
+log = logging.getLogger(__name__)
+
+
+class RedisStore:
+    """A MetadataStore on a Redis or Valkey server, or a cluster."""
+
+    def __init__(
+        self,
+        url: str,
+        prefix: str = "bebr",
+        receipt_ttl_seconds: float = 86_400,
+        timeout_seconds: float = 5,
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,64}", prefix):
+            raise InvalidOption(f"a Redis prefix is 1 to 64 of letters, digits and '_.:-', got {prefix!r:.80}")
+        self._prefix = prefix
+        self._receipt_ttl_ms = max(1, round(receipt_ttl_seconds * 1000))
+        self._client = RedisClient(url, timeout_seconds, max_connections)
+        self._commit, self._feed, self._purge, self._replace = (
+            Script.load(name) for name in ("commit.lua", "feed.lua", "purge.lua", "replace_documents.lua")
+        )
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connect and check that the server keeps what it is given.
+
+        Raises StoreUnavailable when it does not answer or would evict points, DamagedStore when a newer bebr wrote it.
+        """
+        try:
+            await self._client.open()
+            await self._check_schema()
+            await self._check_server()
+        except BaseException:
+            await self._client.close()
+            raise
+
+    async def _check_schema(self) -> None:
+        key = f"{self._prefix}:schema"
+        schema = await self._client.read("GET", key)
+        if schema is None:
+            await self._client.write("SET", key, SCHEMA)
+        elif int(schema) > SCHEMA:
+            raise DamagedStore(
+                f"Redis holds data of a newer bebr (schema {int(schema)}, this one reads up to {SCHEMA}); "
+                "upgrade bebr, or choose another prefix"
+            )
+
+    async def _check_server(self) -> None:
+        policy = (await self._client.info("memory")).get("maxmemory_policy", "noeviction")
+        if policy.startswith("allkeys"):
+            raise StoreUnavailable(
+                f"Redis would evict points when memory is full (maxmemory-policy {policy}); set it to noeviction"
+            )
+        if (await self._client.info("persistence")).get("aof_enabled") == 0:
+            log.warning("Redis runs without an append-only file: what it acknowledges is lost when it stops")
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def ping(self) -> None:
+        await self._client.read("EXISTS", f"{self._prefix}:schema")
+
+    # -- documents -----------------------------------------------------------------------------------------------------
+
+    async def put_document(self, kind: str, name: str, value: Document) -> None:
+        await self._client.write("HSET", self._documents(kind), name, to_json(value))
+
+    async def get_document(self, kind: str, name: str) -> Document | None:
+        text = await self._client.read("HGET", self._documents(kind), name)
+        return json.loads(text) if text is not None else None
+
+    async def list_documents(self, kind: str) -> dict[str, Document]:
+        documents = await self._client.read("HGETALL", self._documents(kind))
+        return {name.decode(): json.loads(text) for name, text in sorted(documents.items())}
+
+    async def delete_document(self, kind: str, name: str) -> bool:
+        return bool(await self._client.write("HDEL", self._documents(kind), name))
+
+    async def replace_documents(self, kind: str, puts: Mapping[str, Document], deletes: Sequence[str]) -> None:
+        stored = [part for name, value in puts.items() for part in (name, to_json(value))]
+        await self._client.run(self._replace, [self._documents(kind)], [len(deletes), *deletes, *stored], changes=True)
+
+    def _documents(self, kind: str) -> str:
+        return f"{self._prefix}:documents:{kind}"
+
+    # -- collections ---------------------------------------------------------------------------------------------------
+
+    async def create(self, uid: str, shards: int) -> None:
+        check_uid(uid)
+        registry = f"{self._prefix}:collections"
+        await self._client.write("HSETNX", registry, uid, shards)
+        existing = int(await self._client.read("HGET", registry, uid))
+        if existing != shards:
+            raise AlreadyExists(f"collection {uid} exists with {existing} shards, not {shards}", uid=uid)
+        for shard in range(shards):
+            info = self._key(uid, shard, "info")
+            for counter in ("points", "purged_seq", "last_seq"):  # last_seq last: with it the shard exists
+                await self._client.write("HSETNX", info, counter, 0)
+
+    async def drop(self, uid: str) -> None:
+        registry = f"{self._prefix}:collections"
+        shards = await self._client.read("HGET", registry, uid)
+        if shards is not None:
+            # The entry goes last, so that a drop that was cut short can be sent again.
+            for shard in range(int(shards)):
+                await self._client.write("UNLINK", *(self._key(uid, shard, part) for part in _PARTS))
+            await self._client.write("HDEL", registry, uid)
+
+    # -- points --------------------------------------------------------------------------------------------------------
+
+    async def commit(self, uid: str, shard: int, writes: Sequence[Write]) -> list[Committed]:
+        check_writes(writes)
+        receipts: list[str] = []
+        arguments: list[Argument] = [self._receipt_ttl_ms, len(writes)]
+        for write in writes:
+            if write.receipt:
+                receipts.append(write.receipt.key)
+            arguments += write_arguments(write, len(_PARTS) + len(receipts) if write.receipt else 0)
+        results = await self._run(self._commit, uid, shard, arguments, receipts=receipts, changes=True)
+        return [
+            Committed([flag == ord("1") for flag in flags], first_seq, last_seq, bool(replayed))
+            for replayed, first_seq, last_seq, flags in results
+        ]
+
+    async def fetch(
+        self, uid: str, shard: int, ids: Sequence[str], *, metadata: bool = True, records: bool = False
+    ) -> list[StoredPoint | None]:
+        values = await self._client.read("HMGET", self._key(uid, shard, "points"), *ids) if ids else []
+        if not any(values) and not await self._client.read("EXISTS", self._key(uid, shard, "info")):
+            raise unknown_shard(uid, shard)
+        found: list[StoredPoint | None] = []
+        for id, value in zip(ids, values, strict=True):
+            entry = unpack_value(id, value) if value else None
+            if entry is None or entry.record is None or entry.metadata is None:
+                found.append(None)
+                continue
+            record, text = entry.record if records else b"", entry.metadata if metadata else ""
+            found.append(StoredPoint(id, entry.seq, entry.version, record, text))
+        return found
+
+    async def fetch_all(
+        self, uid: str, ids_of_shard: Mapping[int, Sequence[str]], *, metadata: bool = True, records: bool = False
+    ) -> dict[str, StoredPoint]:
+        pages = await asyncio.gather(
+            *(self.fetch(uid, shard, ids, metadata=metadata, records=records) for shard, ids in ids_of_shard.items())
+        )
+        return {point.id: point for page in pages for point in page if point is not None}
+
+    async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:
+        entries: dict[str, FeedEntry] = {}
+        wanted = limit
+        while wanted > 0:
+            chunk = min(wanted, FEED_CHUNK_ENTRIES)
+            parts = await self._run(self._feed, uid, shard, [after_seq, chunk], changes=False)
+            for raw_id, value in zip(parts[::2], parts[1::2], strict=True):
+                entry = unpack_value(raw_id.decode(), value or b"")
+                entries.pop(entry.id, None)  # it was changed since the last chunk, and stands at its new place now
+                entries[entry.id] = entry
+                after_seq = entry.seq
+            wanted -= chunk
+            if len(parts) < 2 * chunk:
+                break
+        return list(entries.values())
+
+    async def stats(self, uid: str, shard: int) -> ShardStats:
+        info = self._key(uid, shard, "info")
+        points, last_seq, purged_seq = await self._client.read("HMGET", info, "points", "last_seq", "purged_seq")
+        if last_seq is None:
+            raise unknown_shard(uid, shard)
+        return ShardStats(int(points), int(last_seq), int(purged_seq))
+
+    async def purge_tombstones(self, uid: str, shard: int, up_to_seq: int) -> int:
+        purged = 0
+        while True:
+            count: int = await self._run(self._purge, uid, shard, [up_to_seq, PURGE_CHUNK_ENTRIES], changes=True)
+            purged += count
+            if count < PURGE_CHUNK_ENTRIES:
+                return purged
+
+    async def _run(
+        self,
+        script: Script,
+        uid: str,
+        shard: int,
+        arguments: Sequence[Argument],
+        *,
+        receipts: Sequence[str] = (),
+        changes: bool,
+    ) -> Any:
+        """Run a script on a shard's keys, in the order that all scripts expect."""
+        keys = [self._key(uid, shard, part) for part in _PARTS]
+        keys += [self._key(uid, shard, f"receipt:{key}") for key in receipts]
+        try:
+            return await self._client.run(script, keys, arguments, changes=changes)
+        except Refused as refused:
+            if refused.reason == "BEBRCONFLICT":
+                raise receipt_conflict(receipts[int(refused.detail) - len(_PARTS) - 1]) from None
+            raise unknown_shard(uid, shard) from None
+
+    def _key(self, uid: str, shard: int, part: str) -> str:
+        return f"{{{self._prefix}:{uid}:{shard}}}:{part}"

@@ -1,0 +1,163 @@
+"""One collection in one SQLite file: its connections, its transactions, and which thread may use which.
+
+The file is written by one connection and read by two: one for the event loop, which fetches a few points faster than a
+thread could be asked to, and one for long reads in the pool. Readers see the last commit and wait for nobody.
+"""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bebr.core.types import StoredPoint
+from bebr.errors import IdempotencyConflict
+from bebr.store.protocol import Committed, FeedEntry, ShardStats, Write, unknown_shard
+from bebr.store.sqlite import statements as sql
+from bebr.store.sqlite.files import connect_reader, connect_writer, transaction, translate, write_schema
+from bebr.store.sqlite.write_plan import ReceiptBook, ShardPlan
+
+FEED_CHUNK_ROWS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """The writes of one call of `commit`."""
+
+    shard: int
+    writes: Sequence[Write]
+
+    @property
+    def size(self) -> int:
+        return sum(len(write.ids) for write in self.writes)
+
+
+def create_collection_file(path: Path, synchronous: str, shards: int) -> None:
+    """Make the file and its tables, whole or not at all; one left over by a crash, which holds no points, is remade."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    connection = connect_writer(path, synchronous, create=True)
+    try:
+        write_schema(connection, sql.schema(shards))
+    finally:
+        connection.close()
+
+
+class CollectionFile:
+    """Reads and writes one collection file. All methods block.
+
+    `stats` and `fetch_few` belong to the event loop's thread; of `fetch_many` and `feed` one call at a time may run, in
+    any thread; `commit_group` and `purge_tombstones` wait for each other.
+    """
+
+    def __init__(self, path: Path, synchronous: str, receipt_ttl_seconds: float) -> None:
+        self.path = path
+        self._synchronous = synchronous
+        self._receipt_ttl_seconds = receipt_ttl_seconds
+        self._reader = connect_reader(path)
+        self._scanner: sqlite3.Connection | None = None
+        self._writer: sqlite3.Connection | None = None
+        self._write_lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close all connections; the last one folds the write-ahead log into the file. No read may be under way."""
+        with self._write_lock:
+            for connection in (self._reader, self._scanner, self._writer):
+                if connection is not None:
+                    connection.close()
+
+    def stats(self, shard: int) -> ShardStats:
+        return self._stats(self._reader, shard)
+
+    def fetch_few(self, shard: int, ids: Sequence[str], *, metadata: bool, records: bool) -> list[StoredPoint | None]:
+        """About 2 us a point, on the event loop: let them be few."""
+        return sql.read_points(self._reader, shard, ids, metadata=metadata, records=records)
+
+    def fetch_few_of_all(
+        self, ids_of_shard: Mapping[int, Sequence[str]], *, metadata: bool, records: bool
+    ) -> dict[str, StoredPoint]:
+        """One statement for all shards, on the event loop."""
+        return sql.read_few_points(self._reader, ids_of_shard, metadata=metadata, records=records)
+
+    def fetch_many(self, shard: int, ids: Sequence[str], *, metadata: bool, records: bool) -> list[StoredPoint | None]:
+        return sql.read_points(self._open_scanner(), shard, ids, metadata=metadata, records=records)
+
+    def feed(self, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:
+        """Read in chunks, to bound what SQLite joins at once, and in one transaction, so that no id comes twice."""
+        entries: list[FeedEntry] = []
+        with transaction(self._open_scanner(), "begin") as scanner:
+            while len(entries) < limit:
+                wanted = min(limit - len(entries), FEED_CHUNK_ROWS)
+                chunk = sql.read_feed(scanner, shard, entries[-1].seq if entries else after_seq, wanted)
+                entries += chunk
+                if len(chunk) < wanted:
+                    break
+        return entries
+
+    def commit_group(self, commits: list[Commit]) -> list[list[Committed] | Exception]:
+        """All commits in one transaction; where that fails, each in its own, so that a bad one fails alone."""
+        try:
+            return self._commit_together(commits)
+        except Exception as error:
+            if len(commits) == 1:
+                return [translate(error, self.path) if isinstance(error, sqlite3.Error) else error]
+            return [self.commit_group([commit])[0] for commit in commits]
+
+    def _commit_together(self, commits: list[Commit]) -> list[list[Committed] | Exception]:
+        now = time.time()
+        receipts = [(c.shard, write.receipt.key) for c in commits for write in c.writes if write.receipt]
+        with self._write_lock, transaction(self._open_writer(), "begin immediate") as writer:
+            book = ReceiptBook(sql.read_receipts(writer, receipts, now))
+            plans = {shard: self._read_plan(writer, shard, commits) for shard in {commit.shard for commit in commits}}
+            outcomes = [_decide(commit, plans[commit.shard], book) for commit in commits]
+            for shard, plan in plans.items():
+                sql.write_points(writer, shard, plan.put_rows())
+                sql.write_tombstones(writer, shard, plan.tombstones())
+                sql.write_stats(writer, shard, plan.stats)
+            sql.write_receipts(writer, book, now, self._receipt_ttl_seconds)
+        return outcomes
+
+    def _read_plan(self, writer: sqlite3.Connection, shard: int, commits: list[Commit]) -> ShardPlan:
+        stats = self._stats(writer, shard)
+        ids = [id for commit in commits if commit.shard == shard for write in commit.writes for id in write.ids]
+        return ShardPlan(stats, sql.read_living(writer, shard, ids))
+
+    def purge_tombstones(self, shard: int, up_to_seq: int) -> int:
+        with self._write_lock, transaction(self._open_writer(), "begin immediate") as writer:
+            stats = self._stats(writer, shard)
+            count, highest = sql.delete_tombstones(writer, shard, up_to_seq)
+            sql.write_stats(writer, shard, replace(stats, purged_seq=max(stats.purged_seq, highest)))
+        return count
+
+    def _stats(self, connection: sqlite3.Connection, shard: int) -> ShardStats:
+        stats = sql.read_stats(connection, shard)
+        if stats is None:
+            raise unknown_shard(self.path.stem, shard)
+        return stats
+
+    def _open_scanner(self) -> sqlite3.Connection:
+        if self._scanner is None:
+            self._scanner = connect_reader(self.path)
+        return self._scanner
+
+    def _open_writer(self) -> sqlite3.Connection:
+        if self._writer is None:
+            self._writer = connect_writer(self.path, self._synchronous)
+        return self._writer
+
+
+def _decide(commit: Commit, plan: ShardPlan, book: ReceiptBook) -> list[Committed] | Exception:
+    """What each write of the commit does, or the conflict that stops them all."""
+    try:
+        book.check(commit.shard, commit.writes)
+    except IdempotencyConflict as conflict:
+        return conflict
+    outcomes = []
+    for write in commit.writes:
+        committed = book.find(commit.shard, write.receipt)
+        if committed is None:
+            committed = plan.apply(write)
+            book.note(commit.shard, write.receipt, committed)
+        outcomes.append(committed)
+    return outcomes

@@ -1,0 +1,78 @@
+"""The catalog file of a SqliteStore: small JSON documents, and the collections that exist. All methods block."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bebr.store.protocol import Document, to_json
+from bebr.store.sqlite.files import connect_reader, connect_writer, transaction, write_schema
+
+_TABLES = [
+    "create table documents (kind text not null, name text not null, value text not null, primary key (kind, name)) "
+    "without rowid",
+    "create table collections (uid text primary key, shards integer not null, dropped integer not null default 0) "
+    "without rowid",
+]
+
+
+class Catalog:
+    """Reads belong to the event loop's thread; of the methods that write, one call at a time may run, in any thread."""
+
+    def __init__(self, path: Path, synchronous: str) -> None:
+        self.path = path
+        self._writer = connect_writer(path, synchronous, create=True)
+        try:
+            if self._writer.execute("pragma user_version").fetchone() == (0,):
+                write_schema(self._writer, _TABLES)
+            self._reader = connect_reader(path)
+        except BaseException:
+            self._writer.close()
+            raise
+
+    def close(self) -> None:
+        self._reader.close()
+        self._writer.close()
+
+    def ping(self) -> None:
+        self._reader.execute("select 1 from documents limit 1").fetchone()
+
+    def get_document(self, kind: str, name: str) -> Document | None:
+        row = self._reader.execute("select value from documents where kind = ? and name = ?", (kind, name)).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def list_documents(self, kind: str) -> dict[str, Document]:
+        rows = self._reader.execute("select name, value from documents where kind = ? order by name", (kind,))
+        return {name: json.loads(value) for name, value in rows}
+
+    def replace_documents(self, kind: str, puts: Mapping[str, Document], deletes: Sequence[str]) -> int:
+        """Delete, then put, as one change; how many were deleted."""
+        with transaction(self._writer, "begin immediate") as writer:
+            deleted = writer.executemany(
+                "delete from documents where kind = ? and name = ?", [(kind, name) for name in deletes]
+            ).rowcount
+            writer.executemany(
+                "insert or replace into documents (kind, name, value) values (?, ?, ?)",
+                [(kind, name, to_json(value)) for name, value in puts.items()],
+            )
+        return deleted
+
+    def collections(self) -> dict[str, int]:
+        """uid -> number of shards."""
+        return dict(self._reader.execute("select uid, shards from collections where not dropped"))
+
+    def dropped(self) -> list[str]:
+        """Collections whose files are still to be deleted."""
+        return [uid for (uid,) in self._reader.execute("select uid from collections where dropped")]
+
+    def add_collection(self, uid: str, shards: int) -> None:
+        self._write("insert into collections (uid, shards) values (?, ?)", (uid, shards))
+
+    def mark_dropped(self, uid: str) -> None:
+        self._write("update collections set dropped = 1 where uid = ?", (uid,))
+
+    def remove_collection(self, uid: str) -> None:
+        self._write("delete from collections where uid = ?", (uid,))
+
+    def _write(self, statement: str, parameters: tuple[object, ...]) -> None:
+        with transaction(self._writer, "begin immediate") as writer:
+            writer.execute(statement, parameters)

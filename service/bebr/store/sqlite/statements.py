@@ -1,0 +1,270 @@
+"""The SQL of a collection file: its tables, and one function per statement that writes or reads them.
+
+Every statement handles a whole batch and yields one row. Python's sqlite3 gives up the interpreter lock for each row
+that it binds or fetches, and under a busy second thread gets it back only after up to 5 ms: a batch of 1,000 points
+would take seconds instead of milliseconds. So rows go in as one JSON array plus one blob each for records and metadata,
+cut up by `substr`, and come out joined.
+
+Tables: one `points_<shard>` per shard. Its key is the seq, so that the feed is a scan in order of storage; an upsert
+deletes the id's old row and appends the new one (`insert or replace` on the unique id). A tombstone has no record.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from sqlite3 import Connection
+from typing import AnyStr
+
+from bebr.core.types import StoredPoint
+from bebr.store.protocol import Committed, FeedEntry, ShardStats, to_json
+from bebr.store.sqlite.write_plan import PutRows, ReceiptBook, ReceiptKey, StoredReceipt
+
+INSERT_CHUNK_BYTES = 32 * 2**20
+FEW_IDS = 32
+"""Metadata of one insert statement; SQLite refuses values near 1 GB."""
+
+
+def schema(shards: int) -> list[str]:
+    """The statements that make a new collection file."""
+    statements = [
+        "create table shards (shard integer primary key, points integer not null, last_seq integer not null, "
+        "purged_seq integer not null)",
+        "create table receipts (shard integer not null, key text not null, digest text not null, "
+        "applied text not null, first_seq integer not null, last_seq integer not null, expires real not null, "
+        "primary key (shard, key)) without rowid",
+        "create index receipts_by_expiry on receipts (expires)",
+    ]
+    for shard in range(shards):
+        statements += [
+            f"create table points_{shard} (seq integer primary key, id text not null unique, "
+            "version integer not null, record blob, metadata text)",
+            f"create index tombstones_{shard} on points_{shard} (seq) where record is null",
+            f"insert into shards values ({shard}, 0, 0, 0)",
+        ]
+    return statements
+
+
+# -- shards ----------------------------------------------------------------------------------------------------------
+
+
+def read_stats(connection: Connection, shard: int) -> ShardStats | None:
+    """None when there is no such shard."""
+    row = connection.execute("select points, last_seq, purged_seq from shards where shard = ?", (shard,)).fetchone()
+    return ShardStats(*row) if row else None
+
+
+def write_stats(connection: Connection, shard: int, stats: ShardStats) -> None:
+    connection.execute(
+        "update shards set points = ?, last_seq = ?, purged_seq = ? where shard = ?",
+        (stats.points, stats.last_seq, stats.purged_seq, shard),
+    )
+
+
+# -- points ----------------------------------------------------------------------------------------------------------
+
+
+def read_living(connection: Connection, shard: int, ids: Sequence[str]) -> set[str]:
+    """Those of the ids that are points."""
+    (positions,) = connection.execute(
+        "select json_group_array(wanted.key) "
+        f"from json_each(?) wanted cross join points_{shard} p on p.id = wanted.value where record is not null",
+        (to_json(ids),),
+    ).fetchone()
+    return {ids[position] for position in json.loads(positions)}
+
+
+def read_points(
+    connection: Connection, shard: int, ids: Sequence[str], *, metadata: bool, records: bool
+) -> list[StoredPoint | None]:
+    """The points of the ids, None where there is none.
+
+    A few ids are read row by row; of many, SQLite joins the columns, because between two rows the interpreter lock
+    is given away and must be won back.
+    """
+    if len(ids) <= FEW_IDS:
+        points = read_few_points(connection, {shard: ids}, metadata=metadata, records=records)
+        return [points.get(id) for id in ids]
+    found: list[StoredPoint | None] = [None] * len(ids)
+    texts = "group_concat(length(metadata)), group_concat(metadata, '')" if metadata else "null, null"
+    blobs = "group_concat(length(record)), cast(group_concat(record, '') as blob)" if records else "null, null"
+    positions, seqs, versions, text_lengths, text, record_lengths, record = connection.execute(
+        f"select group_concat(wanted.key), group_concat(seq), group_concat(version), {texts}, {blobs} "
+        f"from json_each(?) wanted cross join points_{shard} p on p.id = wanted.value where record is not null",
+        (to_json(ids),),
+    ).fetchone()
+    if positions is None:
+        return found
+    where = _integers(positions)
+    rows = zip(
+        where,
+        _integers(seqs),
+        _integers(versions),
+        _split(record, _integers(record_lengths)) if records else [b""] * len(where),
+        _split(text, _integers(text_lengths)) if metadata else [""] * len(where),
+        strict=True,
+    )
+    for position, seq, version, one_record, one_text in rows:
+        found[position] = StoredPoint(ids[position], seq, version, one_record, one_text)
+    return found
+
+
+def read_few_points(
+    connection: Connection, ids_of_shard: Mapping[int, Sequence[str]], *, metadata: bool, records: bool
+) -> dict[str, StoredPoint]:
+    """The points that exist among a few ids of several shards, by id."""
+    record, text = "record" if records else "x''", "metadata" if metadata else "''"
+    statement = " union all ".join(
+        f"select id, seq, version, {record}, {text} from points_{shard} "
+        f"where id in ({','.join('?' * len(ids))}) and record is not null"
+        for shard, ids in ids_of_shard.items()
+    )
+    wanted = [id for ids in ids_of_shard.values() for id in ids]
+    return {row[0]: StoredPoint(*row) for row in connection.execute(statement, wanted).fetchall()}
+
+
+def read_feed(connection: Connection, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:
+    """Points and tombstones by ascending seq."""
+    heads, record, text = connection.execute(
+        "select json_group_array(json_array(seq, id, version, length(record), length(metadata))), "
+        "cast(group_concat(record, '') as blob), group_concat(metadata, '') "
+        f"from (select * from points_{shard} where seq > ? order by seq limit ?)",
+        (after_seq, limit),
+    ).fetchone()
+    entries = []
+    record_start = text_start = 0
+    for seq, id, version, record_length, text_length in json.loads(heads):
+        if record_length is None:
+            entries.append(FeedEntry(seq, id, version, None, None))
+            continue
+        record_stop, text_stop = record_start + record_length, text_start + text_length
+        entries.append(FeedEntry(seq, id, version, record[record_start:record_stop], text[text_start:text_stop]))
+        record_start, text_start = record_stop, text_stop
+    return entries
+
+
+def write_points(connection: Connection, shard: int, put_rows: Iterable[PutRows]) -> None:
+    """Store points, each in place of what its id was before."""
+    for (version, record_size_bytes), columns in _columns(put_rows).items():
+        records = b"".join(columns.records)
+        for start, stop in _chunks(columns.metadata, INSERT_CHUNK_BYTES):
+            rows, offset = [], 1
+            for seq, id, text in zip(
+                columns.seqs[start:stop], columns.ids[start:stop], columns.metadata[start:stop], strict=True
+            ):
+                rows.append((seq, id, offset, len(text)))
+                offset += len(text)
+            connection.execute(
+                f"insert or replace into points_{shard} (seq, id, version, record, metadata) "
+                "select value ->> 0, value ->> 1, ?1, substr(?2, key * ?3 + 1, ?3), "
+                "cast(substr(?4, value ->> 2, value ->> 3) as text) from json_each(?5)",
+                (
+                    version,
+                    records[start * record_size_bytes : stop * record_size_bytes],
+                    record_size_bytes,
+                    b"".join(columns.metadata[start:stop]),
+                    to_json(rows),
+                ),
+            )
+
+
+def write_tombstones(connection: Connection, shard: int, tombstones: Sequence[tuple[int, str]]) -> None:
+    """Store (seq, id) tombstones, each in place of what its id was before."""
+    if tombstones:
+        connection.execute(
+            f"insert or replace into points_{shard} (seq, id, version) "
+            "select value ->> 0, value ->> 1, 0 from json_each(?)",
+            (to_json(tombstones),),
+        )
+
+
+def delete_tombstones(connection: Connection, shard: int, up_to_seq: int) -> tuple[int, int]:
+    """(how many were deleted, the highest seq among them or 0)."""
+    which = f"from points_{shard} where record is null and seq <= ?"
+    (highest,) = connection.execute(f"select max(seq) {which}", (up_to_seq,)).fetchone()
+    return connection.execute(f"delete {which}", (up_to_seq,)).rowcount, highest or 0
+
+
+@dataclass(slots=True)
+class _Columns:
+    """Points of one code version and record size, from any number of writes."""
+
+    seqs: list[int] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    records: list[bytes] = field(default_factory=list)
+    metadata: list[bytes] = field(default_factory=list)
+
+
+def _columns(put_rows: Iterable[PutRows]) -> dict[tuple[int, int], _Columns]:
+    batches: dict[tuple[int, int], _Columns] = {}
+    for rows in put_rows:
+        puts = rows.puts
+        columns = batches.setdefault((puts.version, puts.records.shape[1]), _Columns())
+        columns.seqs += rows.seqs
+        columns.ids += [puts.ids[position] for position in rows.positions]
+        columns.records.append(puts.records[rows.positions].tobytes())
+        columns.metadata += [puts.metadata[position].encode() for position in rows.positions]
+    return batches
+
+
+def _chunks(texts: Sequence[bytes], limit_bytes: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of runs of at most `limit_bytes`, or of one text that is larger."""
+    start = size = 0
+    for position, text in enumerate(texts):
+        if size and size + len(text) > limit_bytes:
+            yield start, position
+            start, size = position, 0
+        size += len(text)
+    if start < len(texts):
+        yield start, len(texts)
+
+
+def _integers(joined: str) -> list[int]:
+    return [int(part) for part in joined.split(",")]
+
+
+def _split(joined: AnyStr, lengths: list[int]) -> list[AnyStr]:
+    """Cut `joined` into pieces of these lengths."""
+    pieces, start = [], 0
+    for length in lengths:
+        pieces.append(joined[start : start + length])
+        start += length
+    return pieces
+
+
+# -- receipts --------------------------------------------------------------------------------------------------------
+
+
+def read_receipts(connection: Connection, wanted: Sequence[ReceiptKey], now: float) -> dict[ReceiptKey, StoredReceipt]:
+    """Those of the receipts that are stored and have not expired."""
+    if not wanted:
+        return {}
+    rows = connection.execute(
+        "select r.shard, r.key, digest, applied, first_seq, last_seq from json_each(?) w "
+        "cross join receipts r on r.shard = w.value ->> 0 and r.key = w.value ->> 1 where expires > ?",
+        (to_json(wanted), now),
+    ).fetchall()
+    return {
+        (shard, key): (bytes.fromhex(digest), Committed([flag == "1" for flag in applied], first_seq, last_seq))
+        for shard, key, digest, applied, first_seq, last_seq in rows
+    }
+
+
+def write_receipts(connection: Connection, book: ReceiptBook, now: float, ttl_seconds: float) -> None:
+    """Store the receipts that the book added, and forget the expired ones."""
+    if not book.added:
+        return
+    rows = [
+        (shard, receipt.key, receipt.digest.hex(), flags(committed.applied), committed.first_seq, committed.last_seq)
+        for shard, receipt, committed in book.added
+    ]
+    connection.execute("delete from receipts where expires <= ?", (now,))
+    connection.execute(
+        "insert or replace into receipts (shard, key, digest, applied, first_seq, last_seq, expires) "
+        "select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, ? from json_each(?)",
+        (now + ttl_seconds, to_json(rows)),
+    )
+
+
+def flags(applied: list[bool]) -> str:
+    """[True, False] -> "10"."""
+    return "".join("1" if yes else "0" for yes in applied)

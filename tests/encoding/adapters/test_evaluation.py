@@ -1,0 +1,195 @@
+"""The matrix of an upgrade against a slow, obvious loop: judged and not, with ties, never a query's own point."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bebr.encoding.adapters.adapter import Bridge, Reference, unit
+from bebr.encoding.adapters.evaluation import (
+    BATCH,
+    SHARES,
+    Judgements,
+    K,
+    Pool,
+    Quality,
+    Queries,
+    UpgradeMatrix,
+    measure,
+    nearest,
+    paired,
+)
+from bebr.encoding.bundles.manifest import BridgeEntry, Way
+from bebr.encoding.onnx.graph import Graph
+
+NEW_DIMS, OLD_DIMS, POINTS, QUERIES = 8, 6, 60, BATCH + 7
+SCALES = {Way.COMPATIBLE: 1.1, Way.ADAPTER: 1.4, Way.DUAL: 0.9, Way.WEIGHTED: 1.2}
+Score = Callable[[int, int], float]
+"""(query, point) -> score"""
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def rows(rng: np.random.Generator, count: int, dims: int) -> np.ndarray:
+    return unit(rng.standard_normal((count, dims)).astype(np.float32))
+
+
+@pytest.fixture
+def bridge(tmp_path: Path, rng: np.random.Generator) -> Bridge:
+    graph = Graph()
+    for name in ("compatible", "adapter"):
+        graph.constant(f"{name}_matrix", rng.standard_normal((NEW_DIMS, OLD_DIMS)).astype(np.float32))
+        graph.node("MatMul", ["embedding", f"{name}_matrix"], name)
+    outputs = dict.fromkeys(("compatible", "adapter"), (np.float32, ("n", OLD_DIMS)))
+    path = tmp_path / "bridge.onnx"
+    path.write_bytes(graph.serialize("bridge", {"embedding": (np.float32, ("n", NEW_DIMS))}, outputs))
+    reference = Reference(rows(rng, 40, NEW_DIMS), rows(rng, 40, OLD_DIMS))
+    return Bridge(path, BridgeEntry(path.name, SCALES, Way.WEIGHTED, 0.5), reference)
+
+
+@pytest.fixture
+def pool(rng: np.random.Generator) -> Pool:
+    return Pool(rows(rng, POINTS, OLD_DIMS), rows(rng, POINTS, NEW_DIMS))
+
+
+@pytest.fixture
+def queries(rng: np.random.Generator) -> Queries:
+    itself = np.where(np.arange(QUERIES) % 3 == 0, np.arange(QUERIES) % POINTS, -1)
+    return Queries(rows(rng, QUERIES, OLD_DIMS), rows(rng, QUERIES, NEW_DIMS), itself)
+
+
+@pytest.fixture
+def judgements(rng: np.random.Generator) -> Judgements:
+    """Grades from -1 to 2 of a few points, one of them the query's own; the last query has nothing relevant."""
+    given = [
+        {int(point): float(rng.integers(-1, 3)) for point in rng.choice(POINTS, int(rng.integers(1, 15)), False)}
+        for _ in range(QUERIES)
+    ]
+    return [*given[:-1], {3: 0.0, 5: -1.0}]
+
+
+def slow_quality(score: Score, itself: np.ndarray, judgements: Judgements) -> tuple[list[float], list[float]]:
+    """nDCG@10 and recall@10 of every query, point by point."""
+    ndcg, recall = [], []
+    for query, grades in enumerate(judgements):
+        able = [point for point in range(POINTS) if point != itself[query]]
+        ranked = sorted(able, key=lambda point, query=query: (-score(query, point), point))[:K]
+        relevant = sorted((grade for grade in grades.values() if grade > 0), reverse=True)
+        gained = sum(max(grades.get(point, 0), 0) / math.log2(rank + 2) for rank, point in enumerate(ranked))
+        ideal = sum(grade / math.log2(rank + 2) for rank, grade in enumerate(relevant[:K]))
+        ndcg.append(gained / ideal if ideal else 0.0)
+        hits = sum(grades.get(point, 0) > 0 for point in ranked)
+        recall.append(hits / min(K, len(relevant)) if relevant else 0.0)
+    return ndcg, recall
+
+
+def assert_quality(found: Quality | None, score: Score, queries: Queries, judgements: Judgements) -> None:
+    assert found is not None
+    ndcg, recall = slow_quality(score, queries.itself, judgements)
+    np.testing.assert_allclose(found.ndcg, ndcg, atol=1e-9)
+    np.testing.assert_allclose(found.recall, recall, atol=1e-9)
+
+
+def test_all_cells_equal_a_slow_loop(bridge: Bridge, pool: Pool, queries: Queries, judgements: Judgements) -> None:
+    assert queries.old is not None and pool.new is not None
+    old, new = queries.old @ pool.old.T, queries.new @ pool.new.T
+    matrix = measure(bridge, pool, queries, judgements, judged=True)
+    assert_quality(matrix.old_to_old, lambda query, point: old[query, point], queries, judgements)
+    assert_quality(matrix.new_to_new, lambda query, point: new[query, point], queries, judgements)
+    assert list(matrix.new_to_old) == list(Way)
+    for way, quality in matrix.new_to_old.items():
+        crossed = bridge.cross(way, queries.new, queries.old) @ pool.old.T
+        assert_quality(quality, lambda query, point, c=crossed: c[query, point], queries, judgements)
+    means = {way: quality.ndcg.mean() for way, quality in matrix.new_to_old.items()}
+    assert matrix.way is max(means, key=lambda way: means[way]), "the best of those measured"
+
+
+def test_mixed_points_have_one_scale(bridge: Bridge, pool: Pool, queries: Queries, judgements: Judgements) -> None:
+    assert pool.new is not None
+    matrix = measure(bridge, pool, queries, judgements, judged=True, way=Way.ADAPTER, seed=3)
+    crossed = bridge.cross(Way.ADAPTER, queries.new, None)
+    offsets = bridge.offsets(Way.ADAPTER, queries.new, crossed)
+    there = np.float32(SCALES[Way.ADAPTER]) * (crossed @ pool.old.T) + offsets[:, None].astype(np.float32)
+    here = queries.new @ pool.new.T
+    order = np.random.default_rng(3).permutation(POINTS)
+    for share in SHARES:
+        is_new = order < share / 100 * POINTS
+        assert abs(is_new.mean() - share / 100) < 0.02
+        assert_quality(
+            matrix.mixed[share],
+            lambda query, point, new=is_new: (here if new[point] else there)[query, point],
+            queries,
+            judgements,
+        )
+
+
+def test_without_judgements_the_float_neighbours_count(bridge: Bridge, pool: Pool, queries: Queries) -> None:
+    assert pool.new is not None
+    truth = nearest(queries.new, pool.new, queries.itself)
+    for query, grades in enumerate(truth):
+        scores = {point: float(queries.new[query] @ pool.new[point]) for point in range(POINTS)}
+        scores.pop(int(queries.itself[query]), None)
+        assert set(grades) == set(sorted(scores, key=lambda point: -scores[point])[:K])
+    matrix = measure(bridge, pool, queries, truth, judged=False)
+    assert matrix.new_to_new is not None and matrix.new_to_new.recall.tolist() == [1.0] * QUERIES
+    json = matrix.to_json()
+    assert (json["measure"], json["judged"]) == ("recall_at_10", False)
+    assert json["gain"]["mean"] == pytest.approx(json["new_to_old"]["recall_at_10"] - old_recall(matrix), abs=2e-4)
+
+
+def old_recall(matrix: UpgradeMatrix) -> float:
+    assert matrix.old_to_old is not None
+    return float(matrix.old_to_old.recall.mean())
+
+
+def test_equal_scores_rank_by_row(bridge: Bridge, queries: Queries) -> None:
+    same = Pool(np.ones((POINTS, OLD_DIMS), np.float32), np.ones((POINTS, NEW_DIMS), np.float32))
+    judgements: list[Mapping[int, float]] = [{10: 1.0} for _ in range(QUERIES)]
+    matrix = measure(bridge, same, queries, judgements, judged=True, ways=[Way.ADAPTER])
+    has_room = (queries.itself >= 0) & (queries.itself < 10)
+    assert matrix.old_to_old is not None
+    np.testing.assert_array_equal(matrix.old_to_old.recall > 0, has_room)
+
+
+def test_what_cannot_be_measured_is_left_out(
+    bridge: Bridge, pool: Pool, queries: Queries, judgements: Judgements
+) -> None:
+    blind = Queries(None, queries.new, queries.itself)
+    matrix = measure(bridge, Pool(pool.old, None), blind, judgements, judged=True)
+    assert list(matrix.new_to_old) == [Way.COMPATIBLE, Way.ADAPTER]
+    assert (matrix.old_to_old, matrix.new_to_new, matrix.mixed, matrix.gain) == (None, None, {}, None)
+    json = matrix.to_json()
+    assert [json[key] for key in ("gain", "update_gain", "negative_flips", "old_to_old")] == [None] * 4
+
+
+def test_a_pool_of_few_points_is_no_trouble(bridge: Bridge, pool: Pool, queries: Queries) -> None:
+    few = Pool(pool.old[:4], None)
+    alone = Queries(queries.old, queries.new, np.full(QUERIES, -1))
+    matrix = measure(bridge, few, alone, [{0: 1.0, 1: 1.0}] * QUERIES, judged=True, ways=[Way.DUAL])
+    assert matrix.new_to_old[Way.DUAL].recall.tolist() == [1.0] * QUERIES and matrix.way is Way.DUAL
+
+
+def test_figures_of_the_upgrade() -> None:
+    def quality(*values: float) -> Quality:
+        return Quality(np.array(values), np.array(values))
+
+    old, crossed, new = quality(0.2, 0.4, 0.6, 0.0), quality(0.4, 0.3, 0.8, 0.1), quality(0.6, 0.4, 0.8, 0.2)
+    matrix = UpgradeMatrix(True, 9, old, {Way.DUAL: old, Way.ADAPTER: crossed}, new, {}, Way.ADAPTER)
+    json = matrix.to_json()
+    assert json["update_gain"] == pytest.approx(0.5) and json["negative_flips"] == 0.25
+    assert json["gain"]["mean"] == pytest.approx(0.1) and json["ways"]["dual"]["gain"]["mean"] == 0
+    assert (json["queries"], json["points"], json["way"]) == (4, 9, "adapter")
+
+
+def test_intervals_hold_the_mean_and_are_paired(rng: np.random.Generator) -> None:
+    one = rng.random(400)
+    interval = paired(one + 0.1, one)
+    assert interval.low == pytest.approx(0.1) and interval.high == pytest.approx(0.1)
+    noisy = paired(one, rng.random(400))
+    assert noisy.low < noisy.mean < noisy.high and 0.05 < noisy.high - noisy.low < 0.12
+    assert paired(one, one[::-1]) == paired(one, one[::-1])

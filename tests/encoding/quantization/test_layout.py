@@ -1,0 +1,175 @@
+"""The choice of blocks and centring, and the bundle that comes with bebr."""
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.encoding.quantization.embeddings import DIMS, nearest, recall, text_like
+
+from bebr.core.codes import CodeSpec
+from bebr.encoding import BinarizerFiles, shipped_bundles, write_bundle
+from bebr.encoding.bundles.bundle import Bundle
+from bebr.encoding.encoder import Encoder
+from bebr.encoding.quantization.closed_form import Rotation, fit
+from bebr.encoding.quantization.layout import (
+    MAX_WIDE_MARGIN,
+    WIDE_SHARE,
+    Trial,
+    _Bench,
+    candidates,
+    fit_bytes,
+    fit_code,
+    fit_target,
+)
+from bebr.encoding.quantization.recurrent_graph import to_onnx
+from bebr.errors import InvalidEmbeddings, InvalidOption
+
+ROWS = text_like(3000)
+QUERIES = text_like(200, seed=1)
+
+
+@pytest.mark.parametrize("size_bytes", [1, 5, 8, 10, 16, 31, 32])
+def test_every_candidate_has_the_size_that_was_asked_for(size_bytes: int) -> None:
+    specs = list(candidates(size_bytes, DIMS))
+    assert specs and len(set(specs)) == len(specs)
+    assert {spec.code_size_bytes for spec in specs} == {size_bytes}
+    assert max(spec.dims for spec in specs) <= DIMS
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "known"),
+    [
+        (32, {"64x4", "128x2", "256x1", "16x4+64x2+64x1"}),
+        (64, {"128x4", "256x2", "64x4+128x2", "32x4+128x2+128x1"}),
+        (128, {"256x4", "192x4+128x2"}),
+    ],
+)
+def test_codes_known_to_be_good_are_candidates(size_bytes: int, known: set[str]) -> None:
+    assert known <= {str(spec) for spec in candidates(size_bytes, 384)}
+
+
+@pytest.mark.parametrize("size_bytes", [0, -1, 33, 10_000])
+def test_sizes_without_a_code_are_refused(size_bytes: int) -> None:
+    with pytest.raises(InvalidOption, match="byte"):
+        list(candidates(size_bytes, DIMS))
+
+
+def test_the_choice_is_measured_and_beats_plain_codes() -> None:
+    seen: list[tuple[int, int]] = []
+    binarizer, report = fit_bytes(ROWS, 8, lambda done, total, label: seen.append((done, total)))
+    total = len(report.trials) + 1  # the last is the fit to all rows
+    assert seen == [(i + 1, total) for i in range(total)]
+    assert [trial.cheap for trial in report.trials] == sorted((trial.cheap for trial in report.trials), reverse=True)
+    assert not report.chosen.cheap and report.chosen in report.trials
+    assert str(binarizer.spec) == report.chosen.code and binarizer.spec.code_size_bytes == 8
+    assert binarizer.centred == report.chosen.centred
+    truth = nearest(QUERIES, ROWS)
+
+    def found(code: str) -> float:
+        plain = fit(ROWS, CodeSpec.parse(code), centre=True, rotation=Rotation.RANDOM)
+        return recall(nearest(plain.project(QUERIES), plain.decode(ROWS)), truth)
+
+    chosen = recall(nearest(binarizer.project(QUERIES), binarizer.decode(ROWS)), truth)
+    assert chosen > found("64x1") + 0.05
+    assert chosen > max(found("32x2"), found("16x4")) - 0.01
+    assert report.chosen.recall == pytest.approx(chosen, abs=0.06)
+    assert json.loads(json.dumps(report.to_json()))["chosen"]["code"] == report.chosen.code
+
+
+@pytest.mark.parametrize("target", [0.3, 0.75])
+def test_the_smallest_code_that_reaches_a_target_is_found(target: float) -> None:
+    seen: list[tuple[int, int]] = []
+    binarizer, report = fit_target(ROWS[:1500], target, lambda done, total, label: seen.append((done, total)))
+    size = binarizer.spec.code_size_bytes
+    assert report.chosen.recall >= target and str(binarizer.spec) == report.chosen.code and size % 4 == 0
+    smaller = [trial for trial in report.trials if CodeSpec.parse(trial.code).code_size_bytes < size]
+    assert all(trial.cheap or trial.recall < target for trial in smaller)
+    assert size == 4 or any(CodeSpec.parse(trial.code).code_size_bytes == size - 4 for trial in smaller)
+    assert seen[-1][0] == seen[-1][1] and all(one[0] <= other[0] for one, other in itertools.pairwise(seen))
+
+
+def test_targets_that_cannot_be_are_refused() -> None:
+    with pytest.raises(
+        InvalidOption, match=r"no code reaches a recall of 0\.9999: the largest, 64x4, has 0\.\d+ with 32"
+    ):
+        fit_target(ROWS[:500], 0.9999)
+    for target in (0.0, 1.0, -1.0, 85.0, float("nan")):
+        with pytest.raises(InvalidOption, match="between 0 and 1"):
+            fit_target(ROWS[:500], target)
+    with pytest.raises(InvalidOption, match="too short"):
+        fit_target(np.random.default_rng(0).normal(size=(500, 7)), 0.5)
+
+
+def test_codes_longer_than_the_embeddings_are_refused() -> None:
+    with pytest.raises(InvalidEmbeddings, match="'65x1' has 65 dims, but the embeddings only 64"):
+        fit_code(ROWS, CodeSpec.parse("65x1"))
+
+
+def test_embeddings_of_which_half_are_copies_can_be_fitted() -> None:
+    binarizer, report = fit_bytes(np.vstack([ROWS[:400], ROWS[:400]]), 8)
+    assert 0.2 < report.chosen.recall <= 1 and np.isfinite(binarizer.decode(ROWS)).all()
+
+
+def test_the_same_rows_give_the_same_choice() -> None:
+    one, two = fit_bytes(ROWS[:1000], 8), fit_bytes(ROWS[:1000], 8)
+    assert one[1] == two[1] and to_onnx(one[0]) == to_onnx(two[0])
+
+
+def test_of_codes_that_do_as_well_the_widest_is_taken() -> None:
+    report = fit_bytes(ROWS, 8)[1]
+    final = [trial for trial in report.trials if not trial.cheap and not trial.centred]
+    best = max(trial.recall for trial in final)
+    least = best - min(MAX_WIDE_MARGIN, WIDE_SHARE * (1 - best))
+    # 48 of the 64 dims are wide enough: with more of them nothing is gained but by recall.
+    widths = {trial.code: min(CodeSpec.parse(trial.code).dims, 48) for trial in final if trial.recall >= least}
+    widest = [trial for trial in final if widths.get(trial.code) == max(widths.values())]
+    assert report.chosen.recall == max(trial.recall for trial in widest)
+
+
+def test_width_counts_up_to_three_quarters_of_the_dims_and_only_among_near_ties() -> None:
+    bench = _Bench(ROWS, None)  # 64 dims, so 48 are wide enough
+    recalls = {"16x4": 0.905, "32x2": 0.9, "48x1": 0.899, "64x1": 0.898, "40x1": 0.8965, "56x1": 0.8}
+    trials = [Trial(code, False, 0.0, False, 100, recall) for code, recall in recalls.items()]
+    assert [t.code for t in bench._widest_first(trials, 1.0)] == ["48x1", "64x1", "32x2", "16x4"]
+    assert [t.code for t in bench._widest_first(trials, 0.0)] == ["16x4"]
+
+
+def test_a_strong_common_mean_is_centred() -> None:
+    binarizer, report = fit_code(text_like(2000, common_mean=3), CodeSpec.parse("64x2"))
+    assert report.chosen.centred and binarizer.centred
+    assert len(report.trials) == 2 and {trial.code for trial in report.trials} == {"64x2"}
+
+
+def test_without_a_common_mean_nothing_is_centred() -> None:
+    assert not fit_code(np.vstack([ROWS, -ROWS]), CodeSpec.parse("64x2"))[0].centred
+
+
+def test_too_few_rows_to_hold_some_out_are_refused() -> None:
+    with pytest.raises(InvalidEmbeddings, match="110 rows are too few to choose by measurement"):
+        fit_bytes(ROWS[:110], 8)
+
+
+def test_a_fitted_binarizer_works_as_a_bundle(tmp_path: Path) -> None:
+    binarizer, report = fit_bytes(ROWS[:1000], 8)
+    files = BinarizerFiles(to_onnx(binarizer), binarizer.spec, binarizer.steps, binarizer.gain)
+    bundle = write_bundle(
+        tmp_path, "mine", "1", embedding_dims=DIMS, binarizer=files, figures={"fit": report.to_json()}
+    )
+    encoder = Encoder(bundle)
+    encoder.warm_up()
+    assert (encoder.encode(ROWS[:50]) != binarizer.encode(ROWS[:50])).any(axis=1).sum() <= 1
+    np.testing.assert_allclose(encoder.project(ROWS[:50]), binarizer.project(ROWS[:50]), atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "size_bytes"), [("minilm-32", 32), ("minilm", 64), ("minilm-128", 128)])
+def test_the_shipped_bundles_are_sound_small_and_general(name: str, size_bytes: int) -> None:
+    bundle = Bundle.load(shipped_bundles() / f"{name}@1")
+    assert bundle.embedding_dims == 384 and bundle.spec.code_size_bytes == size_bytes and not bundle.has_embedding_model
+    assert sum(file.stat().st_size for file in bundle.path.iterdir()) < 1_500_000
+    assert not {"oewn", "scifact", "cranfield", "climate-fever"} & set(bundle.figures["fit"]["corpora"])
+    encoder = Encoder(bundle)
+    encoder.warm_up()
+    rows = encoder.check_embeddings(np.random.default_rng(0).normal(size=(300, 384)))
+    assert encoder.encode(rows).shape == (300, bundle.spec.record_size_bytes)

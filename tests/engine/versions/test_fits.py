@@ -1,0 +1,403 @@
+"""A collection's own fit on a real store: staged, fitted, switched, converted; cut short anywhere, it goes on."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.encoding.quantization.embeddings import text_like
+from tests.engine.test_engine import running
+from tests.server.bundles import TINY, write_tiny_bundle
+
+from bebr.core.types import FieldType, Puts, WriteMode
+from bebr.engine import CollectionSettings, Engine, FitSettings, SearchRequest
+from bebr.engine.collections.collection import Collection
+from bebr.engine.versions.promotion import fits
+from bebr.errors import BundleNotFound, Conflict, InvalidOption, Overloaded, StoreUnavailable
+from bebr.shards.writer import ShardWrite
+from bebr.store import PutWrite
+
+DIMS = 32
+ROWS = text_like(900, dims=DIMS)
+SAMPLE = 300
+FIT = FitSettings(bytes=8, sample=SAMPLE, dims=DIMS)
+
+
+async def make(engine: Engine, fit: FitSettings = FIT, **changes: Any) -> Collection:
+    fields = {"n": FieldType.INTEGER}
+    await engine.create_collection("docs", CollectionSettings(fit=fit, filterable=fields, **changes))
+    return engine._catalog.get("docs")
+
+
+async def write(engine: Engine, numbers: range, rows: np.ndarray = ROWS) -> None:
+    ids, metadata = [f"p{n:03}" for n in numbers], [{"n": n} for n in numbers]
+    report = await engine.write_vectors("docs", ids, rows[list(numbers)], metadata, WriteMode.UPSERT)
+    assert report.rejected == 0
+
+
+async def fit_of(engine: Engine) -> dict[str, Any]:
+    fit: dict[str, Any] = (await engine.describe_collection("docs"))["fit"]
+    return fit
+
+
+async def reached(engine: Engine, state: str) -> dict[str, Any]:
+    async with asyncio.timeout(30):
+        while (fit := await fit_of(engine))["state"] != state:
+            assert state == "failed" or fit["state"] != "failed", fit
+            await asyncio.sleep(0.01)
+    return fit
+
+
+async def nearest(engine: Engine, row: np.ndarray, limit: int = 10, **changes: Any) -> list[str]:
+    (result,) = await engine.search("docs", [SearchRequest(vector=row, limit=limit, **changes)])
+    return [hit.id for hit in result.hits]
+
+
+def truth(row: np.ndarray, count: int, limit: int = 10) -> list[str]:
+    return [f"p{n:03}" for n in np.argsort(-(ROWS[:count] @ row), kind="stable")[:limit]]
+
+
+async def recall(engine: Engine, count: int) -> float:
+    queries = text_like(30, seed=5, dims=DIMS)
+    found = [set(await nearest(engine, row)) & set(truth(row, count)) for row in queries]
+    return sum(map(len, found)) / 300
+
+
+async def test_the_whole_life_of_a_fit(tmp_path: Path) -> None:
+    async with running(tmp_path) as engine:
+        await make(engine)
+        await write(engine, range(200))
+        fit = await fit_of(engine)
+        assert (fit["state"], fit["have"], fit["code"], fit["recall_at_10"]) == ("collecting", 200, None, None)
+        assert await recall(engine, 200) > 0.97
+    async with running(tmp_path) as engine:
+        assert (await fit_of(engine))["have"] == 200 and await recall(engine, 200) > 0.97
+        await write(engine, range(200, 320))
+        fit = await reached(engine, "done")
+        described = await engine.describe_collection("docs")
+        assert described["points_per_version"] == {fit["version"]: 320} and described["code_bytes"] == 8
+        assert described["active_version"] == fit["version"] and fit["version"].startswith("own-docs-")
+        assert fit["have"] == 0 and fit["queries"] == 60 and 0.3 < fit["recall_at_10"] <= 1
+        assert 0.3 < await recall(engine, 320) < 1
+        await write(engine, range(320, 400))
+        assert await engine.count("docs", {"must": [{"key": "n", "range": {"gte": 310}}]}) == 90
+    shutil.rmtree(tmp_path / "bundles")
+    async with running(tmp_path) as engine:
+        assert (await fit_of(engine))["state"] == "done"
+        assert (await engine.describe_collection("docs"))["points"] == 400
+        await write(engine, range(400, 450))
+        assert await nearest(engine, ROWS[420], 1) == ["p420"]
+        assert len(list((tmp_path / "bundles").iterdir())) == 1
+        await engine.delete_collection("docs")
+        assert not list((tmp_path / "bundles").iterdir())
+        assert await engine._store.list_documents("binarizer") == {}
+
+
+async def test_writes_and_searches_go_on_during_a_fit(tmp_path: Path) -> None:
+    """Overwrites and deletes in every state: what they left is what is there when all is done."""
+    rng = np.random.default_rng(3)
+    async with running(tmp_path) as engine:
+        await make(engine)
+        expected: dict[str, int | None] = {}
+        states = set()
+
+        async def change() -> None:
+            numbers = rng.integers(0, 600, 25).tolist()
+            ids = [f"p{n:03}" for n in dict.fromkeys(numbers)]
+            if rng.random() < 0.25:
+                await engine.delete_points("docs", ids)
+                expected.update(dict.fromkeys(ids))
+                return
+            which = rng.integers(0, len(ROWS), len(ids)).tolist()
+            try:
+                await engine.write_vectors("docs", ids, ROWS[which], [{"n": w} for w in which], WriteMode.UPSERT)
+            except Overloaded:  # heads are tiny here, and sealing has to wait for the fit's processor
+                await asyncio.sleep(0.05)
+                return
+            expected.update(zip(ids, which, strict=True))
+
+        async with asyncio.timeout(60):
+            while (state := (await fit_of(engine))["state"]) != "done":
+                states.add(state)
+                await change()
+                hits = await nearest(engine, ROWS[int(rng.integers(900))], 20)
+                assert len(hits) == len(set(hits)) == min(20, sum(n is not None for n in expected.values()))
+        assert {"collecting", "fitting"} <= states
+        living = {i: n for i, n in expected.items() if n is not None}
+        points, missing = await engine.get_points("docs", sorted(expected))
+        assert {p["id"]: p["metadata"]["n"] for p in points} == living
+        assert set(missing) == set(expected) - set(living)
+        await reached(engine, "done")
+        assert (await engine.describe_collection("docs"))["points"] == len(living)
+        for point_id, n in list(living.items())[:40]:
+            assert point_id in await nearest(engine, ROWS[n], 15)
+
+
+async def test_a_refit_is_a_new_version_searched_with_the_old_one(tmp_path: Path) -> None:
+    async with running(tmp_path) as engine:
+        await make(engine)
+        await write(engine, range(SAMPLE))
+        first = await reached(engine, "done")
+        with pytest.raises(Conflict, match="at least 124, and 0 are staged"):
+            await engine.fit_collection("docs", now=True)
+        answer = await engine.fit_collection("docs", 16, 400)
+        assert answer["fit"]["state"] == "collecting" and answer["fit"]["code"] == first["code"]
+        await write(engine, range(200, 500))
+        assert (await fit_of(engine))["have"] == 300
+        assert await recall(engine, 500) > 0.5
+        with pytest.raises(InvalidOption, match="does not apply with 'now'"):
+            await engine.fit_collection("docs", sample=300, now=True)
+        await engine.fit_collection("docs", now=True)
+        second = await reached(engine, "done")
+        assert second["version"] == first["version"].replace("@1", "@2") and second["bytes"] == 16
+        described = await engine.describe_collection("docs")
+        assert described["points_per_version"] == {first["version"]: 200, second["version"]: 300}
+        assert described["compatible_versions"] == ["staging", first["version"], second["version"]]
+        assert await recall(engine, 500) > 0.5
+    async with running(tmp_path) as engine:
+        assert await recall(engine, 500) > 0.5
+        (result,) = await engine.search("docs", [SearchRequest(vector=ROWS[0], limit=500)])
+        assert result.searched == {first["version"]: 200, second["version"]: 300}
+        assert {hit.version for hit in result.hits} == set(result.searched)
+        assert (await engine.fit_collection("docs", sample=300))["fit"]["bytes"] == 16
+        await write(engine, range(500))
+        third = await reached(engine, "done")
+        assert (await engine.describe_collection("docs"))["points_per_version"] == {third["version"]: 500}
+
+
+async def test_a_fit_that_fails_says_why_and_can_be_asked_for_again(tmp_path: Path) -> None:
+    same = np.repeat(ROWS[:1], 900, axis=0)
+    async with running(tmp_path) as engine:
+        await make(engine)
+        await write(engine, range(SAMPLE), same)
+        fit = await reached(engine, "failed")
+        assert "same" in fit["detail"] and fit["have"] == SAMPLE
+        await write(engine, range(SAMPLE, SAMPLE + 20))
+        assert (await fit_of(engine))["state"] == "failed"
+    async with running(tmp_path) as engine:
+        assert (await fit_of(engine))["state"] == "failed"
+        assert (await nearest(engine, ROWS[310], 1)) == ["p310"]
+        await write(engine, range(SAMPLE))
+        await engine.fit_collection("docs")
+        assert (await reached(engine, "done"))["detail"] is None
+        assert await recall(engine, 320) > 0.3
+
+
+async def test_a_collection_of_a_bundle_fits_what_the_model_embeds(tmp_path: Path) -> None:
+    write_tiny_bundle(tmp_path / "bundles", tmp_path / "scratch")
+    words = ["quick", "brown", "fox", "date", "binary", "codes", "search", "lazy", "dog", "time", "string", "parse"]
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(words, 4)) for _ in range(200)]
+    points = [{"id": f"t{n:03}", "text": text, "metadata": {"n": n}} for n, text in enumerate(texts)]
+    async with running(tmp_path) as engine:
+        await make(engine, FitSettings(bytes=16, sample=150), bundle=TINY)
+        assert (await engine.describe_collection("docs"))["bundle"] == TINY
+        await engine.write_points("docs", points, WriteMode.UPSERT)
+        await reached(engine, "done")
+        assert (await engine.describe_collection("docs"))["bundle"] == TINY
+        (result,) = await engine.search("docs", [SearchRequest(text=texts[3], limit=5)])
+        assert json_n(result) & {n for n, text in enumerate(texts) if text == texts[3]}
+        own = next((tmp_path / "bundles").glob("own-*"))
+        assert {path.name for path in own.iterdir()} == {"manifest.json", "binarizer.onnx"}
+    shutil.rmtree(tmp_path / "bundles" / TINY)
+    async with running(tmp_path) as engine:
+        assert TINY in (await engine.describe_collection("docs"))["encoder_error"]
+
+
+def json_n(result: Any) -> set[int]:
+    import json
+
+    return {json.loads(hit.metadata)["n"] for hit in result.hits}
+
+
+async def test_a_collection_that_was_made_without_a_fit_gets_one(tmp_path: Path) -> None:
+    write_tiny_bundle(tmp_path / "bundles", tmp_path / "scratch")
+    async with running(tmp_path) as engine:
+        await engine.create_collection("docs", CollectionSettings(bundle=TINY, filterable={"n": FieldType.INTEGER}))
+        assert (await engine.describe_collection("docs"))["fit"] is None
+        await write(engine, range(50))
+        answer = await engine.fit_collection("docs", sample=200)
+        assert answer["fit"]["bytes"] == 16
+        await write(engine, range(40, 260))
+        fit = await reached(engine, "done")
+        described = await engine.describe_collection("docs")
+        assert described["points_per_version"] == {TINY: 40, fit["version"]: 220}
+        assert await recall(engine, 260) > 0.5
+        await engine.create_collection("codes", CollectionSettings(code="16x2"))
+        with pytest.raises(InvalidOption, match="codes of your own"):
+            await engine.fit_collection("codes", 4)
+
+
+async def test_versions_have_a_limit(tmp_path: Path) -> None:
+    async with running(tmp_path, max_versions=2) as engine:
+        await make(engine)
+        await write(engine, range(SAMPLE))
+        await reached(engine, "done")
+        with pytest.raises(InvalidOption, match="limit is 2"):
+            await engine.fit_collection("docs")
+
+
+@asynccontextmanager
+async def collecting(folder: Path) -> AsyncIterator[Engine]:
+    async with running(folder) as engine:
+        await make(engine)
+        await write(engine, range(200))
+        yield engine
+
+
+async def test_a_stop_during_a_fit_is_quick_and_the_next_start_goes_on(tmp_path: Path) -> None:
+    async with collecting(tmp_path) as engine:
+        await write(engine, range(200, 310))
+        while (await fit_of(engine))["state"] != "fitting":
+            await asyncio.sleep(0.001)
+    async with running(tmp_path) as engine:
+        await reached(engine, "done")
+        assert (await engine.describe_collection("docs"))["points"] == 310
+
+
+async def test_a_collection_is_deleted_during_its_fit(tmp_path: Path) -> None:
+    async with collecting(tmp_path) as engine:
+        writes = [write(engine, range(start, start + 20)) for start in range(200, 500, 20)]
+        await asyncio.gather(*writes, engine.delete_collection("docs"), return_exceptions=True)
+        assert await engine._store.list_documents("collection") == {} and not engine._fits._tasks
+        await asyncio.sleep(0.3)
+        assert await engine._store.list_documents("collection") == {}
+        assert await engine._store.list_documents("binarizer") == {}
+        await make(engine)
+        await write(engine, range(100))
+        assert (await fit_of(engine))["have"] == 100
+
+
+async def test_points_are_no_codes_until_the_fit(tmp_path: Path) -> None:
+    async with collecting(tmp_path) as engine:
+        (point,), _ = await engine.get_points("docs", ["p000"], with_code=True)
+        assert point["version"] == "staging"
+        report = await engine.write_points("docs", [{"id": "x", "code_b64": point["code_b64"]}], WriteMode.UPSERT)
+        assert report.items[0].error == "InvalidOption" and "until its fit" in report.items[0].detail
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"fit": FitSettings(8, 300)}, "fit.dims"),
+        ({"fit": FitSettings(8, 300, 32), "bundle": "any@1"}, "fit.dims"),
+        ({"fit": FitSettings(8, 300, 32), "code": "16x2"}, "code"),
+        ({"fit": FitSettings(8, 300, 5000)}, "fit.dims"),
+        ({"fit": FitSettings(17, 300, 32)}, "fit.bytes"),
+        ({"fit": FitSettings(0, 300, 32)}, "fit.bytes"),
+        ({"fit": FitSettings(8, 123, 32)}, "fit.sample"),
+        ({"fit": FitSettings(8, 100_001, 32)}, "fit.sample"),
+        ({}, "bundle"),
+    ],
+)
+async def test_wrong_settings_name_their_key(tmp_path: Path, settings: dict[str, Any], key: str) -> None:
+    async with running(tmp_path) as engine:
+        with pytest.raises(InvalidOption) as raised:
+            await engine.create_collection("docs", CollectionSettings(**settings))
+        assert raised.value.fields["key"] == key
+
+
+async def test_a_write_that_began_before_the_switch_is_converted_too(tmp_path: Path) -> None:
+    async with running(tmp_path) as engine:
+        collection = await make(engine)
+        staging = collection.active
+        await write(engine, range(SAMPLE))
+        fit = await reached(engine, "done")
+        late = Puts(["late"], staging.number, collection.codec(staging).encode(ROWS[700:701]), ['{"n": 700}'])
+        writer = collection.writers[collection.shard_of("late")]
+        await writer.write(ShardWrite(PutWrite(late), {"n": [700]}))
+        assert (await fit_of(engine))["state"] == "converting"
+        assert "late" in await nearest(engine, ROWS[700], 1)
+        await write(engine, range(SAMPLE, SAMPLE + 1))
+        await reached(engine, "done")
+        assert (await engine.describe_collection("docs"))["points_per_version"] == {fit["version"]: SAMPLE + 2}
+
+
+@pytest.mark.parametrize("saved", [False, True])
+async def test_a_crash_around_the_switch_costs_the_fit_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saved: bool
+) -> None:
+    """The store goes away before the document of the switch is saved, or right after it, and then the process ends."""
+    async with running(tmp_path) as engine:
+        await make(engine)
+        save, tried = engine._catalog.save, asyncio.Event()
+
+        async def away(*arguments: Any) -> None:
+            if saved:
+                await save(*arguments)
+            tried.set()
+            raise StoreUnavailable("the answer was lost")
+
+        monkeypatch.setattr(engine._catalog, "save", away)
+        await write(engine, range(SAMPLE))
+        async with asyncio.timeout(20):
+            await tried.wait()
+        assert (await fit_of(engine))["state"] == "fitting"
+        assert await recall(engine, SAMPLE) > 0.97
+        await write(engine, range(SAMPLE, SAMPLE + 10))
+    async with running(tmp_path) as engine:
+        fit = await reached(engine, "done")
+        assert fit["version"].endswith("@1")
+        assert (await engine.describe_collection("docs"))["points_per_version"] == {fit["version"]: SAMPLE + 10}
+        assert list(await engine._store.list_documents("binarizer")) == [fit["version"]]
+        assert [path.name for path in (tmp_path / "bundles").iterdir()] == [fit["version"]]
+
+
+async def test_a_store_that_is_away_for_a_moment_does_not_cost_the_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fits, "RETRY_SECONDS", 0.01)
+    async with running(tmp_path) as engine:
+        await make(engine)
+        save, failures = engine._catalog.save, iter([True, False, True])
+
+        async def flaky(*arguments: Any) -> None:
+            if (lost := next(failures, None)) is None or lost:
+                await save(*arguments)
+            if lost is not None:
+                raise StoreUnavailable("the answer was lost")
+
+        monkeypatch.setattr(engine._catalog, "save", flaky)
+        await write(engine, range(SAMPLE))
+        await reached(engine, "done")
+        assert len(engine._catalog.get("docs").document.versions) == 2
+
+
+async def test_a_damaged_own_bundle_is_written_again(tmp_path: Path) -> None:
+    async with running(tmp_path) as engine:
+        await make(engine)
+        await write(engine, range(SAMPLE))
+        fit = await reached(engine, "done")
+    graph = tmp_path / "bundles" / fit["version"] / "binarizer.onnx"
+    sound = graph.read_bytes()
+    graph.write_bytes(sound[:-1] + b"x")
+    async with running(tmp_path) as engine:
+        assert graph.read_bytes() == sound
+        assert await nearest(engine, ROWS[3], 1) == ["p003"]
+        await engine._store.delete_document("binarizer", fit["version"])
+    shutil.rmtree(tmp_path / "bundles")
+    async with running(tmp_path) as engine:
+        described = await engine.describe_collection("docs")
+        assert fit["version"] in described["encoder_error"] and described["points"] == SAMPLE
+        with pytest.raises(BundleNotFound):
+            await nearest(engine, ROWS[3], 1)
+
+
+async def test_two_fits_are_computed_one_after_the_other(tmp_path: Path) -> None:
+    async with running(tmp_path) as engine:
+        names, ids = ("one", "two"), [f"p{n}" for n in range(SAMPLE)]
+        for name in names:
+            await engine.create_collection(name, CollectionSettings(fit=FIT))
+        await asyncio.gather(
+            *(engine.write_vectors(name, ids, ROWS[:SAMPLE], None, WriteMode.UPSERT) for name in names)
+        )
+        waiting = set()
+        async with asyncio.timeout(30):
+            while {c["fit"]["state"] for c in engine.list_collections()} != {"done"}:
+                waiting |= {c["fit"]["detail"] for c in engine.list_collections()}
+                await asyncio.sleep(0.001)
+        assert "waiting for another fit" in waiting

@@ -1,0 +1,73 @@
+"""API keys: nobody without one, nothing changed with a read-only one."""
+
+from pathlib import Path
+
+import httpx
+from tests.server.service import DOCS, assert_problem, code, create, fill, serving, settings
+
+from bebr.bootstrap import build_app
+from bebr.server.middleware.auth import OPEN_PATHS, is_reading
+
+FULL, READ = {"api-key": "full-key"}, {"authorization": "Bearer read-key"}
+KEYS = {"api_keys": ("other-key", "full-key"), "read_only_api_keys": ("read-key",)}
+READING_OPERATIONS = {
+    "search",
+    "search_batch",
+    "get_points",
+    "get_point",
+    "scroll",
+    "list_versions",
+    "count",
+    "embed",
+    "list_bundles",
+    "list_collections",
+    "describe_collection",
+    "list_aliases",
+    "list_jobs",
+    "get_job",
+    "get_job_errors",
+    "livez",
+    "readyz",
+    "metrics",
+}
+
+
+async def test_without_keys_nobody_is_asked(tmp_path: Path) -> None:
+    async with serving(tmp_path) as client:
+        await create(client)
+        assert (await client.get("/v1/collections")).status_code == 200
+
+
+async def test_a_key_is_needed_where_keys_are_set(tmp_path: Path) -> None:
+    async with serving(tmp_path, **KEYS) as client:
+        for headers in ({}, {"api-key": "wrong"}, {"api-key": ""}, {"authorization": "Basic full-key"}):
+            answer = await client.get("/v1/collections", headers=headers)
+            assert_problem(answer, 401, "Unauthorized")
+            assert answer.headers["www-authenticate"] == "Bearer"
+        for path in sorted(OPEN_PATHS - {"/"}):
+            assert (await client.get(path)).status_code == 200
+        assert (await client.get("/metrics")).status_code == 401
+        assert (await client.get("/metrics", headers=READ)).status_code == 200
+
+
+async def test_a_read_only_key_reads(tmp_path: Path) -> None:
+    async with serving(tmp_path, **KEYS) as client:
+        reading = httpx.AsyncClient(transport=client._transport, base_url="http://bebr", headers=READ)
+        client.headers.update(FULL)
+        await create(client)
+        await fill(client, 3)
+        assert (await reading.get(DOCS)).status_code == 200
+        assert (await reading.post(f"{DOCS}/search", json={"code_b64": code(1)})).status_code == 200
+        assert (await reading.post(f"{DOCS}/points/count")).json() == {"count": 3}
+        for method, path in (("POST", "points"), ("POST", "points/delete"), ("POST", "ingest"), ("DELETE", "")):
+            answer = await reading.request(method, f"{DOCS}/{path}".rstrip("/"), json={})
+            assert_problem(answer, 403, "Forbidden")
+        assert (await reading.post(f"{DOCS}/points/count")).json() == {"count": 3}
+
+
+def test_every_operation_is_reading_or_writing_on_purpose(tmp_path: Path) -> None:
+    document = build_app(settings(tmp_path)).openapi()
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            reading = is_reading(method.upper(), path)
+            assert reading is (operation["operationId"] in READING_OPERATIONS), (method, path)

@@ -1,0 +1,205 @@
+"""What is Redis's alone: a server that dies, hangs, forgets its scripts, is full or misused, and a cluster."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import pytest
+from tests.servers import Server, ServerKind, running_server
+from tests.store.points import UID, put, whole_feed
+
+from bebr.core.types import WriteMode
+from bebr.errors import DamagedStore, InsufficientStorage, InvalidOption, StoreUnavailable
+from bebr.store import Committed, DeleteWrite, Receipt, ShardStats
+from bebr.store.redis.store import RedisStore
+
+
+@pytest.fixture(params=list(ServerKind))
+def server(request: pytest.FixtureRequest) -> Server:
+    running: Server = request.getfixturevalue(f"{request.param}_server")
+    return running
+
+
+@asynccontextmanager
+async def opened(server: Server, **options: object) -> AsyncIterator[RedisStore]:
+    store = RedisStore(server.url, **{"prefix": f"test-{uuid4().hex}", **options})  # type: ignore[arg-type]
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def test_a_dead_server_is_unavailable_and_found_again(server: Server) -> None:
+    async with opened(server, timeout_seconds=1) as store:
+        await store.create(UID, 1)
+        await store.commit(UID, 0, [put("a")])
+        server.kill()
+        try:
+            for _ in range(2):
+                started = time.monotonic()
+                with pytest.raises(StoreUnavailable):
+                    await store.commit(UID, 0, [put("b")])
+                with pytest.raises(StoreUnavailable):
+                    await store.fetch(UID, 0, ["a"])
+                with pytest.raises(StoreUnavailable):
+                    await store.ping()
+                assert time.monotonic() - started < 3.5
+        finally:
+            server.start()
+        await store.ping()
+        assert await store.commit(UID, 0, [put("b")]) == [Committed([True], 2, 2)]
+        assert [entry.id for entry in await whole_feed(store)] == ["a", "b"]
+
+
+async def test_a_server_that_hangs_is_unavailable_within_the_timeout(server: Server) -> None:
+    async with opened(server, timeout_seconds=0.3) as store:
+        await store.create(UID, 1)
+        server.freeze()
+        try:
+            started = time.monotonic()
+            outcomes = await asyncio.gather(
+                store.commit(UID, 0, [put("a")]), store.fetch(UID, 0, ["a"]), store.ping(), return_exceptions=True
+            )
+            assert time.monotonic() - started < 1
+            assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 3
+        finally:
+            server.thaw()
+        await asyncio.sleep(0.1)
+        await store.ping()
+        assert await store.commit(UID, 0, [put("a")])
+        assert (await store.stats(UID, 0)).points == 1
+
+
+async def test_a_server_that_is_not_there() -> None:
+    store = RedisStore("redis://127.0.0.1:1/0", timeout_seconds=1)
+    with pytest.raises(StoreUnavailable):
+        await store.open()
+    with pytest.raises(StoreUnavailable, match="redis://"):
+        await RedisStore("http://localhost").open()
+    with pytest.raises(StoreUnavailable, match="not open"):
+        await store.ping()
+
+
+async def test_a_server_that_forgot_its_scripts(server: Server) -> None:
+    async with opened(server) as store:
+        await store.create(UID, 1)
+        await store.commit(UID, 0, [put("a")])
+        server.command("SCRIPT", "FLUSH")
+        assert await store.commit(UID, 0, [put("b")]) == [Committed([True], 2, 2)]
+        server.command("SCRIPT", "FLUSH")
+        assert len(await whole_feed(store)) == 2
+
+
+async def test_a_full_server_is_insufficient_storage_and_nothing_is_applied(server: Server) -> None:
+    async with opened(server) as store:
+        await store.create(UID, 1)
+        await store.commit(UID, 0, [put("a")])
+        server.command("CONFIG", "SET", "maxmemory", "1mb")
+        try:
+            with pytest.raises(InsufficientStorage):
+                await store.commit(UID, 0, [put("b", "c"), DeleteWrite(["a"])])
+            assert await store.fetch(UID, 0, ["b"]) == [None]
+            assert await store.stats(UID, 0) == ShardStats(1, 1)
+        finally:
+            server.command("CONFIG", "SET", "maxmemory", "0")
+        assert await store.commit(UID, 0, [put("b")]) == [Committed([True], 2, 2)]
+
+
+async def test_a_server_that_would_evict_points_is_refused(server: Server) -> None:
+    server.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    try:
+        with pytest.raises(StoreUnavailable, match="noeviction"):
+            await RedisStore(server.url).open()
+    finally:
+        server.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
+
+
+async def test_a_server_without_append_only_file_is_warned_of(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    server.command("CONFIG", "SET", "appendonly", "no")
+    try:
+        async with opened(server):
+            assert "append-only" in caplog.text
+    finally:
+        server.command("CONFIG", "SET", "appendonly", "yes")
+        while b"aof_rewrite_in_progress:1" in server.command("INFO", "persistence"):
+            await asyncio.sleep(0.05)
+
+
+async def test_a_newer_schema_is_refused(server: Server) -> None:
+    server.command("SET", "future:schema", "2")
+    with pytest.raises(DamagedStore, match="newer bebr"):
+        await RedisStore(server.url, prefix="future").open()
+
+
+async def test_foreign_keys_are_damage_and_nothing_is_applied(server: Server) -> None:
+    async with opened(server, prefix="squat") as store:
+        await store.create(UID, 1)
+        for part in ("points", "feed", "tombstones"):
+            key = f"{{squat:{UID}:0}}:{part}"
+            server.command("SET", key, "foreign")
+            with pytest.raises(DamagedStore):
+                await store.commit(UID, 0, [put("a")])
+            server.command("DEL", key)
+            assert await store.stats(UID, 0) == ShardStats(0, 0)
+        await store.commit(UID, 0, [put("a")])
+        server.command("HSET", f"{{squat:{UID}:0}}:points", "a", "foreign")
+        with pytest.raises(DamagedStore, match="'a'"):
+            await store.fetch(UID, 0, ["a"])
+        with pytest.raises(DamagedStore, match="'a'"):
+            await store.feed(UID, 0, 0, 10)
+
+
+async def test_prefixes_keep_stores_apart(server: Server) -> None:
+    async with opened(server) as one, opened(server) as other:
+        for store in (one, other):
+            await store.create(UID, 1)
+        await one.commit(UID, 0, [put("a")])
+        await one.put_document("k", "n", {})
+        assert await other.stats(UID, 0) == ShardStats(0, 0)
+        assert await other.list_documents("k") == {}
+    with pytest.raises(InvalidOption):
+        RedisStore(server.url, prefix="{tag}")
+
+
+async def test_two_stores_share_what_they_write(server: Server) -> None:
+    async with opened(server, prefix="shared") as one, opened(server, prefix="shared") as other:
+        await one.create(UID, 1)
+        write = put("a", mode=WriteMode.INSERT_ONLY, receipt=Receipt("k", b"1"))
+        outcomes = await asyncio.gather(*(store.commit(UID, 0, [write]) for store in (one, other) * 5))
+        assert sorted(committed.replayed for (committed,) in outcomes) == [False] + [True] * 9
+        assert await other.stats(UID, 0) == ShardStats(1, 1)
+        await other.drop(UID)
+
+
+async def test_more_calls_than_connections(server: Server) -> None:
+    async with opened(server, max_connections=2) as store:
+        await store.create(UID, 1)
+        await asyncio.gather(*(store.commit(UID, 0, [put(f"p{number}")]) for number in range(100)))
+        assert await store.stats(UID, 0) == ShardStats(100, 100)
+
+
+@pytest.mark.parametrize("kind", list(ServerKind))
+async def test_a_cluster(kind: ServerKind) -> None:
+    """All keys of a shard are in one slot, and the client follows the cluster's map."""
+    with running_server(kind, cluster=True) as server:
+        async with opened(server, timeout_seconds=2) as store:
+            await store.create(UID, 8)
+            await asyncio.gather(
+                *(store.commit(UID, shard, [put("a", "b", receipt=Receipt("k", b""))]) for shard in range(8))
+            )
+            await asyncio.gather(*(store.commit(UID, shard, [DeleteWrite(["a"])]) for shard in range(8)))
+            for shard in range(8):
+                assert [entry.id for entry in await whole_feed(store, shard)] == ["b", "a"]
+                assert await store.purge_tombstones(UID, shard, 3) == 1
+                assert await store.stats(UID, shard) == ShardStats(1, 3, 3)
+            await store.replace_documents("k", {"a": {}, "b": {"x": 1}}, ["c"])
+            assert await store.list_documents("k") == {"a": {}, "b": {"x": 1}}
+            server.kill()
+            with pytest.raises(StoreUnavailable):
+                await store.commit(UID, 0, [put("c")])
+            server.start()
+            assert await store.commit(UID, 0, [put("c")]) == [Committed([True], 4, 4)]
+            await store.drop(UID)
