@@ -21,7 +21,8 @@ from bebr.core.scoring import (
     prepare_sdc,
 )
 from bebr.core.types import FieldType, Puts
-from bebr.index import CollectionIndex, ScanQueries
+from bebr.index import ScanQueries
+from bebr.shards.collection_index import CollectionIndex
 
 FIELDS = {
     "lang": FieldType.KEYWORD,

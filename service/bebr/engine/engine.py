@@ -36,7 +36,7 @@ from bebr.engine.versions.promotion import Versions
 from bebr.engine.versions.upgrading import Upgrading
 from bebr.engine.write.points import PointWriter
 from bebr.errors import InvalidOption, NotReady, Unavailable
-from bebr.index import CollectionIndex
+from bebr.shards.collection_index import CollectionIndex
 from bebr.store import MetadataStore
 
 log = logging.getLogger(__name__)

@@ -1,9 +1,8 @@
-"""Codes in memory: segments, shards, collections. The only importer of the kernel.
+"""The codes of one shard in memory: growing and sealed segments, and scans over them. The only importer of the kernel.
 
-Indexes are views of the metadata store: everything here can be thrown away and rebuilt from it.
+Indexes are views of the store: everything here can be thrown away and rebuilt from it.
 """
 
 from bebr.index.scan import Found, ScanQueries, merge
-from bebr.shards.collection_index import CollectionIndex, Views
 
-__all__ = ["CollectionIndex", "Found", "ScanQueries", "Views", "merge"]
+__all__ = ["Found", "ScanQueries", "merge"]

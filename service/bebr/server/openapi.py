@@ -27,7 +27,7 @@ from bebr.errors import (
     StoreUnavailable,
     Unauthorized,
 )
-from bebr.server import bodies, responses
+from bebr.server import bodies, requests, responses
 from bebr.server.frames import FrameHeader
 from bebr.server.problems import PROBLEM_TYPE, UnsupportedMedia, status_of
 

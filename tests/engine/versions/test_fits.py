@@ -16,7 +16,7 @@ from tests.server.bundles import TINY, write_tiny_bundle
 from bebr.core.types import FieldType, Puts, WriteMode
 from bebr.engine import CollectionSettings, Engine, FitSettings, SearchRequest
 from bebr.engine.collections.collection import Collection
-from bebr.engine.versions.promotion import fits
+from bebr.engine.versions import fits
 from bebr.errors import BundleNotFound, Conflict, InvalidOption, Overloaded, StoreUnavailable
 from bebr.shards.writer import ShardWrite
 from bebr.store import PutWrite

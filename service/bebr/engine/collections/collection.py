@@ -17,8 +17,8 @@ from bebr.engine.collections.schema import CollectionDocument, Version
 from bebr.engine.memory import release_free_memory
 from bebr.engine.write.parse import Rules
 from bebr.errors import BebrError
-from bebr.index import CollectionIndex
 from bebr.index.shard import ShardView
+from bebr.shards.collection_index import CollectionIndex
 from bebr.shards.writer import ShardWriter
 from bebr.store import MetadataStore
 
