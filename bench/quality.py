@@ -16,12 +16,12 @@ from bench.bundles.data import DEFAULT_FOLDER, NAMES, TextCollection, collection
 from tqdm import tqdm
 
 from bebr.encoding import BundleCatalog, shipped_bundles
-from bebr_training import report
-from bebr_training.coded import Candidate
-from bebr_training.evaluate import Plan, evaluate
-from bebr_training.methods import choose_baselines, parse_sizes, use_threads
-from bebr_training.plot import plot
-from bebr_training.results import Evaluation, verdicts
+from bebr_training.baselines.methods import choose_baselines, parse_sizes, use_threads
+from bebr_training.evaluation.evaluate import Plan, evaluate
+from bebr_training.evaluation.results import Evaluation, verdicts
+from bebr_training.reports import tables as report
+from bebr_training.reports.recall_plot import plot
+from bebr_training.search.coded import Candidate
 
 
 def measure(collections: Sequence[TextCollection], plan: Plan) -> list[Evaluation]:

@@ -30,14 +30,14 @@ from bebr.encoding.bundles.manifest import Way
 from bebr.encoding.quantization.layout import fit_code
 from bebr.encoding.quantization.recurrent import Recurrent
 from bebr.errors import BebrError
-from bebr_training.collections import open_collection
-from bebr_training.compatible import WEIGHTS, TrainedCompatibility, Version, open_bridge, train_compatible
-from bebr_training.data import aligned_rows, training_rows
-from bebr_training.metrics import ndcg_per_query
-from bebr_training.pairs import Pairs
-from bebr_training.plot import BLUE, GREEN, GREY, ORANGE, PANEL_INCHES, STYLE, check_suffix
-from bebr_training.presets import Preset
-from bebr_training.ranking import dot_search
+from bebr_training.adapters.train import WEIGHTS, TrainedCompatibility, Version, open_bridge, train_compatible
+from bebr_training.binarizer.presets import Preset
+from bebr_training.data.collections import open_collection
+from bebr_training.data.pairs import Pairs
+from bebr_training.data.rows import aligned_rows, training_rows
+from bebr_training.reports.recall_plot import BLUE, GREEN, GREY, ORANGE, PANEL_INCHES, STYLE, check_suffix
+from bebr_training.search.metrics import ndcg_per_query
+from bebr_training.search.ranking import dot_search
 
 Floats = NDArray[np.float32]
 NAMES = ("scifact", "climate-fever", "cranfield")

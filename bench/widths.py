@@ -15,10 +15,10 @@ from tqdm import tqdm
 
 from bebr.core.codes import CodeSpec
 from bebr.encoding.quantization.recurrent_fit import Effort, fit_recurrent
-from bebr_training.collections import Collection
-from bebr_training.methods import parse_sizes
-from bebr_training.metrics import ndcg_per_query, recall_per_query
-from bebr_training.ranking import Rows, dot_search
+from bebr_training.baselines.methods import parse_sizes
+from bebr_training.data.collections import Collection
+from bebr_training.search.metrics import ndcg_per_query, recall_per_query
+from bebr_training.search.ranking import Rows, dot_search
 
 CODES = {
     32: ("256x1", "64x2+128x1", "16x4+32x2+128x1", "96x2+64x1", "32x4+32x2+64x1", "32x4+64x2"),

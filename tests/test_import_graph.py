@@ -65,7 +65,7 @@ ONLY_IMPORTER: Mapping[str, str] = {
 # What `bebr_training` may import of the service, and the only modules that may import it.
 TRAINING_MAY_IMPORT = frozenset({"core", "encoding", "errors"})
 TRAINING_IMPORTERS = frozenset(
-    {"bebr.cli.train", "bebr.cli.train_compatible", "bebr.cli.evaluate", "bebr.cli.upgrade_steps"}
+    {"bebr.cli.models.train", "bebr.cli.models.train_adapter", "bebr.cli.models.evaluate", "bebr.cli.versions.steps"}
 )
 # `core` is pure: what would let it touch a file, a socket, a clock or a thread.
 IMPURE = frozenset(
@@ -213,17 +213,21 @@ def test_layers_form_no_cycle() -> None:
         ("bebr.engine", "from bebr import kernel", "engine may import"),
         ("bebr.engine", "import sqlite3", "only store imports sqlite3"),
         ("bebr.index.shard", "import faiss", "only bebr_training imports faiss"),
-        ("bebr.cli.evaluate", "def f():\n    import matplotlib.figure", "only bebr_training imports matplotlib"),
+        ("bebr.cli.models.evaluate", "def f():\n    import matplotlib.figure", "only bebr_training imports matplotlib"),
         ("bebr.bootstrap", "from fastapi import FastAPI", "only server imports fastapi"),
         ("bebr.cli", "from onnxruntime.capi import x", "only encoding imports onnxruntime"),
-        ("bebr.cli.train", "import bebr_training.train", "inside a function"),
-        ("bebr.cli.fit", "def f():\n    import bebr_training.train", "only bebr.cli.evaluate and bebr.cli.train and"),
-        ("bebr.engine", "def f():\n    import bebr_training.train", "only bebr.cli.evaluate and bebr.cli.train and"),
+        ("bebr.cli.models.train", "import bebr_training.binarizer.train", "inside a function"),
+        (
+            "bebr.cli.models.fit",
+            "def f():\n    import bebr_training.binarizer.train",
+            "import bebr_training, inside a function",
+        ),
+        ("bebr.engine", "def f():\n    import bebr_training.binarizer", "import bebr_training, inside a function"),
         ("bebr.encoding.bundles.bundle", "__import__('torch')", "only bebr_training imports torch"),
         ("bebr.index.shard", "importlib.import_module('bebr.engine')", "index may import"),
         ("bebr.client", "from bebr.core import topk", "client may import only"),
-        ("bebr_training.train", "from bebr.engine import Engine", "bebr_training may import"),
-        ("bebr_training.train", "from bebr import kernel", "bebr_training may import"),
+        ("bebr_training.binarizer.train", "from bebr.engine import Engine", "bebr_training may import"),
+        ("bebr_training.binarizer.train", "from bebr import kernel", "bebr_training may import"),
         ("bebr.surprise", "from bebr.core import codes", "does not know"),
     ],
 )
@@ -240,10 +244,10 @@ def test_a_violation_is_caught(module: str, source: str, fault: str) -> None:
             "bebr.client",
             "from bebr.core.types import WriteMode\nfrom bebr.core.scoring import Scorer",
         ),
-        ("bebr.cli.train", "def train():\n    from bebr_training import train"),
-        ("bebr.cli.train", "if TYPE_CHECKING:\n    from bebr_training.train import Run"),
+        ("bebr.cli.models.train", "def train():\n    from bebr_training import train"),
+        ("bebr.cli.models.train", "if TYPE_CHECKING:\n    from bebr_training.binarizer.train import Run"),
         (
-            "bebr_training.train",
+            "bebr_training.binarizer.train",
             "import torch, faiss\nfrom bebr.core import codes\nfrom bebr.encoding.quantization import layout",
         ),
         ("bebr.core.codes", "from .types import Puts"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bebr_training.collections import Collection, open_collection
+from bebr_training.data.collections import Collection, open_collection
 
 DEFAULT_FOLDER = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 NAMES = ("oewn", "scifact", "cranfield", "climate-fever")

@@ -21,8 +21,8 @@ from bebr.encoding import Bundle, write_bundle
 from bebr.encoding.quantization.recurrent import Recurrent
 from bebr.encoding.quantization.recurrent_fit import Effort, fit_recurrent
 from bebr.encoding.quantization.recurrent_graph import files_of
-from bebr_training.metrics import recall_per_query
-from bebr_training.ranking import dot_search
+from bebr_training.search.metrics import recall_per_query
+from bebr_training.search.ranking import dot_search
 
 CODES = {"minilm-32": "256x1", "minilm": "256x2", "minilm-128": "192x4+128x2"}
 VERSION = "1"

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from bebr.cli.options import parse_filter, service_url, settings_from
-from bebr.cli.search import hits_table, telling_fields
-from bebr.cli.sources import open_source
+from bebr.cli.points.search import hits_table, telling_fields
+from bebr.cli.points.sources import open_source
 from bebr.client import Hit
 from bebr.config import Settings
 from bebr.errors import InvalidOption, Malformed

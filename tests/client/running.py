@@ -9,7 +9,7 @@ import numpy as np
 from tests.encoding.importing.checkpoints import DIMS, write_checkpoint
 from tests.engine.two_models import text_bundle
 
-from bebr.cli.service import Service
+from bebr.cli.server.running import Service
 from bebr.config import Settings
 from bebr.core.codes import CodeSpec
 from bebr.encoding import BinarizerFiles, Bundle, write_bundle

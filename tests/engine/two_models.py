@@ -14,8 +14,8 @@ from bebr.encoding.encoder import Encoder
 from bebr.encoding.importing.checkpoint import import_checkpoint
 from bebr.encoding.quantization.recurrent_fit import Effort, fit_recurrent
 from bebr.encoding.quantization.recurrent_graph import files_of
-from bebr_training.adapters import Adapter, procrustes, ridge
-from bebr_training.bridge_graph import bridge_to_onnx
+from bebr_training.adapters.graph import bridge_to_onnx
+from bebr_training.adapters.maps import Adapter, procrustes, ridge
 
 SHORT = Effort(warm=3, full=1)
 WEIGHT = 0.5

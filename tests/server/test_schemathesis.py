@@ -16,7 +16,7 @@ from tests.server.service import DOCS
 from tests.server.service import settings as service_settings
 
 from bebr.bootstrap import build_app
-from bebr.cli.service import Service
+from bebr.cli.server.running import Service
 
 CHECKED = ["not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance"]
 EXAMPLES = 60

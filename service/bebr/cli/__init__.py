@@ -1,8 +1,13 @@
 """The command line. Each command is a module that imports what it needs when it is called, so that `--help` is instant.
 
-app        the commands, and how errors end them: one clear line, exit code 1; wrong usage is 2
-output     tables, progress bars, JSON
-service    a running service: socket, server, signals
+app         the commands, and how errors end them: one clear line, exit code 1; wrong usage is 2
+options     options that several commands share, and how they are read
+output      tables, progress bars, JSON
+reference   writes docs/cli.md from the commands
+server/     serve, demo, config
+points/     ingest, search, inspect
+models/     models, fit, train, evaluate
+versions/   upgrade
 """
 
 import sys

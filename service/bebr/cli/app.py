@@ -7,7 +7,10 @@ from typing import Annotated, NoReturn
 import typer
 
 import bebr
-from bebr.cli import config, demo, evaluate, fit, ingest, inspect, models, search, serve, train, upgrade
+from bebr.cli.models import bundles, evaluate, fit, train
+from bebr.cli.points import ingest, inspect, search
+from bebr.cli.server import config, demo, serve
+from bebr.cli.versions import upgrade
 from bebr.errors import BebrError
 
 app = typer.Typer(
@@ -21,7 +24,7 @@ app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("ingest")(ingest.ingest)
 app.command("search")(search.search)
-app.add_typer(models.app, name="models")
+app.add_typer(bundles.app, name="models")
 app.command("fit")(fit.fit)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)

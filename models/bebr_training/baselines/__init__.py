@@ -1,0 +1,1 @@
+"""Other methods at equal bytes, and the Gaussian rate-distortion bound."""

@@ -1,0 +1,51 @@
+"""The table of baselines: what `--baselines` may name, and what each is called in tables and plots."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from bebr.errors import InvalidOption
+from bebr_training.baselines import faiss_methods, numpy_methods
+from bebr_training.baselines.numpy_methods import Variants
+
+BASELINES: Mapping[str, tuple[str, Variants]] = {
+    "sign": ("sign", numpy_methods.sign),
+    "sign-centred": ("sign, centred", numpy_methods.sign_centred),
+    "itq": ("ITQ", numpy_methods.itq),
+    "pca-float16": ("PCA, float16", numpy_methods.pca_float(np.float16)),
+    "pca-float32": ("PCA, float32", numpy_methods.pca_float(np.float32)),
+    "sq4": ("PCA, SQ4", faiss_methods.sq4),
+    "pq": ("PQ", numpy_methods.pq),
+    "opq": ("OPQ", numpy_methods.opq),
+    "rabitq": ("RaBitQ", faiss_methods.rabitq(count_factors=True)),
+    "rabitq-free": ("RaBitQ, factors free", faiss_methods.rabitq(count_factors=False)),
+}
+ALL, NONE = "all", "none"
+
+
+def choose_baselines(given: str) -> dict[str, Variants]:
+    """'all', 'none' or names separated by commas -> label -> variants. Raises InvalidOption that lists all names."""
+    names = {ALL: list(BASELINES), NONE: []}.get(given, [name.strip() for name in given.split(",")])
+    unknown = [name for name in names if name not in BASELINES]
+    if unknown:
+        raise InvalidOption(f"--baselines: expected all, none or some of {', '.join(BASELINES)}, got '{unknown[0]}'")
+    return dict(BASELINES[name] for name in names)
+
+
+def use_threads(threads: int) -> int:
+    """Let faiss use so many threads, all cores for 0, and return how many that is. BLAS keeps its own setting."""
+    count = threads or os.cpu_count() or 1
+    faiss_methods.set_threads(count)
+    return count
+
+
+def parse_sizes(given: str) -> Sequence[int]:
+    """'32,64,128' -> [32, 64, 128], ascending, each once. Raises InvalidOption."""
+    try:
+        sizes = sorted({int(part) for part in given.split(",")})
+    except ValueError:
+        raise InvalidOption(f"--bytes: expected sizes such as 64 or 32,64,128, got '{given}'") from None
+    if sizes[0] < 1:
+        raise InvalidOption(f"--bytes: a code has at least 1 byte, got {sizes[0]}")
+    return sizes

@@ -1,0 +1,73 @@
+"""Holds an exported graph to the binarizer that it was made of, before anything is shipped."""
+
+import tempfile
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebr.core.codes import split_records, unpack_levels
+from bebr.encoding import BinarizerFiles
+from bebr.encoding.quantization.binarizer import Binarizer
+from bebr.encoding.quantization.recurrent import Recurrent
+from bebr.errors import DamagedBundle
+from bebr_training.binarizer.model import Published
+
+Floats = NDArray[np.float32]
+
+WITHIN = 1e-5
+"""A value that lies so close to a boundary of the grid may fall on either side of it: floats round differently."""
+GAIN_WITHIN = 2e-3
+
+
+@dataclass(frozen=True)
+class ExportCheck:
+    """rows: that were encoded by both. boundary_rows: of them, those that differ since a value lay on a boundary."""
+
+    rows: int
+    boundary_rows: int
+
+
+def check_export(files: BinarizerFiles, binarizer: Recurrent | Published, rows: Floats) -> ExportCheck:
+    """Encode rows (rows, embedding_dims) by the graph and by the reference; compare levels and gains.
+
+    Raises DamagedBundle when a row differs though no value on its way lay within 1e-5 of a boundary.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "binarizer.onnx"
+        path.write_bytes(files.graph)
+        opened = Binarizer(path, files.spec, binarizer.embedding_dims)
+        codes, gains = split_records(opened.encode(rows))
+    levels, expected_gains = binarizer.quantize(rows)
+    differing = (unpack_levels(codes, files.spec) != levels).any(axis=1)
+    margins = binarizer.margins if isinstance(binarizer, Published) else partial(boundary_margins, binarizer)
+    near = margins(rows[differing]) <= WITHIN
+    if not near.all():
+        row = int(np.flatnonzero(differing)[int(near.argmin())])
+        raise DamagedBundle(
+            f"the exported graph gives other levels than what was trained: {int((~near).sum())} of {len(rows)} rows, "
+            f"the first is row {row}; nothing was written",
+            row=row,
+        )
+    off = np.abs(gains[~differing].astype(np.float32) / expected_gains[~differing].astype(np.float32) - 1)
+    if (off > GAIN_WITHIN).any():
+        raise DamagedBundle("the exported graph gives other gains than what was trained; nothing was written")
+    return ExportCheck(len(rows), int(differing.sum()))
+
+
+def boundary_margins(binarizer: Recurrent, rows: Floats) -> Floats:
+    """(rows,) float32: the least distance, in cells, of any value of any loop from a boundary of the grid."""
+    moves = binarizer.moves
+    least = np.full(len(rows), np.inf, np.float32)
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    residuals = unit @ binarizer.encoder - binarizer.offset
+    points, targets = residuals @ binarizer.initial, residuals * moves.to_targets
+    for hardness in binarizer.hardness:
+        for block, pull in zip(moves.blocks, moves.pulls, strict=True):
+            aims = targets[:, block] - points @ pull
+            if aims.size:
+                least = np.minimum(least, np.abs(aims - np.rint(aims)).min(axis=1))
+            points[:, block] = moves.step(aims, moves.halves[block], np.float32(hardness))
+    return least

@@ -1,0 +1,186 @@
+"""The recurrent binarizer as a torch module, and the published one: codes, queries, and the graph of both.
+
+`Learned` is the twin of `bebr.encoding.quantization.recurrent.Recurrent` and starts as one: an initial block, then
+loops of a reconstruction and a residual block that end on the grid. Gradients pass them straight through: one more
+residual step is differentiated with the points before it held fixed, and the grid counts as the identity within its
+range (the straight-through estimator, as in BEBR).
+
+    decoder (dims, embedding_dims)   what a code stands for; also gives the encoder side and the Gram matrix
+    query (dims, embedding_dims)     what the query side adds to the decoder; zero at the start
+
+`Published` is BEBR's own (KDD 2023): c_0 = s(W f), f_t = normalize(B_t(c_t)), c_{t+1} = c_t + 2^-(t+1) s(R_t(f - f_t)),
+with W, B, R multi-layer perceptrons that start at random. It is kept as a baseline.
+"""
+
+from dataclasses import replace
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bebr.core.codes import CodeSpec
+from bebr.encoding import BinarizerFiles, Gain
+from bebr.encoding.quantization.recurrent import Moves, Recurrent, couplings
+from bebr.encoding.quantization.recurrent_fit import FIT_HARDNESS, assemble, initial_block
+from bebr.encoding.quantization.recurrent_graph import files_of
+from bebr_training.binarizer.published_graph import published_to_onnx
+
+Floats = NDArray[np.float32]
+
+
+class Model(Protocol):
+    """What the trainer needs of a binarizer."""
+
+    def codes(self, rows: Tensor) -> list[Tensor]:
+        """rows (rows, embedding_dims), unit -> what their codes stand for in code space, with gradient.
+
+        The whole code first; of a nested one then its prefixes too.
+        """
+
+    def queries(self, rows: Tensor) -> Tensor:
+        """rows (rows, embedding_dims), unit -> (rows, n): their product with `codes` is adc."""
+
+    def files(self) -> BinarizerFiles:
+        """The graph and settings of a bundle."""
+
+
+class Grid(torch.autograd.Function):
+    """The nearest grid point; the gradient passes where the value lay within the grid."""
+
+    @staticmethod
+    def forward(context: Any, values: Tensor, halves: Tensor) -> Tensor:
+        context.save_for_backward(values, halves)
+        return torch.minimum(torch.maximum(torch.floor(values), -halves), halves - 1) + 0.5
+
+    @staticmethod
+    def backward(context: Any, *gradients: Any) -> tuple[Tensor, None]:
+        values, halves = context.saved_tensors
+        return gradients[0] * (values.abs() <= halves), None
+
+
+def to_grid(values: Tensor, halves: Tensor) -> Tensor:
+    """values (rows, dims), halves (dims,): half the number of levels -> half-odd grid points."""
+    return cast(Tensor, Grid.apply(values, halves))  # type: ignore[no-untyped-call]
+
+
+class Learned(nn.Module):
+    """The twin of a fitted `Recurrent`, whose decoder and query side are learned."""
+
+    def __init__(self, start: Recurrent) -> None:
+        super().__init__()
+        self.start = start
+        self.shares = torch.from_numpy(couplings(start.spec) if start.nested else np.ones_like(start.gram))
+        decoder = start.encoder.T / self.shares.diagonal().numpy()[:, None]
+        self.decoder = nn.Parameter(torch.from_numpy(decoder.copy()))
+        self.query = nn.Parameter(torch.from_numpy(start.decoder - decoder))
+        self.mean = torch.from_numpy(start.mean)
+        self.levels = torch.from_numpy(start.halves)
+
+    def codes(self, rows: Tensor) -> list[Tensor]:
+        """(rows, embedding_dims) each: what the codes stand for, as long as the rows less the mean."""
+        deviations = rows - self.mean
+        gram = self.decoder @ self.decoder.T * self.shares
+        residuals = deviations @ self.decoder.T * self.shares.diagonal()
+        with torch.no_grad():
+            fixed = gram.detach().numpy()
+            moves = Moves.of(fixed, self.start.halves)
+            points = torch.from_numpy(moves.search(residuals.detach().numpy(), initial_block(fixed), FIT_HARDNESS))
+        aims = points + (residuals - points @ gram) / gram.diagonal()
+        aims = torch.where(aims.abs() <= self.levels, aims, aims.detach())
+        points, decoder = points + aims - aims.detach(), self.decoder + self.query
+        lengths = deviations.norm(dim=1, keepdim=True)
+        ends = np.cumsum(self.start.spec.block_dims)[::-1] if self.start.nested else [self.start.spec.dims]
+        return [lengths * functional.normalize(points[:, :end] @ decoder[:end], dim=1) for end in ends]
+
+    def queries(self, rows: Tensor) -> Tensor:
+        """Rows as they are: `codes` live in the space of embeddings, and <D f, p> = <f, p D>."""
+        return rows
+
+    def binarizer(self) -> Recurrent:
+        """The reference implementation with what was learned."""
+        decoder = np.ascontiguousarray(self.decoder.detach().numpy())
+        own = assemble(
+            self.start.spec, decoder, np.eye(decoder.shape[1], dtype=np.float32), self.start.mean, self.start.nested
+        )
+        query_side = np.ascontiguousarray((self.decoder + self.query).detach().numpy())
+        return replace(own, decoder=query_side, shrink=self.start.shrink)
+
+    def files(self) -> BinarizerFiles:
+        return files_of(self.binarizer())
+
+
+def _perceptron(dims_in: int, hidden: int, dims_out: int) -> nn.Sequential:
+    """Linear, batch norm, ReLU, linear, as in the released code."""
+    layers = nn.Sequential(nn.Linear(dims_in, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, dims_out))
+    for layer in (layers[0], layers[3]):
+        nn.init.xavier_uniform_(cast(Tensor, layer.weight))
+        nn.init.zeros_(cast(Tensor, layer.bias))
+    return layers
+
+
+class Published(nn.Module):
+    """BEBR's recurrent binarizer of one uniform block: bits - 1 loops after the first sign."""
+
+    def __init__(self, embedding_dims: int, spec: CodeSpec, hidden: int = 2048) -> None:
+        super().__init__()
+        (block,) = spec.blocks
+        self.spec, self.dims, self.bits, self.embedding_dims = spec, block.dims, block.bits, embedding_dims
+        self.first = _perceptron(embedding_dims, hidden, self.dims)
+        loops = range(self.bits - 1)
+        self.reconstruct = nn.ModuleList(_perceptron(self.dims, hidden, embedding_dims) for _ in loops)
+        self.residual = nn.ModuleList(_perceptron(embedding_dims, hidden, self.dims) for _ in loops)
+        self.one = torch.ones(1)
+
+    def values(self, rows: Tensor) -> Tensor:
+        """rows (rows, embedding_dims), unit -> sums of signs (rows, dims): odd multiples of 2^-(bits - 1)."""
+        total = self._sign(self.first(rows))
+        for loop, (reconstruct, residual) in enumerate(zip(self.reconstruct, self.residual, strict=True), 1):
+            missing = rows - functional.normalize(reconstruct(total), dim=1)
+            total = total + 2.0**-loop * self._sign(residual(missing))
+        return total
+
+    @torch.no_grad()
+    def quantize(self, rows: Floats) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+        """rows (rows, embedding_dims), unit -> levels (rows, dims) uint8, gains (rows,) float16, as a trained model."""
+        self.eval()
+        values = self.values(torch.from_numpy(rows)).numpy()
+        self.train()
+        levels = (values * 2 ** (self.bits - 1) + 2**self.bits - 1) / 2
+        return np.rint(levels).astype(np.uint8), (1 / np.linalg.norm(values, axis=1)).astype(np.float16)
+
+    @torch.no_grad()
+    def margins(self, rows: Floats) -> Floats:
+        """(rows,) float32: the least size of any value whose sign is taken."""
+        self.eval()
+        seen: list[Tensor] = []
+        hooks = [
+            net.register_forward_hook(lambda _, __, made: seen.append(made)) for net in (self.first, *self.residual)
+        ]
+        self.values(torch.from_numpy(rows))
+        for hook in hooks:
+            hook.remove()
+        self.train()
+        return cast(Floats, torch.cat(seen, dim=1).abs().min(dim=1).values.numpy())
+
+    def _sign(self, values: Tensor) -> Tensor:
+        """+-1; the gradient passes where |value| <= 1."""
+        return 2 * to_grid(values, self.one)
+
+    def codes(self, rows: Tensor) -> list[Tensor]:
+        return [functional.normalize(self.values(rows), dim=1)]
+
+    def queries(self, rows: Tensor) -> Tensor:
+        """The published search is symmetric: queries are codes too."""
+        return self.codes(rows)[0]
+
+    def files(self) -> BinarizerFiles:
+        step = np.full(1, 2.0 ** -(self.bits - 1), np.float32)
+        loops = [
+            (cast(nn.Sequential, reconstruct), cast(nn.Sequential, residual))
+            for reconstruct, residual in zip(self.reconstruct, self.residual, strict=True)
+        ]
+        graph = published_to_onnx(self.first, loops, self.embedding_dims, self.dims)
+        return BinarizerFiles(graph, self.spec, step, Gain.COSINE)

@@ -1,0 +1,1 @@
+"""What is trained and measured on: collections, training rows, judged pairs, what is held out."""

@@ -1,0 +1,252 @@
+"""Collections to measure on: a folder with embeddings, or with texts that a bundle embeds, and optional judgements.
+
+    docs.npy, queries.npy                       also .fvecs or .parquet: embeddings, one a row, of any length
+    docs.<model>.i8.npy, docs.<model>.scale.npy embeddings as int8 with one float32 scale a row; the same for queries
+    corpus.jsonl[.gz], queries.jsonl[.gz]       ids and texts: "_id" or "id", "title", "text"; line i is row i
+    db_rows.i32.npy                             where the embeddings are those of some lines of the corpus only
+    qrels.tsv or qrels/test.tsv                 "query-id corpus-id score" under a header, separated by tabs
+
+`db` may stand for `docs`. Without corpus.jsonl or queries.jsonl the ids are row numbers, from 0. With judgements only
+judged queries are used, in the order of the file, and at most as many as asked for.
+"""
+
+import gzip
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebr.encoding.bundles.manifest import TextKind
+from bebr.encoding.embedding.files import SUFFIXES, read_rows
+from bebr.encoding.embedding.vectors import check_embeddings
+from bebr.encoding.encoder import Encoder
+from bebr.errors import BebrError, InvalidEmbeddings, InvalidOption
+from bebr_training.search.metrics import Judgements
+
+Floats = NDArray[np.float32]
+SIDES = (("docs", "db"), ("queries",))
+TEXTS_PER_STEP = 256
+
+Progress = Callable[[int, int, str], None]
+"""Called as progress(done, total, what is being done)."""
+
+
+@dataclass(frozen=True)
+class TextEmbedder:
+    """How texts become embeddings where a folder has none. cache: a folder for what was embedded, or None."""
+
+    encoder: Encoder
+    cache: Path | None = None
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class Collection:
+    """documents (rows, dims), queries (queries, dims) float32, rows of length one. judgements: None where none."""
+
+    name: str
+    documents: Floats
+    queries: Floats
+    judgements: Judgements | None
+
+    @property
+    def dims(self) -> int:
+        return int(self.documents.shape[1])
+
+
+def find_collections(folders: Sequence[Path]) -> list[Path]:
+    """Each folder that is a collection, or the collections in it, by name. Raises InvalidOption where it has none."""
+    found: list[Path] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise InvalidOption(f"there is no folder '{folder}'")
+        inside = [folder] if _is_collection(folder) else [f for f in sorted(folder.iterdir()) if _is_collection(f)]
+        if not inside:
+            raise InvalidOption(f"'{folder}' holds no collection: expected docs.npy or corpus.jsonl, and queries")
+        found += inside
+    return found
+
+
+def open_collection(
+    folder: Path, max_queries: int, *, model: str | None = None, embedder: TextEmbedder | None = None
+) -> Collection:
+    """Read and check the collection in `folder`.
+
+    Raises InvalidOption when a file is missing, when `model` or `embedder` does not apply, or qrels name an unknown
+    id; InvalidEmbeddings for NaN, rows of zeros, and sides of different dims.
+    """
+    if not folder.is_dir():
+        raise InvalidOption(f"there is no folder '{folder}'")
+    documents, queries = (_embeddings(folder, names, model, embedder) for names in SIDES)
+    if documents.shape[1] != queries.shape[1]:
+        raise InvalidEmbeddings(
+            f"{folder}: documents have {documents.shape[1]} dims, queries {queries.shape[1]}; embed both with one model"
+        )
+    judgements = _judgements(folder, len(documents), len(queries))
+    chosen = np.arange(len(queries)) if judgements is None else np.array(sorted(judgements), np.int64)
+    chosen = chosen[:max_queries]
+    if judgements is not None:
+        judgements = {place: judgements[query] for place, query in enumerate(chosen.tolist())}
+    return Collection(folder.resolve().name, documents, np.ascontiguousarray(queries[chosen]), judgements)
+
+
+def has_embeddings(folder: Path) -> bool:
+    """Whether the documents of a collection are there as embeddings, of whatever model."""
+    ends = (*SUFFIXES, ".*.i8.npy")
+    return any(any(folder.glob(f"{name}{end}")) for name in SIDES[0] for end in ends)
+
+
+def read_texts(path: Path) -> tuple[list[str], list[str]]:
+    """A .jsonl file, also gzipped -> ids and texts, 'title. text' where there is a title. Raises InvalidOption."""
+    ids, texts = [], []
+    for number, line in _json_lines(path):
+        id_ = line.get("_id", line.get("id"))
+        if id_ is None:
+            raise InvalidOption(f"{path}: line {number} has neither '_id' nor 'id'")
+        title, text = line.get("title") or "", line.get("text") or ""
+        ids.append(str(id_))
+        texts.append(f"{title.rstrip('.')}. {text}" if title and text else title or text)
+    if len(set(ids)) < len(ids):
+        raise InvalidOption(f"{path}: an id stands twice")
+    return ids, texts
+
+
+def _is_collection(folder: Path) -> bool:
+    names = [name for side in SIDES for name in side]
+    return folder.is_dir() and (any(any(folder.glob(f"{n}.*")) for n in names) or _texts(folder, "corpus") is not None)
+
+
+def _embeddings(folder: Path, names: Sequence[str], model: str | None, embedder: TextEmbedder | None) -> Floats:
+    """One side of a collection: unit rows (rows, dims) float32."""
+    found = {path.name: path for name in names for path in sorted(folder.glob(f"{name}.*"))}
+    plain = [path for name in names for suffix in SUFFIXES if (path := found.get(f"{name}{suffix}"))]
+    coded = {path.name.split(".")[1]: path for path in found.values() if path.name.endswith(".i8.npy")}
+    if plain or coded:
+        if embedder is not None:
+            raise InvalidOption(f"{folder} holds embeddings, so a bundle to embed its texts does not apply")
+        path = plain[0] if plain else _coded_path(folder, coded, model)
+        if plain and model is not None:
+            raise InvalidOption(f"'{path}' is of one model; a choice of model does not apply")
+        rows = read_rows(path)
+    elif embedder is not None:
+        path = _texts(folder, "corpus" if names == SIDES[0] else names[0]) or folder / f"{names[0]}.jsonl"
+        rows = embed_file(path, embedder, TextKind.PASSAGE if names == SIDES[0] else TextKind.QUERY)
+    else:
+        raise InvalidOption(
+            f"{folder} has no embeddings: expected {names[0]}{', '.join(SUFFIXES)} or {names[0]}.<model>.i8.npy; "
+            "to embed its texts name a bundle with --base"
+        )
+    try:
+        return check_embeddings(rows, rows.shape[-1])
+    except BebrError as error:
+        raise InvalidEmbeddings(f"{path}: {error.detail}") from error
+
+
+def _coded_path(folder: Path, coded: Mapping[str, Path], model: str | None) -> Path:
+    if model is None and len(coded) > 1:
+        raise InvalidOption(f"{folder} has embeddings of {', '.join(sorted(coded))}; choose one with --model")
+    chosen = coded.get(model) if model is not None else next(iter(coded.values()))
+    if chosen is None:
+        raise InvalidOption(f"{folder} has no embeddings of '{model}', only of {', '.join(sorted(coded))}")
+    return chosen
+
+
+def embed_file(path: Path, embedder: TextEmbedder, kind: TextKind) -> Floats:
+    """The texts of a file, embedded; taken from the cache where the same texts and bundle were there before."""
+    if not path.is_file():
+        raise InvalidOption(f"there is no file '{path}' with texts to embed")
+    texts = read_texts(path)[1]
+    stored = None
+    if embedder.cache is not None:
+        parts = (embedder.encoder.bundle.fingerprint, kind, hashlib.sha256(path.read_bytes()).hexdigest())
+        stored = embedder.cache / f"{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:32]}.npy"
+        if stored.is_file():
+            return read_rows(stored)
+    rows = np.empty((len(texts), embedder.encoder.bundle.embedding_dims), np.float32)
+    # Texts of about one length are embedded together, so that little padding is computed.
+    order = np.argsort([len(text) for text in texts], kind="stable")[::-1]
+    for start in range(0, len(texts), TEXTS_PER_STEP):
+        part = order[start : start + TEXTS_PER_STEP]
+        rows[part] = embedder.encoder.embed([texts[row] for row in part.tolist()], kind)
+        if embedder.progress is not None:
+            embedder.progress(start + len(part), len(texts), f"embedding {path.parent.name}/{path.name}")
+    if stored is not None:
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        scratch = stored.with_suffix(".part.npy")
+        np.save(scratch, rows)
+        scratch.rename(stored)
+    return rows
+
+
+def _judgements(folder: Path, rows: int, queries: int) -> Judgements | None:
+    """Query row -> document row -> grade. A judged document of the corpus that has no row counts as never found."""
+    path = next((path for path in (folder / "qrels.tsv", folder / "qrels" / "test.tsv") if path.is_file()), None)
+    if path is None:
+        return None
+    row_of = _document_rows(folder, rows)
+    query_of = {id_: row for row, id_ in enumerate(_ids(folder, "queries", queries))}
+    found: dict[int, dict[int, float]] = {}
+    for number, line in enumerate(path.read_text("utf-8").splitlines()[1:], 2):
+        cells = line.split("\t")
+        if len(cells) != 3 or not _is_number(cells[2]):
+            raise InvalidOption(f"{path}: line {number}: expected query-id, corpus-id and a number, got {line[:80]!r}")
+        for id_, known, what in ((cells[0], query_of, "query"), (cells[1], row_of, "document")):
+            if id_ not in known:
+                raise InvalidOption(f"{path}: line {number}: there is no {what} '{id_}'")
+        grades = found.setdefault(query_of[cells[0]], {})
+        if (row := row_of[cells[1]]) >= 0:
+            grades[row] = float(cells[2])
+    if not found:
+        raise InvalidOption(f"{path} has no judgements below its header line")
+    return found
+
+
+def _document_rows(folder: Path, rows: int) -> dict[str, int]:
+    """Id -> row of the embeddings; -1 where the line of the corpus has none."""
+    chosen = folder / "db_rows.i32.npy"
+    if not chosen.is_file():
+        return {id_: row for row, id_ in enumerate(_ids(folder, "corpus", rows))}
+    lines = np.load(chosen)
+    ids = _ids(folder, "corpus", None)
+    if len(lines) != rows or not 0 <= lines.min() <= lines.max() < len(ids):
+        raise InvalidOption(f"{chosen}: expected {rows} line numbers below {len(ids)}, one for each embedding")
+    return dict.fromkeys(ids, -1) | {ids[line]: row for row, line in enumerate(lines.tolist())}
+
+
+def _ids(folder: Path, name: str, rows: int | None) -> list[str]:
+    path = _texts(folder, name)
+    if path is None:
+        return [str(row) for row in range(rows or 0)]
+    ids = read_texts(path)[0]
+    if rows is not None and len(ids) != rows:
+        raise InvalidOption(f"{path} has {len(ids)} lines, but there are {rows} embeddings")
+    return ids
+
+
+def _texts(folder: Path, name: str) -> Path | None:
+    return next((path for end in ("jsonl", "jsonl.gz") if (path := folder / f"{name}.{end}").is_file()), None)
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                try:
+                    value = json.loads(line)
+                except ValueError as error:
+                    raise InvalidOption(f"{path}: line {number} is not valid JSON: {error}") from error
+                if not isinstance(value, dict):
+                    raise InvalidOption(f"{path}: line {number} is not a JSON object")
+                yield number, value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return bool(np.isfinite(float(text)))
+    except ValueError:
+        return False

@@ -1,0 +1,1 @@
+"""Codes and baselines side by side on a collection."""

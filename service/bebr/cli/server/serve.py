@@ -1,0 +1,58 @@
+"""`bebr serve`: run the service until Ctrl-C or SIGTERM."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bebr.cli.options import ConfigFile, DataDir
+
+if TYPE_CHECKING:
+    from bebr.config import Settings
+
+Host = Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 for all.", show_default="127.0.0.1")]
+Port = Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.", show_default="8000")]
+RedisUrl = Annotated[str | None, typer.Option(help="Redis or Valkey as the metadata store, instead of SQLite.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; `bebr config` lists them.")
+]
+
+
+def serve(
+    host: Host = None,
+    port: Port = None,
+    data_dir: DataDir = None,
+    redis_url: RedisUrl = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="text or json.")] = None,
+    config: ConfigFile = None,
+    set: Set = None,
+) -> None:
+    """Run the service until Ctrl-C or SIGTERM."""
+    from bebr.cli.options import settings_from
+    from bebr.cli.output import err
+    from bebr.cli.server.running import run
+
+    flags = {
+        "host": host,
+        "port": port,
+        "data_dir": data_dir,
+        "redis_url": redis_url,
+        "log_level": log_level,
+        "log_format": log_format,
+    }
+    settings = settings_from(config, flags, set or ())
+    run(settings, lambda url: err().print(ready_text(url, settings)))
+
+
+def ready_text(url: str, settings: "Settings") -> str:
+    """What is said once the service answers."""
+    import bebr
+    from bebr.config.report import shown_value
+    from bebr.config.settings import setting_fields
+
+    redis = next(field for field in setting_fields() if field.name == "redis_url")
+    store = shown_value(redis, settings.redis_url) if settings.redis_url else "SQLite"
+    return (
+        f"[bold]bebr {bebr.__version__}[/] is ready at [bold cyan]{url}[/]  "
+        f"(docs at {url}/docs, data in {settings.data_dir.absolute()}, store {store})"
+    )

@@ -1,0 +1,1 @@
+"""Commands that change the model of a collection: `upgrade`."""

@@ -1,0 +1,43 @@
+"""Codes are searched here as the service searches them: same scores, same rankings, same ties."""
+
+import numpy as np
+import pytest
+from tests.encoding.quantization.embeddings import DIMS, text_like
+
+from bebr import kernel
+from bebr.core.codes import CodeSpec, code_values, split_records
+from bebr.core.scoring import Scorer, dot_scores, hamming_distances, prepare_adc, prepare_hamming
+from bebr.core.topk import top_k
+from bebr.encoding import BinarizerFiles
+from bebr.encoding.quantization.closed_form import fit
+from bebr.encoding.quantization.closed_form_graph import to_onnx
+from bebr_training.search.coded import Candidate, CodedDocuments
+
+DOCUMENTS, QUERIES = text_like(1500), text_like(60, seed=1)
+
+
+@pytest.mark.parametrize("code", ["64x1", "8x4+24x2+16x1", "32x4"])
+@pytest.mark.parametrize("scorer", list(Scorer))
+def test_rankings_equal_those_of_core_and_of_the_kernel(code: str, scorer: Scorer):
+    fitted = fit(DOCUMENTS, CodeSpec.parse(code), centre=True)
+    files = BinarizerFiles(to_onnx(fitted), fitted.spec, fitted.steps, fitted.gain)
+    candidate = Candidate.of_files("mine", files, DIMS)
+    found = CodedDocuments(candidate, DOCUMENTS).search(scorer)(QUERIES, 20)
+    spec, steps = candidate.spec, candidate.steps
+    codes, gains = split_records(candidate.binarizer.encode(DOCUMENTS))
+    query_codes, _ = split_records(candidate.binarizer.encode(QUERIES))
+    blocked = kernel.allocate(kernel.blocked_size_bytes(spec, len(codes)))
+    kernel.pack(codes, spec, blocked, 0)
+    if scorer is Scorer.HAMMING:
+        signs = prepare_hamming(query_codes)
+        scores = -hamming_distances(signs, codes, spec).astype(np.float32)
+        scanned = kernel.hamming_top_k(blocked, len(codes), spec, signs, 20)[1]
+    else:
+        adc = scorer is Scorer.ADC
+        projected = candidate.binarizer.project(QUERIES)
+        asked = candidate.binarizer.code_query(code_values(candidate.binarizer.encode(QUERIES), spec, steps))
+        queries = prepare_adc(projected if adc else asked, spec, steps)
+        scores = dot_scores(queries, codes, gains, spec)
+        scanned = kernel.dot_top_k(blocked, gains, len(codes), spec, queries, 20)[1]
+    np.testing.assert_array_equal(found, np.array([top_k(line, 20) for line in scores]))
+    np.testing.assert_array_equal(found, scanned)
