@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from bebr.bootstrap import build_engine
 from bebr.config import Settings
 from bebr.demo.corpus import collect
-from bebr.encoding import BundleCatalog, TextKind
+from bebr.encoding import BundleRegistry, TextKind
 from bebr.encoding.encoder import Encoder
 from bebr.encoding.importing.pull import pull
 from bebr.engine import CollectionSettings, Engine
@@ -55,7 +55,7 @@ async def measure(folder: Path, texts: list[str], rounds: int) -> None:
     settings = Settings(data_dir=folder)
     settings.bundles_dir.mkdir(parents=True)
     pull("minilm", settings.bundles_dir)
-    encoder = Encoder(BundleCatalog([settings.bundles_dir]).get(BUNDLE), settings.encoder_thread_count)
+    encoder = Encoder(BundleRegistry([settings.bundles_dir]).get(BUNDLE), settings.encoder_thread_count)
     encoder.warm_up()
     engine = build_engine(settings)
     jobs = IngestJobs(engine, folder / "jobs", settings.limits)

@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.bundles.data import DEFAULT_FOLDER, NAMES, TextCollection, collections_in
 from tqdm import tqdm
 
-from bebr.encoding import BundleCatalog, shipped_bundles
+from bebr.encoding import BundleRegistry, shipped_bundles
 from bebr_training.baselines.methods import choose_baselines, parse_sizes, use_threads
 from bebr_training.evaluation.evaluate import Plan, evaluate
 from bebr_training.evaluation.results import Evaluation, verdicts
@@ -26,7 +26,7 @@ from bebr_training.search.coded import Candidate
 
 def measure(collections: Sequence[TextCollection], plan: Plan) -> list[Evaluation]:
     """Everything of the plan, with the shipped bundles, on every collection."""
-    bundles = [bundle for bundle in BundleCatalog([shipped_bundles()]).list() if bundle.has_binarizer]
+    bundles = [bundle for bundle in BundleRegistry([shipped_bundles()]).list() if bundle.has_binarizer]
     found = []
     for collection in collections:
         dims = collection.opened.dims

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from bebr.config import Settings
-from bebr.encoding import BundleCatalog, shipped_bundles
+from bebr.encoding import BundleRegistry, shipped_bundles
 from bebr.engine import Engine
 from bebr.store import MetadataStore
 
@@ -35,7 +35,7 @@ def build_engine(settings: Settings) -> Engine:
     """The engine, not started."""
     return Engine(
         build_store(settings),
-        BundleCatalog([settings.bundles_dir, shipped_bundles()]),
+        BundleRegistry([settings.bundles_dir, shipped_bundles()]),
         settings.data_dir,
         settings.limits,
         search_threads=settings.search_thread_count,

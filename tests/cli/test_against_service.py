@@ -100,7 +100,7 @@ def test_fit_of_a_collection_waits_for_its_end(url: str, capsys: pytest.CaptureF
         assert fit["state"] == "done" and fit["recall_at_10"] > 0
         assert client.describe_collection("own")["points_per_version"] == {fit["version"]: 130}
         assert run("fit", "-c", "own", "--now") == 1
-        assert "0 are staged" in capsys.readouterr().err
+        assert "0 are buffered" in capsys.readouterr().err
         client.fit_collection("own", sample=124)
         client.upsert_vectors("own", [f"p{n}" for n in range(124)], np.repeat(rows[:1], 124, axis=0))
         assert client.wait_fit("own")["state"] == "failed"

@@ -90,7 +90,7 @@ async def test_an_error_that_is_told_again_and_again_does_not_grow(tmp_path: Pat
     """The error of a damaged bundle is kept; raised as it is, it would gather a traceback, and callers add fields."""
     async with running(tmp_path) as engine:
         await make(engine)
-        collection = engine._catalog.get("docs")
+        collection = engine._registry.get("docs")
         damage = DamagedBundle("a file does not match", bundle="b@1")
         collection.encoders = CollectionEncoders({}, {0: damage}, {})
         lengths = set()

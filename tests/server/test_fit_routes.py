@@ -51,18 +51,18 @@ async def test_from_the_first_point_to_a_refit(tmp_path: Path, store: dict[str, 
         answer = await client.put(DOCS, json={"fit": FIT, "filterable": {"n": "integer"}})
         assert answer.status_code == 200, answer.text
         nothing = {"detail": None, "version": None, "code": None, "recall_at_10": None, "queries": None}
-        assert answer.json()["fit"] == {"state": "collecting", "bytes": 8, "sample": 150, "have": 0} | nothing
+        assert answer.json()["fit"] == {"state": "collecting", "bytes": 8, "sample": 150, "collected": 0} | nothing
         assert await hits(client, vector=ROWS[0].tolist()) == []
         await write(client, range(100))
         best = await hits(client, vector=ROWS[7].tolist(), limit=1, with_code=True)
-        assert (best[0]["id"], best[0]["version"]) == ("p007", "staging") and best[0]["score"] > 0.99
+        assert (best[0]["id"], best[0]["version"]) == ("p007", "buffered") and best[0]["score"] > 0.99
         assert (await hits(client, id="p009", limit=1))[0]["id"] == "p009"
         assert (await hits(client, code_b64=best[0]["code_b64"], limit=1))[0]["id"] == "p007"
         hamming = await client.post(f"{DOCS}/search", json={"id": "p009", "scorer": "hamming"})
         assert_problem(hamming, 409, "Incompatible", "scorer")
         await write(client, range(100, 160))
         fit = await reached(client, "done")
-        assert (fit["queries"], fit["have"]) == (30, 0) and fit["version"].startswith("own-docs-")
+        assert (fit["queries"], fit["collected"]) == (30, 0) and fit["version"].startswith("own-docs-")
         assert len(await hits(client, id="p009", scorer="hamming")) == 10
         await refit(client, fit)
     async with serving(tmp_path, **store) as client:
@@ -127,7 +127,7 @@ async def test_a_wrong_refit_changes_nothing(
         before = (await client.get(DOCS)).json()
         problem = assert_problem(await client.post(f"{DOCS}/fit", json=body), status, error, key)
         if error == "Conflict":
-            assert problem["fields"] == {"have": 20, "needed": 124}
+            assert problem["fields"] == {"collected": 20, "needed": 124}
         assert (await client.get(DOCS)).json() == before
 
 
@@ -141,4 +141,4 @@ async def test_the_metrics_know_what_waits_for_a_fit(tmp_path: Path) -> None:
     async with serving(tmp_path) as client:
         await client.put(DOCS, json={"fit": FIT})
         await write(client, range(20))
-        assert 'bebr_collection_staged_points{collection="docs"} 20.0' in (await client.get("/metrics")).text
+        assert 'bebr_collection_buffered_points{collection="docs"} 20.0' in (await client.get("/metrics")).text

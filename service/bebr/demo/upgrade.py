@@ -15,7 +15,7 @@ from bebr.core.codes import CodeSpec
 from bebr.demo.corpus import collect
 from bebr.demo.fill import BUNDLE, MODEL
 from bebr.demo.questions import judged_questions
-from bebr.encoding import Bundle, BundleCatalog, TextKind, write_bundle
+from bebr.encoding import Bundle, BundleRegistry, TextKind, write_bundle
 from bebr.encoding.encoder import Encoder
 from bebr.encoding.importing.pull import known_checkpoint
 from bebr.encoding.importing.static_model import read_pieces, static_files
@@ -76,7 +76,7 @@ def make_old(bundles: Path, texts: Sequence[str], progress: Progress | None = No
 
     The bundle of the new model must be there: its word pieces and its tokenizer are taken.
     """
-    catalog = BundleCatalog([bundles])
+    catalog = BundleRegistry([bundles])
     try:
         return catalog.get(OLD)
     except BundleNotFound:
@@ -104,7 +104,7 @@ def steps(files: Files, bundles: Path, training: Sequence[str] = ()) -> list[Ste
             ["ingest", str(files.corpus), "-c", COLLECTION, "--bundle", OLD, "--keep-text", TEXT_FIELD],
         ),
         Step("What the old model finds", search),
-        *_training(files, BundleCatalog([bundles]), training),
+        *_training(files, BundleRegistry([bundles]), training),
         Step("The new model becomes a version that nothing uses yet", ["upgrade", "attach", COLLECTION, NEW]),
         Step("What would it find? Points stand in for queries", [*evaluate, "--plot", str(files.picture)]),
         Step(
@@ -124,7 +124,7 @@ def steps(files: Files, bundles: Path, training: Sequence[str] = ()) -> list[Ste
     ]
 
 
-def _training(files: Files, catalog: BundleCatalog, more: Sequence[str]) -> list[Step]:
+def _training(files: Files, catalog: BundleRegistry, more: Sequence[str]) -> list[Step]:
     """How the new model learns to reach the codes of the old one; nothing where it does."""
     name, _, version = NEW.partition("@")
     arguments = ["train", str(files.corpus), "--base", BUNDLE, "--compatible-with", OLD, "--name", name]

@@ -15,18 +15,18 @@ The only importer of onnx, onnxruntime, tokenizers, safetensors, huggingface_hub
     closed_form      principal axes turned and cut into levels: where that fit starts, and the plain baseline
     choose           blocks and centring by measured recall
     embedding_files  rows of floats from .npy, .fvecs and .parquet
-    staging          embeddings as codes of 8 bits a dim, until a collection has a binarizer of its own
+    int8             embeddings as codes of 8 bits a dim, until a collection has a binarizer of its own
     own_fit          embeddings of a collection -> its own binarizer
 """
 
 from bebr.encoding.bundles.bundle import BinarizerFiles, Bundle, EmbeddingFiles, write_bundle
 from bebr.encoding.bundles.manifest import Gain, TextKind
-from bebr.encoding.bundles.registry import BundleCatalog, shipped_bundles
+from bebr.encoding.bundles.registry import BundleRegistry, shipped_bundles
 
 __all__ = [
     "BinarizerFiles",
     "Bundle",
-    "BundleCatalog",
+    "BundleRegistry",
     "EmbeddingFiles",
     "Gain",
     "TextKind",

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from bebr.coalescer import Coalescer
 from bebr.config import Limits
 from bebr.core.types import WriteMode
-from bebr.encoding import BundleCatalog, TextKind
+from bebr.encoding import BundleRegistry, TextKind
 from bebr.encoding.encoder import Encoder
 from bebr.engine.capacity import RoomGuard
 from bebr.engine.collections.collection import Collection, collection_folder, describe_fit
 from bebr.engine.collections.encoders import Encoders
-from bebr.engine.collections.registry import Catalog
-from bebr.engine.collections.schema import CollectionDocument, Version
+from bebr.engine.collections.registry import CollectionRegistry
+from bebr.engine.collections.schema import CollectionDocument
+from bebr.engine.collections.version import Version
 from bebr.engine.inputs import check_text
 from bebr.engine.memory import limit_arenas
 from bebr.engine.requests import CollectionSettings, SearchRequest, SearchResult, WriteReport
@@ -31,7 +32,7 @@ from bebr.engine.versions.backfills import Backfills
 from bebr.engine.versions.calibration import Calibrations
 from bebr.engine.versions.evaluation import Evaluator
 from bebr.engine.versions.fits import Fits
-from bebr.engine.versions.fitted_bundles import OwnBundles
+from bebr.engine.versions.fitted_bundles import FittedBundles
 from bebr.engine.versions.promotion import Versions
 from bebr.engine.versions.upgrading import Upgrading
 from bebr.engine.write.points import PointWriter
@@ -52,7 +53,7 @@ class Engine:
     def __init__(
         self,
         store: MetadataStore,
-        bundles: BundleCatalog,
+        bundles: BundleRegistry,
         data_folder: Path,
         limits: Limits,
         *,
@@ -67,9 +68,9 @@ class Engine:
         self._folder = data_folder
         self._head_rows = head_rows
         self._batching = batching
-        self._catalog = Catalog(store, bundles, limits)
+        self._registry = CollectionRegistry(store, bundles, limits)
         self._encoders = Encoders(bundles, encoder_threads)
-        self._own_bundles = OwnBundles(store, bundles)
+        self._fitted_bundles = FittedBundles(store, bundles)
         self._text_queues: dict[str, Texts] = {}
         self._searchers: dict[str, Searcher] = {}
         self._guard = RoomGuard(data_folder, limits.min_free_disk_bytes, limits.memory_bytes)
@@ -78,10 +79,10 @@ class Engine:
         self._encoding = ThreadPoolExecutor(2, "encode")
         self._query_encoding = ThreadPoolExecutor(1, "encode-query")
         self._maintenance = ThreadPoolExecutor(1, "maintain")
-        self._fits = Fits(self._catalog, self._own_bundles, self._encoders, limits, self._guard)
+        self._fits = Fits(self._registry, self._fitted_bundles, self._encoders, limits, self._guard)
         self._writer = PointWriter(limits, self._guard, self._encoding, self._fits)
-        versions = Versions(self._catalog, self._encoders, limits)
-        self._backfills = Backfills(self._catalog, versions, limits, self._guard, self._encoding)
+        versions = Versions(self._registry, self._encoders, limits)
+        self._backfills = Backfills(self._registry, versions, limits, self._guard, self._encoding)
         self._calibrations = Calibrations(store)
         evaluator = Evaluator(limits, self._encoding)
         self.upgrading = Upgrading(self, versions, evaluator, self._backfills, self._writer, self._calibrations)
@@ -111,7 +112,7 @@ class Engine:
             await asyncio.gather(self._loading, return_exceptions=True)
         await self._fits.stop()
         await self._backfills.stop()
-        for collection in list(self._catalog.collections.values()):
+        for collection in list(self._registry.collections.values()):
             await collection.close(keep=True)
         # coordinators before the scanners that they hand work to
         for pool in (self._coordinators, self._scanners, self._encoding, self._query_encoding, self._maintenance):
@@ -120,9 +121,9 @@ class Engine:
 
     def ready(self) -> tuple[bool, dict[str, Any]]:
         """Whether every collection is caught up with the store; if not, why."""
-        waiting = sorted(name for name, collection in self._catalog.collections.items() if not collection.ready)
+        waiting = sorted(name for name, collection in self._registry.collections.items() if not collection.ready)
         if self._problem is None and not waiting:
-            return True, {"collections": len(self._catalog.collections)}
+            return True, {"collections": len(self._registry.collections)}
         return False, {"problem": self._problem, "loading": waiting}
 
     async def ping_store(self) -> None:
@@ -136,25 +137,25 @@ class Engine:
         """Raises AlreadyExists, BundleNotFound, DamagedBundle, InvalidOption, InvalidSpec."""
         self._check_ready()
         self._guard.check()
-        async with self._catalog.lock:
-            document = await asyncio.to_thread(self._catalog.new_document, name, settings)
+        async with self._registry.lock:
+            document = await asyncio.to_thread(self._registry.new_document, name, settings)
             await self._store.create(document.uid, document.shards)
             collection = await asyncio.to_thread(self._open, name, document)
-            await self._catalog.save(name, document)
+            await self._registry.save(name, document)
             collection.ready = True
-            self._catalog.collections[name] = collection
+            self._registry.collections[name] = collection
         return collection.describe()
 
     async def delete_collection(self, name: str) -> None:
         """Forget a collection, its points, its segments and the aliases that point to it."""
         self._check_ready()
-        async with self._catalog.lock:
-            collection = self._catalog.get(name)
+        async with self._registry.lock:
+            collection = self._registry.get(name)
             if collection.name != name:
                 raise InvalidOption(
                     f"'{name}' is an alias of '{collection.name}'; delete that, or the alias", key="name"
                 )
-            await self._catalog.forget(name)
+            await self._registry.forget(name)
             await self._fits.drop(collection)  # from here on none can begin
             await self._backfills.drop(collection)
             self._searchers.pop(collection.document.uid, None)
@@ -162,18 +163,18 @@ class Engine:
             await self._store.drop(collection.document.uid)
             folder = collection_folder(self._folder, collection.document.uid)
             await asyncio.to_thread(shutil.rmtree, folder, True)
-            others = [other.document for other in self._catalog.collections.values()]
+            others = [other.document for other in self._registry.collections.values()]
             in_use = {version.fingerprint for document in others for version in document.versions}
             await self._calibrations.forget(collection)
-            await self._own_bundles.forget(name, collection.document, in_use)
+            await self._fitted_bundles.forget(name, collection.document, in_use)
             await asyncio.to_thread(self._encoders.forget, collection.document)
 
     async def fit_collection(
         self, name: str, size_bytes: int | None = None, sample: int | None = None, now: bool = False
     ) -> dict[str, Any]:
-        """Fit a new binarizer of the collection's own to the next `sample` embeddings, or now to those that are staged.
+        """Fit a new binarizer to the next `sample` embeddings of a collection, or now to those that are buffered.
 
-        What is there keeps its codes and is searched together with what comes. Raises Conflict, InvalidOption.
+        Existing points keep their codes; both are searched together. Raises Conflict, InvalidOption.
         """
         collection = self.collection(name)
         await self._fits.ask(collection, size_bytes, sample, now)
@@ -182,24 +183,24 @@ class Engine:
     def list_collections(self) -> list[dict[str, Any]]:
         """Also those that are still loading. Raises NotReady before it is known which there are."""
         self._check_knows_collections()
-        return [collection.describe() for _, collection in sorted(self._catalog.collections.items())]
+        return [collection.describe() for _, collection in sorted(self._registry.collections.items())]
 
     async def describe_collection(self, name: str) -> dict[str, Any]:
         self._check_knows_collections()
-        return self._catalog.get(name).describe()
+        return self._registry.get(name).describe()
 
     def collections(self) -> list[Collection]:
         """All of them. Raises NotReady before it is known which there are."""
         self._check_knows_collections()
-        return list(self._catalog.collections.values())
+        return list(self._registry.collections.values())
 
     def list_aliases(self) -> dict[str, str]:
         self._check_knows_collections()
-        return dict(sorted(self._catalog.aliases.items()))
+        return dict(sorted(self._registry.aliases.items()))
 
     async def update_aliases(self, actions: list[dict[str, Any]]) -> None:
         self._check_ready()
-        await self._catalog.update_aliases(actions)
+        await self._registry.update_aliases(actions)
 
     async def write_points(
         self,
@@ -299,7 +300,7 @@ class Engine:
     def collection(self, name: str) -> Collection:
         """An open collection. Raises CollectionNotFound, NotReady."""
         self._check_ready()
-        collection = self._catalog.get(name)
+        collection = self._registry.get(name)
         if not collection.ready:
             raise NotReady(f"collection '{name}' is still loading; try again later", collection=name)
         return collection
@@ -357,14 +358,14 @@ class Engine:
                 raise
 
     async def _load_collections(self) -> None:
-        for name, document in (await self._catalog.load_documents()).items():
-            if name not in self._catalog.collections:
-                await self._own_bundles.restore(document)
+        for name, document in (await self._registry.load_documents()).items():
+            if name not in self._registry.collections:
+                await self._fitted_bundles.restore(document)
                 collection = await asyncio.to_thread(self._open, name, document)
                 await self._calibrations.apply(collection)
-                self._catalog.collections[name] = collection
+                self._registry.collections[name] = collection
         self._knows_collections = True
-        for collection in list(self._catalog.collections.values()):
+        for collection in list(self._registry.collections.values()):
             await collection.catch_up()
             collection.maintain()
             self._fits.look(collection)

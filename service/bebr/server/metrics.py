@@ -83,9 +83,11 @@ class StateGauges(Collector):
         yield _gauge("bebr_collection_points", "Points of a collection.", "collection", _numbers(collections, "points"))
         help = "Bytes of codes and gains that a search without a filter scans."
         yield _gauge("bebr_collection_memory_bytes", help, "collection", _numbers(collections, "bytes_in_memory"))
-        staged = [{"name": c["name"], "have": c["fit"]["have"]} for c in collections if c["fit"] is not None]
+        buffered = [
+            {"name": c["name"], "collected": c["fit"]["collected"]} for c in collections if c["fit"] is not None
+        ]
         help = "Points that are kept as embeddings until the collection's fit."
-        yield _gauge("bebr_collection_staged_points", help, "collection", _numbers(staged, "have"))
+        yield _gauge("bebr_collection_buffered_points", help, "collection", _numbers(buffered, "collected"))
         states = [job["state"] for job in self._jobs.list_jobs()]
         yield _gauge(
             "bebr_jobs",

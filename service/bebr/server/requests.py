@@ -146,7 +146,7 @@ class FitCollection(Body):
     model_config = documented({"sample": 20_000})
     bytes: int | None = Field(None, ge=1, description="Size of a code.")
     sample: int | None = Field(None, ge=1, description="Embeddings to gather first.")
-    now: bool = Field(False, description="Fit to what is staged already.")
+    now: bool = Field(False, description="Fit to what is buffered already.")
 
 
 class AttachVersion(Body):

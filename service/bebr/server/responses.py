@@ -46,12 +46,12 @@ class BundleList(Answer):
 
 
 class FitStatus(Answer):
-    """A collection's own fit. `code` and figures are those of its newest own binarizer."""
+    """A collection's own fit. `code` and metrics are those of its newest fitted binarizer."""
 
     state: str = Field(description="collecting, fitting, failed, converting or done.")
     bytes: int
-    sample: int = Field(description="Embeddings to gather before the fit.")
-    have: int = Field(description="Points that wait as embeddings.")
+    sample: int = Field(description="Embeddings to collect before the fit.")
+    collected: int = Field(description="Points that wait as embeddings.")
     detail: str | None = Field(description="What a fit is doing, or why it failed.")
     version: str | None
     code: str | None

@@ -11,7 +11,7 @@ from bebr.cli.server.demo_upgrade import upgrade
 from bebr.config import Settings
 from bebr.demo.questions import judged_questions
 from bebr.demo.upgrade import NEW, OLD, Files
-from bebr.encoding import BundleCatalog
+from bebr.encoding import BundleRegistry
 from bebr.encoding.importing.pull import KNOWN_MODELS, pull
 
 POINTS = 480
@@ -48,7 +48,7 @@ def test_all_commands_of_the_demo_run(data_dir: Path, capfd: pytest.CaptureFixtu
     assert f"succeeded: {POINTS} of {POINTS} points" in printed.out
     files = Files(data_dir / "upgrade-demo")
     assert files.picture.is_file() and files.judged_picture.is_file()
-    (entry,) = BundleCatalog([settings.bundles_dir]).get(NEW).manifest.compatible_with
+    (entry,) = BundleRegistry([settings.bundles_dir]).get(NEW).manifest.compatible_with
     assert entry.bundle == OLD
 
 

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from bebr.core.codes import CodeSpec
-from bebr.encoding import BinarizerFiles, Bundle, BundleCatalog, EmbeddingFiles, TextKind, shipped_bundles, write_bundle
+from bebr.encoding import (
+    BinarizerFiles,
+    Bundle,
+    BundleRegistry,
+    EmbeddingFiles,
+    TextKind,
+    shipped_bundles,
+    write_bundle,
+)
 from bebr.encoding.bundles.manifest import EmbeddingSettings, Pooling, Precision, SourceHashes, canonical_sha256
 from bebr.errors import AlreadyExists, BundleNotFound, DamagedBundle, Incompatible, InvalidOption, Unavailable
 
@@ -216,7 +224,7 @@ def test_the_catalog_lists_sound_bundles_and_names_damaged_ones(tmp_path: Path) 
     (second / "other@1").rename(second / "renamed@1")
     (second / "notes.txt").write_text("not a bundle")
     (second / ".tiny@1.half").mkdir()
-    catalog = BundleCatalog([first, second, tmp_path / "missing"])
+    catalog = BundleRegistry([first, second, tmp_path / "missing"])
     assert [bundle.id for bundle in catalog.list()] == ["tiny@1"]
     assert catalog.get("tiny@1").fingerprint == mine.fingerprint, "the first folder wins"
     assert sorted(catalog.damaged()) == ["broken@1", "renamed@1"]
@@ -234,7 +242,7 @@ def test_a_fingerprint_finds_the_bundle_that_made_the_codes(tmp_path: Path) -> N
     pulled, shipped = tmp_path / "pulled", tmp_path / "shipped"
     full = write_full(pulled)
     bare = write_bundle(shipped, "tiny", "1", embedding_dims=32, binarizer=BINARIZER)
-    catalog = BundleCatalog([pulled, shipped])
+    catalog = BundleRegistry([pulled, shipped])
     assert catalog.get("tiny@1") == full
     assert catalog.get("tiny@1", bare.fingerprint) == bare and catalog.get("tiny@1", full.fingerprint) == full
     with pytest.raises(Incompatible, match="put the original back"):
@@ -243,12 +251,12 @@ def test_a_fingerprint_finds_the_bundle_that_made_the_codes(tmp_path: Path) -> N
 
 def test_an_empty_catalog_says_so(tmp_path: Path) -> None:
     with pytest.raises(BundleNotFound, match="on hand: none"):
-        BundleCatalog([tmp_path]).get("minilm@1")
+        BundleRegistry([tmp_path]).get("minilm@1")
     with pytest.raises(BundleNotFound, match=r"no manifest\.json"):
         Bundle.load(tmp_path / "nothing")
 
 
 def test_the_shipped_bundles_are_sound() -> None:
-    catalog = BundleCatalog([shipped_bundles()])
+    catalog = BundleRegistry([shipped_bundles()])
     assert shipped_bundles().name == "bundles"
     assert catalog.damaged() == {}

@@ -9,7 +9,7 @@ import pytest
 from tests.encoding.importing.checkpoints import write_checkpoint
 from tests.encoding.importing.hub_server import serve_hub
 
-from bebr.encoding import BundleCatalog, TextKind
+from bebr.encoding import BundleRegistry, TextKind
 from bebr.encoding.bundles.manifest import Pooling, Precision
 from bebr.encoding.embedding.model import EmbeddingModel
 from bebr.encoding.importing.checkpoint import ImportOptions
@@ -28,7 +28,7 @@ def test_a_folder_becomes_a_bundle(tmp_path: Path) -> None:
     bundle = pull(str(source), tmp_path / "bundles")
     assert bundle.id == "tiny-model@1"
     assert (bundle.has_embedding_model, bundle.has_binarizer) == (True, False)
-    assert [found.id for found in BundleCatalog([tmp_path / "bundles"]).list()] == ["tiny-model@1"]
+    assert [found.id for found in BundleRegistry([tmp_path / "bundles"]).list()] == ["tiny-model@1"]
     assert EmbeddingModel(bundle).embed(["the quick brown fox"], TextKind.QUERY).shape == (1, 32)
 
 
@@ -95,7 +95,7 @@ def test_a_fetch_that_broke_goes_on_where_it_stopped(tmp_path: Path) -> None:
         hub.break_after_bytes = 40_000
         with pytest.raises(Unavailable, match="try again"):
             pull(REPOSITORY, tmp_path / "bundles", PullOptions(endpoint=hub.endpoint))
-        assert BundleCatalog([tmp_path / "bundles"]).list() == []
+        assert BundleRegistry([tmp_path / "bundles"]).list() == []
         before, hub.break_after_bytes = hub.downloads(), None
         assert pull(REPOSITORY, tmp_path / "bundles", PullOptions(endpoint=hub.endpoint)).id == "tiny-model@1"
         after = hub.downloads()[len(before) :]

@@ -1,4 +1,4 @@
-"""Staged records: near the embeddings that they stand for, sound for adc, and small mistakes named."""
+"""Embeddings in 8 bits a dimension: near what they stand for, sound for adc, and small mistakes named."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from tests.encoding.quantization.embeddings import text_like
 
 from bebr.core.codes import CodeSpec, split_records
 from bebr.core.scoring import dot_scores, prepare_adc
-from bebr.encoding.quantization.int8 import StagingBinarizer
+from bebr.encoding.quantization.int8 import Int8Binarizer
 from bebr.encoding.quantization.training import check_size, least_rows
 from bebr.errors import DimensionMismatch, InvalidOption
 
@@ -18,7 +18,7 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("dims", [1, 3, 32, 384, 2048])
 def test_what_is_decoded_is_what_was_encoded(dims: int) -> None:
     rows = text_like(200, dims=dims, common_mean=0.3)
-    codec = StagingBinarizer(dims)
+    codec = Int8Binarizer(dims)
     records = codec.encode(rows)
     assert records.shape == (200, codec.spec.record_size_bytes) == (200, 2 * ((dims + 1) // 2) + 2)
     decoded = codec.decode(records)
@@ -32,7 +32,7 @@ def test_rows_with_single_large_values_lose_little() -> None:
     rows = np.random.default_rng(0).standard_normal((100, 384)).astype(np.float32)
     rows[:, 7] *= 20
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    codec = StagingBinarizer(384)
+    codec = Int8Binarizer(384)
     assert cosines(rows, codec.decode(codec.encode(rows))).min() > 0.999
     axes = np.eye(384, dtype=np.float32)
     assert cosines(axes, codec.decode(codec.encode(axes))).min() > 0.99
@@ -40,7 +40,7 @@ def test_rows_with_single_large_values_lose_little() -> None:
 
 def test_adc_estimates_the_cosine_of_the_embeddings() -> None:
     rows, queries = text_like(500), text_like(20, seed=1)
-    codec = StagingBinarizer(rows.shape[1])
+    codec = Int8Binarizer(rows.shape[1])
     codes, gains = split_records(codec.encode(rows))
     prepared = prepare_adc(codec.project(queries), codec.spec, codec.steps)
     scores = dot_scores(prepared, codes, gains, codec.spec)
@@ -48,14 +48,14 @@ def test_adc_estimates_the_cosine_of_the_embeddings() -> None:
 
 
 def test_wrong_shapes_are_named() -> None:
-    assert StagingBinarizer(2048).spec == CodeSpec.parse("2048x4+2048x4")
+    assert Int8Binarizer(2048).spec == CodeSpec.parse("2048x4+2048x4")
     for dims in (0, 2049):
         with pytest.raises(InvalidOption, match="2048"):
-            StagingBinarizer(dims)
+            Int8Binarizer(dims)
     with pytest.raises(DimensionMismatch):
-        StagingBinarizer(8).encode(np.ones((2, 9), np.float32))
+        Int8Binarizer(8).encode(np.ones((2, 9), np.float32))
     with pytest.raises(DimensionMismatch):
-        StagingBinarizer(8).project(np.ones(8, np.float32))
+        Int8Binarizer(8).project(np.ones(8, np.float32))
 
 
 def test_the_least_sample_is_what_a_fit_takes() -> None:

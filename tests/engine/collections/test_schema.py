@@ -3,7 +3,8 @@
 import json
 
 from bebr.core.types import FieldType
-from bebr.engine.collections.schema import CollectionDocument, FitPlan, Version
+from bebr.engine.collections.schema import CollectionDocument, FitPlan
+from bebr.engine.collections.version import Version, VersionKind
 
 BEFORE_FITS = {
     "uid": "0123456789abcdef01234567",
@@ -19,7 +20,7 @@ BEFORE_FITS = {
 
 def test_a_document_from_before_fits_is_read_and_stays_as_it_was() -> None:
     document = CollectionDocument.from_json(BEFORE_FITS)
-    assert document.fit is None and document.staging is None and document.fitted is None
+    assert document.fit is None and document.buffered is None and document.fitted is None
     version = document.active_version
     assert (version.model, version.model_fingerprint) == ("minilm@1", "f" * 64)
     assert document.filterable == {"lang": FieldType.KEYWORD}
@@ -29,10 +30,21 @@ def test_a_document_from_before_fits_is_read_and_stays_as_it_was() -> None:
 def test_a_document_with_a_fit_comes_back_whole() -> None:
     before = CollectionDocument.from_json(BEFORE_FITS)
     model = ("minilm@1", "f" * 64)
-    staging = Version.staging(1, 32, *model)
-    figures = {"recall_at_10": 0.5, "queries": 30}
-    own = Version(2, "own-docs-0@1", staging.spec, staging.steps, "own-docs-0@1", "e" * 64, *model, figures=figures)
-    versions = (*before.versions, staging, own)
+    buffered = Version.buffered(1, 32, *model)
+    metrics = {"recall_at_10": 0.5, "queries": 30}
+    own = Version(
+        number=2,
+        id="own-docs-0@1",
+        kind=VersionKind.FITTED,
+        spec=buffered.spec,
+        steps=buffered.steps,
+        bundle="own-docs-0@1",
+        fingerprint="e" * 64,
+        model="minilm@1",
+        model_fingerprint="f" * 64,
+        metrics=metrics,
+    )
+    versions = (*before.versions, buffered, own)
     document = CollectionDocument(
         before.uid, before.created_at, 2, before.filterable, versions, 1, FitPlan(8, 300, failed="no")
     )
@@ -40,5 +52,10 @@ def test_a_document_with_a_fit_comes_back_whole() -> None:
     again = CollectionDocument.from_json(json.loads(text))
     assert json.dumps(again.to_json()) == text
     assert again.fit == FitPlan(8, 300, False, "no")
-    assert (again.staging and again.staging.staged_dims, again.fitted and again.fitted.figures) == (32, figures)
+    assert (again.buffered and again.buffered.buffered_dims, again.fitted and again.fitted.metrics) == (32, metrics)
+    assert [version.kind for version in again.versions] == [
+        VersionKind.BUNDLE,
+        VersionKind.BUFFERED,
+        VersionKind.FITTED,
+    ]
     assert [version.model for version in again.versions] == ["minilm@1"] * 3

@@ -1,4 +1,4 @@
-"""A collection's own fit on a real store: staged, fitted, switched, converted; cut short anywhere, it goes on."""
+"""A collection's own fit on a real store: buffered, fitted, switched, converted; cut short anywhere, it goes on."""
 
 import asyncio
 import shutil
@@ -30,7 +30,7 @@ FIT = FitSettings(bytes=8, sample=SAMPLE, dims=DIMS)
 async def make(engine: Engine, fit: FitSettings = FIT, **changes: Any) -> Collection:
     fields = {"n": FieldType.INTEGER}
     await engine.create_collection("docs", CollectionSettings(fit=fit, filterable=fields, **changes))
-    return engine._catalog.get("docs")
+    return engine._registry.get("docs")
 
 
 async def write(engine: Engine, numbers: range, rows: np.ndarray = ROWS) -> None:
@@ -72,16 +72,16 @@ async def test_the_whole_life_of_a_fit(tmp_path: Path) -> None:
         await make(engine)
         await write(engine, range(200))
         fit = await fit_of(engine)
-        assert (fit["state"], fit["have"], fit["code"], fit["recall_at_10"]) == ("collecting", 200, None, None)
+        assert (fit["state"], fit["collected"], fit["code"], fit["recall_at_10"]) == ("collecting", 200, None, None)
         assert await recall(engine, 200) > 0.97
     async with running(tmp_path) as engine:
-        assert (await fit_of(engine))["have"] == 200 and await recall(engine, 200) > 0.97
+        assert (await fit_of(engine))["collected"] == 200 and await recall(engine, 200) > 0.97
         await write(engine, range(200, 320))
         fit = await reached(engine, "done")
         described = await engine.describe_collection("docs")
         assert described["points_per_version"] == {fit["version"]: 320} and described["code_bytes"] == 8
         assert described["active_version"] == fit["version"] and fit["version"].startswith("own-docs-")
-        assert fit["have"] == 0 and fit["queries"] == 60 and 0.3 < fit["recall_at_10"] <= 1
+        assert fit["collected"] == 0 and fit["queries"] == 60 and 0.3 < fit["recall_at_10"] <= 1
         assert 0.3 < await recall(engine, 320) < 1
         await write(engine, range(320, 400))
         assert await engine.count("docs", {"must": [{"key": "n", "range": {"gte": 310}}]}) == 90
@@ -142,12 +142,12 @@ async def test_a_refit_is_a_new_version_searched_with_the_old_one(tmp_path: Path
         await make(engine)
         await write(engine, range(SAMPLE))
         first = await reached(engine, "done")
-        with pytest.raises(Conflict, match="at least 124, and 0 are staged"):
+        with pytest.raises(Conflict, match="at least 124, and 0 are buffered"):
             await engine.fit_collection("docs", now=True)
         answer = await engine.fit_collection("docs", 16, 400)
         assert answer["fit"]["state"] == "collecting" and answer["fit"]["code"] == first["code"]
         await write(engine, range(200, 500))
-        assert (await fit_of(engine))["have"] == 300
+        assert (await fit_of(engine))["collected"] == 300
         assert await recall(engine, 500) > 0.5
         with pytest.raises(InvalidOption, match="does not apply with 'now'"):
             await engine.fit_collection("docs", sample=300, now=True)
@@ -156,7 +156,7 @@ async def test_a_refit_is_a_new_version_searched_with_the_old_one(tmp_path: Path
         assert second["version"] == first["version"].replace("@1", "@2") and second["bytes"] == 16
         described = await engine.describe_collection("docs")
         assert described["points_per_version"] == {first["version"]: 200, second["version"]: 300}
-        assert described["compatible_versions"] == ["staging", first["version"], second["version"]]
+        assert described["compatible_versions"] == ["buffered", first["version"], second["version"]]
         assert await recall(engine, 500) > 0.5
     async with running(tmp_path) as engine:
         assert await recall(engine, 500) > 0.5
@@ -175,7 +175,7 @@ async def test_a_fit_that_fails_says_why_and_can_be_asked_for_again(tmp_path: Pa
         await make(engine)
         await write(engine, range(SAMPLE), same)
         fit = await reached(engine, "failed")
-        assert "same" in fit["detail"] and fit["have"] == SAMPLE
+        assert "same" in fit["detail"] and fit["collected"] == SAMPLE
         await write(engine, range(SAMPLE, SAMPLE + 20))
         assert (await fit_of(engine))["state"] == "failed"
     async with running(tmp_path) as engine:
@@ -269,13 +269,13 @@ async def test_a_collection_is_deleted_during_its_fit(tmp_path: Path) -> None:
         assert await engine._store.list_documents("binarizer") == {}
         await make(engine)
         await write(engine, range(100))
-        assert (await fit_of(engine))["have"] == 100
+        assert (await fit_of(engine))["collected"] == 100
 
 
 async def test_points_are_no_codes_until_the_fit(tmp_path: Path) -> None:
     async with collecting(tmp_path) as engine:
         (point,), _ = await engine.get_points("docs", ["p000"], with_code=True)
-        assert point["version"] == "staging"
+        assert point["version"] == "buffered"
         report = await engine.write_points("docs", [{"id": "x", "code_b64": point["code_b64"]}], WriteMode.UPSERT)
         assert report.items[0].error == "InvalidOption" and "until its fit" in report.items[0].detail
 
@@ -304,10 +304,10 @@ async def test_wrong_settings_name_their_key(tmp_path: Path, settings: dict[str,
 async def test_a_write_that_began_before_the_switch_is_converted_too(tmp_path: Path) -> None:
     async with running(tmp_path) as engine:
         collection = await make(engine)
-        staging = collection.active
+        buffered = collection.active
         await write(engine, range(SAMPLE))
         fit = await reached(engine, "done")
-        late = Puts(["late"], staging.number, collection.codec(staging).encode(ROWS[700:701]), ['{"n": 700}'])
+        late = Puts(["late"], buffered.number, collection.codec(buffered).encode(ROWS[700:701]), ['{"n": 700}'])
         writer = collection.writers[collection.shard_of("late")]
         await writer.write(ShardWrite(PutWrite(late), {"n": [700]}))
         assert (await fit_of(engine))["state"] == "converting"
@@ -324,7 +324,7 @@ async def test_a_crash_around_the_switch_costs_the_fit_and_nothing_else(
     """The store goes away before the document of the switch is saved, or right after it, and then the process ends."""
     async with running(tmp_path) as engine:
         await make(engine)
-        save, tried = engine._catalog.save, asyncio.Event()
+        save, tried = engine._registry.save, asyncio.Event()
 
         async def away(*arguments: Any) -> None:
             if saved:
@@ -332,7 +332,7 @@ async def test_a_crash_around_the_switch_costs_the_fit_and_nothing_else(
             tried.set()
             raise StoreUnavailable("the answer was lost")
 
-        monkeypatch.setattr(engine._catalog, "save", away)
+        monkeypatch.setattr(engine._registry, "save", away)
         await write(engine, range(SAMPLE))
         async with asyncio.timeout(20):
             await tried.wait()
@@ -353,7 +353,7 @@ async def test_a_store_that_is_away_for_a_moment_does_not_cost_the_fit(
     monkeypatch.setattr(fits, "RETRY_SECONDS", 0.01)
     async with running(tmp_path) as engine:
         await make(engine)
-        save, failures = engine._catalog.save, iter([True, False, True])
+        save, failures = engine._registry.save, iter([True, False, True])
 
         async def flaky(*arguments: Any) -> None:
             if (lost := next(failures, None)) is None or lost:
@@ -361,10 +361,10 @@ async def test_a_store_that_is_away_for_a_moment_does_not_cost_the_fit(
             if lost is not None:
                 raise StoreUnavailable("the answer was lost")
 
-        monkeypatch.setattr(engine._catalog, "save", flaky)
+        monkeypatch.setattr(engine._registry, "save", flaky)
         await write(engine, range(SAMPLE))
         await reached(engine, "done")
-        assert len(engine._catalog.get("docs").document.versions) == 2
+        assert len(engine._registry.get("docs").document.versions) == 2
 
 
 async def test_a_damaged_own_bundle_is_written_again(tmp_path: Path) -> None:

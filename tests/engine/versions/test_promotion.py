@@ -29,7 +29,7 @@ from bebr.encoding.embedding.vectors import check_embeddings
 from bebr.encoding.quantization.recurrent_fit import fit_recurrent
 from bebr.encoding.quantization.recurrent_graph import to_onnx
 from bebr.engine import CollectionSettings, Engine, FitSettings, SearchRequest
-from bebr.engine.collections.schema import Version
+from bebr.engine.collections.version import Version, VersionKind
 from bebr.errors import Incompatible, InvalidOption
 
 ROWS = text_like(500, dims=DIMS)
@@ -45,8 +45,8 @@ async def write(engine: Engine, ids: list[int], rows: np.ndarray) -> None:
 
 
 @asynccontextmanager
-async def mixed(folder: Path, seed: int, staged: bool) -> AsyncIterator[Engine]:
-    """A collection of random size: points of two own versions, and some staged; a few are deleted, many are equal."""
+async def mixed(folder: Path, seed: int, buffered: bool) -> AsyncIterator[Engine]:
+    """A collection of random size: points of two own versions, and some buffered; a few are deleted, many are equal."""
     rng = np.random.default_rng(seed)
     shards, count = int(rng.integers(1, 4)), int(rng.integers(180, 400))
     async with running(folder, head_rows=int(rng.choice([64, 100, 4096]))) as engine:
@@ -59,7 +59,7 @@ async def mixed(folder: Path, seed: int, staged: bool) -> AsyncIterator[Engine]:
         again = rng.choice(count, 150, replace=False).tolist()
         await write(engine, again, rows[again])
         await reached(engine, "done")
-        if staged:
+        if buffered:
             await engine.fit_collection("docs", 16, 300)
             again = rng.choice(count, 40, replace=False).tolist()
             await write(engine, again, rows[again])
@@ -81,7 +81,7 @@ async def oracle(
     engine: Engine, score: Callable[[Version, np.ndarray], float], keep: Callable[[dict[str, Any]], bool]
 ) -> list[Entry]:
     """All points that `keep` lets pass, best first, scored version by version."""
-    versions = {version.id: version for version in engine._catalog.get("docs").document.versions}
+    versions = {version.id: version for version in engine._registry.get("docs").document.versions}
     found: list[Entry] = []
     for point in filter(keep, await held(engine)):
         value = float(score(versions[point["version"]], record_of(point)))
@@ -93,7 +93,7 @@ def scorer_of_embedding(
     engine: Engine, embedding: np.ndarray, scorer: Scorer
 ) -> Callable[[Version, np.ndarray], float]:
     """How the embedding of a query is compared with a record of any version."""
-    collection, embedding = engine._catalog.get("docs"), check_embeddings(embedding, DIMS)
+    collection, embedding = engine._registry.get("docs"), check_embeddings(embedding, DIMS)
 
     def score(version: Version, record: np.ndarray) -> float:
         codec, spec, steps = collection.codec(version), version.spec, version.steps
@@ -111,7 +111,7 @@ def scorer_of_embedding(
 
 def scorer_of_code(engine: Engine, version: Version, record: np.ndarray) -> Callable[[Version, np.ndarray], float]:
     """A code against several versions: what it stands for is projected into each."""
-    collection = engine._catalog.get("docs")
+    collection = engine._registry.get("docs")
     embedding = collection.codec(version).decode(record)
     length = np.float32(np.linalg.norm(embedding))
 
@@ -139,20 +139,20 @@ def no_filter(point: dict[str, Any]) -> bool:
     return True
 
 
-@pytest.mark.parametrize("staged", [False, True])
+@pytest.mark.parametrize("buffered", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-async def test_vectors_equal_brute_force(tmp_path: Path, seed: int, staged: bool) -> None:
+async def test_vectors_equal_brute_force(tmp_path: Path, seed: int, buffered: bool) -> None:
     rng = np.random.default_rng(seed)
     condition = {"must": [{"key": "parity", "match": {"value": "odd"}}, {"key": "n", "range": {"lt": 150}}]}
 
     def keep(point: dict[str, Any]) -> bool:
         return point["metadata"]["parity"] == "odd" and point["metadata"]["n"] < 150
 
-    async with mixed(tmp_path, seed, staged) as engine:
+    async with mixed(tmp_path, seed, buffered) as engine:
         totals = (await engine.describe_collection("docs"))["points_per_version"]
-        assert len(totals) == 2 + staged
+        assert len(totals) == 2 + buffered
         for scorer in Scorer:
-            if scorer is Scorer.HAMMING and staged:
+            if scorer is Scorer.HAMMING and buffered:
                 continue
             for filter, passes in ((None, no_filter), (condition, keep)):
                 row, limit = text_like(1, seed=int(rng.integers(1000)), dims=DIMS), int(rng.integers(1, 60))
@@ -168,13 +168,13 @@ async def test_vectors_equal_brute_force(tmp_path: Path, seed: int, staged: bool
                 assert entries(result) == [entry for entry in expected if entry[0] >= threshold]
 
 
-@pytest.mark.parametrize("staged", [False, True])
+@pytest.mark.parametrize("buffered", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-async def test_codes_and_ids_equal_brute_force(tmp_path: Path, seed: int, staged: bool) -> None:
+async def test_codes_and_ids_equal_brute_force(tmp_path: Path, seed: int, buffered: bool) -> None:
     rng = np.random.default_rng(seed + 100)
-    async with mixed(tmp_path, seed, staged) as engine:
+    async with mixed(tmp_path, seed, buffered) as engine:
         points = await held(engine)
-        versions = {version.id: version for version in engine._catalog.get("docs").document.versions}
+        versions = {version.id: version for version in engine._registry.get("docs").document.versions}
         for place in rng.choice(len(points), 12, replace=False).tolist():
             point, limit = points[place], int(rng.integers(1, 80))
             version = versions[point["version"]]
@@ -217,7 +217,7 @@ async def test_searches_of_all_kinds_share_scans(tmp_path: Path) -> None:
         alone = [entries((await engine.search("docs", [request]))[0]) for request in requests]
         together = await engine.search("docs", requests)
         assert [entries(result) for result in together] == alone
-        searcher = engine._searcher(engine._catalog.get("docs"))
+        searcher = engine._searcher(engine._registry.get("docs"))
         queued = await asyncio.gather(*(searcher._queue.submit(searcher._plan([r])) for r in requests[30:]))
         assert len(queued) == 60
         codes = {point["id"]: base64.b64decode(point["code_b64"]) for point in points}
@@ -228,14 +228,16 @@ async def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     async with mixed(tmp_path, 3, True) as engine:
         with pytest.raises(Incompatible, match="kept as embeddings"):
             await engine.search("docs", [SearchRequest(vector=ROWS[0], scorer=Scorer.HAMMING)])
-        with pytest.raises(InvalidOption, match="'staging'") as raised:
+        with pytest.raises(InvalidOption, match="'buffered'") as raised:
             await engine.search("docs", [SearchRequest(vector=ROWS[0], version="own@9")])
         assert raised.value.fields["key"] == "version"
 
 
 async def test_a_code_is_of_the_newest_version_unless_it_says_which(tmp_path: Path) -> None:
     async with mixed(tmp_path, 3, True) as engine:
-        first, second = (v for v in engine._catalog.get("docs").document.versions if v.staged_dims is None)
+        first, second = (
+            v for v in engine._registry.get("docs").document.versions if v.kind is not VersionKind.BUFFERED
+        )
         points = {point["version"]: point for point in await held(engine)}
         code = record_of(points[second.id]).tobytes()
         (result,) = await engine.search("docs", [SearchRequest(code=code)])
@@ -247,7 +249,7 @@ async def test_a_code_is_of_the_newest_version_unless_it_says_which(tmp_path: Pa
 
 @asynccontextmanager
 async def centred(folder: Path) -> AsyncIterator[tuple[Engine, np.ndarray]]:
-    """300 points that share a strong mean: half of them codes of a centred bundle, half staged for a refit."""
+    """300 points that share a strong mean: half of them codes of a centred bundle, half buffered for a refit."""
     rows = text_like(300, dims=DIMS, common_mean=3)
     fitted = fit_recurrent(rows, CodeSpec.parse("32x2"), centre=True, weight=0.5)
     files = BinarizerFiles(to_onnx(fitted), fitted.spec, fitted.steps, fitted.gain)
@@ -261,7 +263,7 @@ async def centred(folder: Path) -> AsyncIterator[tuple[Engine, np.ndarray]]:
 
 
 async def test_versions_of_centred_codes_share_one_scale(tmp_path: Path) -> None:
-    """A scan leaves out what the mean of centred codes gives; beside staged points it must be there again."""
+    """A scan leaves out what the mean of centred codes gives; beside buffered points it must be there again."""
     queries = text_like(20, seed=1, dims=DIMS, common_mean=3)
     found = []
     async with centred(tmp_path) as (engine, rows):
@@ -282,7 +284,7 @@ async def test_versions_of_centred_codes_share_one_scale(tmp_path: Path) -> None
             found.append(len(nearest & {point_id for _, point_id, _ in adc[:10]}) / 10)
         assert np.mean(found) > 0.75
         for point in (await held(engine))[:6]:
-            version = {v.id: v for v in engine._catalog.get("docs").document.versions}[point["version"]]
+            version = {v.id: v for v in engine._registry.get("docs").document.versions}[point["version"]]
             expected = await oracle(engine, scorer_of_code(engine, version, record_of(point)), no_filter)
             (result,) = await engine.search("docs", [SearchRequest(id=point["id"], limit=40)])
             assert [point_id for _, point_id, _ in entries(result)] == [point_id for _, point_id, _ in expected[:40]]

@@ -22,7 +22,7 @@ from bebr.encoding.bundles.manifest import Way
 from bebr.encoding.quantization.recurrent_fit import Effort, fit_recurrent
 from bebr.encoding.quantization.recurrent_graph import files_of
 from bebr.engine import CollectionSettings, Engine, Evaluation, Gate, SearchRequest, UpgradeQuery
-from bebr.engine.collections.schema import Version
+from bebr.engine.collections.version import Version, VersionKind
 from bebr.errors import (
     AlreadyExists,
     BebrError,
@@ -620,8 +620,8 @@ async def test_a_fit_after_an_upgrade_is_of_the_new_model(tmp_path: Path, bundle
         await engine.upgrading.promote("docs", "new@1", Gate(), force=True)
         await fitted(engine, 12)
         versions = engine.collection("docs").document.versions
-        assert [version.model for version in versions if version.staged_dims is not None] == ["old@1", "new@1"]
-        assert [version.model for version in versions if version.figures is not None] == ["old@1", "new@1"]
+        assert [version.model for version in versions if version.kind is VersionKind.BUFFERED] == ["old@1", "new@1"]
+        assert [version.model for version in versions if version.kind is VersionKind.FITTED] == ["old@1", "new@1"]
         result = await search(engine, text=TEXTS[7])
         assert len(result.hits) == 140 and len(result.searched) == 1
         await engine.upgrading.rollback("docs")

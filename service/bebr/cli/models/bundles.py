@@ -11,7 +11,7 @@ import typer
 from bebr.cli.options import AsJson, ConfigFile, DataDir, parse_choice
 
 if TYPE_CHECKING:
-    from bebr.encoding import Bundle, BundleCatalog
+    from bebr.encoding import Bundle, BundleRegistry
     from bebr.encoding.bundles.manifest import Pooling, Precision
     from bebr.encoding.importing.checkpoint import Progress
     from bebr.encoding.importing.pull import PullOptions
@@ -170,9 +170,9 @@ def _pooling(given: str | None) -> "Pooling | None":
     return None if given is None else parse_choice(Pooling, given, "--pooling")
 
 
-def _catalog(data_dir: "Path | None", config: "Path | None") -> "BundleCatalog":
+def _catalog(data_dir: "Path | None", config: "Path | None") -> "BundleRegistry":
     from bebr.cli.options import settings_from
-    from bebr.encoding import BundleCatalog, shipped_bundles
+    from bebr.encoding import BundleRegistry, shipped_bundles
 
     settings = settings_from(config, {"data_dir": data_dir})
-    return BundleCatalog([settings.bundles_dir, shipped_bundles()])
+    return BundleRegistry([settings.bundles_dir, shipped_bundles()])

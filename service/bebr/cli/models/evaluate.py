@@ -110,12 +110,12 @@ def progress_bar() -> Iterator[Show]:
 def find_bundle(name: str, data_dir: Path | None, config: Path | None) -> "Bundle":
     """A bundle by its id, or by its folder when the name has a / in it. Raises BundleNotFound, DamagedBundle."""
     from bebr.cli.options import settings_from
-    from bebr.encoding import Bundle, BundleCatalog, shipped_bundles
+    from bebr.encoding import Bundle, BundleRegistry, shipped_bundles
 
     if "/" in name:
         return Bundle.load(Path(name))
     settings = settings_from(config, {"data_dir": data_dir})
-    return BundleCatalog([settings.bundles_dir, shipped_bundles()]).get(name)
+    return BundleRegistry([settings.bundles_dir, shipped_bundles()]).get(name)
 
 
 def _embedding(base: str | None, data_dir: Path | None, config: Path | None) -> "Bundle | None":

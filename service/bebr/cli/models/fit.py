@@ -124,12 +124,12 @@ def _fit_file(
 
 def _base(settings: "Settings", base: str | None, dims: int) -> "Bundle | None":
     """The bundle whose embedding model the new one takes over. Raises BundleNotFound, InvalidOption."""
-    from bebr.encoding import BundleCatalog, shipped_bundles
+    from bebr.encoding import BundleRegistry, shipped_bundles
     from bebr.errors import DimensionMismatch, InvalidOption
 
     if base is None:
         return None
-    bundle = BundleCatalog([settings.bundles_dir, shipped_bundles()]).get(base)
+    bundle = BundleRegistry([settings.bundles_dir, shipped_bundles()]).get(base)
     if not bundle.has_embedding_model:
         raise InvalidOption(f"bundle '{base}' has no embedding model to take over", option="base")
     if bundle.embedding_dims != dims:

@@ -34,24 +34,24 @@ def fit_collection(
 
 
 def _follow(service: "Client", name: str) -> dict[str, Any]:
-    """Show every state as a bar: points gathered, then what is measured, then points still to convert."""
+    """Show every state as a bar: points collected, then what is measured, then points still to convert."""
     from bebr.cli.output import progress
 
     with progress() as bar:
-        task, staged = bar.add_task("collecting", total=None), 0
+        task, buffered = bar.add_task("collecting", total=None), 0
 
         def show(fit: dict[str, Any]) -> None:
-            nonlocal staged
-            staged = max(staged, fit["have"])
+            nonlocal buffered
+            buffered = max(buffered, fit["collected"])
             match fit["state"]:
                 case "collecting":
-                    bar.update(task, description="collecting", completed=fit["have"], total=fit["sample"])
+                    bar.update(task, description="collecting", completed=fit["collected"], total=fit["sample"])
                 case "converting":
-                    bar.update(task, description="converting", completed=staged - fit["have"], total=staged)
+                    bar.update(task, description="converting", completed=buffered - fit["collected"], total=buffered)
                 case "fitting":
                     bar.update(task, description=f"fitting {fit['detail'] or ''}", completed=0, total=None)
                 case state:
-                    bar.update(task, description=state, completed=staged, total=staged)
+                    bar.update(task, description=state, completed=buffered, total=buffered)
 
         fit: dict[str, Any] = service.wait_fit(name, progress=show)
         return fit
@@ -69,7 +69,7 @@ def _show(name: str, fit: dict[str, Any]) -> None:
         case "failed":
             said = f"the fit of '{name}' failed: {fit['detail']}; its points are kept and found as before"
         case "collecting":
-            said = f"'{name}' gathers embeddings for a fit: {fit['have']:,} of {fit['sample']:,} points"
+            said = f"'{name}' collects embeddings for a fit: {fit['collected']:,} of {fit['sample']:,} points"
         case state:
             said = f"the fit of '{name}' is {state}"
     out().print(said, markup=False)

@@ -9,7 +9,7 @@ from bebr.encoding.bundles.bundle import HIDDEN, MANIFEST, BinarizerFiles, Bundl
 from bebr.errors import BundleNotFound, DamagedBundle, Incompatible
 
 
-class BundleCatalog:
+class BundleRegistry:
     """The bundles in some folders. A bundle lies in a folder called by its id; of two with one id the first wins.
 
     Nothing is cached: a bundle that is pulled while the service runs is seen by the next call.

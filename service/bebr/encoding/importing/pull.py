@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bebr.encoding.bundles.bundle import HIDDEN, Bundle, write_bundle
 from bebr.encoding.bundles.manifest import Precision, check_name
-from bebr.encoding.bundles.registry import BundleCatalog, shipped_bundles
+from bebr.encoding.bundles.registry import BundleRegistry, shipped_bundles
 from bebr.encoding.importing.checkpoint import ImportedModel, ImportOptions, Progress, import_checkpoint, silent
 from bebr.encoding.importing.hub import REPOSITORY_PATTERN, fetch_checkpoint
 from bebr.encoding.importing.transformer import BUILDER
@@ -115,7 +115,7 @@ def shipped_binarizer(name: str) -> Bundle | None:
     """The latest shipped bundle of a known model, verified; None where there is none."""
     if name not in KNOWN_MODELS:
         return None
-    bundles = [bundle for bundle in BundleCatalog([shipped_bundles()]).list() if bundle.name == name]
+    bundles = [bundle for bundle in BundleRegistry([shipped_bundles()]).list() if bundle.name == name]
     latest = max(bundles, key=lambda bundle: [int(part) for part in re.findall(r"\d+", bundle.version)], default=None)
     return Bundle.load(latest.path) if latest is not None else None
 

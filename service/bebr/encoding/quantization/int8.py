@@ -1,4 +1,4 @@
-"""The staging binarizer: until a collection has a binarizer of its own, its codes are the embeddings, to 8 bits a dim.
+"""Embeddings to 8 bits a dimension: the codes of a collection until a binarizer is fitted to it.
 
 A value of an embedding is rounded to an odd integer v in -255 .. 255, in units that take the largest one of its row to
 255. Both halves of v fit a code of two 4-bit blocks with the same dims:
@@ -16,21 +16,21 @@ from numpy.typing import NDArray
 from bebr.core.codes import MAX_DIMS, CodeSpec, grid_values, join_records, pack_levels, split_records, unpack_levels
 from bebr.errors import DimensionMismatch, InvalidOption
 
-MAX_STAGED_DIMS = MAX_DIMS // 2
+MAX_INT8_DIMS = MAX_DIMS // 2
 PEAK = 255
 LOW_STEP = 2.0**-8
 """Any step would do; with this one the gain of a unit vector lies where float16 is precise."""
 TINY = np.float32(1e-12)
 
 
-class StagingBinarizer:
-    """Embeddings <-> staged records. Has what a Binarizer has, and `decode`. Threads may share it."""
+class Int8Binarizer:
+    """Embeddings <-> records of 8 bits a dimension. Has what a Binarizer has, and `decode`. Threads may share it."""
 
     def __init__(self, embedding_dims: int) -> None:
         """Raises InvalidOption for more dims than a code of two blocks can hold."""
-        if not 1 <= embedding_dims <= MAX_STAGED_DIMS:
+        if not 1 <= embedding_dims <= MAX_INT8_DIMS:
             raise InvalidOption(
-                f"embeddings of {embedding_dims} dims cannot be staged for a fit: it takes 1 to {MAX_STAGED_DIMS}",
+                f"embeddings of {embedding_dims} dims cannot be buffered for a fit: it takes 1 to {MAX_INT8_DIMS}",
                 key="fit.dims",
             )
         self.embedding_dims = embedding_dims

@@ -13,7 +13,8 @@ from zlib import crc32
 from bebr.core.filters import Filter, parse_filter
 from bebr.core.types import StoredPoint
 from bebr.engine.collections.encoders import Codec, CollectionEncoders
-from bebr.engine.collections.schema import CollectionDocument, Version
+from bebr.engine.collections.schema import CollectionDocument
+from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.memory import release_free_memory
 from bebr.engine.write.parse import Rules
 from bebr.errors import BebrError
@@ -71,18 +72,18 @@ class Collection:
         return self.encoders.codec(version)
 
     def old_points(self, target: int | None = None) -> int:
-        """How many points have codes of another version than the target, or the active one; staged ones aside."""
+        """How many points have codes of another version than the target, or the active one; buffered ones aside."""
         versions, target = self.document.versions, self.active.number if target is None else target
         points = self.index.points().items()
-        return sum(count for n, count in points if n != target and versions[n].staged_dims is None)
+        return sum(count for n, count in points if n != target and versions[n].kind is not VersionKind.BUFFERED)
 
-    def staged(self) -> int:
-        """How many points wait as embeddings: for the fit that gathers, else to be re-encoded."""
+    def buffered(self) -> int:
+        """How many points wait as embeddings: for the fit that collects them, else to be re-encoded."""
         versions, active = self.document.versions, self.active
         points = self.index.points().items()
-        if active.staged_dims is not None:
+        if active.kind is VersionKind.BUFFERED:
             return sum(count for n, count in points if n == active.number)
-        return sum(count for n, count in points if versions[n].staged_dims is not None)
+        return sum(count for n, count in points if versions[n].kind is VersionKind.BUFFERED)
 
     def points_by_id(self, view: ShardView | None = None) -> dict[str, int]:
         """Points by id of their version, of all shards or of one. Versions of embeddings share an id."""
@@ -99,7 +100,7 @@ class Collection:
             steps=version.steps,
             fields=self.document.filterable,
             takes_text=self.encoders.takes_text(version),
-            takes_codes=version.staged_dims is None,
+            takes_codes=version.kind is not VersionKind.BUFFERED,
             dims=self.encoders.dims(version),
             max_text_chars=max_text_chars,
             max_metadata_bytes=max_metadata_bytes,
@@ -240,30 +241,30 @@ def fit_state(collection: Collection) -> FitState | None:
         return None
     if collection.fit_progress is not None:
         return FitState.FITTING
-    staged = collection.staged()
-    if collection.active.staged_dims is None:
-        return FitState.CONVERTING if staged else FitState.DONE
+    buffered = collection.buffered()
+    if collection.active.kind is not VersionKind.BUFFERED:
+        return FitState.CONVERTING if buffered else FitState.DONE
     if fit.failed is not None:
         return FitState.FAILED
-    return FitState.FITTING if fit.due or staged >= fit.sample else FitState.COLLECTING
+    return FitState.FITTING if fit.due or buffered >= fit.sample else FitState.COLLECTING
 
 
 def describe_fit(collection: Collection) -> dict[str, Any] | None:
-    """What the description of a collection says of its fit. code and figures: of its newest own binarizer."""
+    """What the description of a collection says of its fit. code and metrics: of its newest fitted binarizer."""
     fit, state, fitted = collection.document.fit, fit_state(collection), collection.document.fitted
     if fit is None or state is None:
         return None
-    figures = {} if fitted is None else dict(fitted.figures or {})
+    metrics = {} if fitted is None else fitted.metrics
     return {
         "state": str(state),
         "bytes": fit.bytes,
         "sample": fit.sample,
-        "have": collection.staged(),
+        "collected": collection.buffered(),
         "detail": collection.fit_progress or fit.failed,
         "version": None if fitted is None else fitted.id,
         "code": None if fitted is None else str(fitted.spec),
-        "recall_at_10": figures.get("recall_at_10"),
-        "queries": figures.get("queries"),
+        "recall_at_10": metrics.get("recall_at_10"),
+        "queries": metrics.get("queries"),
     }
 
 

@@ -4,15 +4,16 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 
-from bebr.encoding import Bundle, BundleCatalog
+from bebr.encoding import Bundle, BundleRegistry
 from bebr.encoding.adapters.adapter import Bridge, open_bridges
 from bebr.encoding.encoder import Encoder
-from bebr.encoding.quantization.int8 import StagingBinarizer
-from bebr.engine.collections.schema import CollectionDocument, Version
+from bebr.encoding.quantization.int8 import Int8Binarizer
+from bebr.engine.collections.schema import CollectionDocument
+from bebr.engine.collections.version import Version, VersionKind
 from bebr.errors import BebrError, InvalidOption
 
 log = logging.getLogger(__name__)
-Codec = Encoder | StagingBinarizer
+Codec = Encoder | Int8Binarizer
 """What turns embeddings into records and queries of one code version, and its records back into embeddings."""
 Bridges = dict[tuple[str, str], Bridge]
 """By fingerprints of two embedding models: from the one to the other."""
@@ -91,7 +92,7 @@ class CollectionEncoders:
 class Encoders:
     """All encoders of the process. Loading takes seconds: call everything here in a thread."""
 
-    def __init__(self, bundles: BundleCatalog, threads: int) -> None:
+    def __init__(self, bundles: BundleRegistry, threads: int) -> None:
         self._bundles = bundles
         self._threads = threads
         self._lock = threading.Lock()
@@ -116,10 +117,10 @@ class Encoders:
         return self._bundles.get(bundle_id, fingerprint)
 
     def forget(self, document: CollectionDocument) -> None:
-        """Let go of the encoders of a deleted collection's own bundles; whoever still uses one holds it."""
+        """Let go of the encoders of a deleted collection's fitted bundles; whoever still uses one holds it."""
         with self._lock:
             for version in document.versions:
-                if version.figures is not None and version.bundle is not None:
+                if version.kind is VersionKind.FITTED and version.bundle is not None:
                     self._loaded.pop((version.bundle, None), None)
                     self._loaded.pop((version.bundle, version.fingerprint), None)
 
@@ -131,8 +132,8 @@ class Encoders:
         for version in used:
             if version.model is not None and version.model_fingerprint is not None:
                 embedders[version.model_fingerprint] = self._try(version.model, version.model_fingerprint)
-            if version.staged_dims is not None:
-                codecs[version.number] = StagingBinarizer(version.staged_dims)
+            if version.buffered_dims is not None:
+                codecs[version.number] = Int8Binarizer(version.buffered_dims)
             elif version.bundle is not None:
                 codecs[version.number] = self._try(version.bundle, version.fingerprint)
         return CollectionEncoders(embedders, codecs, *self._bridges(used, set(embedders)))

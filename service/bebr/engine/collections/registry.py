@@ -7,14 +7,13 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-
 from bebr.config import Limits
 from bebr.core.codes import CodeSpec
 from bebr.core.types import FieldType
-from bebr.encoding import Bundle, BundleCatalog
+from bebr.encoding import BundleRegistry
 from bebr.engine.collections.collection import Collection
-from bebr.engine.collections.schema import CollectionDocument, FitPlan, Version
+from bebr.engine.collections.schema import CollectionDocument, FitPlan
+from bebr.engine.collections.version import Version
 from bebr.engine.requests import CollectionSettings
 from bebr.engine.versions.fit_plan import make_plan
 from bebr.errors import AlreadyExists, CollectionNotFound, InvalidOption
@@ -26,10 +25,10 @@ MAX_FILTERABLE = 64
 MAX_FIELD_CHARS = 256
 
 
-class Catalog:
+class CollectionRegistry:
     """Names of collections and aliases. One name is never both."""
 
-    def __init__(self, store: MetadataStore, bundles: BundleCatalog, limits: Limits) -> None:
+    def __init__(self, store: MetadataStore, bundles: BundleRegistry, limits: Limits) -> None:
         self._store = store
         self._bundles = bundles
         self._limits = limits
@@ -139,9 +138,9 @@ class Catalog:
                 )
 
     def _first_version(self, settings: CollectionSettings) -> tuple[Version, FitPlan | None]:
-        return self._staging(settings) if settings.fit is not None else (self._coded(settings), None)
+        return self._buffered(settings) if settings.fit is not None else (self._coded(settings), None)
 
-    def _staging(self, settings: CollectionSettings) -> tuple[Version, FitPlan]:
+    def _buffered(self, settings: CollectionSettings) -> tuple[Version, FitPlan]:
         """Embeddings of a bundle's model, or of the user's own, until the fit."""
         fit, dims = settings.fit, settings.fit.dims if settings.fit else None
         assert fit is not None
@@ -154,34 +153,27 @@ class Catalog:
             )
         if dims is not None:
             plan = make_plan(fit.bytes, fit.sample, dims, self._limits, "fit.")
-            return Version.staging(0, dims, None, None), plan
+            return Version.buffered(0, dims, None, None), plan
         bundle = self._bundles.get(str(settings.bundle))
         plan = make_plan(fit.bytes, fit.sample, bundle.embedding_dims, self._limits, "fit.")
-        return Version.staging(0, bundle.embedding_dims, bundle.id, bundle.fingerprint), plan
+        return Version.buffered(0, bundle.embedding_dims, bundle.id, bundle.fingerprint), plan
 
     def _coded(self, settings: CollectionSettings) -> Version:
-        if settings.bundle is None and settings.code is None:
-            raise InvalidOption(
-                "a collection needs a 'bundle', a 'code' such as '256x2' for codes of your own, or a 'fit' to your own "
-                "embeddings",
-                key="bundle",
-            )
         if settings.bundle is None:
-            spec = CodeSpec.parse(settings.code or "")
-            return Version(0, str(spec), spec, np.ones(len(spec.blocks), np.float32), None, None, None, None)
-        version = version_of(self._bundles.get(settings.bundle))
+            if settings.code is None:
+                raise InvalidOption(
+                    "a collection needs a 'bundle', a 'code' such as '256x2' for codes of your own, or a 'fit' to your "
+                    "own embeddings",
+                    key="bundle",
+                )
+            return Version.raw(0, CodeSpec.parse(settings.code))
+        version = Version.of_bundle(0, self._bundles.get(settings.bundle))
         if settings.code is not None and CodeSpec.parse(settings.code) != version.spec:
             raise InvalidOption(
                 f"bundle '{settings.bundle}' makes codes '{version.spec}', not '{settings.code}'; leave 'code' out",
                 key="code",
             )
         return version
-
-
-def version_of(bundle: Bundle, number: int = 0) -> Version:
-    """The code version of a bundle in a collection."""
-    made_by = bundle.id, bundle.fingerprint
-    return Version(number, bundle.id, bundle.spec, bundle.steps, *made_by, *made_by)
 
 
 def check_name(name: str) -> None:

@@ -4,79 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from bebr.core.codes import CodeSpec
 from bebr.core.types import FieldType
-from bebr.encoding.quantization.int8 import StagingBinarizer
-
-STAGING = "staging"
-"""Id of the version in which embeddings wait for a fit. No bundle can have it, for their ids hold an @."""
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """A code version of a collection: the space that codes live in. steps (blocks,) float32.
-
-    bundle, fingerprint: whose binarizer makes its codes; None for codes of the user's own, and while staging. model,
-    model_fingerprint: the bundle whose embedding model makes the embeddings; None where the user brings them.
-    staged_dims: dims of the embeddings that a staging version holds. figures: what was measured at the fit of a
-    binarizer of the collection's own; None for all others. retired: it holds no points and never will again.
-    """
-
-    number: int
-    id: str
-    spec: CodeSpec
-    steps: NDArray[np.float32]
-    bundle: str | None
-    fingerprint: str | None
-    model: str | None
-    model_fingerprint: str | None
-    staged_dims: int | None = None
-    figures: Mapping[str, Any] | None = None
-    retired: bool = False
-
-    @classmethod
-    def staging(cls, number: int, dims: int, model: str | None, model_fingerprint: str | None) -> "Version":
-        """Raises InvalidOption for too many dims."""
-        codec = StagingBinarizer(dims)
-        return cls(number, STAGING, codec.spec, codec.steps, None, None, model, model_fingerprint, staged_dims=dims)
-
-    def to_document(self) -> dict[str, Any]:
-        document: dict[str, Any] = {
-            "id": self.id,
-            "code": str(self.spec),
-            "steps": [float(step) for step in self.steps],
-            "bundle": self.bundle,
-            "fingerprint": self.fingerprint,
-        }
-        if (self.model, self.model_fingerprint) != (self.bundle, self.fingerprint):
-            document |= {"model": self.model, "model_fingerprint": self.model_fingerprint}
-        if self.staged_dims is not None:
-            document["staged_dims"] = self.staged_dims
-        if self.figures is not None:
-            document["figures"] = dict(self.figures)
-        if self.retired:
-            document["retired"] = True
-        return document
-
-    @classmethod
-    def from_document(cls, number: int, document: Mapping[str, Any]) -> "Version":
-        bundle, fingerprint = document["bundle"], document["fingerprint"]
-        return cls(
-            number,
-            document["id"],
-            CodeSpec.parse(document["code"]),
-            np.array(document["steps"], np.float32),
-            bundle,
-            fingerprint,
-            document.get("model", bundle),
-            document.get("model_fingerprint", fingerprint),
-            document.get("staged_dims"),
-            document.get("figures"),
-            document.get("retired", False),
-        )
+from bebr.engine.collections.version import Version, VersionKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,26 +99,31 @@ class CollectionDocument:
         return self.versions[self.active]
 
     @property
-    def staging(self) -> Version | None:
+    def buffered(self) -> Version | None:
         """The newest version in which embeddings wait for a fit; None where there never was a fit.
 
         There is one for each embedding model whose embeddings were fitted to.
         """
-        return next((version for version in reversed(self.versions) if version.staged_dims is not None), None)
+        return self._newest(VersionKind.BUFFERED)
 
     @property
     def fitted(self) -> Version | None:
-        """The newest version with a binarizer of the collection's own."""
-        return next((version for version in reversed(self.versions) if version.figures is not None), None)
+        """The newest version whose binarizer was fitted to this collection."""
+        return self._newest(VersionKind.FITTED)
 
     @property
     def coded(self) -> list[Version]:
-        """The versions with codes: neither staged nor retired."""
-        return [version for version in self.versions if version.staged_dims is None and not version.retired]
+        """The versions with codes: neither buffered nor retired."""
+        return [
+            version for version in self.versions if version.kind is not VersionKind.BUFFERED and not version.retired
+        ]
 
     def version(self, version_id: str) -> Version | None:
         """The version with codes of that id."""
         return next((version for version in self.coded if version.id == version_id), None)
+
+    def _newest(self, kind: VersionKind) -> Version | None:
+        return next((version for version in reversed(self.versions) if version.kind is kind), None)
 
     def to_json(self) -> dict[str, Any]:
         document: dict[str, Any] = {

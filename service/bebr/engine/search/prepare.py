@@ -6,7 +6,7 @@ What is asked for is brought into the code space of each version:
     a code              sdc: what it stands for is projected, so that a score means the same in every version, and
                         that codes whose dimensions are not orthogonal can be compared; hamming: encoded, but for its
                         own version
-    staged records      hold embeddings, not signs: hamming is refused
+    buffered embeddings hold embeddings, not signs: hamming is refused
 
 Codes made from another embedding model are reached as `reaching` says; their scores then count as scale * score +
 offset, which adc and sdc allow and hamming does not.
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from bebr.core.codes import split_records
 from bebr.core.scoring import DotQueries, HammingQueries, Scorer, prepare_adc, prepare_hamming, prepare_sdc
 from bebr.engine.collections.collection import Collection
-from bebr.engine.collections.schema import Version
+from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.search.request import Plan
 from bebr.engine.search.route import Reached, reach, route
 from bebr.errors import Incompatible
@@ -40,7 +40,7 @@ def check(collection: Collection, plans: Sequence[Plan]) -> None:
     for version in searched:
         collection.codec(version)
     for plan in plans:
-        if plan.scorer is Scorer.HAMMING and any(version.staged_dims is not None for version in searched):
+        if plan.scorer is Scorer.HAMMING and any(version.kind is VersionKind.BUFFERED for version in searched):
             raise _no_signs(collection)
         if plan.is_code and [version.number for version in searched] != [plan.version.number]:
             embedding_of(collection, plan)
@@ -53,14 +53,14 @@ def prepare(collection: Collection, plans: Sequence[Plan], version: Version) -> 
     match plans[0].scorer:
         case Scorer.ADC:
             return prepare_adc(_projected(collection, plans, version), version.spec, version.steps)
-        case Scorer.SDC if version.staged_dims is None and version.bundle is None:
+        case Scorer.SDC if version.kind is VersionKind.RAW:
             codes, gains = split_records(stack([plan.records[version.number] for plan in plans]))
             return prepare_sdc(codes, gains, version.spec, version.steps)
         case Scorer.SDC:
             queries = stack([_code_query(collection, plan, version) for plan in plans])
             return prepare_adc(queries, version.spec, version.steps)
         case Scorer.HAMMING:
-            if version.staged_dims is not None:
+            if version.kind is VersionKind.BUFFERED:
                 raise _no_signs(collection)
             codes, _ = split_records(stack([_record(collection, plan, version) for plan in plans]))
             return prepare_hamming(codes)
@@ -73,7 +73,7 @@ def added_scores(collection: Collection, plans: Sequence[Plan], version: Version
     the mean> is added. For codes of another embedding model the offset that brings them to one scale is added too.
     With both, scores of all versions mean the same.
     """
-    if plans[0].scorer is Scorer.HAMMING or (version.staged_dims is None and version.bundle is None):
+    if plans[0].scorer is Scorer.HAMMING or version.kind is VersionKind.RAW:
         return None
     mean, added = collection.codec(version).mean, np.zeros(len(plans))
     if mean.any():

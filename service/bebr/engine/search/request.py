@@ -11,7 +11,7 @@ from bebr.core.codes import CodeSpec
 from bebr.core.filters import Filter
 from bebr.core.scoring import Scorer
 from bebr.engine.collections.collection import Collection
-from bebr.engine.collections.schema import Version
+from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.inputs import check_text, check_vector, read_code
 from bebr.engine.requests import SearchRequest
 from bebr.engine.search.route import Reached
@@ -114,13 +114,13 @@ class Planner:
     def _version(self, request: SearchRequest) -> Version:
         """The version that the query is of: the active one, unless it says which.
 
-        Codes are of the newest one while points are staged, for there are no codes of that.
+        While points are buffered for a fit, a code is of the newest version that has codes.
         """
         versions = [version for version in self.collection.document.versions if not version.retired]
         active = self.collection.active
         if request.code is not None:
             coded = [version for version in self.collection.document.coded if _same_model(version, active)]
-            active = active if active.staged_dims is None or not coded else coded[-1]
+            active = coded[-1] if active.kind is VersionKind.BUFFERED and coded else active
         if request.version is None:
             return active
         if request.id is not None:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from bebr.encoding.adapters.adapter import Bridge
 from bebr.encoding.bundles.manifest import Way
 from bebr.engine.collections.encoders import CollectionEncoders
-from bebr.engine.collections.schema import CollectionDocument, Version
+from bebr.engine.collections.schema import CollectionDocument
+from bebr.engine.collections.version import Version
 
 Floats = NDArray[np.float32]
 

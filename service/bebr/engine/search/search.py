@@ -20,7 +20,7 @@ from bebr.config import Limits
 from bebr.core.scoring import Scorer
 from bebr.core.types import Hit, StoredPoint
 from bebr.engine.collections.collection import Collection
-from bebr.engine.collections.schema import Version
+from bebr.engine.collections.version import Version
 from bebr.engine.requests import SearchRequest, SearchResult
 from bebr.engine.search.prepare import added_scores, check, prepare
 from bebr.engine.search.request import Plan, Planner, write_cursor

@@ -25,8 +25,9 @@ from bebr.core.types import StoredPoint
 from bebr.encoding import TextKind
 from bebr.engine.capacity import RoomGuard
 from bebr.engine.collections.collection import Collection, FitState, fit_state
-from bebr.engine.collections.registry import Catalog
-from bebr.engine.collections.schema import Backfill, CollectionDocument, Version
+from bebr.engine.collections.registry import CollectionRegistry
+from bebr.engine.collections.schema import Backfill, CollectionDocument
+from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.versions.promotion import Versions
 from bebr.errors import BebrError, Conflict, InvalidOption, JobNotFound, Unavailable
 from bebr.shards.writer import Replace
@@ -70,9 +71,9 @@ class Backfills:
     """All backfills of the process, one for each collection at most."""
 
     def __init__(
-        self, catalog: Catalog, versions: Versions, limits: Limits, guard: RoomGuard, encoding: Executor
+        self, registry: CollectionRegistry, versions: Versions, limits: Limits, guard: RoomGuard, encoding: Executor
     ) -> None:
-        self._catalog = catalog
+        self._registry = registry
         self._versions = versions
         self._limits = limits
         self._guard = guard
@@ -99,7 +100,7 @@ class Backfills:
             backfill = Backfill(job, version.id, rate, collection.old_points(), time.time(), RUNNING)
             return replace(document, upgrades=replace(document.upgrades, backfill=backfill))
 
-        await self._catalog.update(collection, begun)
+        await self._registry.update(collection, begun)
         self.look(collection)
         return job
 
@@ -109,7 +110,7 @@ class Backfills:
         uid = collection.document.uid
         if backfill is None or backfill.state != RUNNING or uid in self._runs:
             return
-        if self._stopping or not collection.ready or self._catalog.collections.get(collection.name) is not collection:
+        if self._stopping or not collection.ready or self._registry.collections.get(collection.name) is not collection:
             return
         run = self._runs[uid] = _Run()
         run.task = asyncio.create_task(self._run(collection, run))
@@ -133,7 +134,7 @@ class Backfills:
             backfill = self._rested(collection, replace(backfill, state=CANCELLED, finished_at=time.time()))
             return replace(document, upgrades=replace(document.upgrades, backfill=backfill))
 
-        await self._catalog.update(collection, cancelled)
+        await self._registry.update(collection, cancelled)
         await self._stop_run(collection)
 
     async def follow(self, collection: Collection) -> None:
@@ -148,7 +149,7 @@ class Backfills:
             kept = upgrades.backfill if upgrades.backfill is None else self._rested(collection, upgrades.backfill)
             return replace(document, upgrades=replace(upgrades, backfill=kept))
 
-        await self._catalog.update(collection, rested)
+        await self._registry.update(collection, rested)
 
     async def drop(self, collection: Collection) -> None:
         """End at once what is under way for a collection that is about to be closed. The caller holds the lock."""
@@ -207,7 +208,7 @@ class Backfills:
             backfill = self._rested(collection, replace(backfill, state=after))
             return replace(document, upgrades=replace(document.upgrades, backfill=backfill))
 
-        await self._catalog.update(collection, changed)
+        await self._registry.update(collection, changed)
 
     def _rested(self, collection: Collection, backfill: Backfill) -> Backfill:
         """With its figures as they are now."""
@@ -268,7 +269,7 @@ class Backfills:
 
         while True:
             with suppress(Unavailable, OSError):
-                await self._catalog.update(collection, ended)
+                await self._registry.update(collection, ended)
                 return
             await run.rest(RETRY_SECONDS)
 
@@ -292,7 +293,9 @@ class Backfills:
             raise _Stopped  # the promotion that made another one active has cancelled it
         versions = collection.document.versions
         found = (await collection.fetch(ids, records=True)).values()
-        points = [p for p in found if p.version != target.number and versions[p.version].staged_dims is None]
+        points = [
+            p for p in found if p.version != target.number and versions[p.version].kind is not VersionKind.BUFFERED
+        ]
         texts = [_text(point, collection.document.text_field, self._limits.max_text_chars) for point in points]
         run.skipped |= {point.id for point, text in zip(points, texts, strict=True) if text is None}
         points = [point for point, text in zip(points, texts, strict=True) if text is not None]
@@ -334,7 +337,7 @@ async def _pages(collection: Collection, target: Version, skipped: set[str]) -> 
     for page in _batched(point.id for point in asked.values() if point.version != target.number):
         yield page
     for version in collection.document.versions:
-        if version.number == target.number or version.staged_dims is not None:
+        if version.number == target.number or version.kind is VersionKind.BUFFERED:
             continue
         for shard in range(collection.document.shards):
             ids = await asyncio.to_thread(collection.index.version_ids, shard, version.number, None)

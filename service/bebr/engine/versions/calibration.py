@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bebr.encoding.adapters.adapter import Reference
 from bebr.engine.collections.collection import Collection
-from bebr.engine.collections.schema import Version
+from bebr.engine.collections.version import Version
 from bebr.store import MetadataStore
 
 Floats = NDArray[np.float32]

@@ -22,7 +22,7 @@ from bebr.encoding.adapters.adapter import Reference, TextBridge, unit
 from bebr.encoding.adapters.evaluation import Pool, Queries, UpgradeMatrix, measure, nearest
 from bebr.encoding.bundles.manifest import Way
 from bebr.engine.collections.collection import Collection
-from bebr.engine.collections.schema import Version
+from bebr.engine.collections.version import Version
 from bebr.engine.inputs import check_text, check_vector
 from bebr.engine.requests import UpgradeQuery
 from bebr.engine.versions.calibration import Sample

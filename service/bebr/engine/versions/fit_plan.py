@@ -1,7 +1,7 @@
 """What may be asked of a collection's own fit: how many bytes a code, after how many embeddings."""
 
 from bebr.config import Limits
-from bebr.encoding.quantization.int8 import MAX_STAGED_DIMS
+from bebr.encoding.quantization.int8 import MAX_INT8_DIMS
 from bebr.encoding.quantization.training import check_size, least_rows
 from bebr.engine.collections.schema import FitPlan
 from bebr.errors import InvalidOption
@@ -15,9 +15,9 @@ def make_plan(size_bytes: int, sample: int | None, dims: int, limits: Limits, at
 
     Raises InvalidOption.
     """
-    if dims > MAX_STAGED_DIMS:
+    if dims > MAX_INT8_DIMS:
         raise InvalidOption(
-            f"a collection's fit takes embeddings of at most {MAX_STAGED_DIMS} dims, got {dims}; `bebr fit` takes more",
+            f"a collection's fit takes embeddings of at most {MAX_INT8_DIMS} dims, got {dims}; `bebr fit` takes more",
             key=f"{at}dims",
         )
     try:

@@ -1,12 +1,12 @@
-"""A collection's own fit: gather embeddings in staging, fit a binarizer to them, make it the active code version, and
-re-encode what was staged.
+"""A collection's fit: buffer embeddings, fit a binarizer to them, make it the active code version, and re-encode what
+was buffered.
 
 Where a fit stands follows from the document of the collection and from its points (see `fit_state`), so whatever is cut
 short goes on at the next start. The steps, each safe to repeat:
 
-    fit      read staged records, decode and fit in a thread, keep the binarizer in the store and on disk
-    switch   one document makes the new version the active one; writes that began before still go to staging
-    convert  page by page through the shards' writers, until no point is staged
+    fit      read buffered records, decode and fit in a thread, keep the binarizer in the store and on disk
+    switch   one document makes the new version the active one; writes that began before are still buffered
+    convert  page by page through the shards' writers, until no point is buffered
 """
 
 import asyncio
@@ -22,15 +22,16 @@ from numpy.typing import NDArray
 
 from bebr.config import Limits
 from bebr.encoding import BinarizerFiles
-from bebr.encoding.quantization.int8 import StagingBinarizer
+from bebr.encoding.quantization.int8 import Int8Binarizer
 from bebr.encoding.quantization.training import fit_own, least_rows
 from bebr.engine.capacity import RoomGuard
 from bebr.engine.collections.collection import Collection, FitState, fit_state
 from bebr.engine.collections.encoders import Codec, Encoders
-from bebr.engine.collections.registry import Catalog
-from bebr.engine.collections.schema import CollectionDocument, FitPlan, Version
+from bebr.engine.collections.registry import CollectionRegistry
+from bebr.engine.collections.schema import CollectionDocument, FitPlan
+from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.versions.fit_plan import make_plan
-from bebr.engine.versions.fitted_bundles import OwnBundles, next_bundle_id
+from bebr.engine.versions.fitted_bundles import FittedBundles, next_bundle_id
 from bebr.errors import BebrError, Conflict, InvalidOption, Unavailable
 from bebr.shards.writer import Reencode
 
@@ -46,10 +47,15 @@ class Fits:
     """All fits of the process; one is computed at a time, the others wait."""
 
     def __init__(
-        self, catalog: Catalog, own_bundles: OwnBundles, encoders: Encoders, limits: Limits, guard: RoomGuard
+        self,
+        registry: CollectionRegistry,
+        fitted_bundles: FittedBundles,
+        encoders: Encoders,
+        limits: Limits,
+        guard: RoomGuard,
     ) -> None:
-        self._catalog = catalog
-        self._own_bundles = own_bundles
+        self._registry = registry
+        self._fitted_bundles = fitted_bundles
         self._encoders = encoders
         self._limits = limits
         self._guard = guard
@@ -61,7 +67,7 @@ class Fits:
         """Start what is due for a collection, unless it is under way. Called after writes, so it must cost nothing."""
         if collection.document.fit is None or collection.closed or not collection.ready:
             return
-        if self._catalog.collections.get(collection.name) is not collection:
+        if self._registry.collections.get(collection.name) is not collection:
             return  # it was deleted while the write went on
         uid = collection.document.uid
         if uid not in self._tasks and fit_state(collection) in (FitState.FITTING, FitState.CONVERTING):
@@ -69,11 +75,11 @@ class Fits:
             self._tasks[uid] = asyncio.create_task(self._run(collection))
 
     async def ask(self, collection: Collection, size_bytes: int | None, sample: int | None, now: bool) -> None:
-        """Gather embeddings for a new binarizer from now on, or, with `now`, fit to those that are staged.
+        """Collect embeddings for a new binarizer from now on, or, with `now`, fit to those that are buffered.
 
-        Raises Conflict while a fit is under way or when too few are staged, InvalidOption.
+        Raises Conflict while a fit is under way or when too few are buffered, InvalidOption.
         """
-        async with self._catalog.lock:
+        async with self._registry.lock:
             document = collection.document
             if (state := fit_state(collection)) in (FitState.FITTING, FitState.CONVERTING):
                 raise Conflict(f"a fit of '{collection.name}' is {state} already; wait until it is done", state=state)
@@ -81,14 +87,14 @@ class Fits:
             if backfill is not None and backfill.state == "running":
                 raise Conflict(f"backfill {backfill.job} of '{collection.name}' is running; pause it", job=backfill.job)
             plan = self._plan(collection, size_bytes, sample, now)
-            staging = document.staging
-            if staging is None or staging.model_fingerprint != document.active_version.model_fingerprint:
+            buffered = document.buffered
+            if buffered is None or buffered.model_fingerprint != document.active_version.model_fingerprint:
                 self._check_versions(document, 2)
-                staging = self._new_staging(collection)
+                buffered = self._new_buffered(collection)
             self._check_versions(document, 1)
-            if staging.number == len(document.versions):
-                document = replace(document, versions=(*document.versions, staging))
-            await self._catalog.replace(collection, replace(document, active=staging.number, fit=plan))
+            if buffered.number == len(document.versions):
+                document = replace(document, versions=(*document.versions, buffered))
+            await self._registry.replace(collection, replace(document, active=buffered.number, fit=plan))
         self.look(collection)
 
     async def drop(self, collection: Collection) -> None:
@@ -122,23 +128,23 @@ class Fits:
             return make_plan(size_bytes, sample, dims, self._limits)
         if sample is not None:
             raise InvalidOption("'sample' does not apply with 'now', which takes what there is", key="sample")
-        have, least = collection.staged(), least_rows(dims)
-        if have < least:
+        collected, least = collection.buffered(), least_rows(dims)
+        if collected < least:
             raise Conflict(
-                f"a fit to embeddings of {dims} dims needs at least {least}, and {have} are staged; write more points, "
-                "or the same ones again",
-                have=have,
+                f"a fit to embeddings of {dims} dims needs at least {least}, and {collected} are buffered; write more "
+                "points, or the same ones again",
+                collected=collected,
                 needed=least,
             )
         return replace(make_plan(size_bytes, before.sample if before else None, dims, self._limits), due=True)
 
-    def _new_staging(self, collection: Collection) -> Version:
+    def _new_buffered(self, collection: Collection) -> Version:
         active, number = collection.active, len(collection.document.versions)
         codec = collection.codec(active)
-        staging = Version.staging(number, codec.embedding_dims, active.model, active.model_fingerprint)
-        collection.encoders.add(number, StagingBinarizer(codec.embedding_dims))
-        collection.index.add_version(number, staging.spec)
-        return staging
+        buffered = Version.buffered(number, codec.embedding_dims, active.model, active.model_fingerprint)
+        collection.encoders.add(number, Int8Binarizer(codec.embedding_dims))
+        collection.index.add_version(number, buffered.spec)
+        return buffered
 
     def _check_versions(self, document: CollectionDocument, more: int) -> None:
         after = len(document.versions) + more
@@ -184,14 +190,14 @@ class Fits:
                 records = await self._sample(collection, self._limits.max_fit_sample if plan.due else plan.sample)
                 log.info("fitting %d bytes to %d points of collection %s", plan.bytes, len(records), collection.name)
                 abandoned = self._abandoned[collection.document.uid]
-                files, figures = await asyncio.wrap_future(_in_thread(collection, records, plan.bytes, abandoned))
+                files, metrics = await asyncio.wrap_future(_in_thread(collection, records, plan.bytes, abandoned))
             if collection.document.fit == plan:  # else it was changed in the moment when this began
-                await self._switch(collection, files, figures)
+                await self._switch(collection, files, metrics)
         finally:
             collection.fit_progress = None
 
     async def _sample(self, collection: Collection, count: int) -> NDArray[np.uint8]:
-        """Up to `count` staged records (rows, record_size_bytes) uint8, any of them alike."""
+        """Up to `count` buffered records (rows, record_size_bytes) uint8, any of them alike."""
         number, index = collection.active.number, collection.index
         ids: list[str] = []
         for shard in range(collection.document.shards):
@@ -206,41 +212,39 @@ class Fits:
         size = collection.active.spec.record_size_bytes
         return np.frombuffer(b"".join(records), np.uint8).reshape(len(records), size)
 
-    async def _switch(self, collection: Collection, files: BinarizerFiles, figures: dict[str, Any]) -> None:
+    async def _switch(self, collection: Collection, files: BinarizerFiles, metrics: dict[str, Any]) -> None:
         """Keep the binarizer, then make it that of the active version."""
-        document, staging = collection.document, collection.active
-        dims, bundle_id = collection.codec(staging).embedding_dims, next_bundle_id(collection.name, document)
-        bundle = await self._again(lambda: self._own_bundles.keep(bundle_id, dims, files, figures))
+        document, buffered = collection.document, collection.active
+        dims, bundle_id = collection.codec(buffered).embedding_dims, next_bundle_id(collection.name, document)
+        bundle = await self._again(lambda: self._fitted_bundles.keep(bundle_id, dims, files, metrics))
         codec = await asyncio.to_thread(self._encoders.get, bundle.id, bundle.fingerprint)
-        number, model = len(document.versions), (staging.model, staging.model_fingerprint)
-        version = Version(
-            number, bundle.id, bundle.spec, bundle.steps, bundle.id, bundle.fingerprint, *model, figures=figures
-        )
+        number = len(document.versions)
+        version = Version.fitted(number, bundle, buffered, metrics)
         collection.encoders.add(number, codec)
         collection.index.add_version(number, version.spec)
 
         def switched(document: CollectionDocument) -> CollectionDocument:
-            plan = replace(document.fit or FitPlan(0, 0), due=False, failed=None)
+            plan = None if document.fit is None else replace(document.fit, due=False, failed=None)
             return replace(document, versions=(*document.versions, version), active=number, fit=plan)
 
-        await self._again(lambda: self._catalog.update(collection, switched))
-        log.info("collection %s has its own binarizer %s (%s): %s", collection.name, bundle.id, bundle.spec, figures)
+        await self._again(lambda: self._registry.update(collection, switched))
+        log.info("collection %s has a fitted binarizer %s (%s): %s", collection.name, bundle.id, bundle.spec, metrics)
 
     async def _convert(self, collection: Collection) -> None:
-        """Re-encode what is staged. Points that are written or deleted meanwhile stay as they are."""
-        for staging in [version for version in collection.document.versions if version.staged_dims is not None]:
-            same_model = [v for v in collection.document.coded if v.model_fingerprint == staging.model_fingerprint]
-            if same_model and staging.number != collection.active.number:
-                await self._convert_version(collection, staging, same_model[-1])
+        """Re-encode what is buffered. Points that are written or deleted meanwhile stay as they are."""
+        for buffered in [v for v in collection.document.versions if v.kind is VersionKind.BUFFERED]:
+            same_model = [v for v in collection.document.coded if v.model_fingerprint == buffered.model_fingerprint]
+            if same_model and buffered.number != collection.active.number:
+                await self._convert_version(collection, buffered, same_model[-1])
 
-    async def _convert_version(self, collection: Collection, staging: Version, target: Version) -> None:
-        encode = _converter(collection.codec(staging), collection.codec(target))
-        log.info("re-encoding %d points of collection %s to %s", collection.staged(), collection.name, target.id)
+    async def _convert_version(self, collection: Collection, buffered: Version, target: Version) -> None:
+        encode = _converter(collection.codec(buffered), collection.codec(target))
+        log.info("re-encoding %d points of collection %s to %s", collection.buffered(), collection.name, target.id)
         for number in range(collection.document.shards):
-            while ids := collection.index.version_ids(number, staging.number, PAGE):
+            while ids := collection.index.version_ids(number, buffered.number, PAGE):
                 self._guard.check()
                 await collection.wait_for_sealing(number)
-                change = Reencode(ids, staging.number, target.number, encode)
+                change = Reencode(ids, buffered.number, target.number, encode)
                 committed = await collection.writers[number].write(change)
                 collection.maintain()
                 if not any(committed.applied):
@@ -251,9 +255,10 @@ class Fits:
         detail = error.detail if isinstance(error, BebrError) else f"{type(error).__name__}: {error}"
 
         def failed(document: CollectionDocument) -> CollectionDocument:
-            return replace(document, fit=replace(document.fit or FitPlan(0, 0), due=False, failed=detail))
+            plan = None if document.fit is None else replace(document.fit, due=False, failed=detail)
+            return replace(document, fit=plan)
 
-        await self._again(lambda: self._catalog.update(collection, failed))
+        await self._again(lambda: self._registry.update(collection, failed))
 
     async def _again(self, do: Callable[[], Awaitable[Result]]) -> Result:
         """Until it succeeds: a fit is too dear to be thrown away because the store is away for a moment."""
@@ -288,5 +293,5 @@ def _in_thread(
     return future
 
 
-def _converter(staging: Codec, codec: Codec) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
-    return lambda records: codec.encode(staging.decode(records))
+def _converter(buffered: Codec, codec: Codec) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+    return lambda records: codec.encode(buffered.decode(records))

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from bebr.core.codes import CodeSpec
-from bebr.encoding import BinarizerFiles, Bundle, BundleCatalog, Gain
-from bebr.engine.collections.schema import CollectionDocument, Version
+from bebr.encoding import BinarizerFiles, Bundle, BundleRegistry, Gain
+from bebr.engine.collections.schema import CollectionDocument
+from bebr.engine.collections.version import Version, VersionKind
 from bebr.errors import BundleNotFound, DamagedBundle, DamagedStore, Incompatible
 from bebr.store import MetadataStore
 
@@ -24,18 +25,18 @@ BINARIZER = "binarizer"
 NAME_CHARS = 60
 
 
-class OwnBundles:
-    """Reads and writes own binarizers, one document and one bundle each."""
+class FittedBundles:
+    """Reads and writes fitted binarizers, one document and one bundle each."""
 
-    def __init__(self, store: MetadataStore, bundles: BundleCatalog) -> None:
+    def __init__(self, store: MetadataStore, bundles: BundleRegistry) -> None:
         self._store = store
         self._bundles = bundles
 
     async def keep(
-        self, bundle_id: str, embedding_dims: int, files: BinarizerFiles, figures: Mapping[str, Any]
+        self, bundle_id: str, embedding_dims: int, files: BinarizerFiles, metrics: Mapping[str, Any]
     ) -> Bundle:
         """Write both; what a fit that was cut short left under this id is replaced."""
-        bundle = await asyncio.to_thread(self._bundles.put_binarizer, bundle_id, embedding_dims, files, figures)
+        bundle = await asyncio.to_thread(self._bundles.put_binarizer, bundle_id, embedding_dims, files, metrics)
         document = {
             "fingerprint": bundle.fingerprint,
             "embedding_dims": embedding_dims,
@@ -43,7 +44,7 @@ class OwnBundles:
             "steps": [float(step) for step in files.steps],
             "gain": str(files.gain),
             "graph": base64.b64encode(files.graph).decode(),
-            "figures": dict(figures),
+            "figures": dict(metrics),
         }
         await self._store.put_document(BINARIZER, bundle_id, document)
         return bundle
@@ -54,7 +55,7 @@ class OwnBundles:
         What cannot be restored is logged here, and is an error for whoever needs it.
         """
         for version in document.versions:
-            if version.figures is not None and not await asyncio.to_thread(self._is_sound, version):
+            if version.kind is VersionKind.FITTED and not await asyncio.to_thread(self._is_sound, version):
                 log.warning("bundle %s is not on disk as it should be; writing it from the store", version.bundle)
                 try:
                     await self._restore(version)
@@ -64,7 +65,7 @@ class OwnBundles:
     async def forget(self, name: str, document: CollectionDocument, in_use: Set[str | None]) -> None:
         """Remove what a deleted collection had; bundles whose fingerprint is `in_use` elsewhere stay on disk."""
         for version in document.versions:
-            if version.figures is not None and version.bundle is not None:
+            if version.kind is VersionKind.FITTED and version.bundle is not None:
                 await self._store.delete_document(BINARIZER, version.bundle)
                 if version.fingerprint not in in_use:
                     await asyncio.to_thread(self._bundles.remove, version.bundle)
@@ -91,7 +92,7 @@ class OwnBundles:
 
 
 def next_bundle_id(name: str, document: CollectionDocument) -> str:
-    """Id of the next own bundle of a collection: its name is for people, the uid makes it unique."""
+    """Id of the next fitted bundle of a collection: its name is for people, the uid makes it unique."""
     readable = re.sub(r"[^a-z0-9._-]", "-", name.lower())[:NAME_CHARS]
-    number = sum(version.figures is not None for version in document.versions) + 1
+    number = sum(version.kind is VersionKind.FITTED for version in document.versions) + 1
     return f"own-{readable}-{document.uid[:8]}@{number}"

@@ -15,8 +15,9 @@ from bebr.config import Limits
 from bebr.encoding.bundles.manifest import Way
 from bebr.engine.collections.collection import Collection, FitState, fit_state
 from bebr.engine.collections.encoders import CollectionEncoders, Encoders
-from bebr.engine.collections.registry import Catalog, version_of
-from bebr.engine.collections.schema import CollectionDocument, Upgrades, Version
+from bebr.engine.collections.registry import CollectionRegistry
+from bebr.engine.collections.schema import CollectionDocument, Upgrades
+from bebr.engine.collections.version import Version
 from bebr.engine.search.route import route
 from bebr.errors import AlreadyExists, Conflict, Incompatible, InvalidOption, VersionNotFound
 
@@ -37,8 +38,8 @@ class Gate:
 class Versions:
     """Changes of versions, one at a time."""
 
-    def __init__(self, catalog: Catalog, encoders: Encoders, limits: Limits) -> None:
-        self._catalog = catalog
+    def __init__(self, registry: CollectionRegistry, encoders: Encoders, limits: Limits) -> None:
+        self._registry = registry
         self._encoders = encoders
         self._limits = limits
 
@@ -50,26 +51,26 @@ class Versions:
         # a bundle of this id may have been loaded before it was made anew
         bundle = await asyncio.to_thread(self._encoders.bundle, bundle_id)
         await asyncio.to_thread(self._encoders.get, bundle.id, bundle.fingerprint)  # takes seconds the first time
-        async with self._catalog.lock:
+        async with self._registry.lock:
             document = collection.document
             self._check_quiet(collection)
             self._check_room(collection)
             if document.version(bundle.id) is not None:
                 raise AlreadyExists(f"'{bundle.id}' is a version of '{collection.name}' already", version=bundle.id)
-            version = version_of(bundle, len(document.versions))
+            version = Version.of_bundle(len(document.versions), bundle)
             document = replace(document, versions=(*document.versions, version))
             opened = await asyncio.to_thread(self._encoders.open, document)
             _check_reach(collection, document, opened, version)
             collection.index.add_version(version.number, version.spec)
             collection.encoders.add_all(opened)
-            await self._catalog.replace(collection, document)
+            await self._registry.replace(collection, document)
         return version
 
     async def promote(
         self, collection: Collection, version_id: str, gate: Gate, *, force: bool = False, way: Way | None = None
     ) -> dict[str, Any]:
         """Make a version active. Raises Conflict with the numbers where the gate fails, unless it is forced."""
-        async with self._catalog.lock:
+        async with self._registry.lock:
             document, active = collection.document, collection.active
             version = self.find(collection, version_id)
             if version.number == active.number:
@@ -102,7 +103,7 @@ class Versions:
 
     async def rollback(self, collection: Collection) -> dict[str, Any]:
         """Make the version active that was so before the last promotion. Codes written since stay, and are found."""
-        async with self._catalog.lock:
+        async with self._registry.lock:
             document, active = collection.document, collection.active
             if document.upgrades.previous is None:
                 raise Conflict(f"'{collection.name}' has no promotion to undo, or its version before is retired")
@@ -118,7 +119,7 @@ class Versions:
 
     async def retire(self, collection: Collection, version_id: str) -> None:
         """Forget a version that has no points. Raises Conflict where it has, or is in use."""
-        async with self._catalog.lock:
+        async with self._registry.lock:
             document = collection.document
             version = self.find(collection, version_id)
             points = collection.index.points().get(version.number, 0)
@@ -142,13 +143,14 @@ class Versions:
             after = replace(document, versions=versions, upgrades=replace(upgrades, evaluations=kept))
             opened = await asyncio.to_thread(self._encoders.open, after)
             _check_chains(collection, opened, version)
-            for number in {after.active, upgrades.previous} - {None}:
-                _check_reach(collection, after, opened, after.versions[number or 0])
-            await self._catalog.replace(collection, after)
+            for number in {after.active, upgrades.previous}:
+                if number is not None:
+                    _check_reach(collection, after, opened, after.versions[number])
+            await self._registry.replace(collection, after)
             collection.encoders.add_all(opened)
 
     def find(self, collection: Collection, version_id: str) -> Version:
-        """Raises VersionNotFound, also for what is staged: that is no version to choose."""
+        """Raises VersionNotFound, also for a buffered version, which cannot be chosen."""
         version = collection.document.version(version_id)
         if version is None:
             names = ", ".join(f"'{version.id}'" for version in collection.document.coded)
@@ -168,7 +170,7 @@ class Versions:
             evaluations = dict(list(evaluations.items())[-MAX_EVALUATIONS:])
             return replace(document, upgrades=replace(document.upgrades, evaluations=evaluations))
 
-        await self._catalog.update(collection, kept)
+        await self._registry.update(collection, kept)
 
     async def _activate(
         self, collection: Collection, number: int, upgrades: Upgrades, event: Mapping[str, Any]
@@ -178,7 +180,7 @@ class Versions:
         if backfill is not None and not backfill.ended and backfill.version != collection.document.versions[number].id:
             backfill = replace(backfill, state="cancelled", finished_at=time.time())
         upgrades = replace(upgrades, history=history, backfill=backfill)
-        await self._catalog.replace(collection, replace(collection.document, active=number, upgrades=upgrades))
+        await self._registry.replace(collection, replace(collection.document, active=number, upgrades=upgrades))
 
     def _check_room(self, collection: Collection) -> None:
         count = len(collection.document.versions)

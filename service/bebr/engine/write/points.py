@@ -18,7 +18,7 @@ from bebr.encoding.encoder import Encoder
 from bebr.engine.capacity import RoomGuard
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.encoders import Codec
-from bebr.engine.collections.schema import Version
+from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.requests import ItemError, WriteReport
 from bebr.engine.versions.fits import Fits
 from bebr.engine.write.parse import Draft, Rules, Source, item_error, read_metadata, read_points, read_vectors
@@ -99,8 +99,8 @@ class PointWriter:
         """Points that exist get codes of these vectors (n, dims), of the active version; their metadata stays."""
         self._check_batch(len(ids))
         with self._writing(collection, declared) as version:
-            if version.staged_dims is not None:
-                raise Conflict(f"'{collection.name}' gathers embeddings for a fit; write the points instead")
+            if version.kind is VersionKind.BUFFERED:
+                raise Conflict(f"'{collection.name}' collects embeddings for a fit; write the points instead")
             drafts, unit, errors = read_vectors(ids, vectors, None, self._rules(collection, version))
             records = await self._in_thread(collection.codec(version).encode, unit)
             places: dict[int, list[int]] = {}
