@@ -14,7 +14,8 @@ from bebr.core.codes import CodeSpec, join_records
 from bebr.core.types import Puts, WriteMode
 from bebr.errors import BebrError, IdempotencyConflict, StoreUnavailable
 from bebr.index.shard import Shard
-from bebr.shards.writer import Patch, Reencode, ShardWrite, ShardWriter
+from bebr.shards.changes import Patch, Reencode, ShardWrite
+from bebr.shards.writer import ShardWriter
 from bebr.store import Committed, DeleteWrite, FeedEntry, PutWrite, Receipt
 from bebr.store.sqlite.store import SqliteStore
 

@@ -24,7 +24,6 @@ from bebr.engine.collections.registry import CollectionRegistry
 from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.collections.version import Version
 from bebr.engine.inputs import check_text
-from bebr.engine.memory import limit_arenas
 from bebr.engine.requests import CollectionSettings, SearchRequest, SearchResult, WriteReport
 from bebr.engine.search import scroll as reading
 from bebr.engine.search.search import Searcher, Texts
@@ -37,7 +36,8 @@ from bebr.engine.versions.promotion import Versions
 from bebr.engine.versions.upgrading import Upgrading
 from bebr.engine.write.points import PointWriter
 from bebr.errors import InvalidOption, NotReady, Unavailable
-from bebr.shards.collection_index import CollectionIndex
+from bebr.shards import LocalShards, ShardThreads
+from bebr.shards.memory import limit_arenas
 from bebr.store import MetadataStore
 
 log = logging.getLogger(__name__)
@@ -262,7 +262,7 @@ class Engine:
     async def count(self, name: str, filter: object) -> int:
         """Points for which the filter holds; None: all."""
         collection = self.collection(name)
-        return await collection.read(partial(collection.index.count, collection.parse_filter(filter)))
+        return await collection.shards.count(collection.parse_filter(filter))
 
     async def search(self, name: str, requests: list[SearchRequest]) -> list[SearchResult]:
         """One result per request; all are scanned together."""
@@ -367,7 +367,6 @@ class Engine:
         self._knows_collections = True
         for collection in list(self._registry.collections.values()):
             await collection.catch_up()
-            collection.maintain()
             self._fits.look(collection)
             self._backfills.look(collection)
 
@@ -375,10 +374,17 @@ class Engine:
         encoders = self._encoders.open(document)
         specs = {version.number: version.spec for version in document.versions}
         folder = collection_folder(self._folder, document.uid)
-        index = CollectionIndex(folder, document.shards, specs, document.filterable, self._head_rows, self._scanners)
-        index.open()
-        for shard in index.shards:
-            if shard.rebuilt_because:
-                log.warning("collection %s: %s; rebuilding the shard from the store", name, shard.rebuilt_because)
-        limit = self.limits.max_queue
-        return Collection(name, document, self._store, index, encoders, self._maintenance, limit)
+        shards = LocalShards(
+            self._store,
+            document.uid,
+            folder,
+            name=name,
+            shards=document.shards,
+            specs=specs,
+            fields=document.filterable,
+            head_rows=self._head_rows,
+            max_queue=self.limits.max_queue,
+            threads=ShardThreads(self._scanners, self._coordinators, self._maintenance),
+        )
+        shards.open()
+        return Collection(name, document, self._store, shards, encoders)

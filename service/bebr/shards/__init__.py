@@ -1,1 +1,31 @@
-"""The shards of a collection behind one client: searched, written, and kept equal to the store."""
+"""The shards of a collection behind one client: searched, written, and kept equal to the store.
+
+client.py    the contract, ShardClient, and what a search and a shard say of themselves
+local.py     LocalShards, the client of shards in this process
+changes.py   what a shard can be asked to write
+writer.py    the order of the writes of one shard
+reads.py     searches, counts and lists of ids over several shards
+memory.py    gives memory back to the system
+"""
+
+from bebr.index import Found, ScanQueries, merge
+from bebr.shards.changes import Change, Patch, Reencode, Replace, ShardWrite, values_of
+from bebr.shards.client import Searched, ShardClient, ShardStats
+from bebr.shards.local import LocalShards, ShardThreads
+
+__all__ = [
+    "Change",
+    "Found",
+    "LocalShards",
+    "Patch",
+    "Reencode",
+    "Replace",
+    "ScanQueries",
+    "Searched",
+    "ShardClient",
+    "ShardStats",
+    "ShardThreads",
+    "ShardWrite",
+    "merge",
+    "values_of",
+]

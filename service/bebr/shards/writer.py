@@ -7,19 +7,28 @@ store's feed before anything else happens.
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bebr.coalescer import Coalescer
-from bebr.core.types import FieldType, Puts, StoredPoint, WriteMode
-from bebr.errors import BebrError, InvalidMetadata, Overloaded, StoreUnavailable, Unavailable
+from bebr.core.types import Puts
+from bebr.errors import BebrError, Overloaded, StoreUnavailable, Unavailable
 from bebr.index.shard import Shard
-from bebr.store import Committed, DeleteWrite, FeedEntry, MetadataStore, PutWrite, Write
+from bebr.shards.changes import (
+    Change,
+    Fields,
+    Patch,
+    Reencode,
+    Replace,
+    ShardWrite,
+    Values,
+    affected,
+    rewritten,
+    values_of,
+)
+from bebr.store import Committed, DeleteWrite, FeedEntry, MetadataStore
 
 FEED_PAGE = 5_000
 INLINE_OPERATIONS = 64
@@ -28,65 +37,13 @@ MAX_GROUP_OPERATIONS = 20_000
 """A commit of many more holds up the store for so long that it seems to be away."""
 MAX_BACKLOG = 8
 RETRY_SECONDS = 0.5
-Values = Mapping[str, Sequence[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class ShardWrite:
-    """A write for the store, and for puts the values of the filterable fields for the index."""
-
-    write: Write
-    values: Values
-
-
-@dataclass(frozen=True, slots=True)
-class Patch:
-    """Change some keys of the metadata of points; None removes a key. The points that exist get a new seq.
-
-    Where one of them would have more than `max_metadata_bytes`, none is changed and InvalidMetadata names it.
-    """
-
-    ids: list[str]
-    changes: Mapping[str, Any]
-    max_metadata_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reencode:
-    """Move points from code version `before` to `after`: those of the ids that still are of `before` when their turn
-    comes, so that what was written or deleted meanwhile stays as it is.
-
-    encode: records (points, record_size_bytes) uint8 of the one version -> of the other; runs in a thread.
-    """
-
-    ids: list[str]
-    before: int
-    after: int
-    encode: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
-
-
-@dataclass(frozen=True, slots=True)
-class Replace:
-    """Give points other codes, of version `after`; their metadata stays as it is.
-
-    records (ids, record_size_bytes) uint8. made_from: the records that the points must still have, so that what was
-    written or deleted meanwhile stays as it is; None: whatever they have.
-    """
-
-    ids: list[str]
-    after: int
-    records: NDArray[np.uint8]
-    made_from: list[bytes] | None
-
-
-Item = ShardWrite | Patch | Reencode | Replace
 
 
 class ShardWriter:
     """The only writer of one shard."""
 
     def __init__(
-        self, store: MetadataStore, uid: str, number: int, shard: Shard, fields: Mapping[str, FieldType], max_queue: int
+        self, store: MetadataStore, uid: str, number: int, shard: Shard, fields: Fields, max_queue: int
     ) -> None:
         self._store, self._uid, self._number = store, uid, number
         self._shard = shard
@@ -94,13 +51,13 @@ class ShardWriter:
         self._behind = False
         self._recovery: asyncio.Task[None] | None = None
         self._catching_up = asyncio.Lock()
-        self._queue: Coalescer[Item, Committed | BebrError] = Coalescer(
+        self._queue: Coalescer[Change, Committed | BebrError] = Coalescer(
             self._run, what="writes", max_batch=256, max_queue=max_queue
         )
 
-    async def write(self, item: Item) -> Committed:
+    async def write(self, change: Change) -> Committed:
         """Durable in the store and visible to searches when this returns. A caller that goes away stops nothing."""
-        outcome = await asyncio.shield(asyncio.ensure_future(self._queue.submit(item)))
+        outcome = await asyncio.shield(asyncio.ensure_future(self._queue.submit(change)))
         if isinstance(outcome, BebrError):
             raise outcome
         return outcome
@@ -138,7 +95,7 @@ class ShardWriter:
         """Let the store forget the tombstones that this shard has on disk."""
         await self._store.purge_tombstones(self._uid, self._number, self._shard.checkpoint_seq)
 
-    async def _run(self, items: list[Item]) -> list[Committed | BebrError]:
+    async def _run(self, items: list[Change]) -> list[Committed | BebrError]:
         """What became of each item. An error is that of its own commit only: what ran beside it is not undone."""
         if self._behind:
             await self.catch_up()
@@ -192,51 +149,16 @@ class ShardWriter:
     async def _change(self, change: Patch | Reencode | Replace) -> Committed:
         """Read points as they are now, and write what becomes of them; nothing comes between."""
         found = await self._store.fetch(self._uid, self._number, change.ids, metadata=True, records=True)
-        points = [point for point in found if point is not None]
-        if isinstance(change, Patch):
-            group = self._patched(change, points)
-        elif isinstance(change, Replace):
-            points = _unchanged(change, points)
-            group = self._replaced(change, points)
-        else:
-            points = [point for point in points if point.version == change.before]
-            group = await self._reencoded(change, points)
-        if not group:
+        points = affected(change, found)
+        if not points:
             return Committed([False] * len(change.ids), self._shard.seq + 1, self._shard.seq)
+        if isinstance(change, Reencode):
+            group = await asyncio.to_thread(rewritten, change, points, self._fields)
+        else:
+            group = rewritten(change, points, self._fields)
         committed = await self._commit(group)
         changed = {point.id for point in points}
         return Committed([i in changed for i in change.ids], committed[0].first_seq, committed[-1].last_seq)
-
-    async def _reencoded(self, change: Reencode, points: list[StoredPoint]) -> list[ShardWrite]:
-        if not points:
-            return []
-        records = await asyncio.to_thread(change.encode, _records(points))
-        return [self._put(points, change.after, records)]
-
-    def _replaced(self, change: Replace, points: list[StoredPoint]) -> list[ShardWrite]:
-        if not points:
-            return []
-        places = {point_id: place for place, point_id in enumerate(change.ids)}
-        return [self._put(points, change.after, change.records[[places[point.id] for point in points]])]
-
-    def _put(self, points: list[StoredPoint], version: int, records: NDArray[np.uint8]) -> ShardWrite:
-        """The points with other codes and the metadata that they have."""
-        puts = Puts([p.id for p in points], version, records, [p.metadata for p in points])
-        metadata = [json.loads(p.metadata) for p in points] if self._fields else [{}] * len(points)
-        return ShardWrite(PutWrite(puts, WriteMode.UPDATE_ONLY), values_of(metadata, self._fields))
-
-    def _patched(self, patch: Patch, points: list[StoredPoint]) -> list[ShardWrite]:
-        by_version: dict[int, list[StoredPoint]] = {}
-        for point in points:
-            by_version.setdefault(point.version, []).append(point)
-        group = []
-        for version, some in by_version.items():
-            merged = [_merged(json.loads(point.metadata), patch.changes) for point in some]
-            texts = [json.dumps(metadata, ensure_ascii=False, separators=(",", ":")) for metadata in merged]
-            _check_sizes(some, texts, patch.max_metadata_bytes)
-            puts = Puts([point.id for point in some], version, _records(some), texts)
-            group.append(ShardWrite(PutWrite(puts, WriteMode.UPDATE_ONLY), values_of(merged, self._fields)))
-        return group
 
     def _apply(self, done: Sequence[tuple[ShardWrite, Committed]]) -> None:
         for item, result in done:
@@ -260,24 +182,7 @@ class ShardWriter:
         self._shard.apply(puts, deletes, entries[-1].seq)
 
 
-def values_of(metadata: Sequence[Mapping[str, Any]], fields: Mapping[str, FieldType]) -> dict[str, list[Any]]:
-    """The values of each filterable field, point after point."""
-    return {key: [item.get(key) for item in metadata] for key in fields}
-
-
-def _records(points: Sequence[StoredPoint]) -> NDArray[np.uint8]:
-    """(points, record_size_bytes) uint8; the points are of one code version."""
-    return np.frombuffer(b"".join(point.record for point in points), np.uint8).reshape(len(points), -1)
-
-
-def _unchanged(change: Replace, points: list[StoredPoint]) -> list[StoredPoint]:
-    if change.made_from is None:
-        return points
-    before = dict(zip(change.ids, change.made_from, strict=True))
-    return [point for point in points if point.record == before[point.id]]
-
-
-def _groups(items: list[Item]) -> list[list[ShardWrite] | Patch | Reencode | Replace]:
+def _groups(items: list[Change]) -> list[list[ShardWrite] | Patch | Reencode | Replace]:
     """Neighbouring writes are committed together. One with a receipt stands alone: its conflict must fail only it."""
     groups: list[list[ShardWrite] | Patch | Reencode | Replace] = []
     open_group: list[ShardWrite] | None = None
@@ -304,16 +209,3 @@ def _kept(puts: Puts, values: Values, applied: list[bool]) -> tuple[Puts, Values
     rows = np.flatnonzero(keep).tolist()
     kept = Puts([puts.ids[i] for i in rows], puts.version, puts.records[keep], [puts.metadata[i] for i in rows])
     return kept, {key: [column[i] for i in rows] for key, column in values.items()}
-
-
-def _check_sizes(points: Sequence[StoredPoint], texts: Sequence[str], most: int) -> None:
-    for point, text in zip(points, texts, strict=True):
-        if len(text.encode()) > most:
-            raise InvalidMetadata(
-                f"the metadata of '{point.id}' would have more than {most} bytes as JSON", id=point.id
-            )
-
-
-def _merged(metadata: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged = metadata | dict(changes)
-    return {key: value for key, value in merged.items() if not (value is None and key in changes)}

@@ -18,7 +18,7 @@ from bebr.engine import CollectionSettings, Engine, FitSettings, SearchRequest
 from bebr.engine.collections.collection import Collection
 from bebr.engine.versions import fits
 from bebr.errors import BundleNotFound, Conflict, InvalidOption, Overloaded, StoreUnavailable
-from bebr.shards.writer import ShardWrite
+from bebr.shards import ShardWrite
 from bebr.store import PutWrite
 
 DIMS = 32
@@ -308,8 +308,7 @@ async def test_a_write_that_began_before_the_switch_is_converted_too(tmp_path: P
         await write(engine, range(SAMPLE))
         fit = await reached(engine, "done")
         late = Puts(["late"], buffered.number, collection.codec(buffered).encode(ROWS[700:701]), ['{"n": 700}'])
-        writer = collection.writers[collection.shard_of("late")]
-        await writer.write(ShardWrite(PutWrite(late), {"n": [700]}))
+        await collection.shards.write(collection.shard_of("late"), ShardWrite(PutWrite(late), {"n": [700]}))
         assert (await fit_of(engine))["state"] == "converting"
         assert "late" in await nearest(engine, ROWS[700], 1)
         await write(engine, range(SAMPLE, SAMPLE + 1))

@@ -34,7 +34,7 @@ from bebr.errors import (
     JobNotFound,
     VersionNotFound,
 )
-from bebr.shards.writer import Replace
+from bebr.shards import Replace
 
 TEXTS = texts(140)
 FIELDS = {"n": FieldType.INTEGER}
@@ -442,7 +442,7 @@ async def test_a_code_that_was_made_of_another_record_is_not_taken(tmp_path: Pat
         written = (await collection.fetch(ids[:1], records=True))[ids[0]].record
         records = np.zeros((3, collection.active.spec.record_size_bytes), np.uint8)
         change = Replace(ids, collection.active.number, records, [before[point_id].record for point_id in ids])
-        assert (await collection.writers[0].write(change)).applied == [False, False, True]
+        assert (await collection.shards.write(0, change)).applied == [False, False, True]
         after = await collection.fetch(ids, records=True)
         assert after[ids[0]].record == written and ids[1] not in after
         assert after[ids[2]].record == bytes(records[2]) and after[ids[2]].metadata == before[ids[2]].metadata

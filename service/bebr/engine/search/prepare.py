@@ -36,7 +36,7 @@ def check(collection: Collection, plans: Sequence[Plan]) -> None:
     versions = collection.document.versions
     if len(versions) == 1:
         return
-    searched = [versions[number] for number in sorted(collection.index.points())]
+    searched = [versions[number] for number in sorted(collection.shards.points())]
     for version in searched:
         collection.codec(version)
     for plan in plans:

@@ -16,7 +16,7 @@ from bebr.engine.inputs import check_text, check_vector, read_code
 from bebr.engine.requests import SearchRequest
 from bebr.engine.search.route import Reached
 from bebr.errors import InvalidOption
-from bebr.index import Found
+from bebr.shards import Found
 
 MAX_GROUP_SIZE = 100
 CURSOR = "search:"
@@ -30,6 +30,7 @@ class Plan:
     The query: embedding (1, embedding dims) float32, or a record of `version`. records (1, record_size_bytes) uint8: by
     number of the code version, those that are known. duals: its text, embedded by other models. reached: the query as
     one of other models; both by fingerprint. found: its hits.
+    searched: how many points of which versions were scanned for them.
     """
 
     request: SearchRequest
@@ -43,6 +44,7 @@ class Plan:
     duals: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     reached: dict[str, Reached] = field(default_factory=dict)
     found: Found | None = None
+    searched: dict[int, int] = field(default_factory=dict)
 
     @property
     def is_code(self) -> bool:

@@ -3,7 +3,6 @@
 import base64
 import json
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from bebr.engine.collections.collection import Collection
@@ -42,13 +41,13 @@ async def scroll(
     after = _read_cursor(cursor)
     while len(points) < limit:
         wanted = limit - len(points)
-        ids = await collection.read(partial(collection.index.ids, condition, after, wanted))
+        ids = await collection.shards.ids(condition, after, wanted)
         if not ids:
             return {"points": points, "cursor": None}
         page, _ = await get_points(collection, ids, with_metadata, False)
         points += page  # a point that was deleted since is missing, so look further
         after = ids[-1]
-    more = await collection.read(partial(collection.index.ids, condition, after, 1))
+    more = await collection.shards.ids(condition, after, 1)
     return {"points": points, "cursor": _write_cursor(after) if more and after is not None else None}
 
 

@@ -26,10 +26,8 @@ from bebr.engine.search.prepare import added_scores, check, prepare
 from bebr.engine.search.request import Plan, Planner, write_cursor
 from bebr.engine.search.route import needed_texts
 from bebr.errors import BebrError, Incompatible, PointNotFound
-from bebr.index import Found, ScanQueries, merge
+from bebr.shards import Found, ScanQueries, merge
 
-INLINE_SCAN_BYTES = 2**21
-"""Scans of up to so many bytes (about 0.1 ms) run on the event loop."""
 MAX_REQUESTS_TOGETHER = 64
 ADDED_ROUNDING = 1e-6
 """How far a floor of float32 may lie from the exact one: scores are of the size of one."""
@@ -92,7 +90,7 @@ class Searcher:
         await self._embed_texts(plans)
         check(self._collection, plans)
         embedded = time.perf_counter()
-        if self._collection.index.scan_size_bytes() * len(plans) <= INLINE_SCAN_BYTES:
+        if self._collection.shards.is_small(len(plans)):
             points = await self._run(plans, inline=True)
         else:
             outcome = await self._queue.submit(plans)
@@ -101,8 +99,7 @@ class Searcher:
             points = outcome
         ended = time.perf_counter()
         stages_ms = {"embed": (embedded - started) * 1000, "search": (ended - embedded) * 1000}
-        searched = self._searched()
-        return [self._result(plan, points, searched, stages_ms) for plan in plans]
+        return [self._result(plan, points, stages_ms) for plan in plans]
 
     def _plan(self, requests: Sequence[SearchRequest]) -> list[Plan]:
         plans: list[Plan] = []
@@ -118,7 +115,7 @@ class Searcher:
         """By the model of each query's version, and by those others whose codes are searched with the text's help."""
         collection = self._collection
         versions = collection.document.versions
-        searched = [versions[number] for number in collection.index.points()] if len(versions) > 1 else []
+        searched = [versions[number] for number in collection.shards.points()] if len(versions) > 1 else []
 
         async def embed(plan: Plan) -> None:
             text, own = plan.request.text or "", plan.version
@@ -168,27 +165,29 @@ class Searcher:
         return await self._fetch(plans)
 
     async def _find(self, plans: list[Plan], inline: bool) -> None:
-        if inline:
-            found = self._scan(plans, parallel=False)
-        else:
-            found = await asyncio.get_running_loop().run_in_executor(self._pool, self._scan, plans)
-        for plan, hits in zip(plans, found, strict=True):
-            plan.found = hits
+        """Plans of one scorer get their hits, of all code versions that have points, in the same views."""
+        numbers, limit = [0], max(plan.wanted for plan in plans)
+        if len(self._collection.document.versions) > 1:
+            numbers = sorted(self._collection.shards.points()) or [self._collection.active.number]
+        while True:
+            if inline:
+                prepared = self._prepare_all(plans, numbers, limit)
+            else:
+                loop = asyncio.get_running_loop()
+                prepared = await loop.run_in_executor(self._pool, self._prepare_all, plans, numbers, limit)
+            searched = await self._collection.shards.search([one.queries for one in prepared])
+            if not searched.points.keys() - numbers:
+                break
+            numbers = sorted(searched.points)  # points of another version came meanwhile
+        raised = [one.raise_scores(hits) for one, hits in zip(prepared, searched.found, strict=True)]
+        for place, plan in enumerate(plans):
+            plan.found, plan.searched = merge([hits[place] for hits in raised], limit), searched.points
 
-    def _scan(self, plans: list[Plan], parallel: bool = True) -> list[Found]:
-        """Plans of one scorer -> their hits, of all code versions that have points, in the same views."""
-        index, views = self._collection.index, self._collection.index.views()
-        versions = self._collection.document.versions  # read after the views: it knows every version that they hold
-        numbers = [0]
-        if len(versions) > 1:
-            numbers = sorted(index.points(views)) or [self._collection.active.number]
-        limit = max(plan.wanted for plan in plans)
-        prepared = [self._prepare(plans, versions[number], limit) for number in numbers]
-        found = index.scan_versions([one.queries for one in prepared], parallel, views)
-        raised = [one.raise_scores(hits) for one, hits in zip(prepared, found, strict=True)]
-        return raised[0] if len(raised) == 1 else [merge(hits, limit) for hits in zip(*raised, strict=True)]
+    def _prepare_all(self, plans: list[Plan], numbers: list[int], limit: int) -> list[_Prepared]:
+        versions = self._collection.document.versions
+        return [self._prepare(plans, versions[number], limit) for number in numbers]
 
-    def _prepare(self, plans: list[Plan], version: Version, limit: int) -> "_Prepared":
+    def _prepare(self, plans: list[Plan], version: Version, limit: int) -> _Prepared:
         floors, added = [plan.floor(version.spec) for plan in plans], added_scores(self._collection, plans, version)
         scan_floors = np.array(floors, np.float32)
         if added is not None:
@@ -236,12 +235,7 @@ class Searcher:
         records = any(plan.request.with_code for plan in plans)
         return await self._collection.fetch(list(dict.fromkeys(ids)), metadata=metadata, records=records)
 
-    def _searched(self) -> dict[str, int]:
-        return self._collection.points_by_id()
-
-    def _result(
-        self, plan: Plan, points: Points, searched: dict[str, int], stages_ms: dict[str, float]
-    ) -> SearchResult:
+    def _result(self, plan: Plan, points: Points, stages_ms: dict[str, float]) -> SearchResult:
         request, found, versions = plan.request, plan.hits, self._collection.document.versions
         fetched = request.with_metadata is not False or request.with_code
         hits = []
@@ -258,23 +252,24 @@ class Searcher:
         more = request.group_by is None and len(found.ids) == request.limit and plan.wanted < self._limits.max_limit
         cursor = write_cursor(plan.wanted) if more else None
         explain = self._explain(plan, stages_ms) if request.explain else None
+        searched = self._collection.points_by_id(plan.searched)
         return SearchResult(hits, plan.version.id, searched, sum(stages_ms.values()), cursor, explain)
 
     def _explain(self, plan: Plan, stages_ms: dict[str, float]) -> dict[str, Any]:
-        index = self._collection.index
+        shards = self._collection.shards.stats()
         return {
             "scorer": str(plan.scorer),
             "code": str(plan.version.spec),
             "ways": self._ways(plan),
             "stages_ms": {name: round(value, 3) for name, value in stages_ms.items()},
             "shards": self._collection.document.shards,
-            "parts": sum(len(shard.view.parts) for shard in index.shards),
-            "scanned_bytes": index.scan_size_bytes(),
+            "parts": sum(shard.parts for shard in shards),
+            "scanned_bytes": sum(shard.scan_size_bytes for shard in shards),
         }
 
     def _ways(self, plan: Plan) -> dict[str, str]:
         """How codes of other models were reached, by id of their versions."""
-        versions = [self._collection.document.versions[number] for number in self._collection.index.points()]
+        versions = [self._collection.document.versions[number] for number in self._collection.shards.points()]
         models = {version.id: version.model_fingerprint or "" for version in versions}
         return {name: plan.reached[model].way for name, model in models.items() if model in plan.reached}
 

@@ -30,7 +30,7 @@ from bebr.engine.collections.schema import Backfill, CollectionDocument
 from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.versions.promotion import Versions
 from bebr.errors import BebrError, Conflict, InvalidOption, JobNotFound, Unavailable
-from bebr.shards.writer import Replace
+from bebr.shards import Replace
 
 log = logging.getLogger(__name__)
 RUNNING, PAUSED, SUCCEEDED, FAILED, CANCELLED = "running", "paused", "succeeded", "failed", "cancelled"
@@ -305,11 +305,10 @@ class Backfills:
         moved = 0
         by_id = {point.id: place for place, point in enumerate(points)}
         for number, members in collection.by_shard(list(by_id)).items():
-            await collection.wait_for_sealing(number)
+            await collection.shards.wait_for_capacity(number)
             places = [by_id[point_id] for point_id in members]
             change = Replace(members, target.number, records[places], [points[place].record for place in places])
-            moved += sum((await collection.writers[number].write(change)).applied)
-        collection.maintain()
+            moved += sum((await collection.shards.write(number, change)).applied)
         run.moved += moved
         run.waiting = None
         return moved
@@ -340,7 +339,7 @@ async def _pages(collection: Collection, target: Version, skipped: set[str]) -> 
         if version.number == target.number or version.kind is VersionKind.BUFFERED:
             continue
         for shard in range(collection.document.shards):
-            ids = await asyncio.to_thread(collection.index.version_ids, shard, version.number, None)
+            ids = await collection.shards.version_ids(shard, version.number, None)
             for page in _batched(point_id for point_id in ids if point_id not in skipped):
                 yield page
 

@@ -146,11 +146,11 @@ class Evaluator:
     ) -> tuple[list[StoredPoint], list[str] | None]:
         """Points with codes of the active version, and their texts where each has one; those without are left out."""
         wanted = {point_id for query in how.queries or () for point_id in query.relevant or ()}
+        ids: list[str] = []
+        for shard in range(collection.document.shards):
+            ids += await collection.shards.version_ids(shard, active.number, None)
 
         def draw() -> list[str]:
-            ids: list[str] = []
-            for shard in range(collection.document.shards):
-                ids += collection.index.version_ids(shard, active.number, None)
             ids.sort()
             places = np.random.default_rng(how.seed).permutation(len(ids))[: how.points]
             return [ids[place] for place in places.tolist()]

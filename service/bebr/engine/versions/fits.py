@@ -33,7 +33,7 @@ from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.versions.fit_plan import make_plan
 from bebr.engine.versions.fitted_bundles import FittedBundles, next_bundle_id
 from bebr.errors import BebrError, Conflict, InvalidOption, Unavailable
-from bebr.shards.writer import Reencode
+from bebr.shards import Reencode
 
 log = logging.getLogger(__name__)
 PAGE = 256
@@ -143,7 +143,7 @@ class Fits:
         codec = collection.codec(active)
         buffered = Version.buffered(number, codec.embedding_dims, active.model, active.model_fingerprint)
         collection.encoders.add(number, Int8Binarizer(codec.embedding_dims))
-        collection.index.add_version(number, buffered.spec)
+        collection.shards.add_version(number, buffered.spec)
         return buffered
 
     def _check_versions(self, document: CollectionDocument, more: int) -> None:
@@ -198,10 +198,10 @@ class Fits:
 
     async def _sample(self, collection: Collection, count: int) -> NDArray[np.uint8]:
         """Up to `count` buffered records (rows, record_size_bytes) uint8, any of them alike."""
-        number, index = collection.active.number, collection.index
+        number = collection.active.number
         ids: list[str] = []
         for shard in range(collection.document.shards):
-            ids += await asyncio.to_thread(index.version_ids, shard, number, None)
+            ids += await collection.shards.version_ids(shard, number, None)
         if len(ids) > count:
             chosen = np.random.default_rng(0).choice(len(ids), count, replace=False)
             ids = [ids[place] for place in np.sort(chosen).tolist()]
@@ -221,7 +221,7 @@ class Fits:
         number = len(document.versions)
         version = Version.fitted(number, bundle, buffered, metrics)
         collection.encoders.add(number, codec)
-        collection.index.add_version(number, version.spec)
+        collection.shards.add_version(number, version.spec)
 
         def switched(document: CollectionDocument) -> CollectionDocument:
             plan = None if document.fit is None else replace(document.fit, due=False, failed=None)
@@ -241,12 +241,11 @@ class Fits:
         encode = _converter(collection.codec(buffered), collection.codec(target))
         log.info("re-encoding %d points of collection %s to %s", collection.buffered(), collection.name, target.id)
         for number in range(collection.document.shards):
-            while ids := collection.index.version_ids(number, buffered.number, PAGE):
+            while ids := await collection.shards.version_ids(number, buffered.number, PAGE):
                 self._guard.check()
-                await collection.wait_for_sealing(number)
+                await collection.shards.wait_for_capacity(number)
                 change = Reencode(ids, buffered.number, target.number, encode)
-                committed = await collection.writers[number].write(change)
-                collection.maintain()
+                committed = await collection.shards.write(number, change)
                 if not any(committed.applied):
                     await asyncio.sleep(RETRY_SECONDS)  # the index is behind the store, and catches up
 

@@ -61,7 +61,7 @@ class Versions:
             document = replace(document, versions=(*document.versions, version))
             opened = await asyncio.to_thread(self._encoders.open, document)
             _check_reach(collection, document, opened, version)
-            collection.index.add_version(version.number, version.spec)
+            collection.shards.add_version(version.number, version.spec)
             collection.encoders.add_all(opened)
             await self._registry.replace(collection, document)
         return version
@@ -122,7 +122,7 @@ class Versions:
         async with self._registry.lock:
             document = collection.document
             version = self.find(collection, version_id)
-            points = collection.index.points().get(version.number, 0)
+            points = collection.shards.points().get(version.number, 0)
             if version.number == document.active or collection.writing[version.number]:
                 raise Conflict(f"'{version_id}' is in use; promote another version first", version=version_id)
             if points:
@@ -219,7 +219,7 @@ def _check_reach(
     document: as it is to be; encoders: opened for it. Raises what went wrong with the version's own bundle.
     """
     encoders.codec(version)
-    points = collection.index.points()
+    points = collection.shards.points()
     for other in document.versions:
         if other.retired or other.model_fingerprint == version.model_fingerprint:
             continue
@@ -244,7 +244,7 @@ def _check_reach(
 
 def _check_chains(collection: Collection, opened: CollectionEncoders, retired: Version) -> None:
     """Raise Conflict where bridges lead to stored codes over a version that is to be retired, and no others do."""
-    active, points = collection.active.model_fingerprint, collection.index.points()
+    active, points = collection.active.model_fingerprint, collection.shards.points()
     for other in collection.document.coded:
         if not points.get(other.number) or other.model_fingerprint == active:
             continue
@@ -261,7 +261,7 @@ def _check_chains(collection: Collection, opened: CollectionEncoders, retired: V
 
 def describe_versions(collection: Collection) -> dict[str, Any]:
     """What `GET /v1/collections/{c}/versions` answers."""
-    document, points = collection.document, collection.index.points()
+    document, points = collection.document, collection.shards.points()
     upgrades = document.upgrades
     previous = None if upgrades.previous is None else document.versions[upgrades.previous].id
     versions = [

@@ -32,7 +32,7 @@ from bebr.errors import (
     Overloaded,
     PointNotFound,
 )
-from bebr.shards.writer import Patch, Replace, ShardWrite, values_of
+from bebr.shards import Patch, Replace, ShardWrite, values_of
 from bebr.store import Committed, DeleteWrite, PutWrite, Receipt
 
 PAGE = 5_000
@@ -106,15 +106,14 @@ class PointWriter:
             places: dict[int, list[int]] = {}
             for place, draft in enumerate(drafts):
                 places.setdefault(collection.shard_of(draft.id), []).append(place)
-            collection.check_room(places)
+            collection.shards.check_capacity(places)
             committed: list[tuple[int, Committed]] = []
             for number, members in places.items():
                 change = Replace([drafts[p].id for p in members], version.number, records[members], None)
-                result = await collection.writers[number].write(change)
+                result = await collection.shards.write(number, change)
                 committed.append((number, result))
                 missing = [drafts[p] for p, ok in zip(members, result.applied, strict=True) if not ok]
                 errors += [_refusal(draft, WriteMode.UPDATE_ONLY) for draft in missing]
-            collection.maintain()
             return WriteReport(
                 _applied(committed), len(errors), sorted(errors, key=lambda e: e.index), _seqs(committed)
             )
@@ -215,21 +214,18 @@ class PointWriter:
         if ids is not None:
             self._check_batch(len(ids))
             return collection.by_shard(list(dict.fromkeys(ids)))
-        condition = collection.parse_filter(filter)
-        shards = range(collection.document.shards)
-        return await collection.read(lambda: {n: collection.index.shard_ids(n, condition) for n in shards})
+        return await collection.shards.matching(collection.parse_filter(filter))
 
     async def _write_pages(
         self, collection: Collection, groups: dict[int, list[str]], make: Callable[[list[str]], ShardWrite | Patch]
     ) -> list[tuple[int, Committed]]:
         results = []
         with self._writing(collection):
-            collection.check_room(groups)
+            collection.shards.check_capacity(groups)
             for number, ids in groups.items():
                 for start in range(0, len(ids), PAGE):
-                    await collection.wait_for_sealing(number)
-                    results.append((number, await collection.writers[number].write(make(ids[start : start + PAGE]))))
-                    collection.maintain()
+                    await collection.shards.wait_for_capacity(number)
+                    results.append((number, await collection.shards.write(number, make(ids[start : start + PAGE]))))
         return results
 
 
@@ -254,16 +250,15 @@ async def _commit(
     places: dict[int, list[int]] = {}
     for place, draft in enumerate(drafts):
         places.setdefault(collection.shard_of(draft.id), []).append(place)
-    collection.check_room(places)  # all of them first: an overloaded service does nothing at all
+    collection.shards.check_capacity(places)  # all of them first: an overloaded service does nothing at all
     writes: list[Awaitable[Committed]] = []
     for number, members in places.items():
         some = [drafts[place] for place in members]
         texts = [draft.metadata_text for draft in some]
         puts = Puts([draft.id for draft in some], batch.version.number, batch.records[members], texts)
         values = values_of([draft.metadata for draft in some], collection.document.filterable)
-        writes.append(collection.writers[number].write(ShardWrite(PutWrite(puts, mode, receipt), values)))
+        writes.append(collection.shards.write(number, ShardWrite(PutWrite(puts, mode, receipt), values)))
     outcomes = await asyncio.gather(*writes, return_exceptions=True)
-    collection.maintain()
     committed: list[tuple[int, Committed]] = []
     refused: list[ItemError] = []
     for (number, members), outcome in zip(places.items(), outcomes, strict=True):

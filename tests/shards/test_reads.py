@@ -1,4 +1,4 @@
-"""The index against a plain dict: random writes, seals, compactions and restarts, then every kind of read."""
+"""Reads over shards against a plain dict, after random writes, seals, compactions and restarts."""
 
 import json
 from dataclasses import dataclass, field
@@ -22,7 +22,9 @@ from bebr.core.scoring import (
 )
 from bebr.core.types import FieldType, Puts
 from bebr.index import ScanQueries
-from bebr.shards.collection_index import CollectionIndex
+from bebr.index.scan import Found
+from bebr.index.shard import Shard
+from bebr.shards import reads
 
 FIELDS = {
     "lang": FieldType.KEYWORD,
@@ -45,6 +47,22 @@ FILTERS: list[dict[str, Any]] = [
     {"must": [{"key": "lang", "match": {"value": "absent"}}]},
     {},
 ]
+
+
+class Shards:
+    """Some shards in a folder, opened, and reads of all of them as they are now."""
+
+    def __init__(self, folder: Path, count: int, head_rows: int) -> None:
+        self.shards = [Shard(folder / f"shard-{number}", SPECS, FIELDS, head_rows) for number in range(count)]
+        for shard in self.shards:
+            shard.open()
+
+    @property
+    def views(self) -> reads.Views:
+        return [shard.view for shard in self.shards]
+
+    def scan(self, queries: ScanQueries) -> list[Found]:
+        return reads.search(self.views, [queries], None)[0]
 
 
 @dataclass
@@ -83,7 +101,7 @@ def random_records(rng: np.random.Generator, spec: CodeSpec, count: int) -> np.n
     return join_records(codes, rng.choice([0.5, 0.75], count).astype(np.float16))
 
 
-def put(index: CollectionIndex, model: Model, rng: np.random.Generator, count: int, universe: int) -> None:
+def put(index: Shards, model: Model, rng: np.random.Generator, count: int, universe: int) -> None:
     ids = [f"p{i}" for i in rng.choice(universe, min(count, universe), replace=False)]
     version = int(rng.integers(0, 2))
     records = random_records(rng, SPECS[version], len(ids))
@@ -108,7 +126,7 @@ def batches_of(model: Model, ids: list[str]) -> list[tuple[Puts, dict[str, list[
     return batches
 
 
-def delete(index: CollectionIndex, model: Model, rng: np.random.Generator, universe: int) -> None:
+def delete(index: Shards, model: Model, rng: np.random.Generator, universe: int) -> None:
     ids = {f"p{i}" for i in rng.integers(0, universe, 8)} & model.points.keys()
     for shard in range(model.shards):
         some = sorted(i for i in ids if model.shard_of(i) == shard)
@@ -119,10 +137,9 @@ def delete(index: CollectionIndex, model: Model, rng: np.random.Generator, unive
             index.shards[shard].apply([], some, model.seq[shard])
 
 
-def reopen(folder: Path, model: Model, head_rows: int) -> CollectionIndex:
+def reopen(folder: Path, model: Model, head_rows: int) -> Shards:
     """A restart: open what is on disk, then replay what the feed has beyond it, some of it twice."""
-    index = CollectionIndex(folder, model.shards, SPECS, FIELDS, head_rows)
-    index.open()
+    index = Shards(folder, model.shards, head_rows)
     for number, shard in enumerate(index.shards):
         for _ in range(2):
             after = shard.checkpoint_seq
@@ -134,16 +151,16 @@ def reopen(folder: Path, model: Model, head_rows: int) -> CollectionIndex:
     return index
 
 
-def check(index: CollectionIndex, model: Model, rng: np.random.Generator) -> None:
-    assert sum(index.points().values()) == len(model.points)
+def check(index: Shards, model: Model, rng: np.random.Generator) -> None:
+    assert sum(reads.points(index.views).values()) == len(model.points)
     for raw in FILTERS:
         condition = parse_filter(raw, FIELDS)
         expected = sorted(i for i, (_, _, metadata) in model.points.items() if matches(condition, i, metadata))
-        assert index.count(condition) == len(expected), raw
-        assert index.ids(condition, None, 10_000) == expected
+        assert reads.count(index.views, condition) == len(expected), raw
+        assert reads.ids(index.views, condition, None, 10_000) == expected
         if expected:
             middle = expected[len(expected) // 2]
-            assert index.ids(condition, middle, 3) == [i for i in expected if i > middle][:3]
+            assert reads.ids(index.views, condition, middle, 3) == [i for i in expected if i > middle][:3]
     for version, spec in SPECS.items():
         filters = tuple(
             None if rng.random() < 0.3 else parse_filter(FILTERS[rng.integers(len(FILTERS))], FIELDS) for _ in range(5)
@@ -156,7 +173,7 @@ def check(index: CollectionIndex, model: Model, rng: np.random.Generator) -> Non
             check_scan(index, model, queries, spec)
 
 
-def check_scan(index: CollectionIndex, model: Model, queries: ScanQueries, spec: CodeSpec) -> None:
+def check_scan(index: Shards, model: Model, queries: ScanQueries, spec: CodeSpec) -> None:
     ids = sorted(i for i, (version, _, _) in model.points.items() if version == queries.version)
     records = np.stack([model.points[i][1] for i in ids]) if ids else np.empty((0, spec.record_size_bytes), np.uint8)
     codes, gains = split_records(records)
@@ -239,10 +256,9 @@ def test_damaged_files_are_noticed_and_the_shard_starts_empty(tmp_path: Path, da
     else:
         data[len(data) // 2] ^= 4
         path.write_bytes(data[: len(data) // 2] if damage == "truncate" else data)
-    index = CollectionIndex(tmp_path, 1, SPECS, FIELDS, 32)
-    index.open()
+    index = Shards(tmp_path, 1, 32)
     assert index.shards[0].rebuilt_because is not None
-    assert index.shards[0].seq == 0 and index.points() == {}
+    assert index.shards[0].seq == 0 and reads.points(index.views) == {}
     check(reopen(tmp_path, model, 32), model, rng)
 
 

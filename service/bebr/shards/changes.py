@@ -1,0 +1,146 @@
+"""What a shard can be asked to write: points and deletes as they are, and changes of points that are read first.
+
+A `Patch`, `Reencode` or `Replace` is turned into puts of the points as they are when its turn comes; nothing comes
+between. Pure, but for the encoder that a `Reencode` brings with it.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebr.core.types import FieldType, Puts, StoredPoint, WriteMode
+from bebr.errors import InvalidMetadata
+from bebr.store import PutWrite, Write
+
+Fields = Mapping[str, FieldType]
+Values = Mapping[str, Sequence[Any]]
+"""The values of each filterable field, point after point."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardWrite:
+    """A write for the store, and for puts the values of the filterable fields for the index."""
+
+    write: Write
+    values: Values
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """Change some keys of the metadata of points; None removes a key. The points that exist get a new seq.
+
+    Where one of them would have more than `max_metadata_bytes`, none is changed and InvalidMetadata names it.
+    """
+
+    ids: list[str]
+    changes: Mapping[str, Any]
+    max_metadata_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reencode:
+    """Move points from code version `before` to `after`: those of the ids that still are of `before` when their turn
+    comes, so that what was written or deleted meanwhile stays as it is.
+
+    encode: records (points, record_size_bytes) uint8 of the one version -> of the other; runs in a thread.
+    """
+
+    ids: list[str]
+    before: int
+    after: int
+    encode: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """Give points other codes, of version `after`; their metadata stays as it is.
+
+    records (ids, record_size_bytes) uint8. made_from: the records that the points must still have, so that what was
+    written or deleted meanwhile stays as it is; None: whatever they have.
+    """
+
+    ids: list[str]
+    after: int
+    records: NDArray[np.uint8]
+    made_from: list[bytes] | None
+
+
+Change = ShardWrite | Patch | Reencode | Replace
+
+
+def affected(change: Patch | Reencode | Replace, found: Sequence[StoredPoint | None]) -> list[StoredPoint]:
+    """Those of the points that the change applies to. found: the points of its ids as they are now."""
+    points = [point for point in found if point is not None]
+    match change:
+        case Patch():
+            return points
+        case Reencode(before=before):
+            return [point for point in points if point.version == before]
+        case Replace():
+            if change.made_from is None:
+                return points
+            before_of = dict(zip(change.ids, change.made_from, strict=True))
+            return [point for point in points if point.record == before_of[point.id]]
+
+
+def rewritten(change: Patch | Reencode | Replace, points: Sequence[StoredPoint], fields: Fields) -> list[ShardWrite]:
+    """What to write for the points, at least one, that a change applies to.
+
+    Raises InvalidMetadata where a patch makes the metadata of one too large, and whatever the encoder raises.
+    """
+    match change:
+        case Patch():
+            return _patched(change, points, fields)
+        case Reencode():
+            return [_put(points, change.after, change.encode(_records(points)), fields)]
+        case Replace():
+            places = {point_id: place for place, point_id in enumerate(change.ids)}
+            return [_put(points, change.after, change.records[[places[point.id] for point in points]], fields)]
+
+
+def values_of(metadata: Sequence[Mapping[str, Any]], fields: Fields) -> dict[str, list[Any]]:
+    """The values of each filterable field, point after point."""
+    return {key: [item.get(key) for item in metadata] for key in fields}
+
+
+def _put(points: Sequence[StoredPoint], version: int, records: NDArray[np.uint8], fields: Fields) -> ShardWrite:
+    """The points with other codes and the metadata that they have."""
+    puts = Puts([p.id for p in points], version, records, [p.metadata for p in points])
+    metadata = [json.loads(p.metadata) for p in points] if fields else [{}] * len(points)
+    return ShardWrite(PutWrite(puts, WriteMode.UPDATE_ONLY), values_of(metadata, fields))
+
+
+def _patched(patch: Patch, points: Sequence[StoredPoint], fields: Fields) -> list[ShardWrite]:
+    by_version: dict[int, list[StoredPoint]] = {}
+    for point in points:
+        by_version.setdefault(point.version, []).append(point)
+    group = []
+    for version, some in by_version.items():
+        merged = [_merged(json.loads(point.metadata), patch.changes) for point in some]
+        texts = [json.dumps(metadata, ensure_ascii=False, separators=(",", ":")) for metadata in merged]
+        _check_sizes(some, texts, patch.max_metadata_bytes)
+        puts = Puts([point.id for point in some], version, _records(some), texts)
+        group.append(ShardWrite(PutWrite(puts, WriteMode.UPDATE_ONLY), values_of(merged, fields)))
+    return group
+
+
+def _records(points: Sequence[StoredPoint]) -> NDArray[np.uint8]:
+    """(points, record_size_bytes) uint8; the points are of one code version."""
+    return np.frombuffer(b"".join(point.record for point in points), np.uint8).reshape(len(points), -1)
+
+
+def _check_sizes(points: Sequence[StoredPoint], texts: Sequence[str], most: int) -> None:
+    for point, text in zip(points, texts, strict=True):
+        if len(text.encode()) > most:
+            raise InvalidMetadata(
+                f"the metadata of '{point.id}' would have more than {most} bytes as JSON", id=point.id
+            )
+
+
+def _merged(metadata: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = metadata | dict(changes)
+    return {key: value for key, value in merged.items() if not (value is None and key in changes)}

@@ -1,0 +1,103 @@
+"""ShardClient: the contract of the shards of one collection, wherever they are. The engine knows nothing else of them.
+
+A shard is a view of the store: it holds the codes and the filterable fields of its points, and answers searches, counts
+and lists of ids. Which shard a point belongs to is the caller's business. All of it can be rebuilt from the store.
+
+What holds for every client, and is held by `tests/shards/test_client_contract.py`:
+- A write is durable in the store and visible to every read that begins after `write` has returned. What `write` raised
+  was not applied; after StoreUnavailable the outcome is unknown, and the shards catch up by themselves.
+- Writes of one shard happen one after the other; a read sees all of a commit in a shard, or nothing of it.
+- Results do not depend on the number of shards or threads: higher scores first, ties by ascending id.
+- A search says what it covered, of the very views that it scanned. A point that moves from one code version to another
+  meanwhile is found once.
+- Reads never wait for writes. What a reader sees only moves towards the store; it is never emptied to be filled anew.
+- Errors: Overloaded where a shard can take no write now, StoreUnavailable, InsufficientStorage and others of the store
+  as they come, BebrError of the change itself (InvalidMetadata, IdempotencyConflict, DuplicateId).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from bebr.core.codes import CodeSpec
+from bebr.core.filters import Filter
+from bebr.index import Found, ScanQueries
+from bebr.shards.changes import Change
+from bebr.store import Committed
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What one search found, and what it covered."""
+
+    found: list[list[Found]]
+    """Hits for each ScanQueries that was given, and for each query of it."""
+    points: dict[int, int]
+    """Living points by code version, in the views that were scanned. A version that has points here and had no queries
+    was not searched."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStats:
+    """The state of one shard."""
+
+    number: int
+    """From 0 up to the number of shards."""
+    points: dict[int, int]
+    """Living points by code version."""
+    seq: int
+    """Seq of the last operation that readers see."""
+    parts: int
+    """Growing, frozen and sealed segments that a search scans."""
+    scan_size_bytes: int
+    """Bytes of codes and gains that a search without a filter reads."""
+
+
+class ShardClient(Protocol):
+    """All shards of one collection. One instance serves one event loop."""
+
+    async def search(self, queries: Sequence[ScanQueries]) -> Searched:
+        """The best points for queries of one code version each, all in one pass over the same views.
+
+        Without queries it only says which points there are.
+        """
+
+    def is_small(self, queries: int) -> bool:
+        """Whether so few bytes are scanned for so many queries that handing the search over would cost more."""
+
+    def points(self) -> dict[int, int]:
+        """Living points by code version, as of now; versions without points are left out."""
+
+    def stats(self) -> list[ShardStats]:
+        """The state of each shard, in order of their numbers."""
+
+    async def count(self, condition: Filter | None) -> int:
+        """How many points the filter holds for; None: all."""
+
+    async def ids(self, condition: Filter | None, after: str | None, limit: int) -> list[str]:
+        """The first `limit` ids greater than `after` over all shards, ascending, of points the filter holds for."""
+
+    async def matching(self, condition: Filter | None) -> dict[int, list[str]]:
+        """All ids of points the filter holds for, by number of the shard, in no order."""
+
+    async def version_ids(self, shard: int, version: int, limit: int | None) -> list[str]:
+        """Up to `limit` ids, or all, of the points of one code version in one shard, in no order."""
+
+    async def write(self, shard: int, change: Change) -> Committed:
+        """Apply one change to the store and then to the shard. A caller that goes away stops nothing."""
+
+    def check_capacity(self, shards: Iterable[int]) -> None:
+        """Raise Overloaded when one of these shards can take no write now."""
+
+    async def wait_for_capacity(self, shard: int) -> None:
+        """Return when the shard can take a write. For writes of many pages: the first may be refused, the others go on
+        as fast as segments are sealed."""
+
+    def add_version(self, number: int, spec: CodeSpec) -> None:
+        """Take points of one more code version from now on."""
+
+    async def catch_up(self) -> None:
+        """Apply everything that the store has and the shards have not."""
+
+    async def close(self, keep: bool) -> None:
+        """Finish what is under way; no write may follow. `keep`: save the state, so that the next start is quick."""
