@@ -3,9 +3,9 @@
     python -m bench.upgrade [DATA_FOLDER] [--rows NEW.npy OLD.npy] [--markdown FILE] [--plot FILE]
 
 Both models' embeddings of scifact, climate-fever and cranfield lie in the folder as docs.old, docs.new and so on. Each
-model gets codes of 64 bytes, fitted to the documents. The bridges are trained twice: on the documents themselves, and,
+model gets codes of 64 bytes, fitted to the documents. The adapters are trained twice: on the documents themselves, and,
 where --rows names embeddings of other texts by both models, on 20,000 of those; the mixed points then are scaled by
-these texts, and once more by 512 points of the collection. Judgements measure and never choose, so the default way is
+these texts, and once more by 512 points of the collection. Judgements measure and never choose, so the default kind is
 the one that is taken where nothing is judged.
 """
 
@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bebr.core.codes import CodeSpec
-from bebr.encoding.adapters.adapter import Bridge, Reference
+from bebr.encoding.adapters.adapter import Adapter, Reference
 from bebr.encoding.adapters.evaluation import SHARES, Interval, Pool, Quality, Queries, UpgradeMatrix, measure, paired
-from bebr.encoding.bundles.manifest import Way
+from bebr.encoding.bundles.manifest import AdapterKind
 from bebr.encoding.quantization.layout import fit_code
 from bebr.encoding.quantization.recurrent import Recurrent
 from bebr.errors import BebrError
-from bebr_training.adapters.train import WEIGHTS, TrainedCompatibility, Version, open_bridge, train_compatible
+from bebr_training.adapters.train import WEIGHTS, TrainedCompatibility, Version, open_adapter, train_compatible
 from bebr_training.binarizer.presets import Preset
 from bebr_training.data.collections import open_collection
 from bebr_training.data.pairs import Pairs
@@ -73,7 +73,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Measured:
-    """One collection with bridges of one training. weighted: the weighted sum by its weight. own: scaled by its points.
+    """One collection with adapters of one training. weighted: the sums, by weight. own: scaled by its points.
 
     compatible (queries,): nDCG@10 of new->new with a binarizer that is fitted in the basis of the old model
     compatible_gain: of that over new->new.
@@ -109,18 +109,18 @@ def measured(collection: str, texts: str, new: Model, old: Model, rows: tuple[Fl
     asked = Queries(old.asked, new.asked, np.full(len(new.asked), -1))
     judgements = [new.pairs.judgements[query] for query in sorted(new.pairs.judgements)]
     pool = Pool(old.codes, new.codes)
-    bridge = open_bridge(files, trained.reference)
-    matrix = measure(bridge, pool, asked, judgements, judged=True, way=files.default, seed=SEED)
-    bridge = by_own_points(bridge, new, old)
-    own = measure(bridge, pool, asked, judgements, judged=True, ways=[files.default], way=files.default, seed=SEED)
+    adapter = open_adapter(files, trained.reference)
+    matrix = measure(adapter, pool, asked, judgements, judged=True, kind=files.default, seed=SEED)
+    adapter = by_own_points(adapter, new, old)
+    own = measure(adapter, pool, asked, judgements, judged=True, kinds=[files.default], kind=files.default, seed=SEED)
     weighted = {
         weight: measure(
-            open_bridge(replace(files, weight=weight), trained.reference),
+            open_adapter(replace(files, weight=weight), trained.reference),
             replace(pool, new=None),
             asked,
             judgements,
             judged=True,
-            ways=[Way.WEIGHTED],
+            kinds=[AdapterKind.WEIGHTED],
         )
         for weight in WEIGHTS
     }
@@ -130,18 +130,18 @@ def measured(collection: str, texts: str, new: Model, old: Model, rows: tuple[Fl
     return Measured(collection, texts, seconds, trained, matrix, own, weighted, compatible, gain)
 
 
-def by_own_points(bridge: Bridge, new: Model, old: Model) -> Bridge:
+def by_own_points(adapter: Adapter, new: Model, old: Model) -> Adapter:
     """Scaled by some of the documents, as a service can that re-encodes a few."""
     chosen = np.random.default_rng(SEED).permutation(len(new.codes))[:OWN_POINTS]
     asking, known = chosen[:OWN_QUERIES], chosen[OWN_QUERIES:]
     reference = Reference(new.codes[known], old.codes[known])
-    return bridge.calibrated(reference, new.pairs.documents[asking], old.pairs.documents[asking])
+    return adapter.calibrated(reference, new.pairs.documents[asking], old.pairs.documents[asking])
 
 
 def curve(matrix: UpgradeMatrix) -> NDArray[np.float64]:
     """(5,) nDCG@10 with 0, 25, 50, 75 and 100 % of the points re-encoded."""
     assert matrix.new_to_new is not None
-    parts = [matrix.new_to_old[matrix.way], *matrix.mixed.values(), matrix.new_to_new]
+    parts = [matrix.new_to_old[matrix.kind], *matrix.mixed.values(), matrix.new_to_new]
     return np.array([part.ndcg.mean() for part in parts])
 
 
@@ -174,7 +174,7 @@ def _table(one: Measured) -> Iterator[str]:
     matrix, forward = one.matrix, one.trained.forward
     assert matrix.old_to_old is not None and matrix.new_to_new is not None
     held_out = ", ".join(f"{method} {recall:.3f}" for method, recall in forward.held_out.items())
-    yield f"### {one.collection}, bridges trained on {one.texts}"
+    yield f"### {one.collection}, adapters trained on {one.texts}"
     yield ""
     yield (
         f"{matrix.points:,} documents, {len(matrix.old_to_old.ndcg):,} judged queries; both directions trained in "
@@ -184,10 +184,10 @@ def _table(one: Measured) -> Iterator[str]:
     yield "| | nDCG@10 | recall@10 | gain | update gain | negative flips |"
     yield "|---|--:|--:|--:|--:|--:|"
     yield f"| old->old | {_quality(matrix.old_to_old)} | | | |"
-    for way in (Way.COMPATIBLE, Way.ADAPTER):
-        yield _row(f"new->old, {way}", replace(matrix, way=way))
+    for kind in (AdapterKind.COMPATIBLE, AdapterKind.LINEAR):
+        yield _row(f"new->old, {kind}", replace(matrix, kind=kind))
     for weight, weighted in one.weighted.items():
-        taken = ", taken" if weight == forward.files.weight and matrix.way is Way.WEIGHTED else ""
+        taken = ", taken" if weight == forward.files.weight and matrix.kind is AdapterKind.WEIGHTED else ""
         yield _row(f"new->old, weighted {weight}{taken}", replace(weighted, new_to_new=matrix.new_to_new))
     for scaled, name in ((matrix, one.texts), (one.own, f"{OWN_POINTS} of its points")):
         for share, value, off in zip(SHARES, curve(scaled)[1:], (curve(scaled) - line(scaled))[1:], strict=False):
@@ -201,7 +201,7 @@ def _table(one: Measured) -> Iterator[str]:
 
 
 def _row(name: str, matrix: UpgradeMatrix) -> str:
-    quality, figures = matrix.new_to_old[matrix.way], matrix.to_json()
+    quality, figures = matrix.new_to_old[matrix.kind], matrix.to_json()
     gained = f"{figures['update_gain']:.2f}" if figures["update_gain"] is not None else ""
     return f"| {name} | {_quality(quality)} | {_gain(quality, matrix)} | {gained} | {figures['negative_flips']:.2f} |"
 
@@ -237,7 +237,7 @@ def _panel(panel: Any, found: list[Measured]) -> None:
     assert old is not None
     panel.axhline(old.ndcg.mean(), color=GREY, linestyle=":", label="old queries, old codes")
     for one, colour, marker in zip(found, (BLUE, ORANGE), ("o", "s"), strict=False):
-        label = f"new queries, bridge of {one.texts}"
+        label = f"new queries, adapter of {one.texts}"
         panel.plot(shares, curve(one.matrix), color=colour, marker=marker, label=f"{label}, scaled by them")
         if one.texts == OTHERS:
             own = f"{label}, scaled by {OWN_POINTS} points"

@@ -27,7 +27,7 @@ import numpy as np
 from bench._load import Load, generate, request
 from bench.encoder import texts_of
 from bench.http import BINARY, DIMS, FRAME_POINTS, Process, running, vectors
-from tests.engine.two_models import bridge, bridges, text_bundle
+from tests.engine.two_models import adapter, adapters, text_bundle
 
 from bebr.core.codes import CodeSpec
 from bebr.encoding import write_bundle
@@ -49,14 +49,14 @@ ROUNDS = 3
 
 
 def write_vector_bundles(folder: Path) -> None:
-    """old@1 and new@1: binarizers of 64 bytes, with closed-form bridges between embeddings that are turned copies."""
+    """old@1 and new@1: binarizers of 64 bytes, with closed-form adapters between embeddings that are turned copies."""
     rows = vectors(2000, seed=1)
     turn = np.linalg.qr(np.random.default_rng(2).standard_normal((DIMS, DIMS)))[0].astype(np.float32)
     turned = rows @ turn
     fits = [fit_recurrent(r, CodeSpec.parse(CODE), effort=Effort(2, 1)) for r in (turned, rows)]
     old = write_bundle(folder, "old", "1", embedding_dims=DIMS, binarizer=files_of(fits[0]))
     reference = Reference(rows[:512], turned[:512])
-    both = bridge(rows, turned, reference), bridge(turned, rows, reference.turned())
+    both = adapter(rows, turned, reference), adapter(turned, rows, reference.turned())
     compatible = CompatibilityFiles(old.id, old.fingerprint, DIMS, *both, reference.to_bytes(), {})
     write_bundle(folder, "new", "1", embedding_dims=DIMS, binarizer=files_of(fits[1]), compatible_with=[compatible])
 
@@ -165,7 +165,7 @@ def measure_backfill(arguments: argparse.Namespace) -> list[list[str]]:
         plain = pull("minilm", bundles)
         parts = plain.read_binarizer(), plain.read_embedding()
         dims = plain.embedding_dims
-        reach = [bridges(plain, old)]
+        reach = [adapters(plain, old)]
         write_bundle(
             bundles, "new", "1", embedding_dims=dims, binarizer=parts[0], embedding=parts[1], compatible_with=reach
         )

@@ -51,8 +51,8 @@ def test_an_upgrade_from_the_first_step_to_the_last(client: Client, docs: str):
         client.promote_version("docs", "new@1", min_gain=2.0)
     assert refused.value.fields["min_gain"] == 2.0
     assert refused.value.fields["evaluation"]["gain"] == measured["gain"]
-    event = client.promote_version("docs", "new@1", min_gain=2.0, force=True, way="adapter")
-    assert (event["to"], event["forced"], event["way"]) == ("new@1", True, "adapter")
+    event = client.promote_version("docs", "new@1", min_gain=2.0, force=True, adapter="linear")
+    assert (event["to"], event["forced"], event["adapter"]) == ("new@1", True, "linear")
     found = client.search("docs", TEXTS[7], limit=1)
     assert (found.query_version, found.searched) == ("new@1", {"old@1": 60})
     job = client.backfill("docs", rate_limit=10_000)
@@ -73,8 +73,8 @@ def test_judged_queries_may_bring_a_text_or_vectors(client: Client, docs: str):
     assert client.evaluate_version("docs", "new@1", queries=asked)["judged"]
     rows = np.random.default_rng(0).standard_normal((5, 2, 32)).astype(np.float32)
     given = [{"vectors": {"old@1": old, "new@1": new}, "relevant": {IDS[n]: 2.0}} for n, (old, new) in enumerate(rows)]
-    measured = client.evaluate_version("docs", "new@1", queries=given, points=40, way="adapter")
-    assert (measured["measure"], measured["way"]) == ("ndcg_at_10", "adapter")
+    measured = client.evaluate_version("docs", "new@1", queries=given, points=40, adapter="linear")
+    assert (measured["measure"], measured["adapter"]) == ("ndcg_at_10", "linear")
     with pytest.raises(errors.InvalidOption, match="not both"):
         client.evaluate_version("docs", "new@1", queries=asked, sample=5)
 

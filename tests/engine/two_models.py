@@ -1,4 +1,4 @@
-"""Bundles of text models that share nothing, with and without bridges between them, and texts for them."""
+"""Bundles of text models that share nothing, with and without adapters between them, and texts for them."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from tests.encoding.importing.checkpoints import DIMS, WORDS, write_checkpoint
 from bebr.core.codes import CodeSpec
 from bebr.encoding import Bundle, TextKind, write_bundle
 from bebr.encoding.adapters.adapter import Reference, spread, unit
-from bebr.encoding.bundles.bundle import BridgeFiles, CompatibilityFiles
-from bebr.encoding.bundles.manifest import Way
+from bebr.encoding.bundles.bundle import AdapterFiles, CompatibilityFiles
+from bebr.encoding.bundles.manifest import AdapterKind
 from bebr.encoding.encoder import Encoder
 from bebr.encoding.importing.checkpoint import import_checkpoint
 from bebr.encoding.quantization.recurrent_fit import Effort, fit_recurrent
@@ -31,7 +31,7 @@ def texts(count: int, seed: int = 0) -> list[str]:
 
 
 def text_bundle(folder: Path, bundle_id: str, seed: int, code: str = "32x4", old: Bundle | None = None) -> Bundle:
-    """A model of random weights by seed and a binarizer fitted to what it embeds; with `old`, bridges to that."""
+    """A model of random weights by seed and a binarizer fitted to what it embeds; with `old`, adapters to that."""
     name, _, version = bundle_id.partition("@")
     model = import_checkpoint(write_checkpoint(folder / f".{name}-{version}", seed=seed))
     embedder = Encoder(write_bundle(folder / ".texts", name, version, embedding_dims=DIMS, embedding=model.files))
@@ -47,13 +47,13 @@ def text_bundle(folder: Path, bundle_id: str, seed: int, code: str = "32x4", old
         embedding_dims=DIMS,
         binarizer=binarizer,
         embedding=model.files,
-        compatible_with=[bridges(bundle, old)],
+        compatible_with=[adapters(bundle, old)],
         replace=True,
     )
 
 
-def bridges(new: Bundle, old: Bundle) -> CompatibilityFiles:
-    """Closed-form maps both ways, fitted to 300 texts."""
+def adapters(new: Bundle, old: Bundle) -> CompatibilityFiles:
+    """Closed-form maps both kinds, fitted to 300 texts."""
     encoders = Encoder(new), Encoder(old)
     here, there = (encoder.embed(texts(300), TextKind.PASSAGE) for encoder in encoders)
     codes = [encoder.decode(encoder.encode(rows)) for encoder, rows in zip(encoders, (here, there), strict=True)]
@@ -62,18 +62,22 @@ def bridges(new: Bundle, old: Bundle) -> CompatibilityFiles:
         old.id,
         old.fingerprint,
         old.embedding_dims,
-        bridge(here, there, reference),
-        bridge(there, here, reference.turned()),
+        adapter(here, there, reference),
+        adapter(there, here, reference.turned()),
         reference.to_bytes(),
         {},
     )
 
 
-def bridge(here: np.ndarray, there: np.ndarray, reference: Reference) -> BridgeFiles:
+def adapter(here: np.ndarray, there: np.ndarray, reference: Reference) -> AdapterFiles:
     basis, matrix = procrustes(here, there), ridge(here, there, 0.01)
-    crossed = {Way.COMPATIBLE: unit(here @ basis), Way.ADAPTER: unit(here @ matrix), Way.DUAL: there}
-    crossed[Way.WEIGHTED] = unit(WEIGHT * crossed[Way.ADAPTER] + (1 - WEIGHT) * there)
+    crossed = {
+        AdapterKind.COMPATIBLE: unit(here @ basis),
+        AdapterKind.LINEAR: unit(here @ matrix),
+        AdapterKind.DUAL: there,
+    }
+    crossed[AdapterKind.WEIGHTED] = unit(WEIGHT * crossed[AdapterKind.LINEAR] + (1 - WEIGHT) * there)
     own = spread(here, reference.here)
-    scales = {way: own / spread(rows, reference.there) for way, rows in crossed.items()}
+    scales = {kind: own / spread(rows, reference.there) for kind, rows in crossed.items()}
     graph = bridge_to_onnx(basis, Adapter(matrix))
-    return BridgeFiles(graph, scales, Way.WEIGHTED, WEIGHT)
+    return AdapterFiles(graph, scales, AdapterKind.WEIGHTED, WEIGHT)

@@ -70,11 +70,11 @@ async def test_a_query_tells_how_it_reached_old_codes(tmp_path: Path, bundles: P
     async with serving(tmp_path, bundles_dir=bundles) as client:
         await fill(client)
         await client.post(VERSIONS, json={"bundle": NEW})
-        await client.post(f"{VERSIONS}/promote", json={"version": NEW, "force": True, "way": "adapter"})
+        await client.post(f"{VERSIONS}/promote", json={"version": NEW, "force": True, "adapter": "linear"})
         body = {"text": TEXTS[3], "limit": 3, "explain": True}
         answer = (await client.post(f"{DOCS}/search", json=body)).json()
         assert answer["query_version"] == NEW and answer["searched"] == {"old@1": len(TEXTS)}
-        assert answer["explain"]["ways"] == {"old@1": "adapter"}
+        assert answer["explain"]["route"] == {"old@1": "linear"}
         assert {hit["version"] for hit in answer["hits"]} == {"old@1"}
         event = (await client.post(f"{VERSIONS}/rollback")).json()
         assert event["event"] == "rollback" and event["to"] == "old@1"
@@ -130,7 +130,7 @@ def framed(ids: list[str], rows: np.ndarray, metadata: list[Any] | None = None) 
         ("/evaluate", {"version": "none@1"}, 404, "VersionNotFound", None),
         ("/evaluate", {"sample": 0}, 400, "InvalidOption", "sample"),
         ("/evaluate", {"points": 10}, 400, "InvalidOption", "points"),
-        ("/evaluate", {"way": "guess"}, 400, "InvalidOption", "way"),
+        ("/evaluate", {"adapter": "guess"}, 400, "InvalidOption", "adapter"),
         ("/evaluate", {"queries": [{"text": "a"}], "sample": 5}, 400, "InvalidOption", "sample"),
         ("/evaluate", {"queries": [{"text": ""}]}, 400, "InvalidText", "queries[0].text"),
         ("/evaluate", {"queries": [{"text": "a", "relevant": ["x"]}]}, 400, "InvalidOption", "queries[0].relevant"),

@@ -1,22 +1,22 @@
 """The ONNX graph of one direction between two models: input `embedding`, outputs `compatible` and `adapter`.
 
-What `bebr.encoding.adapters.adapter.Bridge` opens. Rows of the outputs may have any length.
+What `bebr.encoding.adapters.adapter.Adapter` opens. Rows of the outputs may have any length.
 """
 
 import numpy as np
 
-from bebr.encoding.adapters.adapter import INPUT
-from bebr.encoding.bundles.manifest import Way
+from bebr.encoding.adapters.adapter import INPUT, OUTPUTS
+from bebr.encoding.bundles.manifest import AdapterKind
 from bebr.encoding.onnx.graph import Graph
 from bebr_training.adapters.maps import Adapter, Floats
 
 
 def bridge_to_onnx(basis: Floats, adapter: Adapter) -> bytes:
-    """basis (dims, their dims) float32, of the way `compatible` -> the bytes of the graph's file."""
-    graph, output = Graph(), str(Way.ADAPTER)
+    """basis (dims, their dims) float32, of the kind `compatible` -> the bytes of the graph's file."""
+    graph, output = Graph(), OUTPUTS[AdapterKind.LINEAR]
     graph.constant("basis", basis)
     graph.constant("matrix", adapter.matrix)
-    graph.node("MatMul", [INPUT, "basis"], str(Way.COMPATIBLE))
+    graph.node("MatMul", [INPUT, "basis"], OUTPUTS[AdapterKind.COMPATIBLE])
     if (residual := adapter.residual) is None:
         graph.node("MatMul", [INPUT, "matrix"], output)
     else:
@@ -30,5 +30,5 @@ def bridge_to_onnx(basis: Floats, adapter: Adapter) -> bytes:
         graph.node("Gemm", ["active", "out", "bias"], "correction")
         graph.node("Add", ["linear", "correction"], output)
     dims, theirs = basis.shape
-    outputs = {str(way): (np.float32, ("n", theirs)) for way in (Way.COMPATIBLE, Way.ADAPTER)}
+    outputs = dict.fromkeys(OUTPUTS.values(), (np.float32, ("n", theirs)))
     return graph.serialize("bridge", {INPUT: (np.float32, ("n", dims))}, outputs)

@@ -4,7 +4,7 @@
     2. candidates orthonormal, ridge, and two learned from the better of them; the best is the adapter
     3. weigh      the adapter against the other model itself: by judged pairs, else evenly
     4. scale      how much a score on the other side means, by the tails on reference texts
-    5. choose     the way that is taken by default
+    5. choose     the kind of adapter that is used by default
     6. measure    the matrix of the upgrade, held out and judged
 
 Both directions are made alike; no code of either model changes. A binarizer that is fitted in the basis of the other
@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bebr.encoding.adapters.adapter import Bridge, Reference
+from bebr.encoding.adapters.adapter import Adapter as ModelAdapter
+from bebr.encoding.adapters.adapter import Reference
 from bebr.encoding.adapters.evaluation import Judgements, Pool, Queries, UpgradeMatrix, measure, nearest
-from bebr.encoding.bundles.bundle import BridgeFiles, Bundle, CompatibilityFiles
-from bebr.encoding.bundles.manifest import BridgeEntry, Way
+from bebr.encoding.bundles.bundle import AdapterFiles, Bundle, CompatibilityFiles
+from bebr.encoding.bundles.manifest import AdapterEntry, AdapterKind
 from bebr_training.adapters.graph import bridge_to_onnx
 from bebr_training.adapters.maps import HIDDEN, RIDGES, Adapter, Method, distil, procrustes, ridge
 from bebr_training.binarizer.presets import Preset
@@ -76,7 +77,7 @@ class Version:
 class Trained:
     """One direction. adapter: what the graph must equal. held_out: recall@10 of each candidate."""
 
-    files: BridgeFiles
+    files: AdapterFiles
     basis: Floats
     adapter: Adapter
     method: Method
@@ -140,12 +141,12 @@ def train_compatible(
     return TrainedCompatibility(forward, backward, reference, len(chosen), preset)
 
 
-def open_bridge(files: BridgeFiles, reference: Reference) -> Bridge:
-    """The bridge of files that are in no bundle yet; reference: turned, where it leads backward."""
+def open_adapter(files: AdapterFiles, reference: Reference) -> ModelAdapter:
+    """The adapter of files that are in no bundle yet; reference: turned, where it leads backward."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "bridge.onnx"
+        path = Path(folder) / "adapter.onnx"
         path.write_bytes(files.graph)
-        return Bridge(path, BridgeEntry(path.name, files.scales, files.default, files.weight), reference)
+        return ModelAdapter(path, AdapterEntry(path.name, files.scales, files.default, files.weight), reference)
 
 
 @dataclass(frozen=True)
@@ -193,9 +194,9 @@ class _Direction:
         method = max(recalls, key=lambda method: recalls[method])  # the first of equals: the simplest
         basis, adapter = candidates[Method.PROCRUSTES].matrix, candidates[method]
         graph = bridge_to_onnx(basis, adapter)
-        files = BridgeFiles(graph, dict.fromkeys(Way, 1.0), Way.WEIGHTED, UNJUDGED[self.name])
+        files = AdapterFiles(graph, dict.fromkeys(AdapterKind, 1.0), AdapterKind.WEIGHTED, UNJUDGED[self.name])
         files = replace(files, weight=self._weight(files))
-        calibrated = open_bridge(files, self.reference).calibrated(
+        calibrated = open_adapter(files, self.reference).calibrated(
             self.reference, self.here.queries, self.there.queries
         )
         files = replace(files, scales=dict(calibrated.scales))
@@ -224,40 +225,42 @@ class _Direction:
         found = dot_search(self.there.codes[:SEARCHED])(crossed, K)
         return float(recall_per_query(found, truth, K).mean())
 
-    def _weight(self, files: BridgeFiles) -> float:
+    def _weight(self, files: AdapterFiles) -> float:
         if self.here.asked is None:
             return files.weight
 
         def ndcg(weight: float) -> float:
-            matrix = self._judged(replace(files, weight=weight), [Way.WEIGHTED], None)
-            return float(matrix.new_to_old[Way.WEIGHTED].ndcg.mean()) if matrix else 0.0
+            matrix = self._judged(replace(files, weight=weight), [AdapterKind.WEIGHTED], None)
+            return float(matrix.new_to_old[AdapterKind.WEIGHTED].ndcg.mean()) if matrix else 0.0
 
         return max(WEIGHTS, key=ndcg)
 
-    def _default(self, files: BridgeFiles, method: Method) -> Way:
-        able = [way for way in Way if self.there.embeds or not way.needs_text]
+    def _default(self, files: AdapterFiles, method: Method) -> AdapterKind:
+        able = [kind for kind in AdapterKind if self.there.embeds or not kind.needs_text]
         if (judged := self._judged(files, able, None)) is not None:
-            return judged.way
+            return judged.kind
         if self.there.embeds:
-            return Way.WEIGHTED
-        return Way.COMPATIBLE if method is Method.PROCRUSTES else Way.ADAPTER
+            return AdapterKind.WEIGHTED
+        return AdapterKind.COMPATIBLE if method is Method.PROCRUSTES else AdapterKind.LINEAR
 
-    def _held_out(self, files: BridgeFiles) -> UpgradeMatrix:
+    def _held_out(self, files: AdapterFiles) -> UpgradeMatrix:
         queries, points = self.here.queries, self.here.rows[:SEARCHED]
         none = np.full(len(queries), -1)
         asked = Queries(self.there.queries, queries, none)
         pool = Pool(self.there.codes[:SEARCHED], self.here.codes[:SEARCHED])
         truth = nearest(queries, points, none)
-        return measure(open_bridge(files, self.reference), pool, asked, truth, judged=False, way=files.default)
+        return measure(open_adapter(files, self.reference), pool, asked, truth, judged=False, kind=files.default)
 
-    def _judged(self, files: BridgeFiles, ways: Sequence[Way] | None, way: Way | None) -> UpgradeMatrix | None:
+    def _judged(
+        self, files: AdapterFiles, kinds: Sequence[AdapterKind] | None, kind: AdapterKind | None
+    ) -> UpgradeMatrix | None:
         here, there = self.here, self.there
         if here.asked is None or there.asked is None or there.documents is None:
             return None
         asked = Queries(there.asked, here.asked, np.full(len(here.asked), -1))
         pool = Pool(there.documents, here.documents)
         return measure(
-            open_bridge(files, self.reference), pool, asked, here.judgements, judged=True, ways=ways, way=way
+            open_adapter(files, self.reference), pool, asked, here.judgements, judged=True, kinds=kinds, kind=kind
         )
 
 

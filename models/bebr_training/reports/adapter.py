@@ -1,10 +1,10 @@
 """Words for what compatible training measured: cells of a table, sentences, and a section of the model card."""
 
 from bebr.encoding.adapters.evaluation import Quality, UpgradeMatrix, paired
-from bebr.encoding.bundles.manifest import Way
+from bebr.encoding.bundles.manifest import AdapterKind
 from bebr_training.adapters.train import Trained, TrainedCompatibility
 
-COLUMNS = ("way", "default", "recall@10", "gain", "nDCG@10 judged", "gain judged")
+COLUMNS = ("adapter", "default", "recall@10", "gain", "nDCG@10 judged", "gain judged")
 RIGHT = COLUMNS[2:]
 NOTE = (
     "recall@10: of the querying model's 10 float neighbours, on held-out texts, so a gain there says how far its "
@@ -17,14 +17,14 @@ def heading(old: str, forward: Trained) -> str:
     matrix = forward.matrix
     return (
         f"{old}: queries of the new model on its codes, adapter: {forward.method} "
-        f"({len(matrix.new_to_old[matrix.way].recall):,} held-out texts, {matrix.points:,} points)"
+        f"({len(matrix.new_to_old[matrix.kind].recall):,} held-out texts, {matrix.points:,} points)"
     )
 
 
-def cells(forward: Trained, way: Way) -> list[str]:
+def cells(forward: Trained, kind: AdapterKind) -> list[str]:
     """One row of the table, as COLUMNS has it."""
-    default = "yes" if way is forward.files.default else ""
-    return [_name(forward, way), default, *_measured(forward.matrix, way), *_measured(forward.judged, way)]
+    default = "yes" if kind is forward.files.default else ""
+    return [_name(forward, kind), default, *_measured(forward.matrix, kind), *_measured(forward.judged, kind)]
 
 
 def way_back(backward: Trained) -> str:
@@ -57,20 +57,20 @@ def with_section(card: str, old: str, trained: TrainedCompatibility) -> str:
         card = card[:start] + (card[end + 1 :] if end >= 0 else "")
     forward = trained.forward
     lines = [head, f"{heading(old, forward)}.", "", f"| {' | '.join(COLUMNS)} |", f"|---|---|{'--:|' * len(RIGHT)}"]
-    lines += [f"| {' | '.join(cells(forward, way))} |" for way in forward.matrix.new_to_old]
+    lines += [f"| {' | '.join(cells(forward, kind))} |" for kind in forward.matrix.new_to_old]
     lines += ["", f"{verdict(forward)}. {way_back(trained.backward)}.", "", NOTE]
     return f"{card.rstrip()}\n\n" + "\n".join(lines) + "\n"
 
 
-def _name(trained: Trained, way: Way) -> str:
-    return f"{way} {trained.files.weight:.1f}" if way is Way.WEIGHTED else str(way)
+def _name(trained: Trained, kind: AdapterKind) -> str:
+    return f"{kind} {trained.files.weight:.1f}" if kind is AdapterKind.WEIGHTED else str(kind)
 
 
-def _measured(matrix: UpgradeMatrix | None, way: Way) -> list[str]:
-    """Mean and gain of one way; empty cells where nothing was measured."""
-    if matrix is None or way not in matrix.new_to_old:
+def _measured(matrix: UpgradeMatrix | None, kind: AdapterKind) -> list[str]:
+    """Mean and gain of one kind of adapter; empty cells where nothing was measured."""
+    if matrix is None or kind not in matrix.new_to_old:
         return ["", ""]
-    values = matrix.values(matrix.new_to_old[way])
+    values = matrix.values(matrix.new_to_old[kind])
     own: Quality | None = matrix.old_to_old
     if own is None:
         return [f"{values.mean():.3f}", ""]

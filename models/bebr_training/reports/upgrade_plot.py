@@ -41,9 +41,9 @@ def cells(evaluation: Evaluation) -> dict[str, tuple[float | None, float | None]
     """Kind of query -> what it finds in old codes and in new ones; None where that was not measured."""
     measure, new = evaluation["measure"], _value(evaluation, "new_to_new")
     rows: dict[str, tuple[float | None, float | None]] = {"old queries": (_value(evaluation, "old_to_old"), None)}
-    for way, cell in evaluation["ways"].items():
-        used = " *" if way == evaluation["way"] else ""
-        rows[f"new, {way}{used}"] = cell[measure], new
+    for kind, cell in evaluation["adapters"].items():
+        used = " *" if kind == evaluation["adapter"] else ""
+        rows[f"new, {kind}{used}"] = cell[measure], new
     return rows
 
 

@@ -36,7 +36,7 @@ def evaluate_version(
     queries: Sequence[Mapping[str, Any]] | None = None,
     sample: int | None = None,
     points: int | None = None,
-    way: str | None = None,
+    adapter: str | None = None,
     seed: int | None = None,
 ) -> Flow[dict[str, Any]]:
     """Measure what a version would find, the newest that is not active unless one is named; it is kept for the gate.
@@ -45,7 +45,7 @@ def evaluate_version(
     points stand in for queries. points: how many to measure on. The new model embeds them, which takes seconds to
     minutes: the answer is waited for as long as the connection lasts.
     """
-    given = {"version": version, "sample": sample, "points": points, "way": way, "seed": seed}
+    given = {"version": version, "sample": sample, "points": points, "adapter": adapter, "seed": seed}
     value: dict[str, Any] = {field: item for field, item in given.items() if item is not None}
     if queries is not None:
         value["queries"] = [_query(query) for query in queries]
@@ -54,14 +54,16 @@ def evaluate_version(
 
 
 def promote_version(
-    name: str, version: str, *, min_gain: float = 0.0, force: bool = False, way: str | None = None
+    name: str, version: str, *, min_gain: float = 0.0, force: bool = False, adapter: str | None = None
 ) -> Flow[dict[str, Any]]:
     """Make queries and writes go by a version from now on; returns the event. Nothing is re-encoded.
 
     Raises Conflict unless the last evaluation found a gain of at least `min_gain`; its fields then hold the evaluation.
-    force: promote all the same. way: how to search the codes that there are, where not the one that measured best.
+    force: promote all the same. adapter: kind of adapter to the existing codes. Default: the one that measured best.
     """
-    value = {"version": version, "gate": {"min_gain": min_gain}, "force": force} | ({"way": way} if way else {})
+    value = {"version": version, "gate": {"min_gain": min_gain}, "force": force} | (
+        {"adapter": adapter} if adapter else {}
+    )
     response = yield json_request("POST", _path(name, "promote"), value, repeatable=False)
     return _object(response)
 

@@ -14,7 +14,7 @@ from pydantic.config import JsonDict, JsonValue
 from bebr.core.scoring import Scorer
 from bebr.core.types import FieldType
 from bebr.encoding import TextKind
-from bebr.encoding.bundles.manifest import Way
+from bebr.encoding.bundles.manifest import AdapterKind
 
 EXAMPLE_FILTER: JsonDict = {
     "must": [{"key": "lang", "match": {"value": "en"}}, {"key": "year", "range": {"gte": 2020}}]
@@ -175,7 +175,7 @@ class EvaluateVersion(Body):
     queries: list[JudgedQuery] | None = Field(None, min_length=1, description="All with `relevant`, or none.")
     sample: int | None = Field(None, ge=1, description="Points that stand in for queries; 300 unless given.")
     points: int = Field(2_000, ge=1, description="Points to measure on; each is embedded by the new model.")
-    way: Way | None = Field(None, description="The way to search old codes; the best of all unless given.")
+    adapter: AdapterKind | None = Field(None, description="Kind of adapter to report on. Default: the best of all.")
     seed: int = Field(0, ge=0, description="Decides which points are drawn.")
 
 
@@ -188,7 +188,9 @@ class PromoteVersion(Body):
     version: str = Field(examples=["minilm@1"])
     gate: PromotionGate = Field(default_factory=PromotionGate)
     force: bool = Field(False, description="Promote though the gate fails; it is recorded.")
-    way: Way | None = Field(None, description="How to search the codes that there are; as measured unless given.")
+    adapter: AdapterKind | None = Field(
+        None, description="Adapter to existing codes. Default: the one that measured best."
+    )
 
 
 class Backfill(Body):

@@ -113,12 +113,12 @@ class VersionEvaluation(Answer):
     judged: bool
     queries: int
     points: int
-    way: str
+    adapter: str
     old_to_old: Quality | None
     new_to_old: Quality
     new_to_new: Quality | None
     mixed: dict[str, Quality] = Field(description="By percentage of points with new codes.")
-    ways: dict[str, dict[str, Any]]
+    adapters: dict[str, dict[str, Any]]
     gain: GainInterval | None = Field(description="Of new->old over old->old, with its 95 % interval.")
     update_gain: float | None
     negative_flips: float | None

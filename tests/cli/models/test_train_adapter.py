@@ -1,4 +1,4 @@
-"""`bebr train --compatible-with`: texts or aligned arrays become a bundle with bridges; what does not fit is named."""
+"""`bebr train --compatible-with`: texts or aligned arrays become a bundle with adapters; what does not fit is named."""
 
 import json
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from bebr.cli.app import app
 from bebr.encoding import Bundle, write_bundle
-from bebr.encoding.adapters.adapter import open_bridges
+from bebr.encoding.adapters.adapter import open_adapters
 from bebr.errors import BebrError
 
 ROWS, OLD_ROWS = two_spaces(900)
@@ -67,8 +67,8 @@ def test_the_binarizer_of_the_base_is_kept(arrays: Arrays, tmp_path: Path) -> No
     assert made["bundle"]["compatible_with"] == ["old@1"]
     (entry,) = written.manifest.compatible_with
     assert entry.figures == made["reached"]["old@1"] and entry.figures["rows"] == 900
-    assert entry.forward.default in ("adapter", "compatible"), "arrays have no text for the other ways"
-    open_bridges(written, entry)
+    assert entry.forward.default in ("linear", "compatible"), "arrays have no text for the other kinds"
+    open_adapters(written, entry)
     assert "## Compatible with old@1" in (written.path / "card.md").read_text()
 
 
@@ -86,23 +86,23 @@ def test_further_bundles_are_added_and_made_anew(arrays: Arrays, tmp_path: Path)
     assert card.count("## Compatible with old@1") == card.count("## Compatible with older@1") == 1
 
 
-def test_a_new_binarizer_comes_with_bridges(arrays: Arrays, tmp_path: Path) -> None:
+def test_a_new_binarizer_comes_with_adapters(arrays: Arrays, tmp_path: Path) -> None:
     options = ["--compatible-with", arrays.old, "--old-embeddings", arrays.old_data, "--out", str(tmp_path)]
     made = answer(arrays.data, "--code", "32x2", *options)
     written = Bundle.load(Path(made["path"]), verify=True)
     assert (written.id, str(written.spec)) == ("rows@1", "32x2") and made["training"]["rows"] == 900
     (entry,) = written.manifest.compatible_with
-    open_bridges(written, entry)
+    open_adapters(written, entry)
     card = (written.path / "card.md").read_text()
     assert card.index("recall@10 against bytes") < card.index("## Compatible with old@1")
 
 
-def test_judged_pairs_choose_the_way(arrays: Arrays, tmp_path: Path) -> None:
+def test_judged_pairs_choose_the_adapter(arrays: Arrays, tmp_path: Path) -> None:
     folder = judged_folder(tmp_path / "judged")
     pairs = ["--pairs", str(folder), "--model", "new", "--old-model", "old", "--out", str(tmp_path)]
     figures = answer(*arrays.aligned, *pairs)["reached"]["old@1"]["forward"]
-    assert figures["judged"]["judged"] and figures["judged"]["way"] == figures["default"]
-    assert figures["default"] in ("adapter", "compatible")
+    assert figures["judged"]["judged"] and figures["judged"]["adapter"] == figures["default"]
+    assert figures["default"] in ("linear", "compatible")
 
 
 def judged_folder(folder: Path) -> Path:

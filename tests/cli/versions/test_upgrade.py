@@ -60,16 +60,17 @@ def test_step_by_step(docs: Client, tmp_path: Path, capsys: Printed):
     rows = table_of(shown)
     assert rows[0] == ["old@1", "->", "new@1:", "20", "queries,", "50", "points"]
     assert [row for row in rows if row[:2] == ["old", "old"]]
-    ways = [row[2] if row[0] != "*" else row[3] for row in rows if ["new", "old"] in (row[:2], row[1:3])]
-    assert sorted(ways) == ["adapter", "compatible", "dual", "weighted"]
+    kinds = [row[2] if row[0] != "*" else row[3] for row in rows if ["new", "old"] in (row[:2], row[1:3])]
+    assert sorted(kinds) == ["compatible", "dual", "linear", "weighted"]
     assert len([row for row in rows if row[:1] == ["*"]]) == 1
     assert [row[1] for row in rows if row[2:4] == ["%", "new"]] == ["25", "50", "75"]
     assert [row for row in rows if row[:2] == ["new", "new"]]
     assert "Promotion changes recall@10 by" in shown
     assert "Nothing is judged" in shown
-    assert upgrade("promote", "docs", "new@1", "--min-gain", "-1", "--way", "adapter") == 0
-    assert "'docs' goes by new@1 now, before by old@1; codes of old@1 are searched by way adapter" in (
-        capsys.readouterr().out
+    assert upgrade("promote", "docs", "new@1", "--min-gain", "-1", "--adapter", "linear") == 0
+    assert (
+        "'docs': active version is now new@1 (was old@1). old@1's codes are searched through the linear adapter."
+        in (capsys.readouterr().out)
     )
     assert upgrade("backfill", "docs", "--rate", "5000", "--wait") == 0
     assert "succeeded: 60 of 60 points" in capsys.readouterr().out
@@ -99,7 +100,7 @@ def test_the_gate_refuses_with_the_numbers(docs: Client, judged: str, capsys: Pr
     assert upgrade("promote", "docs", "new@1", "--min-gain", "0.9", "--force") == 0
     assert "(forced)" in capsys.readouterr().out
     assert upgrade("rollback", "docs") == 0
-    assert "'docs' goes by old@1 now, before by new@1" in capsys.readouterr().out
+    assert "'docs': active version is now old@1 (was new@1)." in capsys.readouterr().out
     assert upgrade("status", "docs") == 0
     shown = capsys.readouterr().out
     assert "promote  old@1 -> new@1, forced" in shown and "rollback  new@1 -> old@1" in shown
@@ -147,11 +148,11 @@ def test_what_the_old_model_cannot_tell_is_said(capsys: Printed):
     cell = {"ndcg_at_10": 0.5, "recall_at_10": 0.6}
     print_matrix(
         {"active": "a@1", "version": "b@1", "measure": "ndcg_at_10", "judged": True, "queries": 3, "points": 30}
-        | {"way": "adapter", "old_to_old": None, "new_to_old": cell, "new_to_new": None, "mixed": {}}
-        | {"ways": {"adapter": cell | {"gain": None}}, "gain": None, "update_gain": None, "negative_flips": None}
+        | {"adapter": "linear", "old_to_old": None, "new_to_old": cell, "new_to_new": None, "mixed": {}}
+        | {"adapters": {"linear": cell | {"gain": None}}, "gain": None, "update_gain": None, "negative_flips": None}
     )
     shown = capsys.readouterr().out
-    assert ["*", "new", "old", "adapter", "0.500", "0.600"] in table_of(shown)
+    assert ["*", "new", "old", "linear", "0.500", "0.600"] in table_of(shown)
     assert "There is no old->old to compare with" in shown
 
 
@@ -160,7 +161,7 @@ def test_what_the_old_model_cannot_tell_is_said(capsys: Printed):
     [
         (("attach", "docs", "none@1"), "no bundle 'none@1'"),
         (("evaluate", "docs"), "has no version but the active one"),
-        (("evaluate", "docs", "--way", "guess"), "--way: expected one of compatible, adapter, dual, weighted"),
+        (("evaluate", "docs", "--adapter", "guess"), "--adapter: expected one of compatible, linear, dual, weighted"),
         (("evaluate", "docs", "--queries", "none.jsonl"), "there is no file 'none.jsonl'"),
         (("evaluate", "docs", "--plot", "a.gif"), "--plot: expected a file that ends in"),
         (("rollback", "docs"), "has no promotion to undo"),

@@ -1,4 +1,4 @@
-"""Bridges: every way against plain numpy, scores brought to one scale, and files that are read strictly."""
+"""Adapters: every kind against plain numpy, scores brought to one scale, and files that are read strictly."""
 
 import io
 import json
@@ -11,16 +11,16 @@ import pytest
 
 from bebr.core.codes import CodeSpec
 from bebr.encoding import BinarizerFiles, Bundle, write_bundle
-from bebr.encoding.adapters.adapter import TAIL_SHARE, Bridge, Reference, open_bridges, spread, tails, unit
-from bebr.encoding.bundles.bundle import BridgeFiles, CompatibilityFiles
-from bebr.encoding.bundles.manifest import Manifest, Way, canonical_sha256
+from bebr.encoding.adapters.adapter import TAIL_SHARE, Adapter, Reference, open_adapters, spread, tails, unit
+from bebr.encoding.bundles.bundle import AdapterFiles, CompatibilityFiles
+from bebr.encoding.bundles.manifest import AdapterKind, Manifest, canonical_sha256
 from bebr.encoding.onnx.graph import Graph
 from bebr.errors import DamagedBundle
 
 DIMS, OLD_DIMS, TEXTS = 6, 4, 50
 RNG = np.random.default_rng(0)
 BASIS, MATRIX = (RNG.standard_normal((DIMS, OLD_DIMS)).astype(np.float32) for _ in range(2))
-SCALES = {Way.COMPATIBLE: 1.5, Way.ADAPTER: 2.0, Way.DUAL: 0.5, Way.WEIGHTED: 1.25}
+SCALES = {AdapterKind.COMPATIBLE: 1.5, AdapterKind.LINEAR: 2.0, AdapterKind.DUAL: 0.5, AdapterKind.WEIGHTED: 1.25}
 BINARIZER = BinarizerFiles(b"not really a graph", CodeSpec.parse("4x4"), np.array([0.1], np.float32))
 
 
@@ -38,18 +38,18 @@ def saved(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def graph(basis: np.ndarray, matrix: np.ndarray, dims: int, theirs: int, ways: tuple[str, ...] = ()) -> bytes:
+def graph(basis: np.ndarray, matrix: np.ndarray, dims: int, theirs: int, kinds: tuple[str, ...] = ()) -> bytes:
     made = Graph()
-    names = ways or ("compatible", "adapter")
+    names = kinds or ("compatible", "adapter")
     for name, values in zip(names, (basis, matrix), strict=True):
         made.constant(f"{name}_matrix", values)
         made.node("MatMul", ["embedding", f"{name}_matrix"], name)
     outputs = dict.fromkeys(names, (np.float32, ("n", theirs)))
-    return made.serialize("bridge", {"embedding": (np.float32, ("n", dims))}, outputs)
+    return made.serialize("adapter", {"embedding": (np.float32, ("n", dims))}, outputs)
 
 
-FORWARD = BridgeFiles(graph(BASIS, MATRIX, DIMS, OLD_DIMS), SCALES, Way.WEIGHTED, 0.7)
-BACKWARD = BridgeFiles(graph(BASIS.T.copy(), MATRIX.T.copy(), OLD_DIMS, DIMS), SCALES, Way.DUAL, 0.3)
+FORWARD = AdapterFiles(graph(BASIS, MATRIX, DIMS, OLD_DIMS), SCALES, AdapterKind.WEIGHTED, 0.7)
+BACKWARD = AdapterFiles(graph(BASIS.T.copy(), MATRIX.T.copy(), OLD_DIMS, DIMS), SCALES, AdapterKind.DUAL, 0.3)
 
 
 def written(folder: Path, **changes: Any) -> Bundle:
@@ -66,26 +66,30 @@ def written(folder: Path, **changes: Any) -> Bundle:
     return write_bundle(folder, "new", "1", embedding_dims=DIMS, binarizer=BINARIZER, compatible_with=[files])
 
 
-def bridges(bundle: Bundle) -> tuple[Bridge, Bridge]:
-    return open_bridges(bundle, bundle.manifest.compatible_with[0])
+def adapters(bundle: Bundle) -> tuple[Adapter, Adapter]:
+    return open_adapters(bundle, bundle.manifest.compatible_with[0])
 
 
-def test_every_way_equals_plain_numpy(tmp_path: Path) -> None:
-    forward, backward = bridges(written(tmp_path))
+def test_every_kind_equals_plain_numpy(tmp_path: Path) -> None:
+    forward, backward = adapters(written(tmp_path))
     embeddings, dual = rows(20, DIMS), rows(20, OLD_DIMS)
     learned = embeddings @ MATRIX / np.linalg.norm(embeddings @ MATRIX, axis=1, keepdims=True)
     summed = np.float32(0.7) * learned + np.float32(0.3) * dual
     expected = {
-        Way.COMPATIBLE: embeddings @ BASIS / np.linalg.norm(embeddings @ BASIS, axis=1, keepdims=True),
-        Way.ADAPTER: learned,
-        Way.DUAL: dual,
-        Way.WEIGHTED: summed / np.linalg.norm(summed, axis=1, keepdims=True),
+        AdapterKind.COMPATIBLE: embeddings @ BASIS / np.linalg.norm(embeddings @ BASIS, axis=1, keepdims=True),
+        AdapterKind.LINEAR: learned,
+        AdapterKind.DUAL: dual,
+        AdapterKind.WEIGHTED: summed / np.linalg.norm(summed, axis=1, keepdims=True),
     }
-    for way, crossed in expected.items():
-        np.testing.assert_allclose(forward.cross(way, embeddings, dual), crossed, atol=1e-6)
-    back = backward.cross(Way.ADAPTER, dual, None)
+    for kind, crossed in expected.items():
+        np.testing.assert_allclose(forward.cross(kind, embeddings, dual), crossed, atol=1e-6)
+    back = backward.cross(AdapterKind.LINEAR, dual, None)
     np.testing.assert_allclose(back, unit(dual @ MATRIX.T), atol=1e-6)
-    assert (forward.default, backward.default, float(backward.weight)) == (Way.WEIGHTED, Way.DUAL, np.float32(0.3))
+    assert (forward.default, backward.default, float(backward.weight)) == (
+        AdapterKind.WEIGHTED,
+        AdapterKind.DUAL,
+        np.float32(0.3),
+    )
 
 
 def slow_tail(query: np.ndarray, texts: np.ndarray) -> float:
@@ -101,15 +105,15 @@ def test_tails_equal_a_slow_loop(texts: int) -> None:
 
 
 def test_offsets_bring_tails_together(tmp_path: Path) -> None:
-    forward = bridges(written(tmp_path))[0]
+    forward = adapters(written(tmp_path))[0]
     embeddings, dual, here, there = rows(9, DIMS), rows(9, OLD_DIMS), forward.reference.here, forward.reference.there
-    for way in Way:
-        crossed = forward.cross(way, embeddings, dual)
-        found = forward.offsets(way, embeddings, crossed)
+    for kind in AdapterKind:
+        crossed = forward.cross(kind, embeddings, dual)
+        found = forward.offsets(kind, embeddings, crossed)
         pairs = zip(embeddings, crossed, strict=True)
-        slow = [slow_tail(own, here) - SCALES[way] * slow_tail(other, there) for own, other in pairs]
+        slow = [slow_tail(own, here) - SCALES[kind] * slow_tail(other, there) for own, other in pairs]
         np.testing.assert_allclose(found, slow, atol=1e-6)
-        np.testing.assert_allclose(SCALES[way] * tails(crossed, there) + found, tails(embeddings, here), atol=1e-6)
+        np.testing.assert_allclose(SCALES[kind] * tails(crossed, there) + found, tails(embeddings, here), atol=1e-6)
 
 
 def test_spread_is_the_unit_of_scores() -> None:
@@ -121,19 +125,22 @@ def test_spread_is_the_unit_of_scores() -> None:
 
 
 def test_other_texts_give_other_scales_to_the_same_maps(tmp_path: Path) -> None:
-    forward = bridges(written(tmp_path))[0]
+    forward = adapters(written(tmp_path))[0]
     other = Reference(rows(80, DIMS), rows(80, OLD_DIMS))
     embeddings, dual = rows(30, DIMS), rows(30, OLD_DIMS)
     made = forward.calibrated(other, embeddings, dual)
-    for way in Way:
-        crossed = forward.cross(way, embeddings, dual)
-        np.testing.assert_array_equal(made.cross(way, embeddings, dual), crossed)
-        assert made.scales[way] == pytest.approx(spread(embeddings, other.here) / spread(crossed, other.there))
+    for kind in AdapterKind:
+        crossed = forward.cross(kind, embeddings, dual)
+        np.testing.assert_array_equal(made.cross(kind, embeddings, dual), crossed)
+        assert made.scales[kind] == pytest.approx(spread(embeddings, other.here) / spread(crossed, other.there))
     assert dict(forward.scales) == SCALES and forward.reference is not made.reference is other
     blind = forward.calibrated(other, embeddings, None).scales
-    assert [blind[way] for way in Way] == [
-        made.scales[Way.COMPATIBLE], made.scales[Way.ADAPTER], SCALES[Way.DUAL], SCALES[Way.WEIGHTED]
-    ]  # fmt: skip
+    assert [blind[kind] for kind in AdapterKind] == [
+        made.scales[AdapterKind.COMPATIBLE],
+        made.scales[AdapterKind.LINEAR],
+        SCALES[AdapterKind.DUAL],
+        SCALES[AdapterKind.WEIGHTED],
+    ]
     flat = Reference(np.ones((80, DIMS), np.float32), np.ones((80, OLD_DIMS), np.float32))
     assert set(forward.calibrated(flat, embeddings, dual).scales.values()) == {1.0}
 
@@ -163,12 +170,12 @@ def test_a_damaged_reference_is_named(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(DamagedBundle, match="cannot be read"):
         Reference.load(tmp_path / "reference-0.npz")
     with pytest.raises(DamagedBundle, match=r"reference-0\.npz"):
-        bridges(written(tmp_path, reference=content))
+        adapters(written(tmp_path, reference=content))
 
 
 def test_dims_of_the_manifest_are_those_of_the_reference(tmp_path: Path) -> None:
     with pytest.raises(DamagedBundle, match="embeddings of 6 and 4 dims; the manifest says 6 and 5"):
-        bridges(written(tmp_path, embedding_dims=OLD_DIMS + 1))
+        adapters(written(tmp_path, embedding_dims=OLD_DIMS + 1))
 
 
 @pytest.mark.parametrize(
@@ -182,7 +189,7 @@ def test_dims_of_the_manifest_are_those_of_the_reference(tmp_path: Path) -> None
 )
 def test_a_graph_that_does_not_fit_is_named(tmp_path: Path, damaged: bytes) -> None:
     with pytest.raises(DamagedBundle, match=r"forward-0\.onnx"):
-        bridges(written(tmp_path, forward=BridgeFiles(damaged, SCALES, Way.DUAL, 0.5)))
+        adapters(written(tmp_path, forward=AdapterFiles(damaged, SCALES, AdapterKind.DUAL, 0.5)))
 
 
 @pytest.mark.parametrize("name", ["forward-0.onnx", "backward-0.onnx", "reference-0.npz"])
@@ -208,6 +215,14 @@ def test_the_manifest_keeps_what_was_written(tmp_path: Path) -> None:
     assert plain.fingerprint == bundle.fingerprint and "compatible_with" not in json.loads(plain.manifest.to_json())
 
 
+def test_a_manifest_of_before_the_kind_linear_is_read_and_stays_as_it_was() -> None:
+    old = (Path(__file__).parent.parent / "bundles" / "manifest_with_adapters.json").read_text()
+    manifest = Manifest.parse(old)
+    (entry,) = manifest.compatible_with
+    assert entry.forward.default is AdapterKind.LINEAR and entry.forward.scales == SCALES
+    assert manifest.to_json() == old
+
+
 def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Change the first compatibility of a manifest, and make its checksum right again."""
     content = json.loads(path.read_text())
@@ -227,6 +242,7 @@ def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
         (lambda entry: entry["forward"].update(weight=1.5), "'weight' must be at most 1"),
         (lambda entry: entry["forward"].update(weight=True), "'weight' must be a positive number"),
         (lambda entry: entry["forward"].update(default="best"), "'default' must be one of"),
+        (lambda entry: entry["forward"].update(default="linear"), "'default' must be one of compatible, adapter"),
         (lambda entry: entry["forward"]["scales"].pop("dual"), "'dual' must be a positive number, got None"),
         (lambda entry: entry["forward"]["scales"].update(dual=-1), "'dual' must be a positive number"),
         (lambda entry: entry["forward"]["scales"].update(other=1.0), "unknown field 'other'"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bebr.encoding.adapters.adapter import Bridge, Reference, unit
+from bebr.encoding.adapters.adapter import Adapter, Reference, unit
 from bebr.encoding.adapters.evaluation import (
     BATCH,
     SHARES,
@@ -21,11 +21,11 @@ from bebr.encoding.adapters.evaluation import (
     nearest,
     paired,
 )
-from bebr.encoding.bundles.manifest import BridgeEntry, Way
+from bebr.encoding.bundles.manifest import AdapterEntry, AdapterKind
 from bebr.encoding.onnx.graph import Graph
 
 NEW_DIMS, OLD_DIMS, POINTS, QUERIES = 8, 6, 60, BATCH + 7
-SCALES = {Way.COMPATIBLE: 1.1, Way.ADAPTER: 1.4, Way.DUAL: 0.9, Way.WEIGHTED: 1.2}
+SCALES = {AdapterKind.COMPATIBLE: 1.1, AdapterKind.LINEAR: 1.4, AdapterKind.DUAL: 0.9, AdapterKind.WEIGHTED: 1.2}
 Score = Callable[[int, int], float]
 """(query, point) -> score"""
 
@@ -40,16 +40,16 @@ def rows(rng: np.random.Generator, count: int, dims: int) -> np.ndarray:
 
 
 @pytest.fixture
-def bridge(tmp_path: Path, rng: np.random.Generator) -> Bridge:
+def adapter(tmp_path: Path, rng: np.random.Generator) -> Adapter:
     graph = Graph()
     for name in ("compatible", "adapter"):
         graph.constant(f"{name}_matrix", rng.standard_normal((NEW_DIMS, OLD_DIMS)).astype(np.float32))
         graph.node("MatMul", ["embedding", f"{name}_matrix"], name)
     outputs = dict.fromkeys(("compatible", "adapter"), (np.float32, ("n", OLD_DIMS)))
-    path = tmp_path / "bridge.onnx"
-    path.write_bytes(graph.serialize("bridge", {"embedding": (np.float32, ("n", NEW_DIMS))}, outputs))
+    path = tmp_path / "adapter.onnx"
+    path.write_bytes(graph.serialize("adapter", {"embedding": (np.float32, ("n", NEW_DIMS))}, outputs))
     reference = Reference(rows(rng, 40, NEW_DIMS), rows(rng, 40, OLD_DIMS))
-    return Bridge(path, BridgeEntry(path.name, SCALES, Way.WEIGHTED, 0.5), reference)
+    return Adapter(path, AdapterEntry(path.name, SCALES, AdapterKind.WEIGHTED, 0.5), reference)
 
 
 @pytest.fixture
@@ -95,26 +95,26 @@ def assert_quality(found: Quality | None, score: Score, queries: Queries, judgem
     np.testing.assert_allclose(found.recall, recall, atol=1e-9)
 
 
-def test_all_cells_equal_a_slow_loop(bridge: Bridge, pool: Pool, queries: Queries, judgements: Judgements) -> None:
+def test_all_cells_equal_a_slow_loop(adapter: Adapter, pool: Pool, queries: Queries, judgements: Judgements) -> None:
     assert queries.old is not None and pool.new is not None
     old, new = queries.old @ pool.old.T, queries.new @ pool.new.T
-    matrix = measure(bridge, pool, queries, judgements, judged=True)
+    matrix = measure(adapter, pool, queries, judgements, judged=True)
     assert_quality(matrix.old_to_old, lambda query, point: old[query, point], queries, judgements)
     assert_quality(matrix.new_to_new, lambda query, point: new[query, point], queries, judgements)
-    assert list(matrix.new_to_old) == list(Way)
-    for way, quality in matrix.new_to_old.items():
-        crossed = bridge.cross(way, queries.new, queries.old) @ pool.old.T
+    assert list(matrix.new_to_old) == list(AdapterKind)
+    for kind, quality in matrix.new_to_old.items():
+        crossed = adapter.cross(kind, queries.new, queries.old) @ pool.old.T
         assert_quality(quality, lambda query, point, c=crossed: c[query, point], queries, judgements)
-    means = {way: quality.ndcg.mean() for way, quality in matrix.new_to_old.items()}
-    assert matrix.way is max(means, key=lambda way: means[way]), "the best of those measured"
+    means = {kind: quality.ndcg.mean() for kind, quality in matrix.new_to_old.items()}
+    assert matrix.kind is max(means, key=lambda kind: means[kind]), "the best of those measured"
 
 
-def test_mixed_points_have_one_scale(bridge: Bridge, pool: Pool, queries: Queries, judgements: Judgements) -> None:
+def test_mixed_points_have_one_scale(adapter: Adapter, pool: Pool, queries: Queries, judgements: Judgements) -> None:
     assert pool.new is not None
-    matrix = measure(bridge, pool, queries, judgements, judged=True, way=Way.ADAPTER, seed=3)
-    crossed = bridge.cross(Way.ADAPTER, queries.new, None)
-    offsets = bridge.offsets(Way.ADAPTER, queries.new, crossed)
-    there = np.float32(SCALES[Way.ADAPTER]) * (crossed @ pool.old.T) + offsets[:, None].astype(np.float32)
+    matrix = measure(adapter, pool, queries, judgements, judged=True, kind=AdapterKind.LINEAR, seed=3)
+    crossed = adapter.cross(AdapterKind.LINEAR, queries.new, None)
+    offsets = adapter.offsets(AdapterKind.LINEAR, queries.new, crossed)
+    there = np.float32(SCALES[AdapterKind.LINEAR]) * (crossed @ pool.old.T) + offsets[:, None].astype(np.float32)
     here = queries.new @ pool.new.T
     order = np.random.default_rng(3).permutation(POINTS)
     for share in SHARES:
@@ -128,14 +128,14 @@ def test_mixed_points_have_one_scale(bridge: Bridge, pool: Pool, queries: Querie
         )
 
 
-def test_without_judgements_the_float_neighbours_count(bridge: Bridge, pool: Pool, queries: Queries) -> None:
+def test_without_judgements_the_float_neighbours_count(adapter: Adapter, pool: Pool, queries: Queries) -> None:
     assert pool.new is not None
     truth = nearest(queries.new, pool.new, queries.itself)
     for query, grades in enumerate(truth):
         scores = {point: float(queries.new[query] @ pool.new[point]) for point in range(POINTS)}
         scores.pop(int(queries.itself[query]), None)
         assert set(grades) == set(sorted(scores, key=lambda point: -scores[point])[:K])
-    matrix = measure(bridge, pool, queries, truth, judged=False)
+    matrix = measure(adapter, pool, queries, truth, judged=False)
     assert matrix.new_to_new is not None and matrix.new_to_new.recall.tolist() == [1.0] * QUERIES
     json = matrix.to_json()
     assert (json["measure"], json["judged"]) == ("recall_at_10", False)
@@ -147,31 +147,31 @@ def old_recall(matrix: UpgradeMatrix) -> float:
     return float(matrix.old_to_old.recall.mean())
 
 
-def test_equal_scores_rank_by_row(bridge: Bridge, queries: Queries) -> None:
+def test_equal_scores_rank_by_row(adapter: Adapter, queries: Queries) -> None:
     same = Pool(np.ones((POINTS, OLD_DIMS), np.float32), np.ones((POINTS, NEW_DIMS), np.float32))
     judgements: list[Mapping[int, float]] = [{10: 1.0} for _ in range(QUERIES)]
-    matrix = measure(bridge, same, queries, judgements, judged=True, ways=[Way.ADAPTER])
+    matrix = measure(adapter, same, queries, judgements, judged=True, kinds=[AdapterKind.LINEAR])
     has_room = (queries.itself >= 0) & (queries.itself < 10)
     assert matrix.old_to_old is not None
     np.testing.assert_array_equal(matrix.old_to_old.recall > 0, has_room)
 
 
 def test_what_cannot_be_measured_is_left_out(
-    bridge: Bridge, pool: Pool, queries: Queries, judgements: Judgements
+    adapter: Adapter, pool: Pool, queries: Queries, judgements: Judgements
 ) -> None:
     blind = Queries(None, queries.new, queries.itself)
-    matrix = measure(bridge, Pool(pool.old, None), blind, judgements, judged=True)
-    assert list(matrix.new_to_old) == [Way.COMPATIBLE, Way.ADAPTER]
+    matrix = measure(adapter, Pool(pool.old, None), blind, judgements, judged=True)
+    assert list(matrix.new_to_old) == [AdapterKind.COMPATIBLE, AdapterKind.LINEAR]
     assert (matrix.old_to_old, matrix.new_to_new, matrix.mixed, matrix.gain) == (None, None, {}, None)
     json = matrix.to_json()
     assert [json[key] for key in ("gain", "update_gain", "negative_flips", "old_to_old")] == [None] * 4
 
 
-def test_a_pool_of_few_points_is_no_trouble(bridge: Bridge, pool: Pool, queries: Queries) -> None:
+def test_a_pool_of_few_points_is_no_trouble(adapter: Adapter, pool: Pool, queries: Queries) -> None:
     few = Pool(pool.old[:4], None)
     alone = Queries(queries.old, queries.new, np.full(QUERIES, -1))
-    matrix = measure(bridge, few, alone, [{0: 1.0, 1: 1.0}] * QUERIES, judged=True, ways=[Way.DUAL])
-    assert matrix.new_to_old[Way.DUAL].recall.tolist() == [1.0] * QUERIES and matrix.way is Way.DUAL
+    matrix = measure(adapter, few, alone, [{0: 1.0, 1: 1.0}] * QUERIES, judged=True, kinds=[AdapterKind.DUAL])
+    assert matrix.new_to_old[AdapterKind.DUAL].recall.tolist() == [1.0] * QUERIES and matrix.kind is AdapterKind.DUAL
 
 
 def test_figures_of_the_upgrade() -> None:
@@ -179,11 +179,13 @@ def test_figures_of_the_upgrade() -> None:
         return Quality(np.array(values), np.array(values))
 
     old, crossed, new = quality(0.2, 0.4, 0.6, 0.0), quality(0.4, 0.3, 0.8, 0.1), quality(0.6, 0.4, 0.8, 0.2)
-    matrix = UpgradeMatrix(True, 9, old, {Way.DUAL: old, Way.ADAPTER: crossed}, new, {}, Way.ADAPTER)
+    matrix = UpgradeMatrix(
+        True, 9, old, {AdapterKind.DUAL: old, AdapterKind.LINEAR: crossed}, new, {}, AdapterKind.LINEAR
+    )
     json = matrix.to_json()
     assert json["update_gain"] == pytest.approx(0.5) and json["negative_flips"] == 0.25
-    assert json["gain"]["mean"] == pytest.approx(0.1) and json["ways"]["dual"]["gain"]["mean"] == 0
-    assert (json["queries"], json["points"], json["way"]) == (4, 9, "adapter")
+    assert json["gain"]["mean"] == pytest.approx(0.1) and json["adapters"]["dual"]["gain"]["mean"] == 0
+    assert (json["queries"], json["points"], json["adapter"]) == (4, 9, "linear")
 
 
 def test_intervals_hold_the_mean_and_are_paired(rng: np.random.Generator) -> None:

@@ -18,6 +18,33 @@ BEFORE_FITS = {
 }
 
 
+BEFORE_ADAPTERS = {
+    "previous": 0,
+    "ways": {"a" * 64: "adapter", "b" * 64: "weighted"},
+    "previous_ways": {"c" * 64: "adapter"},
+    "evaluations": {
+        "old@1 -> new@1": {"measure": "recall_at_10", "way": "adapter", "ways": {"adapter": {"gain": None}, "dual": {}}}
+    },
+    "history": [{"event": "promote", "way": "adapter", "to": "new@1"}, {"event": "rollback", "to": "old@1"}],
+    "backfill": None,
+}
+"""Upgrades as they were written before adapters were called so."""
+
+
+def test_a_document_with_ways_is_read_in_todays_words() -> None:
+    document = CollectionDocument.from_json({**BEFORE_FITS, "upgrades": BEFORE_ADAPTERS})
+    upgrades = document.upgrades
+    assert upgrades.adapters == {"a" * 64: "linear", "b" * 64: "weighted"}
+    assert upgrades.previous_adapters == {"c" * 64: "linear"} and upgrades.previous == 0
+    (evaluation,) = upgrades.evaluations.values()
+    measured = {"linear": {"gain": None}, "dual": {}}
+    assert evaluation == {"measure": "recall_at_10", "adapter": "linear", "adapters": measured}
+    promoted, rolled_back = upgrades.history
+    assert promoted == {"event": "promote", "adapter": "linear", "to": "new@1"}
+    assert rolled_back == {"event": "rollback", "to": "old@1"}
+    assert CollectionDocument.from_json(json.loads(json.dumps(document.to_json()))).upgrades == upgrades
+
+
 def test_a_document_from_before_fits_is_read_and_stays_as_it_was() -> None:
     document = CollectionDocument.from_json(BEFORE_FITS)
     assert document.fit is None and document.buffered is None and document.fitted is None

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.engine.test_engine import running
-from tests.engine.two_models import bridges, text_bundle, texts
+from tests.engine.two_models import adapters, text_bundle, texts
 
 from bebr.core.codes import CodeSpec, split_records
 from bebr.core.scoring import Scorer, dot_scores, prepare_adc
 from bebr.core.types import FieldType, WriteMode
 from bebr.encoding import Bundle, TextKind, write_bundle
-from bebr.encoding.bundles.manifest import Way
+from bebr.encoding.bundles.manifest import AdapterKind
 from bebr.encoding.quantization.recurrent_fit import Effort, fit_recurrent
 from bebr.encoding.quantization.recurrent_graph import files_of
 from bebr.engine import CollectionSettings, Engine, Evaluation, Gate, SearchRequest, UpgradeQuery
@@ -47,7 +47,7 @@ NEAR = 30
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """old@1; new@1 with bridges to it; newest@1 with bridges to new@1 only; other@1 with none."""
+    """old@1; new@1 with adapters to it; newest@1 with adapters to new@1 only; other@1 with none."""
     folder = tmp_path_factory.mktemp("bundles")
     old = text_bundle(folder, "old@1", seed=0)
     new = text_bundle(folder, "new@1", seed=1, code="16x4+16x2", old=old)
@@ -98,8 +98,8 @@ async def moved(engine: Engine) -> None:
     await write(engine, range(0, 120, 3))
 
 
-async def oracle(engine: Engine, text: str, asking: str, ways: dict[str, Way]) -> list[tuple[float, str]]:
-    """Every point scored by itself, its version reached as `ways` says: (score, id), best first."""
+async def oracle(engine: Engine, text: str, asking: str, kinds: dict[str, AdapterKind]) -> list[tuple[float, str]]:
+    """Every point scored by itself, its version reached as `kinds` says: (score, id), best first."""
     collection = engine.collection("docs")
     versions = {version.id: version for version in collection.document.versions}
     query = versions[asking]
@@ -110,13 +110,13 @@ async def oracle(engine: Engine, text: str, asking: str, ways: dict[str, Way]) -
     def reached(version: Version) -> tuple[np.ndarray, float, float]:
         if version.model_fingerprint == query.model_fingerprint:
             return embed(query), 1.0, 0.0
-        bridge = collection.encoders.bridges[str(query.model_fingerprint), str(version.model_fingerprint)]
-        way, own = ways[version.id], embed(query)
-        crossed = bridge.cross(way, own, embed(version))
-        here, there = bridge.reference.here @ own[0], bridge.reference.there @ crossed[0]
+        adapter = collection.encoders.adapters[str(query.model_fingerprint), str(version.model_fingerprint)]
+        kind, own = kinds[version.id], embed(query)
+        crossed = adapter.cross(kind, own, embed(version))
+        here, there = adapter.reference.here @ own[0], adapter.reference.there @ crossed[0]
         top = max(1, round(0.03 * len(here)))
         tail_here, tail_there = (float(np.sort(scores)[-top:].mean(dtype=np.float64)) for scores in (here, there))
-        return crossed, bridge.scales[way], tail_here - bridge.scales[way] * tail_there
+        return crossed, adapter.scales[kind], tail_here - adapter.scales[kind] * tail_there
 
     scored = []
     page = await engine.scroll("docs", None, 1000, None)
@@ -132,21 +132,21 @@ async def oracle(engine: Engine, text: str, asking: str, ways: dict[str, Way]) -
     return sorted(scored, key=lambda entry: (-entry[0], entry[1]))
 
 
-@pytest.mark.parametrize("way", [None, *Way])
+@pytest.mark.parametrize("kind", [None, *AdapterKind])
 async def test_both_versions_are_found_as_a_slow_loop_finds_them(
-    way: Way | None, tmp_path: Path, bundles: Path
+    kind: AdapterKind | None, tmp_path: Path, bundles: Path
 ) -> None:
     async with upgrading(tmp_path, bundles) as engine:
         await engine.upgrading.attach("docs", "new@1")
-        await engine.upgrading.promote("docs", "new@1", Gate(), force=True, way=way)
+        await engine.upgrading.promote("docs", "new@1", Gate(), force=True, adapter=kind)
         await write(engine, range(0, 120, 3))
         for text in (TEXTS[3], TEXTS[4], "parse the date of a lazy dog"):
             result = await search(engine, text=text)
-            expected = await oracle(engine, text, "new@1", {"old@1": way or Way.WEIGHTED})
+            expected = await oracle(engine, text, "new@1", {"old@1": kind or AdapterKind.WEIGHTED})
             assert [hit.id for hit in result.hits] == [point_id for _, point_id in expected]
             np.testing.assert_allclose([hit.score for hit in result.hits], [s for s, _ in expected], atol=2e-5)
             assert result.searched == {"old@1": 80, "new@1": 40} and result.query_version == "new@1"
-            assert result.explain["ways"] == {"old@1": str(way or Way.WEIGHTED)}
+            assert result.explain["route"] == {"old@1": str(kind or AdapterKind.WEIGHTED)}
             versions = {hit.id: hit.version for hit in result.hits}
             assert versions["p000"] == "new@1" and versions["p001"] == "old@1"
 
@@ -157,7 +157,7 @@ async def test_a_query_of_the_old_model_reaches_new_codes(tmp_path: Path, bundle
         event = await engine.upgrading.rollback("docs")
         assert (event["from"], event["to"]) == ("new@1", "old@1")
         result = await search(engine, text=TEXTS[7])
-        expected = await oracle(engine, TEXTS[7], "old@1", {"new@1": Way.WEIGHTED})
+        expected = await oracle(engine, TEXTS[7], "old@1", {"new@1": AdapterKind.WEIGHTED})
         assert [hit.id for hit in result.hits] == [point_id for _, point_id in expected]
         assert result.query_version == "old@1"
         with pytest.raises(Conflict, match="no promotion to undo"):
@@ -170,13 +170,13 @@ async def test_vectors_and_codes_cross_without_a_text(tmp_path: Path, bundles: P
         collection = engine.collection("docs")
         new = collection.encoders.embedder(collection.active).embed([TEXTS[6]], TextKind.QUERY)[0]
         found = await search(engine, vector=new)
-        assert found.explain["ways"] == {"old@1": "adapter"} and len(found.hits) == 120
+        assert found.explain["route"] == {"old@1": "linear"} and len(found.hits) == 120
         old = collection.encoders.embedder(collection.document.versions[0]).embed([TEXTS[6]], TextKind.QUERY)[0]
         found = await search(engine, vector=old, version="old@1")
-        assert found.explain["ways"] == {"new@1": "adapter"} and found.query_version == "old@1"
+        assert found.explain["route"] == {"new@1": "linear"} and found.query_version == "old@1"
         for point_id in ("p006", "p007"):  # a new code and an old one
             like = await search(engine, id=point_id, scorer=Scorer.SDC)
-            assert len(like.hits) == 120 and list(like.explain["ways"].values()) == ["adapter"]
+            assert len(like.hits) == 120 and list(like.explain["route"].values()) == ["linear"]
             assert like.hits[0].id == point_id
         sdc = await search(engine, text=TEXTS[6], scorer=Scorer.SDC)
         assert len(sdc.hits) == 120 and sdc.hits[0].id == "p006"
@@ -204,7 +204,7 @@ async def test_hamming_has_no_scale_in_common(tmp_path: Path, bundles: Path) -> 
 
 
 async def test_a_chain_of_three_versions_is_searched_at_once(tmp_path: Path, bundles: Path) -> None:
-    """newest@1 knows new@1, and that knows old@1: a text goes by both bridges, one after the other."""
+    """newest@1 knows new@1, and that knows old@1: a text goes by both adapters, one after the other."""
     async with upgrading(tmp_path, bundles) as engine:
         await moved(engine)
         await engine.upgrading.attach("docs", "newest@1")
@@ -212,11 +212,11 @@ async def test_a_chain_of_three_versions_is_searched_at_once(tmp_path: Path, bun
         await write(engine, range(0, 120, 2))
         result = await search(engine, text=TEXTS[5])
         assert result.searched == {"old@1": 40, "new@1": 20, "newest@1": 60} and len(result.hits) == 120
-        assert result.explain["ways"] == {"old@1": "weighted, then weighted", "new@1": "weighted"}
+        assert result.explain["route"] == {"old@1": "weighted, then weighted", "new@1": "weighted"}
         assert "p005" in [hit.id for hit in result.hits[:NEAR]]
         collection = engine.collection("docs")
         vector = collection.encoders.embedder(collection.active).embed([TEXTS[5]], TextKind.QUERY)[0]
-        assert (await search(engine, vector=vector)).explain["ways"]["old@1"] == "adapter, then adapter"
+        assert (await search(engine, vector=vector)).explain["route"]["old@1"] == "linear, then linear"
         await write(engine, range(120))
         await engine.delete_points("docs", ["p001"])
         assert await counts(engine) == {"newest@1": 119}
@@ -233,15 +233,15 @@ async def test_the_middle_of_a_chain_stays_while_queries_go_over_it(tmp_path: Pa
         await engine.upgrading.retire("docs", "new@1")
 
 
-async def test_without_a_bridge_the_text_leads_there(tmp_path: Path, bundles: Path) -> None:
+async def test_without_an_adapter_the_text_leads_there(tmp_path: Path, bundles: Path) -> None:
     async with upgrading(tmp_path, bundles) as engine:
         await engine.upgrading.attach("docs", "other@1")
         measured = await engine.upgrading.evaluate("docs", "other@1", HOW)
-        assert measured["way"] == "dual" and measured["gain"]["mean"] == 0.0
+        assert measured["adapter"] == "dual" and measured["gain"]["mean"] == 0.0
         await engine.upgrading.promote("docs", "other@1", Gate())
         await write(engine, range(0, 60))
         result = await search(engine, text=TEXTS[80])
-        assert result.explain["ways"] == {"old@1": "dual"} and len(result.hits) == 120
+        assert result.explain["route"] == {"old@1": "dual"} and len(result.hits) == 120
         vector = np.ones(32, np.float32)
         with pytest.raises(Incompatible, match=r"holds points of 'old@1', which this query of 'other@1' cannot search"):
             await search(engine, vector=vector)
@@ -265,7 +265,7 @@ async def test_searches_of_a_batch_find_what_each_finds_alone(tmp_path: Path, bu
         together = await engine.search("docs", requests)
         for request, result in zip(requests, together, strict=True):
             (alone,) = await engine.search("docs", [request])
-            assert result.explain["ways"] == alone.explain["ways"]
+            assert result.explain["route"] == alone.explain["route"]
             scores = {hit.id: hit.score for hit in alone.hits}
             assert {hit.id for hit in result.hits} == set(scores)
             assert [hit.score for hit in result.hits] == pytest.approx(
@@ -273,9 +273,9 @@ async def test_searches_of_a_batch_find_what_each_finds_alone(tmp_path: Path, bu
             )
 
 
-async def test_a_bridge_that_cannot_be_used_is_told(tmp_path: Path, bundles: Path) -> None:
+async def test_an_adapter_that_cannot_be_used_is_told(tmp_path: Path, bundles: Path) -> None:
     old, other = (Bundle.load(bundles / name) for name in ("old@1", "other@1"))
-    wrong = replace(bridges(other, old), embedding_dims=old.embedding_dims + 1)
+    wrong = replace(adapters(other, old), embedding_dims=old.embedding_dims + 1)
     write_bundle(
         tmp_path / "bundles",
         "wrong",
@@ -291,7 +291,7 @@ async def test_a_bridge_that_cannot_be_used_is_told(tmp_path: Path, bundles: Pat
         told = (await engine.describe_collection("docs"))["encoder_error"]
         assert told.startswith("how bundle 'wrong@1' reaches 'old@1' cannot be used: reference-0.npz holds")
         await engine.upgrading.promote("docs", "wrong@1", Gate(), force=True)
-        assert (await search(engine, text=TEXTS[80])).explain["ways"] == {"old@1": "dual"}
+        assert (await search(engine, text=TEXTS[80])).explain["route"] == {"old@1": "dual"}
 
 
 async def test_what_nothing_leads_to_cannot_be_attached(tmp_path: Path, bundles: Path) -> None:
@@ -315,13 +315,17 @@ async def test_the_gate_needs_a_measurement_and_heeds_it(tmp_path: Path, bundles
         measured = await engine.upgrading.evaluate("docs", None, HOW)
         assert (measured["active"], measured["version"]) == ("old@1", "new@1")
         assert not measured["judged"] and measured["queries"] == 40 and measured["points"] == 100
-        assert set(measured["ways"]) == {str(way) for way in Way} and set(measured["mixed"]) == {"25", "50", "75"}
+        assert set(measured["adapters"]) == {str(kind) for kind in AdapterKind} and set(measured["mixed"]) == {
+            "25",
+            "50",
+            "75",
+        }
         gain = measured["gain"]["mean"]
         with pytest.raises(Conflict, match="does not pass the gate") as refused:
             await engine.upgrading.promote("docs", "new@1", Gate(gain + 0.01))
         assert refused.value.fields["evaluation"]["gain"] == measured["gain"]
         event = await engine.upgrading.promote("docs", "new@1", Gate(gain + 0.01), force=True)
-        assert event["forced"] and event["way"] == measured["way"]
+        assert event["forced"] and event["adapter"] == measured["adapter"]
         await engine.upgrading.rollback("docs")
         event = await engine.upgrading.promote("docs", "new@1", Gate(gain))
         assert not event["forced"]
@@ -371,9 +375,9 @@ async def test_without_texts_judged_vectors_measure(tmp_path: Path, bundles: Pat
             )
             for n in range(20)
         ]
-        measured = await engine.upgrading.evaluate("docs", "new@1", Evaluation(queries, 1, 100, Way.ADAPTER, 0))
-        assert measured["way"] == "adapter" and measured["new_to_new"] is None and measured["mixed"] == {}
-        assert set(measured["ways"]) == {"compatible", "adapter"}  # a search by vector has no others
+        measured = await engine.upgrading.evaluate("docs", "new@1", Evaluation(queries, 1, 100, AdapterKind.LINEAR, 0))
+        assert measured["adapter"] == "linear" and measured["new_to_new"] is None and measured["mixed"] == {}
+        assert set(measured["adapters"]) == {"compatible", "linear"}  # a search by vector has no others
         with pytest.raises(Conflict, match="keeps no texts that could be encoded anew"):
             await engine.upgrading.promote("docs", "new@1", Gate(), force=True)
             await engine.upgrading.backfill("docs")
@@ -599,7 +603,7 @@ async def test_searches_and_writes_never_fail_while_versions_change(tmp_path: Pa
         assert answers > 20 and written > 10
         assert sum((await counts(engine)).values()) == 120
         result = await search(engine, text=TEXTS[1])
-        expected = await oracle(engine, TEXTS[1], "old@1", {"new@1": Way.WEIGHTED})
+        expected = await oracle(engine, TEXTS[1], "old@1", {"new@1": AdapterKind.WEIGHTED})
         assert [hit.id for hit in result.hits] == [point_id for _, point_id in expected]
 
 
@@ -643,8 +647,8 @@ async def test_an_evaluation_brings_scores_to_the_scale_of_the_points(tmp_path: 
     """Kept over restarts and new versions, forgotten with the collection; searches follow the oracle on it."""
     many = texts(300, seed=1)
 
-    def scales(engine: Engine) -> dict[tuple[str, str], dict[Way, float]]:
-        return {pair: dict(bridge.scales) for pair, bridge in engine.collection("docs").encoders.bridges.items()}
+    def scales(engine: Engine) -> dict[tuple[str, str], dict[AdapterKind, float]]:
+        return {pair: dict(adapter.scales) for pair, adapter in engine.collection("docs").encoders.adapters.items()}
 
     async with upgrading(tmp_path, bundles, 0) as engine:
         points = [{"id": f"q{n:03}", "text": text, "metadata": {"n": n}} for n, text in enumerate(many)]
@@ -653,13 +657,15 @@ async def test_an_evaluation_brings_scores_to_the_scale_of_the_points(tmp_path: 
         before = scales(engine)
         await engine.upgrading.evaluate("docs", None, Evaluation(None, 40, 300, None, 0))
         after = scales(engine)
-        assert len(after) == 2 and all(after[pair][way] != before[pair][way] for pair in before for way in Way)
-        references = {len(b.reference.here) for b in engine.collection("docs").encoders.bridges.values()}
+        assert len(after) == 2 and all(
+            after[pair][kind] != before[pair][kind] for pair in before for kind in AdapterKind
+        )
+        references = {len(b.reference.here) for b in engine.collection("docs").encoders.adapters.values()}
         assert references == {225}
-        await engine.upgrading.promote("docs", "new@1", Gate(), force=True, way=Way.ADAPTER)
+        await engine.upgrading.promote("docs", "new@1", Gate(), force=True, adapter=AdapterKind.LINEAR)
         await engine.write_points("docs", points[::3], WriteMode.UPSERT)
         result = await search(engine, text=many[4], limit=300)
-        expected = await oracle(engine, many[4], "new@1", {"old@1": Way.ADAPTER})
+        expected = await oracle(engine, many[4], "new@1", {"old@1": AdapterKind.LINEAR})
         assert [hit.id for hit in result.hits] == [point_id for _, point_id in expected]
         await engine.upgrading.attach("docs", "newest@1")
         assert scales(engine).items() >= after.items()

@@ -1,4 +1,4 @@
-"""Compatible training: better than closed forms, both ways, read back whole, equal to its graph, the same by seed."""
+"""Compatible training: better than closed forms, both kinds, read back whole, equal to its graph, the same by seed."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +10,9 @@ from tests.training.two_spaces import OLD_DIMS, OLD_SPEC, SPEC, two_spaces, vect
 
 from bebr.core.codes import CodeSpec
 from bebr.encoding import Bundle, write_bundle
-from bebr.encoding.adapters.adapter import LEARNED, Bridge, open_bridges, unit
-from bebr.encoding.bundles.manifest import Way
+from bebr.encoding.adapters.adapter import OUTPUTS, open_adapters, unit
+from bebr.encoding.adapters.adapter import Adapter as ModelAdapter
+from bebr.encoding.bundles.manifest import AdapterKind
 from bebr.encoding.quantization.recurrent_fit import Effort, fit_recurrent
 from bebr.errors import InvalidEmbeddings
 from bebr_training.adapters.graph import bridge_to_onnx
@@ -89,15 +90,15 @@ def test_new_queries_find_more_and_the_more_points_are_new(trained: TrainedCompa
     """The two inequalities of backward compatibility, and a curve that rises from none re-encoded to all."""
     matrix = trained.forward.matrix
     assert matrix.old_to_old is not None and matrix.new_to_new is not None and matrix.gain is not None
-    assert matrix.gain.low > 0 and matrix.way is trained.forward.files.default is Way.WEIGHTED
-    steps = [matrix.new_to_old[matrix.way], *matrix.mixed.values(), matrix.new_to_new]
+    assert matrix.gain.low > 0 and matrix.kind is trained.forward.files.default is AdapterKind.WEIGHTED
+    steps = [matrix.new_to_old[matrix.kind], *matrix.mixed.values(), matrix.new_to_new]
     values = [float(quality.recall.mean()) for quality in steps]
     assert values == sorted(values)
     line = np.linspace(values[0], values[-1], 5)
     assert (np.array(values) > line - 0.05).all()
 
 
-def test_a_bundle_holds_both_bridges(
+def test_a_bundle_holds_both_adapters(
     trained: TrainedCompatibility, bundles: tuple[Bundle, Bundle], tmp_path: Path
 ) -> None:
     new, old = bundles
@@ -105,23 +106,23 @@ def test_a_bundle_holds_both_bridges(
     written = write_bundle(
         tmp_path, "new", "1", embedding_dims=DIMS, binarizer=new.read_binarizer(), compatible_with=[files]
     )
-    assert written.fingerprint == new.fingerprint, "bridges change no code"
+    assert written.fingerprint == new.fingerprint, "adapters change no code"
     (entry,) = Bundle.load(written.path).manifest.compatible_with
     assert (entry.bundle, entry.fingerprint, entry.embedding_dims) == (old.id, old.fingerprint, OLD_DIMS)
     assert entry.figures["seconds"] == 1.5 and entry.figures["forward"] == trained.forward.to_json()
-    forward, backward = open_bridges(written, entry)
+    forward, backward = open_adapters(written, entry)
     assert forward.reference.here.shape == (512, DIMS) and backward.reference.here.shape == (512, OLD_DIMS)
     assert_equals_graph(forward, trained.forward, ROWS[:50], OLD_ROWS[:50])
     assert_equals_graph(backward, trained.backward, OLD_ROWS[:50], ROWS[:50])
 
 
-def assert_equals_graph(bridge: Bridge, direction: Trained, rows: np.ndarray, dual: np.ndarray) -> None:
-    expected = {Way.COMPATIBLE: unit(rows @ direction.basis), Way.ADAPTER: unit(direction.adapter(rows))}
-    for way in LEARNED:
-        np.testing.assert_allclose(bridge.cross(way, rows, None), expected[way], atol=1e-5)
-    assert dict(bridge.scales) == direction.files.scales and bridge.default is direction.files.default
-    weighted = bridge.weight * expected[Way.ADAPTER] + (1 - bridge.weight) * dual
-    np.testing.assert_allclose(bridge.cross(Way.WEIGHTED, rows, dual), unit(weighted), atol=1e-5)
+def assert_equals_graph(adapter: ModelAdapter, direction: Trained, rows: np.ndarray, dual: np.ndarray) -> None:
+    expected = {AdapterKind.COMPATIBLE: unit(rows @ direction.basis), AdapterKind.LINEAR: unit(direction.adapter(rows))}
+    for kind in OUTPUTS:
+        np.testing.assert_allclose(adapter.cross(kind, rows, None), expected[kind], atol=1e-5)
+    assert dict(adapter.scales) == direction.files.scales and adapter.default is direction.files.default
+    weighted = adapter.weight * expected[AdapterKind.LINEAR] + (1 - adapter.weight) * dual
+    np.testing.assert_allclose(adapter.cross(AdapterKind.WEIGHTED, rows, dual), unit(weighted), atol=1e-5)
 
 
 def test_every_kind_of_adapter_has_a_graph(trained: TrainedCompatibility) -> None:
@@ -142,7 +143,7 @@ def test_unjudged_weights_and_ways(versions: tuple[Version, Version]) -> None:
     """Without judgements the sum; where the other model embeds no text, what needs none."""
     new, old = versions
     found = train_compatible(new, replace(old, embeds=False), HASTY)
-    assert found.forward.files.default in LEARNED and found.backward.files.default is Way.WEIGHTED
+    assert found.forward.files.default in OUTPUTS and found.backward.files.default is AdapterKind.WEIGHTED
     assert (found.forward.files.weight, found.backward.files.weight) == (UNJUDGED["forward"], UNJUDGED["backward"])
     assert found.forward.judged is None and found.forward.to_json()["judged"] is None
 
@@ -152,10 +153,10 @@ def test_judged_pairs_choose_weight_and_way(versions: tuple[Version, Version]) -
     found = train_compatible(new, old, HASTY)
     for direction in directions(found):
         assert direction.judged is not None and direction.judged.judged
-        qualities = {way: float(q.ndcg.mean()) for way, q in direction.judged.new_to_old.items()}
-        assert direction.files.default is max(qualities, key=lambda way: qualities[way])
-        assert direction.judged.way is direction.matrix.way is direction.files.default
-    assert found.backward.files.default is Way.DUAL, "relevant is what the new model finds"
+        qualities = {kind: float(q.ndcg.mean()) for kind, q in direction.judged.new_to_old.items()}
+        assert direction.files.default is max(qualities, key=lambda kind: qualities[kind])
+        assert direction.judged.kind is direction.matrix.kind is direction.files.default
+    assert found.backward.files.default is AdapterKind.DUAL, "relevant is what the new model finds"
     assert found.forward.files.weight == 0.7 and verdict(found.forward).startswith("New queries find more")
     assert found.backward.judged.gain is not None and "find as much" in verdict(found.backward)
 
@@ -185,7 +186,7 @@ def test_a_fit_does_not_care_for_the_basis() -> None:
 
 
 def test_the_words_say_what_was_measured(trained: TrainedCompatibility) -> None:
-    row = cells(trained.forward, Way.WEIGHTED)
+    row = cells(trained.forward, AdapterKind.WEIGHTED)
     assert len(row) == len(COLUMNS) and row[0] == "weighted 0.5" and row[1] == "yes" and row[4:] == ["", ""]
     assert "weighted 0.3" in way_back(trained.backward) and "held-out recall@10" in way_back(trained.backward)
     assert "Nothing is judged" in verdict(trained.forward)

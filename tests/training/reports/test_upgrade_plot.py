@@ -14,7 +14,7 @@ def cell(value: float) -> dict[str, float]:
 
 
 def measured(**changes: Any) -> dict[str, Any]:
-    ways = {"compatible": cell(0.4), "weighted": cell(0.5)}
+    kinds = {"compatible": cell(0.4), "weighted": cell(0.5)}
     evaluation = {
         "active": "old@1",
         "version": "new@1",
@@ -22,12 +22,12 @@ def measured(**changes: Any) -> dict[str, Any]:
         "judged": True,
         "queries": 30,
         "points": 1000,
-        "way": "weighted",
+        "adapter": "weighted",
         "old_to_old": cell(0.3),
-        "new_to_old": ways["weighted"],
+        "new_to_old": kinds["weighted"],
         "new_to_new": cell(0.8),
         "mixed": {"25": cell(0.55), "50": cell(0.6), "75": cell(0.7)},
-        "ways": ways,
+        "adapters": kinds,
     }
     return evaluation | changes
 

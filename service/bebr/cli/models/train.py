@@ -73,7 +73,7 @@ def train(
 
     With --compatible-with the bundle also learns how its queries reach the codes of other bundles, and how theirs reach
     its own, so that a collection can change its model without encoding anything anew. Without --bytes, --code and
-    --target-recall the binarizer of --base is kept as it is. --pairs then choose the best way by what is judged.
+    --target-recall the binarizer of --base is kept as it is. --pairs then choose the best adapter by what is judged.
     """
     from bebr.cli.models.evaluate import extra, find_bundle, progress_bar
     from bebr.cli.models.train_adapter import Old, Sources, Upgrade, keep
@@ -128,7 +128,7 @@ def _recipe(preset: str, steps: int | None, seed: int, size: Size | None) -> "Pr
 def _train(
     size: Size, upgrade: "Upgrade", recipe: "Preset", preset: str, checkpoint: Path | None, target: Target
 ) -> "Made":
-    """A new binarizer, then the bridges from it."""
+    """A new binarizer, then the adapters from it."""
     from bebr.cli.models.train_adapter import Made, add_to_card
     from bebr_training.binarizer.train import train as run
     from bebr_training.data.held_out import HeldOut

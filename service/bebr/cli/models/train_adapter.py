@@ -1,4 +1,4 @@
-"""The part of `bebr train` that --compatible-with asks for: bridges to bundles whose codes are there already."""
+"""The part of `bebr train` that --compatible-with asks for: adapters to bundles whose codes are there already."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -179,7 +179,7 @@ class Upgrade:
         for old in self.olds:
             if _same_model(old.bundle, binarizer, self.sources.base):
                 raise InvalidOption(
-                    f"'{old.bundle.id}' has the fingerprint of the new bundle: they are one model, codes need no bridge"
+                    f"'{old.bundle.id}' has the fingerprint of the new bundle: they are one model and need no adapter"
                 )
 
     def left_behind(self) -> list[str]:
@@ -244,7 +244,7 @@ class Made:
 
 
 def keep(upgrade: Upgrade, recipe: "Preset", checkpoint: Path | None, target: Target) -> Made:
-    """The bundle --base with its binarizer as it is, and bridges beside those that it has."""
+    """The bundle --base with its binarizer as it is, and adapters beside those that it has."""
     from bebr.errors import InvalidOption
     from bebr_training.reports.card import CARD, PICTURE
 
@@ -291,15 +291,15 @@ def add_to_card(card: Path, text: str, reached: Sequence[Reached]) -> Path:
 
 
 def _print_reached(one: Reached) -> None:
-    """A table of the ways to the codes of an old bundle, and the way back."""
+    """A table of the adapters to the codes of an old bundle, and of the one back."""
     from bebr.cli.output import out, table
     from bebr_training.reports.adapter import COLUMNS, RIGHT, cells, heading, verdict, way_back
 
     forward = one.trained.forward
     out().print(f"[bold]{heading(one.old.id, forward)}[/]")
     rows = table(*COLUMNS, right=RIGHT)
-    for way in forward.matrix.new_to_old:
-        rows.add_row(*cells(forward, way), style="bold green" if way is forward.files.default else None)
+    for kind in forward.matrix.new_to_old:
+        rows.add_row(*cells(forward, kind), style="bold green" if kind is forward.files.default else None)
     out().print(rows)
     out().print(f"{verdict(forward)}.", markup=False)
     out().print(f"{way_back(one.trained.backward)}.", markup=False)

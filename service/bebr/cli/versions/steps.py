@@ -13,16 +13,18 @@ from bebr.cli.output import err, out, print_json
 from bebr.cli.points.sources import lines_of_json, open_text
 from bebr.cli.versions.tables import follow, job_json, print_job, print_matrix
 from bebr.client import Client, Job
-from bebr.encoding.bundles.manifest import Way
+from bebr.encoding.bundles.manifest import AdapterKind
 from bebr.errors import Conflict, InvalidOption
 
 
 def pass_gate(
-    service: Client, collection: str, version: str, min_gain: float, force: bool, way: str | None, as_json: bool
+    service: Client, collection: str, version: str, min_gain: float, force: bool, adapter: str | None, as_json: bool
 ) -> dict[str, Any]:
     """The event. Where the gate refuses, what was measured is printed before Conflict is raised."""
     try:
-        return service.promote_version(collection, version, min_gain=min_gain, force=force, way=parse_way(way))
+        return service.promote_version(
+            collection, version, min_gain=min_gain, force=force, adapter=parse_adapter(adapter)
+        )
     except Conflict as refused:
         if "evaluation" in refused.fields:
             measured = refused.fields["evaluation"]
@@ -34,9 +36,13 @@ def pass_gate(
 
 
 def tell(collection: str, event: dict[str, Any]) -> None:
-    way = f"; codes of {event['from']} are searched by way {event['way']}" if event.get("way") else ""
+    through = (
+        f" {event['from']}'s codes are searched through the {kind} adapter." if (kind := event.get("adapter")) else ""
+    )
     forced = " (forced)" if event.get("forced") else ""
-    out().print(f"'{collection}' goes by {event['to']} now, before by {event['from']}{forced}{way}", markup=False)
+    out().print(
+        f"'{collection}': active version is now {event['to']} (was {event['from']}){forced}.{through}", markup=False
+    )
 
 
 def follow_to_end(service: Client, job_id: str, collection: str) -> Job:
@@ -86,8 +92,8 @@ def drawing(path: Path | None) -> Callable[[Mapping[str, Any]], None]:
     return lambda evaluation: plot_upgrade(evaluation, path)
 
 
-def parse_way(given: str | None) -> str | None:
-    return None if given is None else parse_choice(Way, given, "--way")
+def parse_adapter(given: str | None) -> str | None:
+    return None if given is None else parse_choice(AdapterKind, given, "--adapter")
 
 
 @contextmanager

@@ -34,25 +34,25 @@ def print_matrix(evaluation: Mapping[str, Any]) -> None:
 
 
 def matrix_table(evaluation: Mapping[str, Any]) -> Table:
-    """A row for each cell that could be measured; the way that is used is marked."""
+    """A row for each cell that could be measured; the adapter that is used is marked."""
     measures = list(MEASURES) if evaluation["measure"] == "recall_at_10" else list(reversed(MEASURES))
     names = [MEASURES[measure] for measure in measures]
-    rows = table("", "queries", "codes", "way", *names, "gain", "95 % interval", right=(*names, "gain"))
+    rows = table("", "queries", "codes", "adapter", *names, "gain", "95 % interval", right=(*names, "gain"))
     before = evaluation["old_to_old"]
-    for queries, codes, way, cell, interval in _cells(evaluation):
+    for queries, codes, kind, cell, interval in _cells(evaluation):
         gain = "" if before is None or cell is before else f"{cell[measures[0]] - before[measures[0]]:+.3f}"
-        used = way == evaluation["way"]
+        used = kind == evaluation["adapter"]
         values = [f"{cell[measure]:.3f}" for measure in measures]
-        rows.add_row("*" if used else "", queries, codes, way, *values, gain, interval, style=USED if used else None)
+        rows.add_row("*" if used else "", queries, codes, kind, *values, gain, interval, style=USED if used else None)
     return rows
 
 
 def _cells(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Mapping[str, Any], str]]:
-    """Queries, codes, way, what was measured, and the interval of the gain where there is one."""
+    """Queries, codes, kind of adapter, what was measured, and the interval of the gain where there is one."""
     if evaluation["old_to_old"] is not None:
         yield "old", "old", "", evaluation["old_to_old"], ""
-    for way, cell in evaluation["ways"].items():
-        yield "new", "old", way, cell, "" if cell["gain"] is None else _interval(cell["gain"])
+    for kind, cell in evaluation["adapters"].items():
+        yield "new", "old", kind, cell, "" if cell["gain"] is None else _interval(cell["gain"])
     for share, cell in evaluation["mixed"].items():
         yield "new", f"{share} % new", "", cell, ""
     if evaluation["new_to_new"] is not None:
@@ -64,7 +64,8 @@ def verdict(evaluation: Mapping[str, Any]) -> str:
     gain, measure = evaluation["gain"], MEASURES[evaluation["measure"]]
     if gain is None:
         return "There is no old->old to compare with: the old model cannot embed these queries."
-    said = f"Promotion changes {measure} by {gain['mean']:+.3f} [{_interval(gain)}] at once, by way {evaluation['way']}"
+    change = f"{gain['mean']:+.3f} [{_interval(gain)}]"
+    said = f"Promotion changes {measure} by {change} at once, through the {evaluation['adapter']} adapter"
     if (share := evaluation["update_gain"]) is not None and share > 0:
         said += f", which is {share:.0%} of what a backfill changes"
     if (worse := evaluation["negative_flips"]) is not None:

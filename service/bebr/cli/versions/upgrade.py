@@ -21,9 +21,9 @@ Queries = Annotated[
 ]
 Sample = Annotated[int | None, typer.Option(min=1, help="Without --queries: points that stand in, 300 unless given.")]
 Points = Annotated[int | None, typer.Option(min=1, help="Points to measure on.", show_default="2000")]
-WayOption = Annotated[
+AdapterOption = Annotated[
     str | None,
-    typer.Option("--way", help="compatible, adapter, dual or weighted.", show_default="the one that measures best"),
+    typer.Option("--adapter", help="compatible, linear, dual or weighted.", show_default="the one that measures best"),
 ]
 MinGain = Annotated[float, typer.Option(help="What new queries on old codes must gain over old queries on them.")]
 Plot = Annotated[Path | None, typer.Option(help="Draw what was measured into a .png, .svg or .pdf; needs [train].")]
@@ -75,7 +75,7 @@ def evaluate(
     queries: Queries = None,
     sample: Sample = None,
     points: Points = None,
-    way: WayOption = None,
+    adapter: AdapterOption = None,
     plot: Plot = None,
     url: Url = None,
     api_key: ApiKey = None,
@@ -86,13 +86,13 @@ def evaluate(
     The result is kept, and the gate of `promote` goes by it. Nothing changes for searches.
     """
     from bebr.cli.output import print_json
-    from bebr.cli.versions.steps import drawing, parse_way, read_queries, waiting
+    from bebr.cli.versions.steps import drawing, parse_adapter, read_queries, waiting
     from bebr.cli.versions.tables import print_matrix
 
     asked, draw = read_queries(queries), drawing(plot)
     with _service(url, api_key) as service, waiting("measuring"):
         measured = service.evaluate_version(
-            collection, version, queries=asked, sample=sample, points=points, way=parse_way(way)
+            collection, version, queries=asked, sample=sample, points=points, adapter=parse_adapter(adapter)
         )
     draw(measured)
     if as_json:
@@ -107,7 +107,7 @@ def promote(
     version: Version,
     min_gain: MinGain = 0.0,
     force: Annotated[bool, typer.Option("--force", help="Promote though the gate refuses; it is recorded.")] = False,
-    way: WayOption = None,
+    adapter: AdapterOption = None,
     url: Url = None,
     api_key: ApiKey = None,
     as_json: AsJson = False,
@@ -121,7 +121,7 @@ def promote(
     from bebr.cli.versions.steps import pass_gate, tell
 
     with _service(url, api_key) as service:
-        event = pass_gate(service, collection, version, min_gain, force, way, as_json)
+        event = pass_gate(service, collection, version, min_gain, force, adapter, as_json)
     if as_json:
         print_json(event)
     else:

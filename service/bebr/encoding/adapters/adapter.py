@@ -1,13 +1,13 @@
 """How queries of one embedding model search the codes of another, without re-encoding anything.
 
-All ways end in the same place: an embedding of the other model, made from what is known of the query. From there on it
-is a query like any other of that model. `Bridge` is one direction between two models:
+Every kind of adapter makes an embedding of the other model from what is known of the query. From there on it is a query
+like any other of that model. `Adapter` is one direction between two models:
 
     compatible   f Q, Q with orthonormal columns (or rows): the basis of BT^2 (Zhou et al., 2023). Binarizers that are
-                 fitted in that basis lose nothing, since a fit does not care for rotations
-    adapter      f W + g(f), trained to rank the other model's codes as this model's floats rank their texts
+                 fitted in that basis lose nothing, since a fit does not depend on rotations
+    linear       f W + g(f), trained to rank the other model's codes as this model's floats rank their texts
     dual         the text embedded by the other model itself
-    weighted     weight * adapter + (1 - weight) * dual
+    weighted     weight * linear + (1 - weight) * dual
 
 **One scale.** Scores of two models do not mean the same: their tails lie elsewhere, and differ from query to query. So
 each bundle keeps a reference: what the codes of the same few hundred texts stand for in both models. For a query, the
@@ -15,13 +15,13 @@ tail of its scores on them is taken on both sides (mean of the highest TAIL_SHAR
 
     score on this side = scale * (score on the other side - its tail there) + its tail here
 
-with `scale` the ratio of the spreads of both tails, a constant of the way. Measured on judged collections, half of the
+with `scale` the ratio of the spreads of both tails, a constant of the kind. Measured on judged collections, half of the
 points re-encoded, nDCG@10 against the straight line between none and all: by scale and offset that are constants
--.042, -.050, -.025, by this -.006, -.003, -.001 (adapter; scifact, climate-fever, cranfield).
+-.042, -.050, -.025, by this -.006, -.003, -.001 (linear; scifact, climate-fever, cranfield).
 
 The reference must be of the kind of text that is searched: how far a narrow collection lies over the tail of texts of
 all kinds differs from model to model. A quarter re-encoded, weighted sum, a reference of other texts gave -.028, -.103,
--.053, twice below the old quality; 512 points of the collection gave -.009, -.003, +.002 (`Bridge.calibrated`).
+-.053, twice below the old quality; 512 points of the collection gave -.009, -.003, +.002 (`Adapter.calibrated`).
 """
 
 import io
@@ -37,14 +37,14 @@ import onnx
 from numpy.typing import NDArray
 
 from bebr.encoding.bundles.bundle import Bundle
-from bebr.encoding.bundles.manifest import BridgeEntry, CompatibilityEntry, Way
+from bebr.encoding.bundles.manifest import AdapterEntry, AdapterKind, CompatibilityEntry
 from bebr.encoding.onnx.session import EMBEDDING, FLOAT32, check_signature, cut_out, open_session
 from bebr.errors import DamagedBundle
 
 Floats = NDArray[np.float32]
 INPUT = EMBEDDING
-LEARNED = (Way.COMPATIBLE, Way.ADAPTER)
-"""Ways that are outputs of the graph; the others follow from them."""
+OUTPUTS = {AdapterKind.COMPATIBLE: "compatible", AdapterKind.LINEAR: "adapter"}
+"""The learned kinds and the outputs of the graph that compute them; the other kinds follow from these two."""
 TAIL_SHARE = 0.03
 """Measured: the highest 0.5 to 5 % of 500 or 1,500 texts do alike; from 10 % on it gets worse."""
 TINY = np.float32(1e-12)
@@ -81,49 +81,49 @@ class Reference:
         return Reference(self.there, self.here)
 
 
-class Bridge:
+class Adapter:
     """From the embeddings of one model to those of another. May be used from several threads at once."""
 
-    def __init__(self, path: Path, entry: BridgeEntry, reference: Reference) -> None:
+    def __init__(self, path: Path, entry: AdapterEntry, reference: Reference) -> None:
         """Open the graph. Raises DamagedBundle when it does not fit the reference."""
         self.default, self.weight = entry.default, np.float32(entry.weight)
-        self.scales: Mapping[Way, float] = dict(entry.scales)
+        self.scales: Mapping[AdapterKind, float] = dict(entry.scales)
         self.reference = reference
         session = open_session(path)
         dims = reference.there.shape[1]
-        outputs: dict[str, tuple[str, int | None]] = {str(way): (FLOAT32, dims) for way in LEARNED}
+        outputs: dict[str, tuple[str, int | None]] = dict.fromkeys(OUTPUTS.values(), (FLOAT32, dims))
         check_signature(session, path, {EMBEDDING: (FLOAT32, reference.here.shape[1])}, outputs)
         graph = onnx.load(path)
-        self._sessions = {way: open_session(path, 1, cut_out(graph, [str(way)])) for way in LEARNED}
+        self._sessions = {kind: open_session(path, 1, cut_out(graph, [name])) for kind, name in OUTPUTS.items()}
 
-    def cross(self, way: Way, embeddings: Floats, dual: Floats | None) -> Floats:
+    def cross(self, kind: AdapterKind, embeddings: Floats, dual: Floats | None) -> Floats:
         """embeddings (rows, dims) of this model, dual (rows, their dims) of the other -> (rows, their dims), unit rows.
 
-        dual is needed by the ways that need text, and only by those.
+        dual is needed by the kinds that need text, and only by those.
         """
-        if way is Way.DUAL:
+        if kind is AdapterKind.DUAL:
             return cast(Floats, dual)
-        name = Way.ADAPTER if way is Way.WEIGHTED else way
-        (crossed,) = self._sessions[name].run([str(name)], {EMBEDDING: embeddings})
+        learned_kind = AdapterKind.LINEAR if kind is AdapterKind.WEIGHTED else kind
+        (crossed,) = self._sessions[learned_kind].run([OUTPUTS[learned_kind]], {EMBEDDING: embeddings})
         learned = unit(crossed)
-        return (
-            learned if way is not Way.WEIGHTED else unit(self.weight * learned + (1 - self.weight) * cast(Floats, dual))
-        )
+        if kind is not AdapterKind.WEIGHTED:
+            return learned
+        return unit(self.weight * learned + (1 - self.weight) * cast(Floats, dual))
 
-    def offsets(self, way: Way, embeddings: Floats, crossed: Floats) -> NDArray[np.float64]:
+    def offsets(self, kind: AdapterKind, embeddings: Floats, crossed: Floats) -> NDArray[np.float64]:
         """(rows,): what is added to scale * score, so that it means as much as a score of this model."""
-        return tails(embeddings, self.reference.here) - self.scales[way] * tails(crossed, self.reference.there)
+        return tails(embeddings, self.reference.here) - self.scales[kind] * tails(crossed, self.reference.there)
 
-    def calibrated(self, reference: Reference, embeddings: Floats, dual: Floats | None) -> "Bridge":
+    def calibrated(self, reference: Reference, embeddings: Floats, dual: Floats | None) -> "Adapter":
         """The same maps, with tails and scales by other texts, such as a sample of the points that are searched.
 
         embeddings (rows, dims), dual (rows, their dims): some more of these texts, which stand in for queries and are
-        not in the reference. Without dual the ways that need text keep their scales.
+        not in the reference. Without dual the kinds that need text keep their scales.
         """
         made, own = copy(self), max(LEAST_SPREAD, spread(embeddings, reference.here))
-        able = [way for way in Way if dual is not None or not way.needs_text]
-        crossed = {way: self.cross(way, embeddings, dual) for way in able}
-        scales = {way: own / max(LEAST_SPREAD, spread(rows, reference.there)) for way, rows in crossed.items()}
+        able = [kind for kind in AdapterKind if dual is not None or not kind.needs_text]
+        crossed = {kind: self.cross(kind, embeddings, dual) for kind in able}
+        scales = {kind: own / max(LEAST_SPREAD, spread(rows, reference.there)) for kind, rows in crossed.items()}
         made.reference, made.scales = reference, {**self.scales, **scales}
         return made
 
@@ -148,7 +148,7 @@ def unit(rows: Floats) -> Floats:
     return cast(Floats, rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), TINY))
 
 
-def open_bridges(bundle: Bundle, entry: CompatibilityEntry) -> tuple[Bridge, Bridge]:
+def open_adapters(bundle: Bundle, entry: CompatibilityEntry) -> tuple[Adapter, Adapter]:
     """Forward, from the bundle's embeddings to those of the entry's, and backward. Raises DamagedBundle."""
     reference = Reference.load(bundle.path / entry.reference)
     dims = reference.here.shape[1], reference.there.shape[1]
@@ -159,19 +159,19 @@ def open_bridges(bundle: Bundle, entry: CompatibilityEntry) -> tuple[Bridge, Bri
             file=entry.reference,
         )
     return (
-        Bridge(bundle.path / entry.forward.graph, entry.forward, reference),
-        Bridge(bundle.path / entry.backward.graph, entry.backward, reference.turned()),
+        Adapter(bundle.path / entry.forward.graph, entry.forward, reference),
+        Adapter(bundle.path / entry.backward.graph, entry.backward, reference.turned()),
     )
 
 
-class TextBridge:
+class TextAdapter:
     """Where no bundle says how one model reaches another: the text alone leads there, and scores are as they are."""
 
-    default = Way.DUAL
-    scales: Mapping[Way, float] = {Way.DUAL: 1.0}
+    default = AdapterKind.DUAL
+    scales: Mapping[AdapterKind, float] = {AdapterKind.DUAL: 1.0}
 
-    def cross(self, way: Way, embeddings: Floats, dual: Floats | None) -> Floats:
+    def cross(self, kind: AdapterKind, embeddings: Floats, dual: Floats | None) -> Floats:
         return cast(Floats, dual)
 
-    def offsets(self, way: Way, embeddings: Floats, crossed: Floats) -> NDArray[np.float64]:
+    def offsets(self, kind: AdapterKind, embeddings: Floats, crossed: Floats) -> NDArray[np.float64]:
         return np.zeros(len(embeddings))

@@ -1,7 +1,7 @@
 """What an upgrade would do, in figures: old and new queries against old and new codes of the same points.
 
     old->old     the old model's queries on old codes: what there is today
-    new->old     the new model's queries on old codes, by every way: what promotion gives, nothing re-encoded
+    new->old     the new model's queries on old codes, by each adapter: what promotion gives, nothing re-encoded
     new->new     the new model's queries on new codes: what a full backfill gives
     mixed        new queries where 25, 50 and 75 % of the points have new codes
 
@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bebr.encoding.adapters.adapter import Bridge, TextBridge
-from bebr.encoding.bundles.manifest import Way
+from bebr.encoding.adapters.adapter import Adapter, TextAdapter
+from bebr.encoding.bundles.manifest import AdapterKind
 from bebr.errors import InvalidOption
 
 Floats = NDArray[np.float32]
@@ -75,15 +75,15 @@ class Interval:
 
 @dataclass(frozen=True)
 class UpgradeMatrix:
-    """See the module. Cells that could not be measured are None or missing. way: the best of those measured."""
+    """See the module. Cells that could not be measured are None or missing. kind: of the best adapter measured."""
 
     judged: bool
     points: int
     old_to_old: Quality | None
-    new_to_old: Mapping[Way, Quality]
+    new_to_old: Mapping[AdapterKind, Quality]
     new_to_new: Quality | None
     mixed: Mapping[int, Quality]
-    way: Way
+    kind: AdapterKind
 
     def values(self, quality: Quality) -> NDArray[np.float64]:
         """What decides: nDCG where there are judgements, recall of the float neighbours where there are none."""
@@ -94,25 +94,25 @@ class UpgradeMatrix:
         """Of new->old over old->old."""
         if self.old_to_old is None:
             return None
-        return paired(self.values(self.new_to_old[self.way]), self.values(self.old_to_old))
+        return paired(self.values(self.new_to_old[self.kind]), self.values(self.old_to_old))
 
     def to_json(self) -> dict[str, Any]:
-        best, gain = self.new_to_old[self.way], self.gain
-        ways = {}
-        for way, quality in self.new_to_old.items():
+        best, gain = self.new_to_old[self.kind], self.gain
+        kinds = {}
+        for kind, quality in self.new_to_old.items():
             over = self.old_to_old and paired(self.values(quality), self.values(self.old_to_old)).to_json()
-            ways[str(way)] = quality.to_json() | {"gain": over}
+            kinds[str(kind)] = quality.to_json() | {"gain": over}
         return {
             "measure": "ndcg_at_10" if self.judged else "recall_at_10",
             "judged": self.judged,
             "queries": len(best.ndcg),
             "points": self.points,
-            "way": str(self.way),
+            "adapter": str(self.kind),
             "old_to_old": self.old_to_old and self.old_to_old.to_json(),
             "new_to_old": best.to_json(),
             "new_to_new": self.new_to_new and self.new_to_new.to_json(),
             "mixed": {str(share): quality.to_json() for share, quality in self.mixed.items()},
-            "ways": ways,
+            "adapters": kinds,
             "gain": gain and gain.to_json(),
             "update_gain": self._update_gain(),
             "negative_flips": self._negative_flips(),
@@ -124,7 +124,7 @@ class UpgradeMatrix:
             return None
         old, new, crossed = (
             float(self.values(quality).mean())
-            for quality in (self.old_to_old, self.new_to_new, self.new_to_old[self.way])
+            for quality in (self.old_to_old, self.new_to_new, self.new_to_old[self.kind])
         )
         return None if abs(new - old) < 1e-6 else round((crossed - old) / (new - old), 4)
 
@@ -132,43 +132,43 @@ class UpgradeMatrix:
         """Share of the queries that get worse at once."""
         if self.old_to_old is None:
             return None
-        flipped = self.values(self.new_to_old[self.way]) < self.values(self.old_to_old) - 1e-9
+        flipped = self.values(self.new_to_old[self.kind]) < self.values(self.old_to_old) - 1e-9
         return round(float(flipped.mean()), 4)
 
 
 def measure(
-    bridge: Bridge | TextBridge,
+    adapter: Adapter | TextAdapter,
     pool: Pool,
     queries: Queries,
     judgements: Judgements,
     *,
     judged: bool,
-    ways: Sequence[Way] | None = None,
-    way: Way | None = None,
+    kinds: Sequence[AdapterKind] | None = None,
+    kind: AdapterKind | None = None,
     seed: int = 0,
 ) -> UpgradeMatrix:
     """Measure all cells that can be. judgements: as many as queries; those without judgements come from `nearest`.
 
-    ways: to be compared; None: all that can be. way: the one to go by; None: the best of them.
+    kinds: the kinds of adapter to compare; None: all that can be measured. kind: the one to report on; None: the best.
     """
-    able = [w for w in bridge.scales if queries.old is not None or not w.needs_text]
-    able = [w for w in (ways or able) if w in able]
+    able = [w for w in adapter.scales if queries.old is not None or not w.needs_text]
+    able = [w for w in (kinds or able) if w in able]
     if not able:
         raise InvalidOption(
-            "these queries have no way to the old codes; ask with texts, or train a bridge", key="queries"
+            "no adapter leads from these queries to the old codes; send texts, or train an adapter", key="queries"
         )
-    if way is not None and way not in able:
-        raise InvalidOption(f"way '{way}' cannot be measured here; of these it can: {', '.join(able)}", key="way")
-    crossed = {w: bridge.cross(w, queries.new, queries.old) for w in able}
+    if kind is not None and kind not in able:
+        raise InvalidOption(f"adapter '{kind}' cannot be measured here; available: {', '.join(able)}", key="adapter")
+    crossed = {w: adapter.cross(w, queries.new, queries.old) for w in able}
     new_to_old = {w: _quality(queries, judgements, lambda r, c=c: c[r] @ pool.old.T) for w, c in crossed.items()}
-    best = way or max(able, key=lambda w: float((new_to_old[w].ndcg if judged else new_to_old[w].recall).mean()))
+    best = kind or max(able, key=lambda w: float((new_to_old[w].ndcg if judged else new_to_old[w].recall).mean()))
     old, new = queries.old, pool.new
     old_to_old = _quality(queries, judgements, lambda r: old[r] @ pool.old.T) if old is not None else None
     new_to_new, mixed = None, {}
     if new is not None:
         new_to_new = _quality(queries, judgements, lambda r: queries.new[r] @ new.T)
         place = np.random.default_rng(seed).permutation(len(new)) / len(new)
-        scale, offsets = np.float32(bridge.scales[best]), bridge.offsets(best, queries.new, crossed[best])
+        scale, offsets = np.float32(adapter.scales[best]), adapter.offsets(best, queries.new, crossed[best])
 
         def together(rows: slice, share: int) -> Floats:
             there = scale * (crossed[best][rows] @ pool.old.T) + offsets[rows, None].astype(np.float32)

@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 
 from bebr.core.codes import CodeSpec
 from bebr.encoding.bundles.manifest import (
+    AdapterEntry,
+    AdapterKind,
     BinarizerEntry,
-    BridgeEntry,
     CompatibilityEntry,
     EmbeddingEntry,
     EmbeddingSettings,
     FileEntry,
     Gain,
     Manifest,
-    Way,
     check_name,
 )
 from bebr.errors import (
@@ -70,12 +70,12 @@ class EmbeddingFiles:
 
 
 @dataclass(frozen=True)
-class BridgeFiles:
-    """One direction of a compatibility: bytes of the ONNX graph, and its settings as in `BridgeEntry`."""
+class AdapterFiles:
+    """One direction of a compatibility: bytes of the ONNX graph, and its settings as in `AdapterEntry`."""
 
     graph: bytes
-    scales: Mapping[Way, float]
-    default: Way
+    scales: Mapping[AdapterKind, float]
+    default: AdapterKind
     weight: float
 
 
@@ -86,8 +86,8 @@ class CompatibilityFiles:
     bundle: str
     fingerprint: str
     embedding_dims: int
-    forward: BridgeFiles
-    backward: BridgeFiles
+    forward: AdapterFiles
+    backward: AdapterFiles
     reference: bytes
     figures: Mapping[str, Any]
 
@@ -208,16 +208,16 @@ class Bundle:
     def read_compatibilities(self) -> list[CompatibilityFiles]:
         """All bytes and settings, to be written into another bundle."""
 
-        def bridge(entry: BridgeEntry) -> BridgeFiles:
-            return BridgeFiles((self.path / entry.graph).read_bytes(), entry.scales, entry.default, entry.weight)
+        def adapter(entry: AdapterEntry) -> AdapterFiles:
+            return AdapterFiles((self.path / entry.graph).read_bytes(), entry.scales, entry.default, entry.weight)
 
         return [
             CompatibilityFiles(
                 entry.bundle,
                 entry.fingerprint,
                 entry.embedding_dims,
-                bridge(entry.forward),
-                bridge(entry.backward),
+                adapter(entry.forward),
+                adapter(entry.backward),
                 (self.path / entry.reference).read_bytes(),
                 entry.figures,
             )
@@ -291,8 +291,8 @@ def write_bundle(
 def _compatibility_entry(files: CompatibilityFiles, number: int) -> tuple[CompatibilityEntry, dict[str, bytes]]:
     names = [name.format(number) for name in (FORWARD_GRAPH, BACKWARD_GRAPH, REFERENCE)]
     forward, backward = (
-        BridgeEntry(name, dict(bridge.scales), bridge.default, bridge.weight)
-        for name, bridge in zip(names, (files.forward, files.backward), strict=False)
+        AdapterEntry(name, dict(adapter.scales), adapter.default, adapter.weight)
+        for name, adapter in zip(names, (files.forward, files.backward), strict=False)
     )
     whose = files.bundle, files.fingerprint, files.embedding_dims
     entry = CompatibilityEntry(*whose, names[2], forward, backward, dict(files.figures))

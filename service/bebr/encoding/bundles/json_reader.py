@@ -1,7 +1,7 @@
 """Reads the fields of manifest.json strictly: each of its type, none missing, none left over."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, TypeVar, cast
 
@@ -46,11 +46,14 @@ class Reader:
         return value
 
     def enum(self, key: str, kind: type[E]) -> E:
-        value = self.take(key, str)
-        try:
-            return kind(value)
-        except ValueError:
-            raise self.error(f"field '{key}' must be one of {', '.join(kind)}, got {value!r:.80}") from None
+        return self.one_of(key, {str(member): member for member in kind})
+
+    def one_of(self, key: str, values: Mapping[str, Parsed]) -> Parsed:
+        """The value of the name that the field holds."""
+        name: str = self.take(key, str)
+        if name not in values:
+            raise self.error(f"field '{key}' must be one of {', '.join(values)}, got {name!r:.80}")
+        return values[name]
 
     def reader(self, key: str) -> "Reader":
         return Reader(self.take(key, dict), f"{self.where} '{key}'")

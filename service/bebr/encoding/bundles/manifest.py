@@ -117,40 +117,44 @@ class BinarizerEntry:
     gain: Gain
 
 
-class Way(StrEnum):
-    """How a query of one embedding model becomes an embedding of another, to search the codes made from that.
-
-    compatible: an orthonormal map, the basis of BT^2. adapter: a learned map. dual: the text is embedded by the other
-    model too. weighted: a sum of adapter and dual.
-    """
+class AdapterKind(StrEnum):
+    """How a query of one embedding model becomes an embedding of another, to search the codes made from that."""
 
     COMPATIBLE = "compatible"
-    ADAPTER = "adapter"
+    """An orthonormal map, the basis of BT^2."""
+    LINEAR = "linear"
+    """A learned linear map, with or without a small perceptron beside it."""
     DUAL = "dual"
+    """The other model embeds the text too."""
     WEIGHTED = "weighted"
+    """A weighted sum of linear and dual."""
 
     @property
     def needs_text(self) -> bool:
-        return self in (Way.DUAL, Way.WEIGHTED)
+        return self in (AdapterKind.DUAL, AdapterKind.WEIGHTED)
+
+
+MANIFEST_KINDS = {kind: str(kind) for kind in AdapterKind} | {AdapterKind.LINEAR: "adapter"}
+"""The name of each kind in a manifest: `linear` was called `adapter` when the first bundles were written."""
 
 
 @dataclass(frozen=True)
-class BridgeEntry:
-    """From the embeddings of one model to those of another. graph: a file with the outputs `compatible`, `adapter`.
-
-    scales: of each way, what a score is multiplied by to mean as much as one of the searching model. default: the way
-    that measured best. weight: share of the adapter in the weighted sum.
-    """
+class AdapterEntry:
+    """From the embeddings of one model to those of another."""
 
     graph: str
-    scales: Mapping[Way, float]
-    default: Way
+    """File with the two learned maps, see `adapters.adapter.OUTPUTS`."""
+    scales: Mapping[AdapterKind, float]
+    """What a score of each kind is multiplied by, to mean as much as a score of the searching model."""
+    default: AdapterKind
+    """The kind that measured best."""
     weight: float
+    """Share of the linear map in the weighted sum."""
 
 
 @dataclass(frozen=True)
 class CompatibilityEntry:
-    """Another bundle whose codes queries of this one may search (forward), and the other way round (backward).
+    """Another bundle whose codes queries of this one may search (forward), and the other kind round (backward).
 
     reference: a file with what the codes of the same texts stand for in both, see `compatibility`. figures: what was
     measured.
@@ -160,8 +164,8 @@ class CompatibilityEntry:
     fingerprint: str
     embedding_dims: int
     reference: str
-    forward: BridgeEntry
-    backward: BridgeEntry
+    forward: AdapterEntry
+    backward: AdapterEntry
     figures: Mapping[str, Any]
 
     @property
@@ -222,7 +226,7 @@ class Manifest:
             "fingerprint": self.fingerprint(),
         }
         if self.compatible_with:
-            content["compatible_with"] = [asdict(entry) for entry in self.compatible_with]
+            content["compatible_with"] = [_compatibility_json(entry) for entry in self.compatible_with]
         return json.dumps({**content, "checksum": canonical_sha256(content)}, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -267,6 +271,20 @@ def _binarizer_json(entry: BinarizerEntry) -> dict[str, Any]:
 
 def _embedding_json(entry: EmbeddingEntry) -> dict[str, Any]:
     return {"graph": entry.graph, "tokenizer": entry.tokenizer, **asdict(entry.settings)}
+
+
+def _compatibility_json(entry: CompatibilityEntry) -> dict[str, Any]:
+    directions = {"forward": _adapter_json(entry.forward), "backward": _adapter_json(entry.backward)}
+    return asdict(entry) | directions
+
+
+def _adapter_json(entry: AdapterEntry) -> dict[str, Any]:
+    return {
+        "graph": entry.graph,
+        "scales": {MANIFEST_KINDS[kind]: scale for kind, scale in entry.scales.items()},
+        "default": MANIFEST_KINDS[entry.default],
+        "weight": entry.weight,
+    }
 
 
 def _parse_manifest(root: Reader) -> Manifest:
@@ -325,21 +343,21 @@ def _parse_compatibility(reader: Reader) -> CompatibilityEntry:
         fingerprint=reader.match("fingerprint", SHA256_PATTERN),
         embedding_dims=reader.count("embedding_dims"),
         reference=reader.match("reference", FILE_PATTERN),
-        forward=reader.object("forward", _parse_bridge),
-        backward=reader.object("backward", _parse_bridge),
+        forward=reader.object("forward", _parse_adapter),
+        backward=reader.object("backward", _parse_adapter),
         figures=reader.take("figures", dict),
     )
 
 
-def _parse_bridge(reader: Reader) -> BridgeEntry:
+def _parse_adapter(reader: Reader) -> AdapterEntry:
     scales = reader.reader("scales")
     weight = reader.number("weight")
     if weight > 1:
         raise reader.error(f"field 'weight' must be at most 1, got {weight}")
-    entry = BridgeEntry(
+    entry = AdapterEntry(
         graph=reader.match("graph", FILE_PATTERN),
-        scales={way: scales.number(way) for way in Way},
-        default=reader.enum("default", Way),
+        scales={kind: scales.number(name) for kind, name in MANIFEST_KINDS.items()},
+        default=reader.one_of("default", {name: kind for kind, name in MANIFEST_KINDS.items()}),
         weight=weight,
     )
     scales.done()

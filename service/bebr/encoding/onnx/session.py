@@ -9,7 +9,7 @@ import onnxruntime
 
 from bebr.errors import DamagedBundle
 
-# Names of the inputs and the output of every embedding graph; the last is the input of binarizers and bridges too.
+# Names of the inputs and the output of every embedding graph; the last is the input of binarizers and adapters too.
 INPUT_IDS, ATTENTION_MASK, EMBEDDING = "input_ids", "attention_mask", "embedding"
 FLOAT32 = "tensor(float)"
 INT64 = "tensor(int64)"

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Mapping, Sequence
 
 from bebr.encoding import Bundle, BundleRegistry
-from bebr.encoding.adapters.adapter import Bridge, open_bridges
+from bebr.encoding.adapters.adapter import Adapter, open_adapters
 from bebr.encoding.encoder import Encoder
 from bebr.encoding.quantization.int8 import Int8Binarizer
 from bebr.engine.collections.schema import CollectionDocument
@@ -15,7 +15,7 @@ from bebr.errors import BebrError, InvalidOption
 log = logging.getLogger(__name__)
 Codec = Encoder | Int8Binarizer
 """What turns embeddings into records and queries of one code version, and its records back into embeddings."""
-Bridges = dict[tuple[str, str], Bridge]
+Adapters = dict[tuple[str, str], Adapter]
 """By fingerprints of two embedding models: from the one to the other."""
 
 
@@ -23,20 +23,20 @@ class CollectionEncoders:
     """What encodes for a collection. What could not be loaded is raised when it is asked for.
 
     embedders: of texts, by fingerprint of the bundle whose embedding model it is; a version of the user's own vectors
-    or codes has none. codecs: by number of the version; a version of the user's own codes has none. bridges: between
-    the models of the versions. lost: why bridges that bundles name are not among them.
+    or codes has none. codecs: by number of the version; a version of the user's own codes has none. adapters: between
+    the models of the versions. lost: why adapters that bundles name are not among them.
     """
 
     def __init__(
         self,
         embedders: dict[str, Encoder | BebrError],
         codecs: dict[int, Codec | BebrError],
-        bridges: Bridges,
+        adapters: Adapters,
         lost: Sequence[BebrError] = (),
     ) -> None:
         self._embedders = embedders
         self._codecs = codecs
-        self.bridges: Mapping[tuple[str, str], Bridge] = bridges
+        self.adapters: Mapping[tuple[str, str], Adapter] = adapters
         self._lost = lost
 
     @property
@@ -85,7 +85,7 @@ class CollectionEncoders:
         """Take over what was opened for a document with one more version. Readers see the old parts or the new ones."""
         self._embedders = other._embedders
         self._codecs = other._codecs
-        self.bridges = other.bridges
+        self.adapters = other.adapters
         self._lost = other._lost
 
 
@@ -136,12 +136,12 @@ class Encoders:
                 codecs[version.number] = Int8Binarizer(version.buffered_dims)
             elif version.bundle is not None:
                 codecs[version.number] = self._try(version.bundle, version.fingerprint)
-        return CollectionEncoders(embedders, codecs, *self._bridges(used, set(embedders)))
+        return CollectionEncoders(embedders, codecs, *self._adapters(used, set(embedders)))
 
-    def _bridges(self, versions: list[Version], models: set[str]) -> tuple[Bridges, list[BebrError]]:
+    def _adapters(self, versions: list[Version], models: set[str]) -> tuple[Adapters, list[BebrError]]:
         """Between every two models of which one's bundle says how it reaches the other; and why some are missing."""
-        forward: Bridges = {}
-        backward: Bridges = {}
+        forward: Adapters = {}
+        backward: Adapters = {}
         lost: list[BebrError] = []
         for model, fingerprint in dict.fromkeys((version.model, version.model_fingerprint) for version in versions):
             if model is None or fingerprint is None or len(models) == 1:
@@ -153,7 +153,7 @@ class Encoders:
             for entry in bundle.manifest.compatible_with:
                 if entry.fingerprint in models:
                     try:
-                        there, back = open_bridges(bundle, entry)
+                        there, back = open_adapters(bundle, entry)
                     except BebrError as error:
                         what = f"how bundle '{model}' reaches '{entry.bundle}' cannot be used: {error.detail}"
                         log.warning(what)

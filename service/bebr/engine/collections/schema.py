@@ -49,30 +49,54 @@ class Backfill:
 class Upgrades:
     """What became of the versions that were attached.
 
-    previous: number of the version that was active before the last promotion, while one may go back to it. ways: by
-    fingerprint of another embedding model, how queries of the active version reach its codes, where that was chosen;
-    previous_ways: those of the version before. evaluations: by '<active id> -> <evaluated id>', what was measured last.
-    history: promotions and rollbacks, newest last.
+    previous: number of the version that was active before the last promotion, while one may go back to it. adapters: by
+    fingerprint of another embedding model, the kind of adapter from the active version's queries to its codes, where
+    one was chosen; previous_adapters: those of the version before. evaluations: by '<active id> -> <evaluated id>', the
+    latest result. history: promotions and rollbacks, newest last.
     """
 
     previous: int | None = None
-    ways: Mapping[str, str] = field(default_factory=dict)
-    previous_ways: Mapping[str, str] = field(default_factory=dict)
+    adapters: Mapping[str, str] = field(default_factory=dict)
+    previous_adapters: Mapping[str, str] = field(default_factory=dict)
     evaluations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     history: tuple[Mapping[str, Any], ...] = ()
     backfill: Backfill | None = None
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Upgrades":
+        document = _in_todays_words(document)
         backfill = document["backfill"]
         return cls(
             document["previous"],
-            document["ways"],
-            document["previous_ways"],
+            document["adapters"],
+            document["previous_adapters"],
             document["evaluations"],
             tuple(document["history"]),
             None if backfill is None else Backfill(**backfill),
         )
+
+
+def _in_todays_words(upgrades: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Documents written before adapters were called so say `ways`, and `adapter` for the linear kind."""
+    if "ways" not in upgrades:
+        return upgrades
+    keys = {"way": "adapter", "ways": "adapters", "previous_ways": "previous_adapters"}
+
+    def kind(value: str | None) -> str | None:
+        return "linear" if value == "adapter" else value
+
+    def renamed(entry: Mapping[str, Any]) -> dict[str, Any]:
+        return {keys.get(key, key): kind(value) if key == "way" else value for key, value in entry.items()}
+
+    def evaluation(entry: Mapping[str, Any]) -> dict[str, Any]:
+        return renamed(entry) | {"adapters": {kind(key): cell for key, cell in entry["ways"].items()}}
+
+    return renamed(upgrades) | {
+        "adapters": {model: kind(value) for model, value in upgrades["ways"].items()},
+        "previous_adapters": {model: kind(value) for model, value in upgrades["previous_ways"].items()},
+        "evaluations": {pair: evaluation(entry) for pair, entry in upgrades["evaluations"].items()},
+        "history": [renamed(event) for event in upgrades["history"]],
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ def _cross(collection: Collection, plans: Sequence[Plan], version: Version) -> N
         hops = route(collection.encoders, model, version.model_fingerprint, bool(others))
         units = stack([embedding_of(collection, plan) / np.float32(_length(collection, plan)) for plan in group])
         duals = {other: stack([plan.duals[other] for plan in group]) for other in others}
-        reached = None if hops is None else reach(hops, units, duals, collection.document.upgrades.ways)
+        reached = None if hops is None else reach(hops, units, duals, collection.document.upgrades.adapters)
         if reached is None:
             raise _out_of_reach(collection, group[0], version)
         for plan, query in zip(group, reached, strict=True):

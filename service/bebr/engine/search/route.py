@@ -1,6 +1,6 @@
 """How a query of one embedding model reaches codes that were made from another: the one place that decides it.
 
-Models are named by the fingerprint of their bundle. From one to the other leads a bridge of a bundle, or several of
+Models are named by the fingerprint of their bundle. From one to the other leads an adapter of a bundle, or several of
 them one after the other, or, where there is none, only the text of the query: it is embedded by the other model (dual).
 What comes out is a query of the other model, with a scale and an offset that make its scores mean what those of the
 query's own model mean. See `encoding.compatibility`.
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bebr.encoding.adapters.adapter import Bridge
-from bebr.encoding.bundles.manifest import Way
+from bebr.encoding.adapters.adapter import Adapter
+from bebr.encoding.bundles.manifest import AdapterKind
 from bebr.engine.collections.encoders import CollectionEncoders
 from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.collections.version import Version
@@ -24,10 +24,10 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """One step of a route: to the model `target`, over a bridge; without one only the text leads there."""
+    """One step of a route: to the model `target`, by an adapter; without one, only the text leads there."""
 
     target: str
-    bridge: Bridge | None
+    adapter: Adapter | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +37,20 @@ class Reached:
     embedding: Floats
     scale: float
     offset: float
-    way: str
+    kind: str
 
 
 def route(encoders: CollectionEncoders, start: str | None, target: str | None, has_text: bool) -> list[Hop] | None:
-    """The shortest way over bridges; else the text alone; None: there is no way."""
+    """The shortest route over adapters; else the text alone; None: there is no route."""
     if start is None or target is None:
         return None
     waiting: deque[tuple[str, list[Hop]]] = deque([(start, [])])
     seen = {start}
     while waiting:
         model, hops = waiting.popleft()
-        for (here, there), bridge in encoders.bridges.items():
+        for (here, there), adapter in encoders.adapters.items():
             if here == model and there not in seen:
-                further = [*hops, Hop(there, bridge)]
+                further = [*hops, Hop(there, adapter)]
                 if there == target:
                     return further
                 seen.add(there)
@@ -58,12 +58,12 @@ def route(encoders: CollectionEncoders, start: str | None, target: str | None, h
     return [Hop(target, None)] if has_text else None
 
 
-def choose_way(hop: Hop, chosen: str | None, has_dual: bool) -> Way:
-    """The way that was chosen, or that measured best; where it needs a text and there is none, the adapter."""
-    if hop.bridge is None:
-        return Way.DUAL
-    way = Way(chosen) if chosen is not None else hop.bridge.default
-    return way if has_dual or not way.needs_text else Way.ADAPTER
+def choose_kind(hop: Hop, chosen: str | None, has_dual: bool) -> AdapterKind:
+    """The kind that was chosen, or that measured best; where it needs a text and there is none, the linear one."""
+    if hop.adapter is None:
+        return AdapterKind.DUAL
+    kind = AdapterKind(chosen) if chosen is not None else hop.adapter.default
+    return kind if has_dual or not kind.needs_text else AdapterKind.LINEAR
 
 
 def needed_texts(
@@ -78,7 +78,7 @@ def needed_texts(
         has_text = version.model_fingerprint in models
         for hop in route(encoders, asking.model_fingerprint, version.model_fingerprint, has_text) or []:
             able = hop.target in models
-            if able and choose_way(hop, document.upgrades.ways.get(hop.target), able).needs_text:
+            if able and choose_kind(hop, document.upgrades.adapters.get(hop.target), able).needs_text:
                 needed[hop.target] = models[hop.target]
     return needed
 
@@ -91,21 +91,19 @@ def reach(
     duals: embeddings (rows, their dims) of their texts by other models, as far as they are there. None: a hop needs one
     that is missing.
     """
-    scale, offsets, ways = 1.0, np.zeros(len(embeddings)), []
+    scale, offsets, kinds = 1.0, np.zeros(len(embeddings)), []
     for hop in hops:
         dual = duals.get(hop.target)
-        way = choose_way(hop, chosen.get(hop.target), dual is not None)
-        if hop.bridge is None:
+        kind = choose_kind(hop, chosen.get(hop.target), dual is not None)
+        if hop.adapter is None:
             if dual is None:
                 return None
             crossed = dual
         else:
-            crossed = hop.bridge.cross(way, embeddings, dual)
-            offsets += scale * hop.bridge.offsets(way, embeddings, crossed)
-            scale *= hop.bridge.scales[way]
+            crossed = hop.adapter.cross(kind, embeddings, dual)
+            offsets += scale * hop.adapter.offsets(kind, embeddings, crossed)
+            scale *= hop.adapter.scales[kind]
         embeddings = crossed
-        ways.append(str(way))
-    way_names = ", then ".join(ways)
-    return [
-        Reached(row[None], scale, float(offset), way_names) for row, offset in zip(embeddings, offsets, strict=True)
-    ]
+        kinds.append(str(kind))
+    names = ", then ".join(kinds)
+    return [Reached(row[None], scale, float(offset), names) for row, offset in zip(embeddings, offsets, strict=True)]

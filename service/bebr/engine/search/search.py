@@ -260,18 +260,18 @@ class Searcher:
         return {
             "scorer": str(plan.scorer),
             "code": str(plan.version.spec),
-            "ways": self._ways(plan),
+            "route": self._route(plan),
             "stages_ms": {name: round(value, 3) for name, value in stages_ms.items()},
             "shards": self._collection.document.shards,
             "parts": sum(shard.parts for shard in shards),
             "scanned_bytes": sum(shard.scan_size_bytes for shard in shards),
         }
 
-    def _ways(self, plan: Plan) -> dict[str, str]:
+    def _route(self, plan: Plan) -> dict[str, str]:
         """How codes of other models were reached, by id of their versions."""
         versions = [self._collection.document.versions[number] for number in self._collection.shards.points()]
         models = {version.id: version.model_fingerprint or "" for version in versions}
-        return {name: plan.reached[model].way for name, model in models.items() if model in plan.reached}
+        return {name: plan.reached[model].kind for name, model in models.items() if model in plan.reached}
 
 
 def _tell_which(error: BebrError, number: int, count: int) -> None:

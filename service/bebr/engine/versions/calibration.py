@@ -51,7 +51,7 @@ class Sample:
 
 
 class Calibrations:
-    """Keeps samples and brings the bridges of collections to their scale."""
+    """Keeps samples and brings the adapters of collections to their scale."""
 
     def __init__(self, store: MetadataStore) -> None:
         self._store = store
@@ -64,8 +64,8 @@ class Calibrations:
         _calibrate(collection, pair, Sample.from_document(document))  # rounded, as after a restart
 
     async def apply(self, collection: Collection) -> None:
-        """Bring bridges that were opened anew to the scales that are kept."""
-        for pair in list(collection.encoders.bridges):
+        """Bring adapters that were opened anew to the scales that are kept."""
+        for pair in list(collection.encoders.adapters):
             kept = await self._store.get_document(KIND, _name(collection, pair))
             if kept is not None:
                 _calibrate(collection, pair, Sample.from_document(kept))
@@ -79,14 +79,14 @@ class Calibrations:
 
 def _calibrate(collection: Collection, pair: tuple[str, str], sample: Sample) -> None:
     """Both directions."""
-    bridges = dict(collection.encoders.bridges)
+    adapters = dict(collection.encoders.adapters)
     here, there = sample.queries_here, sample.queries_there
     dual, back = (there, pair[::-1]) if len(there) else (None, None)
-    if pair in bridges:
-        bridges[pair] = bridges[pair].calibrated(sample.reference, here, dual)
-    if back is not None and back in bridges:
-        bridges[back] = bridges[back].calibrated(sample.reference.turned(), there, here)
-    collection.encoders.bridges = bridges
+    if pair in adapters:
+        adapters[pair] = adapters[pair].calibrated(sample.reference, here, dual)
+    if back is not None and back in adapters:
+        adapters[back] = adapters[back].calibrated(sample.reference.turned(), there, here)
+    collection.encoders.adapters = adapters
 
 
 def _name(collection: Collection, pair: tuple[str, str]) -> str:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from bebr.config import Limits
 from bebr.core.types import StoredPoint
 from bebr.encoding import TextKind
-from bebr.encoding.adapters.adapter import Reference, TextBridge, unit
+from bebr.encoding.adapters.adapter import Reference, TextAdapter, unit
 from bebr.encoding.adapters.evaluation import Pool, Queries, UpgradeMatrix, measure, nearest
-from bebr.encoding.bundles.manifest import Way
+from bebr.encoding.bundles.manifest import AdapterKind
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import Version
 from bebr.engine.inputs import check_text, check_vector
@@ -45,7 +45,7 @@ class Evaluation:
     queries: Sequence[UpgradeQuery] | None
     sample: int
     points: int
-    way: Way | None
+    adapter: AdapterKind | None
     seed: int
 
 
@@ -69,7 +69,7 @@ class Evaluator:
                 f"'{version.id}' has the embedding model of the active version, so its queries are the same",
                 key="version",
             )
-        bridge = collection.encoders.bridges.get((str(version.model_fingerprint), str(active.model_fingerprint)))
+        adapter = collection.encoders.adapters.get((str(version.model_fingerprint), str(active.model_fingerprint)))
         self._check(how, {active.id, version.id})
         if self._one_at_a_time.locked():
             raise Overloaded("an upgrade is being measured already; try again later", waiting="evaluations")
@@ -84,25 +84,25 @@ class Evaluator:
                 codec = collection.codec(version)
                 new = await self._work(lambda: codec.decode(codec.encode(floats)))
             sample = None
-            if bridge is not None and texts is not None and floats is not None and new is not None:
+            if adapter is not None and texts is not None and floats is not None and new is not None:
                 sample = await self._sample(collection, active, texts, floats, Reference(new, old), how.seed)
-            if bridge is not None and sample is not None:
+            if adapter is not None and sample is not None:
                 dual = sample.queries_there if len(sample.queries_there) else None
-                bridge = bridge.calibrated(sample.reference, sample.queries_here, dual)
+                adapter = adapter.calibrated(sample.reference, sample.queries_here, dual)
             queries, judgements = await self._queries(collection, active, version, how, texts, floats, rows)
             judged = how.queries is not None and how.queries[0].relevant is not None
-            # searches by vector cannot take a way that needs a text
+            # searches by vector cannot use a kind that needs a text
             by_vector = how.queries is not None and how.queries[0].text is None
-            ways = [way for way in Way if not way.needs_text] if by_vector else None
+            kinds = [kind for kind in AdapterKind if not kind.needs_text] if by_vector else None
             matrix: UpgradeMatrix = await self._work(
                 lambda: measure(
-                    bridge or TextBridge(),
+                    adapter or TextAdapter(),
                     Pool(old, new),
                     queries,
                     judgements,
                     judged=judged,
-                    ways=ways,
-                    way=how.way,
+                    kinds=kinds,
+                    kind=how.adapter,
                     seed=how.seed,
                 )
             )
@@ -206,9 +206,11 @@ class Evaluator:
             old = await self._embed_queries(collection, active, how.queries)
         if (
             old is None
-            and (str(version.model_fingerprint), str(active.model_fingerprint)) not in collection.encoders.bridges
+            and (str(version.model_fingerprint), str(active.model_fingerprint)) not in collection.encoders.adapters
         ):
-            raise Conflict(f"the embedding model of '{active.id}' is not on hand, and no way leads there without it")
+            raise Conflict(
+                f"the embedding model of '{active.id}' is not on hand, and no adapter leads there without it"
+            )
         queries = Queries(old, new, itself)
         if how.queries is not None and how.queries[0].relevant is not None:
             return queries, [_judgement(query, rows, number) for number, query in enumerate(how.queries)]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bebr.config import Limits
-from bebr.encoding.bundles.manifest import Way
+from bebr.encoding.bundles.manifest import AdapterKind
 from bebr.engine.collections.collection import Collection, FitState, fit_state
 from bebr.engine.collections.encoders import CollectionEncoders, Encoders
 from bebr.engine.collections.registry import CollectionRegistry
@@ -67,7 +67,13 @@ class Versions:
         return version
 
     async def promote(
-        self, collection: Collection, version_id: str, gate: Gate, *, force: bool = False, way: Way | None = None
+        self,
+        collection: Collection,
+        version_id: str,
+        gate: Gate,
+        *,
+        force: bool = False,
+        adapter: AdapterKind | None = None,
     ) -> dict[str, Any]:
         """Make a version active. Raises Conflict with the numbers where the gate fails, unless it is forced."""
         async with self._registry.lock:
@@ -78,25 +84,30 @@ class Versions:
             self._check_quiet(collection)
             _check_reach(collection, document, collection.encoders, version)
             same_model = version.model_fingerprint == active.model_fingerprint
-            self._check_way(collection, way, version, active)
+            self._check_adapter(collection, adapter, version, active)
             evaluation = document.upgrades.evaluations.get(evaluation_key(active, version))
-            gain = _gain(evaluation, way)
+            gain = _gain(evaluation, adapter)
             passed = same_model or _passes(collection, version, evaluation, gain, gate, force)
-            chosen = str(way) if way is not None else (evaluation or {}).get("way")
+            chosen = str(adapter) if adapter is not None else (evaluation or {}).get("adapter")
             # how the active version reached others says nothing about how another model does
-            ways = document.upgrades.ways if same_model else {str(active.model_fingerprint): chosen} if chosen else {}
+            adapters = (
+                document.upgrades.adapters if same_model else {str(active.model_fingerprint): chosen} if chosen else {}
+            )
             event = {
                 "event": "promote",
                 "from": active.id,
                 "to": version.id,
                 "at": time.time(),
                 "forced": not passed,
-                "way": chosen,
+                "adapter": chosen,
                 "gain": gain,
                 "min_gain": gate.min_gain,
             }
             upgrades = replace(
-                document.upgrades, previous=active.number, ways=ways, previous_ways=document.upgrades.ways
+                document.upgrades,
+                previous=active.number,
+                adapters=adapters,
+                previous_adapters=document.upgrades.adapters,
             )
             await self._activate(collection, version.number, upgrades, event)
         return event
@@ -112,8 +123,8 @@ class Versions:
                 self._check_quiet(collection)
             _check_reach(collection, document, collection.encoders, before)
             event = {"event": "rollback", "from": active.id, "to": before.id, "at": time.time()}
-            ways = document.upgrades.previous_ways
-            upgrades = replace(document.upgrades, previous=None, ways=ways, previous_ways={})
+            adapters = document.upgrades.previous_adapters
+            upgrades = replace(document.upgrades, previous=None, adapters=adapters, previous_adapters={})
             await self._activate(collection, before.number, upgrades, event)
         return event
 
@@ -134,7 +145,7 @@ class Versions:
             versions = tuple(replace(v, retired=True) if v is version else v for v in document.versions)
             upgrades = document.upgrades
             if upgrades.previous == version.number:
-                upgrades = replace(upgrades, previous=None, previous_ways={})
+                upgrades = replace(upgrades, previous=None, previous_adapters={})
             kept = {
                 key: value
                 for key, value in upgrades.evaluations.items()
@@ -197,17 +208,20 @@ class Versions:
         if state not in (None, FitState.DONE):
             raise Conflict(f"a fit of '{collection.name}' is {state}; wait until it is done", state=str(state))
 
-    def _check_way(self, collection: Collection, way: Way | None, version: Version, other: Version) -> None:
-        """Raise InvalidOption for a way that queries of a version do not have to the codes of the other."""
-        if way is None:
+    def _check_adapter(
+        self, collection: Collection, kind: AdapterKind | None, version: Version, other: Version
+    ) -> None:
+        """Raise InvalidOption for an adapter that a version's queries do not have to the other's codes."""
+        if kind is None:
             return
         encoders = collection.encoders
-        bridge = encoders.bridges.get((str(version.model_fingerprint), str(other.model_fingerprint)))
+        adapter = encoders.adapters.get((str(version.model_fingerprint), str(other.model_fingerprint)))
         has_text = encoders.embeds(version) and encoders.embeds(other)
         same_model = version.model_fingerprint == other.model_fingerprint
-        if same_model or (bridge is None and way is not Way.DUAL) or (way.needs_text and not has_text):
+        if same_model or (adapter is None and kind is not AdapterKind.DUAL) or (kind.needs_text and not has_text):
             raise InvalidOption(
-                f"way '{way}' does not apply: from '{version.id}' to '{other.id}' there is none such", key="way"
+                f"adapter '{kind}' does not apply: there is none of that kind from '{version.id}' to '{other.id}'",
+                key="adapter",
             )
 
 
@@ -243,7 +257,7 @@ def _check_reach(
 
 
 def _check_chains(collection: Collection, opened: CollectionEncoders, retired: Version) -> None:
-    """Raise Conflict where bridges lead to stored codes over a version that is to be retired, and no others do."""
+    """Raise Conflict where adapters lead to stored codes over a version that is to be retired, and no others do."""
     active, points = collection.active.model_fingerprint, collection.shards.points()
     for other in collection.document.coded:
         if not points.get(other.number) or other.model_fingerprint == active:
@@ -293,11 +307,11 @@ def evaluation_key(active: Version, version: Version) -> str:
     return f"{active.id} -> {version.id}"
 
 
-def _gain(evaluation: Mapping[str, Any] | None, way: Way | None) -> Mapping[str, float] | None:
-    """What was measured for the way that is to be used; None: the best of all."""
-    if evaluation is None or way is None:
+def _gain(evaluation: Mapping[str, Any] | None, kind: AdapterKind | None) -> Mapping[str, float] | None:
+    """What was measured for the kind of adapter that is to be used; None: the best of all."""
+    if evaluation is None or kind is None:
         return None if evaluation is None else evaluation["gain"]
-    measured: Mapping[str, Any] = evaluation["ways"].get(str(way), {})
+    measured: Mapping[str, Any] = evaluation["adapters"].get(str(kind), {})
     return measured.get("gain")
 
 
@@ -321,8 +335,8 @@ def _passes(
         )
     if gain is None:
         raise Conflict(
-            "the evaluation has no gain of that way over old->old; evaluate with queries that the old model can embed, "
-            "and all ways, or force",
+            "the evaluation has no gain of that adapter over old->old; evaluate all adapters, with queries that the "
+            "old model can embed, or force",
             evaluation=dict(evaluation),
         )
     raise Conflict(

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bebr.encoding.bundles.manifest import Way
+from bebr.encoding.bundles.manifest import AdapterKind
 from bebr.engine.collections.collection import Collection
 from bebr.engine.requests import WriteReport
 from bebr.engine.versions.backfills import Backfills
@@ -69,11 +69,11 @@ class Upgrading:
         return evaluation
 
     async def promote(
-        self, name: str, version_id: str, gate: Gate, force: bool = False, way: Way | None = None
+        self, name: str, version_id: str, gate: Gate, force: bool = False, adapter: AdapterKind | None = None
     ) -> dict[str, Any]:
         """Make a version active. Raises Conflict with the numbers where the gate fails, unless it is forced."""
         collection = self._collections.collection(name)
-        event = await self._versions.promote(collection, version_id, gate, force=force, way=way)
+        event = await self._versions.promote(collection, version_id, gate, force=force, adapter=adapter)
         await self._backfills.follow(collection)
         return event
 

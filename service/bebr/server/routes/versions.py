@@ -120,7 +120,7 @@ async def evaluate_version(collection: str, request: Request, engine: EngineOf) 
     if body.queries is not None and body.sample is not None:
         raise InvalidOption("give 'queries' or a 'sample', not both", key="sample")
     queries = None if body.queries is None else [_query(query) for query in body.queries]
-    how = Evaluation(queries, body.sample or DEFAULT_SAMPLE, body.points, body.way, body.seed)
+    how = Evaluation(queries, body.sample or DEFAULT_SAMPLE, body.points, body.adapter, body.seed)
     return json_response(await engine.upgrading.evaluate(collection, body.version, how))
 
 
@@ -128,7 +128,7 @@ async def evaluate_version(collection: str, request: Request, engine: EngineOf) 
 async def promote_version(collection: str, request: Request, engine: EngineOf) -> Response:
     body = await read_json(request, requests.PromoteVersion)
     gate = Gate(body.gate.min_gain)
-    return json_response(await engine.upgrading.promote(collection, body.version, gate, body.force, body.way))
+    return json_response(await engine.upgrading.promote(collection, body.version, gate, body.force, body.adapter))
 
 
 @router.post("/rollback", **ROLLBACK.route_options())
