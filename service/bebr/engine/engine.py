@@ -18,7 +18,7 @@ from bebr.core.types import WriteMode
 from bebr.encoding import BundleRegistry, TextKind
 from bebr.encoding.encoder import Encoder
 from bebr.engine.capacity import RoomGuard
-from bebr.engine.collections.collection import Collection, collection_folder, describe_fit
+from bebr.engine.collections.collection import Collection, collection_folder
 from bebr.engine.collections.encoders import Encoders
 from bebr.engine.collections.registry import CollectionRegistry
 from bebr.engine.collections.schema import CollectionDocument
@@ -30,6 +30,7 @@ from bebr.engine.search.search import Searcher, Texts
 from bebr.engine.versions.backfills import Backfills
 from bebr.engine.versions.calibration import Calibrations
 from bebr.engine.versions.evaluation import Evaluator
+from bebr.engine.versions.first_version import first_version
 from bebr.engine.versions.fits import Fits
 from bebr.engine.versions.fitted_bundles import FittedBundles
 from bebr.engine.versions.promotion import Versions
@@ -68,7 +69,7 @@ class Engine:
         self._folder = data_folder
         self._head_rows = head_rows
         self._batching = batching
-        self._registry = CollectionRegistry(store, bundles, limits)
+        self._registry = CollectionRegistry(store, limits)
         self._encoders = Encoders(bundles, encoder_threads)
         self._fitted_bundles = FittedBundles(store, bundles)
         self._text_queues: dict[str, Texts] = {}
@@ -80,9 +81,9 @@ class Engine:
         self._query_encoding = ThreadPoolExecutor(1, "encode-query")
         self._maintenance = ThreadPoolExecutor(1, "maintain")
         self._fits = Fits(self._registry, self._fitted_bundles, self._encoders, limits, self._guard)
-        self._writer = PointWriter(limits, self._guard, self._encoding, self._fits)
-        versions = Versions(self._registry, self._encoders, limits)
-        self._backfills = Backfills(self._registry, versions, limits, self._guard, self._encoding)
+        self._writer = PointWriter(limits, self._guard, self._encoding, self._fits.look)
+        versions = Versions(self._registry, self._encoders, self._fits, limits)
+        self._backfills = Backfills(self._registry, versions, self._fits, limits, self._guard, self._encoding)
         self._calibrations = Calibrations(store)
         evaluator = Evaluator(limits, self._encoding)
         self.upgrading = Upgrading(self, versions, evaluator, self._backfills, self._writer, self._calibrations)
@@ -138,13 +139,15 @@ class Engine:
         self._check_ready()
         self._guard.check()
         async with self._registry.lock:
-            document = await asyncio.to_thread(self._registry.new_document, name, settings)
+            self._registry.check_new(name)
+            version, plan = await asyncio.to_thread(first_version, settings, self._bundles, self.limits)
+            document = self._registry.new_document(settings, version, plan)
             await self._store.create(document.uid, document.shards)
             collection = await asyncio.to_thread(self._open, name, document)
             await self._registry.save(name, document)
             collection.ready = True
             self._registry.collections[name] = collection
-        return collection.describe()
+        return self._describe(collection)
 
     async def delete_collection(self, name: str) -> None:
         """Forget a collection, its points, its segments and the aliases that point to it."""
@@ -178,16 +181,16 @@ class Engine:
         """
         collection = self.collection(name)
         await self._fits.ask(collection, size_bytes, sample, now)
-        return {"name": collection.name, "fit": describe_fit(collection)}
+        return {"name": collection.name, "fit": self._fits.describe(collection)}
 
     def list_collections(self) -> list[dict[str, Any]]:
         """Also those that are still loading. Raises NotReady before it is known which there are."""
         self._check_knows_collections()
-        return [collection.describe() for _, collection in sorted(self._registry.collections.items())]
+        return [self._describe(collection) for _, collection in sorted(self._registry.collections.items())]
 
     async def describe_collection(self, name: str) -> dict[str, Any]:
         self._check_knows_collections()
-        return self._registry.get(name).describe()
+        return self._describe(self._registry.get(name))
 
     def collections(self) -> list[Collection]:
         """All of them. Raises NotReady before it is known which there are."""
@@ -290,6 +293,9 @@ class Engine:
             check_text(text, True, self.limits.max_text_chars, f"input[{number}]")
         loop = asyncio.get_running_loop()
         return encoder, await loop.run_in_executor(self._encoding, encoder.embed, list(texts), kind)
+
+    def _describe(self, collection: Collection) -> dict[str, Any]:
+        return collection.describe(self._fits.describe(collection))
 
     def _only_text_bundle(self) -> str:
         names = [bundle.id for bundle in self._bundles.list() if bundle.has_embedding_model]

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -12,7 +11,6 @@ from bebr.core.types import StoredPoint
 from bebr.engine.collections.encoders import Codec, CollectionEncoders
 from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.collections.version import Version, VersionKind
-from bebr.engine.write.parse import Rules
 from bebr.shards import ShardClient
 from bebr.store import MetadataStore
 
@@ -21,7 +19,7 @@ MAX_ASKED = 10_000
 
 
 class Collection:
-    """One open collection. fit_progress: what a fit that runs now has just done."""
+    """One open collection."""
 
     def __init__(
         self,
@@ -36,7 +34,6 @@ class Collection:
         self.shards = shards
         self.ready = False
         self.encoders = encoders
-        self.fit_progress: str | None = None
         self.writing: Counter[int] = Counter()
         """Writes under way, by number of the version that their points get."""
         self.asked = AskedFor()
@@ -73,20 +70,6 @@ class Collection:
             found[name] = found.get(name, 0) + count
         return found
 
-    def rules(self, version: Version, max_text_chars: int, max_metadata_bytes: int) -> Rules:
-        """What points must look like to be written as that code version."""
-        return Rules(
-            spec=version.spec,
-            steps=version.steps,
-            fields=self.document.filterable,
-            takes_text=self.encoders.takes_text(version),
-            takes_codes=version.kind is not VersionKind.BUFFERED,
-            dims=self.encoders.dims(version),
-            max_text_chars=max_text_chars,
-            max_metadata_bytes=max_metadata_bytes,
-            text_field=self.document.text_field,
-        )
-
     def shard_of(self, point_id: str) -> int:
         """Shards are chosen by crc32 of the id: stable for ever, on every machine."""
         return crc32(point_id.encode()) % self.document.shards
@@ -117,8 +100,8 @@ class Collection:
         self.closed = True
         await self.shards.close(keep)
 
-    def describe(self) -> dict[str, Any]:
-        """What `GET /v1/collections/{c}` answers."""
+    def describe(self, fit: dict[str, Any] | None) -> dict[str, Any]:
+        """The collection as users see it. fit: the status of its fit."""
         in_use = dict.fromkeys(version.id for version in self.document.versions if not version.retired)
         stats = self.shards.stats()
         shards = [
@@ -137,7 +120,7 @@ class Collection:
             "code_bytes": self.active.spec.code_size_bytes,
             "active_version": self.active.id,
             "compatible_versions": list(in_use),
-            "fit": describe_fit(self),
+            "fit": fit,
             "text_field": self.document.text_field,
             "filterable": {key: str(kind) for key, kind in self.document.filterable.items()},
             "shards": shards,
@@ -161,50 +144,6 @@ class AskedFor:
     def most(self) -> list[str]:
         """Most asked for first."""
         return [point_id for point_id, _ in self._counts.most_common(MAX_ASKED)]
-
-
-class FitState(StrEnum):
-    """Where a collection's own fit stands."""
-
-    COLLECTING = "collecting"
-    FITTING = "fitting"
-    FAILED = "failed"
-    CONVERTING = "converting"
-    DONE = "done"
-
-
-def fit_state(collection: Collection) -> FitState | None:
-    """None: no fit was ever asked for. Nothing of this is kept: it follows from the document and the points."""
-    fit = collection.document.fit
-    if fit is None:
-        return None
-    if collection.fit_progress is not None:
-        return FitState.FITTING
-    buffered = collection.buffered()
-    if collection.active.kind is not VersionKind.BUFFERED:
-        return FitState.CONVERTING if buffered else FitState.DONE
-    if fit.failed is not None:
-        return FitState.FAILED
-    return FitState.FITTING if fit.due or buffered >= fit.sample else FitState.COLLECTING
-
-
-def describe_fit(collection: Collection) -> dict[str, Any] | None:
-    """What the description of a collection says of its fit. code and metrics: of its newest fitted binarizer."""
-    fit, state, fitted = collection.document.fit, fit_state(collection), collection.document.fitted
-    if fit is None or state is None:
-        return None
-    metrics = {} if fitted is None else fitted.metrics
-    return {
-        "state": str(state),
-        "bytes": fit.bytes,
-        "sample": fit.sample,
-        "collected": collection.buffered(),
-        "detail": collection.fit_progress or fit.failed,
-        "version": None if fitted is None else fitted.id,
-        "code": None if fitted is None else str(fitted.spec),
-        "recall_at_10": metrics.get("recall_at_10"),
-        "queries": metrics.get("queries"),
-    }
 
 
 def collection_folder(data_folder: Path, uid: str) -> Path:

@@ -8,14 +8,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bebr.config import Limits
-from bebr.core.codes import CodeSpec
 from bebr.core.types import FieldType
-from bebr.encoding import BundleRegistry
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.schema import CollectionDocument, FitPlan
 from bebr.engine.collections.version import Version
 from bebr.engine.requests import CollectionSettings
-from bebr.engine.versions.fit_plan import make_plan
 from bebr.errors import AlreadyExists, CollectionNotFound, InvalidOption
 from bebr.store import MetadataStore
 
@@ -28,9 +25,8 @@ MAX_FIELD_CHARS = 256
 class CollectionRegistry:
     """Names of collections and aliases. One name is never both."""
 
-    def __init__(self, store: MetadataStore, bundles: BundleRegistry, limits: Limits) -> None:
+    def __init__(self, store: MetadataStore, limits: Limits) -> None:
         self._store = store
-        self._bundles = bundles
         self._limits = limits
         self.collections: dict[str, Collection] = {}
         self.aliases: dict[str, str] = {}
@@ -51,8 +47,8 @@ class CollectionRegistry:
         self.aliases = {alias: document["collection"] for alias, document in aliases.items()}
         return {name: CollectionDocument.from_json(document) for name, document in documents.items()}
 
-    def new_document(self, name: str, settings: CollectionSettings) -> CollectionDocument:
-        """Check a new collection's name and settings -> what to store about it."""
+    def check_new(self, name: str) -> None:
+        """Raise InvalidOption or AlreadyExists where no collection of that name can be made."""
         check_name(name)
         if name in self.collections or name in self.aliases:
             kind = "an alias" if name in self.aliases else "a collection"
@@ -61,12 +57,17 @@ class CollectionRegistry:
             raise InvalidOption(
                 f"there are {len(self.collections)} collections already (the limit)", key="max_collections"
             )
+
+    def new_document(self, settings: CollectionSettings, version: Version, fit: FitPlan | None) -> CollectionDocument:
+        """Check the settings of a new collection -> what to store about it.
+
+        version: the code version it begins with. fit: the plan of its fit, if it has one.
+        """
         if not 1 <= settings.shards <= self._limits.max_shards:
             raise InvalidOption(f"shards must be 1 to {self._limits.max_shards}, got {settings.shards}", key="shards")
         _check_filterable(settings.filterable)
         if settings.text_field is not None and not 1 <= len(settings.text_field) <= MAX_FIELD_CHARS:
             raise InvalidOption(f"'text_field' has 1 to {MAX_FIELD_CHARS} characters", key="text_field")
-        version, fit = self._first_version(settings)
         return CollectionDocument(
             uid=secrets.token_hex(12),
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -136,44 +137,6 @@ class CollectionRegistry:
                 raise InvalidOption(
                     f'{where}: expected {{"create": {{"alias", "collection"}}}} or {{"delete": {{"alias"}}}}', key=where
                 )
-
-    def _first_version(self, settings: CollectionSettings) -> tuple[Version, FitPlan | None]:
-        return self._buffered(settings) if settings.fit is not None else (self._coded(settings), None)
-
-    def _buffered(self, settings: CollectionSettings) -> tuple[Version, FitPlan]:
-        """Embeddings of a bundle's model, or of the user's own, until the fit."""
-        fit, dims = settings.fit, settings.fit.dims if settings.fit else None
-        assert fit is not None
-        if settings.code is not None:
-            raise InvalidOption("'code' does not apply with 'fit', which chooses the code", key="code")
-        if (settings.bundle is None) == (dims is None):
-            raise InvalidOption(
-                "a fit needs a 'bundle' whose embeddings it takes, or the 'dims' of your own; exactly one",
-                key="fit.dims",
-            )
-        if dims is not None:
-            plan = make_plan(fit.bytes, fit.sample, dims, self._limits, "fit.")
-            return Version.buffered(0, dims, None, None), plan
-        bundle = self._bundles.get(str(settings.bundle))
-        plan = make_plan(fit.bytes, fit.sample, bundle.embedding_dims, self._limits, "fit.")
-        return Version.buffered(0, bundle.embedding_dims, bundle.id, bundle.fingerprint), plan
-
-    def _coded(self, settings: CollectionSettings) -> Version:
-        if settings.bundle is None:
-            if settings.code is None:
-                raise InvalidOption(
-                    "a collection needs a 'bundle', a 'code' such as '256x2' for codes of your own, or a 'fit' to your "
-                    "own embeddings",
-                    key="bundle",
-                )
-            return Version.raw(0, CodeSpec.parse(settings.code))
-        version = Version.of_bundle(0, self._bundles.get(settings.bundle))
-        if settings.code is not None and CodeSpec.parse(settings.code) != version.spec:
-            raise InvalidOption(
-                f"bundle '{settings.bundle}' makes codes '{version.spec}', not '{settings.code}'; leave 'code' out",
-                key="code",
-            )
-        return version
 
 
 def check_name(name: str) -> None:

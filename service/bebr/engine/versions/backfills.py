@@ -24,10 +24,11 @@ from bebr.config import Limits
 from bebr.core.types import StoredPoint
 from bebr.encoding import TextKind
 from bebr.engine.capacity import RoomGuard
-from bebr.engine.collections.collection import Collection, FitState, fit_state
+from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.registry import CollectionRegistry
 from bebr.engine.collections.schema import Backfill, CollectionDocument
 from bebr.engine.collections.version import Version, VersionKind
+from bebr.engine.versions.fits import Fits, FitState
 from bebr.engine.versions.promotion import Versions
 from bebr.errors import BebrError, Conflict, InvalidOption, JobNotFound, Unavailable
 from bebr.shards import Replace
@@ -71,10 +72,17 @@ class Backfills:
     """All backfills of the process, one for each collection at most."""
 
     def __init__(
-        self, registry: CollectionRegistry, versions: Versions, limits: Limits, guard: RoomGuard, encoding: Executor
+        self,
+        registry: CollectionRegistry,
+        versions: Versions,
+        fits: Fits,
+        limits: Limits,
+        guard: RoomGuard,
+        encoding: Executor,
     ) -> None:
         self._registry = registry
         self._versions = versions
+        self._fits = fits
         self._limits = limits
         self._guard = guard
         self._encoding = encoding
@@ -88,7 +96,7 @@ class Backfills:
 
         def begun(document: CollectionDocument) -> CollectionDocument:
             version, kept = self._versions.find(collection, version_id), document.upgrades.backfill
-            _check_target(collection, version)
+            self._check_target(collection, version)
             if kept is not None and not kept.ended:
                 raise Conflict(f"backfill {kept.job} of '{collection.name}' is {kept.state} already", job=kept.job)
             if document.text_field is None or not collection.encoders.takes_text(version):
@@ -191,6 +199,13 @@ class Backfills:
             "finished_at": None if backfill.finished_at is None else _iso(backfill.finished_at),
         }
 
+    def _check_target(self, collection: Collection, version: Version) -> None:
+        """Raise Conflict unless points may be re-encoded as that version now."""
+        if version.number != collection.document.active:
+            raise Conflict(f"'{version.id}' is not the active version of '{collection.name}'; promote it first")
+        if (state := self._fits.state(collection)) not in (None, FitState.DONE):
+            raise Conflict(f"a fit of '{collection.name}' is {state}; wait until it is done", state=str(state))
+
     def _rate(self, rate: float | None) -> float:
         rate = float(self._limits.backfill_points_per_s) if rate is None else rate
         if not 0 < rate <= MAX_RATE:
@@ -204,7 +219,7 @@ class Backfills:
                 state = "there is none" if backfill is None else f"it is {backfill.state}"
                 raise Conflict(f"a backfill that is {before} can be {after}; of '{collection.name}' {state}")
             if after == RUNNING:
-                _check_target(collection, self._versions.find(collection, backfill.version))
+                self._check_target(collection, self._versions.find(collection, backfill.version))
             backfill = self._rested(collection, replace(backfill, state=after))
             return replace(document, upgrades=replace(document.upgrades, backfill=backfill))
 
@@ -320,14 +335,6 @@ class Backfills:
             return codec.encode(embedder.embed(texts, TextKind.PASSAGE))
 
         return await asyncio.get_running_loop().run_in_executor(self._encoding, work)
-
-
-def _check_target(collection: Collection, version: Version) -> None:
-    """Raise Conflict unless points may be re-encoded as that version now."""
-    if version.number != collection.document.active:
-        raise Conflict(f"'{version.id}' is not the active version of '{collection.name}'; promote it first")
-    if (state := fit_state(collection)) not in (None, FitState.DONE):
-        raise Conflict(f"a fit of '{collection.name}' is {state}; wait until it is done", state=str(state))
 
 
 async def _pages(collection: Collection, target: Version, skipped: set[str]) -> AsyncIterator[list[str]]:

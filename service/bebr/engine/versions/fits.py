@@ -1,8 +1,8 @@
 """A collection's fit: buffer embeddings, fit a binarizer to them, make it the active code version, and re-encode what
 was buffered.
 
-Where a fit stands follows from the document of the collection and from its points (see `fit_state`), so whatever is cut
-short goes on at the next start. The steps, each safe to repeat:
+The state of a fit follows from the document of the collection and from its points (see `Fits.state`), so whatever is
+cut short goes on at the next start. The steps, each safe to repeat:
 
     fit      read buffered records, decode and fit in a thread, keep the binarizer in the store and on disk
     switch   one document makes the new version the active one; writes that began before are still buffered
@@ -15,6 +15,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import replace
+from enum import StrEnum
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,7 +26,7 @@ from bebr.encoding import BinarizerFiles
 from bebr.encoding.quantization.int8 import Int8Binarizer
 from bebr.encoding.quantization.training import fit_own, least_rows
 from bebr.engine.capacity import RoomGuard
-from bebr.engine.collections.collection import Collection, FitState, fit_state
+from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.encoders import Codec, Encoders
 from bebr.engine.collections.registry import CollectionRegistry
 from bebr.engine.collections.schema import CollectionDocument, FitPlan
@@ -41,6 +42,16 @@ PAGE = 256
 READ_PAGE = 2_000
 RETRY_SECONDS = 1.0
 Result = TypeVar("Result")
+
+
+class FitState(StrEnum):
+    """How far a collection's fit is."""
+
+    COLLECTING = "collecting"
+    FITTING = "fitting"
+    FAILED = "failed"
+    CONVERTING = "converting"
+    DONE = "done"
 
 
 class Fits:
@@ -62,6 +73,40 @@ class Fits:
         self._one_at_a_time = asyncio.Semaphore(1)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._abandoned: dict[str, threading.Event] = {}
+        self._progress: dict[str, str] = {}
+        """What a fit that runs now has just done, by uid of its collection."""
+
+    def state(self, collection: Collection) -> FitState | None:
+        """None: no fit was ever requested. Nothing of it is stored: it follows from the document and the points."""
+        fit = collection.document.fit
+        if fit is None:
+            return None
+        if collection.document.uid in self._progress:
+            return FitState.FITTING
+        buffered = collection.buffered()
+        if collection.active.kind is not VersionKind.BUFFERED:
+            return FitState.CONVERTING if buffered else FitState.DONE
+        if fit.failed is not None:
+            return FitState.FAILED
+        return FitState.FITTING if fit.due or buffered >= fit.sample else FitState.COLLECTING
+
+    def describe(self, collection: Collection) -> dict[str, Any] | None:
+        """The status of a collection's fit. code and metrics: of its newest fitted binarizer."""
+        fit, state, fitted = collection.document.fit, self.state(collection), collection.document.fitted
+        if fit is None or state is None:
+            return None
+        metrics = {} if fitted is None else fitted.metrics
+        return {
+            "state": str(state),
+            "bytes": fit.bytes,
+            "sample": fit.sample,
+            "collected": collection.buffered(),
+            "detail": self._progress.get(collection.document.uid, fit.failed),
+            "version": None if fitted is None else fitted.id,
+            "code": None if fitted is None else str(fitted.spec),
+            "recall_at_10": metrics.get("recall_at_10"),
+            "queries": metrics.get("queries"),
+        }
 
     def look(self, collection: Collection) -> None:
         """Start what is due for a collection, unless it is under way. Called after writes, so it must cost nothing."""
@@ -70,7 +115,7 @@ class Fits:
         if self._registry.collections.get(collection.name) is not collection:
             return  # it was deleted while the write went on
         uid = collection.document.uid
-        if uid not in self._tasks and fit_state(collection) in (FitState.FITTING, FitState.CONVERTING):
+        if uid not in self._tasks and self.state(collection) in (FitState.FITTING, FitState.CONVERTING):
             self._abandoned[uid] = threading.Event()
             self._tasks[uid] = asyncio.create_task(self._run(collection))
 
@@ -81,7 +126,7 @@ class Fits:
         """
         async with self._registry.lock:
             document = collection.document
-            if (state := fit_state(collection)) in (FitState.FITTING, FitState.CONVERTING):
+            if (state := self.state(collection)) in (FitState.FITTING, FitState.CONVERTING):
                 raise Conflict(f"a fit of '{collection.name}' is {state} already; wait until it is done", state=state)
             backfill = document.upgrades.backfill
             if backfill is not None and backfill.state == "running":
@@ -159,7 +204,7 @@ class Fits:
         uid, name = collection.document.uid, collection.name
         try:
             while not collection.closed:
-                state = fit_state(collection)
+                state = self.state(collection)
                 try:
                     if state is FitState.FITTING:
                         await self._fit(collection)
@@ -183,18 +228,41 @@ class Fits:
         self._guard.check()
         plan = collection.document.fit
         assert plan is not None
-        collection.fit_progress = "waiting for another fit"
+        uid = collection.document.uid
+        self._progress[uid] = "waiting for another fit"
         try:
             async with self._one_at_a_time:
-                collection.fit_progress = "reading the embeddings"
+                self._progress[uid] = "reading the embeddings"
                 records = await self._sample(collection, self._limits.max_fit_sample if plan.due else plan.sample)
                 log.info("fitting %d bytes to %d points of collection %s", plan.bytes, len(records), collection.name)
-                abandoned = self._abandoned[collection.document.uid]
-                files, metrics = await asyncio.wrap_future(_in_thread(collection, records, plan.bytes, abandoned))
+                compute = self._compute(collection, records, plan.bytes, self._abandoned[uid])
+                files, metrics = await asyncio.wrap_future(compute)
             if collection.document.fit == plan:  # else it was changed in the moment when this began
                 await self._switch(collection, files, metrics)
         finally:
-            collection.fit_progress = None
+            del self._progress[uid]
+
+    def _compute(
+        self, collection: Collection, records: NDArray[np.uint8], size_bytes: int, abandoned: threading.Event
+    ) -> "Future[tuple[BinarizerFiles, dict[str, Any]]]":
+        """Fit in a thread of its own that the end of the process does not wait for; it may take two minutes."""
+        codec, uid = collection.codec(collection.active), collection.document.uid
+        future: Future[tuple[BinarizerFiles, dict[str, Any]]] = Future()
+        future.set_running_or_notify_cancel()
+
+        def progress(done: int, total: int, label: str) -> None:
+            if abandoned.is_set():
+                raise asyncio.CancelledError
+            self._progress[uid] = f"{done} of {total}: {label}"
+
+        def run() -> None:
+            try:
+                future.set_result(fit_own(codec.decode(records), size_bytes, progress))
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=run, name="fit", daemon=True).start()
+        return future
 
     async def _sample(self, collection: Collection, count: int) -> NDArray[np.uint8]:
         """Up to `count` buffered records (rows, record_size_bytes) uint8, any of them alike."""
@@ -267,29 +335,6 @@ class Fits:
             except (Unavailable, OSError) as error:
                 log.warning("a fit cannot be saved: %s; trying again", error)
                 await asyncio.sleep(RETRY_SECONDS)
-
-
-def _in_thread(
-    collection: Collection, records: NDArray[np.uint8], size_bytes: int, abandoned: threading.Event
-) -> "Future[tuple[BinarizerFiles, dict[str, Any]]]":
-    """Fit in a thread of its own that the end of the process does not wait for; it may take two minutes."""
-    codec = collection.codec(collection.active)
-    future: Future[tuple[BinarizerFiles, dict[str, Any]]] = Future()
-    future.set_running_or_notify_cancel()
-
-    def progress(done: int, total: int, label: str) -> None:
-        if abandoned.is_set():
-            raise asyncio.CancelledError
-        collection.fit_progress = f"{done} of {total}: {label}"
-
-    def run() -> None:
-        try:
-            future.set_result(fit_own(codec.decode(records), size_bytes, progress))
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="fit", daemon=True).start()
-    return future
 
 
 def _converter(buffered: Codec, codec: Codec) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:

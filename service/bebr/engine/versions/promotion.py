@@ -13,12 +13,13 @@ from typing import Any
 
 from bebr.config import Limits
 from bebr.encoding.bundles.manifest import AdapterKind
-from bebr.engine.collections.collection import Collection, FitState, fit_state
+from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.encoders import CollectionEncoders, Encoders
 from bebr.engine.collections.registry import CollectionRegistry
 from bebr.engine.collections.schema import CollectionDocument, Upgrades
 from bebr.engine.collections.version import Version
 from bebr.engine.search.route import route
+from bebr.engine.versions.fits import Fits, FitState
 from bebr.errors import AlreadyExists, Conflict, Incompatible, InvalidOption, VersionNotFound
 
 MAX_HISTORY = 50
@@ -38,9 +39,10 @@ class Gate:
 class Versions:
     """Changes of versions, one at a time."""
 
-    def __init__(self, registry: CollectionRegistry, encoders: Encoders, limits: Limits) -> None:
+    def __init__(self, registry: CollectionRegistry, encoders: Encoders, fits: Fits, limits: Limits) -> None:
         self._registry = registry
         self._encoders = encoders
+        self._fits = fits
         self._limits = limits
 
     async def attach(self, collection: Collection, bundle_id: str) -> Version:
@@ -119,7 +121,7 @@ class Versions:
             if document.upgrades.previous is None:
                 raise Conflict(f"'{collection.name}' has no promotion to undo, or its version before is retired")
             before = document.versions[document.upgrades.previous]
-            if fit_state(collection) in (FitState.FITTING, FitState.CONVERTING):
+            if self._fits.state(collection) in (FitState.FITTING, FitState.CONVERTING):
                 self._check_quiet(collection)
             _check_reach(collection, document, collection.encoders, before)
             event = {"event": "rollback", "from": active.id, "to": before.id, "at": time.time()}
@@ -204,7 +206,7 @@ class Versions:
 
     def _check_quiet(self, collection: Collection) -> None:
         """A fit decides over the active version while it is under way."""
-        state = fit_state(collection)
+        state = self._fits.state(collection)
         if state not in (None, FitState.DONE):
             raise Conflict(f"a fit of '{collection.name}' is {state}; wait until it is done", state=str(state))
 

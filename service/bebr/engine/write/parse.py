@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bebr.config import Limits
 from bebr.core.codes import CodeSpec
 from bebr.core.types import FieldType, check_fields, check_id
 from bebr.encoding.embedding.vectors import split_embeddings
+from bebr.engine.collections.collection import Collection
+from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.inputs import (
     check_text,
     check_vector,
@@ -63,6 +66,21 @@ class Rules:
     max_metadata_bytes: int
     text_field: str | None = None
     made_for: str | None = None
+
+
+def rules_for(collection: Collection, version: Version, limits: Limits) -> Rules:
+    """What points of a collection must look like to be written as a code version."""
+    return Rules(
+        spec=version.spec,
+        steps=version.steps,
+        fields=collection.document.filterable,
+        takes_text=collection.encoders.takes_text(version),
+        takes_codes=version.kind is not VersionKind.BUFFERED,
+        dims=collection.encoders.dims(version),
+        max_text_chars=limits.max_text_chars,
+        max_metadata_bytes=limits.max_metadata_bytes,
+        text_field=collection.document.text_field,
+    )
 
 
 @dataclass(slots=True)

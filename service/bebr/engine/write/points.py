@@ -20,8 +20,7 @@ from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.encoders import Codec
 from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.requests import ItemError, WriteReport
-from bebr.engine.versions.fits import Fits
-from bebr.engine.write.parse import Draft, Rules, Source, item_error, read_metadata, read_points, read_vectors
+from bebr.engine.write.parse import Draft, Source, item_error, read_metadata, read_points, read_vectors, rules_for
 from bebr.errors import (
     AlreadyExists,
     BebrError,
@@ -41,10 +40,15 @@ MAX_KEY_CHARS = 256
 
 
 class PointWriter:
-    """Writes to any collection. Raises Overloaded when too many are under way, InsufficientStorage before it hurts."""
+    """Writes to any collection. Raises Overloaded when too many are under way, InsufficientStorage before it hurts.
 
-    def __init__(self, limits: Limits, guard: RoomGuard, encoding: Executor, fits: Fits) -> None:
-        self._fits = fits
+    after_write: called after every write of points, so it must cost nothing.
+    """
+
+    def __init__(
+        self, limits: Limits, guard: RoomGuard, encoding: Executor, after_write: Callable[[Collection], None]
+    ) -> None:
+        self._after_write = after_write
         self._limits = limits
         self._guard = guard
         self._encoding = encoding
@@ -66,7 +70,7 @@ class PointWriter:
         """
         self._check_batch(len(points))
         with self._writing(collection, declared) as version:
-            rules = self._rules(collection, version)
+            rules = rules_for(collection, version, self._limits)
             meant = collection.document.version(made_for) if made_for is not None else None
             if meant is not None and meant.model_fingerprint != version.model_fingerprint:
                 rules = replace(rules, made_for=made_for)
@@ -88,7 +92,7 @@ class PointWriter:
         """The fast path: vectors (n, dims) float32."""
         self._check_batch(len(ids))
         with self._writing(collection, declared) as version:
-            drafts, unit, errors = read_vectors(ids, vectors, metadata, self._rules(collection, version))
+            drafts, unit, errors = read_vectors(ids, vectors, metadata, rules_for(collection, version, self._limits))
             records = await self._in_thread(collection.codec(version).encode, unit)
             receipt = _receipt(idempotency_key, mode, (ids, metadata), vectors)
             return await self._commit(collection, _Batch(drafts, version, records), errors, mode, receipt)
@@ -101,7 +105,7 @@ class PointWriter:
         with self._writing(collection, declared) as version:
             if version.kind is VersionKind.BUFFERED:
                 raise Conflict(f"'{collection.name}' collects embeddings for a fit; write the points instead")
-            drafts, unit, errors = read_vectors(ids, vectors, None, self._rules(collection, version))
+            drafts, unit, errors = read_vectors(ids, vectors, None, rules_for(collection, version, self._limits))
             records = await self._in_thread(collection.codec(version).encode, unit)
             places: dict[int, list[int]] = {}
             for place, draft in enumerate(drafts):
@@ -132,7 +136,7 @@ class PointWriter:
     async def set_metadata(
         self, collection: Collection, ids: list[str] | None, filter: object, changes: dict[str, Any]
     ) -> dict[str, Any]:
-        rules = self._rules(collection, collection.active)
+        rules = rules_for(collection, collection.active, self._limits)
         if not changes:
             raise InvalidMetadata("'set' must name at least one metadata key", key="set")
         read_metadata(changes, rules)
@@ -153,10 +157,7 @@ class PointWriter:
         try:
             return await _commit(collection, batch, errors, mode, receipt)
         finally:
-            self._fits.look(collection)
-
-    def _rules(self, collection: Collection, version: Version) -> Rules:
-        return collection.rules(version, self._limits.max_text_chars, self._limits.max_metadata_bytes)
+            self._after_write(collection)
 
     def _check_batch(self, count: int) -> None:
         if count > self._limits.max_batch_points:
