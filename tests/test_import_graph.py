@@ -19,22 +19,23 @@ SOURCE_ROOTS = (ROOT / "service", ROOT / "models")
 
 MIDDLE = frozenset({"encoding", "index", "shards", "store", "coalescer"})
 USE_CASES = frozenset({"engine", "jobs"}) | MIDDLE | {"core", "errors"}
-EVERY_LAYER = USE_CASES | {"kernel", "config", "bootstrap", "server", "client", "cli", "demo"}
+EVERY_LAYER = USE_CASES | {"disk", "kernel", "config", "bootstrap", "server", "client", "cli", "demo"}
 
 # Layer -> the layers it may import. A layer may always import itself; a new layer needs a line here first.
 ALLOWED: Mapping[str, frozenset[str]] = {
     "errors": frozenset(),
     "core": frozenset({"errors"}),
+    "disk": frozenset({"errors"}),
     "kernel": frozenset({"core", "errors"}),
-    "encoding": frozenset({"core", "errors"}),
-    "index": frozenset({"core", "errors", "kernel"}),
+    "encoding": frozenset({"core", "disk", "errors"}),
+    "index": frozenset({"core", "disk", "errors", "kernel"}),
     "coalescer": frozenset({"errors"}),
     "shards": frozenset({"core", "errors", "index", "store", "coalescer"}),
-    "store": frozenset({"core", "errors"}),
+    "store": frozenset({"core", "disk", "errors"}),
     "config": frozenset({"errors"}),
     "client": frozenset({"core", "errors"}),
     "engine": (MIDDLE - {"index"}) | {"core", "errors"},
-    "jobs": MIDDLE | {"engine", "core", "errors"},
+    "jobs": MIDDLE | {"engine", "core", "disk", "errors"},
     "server": USE_CASES,
     "bootstrap": USE_CASES | {"server", "config"},
     "demo": EVERY_LAYER - {"kernel", "cli"},
@@ -63,7 +64,7 @@ ONLY_IMPORTER: Mapping[str, str] = {
     "pyarrow": "encoding",
 }
 # What `bebr_training` may import of the service, and the only modules that may import it.
-TRAINING_MAY_IMPORT = frozenset({"core", "encoding", "errors"})
+TRAINING_MAY_IMPORT = frozenset({"core", "disk", "encoding", "errors"})
 TRAINING_IMPORTERS = frozenset(
     {"bebr.cli.models.train", "bebr.cli.models.train_adapter", "bebr.cli.models.evaluate", "bebr.cli.versions.steps"}
 )

@@ -1,6 +1,5 @@
 """The file in which a training run waits to be continued: written whole or not at all, and only for its own preset."""
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 from pickle import UnpicklingError
@@ -8,6 +7,7 @@ from typing import Any
 
 import torch
 
+from bebr.disk import replacing
 from bebr.errors import InvalidOption
 from bebr_training.binarizer.presets import Preset
 
@@ -15,13 +15,9 @@ FORMAT = 1
 
 
 def save_checkpoint(path: Path, preset: Preset, content: dict[str, Any]) -> None:
-    scratch = path.with_name(f"{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with scratch.open("wb") as file:
+    with replacing(path) as file:
         torch.save({"format": FORMAT, "preset": asdict(preset), **content}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.rename(path)
 
 
 def load_checkpoint(path: Path, preset: Preset) -> dict[str, Any] | None:

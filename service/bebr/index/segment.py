@@ -7,7 +7,6 @@ Because rows are sorted by id, the kernel's order of equal scores (by row) is th
 
 import json
 import mmap
-import os
 import struct
 import threading
 from collections import OrderedDict
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from bebr.core.codes import CodeSpec
 from bebr.core.filters import Filter
 from bebr.core.types import FieldType
+from bebr.disk import replacing
 from bebr.errors import DamagedSegment
 from bebr.index.columns import Arrays, Column, column_from_arrays, evaluate, pack_mask
 from bebr.index.growing import kill
@@ -137,7 +137,7 @@ def write_segment(
     fields: Mapping[str, FieldType],
     columns: Mapping[str, Column],
 ) -> None:
-    """Write a segment file: temporary file, fsync, rename. Rows stand in ascending order of id."""
+    """Write a segment file, rows in ascending order of id. Its name is durable once the shard's files are saved."""
     sections: Arrays = {
         "codes": blocked,
         "gains": gains,
@@ -172,16 +172,12 @@ def _write(path: Path, header: dict[str, Any], sections: Arrays) -> None:
         offset = _aligned(offset + flat.nbytes)
     text = json.dumps(header | {"sections": table}).encode()
     start = _aligned(len(MAGIC) + 8 + len(text))
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
+    with replacing(path, durable=False) as file:
         file.write(MAGIC + struct.pack("<II", len(text), crc32(text)) + text)
         for name, array in sections.items():
             file.seek(start + table[name]["offset"])
             file.write(np.ascontiguousarray(array).view(np.uint8).data)
         file.truncate(start + offset)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Arrays]:

@@ -5,13 +5,13 @@ masks may be newer, because replaying what follows changes nothing that is alrea
 """
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from zlib import crc32
 
 import numpy as np
 
+from bebr.disk import replace_file, replacing
 from bebr.errors import DamagedSegment
 from bebr.index.segment import Segment, SegmentView
 
@@ -32,11 +32,11 @@ def save(folder: Path, seq: int, segments: Sequence[SegmentView]) -> None:
             }
             path = folder / str(entry["live"])
             if not path.exists():
-                _replace_file(path, data)
+                with replacing(path, durable=False) as file:
+                    file.write(data)
         entries.append(entry)
     body = json.dumps({"format": FORMAT, "seq": seq, "segments": entries})
-    _replace_file(folder / NAME, f"{crc32(body.encode()):08x} {body}".encode())
-    _sync_folder(folder)
+    replace_file(folder / NAME, f"{crc32(body.encode()):08x} {body}".encode())
     named = {str(name) for entry in entries for name in (entry["file"], entry["live"])} | {NAME}
     for path in folder.iterdir():
         if path.name not in named:
@@ -69,20 +69,3 @@ def _open(folder: Path, entry: dict[str, str | int | None]) -> SegmentView:
     if crc32(data) != entry["crc32"] or len(data) != view.live.nbytes:
         raise DamagedSegment(f"mask {entry['live']} does not match its checksum", segment=entry["live"])
     return SegmentView(view.segment, np.frombuffer(data, np.uint16), int(str(entry["live_count"])))
-
-
-def _replace_file(path: Path, data: bytes) -> None:
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

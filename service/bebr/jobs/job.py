@@ -1,7 +1,6 @@
 """One ingestion job: what it is, how far it got, and the folder that remembers both."""
 
 import json
-import os
 import threading
 import time
 from dataclasses import asdict, dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bebr.core.types import WriteMode
+from bebr.disk import replace_file
 from bebr.errors import DamagedStore
 
 FORMAT = 1
@@ -138,26 +138,6 @@ class Job:
             return cls(folder=folder, **(kept | {"progress": Progress(**kept["progress"])}))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DamagedStore(f"{folder / STATE_FILE} cannot be read: {error}", path=str(folder)) from error
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Temporary file, fsync, rename, fsync of the folder."""
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames and new files in the folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _iso(seconds: float) -> str:

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from bebr.config import Limits
+from bebr.disk import sync_folder
 from bebr.errors import InsufficientStorage, PayloadTooLarge
-from bebr.jobs.job import sync_folder
 
 WRITE_BYTES = 1 << 20
 CHECK_EVERY_BYTES = 16 << 20

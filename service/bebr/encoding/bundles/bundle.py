@@ -5,9 +5,6 @@ This module opens files and checks bytes; it never runs a graph. What the manife
 
 import errno
 import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.core.codes import CodeSpec
+from bebr.disk import write_folder
 from bebr.encoding.bundles.manifest import (
     AdapterEntry,
     AdapterKind,
@@ -46,8 +44,6 @@ EMBEDDING_GRAPH = "embedding.onnx"
 TOKENIZER = "tokenizer.json"
 FORWARD_GRAPH, BACKWARD_GRAPH, REFERENCE = "forward-{}.onnx", "backward-{}.onnx", "reference-{}.npz"
 """Files of a compatibility; the number is its place in the manifest."""
-HIDDEN = "."
-"""Folders that are being written or removed start with a dot, and the catalog does not look at them."""
 
 
 @dataclass(frozen=True)
@@ -282,7 +278,7 @@ def write_bundle(
     text = manifest.to_json()
     Manifest.parse(text)  # What cannot be read back must not be written.
     try:
-        _write_folder(target, {**contents, MANIFEST: text.encode()}, replace)
+        write_folder(target, {**contents, MANIFEST: text.encode()}, replace=replace)
     except OSError as error:
         raise _write_error(target, error) from error
     return Bundle.load(target)
@@ -299,41 +295,12 @@ def _compatibility_entry(files: CompatibilityFiles, number: int) -> tuple[Compat
     return entry, dict(zip(names, (files.forward.graph, files.backward.graph, files.reference), strict=True))
 
 
-def _write_folder(target: Path, contents: Mapping[str, bytes], replace: bool) -> None:
-    """Put the files into `target` at once. A folder to replace is moved aside first and then removed."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f"{HIDDEN}{target.name}.", dir=target.parent))
-    try:
-        fresh = scratch / "new"
-        fresh.mkdir()
-        for name, data in contents.items():
-            with (fresh / name).open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        _sync_folder(fresh)
-        if replace and target.exists():
-            target.rename(scratch / "old")
-        fresh.rename(target)
-        _sync_folder(target.parent)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
 def _write_error(target: Path, error: OSError) -> BebrError:
     if error.errno == errno.ENOSPC:
         return InsufficientStorage(f"no space left to write bundle '{target.name}' to {target.parent}")
     if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and target.is_dir():
         return AlreadyExists(f"bundle '{target.name}' was written by someone else meanwhile: {target}", id=target.name)
     return Unavailable(f"bundle '{target.name}' cannot be written to {target.parent}: {error.strerror}")
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _check_file(bundle_id: str, path: Path, entry: FileEntry, verify: bool) -> None:

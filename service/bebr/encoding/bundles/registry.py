@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bebr.encoding.bundles.bundle import HIDDEN, MANIFEST, BinarizerFiles, Bundle, write_bundle
+from bebr.disk import HIDDEN
+from bebr.encoding.bundles.bundle import MANIFEST, BinarizerFiles, Bundle, write_bundle
 from bebr.errors import BundleNotFound, DamagedBundle, Incompatible
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from bebr.encoding.bundles.bundle import HIDDEN, Bundle, write_bundle
+from bebr.disk import HIDDEN
+from bebr.encoding.bundles.bundle import Bundle, write_bundle
 from bebr.encoding.bundles.manifest import Precision, check_name
 from bebr.encoding.bundles.registry import BundleRegistry, shipped_bundles
 from bebr.encoding.importing.checkpoint import ImportedModel, ImportOptions, Progress, import_checkpoint, silent

@@ -1,0 +1,84 @@
+"""Files and folders that a crash leaves whole: the old ones or the new ones. Knows nothing of what is in them.
+
+    replace_file    one file: temporary file, fsync, rename, fsync of the folder
+    replacing       the same for what is written in pieces
+    write_folder    several files that appear at once, as one folder
+    sync_folder     makes new names in a folder durable
+
+All raise OSError; what that means for a caller is the caller's to say.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+HIDDEN = "."
+"""Folders that are being written or removed start with a dot, so that listings can skip them."""
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file, or put it in the place of the one that is there."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """A new file that takes the name `path` when the block ends; where it raises, nothing has changed.
+
+    The content is always synced before the rename. durable: also sync the folder, without which a crash may bring the
+    old file back; off for a caller that replaces several files and then calls `sync_folder` once.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def write_folder(target: Path, contents: Mapping[str, bytes], *, replace: bool) -> None:
+    """Make the folder `target` with these files. replace: in the place of one that is there, else that is an error.
+
+    A folder to replace is first moved into a hidden one beside it. A crash before the new one has taken its name leaves
+    it there.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f"{HIDDEN}{target.name}.", dir=target.parent))
+    fresh, old = scratch / "new", scratch / "old"
+    try:
+        fresh.mkdir()
+        for name, content in contents.items():
+            with replacing(fresh / name, durable=False) as file:
+                file.write(content)
+        sync_folder(fresh)
+        if replace and target.exists():
+            target.rename(old)
+        try:
+            fresh.rename(target)
+        except OSError:
+            with suppress(OSError):  # another writer may have put a folder of that name there
+                old.rename(target)
+            raise
+        sync_folder(target.parent)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make new names and renames in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
