@@ -66,7 +66,15 @@ ONLY_IMPORTER: Mapping[str, str] = {
 # What `bebr_training` may import of the service, and the only modules that may import it.
 TRAINING_MAY_IMPORT = frozenset({"core", "disk", "encoding", "errors"})
 TRAINING_IMPORTERS = frozenset(
-    {"bebr.cli.models.train", "bebr.cli.models.train_adapter", "bebr.cli.models.evaluate", "bebr.cli.versions.steps"}
+    f"bebr.cli.{name}"
+    for name in (
+        "models.train",
+        "models.train_adapter",
+        "models.adapter_destination",
+        "models.training_data",
+        "models.evaluate",
+        "versions.steps",
+    )
 )
 # `core` is pure: what would let it touch a file, a socket, a clock or a thread.
 IMPURE = frozenset(

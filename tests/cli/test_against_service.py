@@ -93,35 +93,35 @@ def test_fit_of_a_collection_waits_for_its_end(url: str, capsys: pytest.CaptureF
         client.create_collection("own", fit={"bytes": 4, "sample": 150, "dims": 24})
         client.upsert_vectors("own", [f"p{n}" for n in range(130)], rows[:130])
         assert client.describe_collection("own")["fit"]["state"] == "collecting"
-        assert run("fit", "-c", "own", "--sample", "140") == 0
+        assert run("collection", "fit", "own", "--sample", "140") == 0
         assert "130 of 140 points" in capsys.readouterr().out
-        assert run("fit", "--collection", "own", "--now", "--wait", "--json") == 0
+        assert run("collection", "fit", "own", "--now", "--wait", "--json") == 0
         fit = json.loads(capsys.readouterr().out)["fit"]
         assert fit["state"] == "done" and fit["recall_at_10"] > 0
         assert client.describe_collection("own")["points_per_version"] == {fit["version"]: 130}
-        assert run("fit", "-c", "own", "--now") == 1
+        assert run("collection", "fit", "own", "--now") == 1
         assert "0 are buffered" in capsys.readouterr().err
         client.fit_collection("own", sample=124)
         client.upsert_vectors("own", [f"p{n}" for n in range(124)], np.repeat(rows[:1], 124, axis=0))
         assert client.wait_fit("own")["state"] == "failed"
         client.upsert_vectors("own", [f"p{n}" for n in range(124)], rows[:124])
-        assert run("fit", "-c", "own", "--bytes", "6", "--wait") == 0
+        assert run("collection", "fit", "own", "--bytes", "6", "--wait") == 0
         assert "6 bytes a point, recall@10" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "code", "message"),
     [
-        (("rows.npy", "-c", "docs"), "EMBEDDINGS does not apply with --collection"),
-        (("-c", "docs", "--code", "8x4"), "--code does not apply with --collection"),
-        (("-c", "docs", "--version", "2"), "--version does not apply with --collection"),
-        (("rows.npy", "--bytes", "8", "--wait"), "--wait does not apply without --collection"),
-        (("rows.npy", "--bytes", "8", "--sample", "9"), "--sample does not apply without --collection"),
-        ((), "expected EMBEDDINGS"),
-        (("-c", "docs"), "codes of your own"),
-        (("-c", "absent"), "no collection or alias"),
+        (("docs", "--code", "8x4"), 2, "No such option"),
+        (("docs", "--version", "2"), 2, "No such option"),
+        (("docs", "rows.npy"), 2, "unexpected extra argument"),
+        ((), 2, "Missing argument"),
+        (("docs",), 1, "codes of your own"),
+        (("absent",), 1, "no collection or alias"),
     ],
 )
-def test_wrong_options_of_a_fit(arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]):
-    assert run("fit", *arguments) == 1
+def test_wrong_options_of_a_fit(
+    arguments: tuple[str, ...], code: int, message: str, capsys: pytest.CaptureFixture[str]
+):
+    assert run("collection", "fit", *arguments) == code
     assert message in capsys.readouterr().err

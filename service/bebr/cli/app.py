@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import bebr
-from bebr.cli.models import bundles, evaluate, fit, train
+from bebr.cli.models import bundles, collection_fit, evaluate, fit, train, train_adapter
 from bebr.cli.points import ingest, inspect, search
 from bebr.cli.server import config, demo, serve
 from bebr.cli.versions import upgrade
@@ -26,7 +26,9 @@ app.command("ingest")(ingest.ingest)
 app.command("search")(search.search)
 app.add_typer(bundles.app, name="models")
 app.command("fit")(fit.fit)
+app.add_typer(collection_fit.app, name="collection")
 app.command("train")(train.train)
+app.command("train-adapter")(train_adapter.train_adapter)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(upgrade.app, name="upgrade")
 app.command("inspect")(inspect.inspect)

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -18,6 +20,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+Show = Callable[[int, int, str], None]
+"""Called as show(done, total, what is being done)."""
 COLUMN_GAP = 2
 PIPE_WIDTH = 200
 """Columns of a table that does not go to a terminal."""
@@ -65,6 +69,14 @@ def progress(console: Console | None = None) -> Progress:
         TimeRemainingColumn(compact=True),
         console=console or err(),
     )
+
+
+@contextmanager
+def counted_progress(label: str) -> Iterator[Show]:
+    """A bar on stderr, and the function that moves it: show(done, total, what is being done)."""
+    with progress() as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total, label: bar.update(task, completed=done, total=total, description=label)
 
 
 def bytes_progress(console: Console | None = None) -> Progress:

@@ -76,12 +76,12 @@ def make_old(bundles: Path, texts: Sequence[str], progress: Progress | None = No
 
     The bundle of the new model must be there: its word pieces and its tokenizer are taken.
     """
-    catalog = BundleRegistry([bundles])
+    registry = BundleRegistry([bundles])
     try:
-        return catalog.get(OLD)
+        return registry.get(OLD)
     except BundleNotFound:
         pass
-    transformer = catalog.get(BUNDLE).read_embedding()
+    transformer = registry.get(BUNDLE).read_embedding()
     assert transformer is not None
     pieces = read_pieces(known_checkpoint(MODEL))
     name, _, version = OLD.partition("@")
@@ -124,17 +124,17 @@ def steps(files: Files, bundles: Path, training: Sequence[str] = ()) -> list[Ste
     ]
 
 
-def _training(files: Files, catalog: BundleRegistry, more: Sequence[str]) -> list[Step]:
+def _training(files: Files, registry: BundleRegistry, more: Sequence[str]) -> list[Step]:
     """How the new model learns to reach the codes of the old one; nothing where it does."""
     name, _, version = NEW.partition("@")
-    arguments = ["train", str(files.corpus), "--base", BUNDLE, "--compatible-with", OLD, "--name", name]
+    arguments = ["train-adapter", str(files.corpus), "--from", BUNDLE, "--to", OLD, "--name", name]
     arguments += ["--version", version, *more]
     try:
-        reached = {entry.fingerprint for entry in catalog.get(NEW).manifest.compatible_with}
+        reached = {entry.fingerprint for entry in registry.get(NEW).manifest.compatible_with}
     except BundleNotFound:
         pass
     else:
-        if catalog.get(OLD).fingerprint in reached:
+        if registry.get(OLD).fingerprint in reached:
             return []
         arguments.append("--replace")
     return [Step("The new model learns how its queries reach old codes", arguments)]

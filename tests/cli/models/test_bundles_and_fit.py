@@ -97,7 +97,7 @@ def test_fit_chooses_blocks_of_a_size(embeddings: Path, bundles: Path, capsys: p
     assert "chosen" in capsys.readouterr().out
     assert run("fit", str(embeddings), "--bytes", "8", "--name", "mine") == 1
     said = capsys.readouterr().err
-    assert "there already" in said and "measuring" not in said
+    assert "already exists" in said and "measuring" not in said
     assert run("fit", str(embeddings), "--bytes", "8", "--name", "mine", "--replace") == 0
 
 
@@ -138,7 +138,7 @@ def test_a_nested_code_is_written_once_for_each_size(
     assert [str(bundle.spec) for bundle in encoded.values()] == ["4x4+12x2+16x1", "4x4", "4x4+12x2"]
     (bundles / "mine@1").rename(bundles / "elsewhere")
     assert run(*arguments) == 1
-    assert "'mine-2@1' is there already" in capsys.readouterr().err
+    assert "'mine-2@1' already exists" in capsys.readouterr().err
 
 
 def test_fit_reads_what_others_write(tmp_path: Path, embeddings: Path, capsys: pytest.CaptureFixture[str]):
@@ -164,6 +164,11 @@ def test_what_reads_parquet_may_be_missing(
     assert "pip install pyarrow" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("arguments", [(), ("rows.npy", "--wait"), ("rows.npy", "--sample", "9")])
+def test_a_fit_takes_a_file_and_no_option_of_a_collection(arguments: tuple[str, ...]):
+    assert run("fit", *arguments) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -174,7 +179,7 @@ def test_what_reads_parquet_may_be_missing(
         (("--target-recall", "0.9999"), "no code reaches a recall of 0.9999"),
         (("--code", "8x3"), "bits 1, 2 or 4"),
         (("--code", "8x2", "--nested"), "at least two blocks, such as 128x2+128x2, got '8x2'"),
-        (("--bytes", "8", "--nested"), "--nested needs the blocks themselves"),
+        (("--bytes", "8", "--nested"), "--nested needs a layout"),
         (("--bytes", "8", "--base", "none@1"), "no bundle 'none@1'"),
         (("--bytes", "4000"), "no code of 4000 bytes"),
     ],

@@ -102,7 +102,7 @@ def test_texts_need_a_bundle_that_embeds_them(folder: Path, tmp_path: Path, caps
         (("-b", "none@1"), "no bundle 'none@1'"),
         (("-b", "./none"), "no bundle at none"),
         (("--base", "small@1"), "a bundle to embed its texts does not apply"),
-        (("--cache", "x"), "there is no --base"),
+        (("--cache", "x"), "--base is missing"),
         (("--model", "new"), "a choice of model does not apply"),
         (("--plot", "x.bmp"), "--plot: expected a file that ends in .png, .svg, .pdf, got 'x.bmp'"),
         (("-b", "minilm@1"), "bundle 'minilm@1' takes embeddings of 384 dims, the collection has 64"),
@@ -137,4 +137,4 @@ def test_without_the_extra_it_says_what_to_install(folder: Path):
     script = f"import sys; sys.modules['faiss'] = None\nfrom bebr.cli import main; main(['evaluate', {str(folder)!r}])"
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1
-    assert "this needs faiss, which is not installed: install bebr with the extra [train]" in ended.stderr
+    assert "this command needs faiss, which is not installed: install bebr with the extra [train]" in ended.stderr

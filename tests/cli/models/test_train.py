@@ -90,7 +90,7 @@ def broken(value: float) -> np.ndarray:
         (ROWS, ["--target-recall", "1.5"], "between 0 and 1"),
         (ROWS, ["--code", "32x2", "--preset", "best"], "expected one of distil"),
         (ROWS, ["--code", "16x4+16x2", "--preset", "published"], "one uniform block"),
-        (ROWS, ["--code", "32x2", "--model", "new"], "there are none"),
+        (ROWS, ["--code", "32x2", "--model", "new"], "--pairs, which is missing"),
         (ROWS, ["--code", "32x2", "--pairs", "nowhere"], "no folder"),
         (ROWS, ["--code", "32x2", "--base", "minilm@1"], "no embedding model"),
     ],
@@ -123,6 +123,6 @@ def test_lengths_and_copies_are_repaired_and_noted(tmp_path: Path) -> None:
 def test_a_bundle_that_is_there_is_not_replaced_unasked(tmp_path: Path) -> None:
     given = [saved(tmp_path, ROWS), "--code", "32x2", "--out", str(tmp_path), *QUICK]
     run(*given)
-    with pytest.raises(BebrError, match="is there already"):
+    with pytest.raises(BebrError, match="already exists"):
         run(*given)
     run(*given, "--replace")

@@ -16,7 +16,7 @@ from bebr.encoding.importing.pull import KNOWN_MODELS, pull
 
 POINTS = 480
 SHORT = ("--steps", "2")
-COMMANDS = ["ingest", "search", "train", "attach", "evaluate", "evaluate", "promote", "search"]
+COMMANDS = ["ingest", "search", "train-adapter", "attach", "evaluate", "evaluate", "promote", "search"]
 COMMANDS += ["backfill", "pause", "search", "resume", "search", "retire"]
 
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bebr.cli.models.options import Replace
+from bebr.cli.models.registry import bundles_folder, open_registry
 from bebr.cli.options import AsJson, ConfigFile, DataDir, parse_choice
 
 if TYPE_CHECKING:
-    from bebr.encoding import Bundle, BundleRegistry
+    from bebr.encoding import Bundle
     from bebr.encoding.bundles.manifest import Pooling, Precision
     from bebr.encoding.importing.checkpoint import Progress
     from bebr.encoding.importing.pull import PullOptions
@@ -21,7 +23,6 @@ app = typer.Typer(help="List, fetch, import and verify bundles.", no_args_is_hel
 Name = Annotated[str | None, typer.Option(help="Name of the bundle.", show_default="that of the model")]
 Version = Annotated[str, typer.Option(help="Version of the bundle.")]
 PrecisionName = Annotated[str, typer.Option("--precision", help="fp32, or int8: twice as fast, other codes.")]
-Replace = Annotated[bool, typer.Option("--replace", help="Replace a bundle of the same id.")]
 
 
 @app.command("list")
@@ -29,8 +30,8 @@ def list_(data_dir: DataDir = None, config: ConfigFile = None, as_json: AsJson =
     """List the bundles on hand: those of the data folder and those that come with bebr."""
     from bebr.cli.output import out, print_json, table
 
-    catalog = _catalog(data_dir, config)
-    bundles, damaged = catalog.list(), catalog.damaged()
+    registry = open_registry(data_dir, config)
+    bundles, damaged = registry.list(), registry.damaged()
     if as_json:
         described = [{**bundle.describe(), "path": str(bundle.path)} for bundle in bundles]
         print_json({"bundles": described, "damaged": {name: error.detail for name, error in damaged.items()}})
@@ -105,11 +106,11 @@ def verify(data_dir: DataDir = None, config: ConfigFile = None) -> None:
     from bebr.cli.output import out
     from bebr.errors import DamagedBundle
 
-    catalog = _catalog(data_dir, config)
-    broken = {name: error.detail for name, error in catalog.damaged().items()}
-    for bundle in catalog.list():
+    registry = open_registry(data_dir, config)
+    broken = {name: error.detail for name, error in registry.damaged().items()}
+    for bundle in registry.list():
         try:
-            catalog.get(bundle.id)
+            registry.get(bundle.id)
         except DamagedBundle as error:
             broken[bundle.id] = error.detail
         else:
@@ -141,13 +142,11 @@ def making_progress() -> Iterator["Progress"]:
 
 
 def _make(source: str, options: "PullOptions", data_dir: Path | None, config: Path | None) -> None:
-    from bebr.cli.options import settings_from
     from bebr.cli.output import out
     from bebr.encoding.importing.pull import pull as pull_bundle
 
-    settings = settings_from(config, {"data_dir": data_dir})
     with making_progress() as show:
-        bundle = pull_bundle(source, settings.bundles_dir, options, show)
+        bundle = pull_bundle(source, bundles_folder(data_dir, config), options, show)
     out().print(f"[bold]{bundle.id}[/] in {bundle.path}: {_abilities(bundle)}")
 
 
@@ -168,11 +167,3 @@ def _pooling(given: str | None) -> "Pooling | None":
     from bebr.encoding.bundles.manifest import Pooling
 
     return None if given is None else parse_choice(Pooling, given, "--pooling")
-
-
-def _catalog(data_dir: "Path | None", config: "Path | None") -> "BundleRegistry":
-    from bebr.cli.options import settings_from
-    from bebr.encoding import BundleRegistry, shipped_bundles
-
-    settings = settings_from(config, {"data_dir": data_dir})
-    return BundleRegistry([settings.bundles_dir, shipped_bundles()])

@@ -1,6 +1,6 @@
-"""What `bebr fit` and `bebr train` share: how large a code is to be, and where its bundle goes."""
+"""What `fit`, `train` and `train-adapter` share: how large a code is, and where its bundle is written."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,19 +15,21 @@ if TYPE_CHECKING:
     from bebr.encoding.quantization.recurrent import Recurrent
 
 Progress = Callable[[int, int, str], None]
+"""Called as progress(done, total, what is being done)."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """--bytes, --code and --target-recall, of which one is given; --nested goes with --code.
-
-    Raises InvalidOption for any other combination.
-    """
+    """The size options of a command. Raises InvalidOption unless exactly one of the first three is given."""
 
     bytes: int | None
+    """--bytes: the layout is chosen."""
     code: str | None
+    """--code: the layout."""
     target_recall: float | None
+    """--target-recall: the smallest code that reaches it is chosen."""
     nested: bool = False
+    """--nested, which needs --code: every prefix of blocks is a code too."""
 
     def __post_init__(self) -> None:
         from bebr.errors import InvalidOption
@@ -35,10 +37,10 @@ class Size:
         if sum(given is not None for given in (self.bytes, self.code, self.target_recall)) != 1:
             raise InvalidOption("expected exactly one of --bytes, --code and --target-recall")
         if self.nested and self.code is None:
-            raise InvalidOption("--nested needs the blocks themselves: give them with --code, such as 128x2+128x2")
+            raise InvalidOption("--nested needs a layout: give it with --code, such as --code 128x2+128x2")
 
     def fit(self, rows: "NDArray[np.floating[Any]]", progress: Progress) -> "tuple[Recurrent, FitReport]":
-        """The binarizer of this size for rows (rows, embedding_dims)."""
+        """Fit a binarizer of this size to rows (rows, embedding_dims)."""
         from bebr.core.codes import CodeSpec
         from bebr.encoding.quantization.layout import fit_bytes, fit_code, fit_target
 
@@ -49,7 +51,7 @@ class Size:
         return fit_code(rows, CodeSpec.parse(self.code or ""), progress, self.nested)
 
     def suffixes(self) -> list[str]:
-        """What the names of a nested code's prefixes end in: their sizes in bytes."""
+        """The name suffix of each prefix of a nested code: its size in bytes."""
         from bebr.core.codes import CodeSpec
 
         if not self.nested or self.code is None:
@@ -60,17 +62,18 @@ class Size:
 
 @dataclass(frozen=True)
 class Target:
-    """Where a bundle goes. embedding: the bundle whose embedding model it takes over, if it has one.
-
-    reached: how its queries reach the codes of others.
-    """
+    """The bundle that a command writes."""
 
     folder: Path
+    """Folder that the bundle's own folder is created in."""
     name: str
     version: str
     replace: bool
+    """Whether a bundle of the same id may be replaced."""
     embedding: "Bundle | None" = None
-    reached: "Sequence[CompatibilityFiles]" = ()
+    """Bundle whose embedding model the new one takes over."""
+    adapters: "Sequence[CompatibilityFiles]" = ()
+    """Adapters to the models of other bundles, and back."""
 
     def check_free(self, size: Size | None = None) -> None:
         """Raise AlreadyExists before the work rather than after it."""
@@ -80,13 +83,13 @@ class Target:
             target = self.folder / f"{self.name}{suffix}@{self.version}"
             if target.exists() and not self.replace:
                 raise AlreadyExists(
-                    f"bundle '{target.name}' is there already: {target}; give --version, --name or --replace"
+                    f"bundle '{target.name}' already exists: {target}; choose another --version or --name, or --replace"
                 )
 
     def write(
-        self, files: "BinarizerFiles", embedding_dims: int, figures: dict[str, Any], suffix: str = ""
+        self, files: "BinarizerFiles", embedding_dims: int, metrics: Mapping[str, Any], suffix: str = ""
     ) -> "Bundle":
-        """Write the bundle; the suffix follows its name."""
+        """Write the bundle; the suffix is appended to its name."""
         from bebr.encoding import write_bundle
 
         return write_bundle(
@@ -96,16 +99,16 @@ class Target:
             embedding_dims=embedding_dims,
             binarizer=files,
             embedding=self.embedding.read_embedding() if self.embedding is not None else None,
-            figures=figures,
-            compatible_with=self.reached,
+            figures=metrics,
+            compatible_with=self.adapters,
             replace=self.replace,
         )
 
-    def write_prefixes(self, nested: "Recurrent", size: Size, figures: dict[str, Any]) -> "list[Bundle]":
-        """A bundle for each prefix of a nested code."""
+    def write_prefixes(self, nested: "Recurrent", size: Size, metrics: Mapping[str, Any]) -> "list[Bundle]":
+        """Write a bundle for each prefix of a nested code."""
         from bebr.encoding.quantization.recurrent_graph import files_of
 
         return [
-            self.write(files_of(nested.prefix(blocks)), nested.embedding_dims, figures, suffix)
+            self.write(files_of(nested.prefix(blocks)), nested.embedding_dims, metrics, suffix)
             for blocks, suffix in enumerate(size.suffixes(), 1)
         ]

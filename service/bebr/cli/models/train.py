@@ -1,182 +1,181 @@
-"""`bebr train`: a binarizer learned from embeddings or texts, and from judged pairs where there are some."""
+"""`bebr train`: trains a binarizer on embeddings or texts, and on relevance judgments, and writes it as a bundle."""
 
-from dataclasses import replace as replaced
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bebr.cli.models.options import (
+    Bytes,
+    Code,
+    Data,
+    FittedName,
+    FittedVersion,
+    Nested,
+    Out,
+    Pairs,
+    Replace,
+    Seed,
+    Steps,
+    TargetRecall,
+    Threads,
+)
+from bebr.cli.models.registry import bundles_folder, check_embedding_model, find_bundle, name_of
 from bebr.cli.models.target import Size, Target
+from bebr.cli.models.training_data import TrainingData, recipe_of, use_threads
 from bebr.cli.options import AsJson, ConfigFile, DataDir
 
 if TYPE_CHECKING:
-    from bebr.cli.models.evaluate import Show
-    from bebr.cli.models.train_adapter import Made, Upgrade
     from bebr.encoding import Bundle
     from bebr_training.binarizer.presets import Preset
     from bebr_training.binarizer.train import Trained
     from bebr_training.data.held_out import HeldOut
 
+Base = Annotated[
+    str | None, typer.Option(help="Bundle whose embedding model is used and taken over; the new bundle takes texts.")
+]
+PresetName = Annotated[str, typer.Option("--preset", help="distil, quick, contrastive, or published: BEBR's recipe.")]
+Model = Annotated[str | None, typer.Option(help="Which embeddings of --pairs to read, where there are several.")]
+Checkpoint = Annotated[
+    Path | None, typer.Option(help="Save progress to this file, and resume from it if it exists.", dir_okay=False)
+]
+
 
 def train(
-    data: Annotated[
-        Path, typer.Argument(help="Embeddings as .npy, .fvecs or .parquet, or texts as .jsonl[.gz] with --base.")
-    ],
-    bytes: Annotated[int | None, typer.Option("--bytes", min=1, help="Size of a code; the blocks are chosen.")] = None,
-    code: Annotated[str | None, typer.Option(help="The blocks themselves, such as 256x2 or 192x4+128x2.")] = None,
-    target_recall: Annotated[
-        float | None, typer.Option(help="The smallest code that finds this share of the float top 10.")
-    ] = None,
-    nested: Annotated[
-        bool, typer.Option("--nested", help="With --code: its first blocks are a code too; writes a bundle for each.")
-    ] = False,
-    preset: Annotated[str, typer.Option(help="distil, quick, contrastive, or published: BEBR's recipe.")] = "distil",
-    steps: Annotated[int | None, typer.Option(min=0, help="Steps of the preset, or other.")] = None,
-    pairs: Annotated[
-        Path | None, typer.Option(help="Collection folder with qrels.tsv: queries learn what was judged relevant.")
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="Which embeddings of --pairs, where there are several.")] = None,
-    base: Annotated[
-        str | None, typer.Option(help="Bundle whose embedding model is used and taken over; the new one takes texts.")
-    ] = None,
-    compatible_with: Annotated[
-        list[str] | None,
-        typer.Option(help="Bundle whose codes queries are to reach, and back; repeat for several."),
-    ] = None,
-    old_embeddings: Annotated[
-        list[Path] | None,
-        typer.Option(help="The same rows embedded by the model of --compatible-with, one file for each."),
-    ] = None,
-    old_model: Annotated[
-        list[str] | None, typer.Option(help="Which embeddings of --pairs are of that model, one for each.")
-    ] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="Save here while training; go on from there.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Decides what is drawn.")] = 0,
-    threads: Annotated[int, typer.Option(min=0, help="Threads; 0: all cores.")] = 0,
-    name: Annotated[
-        str | None, typer.Option(help="Name of the bundle.", show_default="that of the file, or of a bundle kept")
-    ] = None,
-    version: Annotated[
-        str | None, typer.Option(help="Version of the bundle.", show_default="1, or that of a bundle kept")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to put it into.", show_default="BEBR_BUNDLES_DIR")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace a bundle of the same id.")] = False,
+    data: Data,
+    bytes: Bytes = None,
+    code: Code = None,
+    target_recall: TargetRecall = None,
+    nested: Nested = False,
+    preset: PresetName = "distil",
+    steps: Steps = None,
+    pairs: Pairs = None,
+    model: Model = None,
+    base: Base = None,
+    checkpoint: Checkpoint = None,
+    seed: Seed = 0,
+    threads: Threads = 0,
+    name: FittedName = None,
+    version: FittedVersion = "1",
+    out: Out = None,
+    replace: Replace = False,
     data_dir: DataDir = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a binarizer and write it as a bundle, with a model card and a picture.
 
-    Starts from what `bebr fit` makes, learns to rank as the floats do, and keeps the best step on rows that it never
-    trained on, so that the bundle is never worse than its start. With --pairs the query side learns from judgements as
-    well: codes may then find more than the floats. Needs the extra [train].
-
-    With --compatible-with the bundle also learns how its queries reach the codes of other bundles, and how theirs reach
-    its own, so that a collection can change its model without encoding anything anew. Without --bytes, --code and
-    --target-recall the binarizer of --base is kept as it is. --pairs then choose the best adapter by what is judged.
+    Training starts from what `bebr fit` makes, learns to rank as the floats do, and keeps the best step on held-out
+    rows, so the bundle is never worse than its start. With --pairs the query side learns from relevance judgments as
+    well; codes may then find more than the floats. Needs the extra [train].
     """
-    from bebr.cli.models.evaluate import extra, find_bundle, progress_bar
-    from bebr.cli.models.train_adapter import Old, Sources, Upgrade, keep
-    from bebr.cli.options import settings_from
+    from bebr.cli.output import counted_progress
 
-    size = None
-    if bytes is not None or code is not None or target_recall is not None or not (compatible_with and base):
-        size = Size(bytes, code, target_recall, nested)
-    taken_over = find_bundle(base, data_dir, config) if base is not None else None
-    kept = taken_over if size is None else None
-    folder = out or settings_from(config, {"data_dir": data_dir}).bundles_dir
-    target = Target(folder, *_id(data, name, version, kept), replace, taken_over)
-    target.check_free(size)
-    with extra():
-        from bebr_training.baselines.methods import use_threads
-    use_threads(threads)
-    recipe = _recipe(preset, steps, seed, size)
-    with progress_bar() as show:
-        sources = Sources(data, taken_over, pairs, model, threads, show)
-        olds = [find_bundle(old, data_dir, config) for old in compatible_with or ()]
-        upgrade = Upgrade(Old.of(olds, old_embeddings or (), old_model or ()), sources)
-        upgrade.check(nested, recipe)
-        if size is not None:
-            made = _train(size, upgrade, recipe, preset, checkpoint, target)
-        else:
-            made = keep(upgrade, recipe, checkpoint, target)
-    made.print(as_json)
+    size = Size(bytes, code, target_recall, nested)
+    embedding = find_bundle(base, data_dir, config) if base is not None else None
+    folder = out or bundles_folder(data_dir, config)
+    run = _Run(size, preset, checkpoint, Target(folder, name or name_of(data), version, replace, embedding))
+    run.target.check_free(size)
+    recipe = recipe_of(preset, steps, seed)
+    with counted_progress("reading") as show:
+        written = run.train(recipe, TrainingData(data, embedding, pairs, model, threads, show))
+    written.print(as_json)
 
 
-def _id(data: Path, name: str | None, version: str | None, kept: "Bundle | None") -> tuple[str, str]:
-    """Name and version of the bundle that is written."""
-    from bebr.encoding.importing.pull import default_name
+@dataclass(frozen=True)
+class _Run:
+    """What a run of `bebr train` makes."""
 
-    if kept is not None:
-        return name or kept.name, version or kept.version
-    return name or default_name(data.name.split(".")[0]), version or "1"
+    size: Size
+    preset: str
+    """Name of the preset, for the metrics of the bundle."""
+    checkpoint: Path | None
+    target: Target
 
+    def train(self, recipe: "Preset", data: TrainingData) -> "_Written":
+        """Read, fit the start, train, check the exported graph, then write the bundle and its card."""
+        from bebr_training.binarizer.train import train as run
+        from bebr_training.data.held_out import HeldOut
 
-def _recipe(preset: str, steps: int | None, seed: int, size: Size | None) -> "Preset":
-    from bebr.core.codes import CodeSpec
-    from bebr.errors import InvalidOption
-    from bebr_training.binarizer.presets import PRESETS
+        self._check(recipe)
+        use_threads(data.threads)
+        read = data.rows()
+        judged, held_out = data.judged(read), HeldOut(read.rows, recipe.seed)
+        start = self.size.fit(held_out.training, data.show)[0]
+        trained = run(held_out, start, recipe, pairs=judged, checkpoint=self.checkpoint, progress=data.show)
+        metrics = {"training": trained.to_json() | {"rows": len(read.rows), "preset": self.preset, "seed": recipe.seed}}
+        notes = (*read.notes, *self._notes())
+        bundles, card = self._write(trained, held_out, metrics, notes, data)
+        return _Written(bundles, trained, card, metrics, notes)
 
-    if preset not in PRESETS:
-        raise InvalidOption(f"--preset: expected one of {', '.join(PRESETS)}, got '{preset}'", option="preset")
-    recipe = replaced(PRESETS[preset], seed=seed)
-    if recipe.published and (size is None or size.code is None or len(CodeSpec.parse(size.code).blocks) != 1):
-        raise InvalidOption("the published recipe takes one uniform block: give it with --code, such as 256x2")
-    return recipe if steps is None else replaced(recipe, steps=steps)
+    def _check(self, recipe: "Preset") -> None:
+        """Raise InvalidOption where the options do not fit together."""
+        from bebr.core.codes import CodeSpec
+        from bebr.errors import InvalidOption
 
+        if recipe.published and (self.size.code is None or len(CodeSpec.parse(self.size.code).blocks) != 1):
+            raise InvalidOption("the published recipe needs one uniform block: give it with --code, such as 256x2")
+        if self.target.embedding is not None:
+            check_embedding_model(self.target.embedding)
 
-def _train(
-    size: Size, upgrade: "Upgrade", recipe: "Preset", preset: str, checkpoint: Path | None, target: Target
-) -> "Made":
-    """A new binarizer, then the adapters from it."""
-    from bebr.cli.models.train_adapter import Made, add_to_card
-    from bebr_training.binarizer.train import train as run
-    from bebr_training.data.held_out import HeldOut
+    def _notes(self) -> list[str]:
+        """A sentence for each adapter of --base: it belongs to the binarizer that the new one replaces."""
+        if (base := self.target.embedding) is None:
+            return []
+        return [
+            f"the adapter of '{base.id}' to '{entry.bundle}' is not carried over; train one for the new bundle with "
+            "bebr train-adapter"
+            for entry in base.manifest.compatible_with
+        ]
 
-    sources = upgrade.sources
-    read = sources.rows(taken_over=True)
-    judged, held_out = sources.judged(read), HeldOut(read.rows, recipe.seed)
-    start = size.fit(held_out.training, sources.show)[0]
-    trained = run(held_out, start, recipe, pairs=judged, checkpoint=checkpoint, progress=sources.show)
-    upgrade.check_new(trained.files)
-    reached = upgrade.train(read, trained.files, judged, recipe)
-    figures = {"training": trained.to_json() | {"rows": len(read.rows), "preset": preset, "seed": recipe.seed}}
-    target = replaced(target, reached=[one.files() for one in reached])
-    notes = (*read.notes, *upgrade.left_behind())
-    bundles, card = _write(target, size, trained, held_out, figures, sources.data.name, notes, sources.show)
-    add_to_card(card, card.read_text("utf-8"), reached)
-    return Made(bundles, _words(bundles, trained), card, figures, reached, notes)
+    def _write(
+        self, trained: "Trained", held_out: "HeldOut", metrics: dict[str, Any], notes: Sequence[str], data: TrainingData
+    ) -> "tuple[list[Bundle], Path]":
+        """The bundle and its prefixes, and the model card."""
+        from bebr_training.binarizer.export import check_export
+        from bebr_training.binarizer.model import Published
+        from bebr_training.reports.card import measure, write_card
 
-
-def _write(
-    target: Target,
-    size: Size,
-    trained: "Trained",
-    held_out: "HeldOut",
-    figures: dict[str, Any],
-    source: str,
-    notes: tuple[str, ...],
-    show: "Show",
-) -> "tuple[list[Bundle], Path]":
-    """Check the graph, write the bundle, then its card, and the bundles of the prefixes of a nested code."""
-    from bebr_training.binarizer.export import check_export
-    from bebr_training.binarizer.model import Published
-    from bebr_training.reports.card import measure, write_card
-
-    check = check_export(trained.files, trained.reference, held_out.queries)
-    bundle = target.write(trained.files, held_out.queries.shape[1], figures)
-    card = write_card(bundle, trained, measure(bundle, held_out, show), check, source, notes)
-    if isinstance(trained.reference, Published):
-        return [bundle], card
-    return [bundle, *target.write_prefixes(trained.reference, size, figures)], card
+        check = check_export(trained.files, trained.reference, held_out.queries)
+        bundle = self.target.write(trained.files, held_out.queries.shape[1], metrics)
+        card = write_card(bundle, trained, measure(bundle, held_out, data.show), check, data.path.name, notes)
+        if isinstance(trained.reference, Published):
+            return [bundle], card
+        return [bundle, *self.target.write_prefixes(trained.reference, self.size, metrics)], card
 
 
-def _words(bundles: "list[Bundle]", trained: "Trained") -> list[str]:
-    """A line for each bundle."""
-    bundle, *shorter = bundles
-    first = (
-        f"{bundle.id} in {bundle.path}: {bundle.spec}, {bundle.spec.code_size_bytes} bytes a point, held-out "
-        f"recall@10 {trained.recall:.3f} (start {trained.start_recall:.3f})"
-        + (f", nDCG@10 {trained.ndcg[1]:.3f} (start {trained.ndcg[0]:.3f})" if trained.ndcg else "")
-    )
-    return [first, *(f"{one.id} in {one.path}: {one.spec}, the first blocks of the same codes" for one in shorter)]
+@dataclass(frozen=True)
+class _Written:
+    """What a run wrote."""
+
+    bundles: "list[Bundle]"
+    """The bundle, then those of its prefixes."""
+    trained: "Trained"
+    card: Path
+    metrics: dict[str, Any]
+    notes: Sequence[str]
+
+    def print(self, as_json: bool) -> None:
+        from bebr.cli.output import err, out, print_json
+
+        bundle, *prefixes = self.bundles
+        if as_json:
+            shown = {"bundle": bundle.describe(), "prefixes": [prefix.describe() for prefix in prefixes]}
+            print_json({**shown, "path": str(bundle.path), "card": str(self.card), **self.metrics})
+            return
+        for note in self.notes:
+            err().print(f"{note}.", markup=False)
+        out().print(
+            f"[bold]{bundle.id}[/] in {bundle.path}: {bundle.spec}, {bundle.spec.code_size_bytes} bytes a point, "
+            f"{_metrics(self.trained)}"
+        )
+        for prefix in prefixes:
+            out().print(f"[bold]{prefix.id}[/] in {prefix.path}: {prefix.spec}, the first blocks of the same codes")
+        out().print(f"model card: {self.card}", markup=False)
+
+
+def _metrics(trained: "Trained") -> str:
+    recall = f"held-out recall@10 {trained.recall:.3f} (start {trained.start_recall:.3f})"
+    return f"{recall}, nDCG@10 {trained.ndcg[1]:.3f} (start {trained.ndcg[0]:.3f})" if trained.ndcg else recall

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bebr.cli.models.evaluate import extra
+from bebr.cli.extra import train_extra
 from bebr.cli.options import parse_choice
 from bebr.cli.output import err, out, print_json
 from bebr.cli.points.sources import lines_of_json, open_text
@@ -85,7 +85,7 @@ def drawing(path: Path | None) -> Callable[[Mapping[str, Any]], None]:
     """What draws an evaluation into a file, or nothing. Raises InvalidOption before the work rather than after it."""
     if path is None:
         return lambda evaluation: None
-    with extra():
+    with train_extra():
         from bebr_training.reports.recall_plot import check_suffix
         from bebr_training.reports.upgrade_plot import plot_upgrade
     check_suffix(path)

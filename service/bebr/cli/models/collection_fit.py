@@ -1,0 +1,95 @@
+"""`bebr collection fit`: the service fits a new binarizer to a collection's own points."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bebr.cli.options import ApiKey, AsJson, Url
+
+if TYPE_CHECKING:
+    from bebr.client import Client
+
+app = typer.Typer(help="Fit a binarizer to a collection of the service.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="Collection or alias.", show_default=False)]
+Bytes = Annotated[
+    int | None, typer.Option("--bytes", min=1, help="Bytes per code.", show_default="those of the collection")
+]
+Sample = Annotated[int | None, typer.Option(min=1, help="Points to collect first.", show_default="as at the last fit")]
+Now = Annotated[bool, typer.Option("--now", help="Fit to the points that are collected already.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until the fit is done.")]
+
+
+@app.command()
+def fit(
+    name: Name,
+    bytes: Bytes = None,
+    sample: Sample = None,
+    now: Now = False,
+    wait: Wait = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a new binarizer to a collection, in the service.
+
+    The service collects the embeddings of the next points that are written, new or rewritten, fits a binarizer to
+    them and encodes them with it. Other points keep their codes; a search covers both. A fit that fails makes exit
+    code 1.
+    """
+    from bebr.cli.options import client
+    from bebr.cli.output import print_json
+
+    with client(url, api_key) as service:
+        fit = service.fit_collection(name, bytes=bytes, sample=sample, now=now)
+        if wait:
+            fit = _follow(service, name)
+    if as_json:
+        print_json({"collection": name, "fit": fit})
+    else:
+        _print(name, fit)
+    if fit["state"] == "failed":
+        sys.exit(1)
+
+
+def _follow(service: "Client", name: str) -> dict[str, Any]:
+    """Wait for the end of the fit. The bar counts points collected, then layouts measured, then points converted."""
+    from bebr.cli.output import progress
+
+    with progress() as bar:
+        task, most = bar.add_task("collecting", total=None), 0
+
+        def show(fit: dict[str, Any]) -> None:
+            nonlocal most
+            most = max(most, fit["collected"])
+            match fit["state"]:
+                case "collecting":
+                    bar.update(task, description="collecting", completed=fit["collected"], total=fit["sample"])
+                case "converting":
+                    bar.update(task, description="converting", completed=most - fit["collected"], total=most)
+                case "fitting":
+                    bar.update(task, description=f"fitting {fit['detail'] or ''}", completed=0, total=None)
+                case state:
+                    bar.update(task, description=state, completed=most, total=most)
+
+        fit: dict[str, Any] = service.wait_fit(name, progress=show)
+        return fit
+
+
+def _print(name: str, fit: dict[str, Any]) -> None:
+    from bebr.cli.output import out
+
+    match fit["state"]:
+        case "done":
+            said = (
+                f"'{name}' now has its own binarizer {fit['version']}: {fit['code']}, {fit['bytes']} bytes a point, "
+                f"recall@10 {fit['recall_at_10']:.3f} of the float neighbors of {fit['queries']} held-out points"
+            )
+        case "failed":
+            said = f"the fit of '{name}' failed: {fit['detail']}; its points are unchanged and still searchable"
+        case "collecting":
+            said = f"'{name}' is collecting a training sample: {fit['collected']:,} of {fit['sample']:,} points"
+        case state:
+            said = f"the fit of '{name}' is {state}"
+    out().print(said, markup=False)
