@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from bebr.encoding.bundles.bundle import Bundle
 from bebr.encoding.bundles.manifest import TextKind
+from bebr.encoding.embedding.tokenization import TextTokenizer
 from bebr.encoding.onnx.session import (
     ATTENTION_MASK,
     EMBEDDING,
@@ -23,7 +23,7 @@ from bebr.encoding.onnx.session import (
     check_signature,
     open_session,
 )
-from bebr.errors import DamagedBundle, InvalidText
+from bebr.errors import DamagedBundle
 
 BATCH_TOKENS = 512
 """Padded tokens of a sub-batch: fewer leave the cores idle between operators, more fall out of their caches."""
@@ -80,15 +80,7 @@ class EmbeddingModel:
 
     def _tokenize(self, texts: Sequence[str], kind: TextKind, start: int) -> list[list[int]]:
         prefix = self._prefixes[kind]
-        prefixed = [prefix + text for text in texts] if prefix else list(texts)
-        try:
-            if len(prefixed) == 1:
-                return [self._tokenizer.encode(prefixed[0]).ids]
-            return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(prefixed)]
-        except TypeError as error:  # What the library says of a lone surrogate; find out which text it was.
-            for index, text in enumerate(texts, start):
-                _check_unicode(text, index)
-            raise InvalidText(f"the tokenizer refuses a text: {error}") from error
+        return self._tokenizer.encode([prefix + text for text in texts] if prefix else texts, start)
 
     def _run_all(self, tokens: list[list[int]], embeddings: Floats) -> None:
         """Compute all rows of `embeddings`, with the help of idle threads of the pool."""
@@ -137,22 +129,11 @@ def plan_batches(lengths: Sequence[int], max_tokens: int) -> Iterator[NDArray[np
         start = end
 
 
-def _open_tokenizer(bundle: Bundle, max_length: int) -> Tokenizer:
+def _open_tokenizer(bundle: Bundle, max_length: int) -> TextTokenizer:
     path = bundle.path / bundle.embedding.tokenizer
     try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # The library raises plain Exception.
+        return TextTokenizer(path.read_bytes(), max_length)
+    except (OSError, ValueError) as error:
         raise DamagedBundle(
             f"bundle '{bundle.id}': {path.name} cannot be read: {error}", path=str(path), file=path.name
         ) from error
-    # Checkpoints often store the padding and truncation of the last time they were used.
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length)
-    return tokenizer
-
-
-def _check_unicode(text: str, index: int) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidText(f"text {index} is not valid Unicode: {error.reason} at {error.start}", index=index) from error

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from bebr.encoding.bundles.bundle import EmbeddingFiles
 from bebr.encoding.bundles.manifest import (
     EmbeddingSettings,
@@ -24,6 +22,7 @@ from bebr.encoding.bundles.manifest import (
     TextKind,
     canonical_sha256,
 )
+from bebr.encoding.embedding.tokenization import TextTokenizer
 from bebr.encoding.importing.architecture import Tensors, Transformer, read_transformer
 from bebr.encoding.importing.transformer import BUILDER, build_graph
 from bebr.errors import InvalidCheckpoint, InvalidOption
@@ -183,10 +182,9 @@ def _read_tokenizer(path: Path, vocabulary: int) -> bytes:
     """Bytes of tokenizer.json, after a check that the graph knows all its ids."""
     data = _existing(path).read_bytes()
     try:
-        tokenizer = Tokenizer.from_str(data.decode())
-    except Exception as error:  # The library raises plain Exception.
+        largest = TextTokenizer(data).largest_id
+    except ValueError as error:
         raise InvalidCheckpoint(f"tokenizer.json cannot be read: {error}", file=path.name) from error
-    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
     if largest >= vocabulary:
         raise InvalidCheckpoint(
             f"tokenizer.json has token id {largest}, but the model knows {vocabulary} words", file=path.name

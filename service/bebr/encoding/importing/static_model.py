@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from bebr.encoding.bundles.bundle import EmbeddingFiles
 from bebr.encoding.bundles.manifest import Pooling, Precision, SourceHashes, canonical_sha256
+from bebr.encoding.embedding.tokenization import TextTokenizer
 from bebr.encoding.importing.architecture import Tensors, read_transformer
 from bebr.encoding.onnx.graph import Graph, Signature
 from bebr.encoding.onnx.session import ATTENTION_MASK, EMBEDDING, INPUT_IDS
@@ -65,10 +65,7 @@ def static_files(pieces: Floats, embedding: EmbeddingFiles, texts: Sequence[str]
 
     embedding: the transformer whose word pieces (vocabulary, dims) these are; its tokenizer is taken over.
     """
-    tokenizer = Tokenizer.from_str(embedding.tokenizer.decode())
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(embedding.settings.max_length)
-    tokens = [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))]
+    tokens = TextTokenizer(embedding.tokenizer, embedding.settings.max_length).encode(texts)
     graph = build_static_graph(fit_static(pieces, tokens, seed))
     source = SourceHashes(
         weights=hashlib.sha256(graph).hexdigest(),
