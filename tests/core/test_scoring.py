@@ -1,6 +1,7 @@
 """The reference scorers against the formulas written out in floating point."""
 
 import numpy as np
+import pytest
 
 from bebr.core.codes import CodeSpec, grid_values, pack_levels
 from bebr.core.scoring import (
@@ -11,7 +12,7 @@ from bebr.core.scoring import (
     prepare_hamming,
     prepare_sdc,
 )
-from bebr.core.topk import rank_by_score_then_id, top_k
+from bebr.core.topk import rank_by_score_then_id, top_k, top_rows
 
 SPEC = CodeSpec.parse("12x4+20x2+9x1")
 STEPS = np.array([0.3, 0.5, 0.9], np.float32)
@@ -68,3 +69,11 @@ def test_ties_are_broken_by_position_and_by_id() -> None:
     assert top_k(scores, 4).tolist() == [1, 3, 2, 0]
     assert top_k(scores, 99).tolist() == [1, 3, 2, 0, 4]
     assert rank_by_score_then_id(scores, ["e", "d", "c", "b", "a"], 4) == [3, 1, 2, 4]
+
+
+@pytest.mark.parametrize("k", [1, 7, 50, 60, 70])
+def test_the_best_rows_of_many_queries_are_those_of_each_also_where_scores_tie(k: int) -> None:
+    scores = np.random.default_rng(0).integers(0, 6, size=(30, 60)).astype(np.float32)
+    found = top_rows(scores, k)
+    for line, rows in zip(scores, found, strict=True):
+        assert rows.tolist() == top_k(line, k).tolist()

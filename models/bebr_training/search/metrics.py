@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bebr.core.metrics import ndcg
+
 Rows = NDArray[np.int64]
 Values = NDArray[np.float64]
 Judgements = Mapping[int, Mapping[int, float]]
@@ -44,21 +46,12 @@ def recall_per_query(found: Rows, truth: Rows, k: int) -> Values:
 
 
 def ndcg_per_query(found: Rows, judgements: Judgements, k: int = 10) -> tuple[Values, NDArray[np.int64]]:
-    """nDCG@k with the grades as gains and 1 / log2(1 + rank) as discount (Järvelin and Kekäläinen, 2002).
+    """nDCG@k, as `bebr.core.metrics.ndcg`, of every query that has judgments.
 
-    found (queries, at least k) int64 -> (judged,) float64 and the judged query rows (judged,) int64, ascending. The
-    ideal ranking holds all judged documents of the query. A query without a positive grade has nDCG 0.
+    found (queries, at least k) int64 -> (judged,) float64 and the judged query rows (judged,) int64, ascending.
     """
-    discounts = 1 / np.log2(np.arange(2, k + 2))
     judged = np.array(sorted(judgements), np.int64)
-    values = np.zeros(len(judged))
-    for place, query in enumerate(judged.tolist()):
-        grades = judgements[query]
-        ideal = np.sort(np.fromiter(grades.values(), np.float64, len(grades)))[::-1][:k]
-        best = float(ideal @ discounts[: len(ideal)])
-        if best > 0:
-            gains = np.array([grades.get(row, 0.0) for row in found[query, :k].tolist()])
-            values[place] = float(gains @ discounts[: len(gains)]) / best
+    values = np.array([ndcg(found[query].tolist(), judgements[query], k) for query in judged.tolist()])
     return values, judged
 
 

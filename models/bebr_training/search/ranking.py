@@ -9,6 +9,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from bebr.core.topk import top_rows
+
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 Score = Callable[[Floats], Floats]
@@ -37,17 +39,3 @@ def dot_search(values: Floats, prepare: Callable[[Floats], Floats] | None = None
     """The search by <prepare(query), values[row]>; values (rows, n) float32. Without `prepare`, queries as they are."""
     columns = values.T
     return search_by(lambda queries: (prepare(queries) if prepare else queries) @ columns, len(values))
-
-
-def top_rows(scores: Floats, k: int) -> Rows:
-    """scores (queries, rows) float32 -> (queries, k) int64: the k highest, best first, ties by ascending row."""
-    if k >= scores.shape[1]:
-        return np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    place = scores.shape[1] - k
-    least = np.partition(scores, place, axis=1)[:, place]
-    found = np.empty((len(scores), k), np.int64)
-    for row, (line, floor) in enumerate(zip(scores, least, strict=True)):
-        # All that are at least as good as the k-th, in the order of rows, so that a stable sort settles ties.
-        candidates = np.flatnonzero(line >= floor)
-        found[row] = candidates[np.argsort(-line[candidates], kind="stable")[:k]]
-    return found

@@ -14,7 +14,8 @@ Imports no more of bebr than its errors and the types of `core`.
 
 from bebr.client.clients import AsyncClient, Client
 from bebr.client.operations import Search
-from bebr.client.results import Fetched, Hit, ItemError, Job, JobState, Page, Point, SearchResult, WriteReport
+from bebr.client.results import Fetched, ItemError, Job, JobState, Page, Point, SearchResult, WriteReport
+from bebr.core.types import Hit
 
 __all__ = [
     "AsyncClient",

@@ -6,28 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One search result. `score`: higher is better; `distance`: Hamming only; `code`: only when asked for."""
-
-    id: str
-    score: float
-    version: str
-    metadata: dict[str, Any] | None = None
-    distance: int | None = None
-    code: bytes | None = None
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "Hit":
-        return cls(
-            value["id"],
-            value["score"],
-            value["version"],
-            value.get("metadata"),
-            value.get("distance"),
-            _code(value),
-        )
+from bebr.core.types import Hit
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +29,7 @@ class SearchResult:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "SearchResult":
         return cls(
-            [Hit.from_json(hit) for hit in value["hits"]],
+            [_hit(hit) for hit in value["hits"]],
             value["query_version"],
             value["searched"],
             value["took_ms"],
@@ -163,6 +142,12 @@ class Job:
         known = {"received", "applied", "rejected", "rate_per_s", "eta_s", "detail", "total", "remaining"}
         other = {name: item for name, item in value.items() if name not in known | {"job", "state"}}
         return cls(value["job"], JobState(value["state"]), other=other, **{k: value[k] for k in known & value.keys()})
+
+
+def _hit(value: Mapping[str, Any]) -> Hit:
+    return Hit(
+        value["id"], value["score"], value["version"], value.get("metadata"), value.get("distance"), _code(value)
+    )
 
 
 def _code(value: Mapping[str, Any]) -> bytes | None:

@@ -60,17 +60,19 @@ class StoredPoint(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """One search result, a tuple for the same reason. `score`: higher is better; `distance`: Hamming only.
-
-    `metadata` is JSON text, `code` the record; both are None when they were not asked for.
-    """
+    """One search result, in the service and in its client. A tuple for the same reason."""
 
     id: str
     score: float
+    """Higher is better."""
     version: str
-    metadata: str | None = None
+    """The code version that the point was found in."""
+    metadata: Any = None
+    """In the client a dict, inside the service the same as JSON text; None when it was not asked for."""
     distance: int | None = None
+    """The Hamming distance; only of the scorer `hamming`."""
     code: bytes | None = None
+    """The stored record; only when it was asked for."""
 
 
 def check_id(value: object) -> str:

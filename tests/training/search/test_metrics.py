@@ -5,9 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from bebr.core.topk import top_k
 from bebr_training.search.metrics import Bootstrap, ndcg_per_query, recall_per_query
-from bebr_training.search.ranking import dot_search, search_by, top_rows
+from bebr_training.search.ranking import dot_search, search_by
 
 RNG = np.random.default_rng(0)
 
@@ -81,14 +80,6 @@ def test_a_paired_difference_is_far_sharper_than_two_intervals():
     ratio = bootstrap.ratio(better, worse)
     assert ratio.low < better.mean() / worse.mean() < ratio.high
     assert math.isnan(bootstrap.ratio(better, np.zeros(200)).mean)
-
-
-@pytest.mark.parametrize("k", [1, 7, 50, 60])
-def test_the_best_rows_are_those_of_core_also_where_scores_tie(k: int):
-    scores = RNG.integers(0, 6, size=(30, 60)).astype(np.float32)
-    found = top_rows(scores, k)
-    for line, rows in zip(scores, found, strict=True):
-        assert rows.tolist() == top_k(line, k).tolist()
 
 
 def test_chunks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch):

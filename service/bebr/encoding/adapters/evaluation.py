@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bebr.core.metrics import ndcg, recall
+from bebr.core.topk import top_rows
 from bebr.encoding.adapters.adapter import Adapter, TextAdapter
 from bebr.encoding.bundles.manifest import AdapterKind
 from bebr.errors import InvalidOption
@@ -198,29 +200,16 @@ def paired(one: NDArray[np.float64], other: NDArray[np.float64], seed: int = 0) 
 
 def _quality(queries: Queries, judgements: Judgements, scores: Any) -> Quality:
     """scores: rows of the queries (a slice) -> (rows, points) float32."""
-    ndcg, recall = [], []
-    discounts = 1 / np.log2(np.arange(2, K + 2))
+    values: list[tuple[float, float]] = []
     for start in range(0, len(queries.new), BATCH):
         rows = slice(start, min(start + BATCH, len(queries.new)))
-        found = _top(scores(rows), queries.itself[rows])
-        for row, grades in zip(found.tolist(), judgements[rows], strict=True):
-            relevant = sorted((grade for grade in grades.values() if grade > 0), reverse=True)
-            gained = np.array([max(grades.get(point, 0.0), 0.0) for point in row])
-            ideal = float(np.array(relevant[:K]) @ discounts[: len(relevant[:K])])
-            ndcg.append(float(gained @ discounts[: len(row)]) / ideal if ideal else 0.0)
-            recall.append(float((gained > 0).sum()) / min(K, len(relevant)) if relevant else 0.0)
-    return Quality(np.array(ndcg), np.array(recall))
+        found = _top(scores(rows), queries.itself[rows]).tolist()
+        values += [(ndcg(row, g, K), recall(row, g, K)) for row, g in zip(found, judgements[rows], strict=True)]
+    return Quality(*np.array(values, np.float64).reshape(-1, 2).T)
 
 
 def _top(scores: Floats, itself: NDArray[np.int64]) -> NDArray[np.int64]:
     """(rows, K) or fewer where there are fewer points, best first; ties by the lower row."""
     own = np.flatnonzero(itself >= 0)
     scores[own, itself[own]] = -np.inf
-    count = min(K, scores.shape[1])
-    least = np.partition(scores, scores.shape[1] - count, axis=1)[:, -count]
-    found = np.empty((len(scores), count), np.int64)
-    for row, (line, floor) in enumerate(zip(scores, least, strict=True)):
-        # All that are at least as good as the last, in the order of rows, so that a stable sort settles ties.
-        able = np.flatnonzero(line >= floor)
-        found[row] = able[np.argsort(-line[able], kind="stable")[:count]]
-    return found
+    return top_rows(scores, K)
