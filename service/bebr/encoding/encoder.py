@@ -24,6 +24,8 @@ class Encoder:
 
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         self.bundle = bundle
+        self.takes_text = bundle.has_embedding_model
+        """Whether it has an embedding model."""
         self._model = EmbeddingModel(bundle, threads) if bundle.has_embedding_model else None
         self._binarizer: Binarizer | None = None
         if bundle.has_binarizer:

@@ -59,6 +59,17 @@ class Found:
         kept = sum(score >= floor for score in scores)
         return Found(scores[:kept], self.ids[:kept], self.versions[:kept], self.distances)
 
+    def at(self, positions: Sequence[int]) -> "Found":
+        """The hits at these positions."""
+        if len(positions) == len(self.ids) and (not positions or positions[0] == 0):
+            return self
+        return Found(
+            [self.scores[i] for i in positions],
+            [self.ids[i] for i in positions],
+            [self.versions[i] for i in positions],
+            None if self.distances is None else [self.distances[i] for i in positions],
+        )
+
 
 def scan_parts(parts: Sequence[Part], queries: ScanQueries) -> list[Found]:
     """The `limit` best rows of all parts that hold the queries' version, for each query."""

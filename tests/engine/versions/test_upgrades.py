@@ -408,7 +408,7 @@ async def test_a_backfill_moves_every_point_that_holds_a_text(tmp_path: Path, bu
         with pytest.raises(VersionNotFound):
             await engine.upgrading.retire("docs", "old@1")
         assert len((await search(engine, text=TEXTS[9])).hits) == 118
-        with pytest.raises(InvalidOption, match="none 'old@1'"):
+        with pytest.raises(InvalidOption, match="no 'old@1'"):
             await search(engine, text=TEXTS[9], version="old@1")
     async with upgrading(tmp_path, bundles) as engine:
         assert len((await search(engine, text=TEXTS[9])).hits) == 118

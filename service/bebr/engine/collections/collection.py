@@ -42,7 +42,7 @@ class Collection:
 
     @property
     def active(self) -> Version:
-        return self.document.active_version
+        return self.document.versions[self.document.active]
 
     def codec(self, version: Version) -> Codec:
         """What encodes for a code version. Raises what went wrong with its bundle, InvalidOption where it has none."""

@@ -47,12 +47,12 @@ class CollectionEncoders:
 
     def takes_text(self, version: Version) -> bool:
         """Raises what went wrong with the bundle of the embedding model."""
-        return version.model_fingerprint is not None and self.embedder(version).bundle.has_embedding_model
+        return version.model_fingerprint is not None and self.embedder(version).takes_text
 
     def embeds(self, version: Version) -> bool:
         """Whether texts can be embedded by the version's model now; unlike `takes_text` it never raises."""
         embedder = self._embedders.get(version.model_fingerprint or "")
-        return isinstance(embedder, Encoder) and embedder.bundle.has_embedding_model
+        return isinstance(embedder, Encoder) and embedder.takes_text
 
     def embedder(self, version: Version) -> Encoder:
         """Raises what went wrong with its bundle, or InvalidOption where the version has none."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bebr.engine.collections.collection import Collection
-from bebr.errors import InvalidOption
+from bebr.engine.cursors import read_scroll_cursor, write_scroll_cursor
 
 
 async def get_points(
@@ -38,7 +38,7 @@ async def scroll(
     """A page of points by ascending id, and the cursor of the next; points written meanwhile may or may not show."""
     condition = collection.parse_filter(filter)
     points: list[dict[str, Any]] = []
-    after = _read_cursor(cursor)
+    after = None if cursor is None else read_scroll_cursor(cursor)
     while len(points) < limit:
         wanted = limit - len(points)
         ids = await collection.shards.ids(condition, after, wanted)
@@ -48,20 +48,4 @@ async def scroll(
         points += page  # a point that was deleted since is missing, so look further
         after = ids[-1]
     more = await collection.shards.ids(condition, after, 1)
-    return {"points": points, "cursor": _write_cursor(after) if more and after is not None else None}
-
-
-def _read_cursor(cursor: str | None) -> str | None:
-    if cursor is None:
-        return None
-    try:
-        kind, after = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        if kind != "after" or not isinstance(after, str):
-            raise ValueError(kind)
-    except (ValueError, TypeError, RecursionError):
-        raise InvalidOption("cursor is not one that a scroll answered", key="cursor") from None
-    return after
-
-
-def _write_cursor(after: str) -> str:
-    return base64.urlsafe_b64encode(json.dumps(["after", after]).encode()).decode()
+    return {"points": points, "cursor": write_scroll_cursor(after) if more and after is not None else None}

@@ -18,7 +18,7 @@ from bebr.engine.collections.encoders import CollectionEncoders, Encoders
 from bebr.engine.collections.registry import CollectionRegistry
 from bebr.engine.collections.schema import CollectionDocument, Upgrades
 from bebr.engine.collections.version import Version
-from bebr.engine.search.route import route
+from bebr.engine.search.route import find_route
 from bebr.engine.versions.fits import Fits, FitState
 from bebr.errors import AlreadyExists, Conflict, Incompatible, InvalidOption, VersionNotFound
 
@@ -242,7 +242,7 @@ def _check_reach(
         if other.number not in (document.active, document.upgrades.previous) and not points.get(other.number):
             continue
         has_text = encoders.embeds(version) and encoders.embeds(other)
-        if route(encoders, version.model_fingerprint, other.model_fingerprint, has_text) is None:
+        if find_route(encoders, version.model_fingerprint, other.model_fingerprint, has_text) is None:
             raise Incompatible(
                 f"queries of '{version.id}' cannot search the codes of '{other.id}': its manifest does not name "
                 f"'{other.model or other.id}' ({str(other.model_fingerprint)[:16]}...) as compatible, and not both "
@@ -265,7 +265,7 @@ def _check_chains(collection: Collection, opened: CollectionEncoders, retired: V
         if not points.get(other.number) or other.model_fingerprint == active:
             continue
         leads, still = (
-            route(encoders, active, other.model_fingerprint, False) for encoders in (collection.encoders, opened)
+            find_route(encoders, active, other.model_fingerprint, False) for encoders in (collection.encoders, opened)
         )
         if leads is not None and still is None:
             raise Conflict(
