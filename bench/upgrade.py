@@ -92,7 +92,7 @@ class Measured:
 
 def stands_for(binarizer: Recurrent, rows: Floats) -> Floats:
     """Unit rows (rows, dims) -> what their codes stand for."""
-    return np.asarray(binarizer.mean + binarizer.decode(rows) @ binarizer.decoder, np.float32)
+    return np.asarray(binarizer.mean + binarizer.quantized_values(rows) @ binarizer.decoder, np.float32)
 
 
 def measured(collection: str, texts: str, new: Model, old: Model, rows: tuple[Floats, Floats]) -> Measured:

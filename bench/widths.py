@@ -32,7 +32,7 @@ EFFORT = Effort(warm=20, full=8, rows=20_000)
 def measure(collection: Collection, truth: Rows, spec: CodeSpec, seed: int) -> tuple[float, float]:
     """One fit -> recall@10 of adc, and mean nDCG@10."""
     binarizer = fit_recurrent(collection.documents, spec, effort=EFFORT, seed=seed)
-    found = dot_search(binarizer.decode(collection.documents), binarizer.project)(collection.queries, 10)
+    found = dot_search(binarizer.quantized_values(collection.documents), binarizer.project)(collection.queries, 10)
     ndcg = ndcg_per_query(found, collection.judgements or {})[0]
     return float(recall_per_query(found, truth, 10).mean()), float(ndcg.mean())
 

@@ -70,7 +70,8 @@ def sweep(corpora: Corpora, data: Path) -> None:
         cells = []
         for collection in collections:
             truth = dot_search(collection.documents)(collection.queries, 10)
-            found = dot_search(binarizer.decode(collection.documents), binarizer.project)(collection.queries, 10)
+            values = binarizer.quantized_values(collection.documents)
+            found = dot_search(values, binarizer.project)(collection.queries, 10)
             cells.append(f"{recall_per_query(found, truth, 10).mean():14.4f}")
         print(f"{code:16s} " + " ".join(cells), flush=True)
 

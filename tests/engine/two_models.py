@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 from tests.encoding.importing.checkpoints import DIMS, WORDS, write_checkpoint
 
+from bebr.core.arrays import unit
 from bebr.core.codes import CodeSpec
 from bebr.encoding import Bundle, TextKind, write_bundle
-from bebr.encoding.adapters.adapter import Reference, spread, unit
+from bebr.encoding.adapters.adapter import Reference, spread
 from bebr.encoding.bundles.bundle import AdapterFiles, CompatibilityFiles
 from bebr.encoding.bundles.manifest import AdapterKind
 from bebr.encoding.encoder import Encoder

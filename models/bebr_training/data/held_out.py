@@ -43,7 +43,7 @@ class HeldOut:
         if model is None:
             return 0.0
         if isinstance(model, Recurrent):
-            found = dot_search(model.decode(self._searched), model.project)(self.queries, K)
+            found = dot_search(model.quantized_values(self._searched), model.project)(self.queries, K)
         else:
             coded = CodedDocuments(Candidate.of_files("model", model.files(), self.queries.shape[1]), self._searched)
             found = coded.search(Scorer.ADC)(self.queries, K)
@@ -86,7 +86,7 @@ class HeldOutPairs:
 
     def ndcg(self, binarizer: Recurrent) -> float:
         """nDCG@10 of the held-out queries by adc."""
-        found = dot_search(binarizer.decode(self.documents), binarizer.project)(
+        found = dot_search(binarizer.quantized_values(self.documents), binarizer.project)(
             self._queries, min(K, len(self.documents))
         )
         return float(ndcg_per_query(found, self._judgements)[0].mean())

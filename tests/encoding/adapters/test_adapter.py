@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bebr.core.arrays import unit
 from bebr.core.codes import CodeSpec
 from bebr.encoding import BinarizerFiles, Bundle, write_bundle
-from bebr.encoding.adapters.adapter import TAIL_SHARE, Adapter, Reference, open_adapters, spread, tails, unit
+from bebr.encoding.adapters.adapter import TAIL_SHARE, Adapter, Reference, open_adapters, spread, tails
 from bebr.encoding.bundles.bundle import AdapterFiles, CompatibilityFiles
 from bebr.encoding.bundles.manifest import AdapterKind, Manifest, canonical_sha256
 from bebr.encoding.onnx.graph import Graph

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bebr.encoding.adapters.adapter import Adapter, Reference, unit
+from bebr.core.arrays import unit
+from bebr.encoding.adapters.adapter import Adapter, Reference
 from bebr.encoding.adapters.evaluation import (
     BATCH,
     SHARES,

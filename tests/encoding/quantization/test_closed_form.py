@@ -7,7 +7,8 @@ from tests.encoding.quantization.embeddings import DIMS, UNFIT, nearest, recall,
 from bebr.core.codes import CodeSpec, cosine_gains, grid_values, split_records, unpack_levels
 from bebr.core.scoring import dot_scores, prepare_adc
 from bebr.encoding import Gain
-from bebr.encoding.quantization.closed_form import MAX_FIT_ROWS, ClosedForm, Rotation, fit, sample_rows, unit_rows
+from bebr.encoding.quantization.closed_form import ClosedForm, Rotation, fit
+from bebr.encoding.quantization.rows import MAX_FIT_ROWS, sample_rows, unit_rows
 from bebr.errors import DimensionMismatch, InvalidEmbeddings
 
 ROWS = text_like(3000)
@@ -17,7 +18,7 @@ SPEC = CodeSpec.parse("16x4+24x2+16x1")
 
 
 def recall_of(binarizer: ClosedForm) -> float:
-    return recall(nearest(binarizer.project(QUERIES), binarizer.decode(ROWS)), TRUTH)
+    return recall(nearest(binarizer.project(QUERIES), binarizer.quantized_values(ROWS)), TRUTH)
 
 
 @pytest.mark.parametrize("code", ["64x4", "64x2", "64x1", "16x4+24x2+16x1", "7x4+5x1"])
@@ -31,7 +32,7 @@ def test_records_hold_codes_and_gains_of_the_spec(code: str) -> None:
     assert (unpack_levels(codes, spec) == levels).all() and (gains == expected_gains).all()
     steps = np.repeat(binarizer.steps, [block.dims for block in spec.blocks])
     values = steps * grid_values(levels, spec) * gains.astype(np.float32)[:, None]
-    np.testing.assert_allclose(binarizer.decode(ROWS[:50]), values, rtol=1e-5)
+    np.testing.assert_allclose(binarizer.quantized_values(ROWS[:50]), values, rtol=1e-5)
 
 
 @pytest.mark.parametrize("rotation", list(Rotation))
@@ -39,7 +40,7 @@ def test_records_hold_codes_and_gains_of_the_spec(code: str) -> None:
 def test_adc_estimates_the_cosine_without_bias(centre: bool, rotation: Rotation) -> None:
     spec = CodeSpec.parse("64x2")  # All dims are kept, so nothing but the grid can bend the scores.
     binarizer = fit(ROWS, spec, centre=centre, rotation=rotation)
-    scores = binarizer.project(QUERIES) @ binarizer.decode(ROWS).T
+    scores = binarizer.project(QUERIES) @ binarizer.quantized_values(ROWS).T
     exact = QUERIES @ ROWS.T
     constant = exact.mean(axis=1) - scores.mean(axis=1)  # Centring leaves out <query, mean>, the same for every row.
     if not centre:
@@ -56,7 +57,7 @@ def test_the_reference_scorer_agrees_with_decode() -> None:
     codes, gains = split_records(binarizer.encode(ROWS[:100]))
     queries = prepare_adc(binarizer.project(QUERIES), SPEC, binarizer.steps)
     scores = dot_scores(queries, codes, gains, SPEC)
-    np.testing.assert_allclose(scores, binarizer.project(QUERIES) @ binarizer.decode(ROWS[:100]).T, atol=0.02)
+    np.testing.assert_allclose(scores, binarizer.project(QUERIES) @ binarizer.quantized_values(ROWS[:100]).T, atol=0.02)
 
 
 def test_cosine_gains_are_those_of_core() -> None:
@@ -80,7 +81,7 @@ def test_a_prefix_of_blocks_is_a_coarser_code() -> None:
     found = []
     for blocks in (1, 2, 3):
         dims = SPEC.prefix(blocks).dims
-        scores = binarizer.project(QUERIES)[:, :dims], binarizer.decode(ROWS)[:, :dims]
+        scores = binarizer.project(QUERIES)[:, :dims], binarizer.quantized_values(ROWS)[:, :dims]
         found.append(recall(nearest(*scores), TRUTH))
     assert found == sorted(found) and found[0] > 0.3
 
@@ -92,7 +93,7 @@ def test_a_strong_common_mean_does_not_cap_recall() -> None:
     spec = CodeSpec.parse("64x2")
 
     def found(binarizer: ClosedForm) -> float:
-        return recall(nearest(binarizer.project(queries), binarizer.decode(rows)), truth)
+        return recall(nearest(binarizer.project(queries), binarizer.quantized_values(rows)), truth)
 
     centred = fit(rows, spec, centre=True)
     # As good as where there is no common mean, and far better than what does not know of it.

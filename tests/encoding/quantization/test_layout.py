@@ -69,9 +69,9 @@ def test_the_choice_is_measured_and_beats_plain_codes() -> None:
 
     def found(code: str) -> float:
         plain = fit(ROWS, CodeSpec.parse(code), centre=True, rotation=Rotation.RANDOM)
-        return recall(nearest(plain.project(QUERIES), plain.decode(ROWS)), truth)
+        return recall(nearest(plain.project(QUERIES), plain.quantized_values(ROWS)), truth)
 
-    chosen = recall(nearest(binarizer.project(QUERIES), binarizer.decode(ROWS)), truth)
+    chosen = recall(nearest(binarizer.project(QUERIES), binarizer.quantized_values(ROWS)), truth)
     assert chosen > found("64x1") + 0.05
     assert chosen > max(found("32x2"), found("16x4")) - 0.01
     assert report.chosen.recall == pytest.approx(chosen, abs=0.06)
@@ -109,7 +109,7 @@ def test_codes_longer_than_the_embeddings_are_refused() -> None:
 
 def test_embeddings_of_which_half_are_copies_can_be_fitted() -> None:
     binarizer, report = fit_bytes(np.vstack([ROWS[:400], ROWS[:400]]), 8)
-    assert 0.2 < report.chosen.recall <= 1 and np.isfinite(binarizer.decode(ROWS)).all()
+    assert 0.2 < report.chosen.recall <= 1 and np.isfinite(binarizer.quantized_values(ROWS)).all()
 
 
 def test_the_same_rows_give_the_same_choice() -> None:

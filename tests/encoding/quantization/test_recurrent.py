@@ -11,7 +11,8 @@ from bebr.core.codes import CodeSpec, grid_values, split_records, unpack_levels
 from bebr.core.scoring import dot_scores, prepare_adc
 from bebr.encoding.quantization.binarizer import Binarizer
 from bebr.encoding.quantization.closed_form import ClosedForm, Rotation, fit
-from bebr.encoding.quantization.recurrent import BATCH_ROWS, Recurrent, couplings, grid_points
+from bebr.encoding.quantization.grid import grid_points
+from bebr.encoding.quantization.recurrent import BATCH_ROWS, Recurrent, couplings
 from bebr.encoding.quantization.recurrent_fit import Effort, fit_recurrent
 from bebr.encoding.quantization.recurrent_graph import to_onnx
 from bebr.errors import DimensionMismatch, InvalidEmbeddings
@@ -26,16 +27,16 @@ NEAR_BOUNDARY = 1e-5
 
 
 def recall_of(binarizer: Recurrent | ClosedForm) -> float:
-    return recall(nearest(binarizer.project(QUERIES), binarizer.decode(ROWS)), TRUTH)
+    return recall(nearest(binarizer.project(QUERIES), binarizer.quantized_values(ROWS)), TRUTH)
 
 
 def squared_error(binarizer: Recurrent | ClosedForm, rows: np.ndarray) -> float:
     """Mean squared distance of unit rows from what their codes stand for, each at the best length."""
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     if isinstance(binarizer, Recurrent):
-        deviations, decoded = unit - binarizer.mean, binarizer.decode(rows) @ binarizer.decoder
+        deviations, decoded = unit - binarizer.mean, binarizer.quantized_values(rows) @ binarizer.decoder
     else:
-        deviations, decoded = unit, binarizer.decode(rows) @ binarizer.query_projection.T
+        deviations, decoded = unit, binarizer.quantized_values(rows) @ binarizer.query_projection.T
     along = (decoded * deviations).sum(axis=1) / np.maximum((decoded**2).sum(axis=1), 1e-9)
     return float(((deviations - along[:, None] * decoded) ** 2).sum(axis=1).mean())
 
@@ -139,7 +140,7 @@ def test_a_strong_common_mean_does_not_cap_recall() -> None:
     truth, spec = nearest(queries, rows), CodeSpec.parse("64x2")
 
     def found(binarizer: Recurrent | ClosedForm) -> float:
-        return recall(nearest(binarizer.project(queries), binarizer.decode(rows)), truth)
+        return recall(nearest(binarizer.project(queries), binarizer.quantized_values(rows)), truth)
 
     centred = fit_recurrent(rows, spec, centre=True, weight=0.5)
     assert centred.centred and np.linalg.norm(centred.mean) > 0.9
@@ -153,7 +154,7 @@ def test_scores_are_estimates_of_the_cosine(centre: bool) -> None:
     fitted = fit_recurrent(rows, CodeSpec.parse("64x2"), centre=centre, weight=0.5 * centre)
     codes, gains = split_records(fitted.encode(rows))
     scores = dot_scores(prepare_adc(fitted.project(queries), fitted.spec, fitted.steps), codes, gains, fitted.spec)
-    np.testing.assert_allclose(scores, fitted.project(queries) @ fitted.decode(rows).T, atol=0.02)
+    np.testing.assert_allclose(scores, fitted.project(queries) @ fitted.quantized_values(rows).T, atol=0.02)
     exact, scores = queries @ rows.T, scores + (queries @ fitted.mean)[:, None]
     assert np.abs(scores - exact).mean() < 0.03
     top = nearest(queries, rows)
@@ -166,7 +167,7 @@ def test_records_hold_levels_gains_and_values() -> None:
     codes, kept = split_records(fitted.encode(ROWS[:50]))
     assert (unpack_levels(codes, SPEC) == levels).all() and (gains == kept).all()
     values = np.repeat(fitted.steps, SPEC.block_dims) * grid_values(levels, SPEC) * gains.astype(np.float32)[:, None]
-    np.testing.assert_allclose(fitted.decode(ROWS[:50]), values, rtol=1e-6)
+    np.testing.assert_allclose(fitted.quantized_values(ROWS[:50]), values, rtol=1e-6)
     many = np.tile(ROWS, (2, 1))
     assert (
         len(many) > BATCH_ROWS and (fitted.encode(many)[:3000] == fitted.encode(many)[3000:]).all(axis=1).mean() > 0.99
@@ -176,7 +177,7 @@ def test_records_hold_levels_gains_and_values() -> None:
 def test_shrinking_makes_codes_shorter_the_farther_they_are() -> None:
     fitted = fit_recurrent(ROWS, CodeSpec.parse("32x1"), effort=SHORT)
     shrunk = replace(fitted, shrink=1.0)
-    decoded = [binarizer.decode(ROWS) @ binarizer.decoder for binarizer in (fitted, shrunk)]
+    decoded = [binarizer.quantized_values(ROWS) @ binarizer.decoder for binarizer in (fitted, shrunk)]
     np.testing.assert_allclose(np.linalg.norm(decoded[0], axis=1), 1, rtol=2e-3)
     cosines = (decoded[0] * ROWS).sum(axis=1)
     np.testing.assert_allclose(np.linalg.norm(decoded[1], axis=1), np.maximum(cosines, 0), atol=2e-3)
@@ -231,7 +232,7 @@ def hard_cases() -> dict[str, np.ndarray]:
 def test_hard_embeddings_are_fitted_soundly(case: str, code: str, centre: bool) -> None:
     rows = hard_cases()[case]
     fitted = fit_recurrent(rows, CodeSpec.parse(code), centre=centre, weight=0.5 * centre)
-    for array in (fitted.decoder, fitted.encoder, fitted.initial, *fitted.moves.pulls, fitted.decode(rows)):
+    for array in (fitted.decoder, fitted.encoder, fitted.initial, *fitted.moves.pulls, fitted.quantized_values(rows)):
         assert np.isfinite(array).all()
     assert squared_error(fitted, rows) < (0.25 if code == "64x1" else 0.1)
 
@@ -241,7 +242,7 @@ def test_short_embeddings_and_codes_longer_than_they() -> None:
     assert squared_error(fit_recurrent(rows, CodeSpec.parse("3x4")), rows) < 0.05
     assert squared_error(fit_recurrent(rows, CodeSpec.parse("12x1")), rows) < 0.05
     line = fit_recurrent(rows[:, :1], CodeSpec.parse("1x1"))
-    np.testing.assert_allclose(line.decode(rows[:, :1]) @ line.decoder, np.sign(rows[:, :1]), atol=0.01)
+    np.testing.assert_allclose(line.quantized_values(rows[:, :1]) @ line.decoder, np.sign(rows[:, :1]), atol=0.01)
 
 
 def test_rows_without_direction_make_no_nan() -> None:

@@ -8,9 +8,10 @@ import pytest
 from tests.encoding.quantization.embeddings import DIMS, nearest, recall, text_like
 from tests.training.two_spaces import OLD_DIMS, OLD_SPEC, SPEC, two_spaces, vector_bundle
 
+from bebr.core.arrays import unit
 from bebr.core.codes import CodeSpec
 from bebr.encoding import Bundle, write_bundle
-from bebr.encoding.adapters.adapter import OUTPUTS, open_adapters, unit
+from bebr.encoding.adapters.adapter import OUTPUTS, open_adapters
 from bebr.encoding.adapters.adapter import Adapter as ModelAdapter
 from bebr.encoding.bundles.manifest import AdapterKind
 from bebr.encoding.quantization.recurrent_fit import Effort, fit_recurrent
@@ -181,7 +182,7 @@ def test_a_fit_does_not_care_for_the_basis() -> None:
     found = []
     for basis in (np.eye(DIMS, dtype=np.float32), turn):
         fitted = fit_recurrent(ROWS @ basis, CodeSpec.parse("64x2"), effort=effort)
-        found.append(recall(nearest(fitted.project(queries @ basis), fitted.decode(ROWS @ basis)), truth))
+        found.append(recall(nearest(fitted.project(queries @ basis), fitted.quantized_values(ROWS @ basis)), truth))
     assert found[0] == pytest.approx(found[1], abs=0.015) and min(found) > 0.75
 
 

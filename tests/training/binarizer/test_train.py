@@ -132,7 +132,7 @@ def test_the_twin_gives_the_codes_of_the_reference() -> None:
     model = Learned(START)
     rows = HELD_OUT.queries
     (stands_for,) = (codes.detach().numpy() for codes in model.codes(torch.from_numpy(rows)))
-    decoded = replace(START, hardness=FIT_HARDNESS).decode(rows) @ START.decoder
+    decoded = replace(START, hardness=FIT_HARDNESS).quantized_values(rows) @ START.decoder
     agree = np.isclose(stands_for, decoded, atol=2e-3).all(axis=1)
     assert agree.mean() > 0.98  # the others had a value on a boundary
     np.testing.assert_allclose(np.linalg.norm(stands_for, axis=1), 1, atol=1e-5)
@@ -143,7 +143,7 @@ def test_the_twin_of_a_nested_code_gives_all_prefixes_and_learns_them() -> None:
     rows = HELD_OUT.queries
     whole, prefix = (codes.detach().numpy() for codes in Learned(start).codes(torch.from_numpy(rows)))
     for stands_for, binarizer in ((whole, start), (prefix, start.prefix(1))):
-        decoded = replace(binarizer, hardness=FIT_HARDNESS).decode(rows) @ binarizer.decoder
+        decoded = replace(binarizer, hardness=FIT_HARDNESS).quantized_values(rows) @ binarizer.decoder
         assert np.isclose(stands_for, decoded, atol=2e-3).all(axis=1).mean() > 0.98
     trained = train(HELD_OUT, start, replace(QUICK, steps=60))
     assert isinstance(trained.reference, Recurrent) and trained.reference.nested

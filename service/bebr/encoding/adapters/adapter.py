@@ -36,18 +36,17 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from bebr.core.arrays import Floats, unit
 from bebr.encoding.bundles.bundle import Bundle
 from bebr.encoding.bundles.manifest import AdapterEntry, AdapterKind, CompatibilityEntry
 from bebr.encoding.onnx.session import EMBEDDING, FLOAT32, check_signature, cut_out, open_session
 from bebr.errors import DamagedBundle
 
-Floats = NDArray[np.float32]
 INPUT = EMBEDDING
 OUTPUTS = {AdapterKind.COMPATIBLE: "compatible", AdapterKind.LINEAR: "adapter"}
 """The learned kinds and the outputs of the graph that compute them; the other kinds follow from these two."""
 TAIL_SHARE = 0.03
 """Measured: the highest 0.5 to 5 % of 500 or 1,500 texts do alike; from 10 % on it gets worse."""
-TINY = np.float32(1e-12)
 LEAST_SPREAD = 1e-3
 """Of tails that are flat, so that a scale is a number."""
 
@@ -141,11 +140,6 @@ def spread(queries: Floats, texts: Floats) -> float:
     scores, count = np.sort(queries @ texts.T, axis=1), max(2, round(2 * TAIL_SHARE * len(texts)))
     highest = scores[:, -count:]
     return float((highest[:, -(count // 4 + 1) :].mean(axis=1) - highest[:, 0]).mean())
-
-
-def unit(rows: Floats) -> Floats:
-    """The rows scaled to length one."""
-    return cast(Floats, rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), TINY))
 
 
 def open_adapters(bundle: Bundle, entry: CompatibilityEntry) -> tuple[Adapter, Adapter]:

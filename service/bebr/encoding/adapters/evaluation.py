@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bebr.core.arrays import Floats
 from bebr.core.metrics import ndcg, recall
 from bebr.core.topk import top_rows
 from bebr.encoding.adapters.adapter import Adapter, TextAdapter
 from bebr.encoding.bundles.manifest import AdapterKind
 from bebr.errors import InvalidOption
 
-Floats = NDArray[np.float32]
 Judgements = Sequence[Mapping[int, float]]
 """For each query: row of a point -> its grade; 0 and less: not relevant."""
 K = 10

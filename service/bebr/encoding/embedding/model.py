@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from bebr.core.arrays import Floats
 from bebr.encoding.bundles.bundle import Bundle
 from bebr.encoding.bundles.manifest import TextKind
 from bebr.encoding.embedding.tokenization import TextTokenizer
@@ -31,7 +32,6 @@ TEXTS_PER_ROUND = 2048
 """Texts that are tokenized at once; bounds the memory of long texts, and still lets sorting by length pay."""
 
 Tokens = NDArray[np.int64]
-Floats = NDArray[np.float32]
 
 
 class EmbeddingModel:

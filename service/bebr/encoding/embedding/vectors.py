@@ -5,9 +5,9 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bebr.core.arrays import Floats
 from bebr.errors import DimensionMismatch, InvalidVector
 
-Floats = NDArray[np.float32]
 _SAFE_SQUARES = (1e-20, 1e20)
 """Squared lengths that float32 computes to full precision; others are looked at again in float64."""
 

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from bebr.core.arrays import Floats
 from bebr.errors import InvalidCheckpoint
 
-Floats = NDArray[np.float32]
 Linear = tuple[Floats, Floats]
 """weight (inputs, outputs) float32 and bias (outputs,) float32."""
 Norm = tuple[Floats, Floats]

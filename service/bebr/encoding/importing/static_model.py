@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bebr.core.arrays import TINY, Floats
 from bebr.encoding.bundles.bundle import EmbeddingFiles
 from bebr.encoding.bundles.manifest import Pooling, Precision, SourceHashes, canonical_sha256
 from bebr.encoding.embedding.tokenization import TextTokenizer
@@ -24,10 +24,8 @@ from bebr.encoding.importing.architecture import Tensors, read_transformer
 from bebr.encoding.onnx.graph import Graph, Signature
 from bebr.encoding.onnx.session import ATTENTION_MASK, EMBEDDING, INPUT_IDS
 
-Floats = NDArray[np.float32]
 BUILDER = 1
 COMPONENTS = 3
-TINY = np.float32(1e-12)
 
 
 @dataclass(frozen=True)

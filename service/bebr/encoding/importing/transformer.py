@@ -17,6 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from bebr.core.arrays import Floats
 from bebr.encoding.bundles.manifest import Pooling, Precision
 from bebr.encoding.importing.architecture import Layer, Transformer
 from bebr.encoding.onnx.session import ATTENTION_MASK, EMBEDDING, INPUT_IDS
@@ -29,8 +30,6 @@ ACTIVATION_LEVELS = 127
 MASKED = -10_000.0
 """Added to the scores of padding; its exponential is 0 in float32."""
 SMALLEST_NORM = 1e-12
-
-Floats = NDArray[np.float32]
 
 
 def build_graph(model: Transformer, pooling: Pooling, precision: Precision) -> bytes:

@@ -13,11 +13,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from bebr.core.arrays import Floats
 from bebr.core.codes import CodeSpec, join_records, pack_levels
 from bebr.encoding.onnx.session import FLOAT32, check_signature, cut_out, open_session
-from bebr.errors import DamagedBundle, DimensionMismatch, Incompatible
+from bebr.encoding.quantization.rows import check_shape
+from bebr.errors import DamagedBundle, Incompatible
 
-Floats = NDArray[np.float32]
 BATCH_ROWS = 256
 """Rows per call of the graph: its intermediate arrays then stay in the cache."""
 LINEAR_WITHIN = 1e-3
@@ -47,7 +48,7 @@ class Binarizer:
         self.mean = np.asarray(means[0], np.float32) if means else np.zeros(embedding_dims, np.float32)
         """(embedding_dims,) float32: the middle of what codes stand for; zeros where the graph names none."""
 
-    def project(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    def project(self, embeddings: Floats) -> Floats:
         """embeddings (rows, embedding_dims) float32 -> (rows, dims) float32: the query side of adc.
 
         Raises DimensionMismatch on another shape.
@@ -56,7 +57,7 @@ class Binarizer:
         (projected,) = self._query_session.run(["projected"], {"embedding": embeddings})
         return cast(Floats, projected)
 
-    def encode(self, embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def encode(self, embeddings: Floats) -> NDArray[np.uint8]:
         """embeddings (rows, embedding_dims) float32 -> records (rows, record_size_bytes) uint8.
 
         Raises DimensionMismatch on another shape, DamagedBundle when the graph makes levels over those of `spec`.
@@ -71,7 +72,7 @@ class Binarizer:
             records[batch] = join_records(pack_levels(levels, self.spec), gains)
         return records
 
-    def decode(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def decode(self, values: Floats) -> Floats:
         """values (rows, dims) float32, as `core.codes.code_values` -> embeddings (rows, embedding_dims) they stand for.
 
         The inner product of one with an embedding f is adc of f and the code, up to a constant per f, where the
@@ -81,10 +82,10 @@ class Binarizer:
             raise Incompatible(
                 "codes of a binarizer whose projection is not linear stand for no embedding; search by text or vector"
             )
-        decoded: NDArray[np.float32] = self.mean + values @ self._query_matrix.T
+        decoded: Floats = self.mean + values @ self._query_matrix.T
         return decoded
 
-    def code_query(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def code_query(self, values: Floats) -> Floats:
         """values (rows, dims) float32 of codes that are asked for -> the query side of sdc (rows, dims) float32.
 
         What the code stands for, projected as a query is: codes may be compared by it whether or not their dimensions
@@ -94,11 +95,11 @@ class Binarizer:
             return values
         embeddings = self.decode(values)
         lengths = np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-        query: NDArray[np.float32] = self.project(embeddings / lengths) * lengths  # a projection takes unit vectors
+        query: Floats = self.project(embeddings / lengths) * lengths  # a projection takes unit vectors
         return query
 
     @cached_property
-    def _query_matrix(self) -> NDArray[np.float32] | None:
+    def _query_matrix(self) -> Floats | None:
         """Q (embedding_dims, dims) float32: what the projection makes of every axis; None where it is not linear."""
         matrix = self.project(np.eye(self.embedding_dims, dtype=np.float32))
         sample = np.random.default_rng(0).standard_normal((16, self.embedding_dims)).astype(np.float32)
@@ -107,8 +108,5 @@ class Binarizer:
         is_linear = np.abs(projected - sample @ matrix).max() <= LINEAR_WITHIN * np.abs(projected).max()
         return matrix if is_linear else None
 
-    def _check(self, embeddings: NDArray[np.float32]) -> None:
-        if embeddings.ndim != 2 or embeddings.shape[1] != self.embedding_dims:
-            raise DimensionMismatch(
-                f"expected embeddings of shape (rows, {self.embedding_dims}), got {embeddings.shape}"
-            )
+    def _check(self, embeddings: Floats) -> None:
+        check_shape(embeddings, self.embedding_dims)

@@ -20,26 +20,24 @@ a few t (`scales`) per vector and to keep the best: the encoder of Extended RaBi
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bebr.core.arrays import TINY, Floats
 from bebr.core.codes import CodeSpec, join_records, pack_levels
 from bebr.encoding.bundles.manifest import Gain
-from bebr.errors import DimensionMismatch, InvalidEmbeddings
+from bebr.encoding.quantization.grid import UNIT_STEPS, grid_points, half_levels
+from bebr.encoding.quantization.rows import check_enough, check_shape, principal_axes, sample_rows, unit_rows
+from bebr.errors import InvalidEmbeddings
 
-UNIT_STEPS = {1: 0.7979, 2: 0.4979, 4: 0.1676}
-"""Steps of the uniform grid with least square error for a Gaussian of variance one (Max, 1960), by bits."""
 SCALES = np.linspace(0.7, 1.4, 8, dtype=np.float32)
 """Scales tried per vector. Measured: 1 scale loses 0.005 to 0.01 of recall@10, 16 or 32 gain nothing."""
-MAX_FIT_ROWS = 100_000
-"""Rows used for the principal axes; more are sampled."""
 ITQ_ROWS = 20_000
 ITQ_ROUNDS = 20
 MIN_MEAN_LENGTH = 1e-3
 """A shorter mean is no mean: of unit rows in balance, chance leaves one of this length."""
-TINY = np.float32(1e-12)
 
 
 class Rotation(StrEnum):
@@ -60,12 +58,12 @@ class ClosedForm:
 
     spec: CodeSpec
     gain: Gain
-    query_projection: NDArray[np.float32]
-    point_projection: NDArray[np.float32]
-    offset: NDArray[np.float32]
-    steps: NDArray[np.float32]
+    query_projection: Floats
+    point_projection: Floats
+    offset: Floats
+    steps: Floats
     typical_norm: float
-    scales: NDArray[np.float32]
+    scales: Floats
 
     @property
     def embedding_dims(self) -> int:
@@ -76,20 +74,20 @@ class ClosedForm:
         return bool(self.offset.any())
 
     @property
-    def cells(self) -> NDArray[np.float32]:
+    def cells(self) -> Floats:
         """(dims,) float32: distance of neighbouring grid points, two steps, per dimension."""
         return np.repeat(np.float32(2) * self.steps, [block.dims for block in self.spec.blocks])
 
     @property
-    def halves(self) -> NDArray[np.float32]:
+    def halves(self) -> Floats:
         """(dims,) float32: half the number of levels per dimension."""
-        return (self.spec.max_levels.astype(np.float32) + np.float32(1)) * np.float32(0.5)
+        return half_levels(self.spec)
 
-    def project(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    def project(self, embeddings: Floats) -> Floats:
         """embeddings (rows, embedding_dims) float32 -> y (rows, dims) float32, the query side of adc."""
         return self._unit_product(embeddings, self.query_projection)
 
-    def quantize(self, embeddings: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+    def quantize(self, embeddings: Floats) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
         """embeddings (rows, embedding_dims) float32 -> levels (rows, dims) uint8, gains (rows,) float16.
 
         A row equal to the mean, whose z is zero, gets the gain zero and so scores zero.
@@ -104,36 +102,33 @@ class ClosedForm:
             gains = (z * z).sum(axis=1) / np.maximum((values * z).sum(axis=1), TINY)
         return levels, gains.astype(np.float16)
 
-    def encode(self, embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def encode(self, embeddings: Floats) -> NDArray[np.uint8]:
         """embeddings (rows, embedding_dims) float32 -> records (rows, record_size_bytes) uint8."""
         levels, gains = self.quantize(embeddings)
         return join_records(pack_levels(levels, self.spec), gains)
 
-    def decode(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    def quantized_values(self, embeddings: Floats) -> Floats:
         """embeddings (rows, embedding_dims) float32 -> gain * values of their codes (rows, dims) float32.
 
-        `project(queries) @ decode(embeddings).T` is adc, but for the rounding of queries to 8 bits.
+        `project(queries) @ quantized_values(embeddings).T` is adc, but for the rounding of queries to 8 bits.
         """
         levels, gains = self.quantize(embeddings)
         values = (levels - (self.halves - np.float32(0.5))) * self.cells
-        return cast(NDArray[np.float32], values * gains.astype(np.float32)[:, None])
+        return cast(Floats, values * gains.astype(np.float32)[:, None])
 
-    def closest_values(self, z: NDArray[np.float32]) -> NDArray[np.float32]:
+    def closest_values(self, z: Floats) -> Floats:
         """z (rows, dims) float32 -> the multiple of each row's code that lies closest to it (rows, dims) float32."""
         values = self._closest_points(z) * self.cells
         along = (values * z).sum(axis=1, keepdims=True) / (values * values).sum(axis=1, keepdims=True)
-        return cast(NDArray[np.float32], along * values)
+        return cast(Floats, along * values)
 
-    def _unit_product(self, embeddings: NDArray[np.float32], matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _unit_product(self, embeddings: Floats, matrix: Floats) -> Floats:
         """The rows of `embeddings`, scaled to length one, times `matrix`. Raises DimensionMismatch."""
-        if embeddings.ndim != 2 or embeddings.shape[1] != self.embedding_dims:
-            raise DimensionMismatch(
-                f"expected embeddings of shape (rows, {self.embedding_dims}), got {embeddings.shape}"
-            )
+        check_shape(embeddings, self.embedding_dims)
         norms = np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), TINY)
-        return cast(NDArray[np.float32], embeddings @ matrix / norms)
+        return cast(Floats, embeddings @ matrix / norms)
 
-    def _closest_points(self, z: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _closest_points(self, z: Floats) -> Floats:
         """z (rows, dims) float32 -> the grid points closest in angle, in units of cells: half the grid values.
 
         The order of float operations is that of the ONNX graph, so that both choose alike.
@@ -145,10 +140,10 @@ class ClosedForm:
         weighted = unit * weights
         closeness = np.empty((len(z), len(self.scales)), np.float32)
         for s, scale in enumerate(self.scales):
-            points = _grid_points(unit * (1 / scale), halves)
+            points = grid_points(unit * (1 / scale), halves)
             closeness[:, s] = (points * weighted).sum(axis=1) / np.sqrt((points * points) @ weights)
         best = self.scales[closeness.argmax(axis=1)]
-        return _grid_points(unit * (1 / best)[:, None], halves)
+        return grid_points(unit * (1 / best)[:, None], halves)
 
 
 def fit(
@@ -167,7 +162,7 @@ def fit(
     """
     rng = np.random.default_rng(seed)
     rows = unit_rows(sample_rows(embeddings, rng))
-    check_room(rows, spec)
+    check_enough(rows, spec)
     mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32) if centre else np.zeros(rows.shape[1], np.float32)
     stretch = _stretch(rows, mean)
     deviations = (rows - mean) @ stretch
@@ -182,63 +177,7 @@ def fit(
     return replace(binarizer, query_projection=query_side, point_projection=point_side, offset=mean @ point_side)
 
 
-def sample_rows(embeddings: ArrayLike, rng: np.random.Generator) -> NDArray[np.floating[Any]]:
-    """embeddings (rows, dims) of floats -> all rows, or MAX_FIT_ROWS of them in their order. Raises InvalidEmbeddings.
-
-    Only the rows that are taken are read, so a file of any size may be mapped.
-    """
-    array = np.asanyarray(embeddings)
-    if array.ndim != 2 or 0 in array.shape:
-        raise InvalidEmbeddings(f"expected a 2-D array (rows, dims), got shape {array.shape}", shape=list(array.shape))
-    if array.dtype.kind != "f":
-        raise InvalidEmbeddings(f"expected an array of floats, got {array.dtype}", dtype=str(array.dtype))
-    if len(array) <= MAX_FIT_ROWS:
-        return array
-    return array[np.sort(rng.choice(len(array), MAX_FIT_ROWS, replace=False))]
-
-
-def unit_rows(rows: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """rows (rows, dims) of floats -> the same as float32, scaled to length one.
-
-    Raises InvalidEmbeddings naming the first row that holds NaN or infinity, or is all zeros.
-    """
-    finite = np.isfinite(rows).all(axis=1)
-    if not finite.all():
-        row = int(finite.argmin())
-        raise InvalidEmbeddings(f"row {row} holds NaN or infinity; {int((~finite).sum())} such rows in all", row=row)
-    # The largest number of a row is taken out first, so that no square overflows or vanishes.
-    peaks = np.abs(rows).max(axis=1)
-    if not peaks.all():
-        row = int(peaks.argmin())
-        raise InvalidEmbeddings(f"row {row} is all zeros and has no direction", row=row)
-    wide = rows.astype(np.promote_types(rows.dtype, np.float32), copy=False)
-    unit: NDArray[np.float32] = (wide / peaks[:, None]).astype(np.float32)
-    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
-    return unit
-
-
-def principal_axes(deviations: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """deviations (rows, dims) float32 -> variances (dims,), axes (dims, dims) in columns; widest first."""
-    second_moments = (deviations.T @ deviations).astype(np.float64) / len(deviations)
-    variances, axes = np.linalg.eigh(second_moments)
-    return np.maximum(variances[::-1], 0), axes[:, ::-1]
-
-
-def check_room(rows: NDArray[np.float32], spec: CodeSpec | None = None) -> None:
-    """Raises InvalidEmbeddings when a binarizer of that spec cannot be fitted to so few rows or dims."""
-    row_count, dims = rows.shape
-    if spec is not None and spec.dims > dims:
-        raise InvalidEmbeddings(f"'{spec}' has {spec.dims} dims, but the embeddings only {dims}; choose a smaller code")
-    if row_count < dims:
-        raise InvalidEmbeddings(
-            f"{row_count} rows are too few: expected at least as many as the embeddings have dims, {dims}",
-            rows=row_count,
-        )
-    if np.abs(rows - rows[0]).max() < 1e-6:
-        raise InvalidEmbeddings("all embeddings are the same; nothing can be told apart")
-
-
-def _stretch(rows: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
+def _stretch(rows: Floats, mean: Floats) -> Floats:
     """T (dims, dims) float32: the identity, but `factor` times as long in the direction of the mean.
 
     A grid spreads its error evenly, with a variance in proportion to tr(T S T), S the covariance; a score errs by
@@ -246,7 +185,7 @@ def _stretch(rows: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np
     factor^4 = (s + |m|^2) / s, s the variance along m. Measured on text embeddings, recall@10 gains up to 0.008; where
     the mean is three times as long as the rest and each dimension has 2 bits, recall@10 doubles.
     """
-    stretch: NDArray[np.float32] = np.eye(len(mean), dtype=np.float32)
+    stretch: Floats = np.eye(len(mean), dtype=np.float32)
     length = float(np.linalg.norm(mean))
     if length < MIN_MEAN_LENGTH:
         return stretch
@@ -257,9 +196,7 @@ def _stretch(rows: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np
     return stretch
 
 
-def _with_projection(
-    deviations: NDArray[np.float32], spec: CodeSpec, gain: Gain, projection: NDArray[np.float32]
-) -> ClosedForm:
+def _with_projection(deviations: Floats, spec: CodeSpec, gain: Gain, projection: Floats) -> ClosedForm:
     """A binarizer without offset and stretch whose steps and typical norm fit the projected deviations."""
     z = deviations @ projection
     spreads = [float(np.sqrt((z[:, dims] ** 2).mean())) for dims in spec.dim_slices]
@@ -273,7 +210,7 @@ def _with_projection(
     return ClosedForm(spec, gain, projection, projection, offset, steps.astype(np.float32), typical_norm, SCALES)
 
 
-def _turn_to_grid(start: ClosedForm, deviations: NDArray[np.float32]) -> ClosedForm:
+def _turn_to_grid(start: ClosedForm, deviations: Floats) -> ClosedForm:
     """Turn the projection so that codes come closer to the embeddings: ITQ (Gong and Lazebnik, 2011) for any bits.
 
     Alternates between the codes of the sample and the orthonormal projection that maps it best onto them (Procrustes).
@@ -292,9 +229,3 @@ def _random_rotation(dims: int, rng: np.random.Generator) -> NDArray[np.float64]
     q, r = np.linalg.qr(rng.normal(size=(dims, dims)))
     rotation: NDArray[np.float64] = q * np.sign(np.diag(r))
     return rotation
-
-
-def _grid_points(scaled: NDArray[np.float32], halves: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Middle of the cell in which each value lies, in units of cells: half-integers -halves + 0.5 .. halves - 0.5."""
-    middles: NDArray[np.float32] = np.clip(np.floor(scaled), -halves, halves - 1) + np.float32(0.5)
-    return middles

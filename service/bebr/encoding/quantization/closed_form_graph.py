@@ -6,9 +6,10 @@ Input `embedding` (n, embedding_dims) float32. Outputs `projected` (n, dims) flo
 
 import numpy as np
 
+from bebr.core.arrays import TINY
 from bebr.encoding.bundles.manifest import Gain
 from bebr.encoding.onnx.graph import Graph
-from bebr.encoding.quantization.closed_form import TINY, ClosedForm
+from bebr.encoding.quantization.closed_form import ClosedForm
 
 
 def to_onnx(binarizer: ClosedForm) -> bytes:

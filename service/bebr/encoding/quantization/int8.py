@@ -13,14 +13,15 @@ Pure numpy; nothing is learned, so one such code fits every collection with embe
 import numpy as np
 from numpy.typing import NDArray
 
+from bebr.core.arrays import TINY, Floats
 from bebr.core.codes import MAX_DIMS, CodeSpec, grid_values, join_records, pack_levels, split_records, unpack_levels
-from bebr.errors import DimensionMismatch, InvalidOption
+from bebr.encoding.quantization.rows import check_shape
+from bebr.errors import InvalidOption
 
 MAX_INT8_DIMS = MAX_DIMS // 2
 PEAK = 255
 LOW_STEP = 2.0**-8
 """Any step would do; with this one the gain of a unit vector lies where float16 is precise."""
-TINY = np.float32(1e-12)
 
 
 class Int8Binarizer:
@@ -38,12 +39,12 @@ class Int8Binarizer:
         self.steps = np.array([16 * LOW_STEP, LOW_STEP], np.float32)
         self.mean = np.zeros(embedding_dims, np.float32)
 
-    def project(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    def project(self, embeddings: Floats) -> Floats:
         """embeddings (rows, embedding_dims) float32 -> the query side of adc (rows, 2 * embedding_dims) float32."""
         self._check(embeddings)
         return np.hstack([embeddings, embeddings])
 
-    def encode(self, embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def encode(self, embeddings: Floats) -> NDArray[np.uint8]:
         """embeddings (rows, embedding_dims) float32, no row of zeros -> records (rows, record_size_bytes) uint8."""
         self._check(embeddings)
         peaks = np.maximum(np.abs(embeddings).max(axis=1, keepdims=True), TINY)
@@ -54,20 +55,17 @@ class Int8Binarizer:
         gains = squares / np.maximum(np.einsum("ij,ij->i", embeddings, values), TINY)
         return join_records(codes, gains.astype(np.float16))
 
-    def decode(self, records: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def decode(self, records: NDArray[np.uint8]) -> Floats:
         """records (rows, record_size_bytes) uint8 -> unit embeddings (rows, embedding_dims) float32."""
         codes, _ = split_records(records)
         grid = grid_values(unpack_levels(codes, self.spec), self.spec).astype(np.float32)
         values = 16 * grid[:, : self.embedding_dims] + grid[:, self.embedding_dims :]
-        unit: NDArray[np.float32] = values / np.linalg.norm(values, axis=1, keepdims=True)
+        unit: Floats = values / np.linalg.norm(values, axis=1, keepdims=True)
         return unit
 
-    def code_query(self, records: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def code_query(self, records: NDArray[np.uint8]) -> Floats:
         """records (rows, record_size_bytes) uint8 that are asked for -> the query side of sdc (rows, 2 * dims)."""
         return self.project(self.decode(records))
 
-    def _check(self, embeddings: NDArray[np.float32]) -> None:
-        if embeddings.ndim != 2 or embeddings.shape[1] != self.embedding_dims:
-            raise DimensionMismatch(
-                f"expected embeddings of shape (rows, {self.embedding_dims}), got {embeddings.shape}"
-            )
+    def _check(self, embeddings: Floats) -> None:
+        check_shape(embeddings, self.embedding_dims)

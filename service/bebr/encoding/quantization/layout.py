@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bebr.core.arrays import Floats
 from bebr.core.codes import CodeSpec
-from bebr.encoding.quantization.closed_form import sample_rows, unit_rows
 from bebr.encoding.quantization.recurrent import Recurrent
-from bebr.encoding.quantization.recurrent_fit import CHEAP, Effort, fit_recurrent
+from bebr.encoding.quantization.recurrent_fit import CHEAP, Effort, fit_unit_rows
+from bebr.encoding.quantization.rows import sample_rows, unit_rows
 from bebr.errors import InvalidEmbeddings, InvalidOption, InvalidSpec
 
 RECALL_AT = 10
@@ -265,9 +266,16 @@ class _Bench:
         self._tell(len(self.trials), f"{spec} {centring}: recall@{RECALL_AT} {recall:.3f}")
         return trial
 
-    def _fit(self, rows: NDArray[np.float32], spec: CodeSpec, centre: bool, effort: Effort) -> Recurrent:
-        weight = CENTRED_WEIGHT if centre else 0.0
-        return fit_recurrent(rows, spec, centre=centre, weight=weight, nested=self._nested, effort=effort, seed=SEED)
+    def _fit(self, rows: Floats, spec: CodeSpec, centre: bool, effort: Effort) -> Recurrent:
+        return fit_unit_rows(
+            rows,
+            spec,
+            centre=centre,
+            weight=CENTRED_WEIGHT if centre else 0.0,
+            nested=self._nested,
+            effort=effort,
+            rng=np.random.default_rng(SEED),
+        )
 
     def _tell(self, done: int, label: str) -> None:
         if self._progress is not None:
@@ -278,8 +286,8 @@ class _Bench:
 class _Truth:
     """Queries, the rows that they search, and their nearest rows (queries, RECALL_AT) by float cosine."""
 
-    queries: NDArray[np.float32]
-    searched: NDArray[np.float32]
+    queries: Floats
+    searched: Floats
     nearest: NDArray[np.int64]
 
     def first(self, rows: int) -> "_Truth":
@@ -289,13 +297,13 @@ class _Truth:
 
     def recall(self, binarizer: Recurrent) -> float:
         """Recall of adc."""
-        found = _nearest(binarizer.project(self.queries), binarizer.decode(self.searched))
+        found = _nearest(binarizer.project(self.queries), binarizer.quantized_values(self.searched))
         # No row number stands twice in one answer, so after sorting both together neighbours that are equal are shared.
         both = np.sort(np.hstack([found, self.nearest]), axis=1)
         return float((both[:, 1:] == both[:, :-1]).sum() / found.size)
 
 
-def _nearest(queries: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.int64]:
+def _nearest(queries: Floats, rows: Floats) -> NDArray[np.int64]:
     """(queries, RECALL_AT) int64: the rows of the largest inner products, in no order."""
     nearest = np.empty((len(queries), RECALL_AT), np.int64)
     for start in range(0, len(queries), QUERY_BATCH):

@@ -25,18 +25,17 @@ abstracts, recall@10 of 128x2+128x2 and of its first block: 0.864 and 0.710, nes
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bebr.core.arrays import TINY, Floats, unit
 from bebr.core.codes import CodeSpec, join_records, pack_levels
 from bebr.encoding.bundles.manifest import Gain
-from bebr.errors import DimensionMismatch
+from bebr.encoding.quantization.grid import grid_points, half_levels
+from bebr.encoding.quantization.rows import check_shape
 
-Floats = NDArray[np.float32]
-
-TINY = np.float32(1e-12)
 STEP = 0.5
 """Step of every block: the value of a level is then the grid point itself. Scales of dimensions are in the decoder."""
 INITIAL_RIDGE = 0.1
@@ -115,11 +114,11 @@ class Recurrent:
         gains = np.empty(len(embeddings), np.float16)
         for start in range(0, len(embeddings), BATCH_ROWS):
             batch = slice(start, start + BATCH_ROWS)
-            unit = self._unit(embeddings[batch])
-            points = self.moves.search(unit @ self.encoder - self.offset, self.initial, self.hardness)
+            rows = self._unit(embeddings[batch])
+            points = self.moves.search(rows @ self.encoder - self.offset, self.initial, self.hardness)
             points = points[:, : self.spec.dims]
             levels[batch] = points + (self.halves - np.float32(0.5))
-            gains[batch] = self.gains(unit, points)
+            gains[batch] = self.gains(rows, points)
         return levels, gains
 
     def encode(self, embeddings: Floats) -> NDArray[np.uint8]:
@@ -127,22 +126,22 @@ class Recurrent:
         levels, gains = self.quantize(embeddings)
         return join_records(pack_levels(levels, self.spec), gains)
 
-    def decode(self, embeddings: Floats) -> Floats:
+    def quantized_values(self, embeddings: Floats) -> Floats:
         """embeddings (rows, embedding_dims) float32 -> gain * values of their codes (rows, dims) float32.
 
-        `project(queries) @ decode(embeddings).T` is adc, but for the rounding of queries to 8 bits.
+        `project(queries) @ quantized_values(embeddings).T` is adc, but for the rounding of queries to 8 bits.
         """
         levels, gains = self.quantize(embeddings)
         points = levels - (self.halves - np.float32(0.5))
         return cast(Floats, points * gains.astype(np.float32)[:, None])
 
-    def gains(self, unit: Floats, points: Floats) -> Floats:
-        """Unit rows (rows, embedding_dims) and their grid points (rows, dims) -> (rows,) float32.
+    def gains(self, rows: Floats, points: Floats) -> Floats:
+        """rows (rows, embedding_dims) of length one, and their grid points (rows, dims) -> (rows,) float32.
 
         length of the row less the mean / length of what the point stands for * cos^shrink, cos their cosine. Without
         shrink a code is as long as its embedding; with 1 its error is least squared; which finds more is measured.
         """
-        deviations, stands_for = unit - self.mean, points @ self.decoder
+        deviations, stands_for = rows - self.mean, points @ self.decoder
         lengths = np.maximum(np.linalg.norm(deviations, axis=1), TINY)
         reached = np.maximum(np.linalg.norm(stands_for, axis=1), TINY)
         gains = lengths / reached
@@ -153,12 +152,8 @@ class Recurrent:
 
     def _unit(self, embeddings: Floats) -> Floats:
         """The rows scaled to length one. Raises DimensionMismatch."""
-        if embeddings.ndim != 2 or embeddings.shape[1] != self.embedding_dims:
-            raise DimensionMismatch(
-                f"expected embeddings of shape (rows, {self.embedding_dims}), got {embeddings.shape}"
-            )
-        norms = np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), TINY)
-        return cast(Floats, embeddings / norms)
+        check_shape(embeddings, self.embedding_dims)
+        return unit(embeddings)
 
 
 @dataclass(frozen=True)
@@ -218,18 +213,8 @@ def _overshoot(gram: Floats) -> float:
     return float(np.linalg.eigvalsh(gram * scales * scales[:, None])[-1])
 
 
-def grid_points(values: NDArray[Any], halves: Floats) -> Floats:
-    """values (rows, dims) -> the nearest half-odd grid points, within -half + 0.5 .. half - 0.5."""
-    return cast(Floats, np.minimum(np.maximum(np.floor(values), -halves), halves - 1) + np.float32(0.5))
-
-
 def couplings(spec: CodeSpec) -> Floats:
     """(dims, dims) float32: how many prefixes of blocks, the whole code among them, hold both dims."""
     count = len(spec.blocks)
     held = np.repeat(np.arange(count, 0, -1, dtype=np.float32), spec.block_dims)
     return np.minimum(held, held[:, None])
-
-
-def half_levels(spec: CodeSpec) -> Floats:
-    """(dims,) float32: half the number of levels of every dimension."""
-    return cast(Floats, (spec.max_levels.astype(np.float32) + np.float32(1)) * np.float32(0.5))

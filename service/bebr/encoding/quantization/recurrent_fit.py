@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from bebr.core.arrays import Floats
 from bebr.core.codes import CodeSpec
-from bebr.encoding.quantization.closed_form import UNIT_STEPS, check_room, principal_axes, sample_rows, unit_rows
-from bebr.encoding.quantization.recurrent import INITIAL_RIDGE, Moves, Recurrent, couplings, grid_points, half_levels
-
-Floats = NDArray[np.float32]
+from bebr.encoding.quantization.grid import UNIT_STEPS, grid_points, half_levels
+from bebr.encoding.quantization.recurrent import INITIAL_RIDGE, Moves, Recurrent, couplings
+from bebr.encoding.quantization.rows import check_enough, principal_axes, sample_rows, unit_rows
 
 PRIOR_ROWS = 1 / 8
 """Weight of the closed form's decoder in the regression, in rows for every dim of the code. With few rows it decides:
@@ -57,18 +57,34 @@ def fit_recurrent(
 ) -> Recurrent:
     """Fit to embeddings (rows, embedding_dims) of floats. The same seed gives the same binarizer.
 
-    weight: 0 counts errors in every direction alike; 1 counts them by how much queries like the rows would feel them,
-    `e^T S e` with S the second moments of the rows; the exponents between interpolate.
-    nested: the first blocks alone are to be a good code too, whatever their number.
-    Raises InvalidEmbeddings when the array is not 2-D or not of floats, holds NaN or infinity, has a row of zeros, or
-    rows that are all the same, or fewer rows than dims.
+    The options are those of `fit_unit_rows`. Raises InvalidEmbeddings when the array is not 2-D or not of floats, holds
+    NaN or infinity, has a row of zeros, or rows that are all the same, or fewer rows than dims.
     """
-    effort = effort or Effort()
     rng = np.random.default_rng(seed)
     rows = unit_rows(sample_rows(embeddings, rng))
+    return fit_unit_rows(rows, spec, centre=centre, weight=weight, nested=nested, effort=effort or Effort(), rng=rng)
+
+
+def fit_unit_rows(
+    rows: Floats,
+    spec: CodeSpec,
+    *,
+    centre: bool,
+    weight: float,
+    nested: bool,
+    effort: Effort,
+    rng: np.random.Generator,
+) -> Recurrent:
+    """Fit to rows (rows, embedding_dims) float32 of length one, as `unit_rows` makes them.
+
+    centre: take the mean out of points first. weight: 0 counts errors in every direction alike; 1 counts them by how
+    much queries like the rows would feel them, `e^T S e` with S the second moments of the rows; between, the exponent
+    interpolates. nested: the first blocks alone are to be a good code too, whatever their number.
+    Raises InvalidEmbeddings when the rows are all the same, or fewer than dims.
+    """
     if len(rows) > effort.rows:
         rows = rows[np.sort(rng.choice(len(rows), effort.rows, replace=False))]
-    check_room(rows)
+    check_enough(rows)
     mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32) if centre else np.zeros(rows.shape[1], np.float32)
     metric = _metric(rows, weight)
     shares = couplings(spec) if nested else np.ones((spec.dims, spec.dims), np.float32)

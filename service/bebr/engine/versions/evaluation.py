@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.config import Limits
+from bebr.core.arrays import unit
 from bebr.core.types import StoredPoint
 from bebr.encoding import TextKind
-from bebr.encoding.adapters.adapter import Reference, TextAdapter, unit
+from bebr.encoding.adapters.adapter import Reference, TextAdapter
 from bebr.encoding.adapters.evaluation import Pool, Queries, UpgradeMatrix, measure, nearest
 from bebr.encoding.bundles.manifest import AdapterKind
 from bebr.engine.collections.collection import Collection
