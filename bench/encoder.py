@@ -16,8 +16,7 @@ from statistics import median
 
 import numpy as np
 
-from bebr.encoding import Bundle, TextKind
-from bebr.encoding.bundles.manifest import Precision
+from bebr.encoding import Bundle, Precision, TextKind
 from bebr.encoding.embedding.model import EmbeddingModel
 from bebr.encoding.importing.checkpoint import ImportOptions
 from bebr.encoding.importing.pull import PullOptions, pull

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bebr.core.codes import CodeSpec
+from bebr.encoding import AdapterKind
 from bebr.encoding.adapters.adapter import Adapter, Reference
 from bebr.encoding.adapters.evaluation import SHARES, Interval, Pool, Quality, Queries, UpgradeMatrix, measure, paired
-from bebr.encoding.bundles.manifest import AdapterKind
 from bebr.encoding.quantization.layout import fit_code
 from bebr.encoding.quantization.recurrent import Recurrent
 from bebr.errors import BebrError

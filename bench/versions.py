@@ -30,9 +30,8 @@ from bench.http import BINARY, DIMS, FRAME_POINTS, Process, running, vectors
 from tests.engine.two_models import adapter, adapters, text_bundle
 
 from bebr.core.codes import CodeSpec
-from bebr.encoding import write_bundle
+from bebr.encoding import CompatibilityFiles, write_bundle
 from bebr.encoding.adapters.adapter import Reference
-from bebr.encoding.bundles.bundle import CompatibilityFiles
 from bebr.encoding.importing.pull import pull
 from bebr.encoding.quantization.recurrent_fit import Effort, fit_recurrent
 from bebr.encoding.quantization.recurrent_graph import files_of

@@ -30,8 +30,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bebr.demo import corpus
-from bebr.encoding import Bundle
-from bebr.encoding.bundles.manifest import TextKind
+from bebr.encoding import Bundle, TextKind
 from bebr.encoding.encoder import Encoder
 
 SEED = 0

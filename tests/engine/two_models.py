@@ -7,10 +7,8 @@ from tests.encoding.importing.checkpoints import DIMS, WORDS, write_checkpoint
 
 from bebr.core.arrays import unit
 from bebr.core.codes import CodeSpec
-from bebr.encoding import Bundle, TextKind, write_bundle
+from bebr.encoding import AdapterFiles, AdapterKind, Bundle, CompatibilityFiles, TextKind, write_bundle
 from bebr.encoding.adapters.adapter import Reference, spread
-from bebr.encoding.bundles.bundle import AdapterFiles, CompatibilityFiles
-from bebr.encoding.bundles.manifest import AdapterKind
 from bebr.encoding.encoder import Encoder
 from bebr.encoding.importing.checkpoint import import_checkpoint
 from bebr.encoding.quantization.recurrent_fit import Effort, fit_recurrent

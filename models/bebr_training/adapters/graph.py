@@ -5,8 +5,8 @@ What `bebr.encoding.adapters.adapter.Adapter` opens. Rows of the outputs may hav
 
 import numpy as np
 
+from bebr.encoding import AdapterKind
 from bebr.encoding.adapters.adapter import INPUT, OUTPUTS
-from bebr.encoding.bundles.manifest import AdapterKind
 from bebr.encoding.onnx.graph import Graph
 from bebr_training.adapters.maps import Adapter, Floats
 

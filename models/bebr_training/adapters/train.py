@@ -24,11 +24,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bebr.encoding import AdapterEntry, AdapterFiles, AdapterKind, Bundle, CompatibilityFiles
 from bebr.encoding.adapters.adapter import Adapter as ModelAdapter
 from bebr.encoding.adapters.adapter import Reference
 from bebr.encoding.adapters.evaluation import Judgements, Pool, Queries, UpgradeMatrix, measure, nearest
-from bebr.encoding.bundles.bundle import AdapterFiles, Bundle, CompatibilityFiles
-from bebr.encoding.bundles.manifest import AdapterEntry, AdapterKind
 from bebr_training.adapters.graph import bridge_to_onnx
 from bebr_training.adapters.maps import HIDDEN, RIDGES, Adapter, Method, distil, procrustes, ridge
 from bebr_training.binarizer.presets import Preset

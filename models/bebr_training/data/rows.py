@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bebr.encoding.bundles.manifest import TextKind
+from bebr.encoding import TextKind
 from bebr.encoding.embedding.files import SUFFIXES, read_rows
 from bebr.encoding.embedding.vectors import check_embeddings
 from bebr.errors import BebrError, DimensionMismatch, InvalidEmbeddings, InvalidOption

@@ -19,16 +19,24 @@ The only importer of onnx, onnxruntime, tokenizers, safetensors, huggingface_hub
     own_fit          embeddings of a collection -> its own binarizer
 """
 
-from bebr.encoding.bundles.bundle import BinarizerFiles, Bundle, EmbeddingFiles, write_bundle
-from bebr.encoding.bundles.manifest import Gain, TextKind
+from bebr.encoding.bundles.bundle import Bundle
+from bebr.encoding.bundles.contents import AdapterFiles, BinarizerFiles, CompatibilityFiles, EmbeddingFiles
+from bebr.encoding.bundles.manifest import AdapterEntry, AdapterKind, Gain, Pooling, Precision, TextKind
 from bebr.encoding.bundles.registry import BundleRegistry, shipped_bundles
+from bebr.encoding.bundles.writer import write_bundle
 
 __all__ = [
+    "AdapterEntry",
+    "AdapterFiles",
+    "AdapterKind",
     "BinarizerFiles",
     "Bundle",
     "BundleRegistry",
+    "CompatibilityFiles",
     "EmbeddingFiles",
     "Gain",
+    "Pooling",
+    "Precision",
     "TextKind",
     "shipped_bundles",
     "write_bundle",

@@ -13,8 +13,7 @@ from pydantic.config import JsonDict, JsonValue
 
 from bebr.core.scoring import Scorer
 from bebr.core.types import FieldType
-from bebr.encoding import TextKind
-from bebr.encoding.bundles.manifest import AdapterKind
+from bebr.encoding import AdapterKind, TextKind
 
 EXAMPLE_FILTER: JsonDict = {
     "must": [{"key": "lang", "match": {"value": "en"}}, {"key": "year", "range": {"gte": 2020}}]

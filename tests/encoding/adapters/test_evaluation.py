@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bebr.core.arrays import unit
+from bebr.encoding import AdapterEntry, AdapterKind
 from bebr.encoding.adapters.adapter import Adapter, Reference
 from bebr.encoding.adapters.evaluation import (
     BATCH,
@@ -22,7 +23,6 @@ from bebr.encoding.adapters.evaluation import (
     nearest,
     paired,
 )
-from bebr.encoding.bundles.manifest import AdapterEntry, AdapterKind
 from bebr.encoding.onnx.graph import Graph
 
 NEW_DIMS, OLD_DIMS, POINTS, QUERIES = 8, 6, 60, BATCH + 7

@@ -13,11 +13,13 @@ from bebr.encoding import (
     Bundle,
     BundleRegistry,
     EmbeddingFiles,
+    Pooling,
+    Precision,
     TextKind,
     shipped_bundles,
     write_bundle,
 )
-from bebr.encoding.bundles.manifest import EmbeddingSettings, Pooling, Precision, SourceHashes, canonical_sha256
+from bebr.encoding.bundles.manifest import EmbeddingSettings, SourceHashes, canonical_sha256
 from bebr.errors import AlreadyExists, BundleNotFound, DamagedBundle, Incompatible, InvalidOption, Unavailable
 
 SPEC = CodeSpec.parse("16x4+16x1")

@@ -15,8 +15,7 @@ from safetensors.numpy import load_file
 from tests.encoding.importing.checkpoints import reference_embedding, tiny_tokenizer, write_checkpoint
 from tokenizers import Tokenizer
 
-from bebr.encoding import BinarizerFiles, Bundle, TextKind, write_bundle
-from bebr.encoding.bundles.manifest import Precision
+from bebr.encoding import BinarizerFiles, Bundle, Precision, TextKind, write_bundle
 from bebr.encoding.embedding.model import EmbeddingModel, plan_batches
 from bebr.encoding.importing.checkpoint import ImportOptions, import_checkpoint
 from bebr.encoding.importing.pull import KNOWN_MODELS, PullOptions, pull

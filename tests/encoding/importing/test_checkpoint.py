@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from tests.encoding.importing.checkpoints import DIMS, POSITIONS, reference_embedding, write_checkpoint, write_json
 
-from bebr.encoding.bundles.manifest import Pooling, Precision, TextKind
+from bebr.encoding import Pooling, Precision, TextKind
 from bebr.encoding.importing.checkpoint import ImportOptions, import_checkpoint
 from bebr.errors import InvalidCheckpoint, InvalidOption
 

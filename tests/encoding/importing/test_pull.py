@@ -9,8 +9,7 @@ import pytest
 from tests.encoding.importing.checkpoints import write_checkpoint
 from tests.encoding.importing.hub_server import serve_hub
 
-from bebr.encoding import BundleRegistry, TextKind
-from bebr.encoding.bundles.manifest import Pooling, Precision
+from bebr.encoding import BundleRegistry, Pooling, Precision, TextKind
 from bebr.encoding.embedding.model import EmbeddingModel
 from bebr.encoding.importing.checkpoint import ImportOptions
 from bebr.encoding.importing.pull import KNOWN_MODELS, PullOptions, default_name, pull, shipped_binarizer
@@ -39,7 +38,7 @@ def test_pulling_again_changes_nothing_and_other_weights_need_replace(tmp_path: 
     assert pull(str(source), bundles).fingerprint == first.fingerprint
     assert (first.path / "manifest.json").stat().st_mtime_ns == written
     write_checkpoint(source, seed=1)
-    with pytest.raises(AlreadyExists, match="'model@1' is there already"):
+    with pytest.raises(AlreadyExists, match="'model@1' exists already"):
         pull(str(source), bundles)
     assert pull(str(source), bundles, PullOptions(replace=True)).fingerprint != first.fingerprint
     assert sorted(path.name for path in bundles.iterdir()) == ["model@1"]

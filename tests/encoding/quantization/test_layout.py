@@ -9,8 +9,7 @@ import pytest
 from tests.encoding.quantization.embeddings import DIMS, nearest, recall, text_like
 
 from bebr.core.codes import CodeSpec
-from bebr.encoding import BinarizerFiles, shipped_bundles, write_bundle
-from bebr.encoding.bundles.bundle import Bundle
+from bebr.encoding import BinarizerFiles, Bundle, shipped_bundles, write_bundle
 from bebr.encoding.encoder import Encoder
 from bebr.encoding.quantization.closed_form import Rotation, fit
 from bebr.encoding.quantization.layout import (

@@ -17,8 +17,7 @@ from tests.engine.two_models import adapters, text_bundle, texts
 from bebr.core.codes import CodeSpec, split_records
 from bebr.core.scoring import Scorer, dot_scores, prepare_adc
 from bebr.core.types import FieldType, WriteMode
-from bebr.encoding import Bundle, TextKind, write_bundle
-from bebr.encoding.bundles.manifest import AdapterKind
+from bebr.encoding import AdapterKind, Bundle, TextKind, write_bundle
 from bebr.encoding.quantization.recurrent_fit import Effort, fit_recurrent
 from bebr.encoding.quantization.recurrent_graph import files_of
 from bebr.engine import CollectionSettings, Engine, Evaluation, Gate, SearchRequest, UpgradeQuery

@@ -10,10 +10,9 @@ from tests.training.two_spaces import OLD_DIMS, OLD_SPEC, SPEC, two_spaces, vect
 
 from bebr.core.arrays import unit
 from bebr.core.codes import CodeSpec
-from bebr.encoding import Bundle, write_bundle
+from bebr.encoding import AdapterKind, Bundle, write_bundle
 from bebr.encoding.adapters.adapter import OUTPUTS, open_adapters
 from bebr.encoding.adapters.adapter import Adapter as ModelAdapter
-from bebr.encoding.bundles.manifest import AdapterKind
 from bebr.encoding.quantization.recurrent_fit import Effort, fit_recurrent
 from bebr.errors import InvalidEmbeddings
 from bebr_training.adapters.graph import bridge_to_onnx

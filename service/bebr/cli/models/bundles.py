@@ -13,8 +13,7 @@ from bebr.cli.models.registry import bundles_folder, open_registry
 from bebr.cli.options import AsJson, ConfigFile, DataDir, parse_choice
 
 if TYPE_CHECKING:
-    from bebr.encoding import Bundle
-    from bebr.encoding.bundles.manifest import Pooling, Precision
+    from bebr.encoding import Bundle, Pooling, Precision
     from bebr.encoding.importing.checkpoint import Progress
     from bebr.encoding.importing.pull import PullOptions
 
@@ -158,12 +157,12 @@ def _abilities(bundle: "Bundle") -> str:
 
 
 def _precision(given: str) -> "Precision":
-    from bebr.encoding.bundles.manifest import Precision
+    from bebr.encoding import Precision
 
     return parse_choice(Precision, given, "--precision")
 
 
 def _pooling(given: str | None) -> "Pooling | None":
-    from bebr.encoding.bundles.manifest import Pooling
+    from bebr.encoding import Pooling
 
     return None if given is None else parse_choice(Pooling, given, "--pooling")

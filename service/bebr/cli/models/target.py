@@ -9,8 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from bebr.encoding import BinarizerFiles, Bundle
-    from bebr.encoding.bundles.bundle import CompatibilityFiles
+    from bebr.encoding import BinarizerFiles, Bundle, CompatibilityFiles
     from bebr.encoding.quantization.layout import FitReport
     from bebr.encoding.quantization.recurrent import Recurrent
 

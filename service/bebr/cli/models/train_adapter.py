@@ -17,8 +17,7 @@ from bebr.cli.models.training_data import TrainingData, recipe_of, use_threads
 from bebr.cli.options import AsJson, ConfigFile, DataDir
 
 if TYPE_CHECKING:
-    from bebr.encoding import BinarizerFiles, Bundle
-    from bebr.encoding.bundles.bundle import CompatibilityFiles
+    from bebr.encoding import BinarizerFiles, Bundle, CompatibilityFiles
     from bebr_training.adapters.train import TrainedCompatibility
     from bebr_training.binarizer.presets import Preset
     from bebr_training.data.pairs import Pairs as JudgedPairs

@@ -13,7 +13,7 @@ from bebr.cli.output import err, out, print_json
 from bebr.cli.points.sources import lines_of_json, open_text
 from bebr.cli.versions.tables import follow, job_json, print_job, print_matrix
 from bebr.client import Client, Job
-from bebr.encoding.bundles.manifest import AdapterKind
+from bebr.encoding import AdapterKind
 from bebr.errors import Conflict, InvalidOption
 
 

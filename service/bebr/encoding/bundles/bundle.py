@@ -1,11 +1,10 @@
-"""A bundle on disk: a folder with manifest.json, graphs and tokenizer. Read, verified and written here.
+"""A bundle on disk: a folder with manifest.json, graphs and tokenizer. Read and verified here; `writer` makes one.
 
-This module opens files and checks bytes; it never runs a graph. What the manifest says is in `manifest.py`.
+This module opens files and checks bytes; it never runs a graph. What the manifest says is in `manifest`.
 """
 
-import errno
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,77 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.core.codes import CodeSpec
-from bebr.disk import write_folder
-from bebr.encoding.bundles.manifest import (
-    AdapterEntry,
-    AdapterKind,
-    BinarizerEntry,
-    CompatibilityEntry,
-    EmbeddingEntry,
-    EmbeddingSettings,
-    FileEntry,
-    Gain,
-    Manifest,
-    check_name,
-)
-from bebr.errors import (
-    AlreadyExists,
-    BebrError,
-    BundleNotFound,
-    DamagedBundle,
-    InsufficientStorage,
-    InvalidOption,
-    Unavailable,
-)
-
-MANIFEST = "manifest.json"
-BINARIZER_GRAPH = "binarizer.onnx"
-EMBEDDING_GRAPH = "embedding.onnx"
-TOKENIZER = "tokenizer.json"
-FORWARD_GRAPH, BACKWARD_GRAPH, REFERENCE = "forward-{}.onnx", "backward-{}.onnx", "reference-{}.npz"
-"""Files of a compatibility; the number is its place in the manifest."""
-
-
-@dataclass(frozen=True)
-class BinarizerFiles:
-    """A binarizer to be written into a bundle. graph: bytes of the ONNX file; steps (blocks,) float32."""
-
-    graph: bytes
-    spec: CodeSpec
-    steps: NDArray[np.float32]
-    gain: Gain = Gain.UNBIASED
-
-
-@dataclass(frozen=True)
-class EmbeddingFiles:
-    """An embedding model to be written into a bundle: bytes of the ONNX graph and of tokenizer.json."""
-
-    graph: bytes
-    tokenizer: bytes
-    settings: EmbeddingSettings
-
-
-@dataclass(frozen=True)
-class AdapterFiles:
-    """One direction of a compatibility: bytes of the ONNX graph, and its settings as in `AdapterEntry`."""
-
-    graph: bytes
-    scales: Mapping[AdapterKind, float]
-    default: AdapterKind
-    weight: float
-
-
-@dataclass(frozen=True)
-class CompatibilityFiles:
-    """How queries reach the codes of another bundle, named by id and fingerprint, and back; `reference`: bytes."""
-
-    bundle: str
-    fingerprint: str
-    embedding_dims: int
-    forward: AdapterFiles
-    backward: AdapterFiles
-    reference: bytes
-    figures: Mapping[str, Any]
+from bebr.encoding.bundles.contents import AdapterFiles, BinarizerFiles, CompatibilityFiles, EmbeddingFiles
+from bebr.encoding.bundles.manifest import AdapterEntry, BinarizerEntry, EmbeddingEntry, FileEntry, Gain, Manifest
+from bebr.encoding.bundles.manifest_json import MANIFEST, read_manifest
+from bebr.errors import BundleNotFound, DamagedBundle, InvalidOption
 
 
 @dataclass(frozen=True)
@@ -107,7 +39,7 @@ class Bundle:
         except (FileNotFoundError, NotADirectoryError):
             raise BundleNotFound(f"no bundle at {path}: it has no {MANIFEST}", path=str(path)) from None
         try:
-            manifest = Manifest.parse(text)
+            manifest = read_manifest(text)
         except DamagedBundle as error:
             raise DamagedBundle(f"bundle at {path}: {error.detail}", path=str(path), file=MANIFEST) from error
         for name, entry in manifest.files.items():
@@ -209,13 +141,13 @@ class Bundle:
 
         return [
             CompatibilityFiles(
-                entry.bundle,
-                entry.fingerprint,
-                entry.embedding_dims,
-                adapter(entry.forward),
-                adapter(entry.backward),
-                (self.path / entry.reference).read_bytes(),
-                entry.figures,
+                bundle=entry.bundle,
+                fingerprint=entry.fingerprint,
+                embedding_dims=entry.embedding_dims,
+                forward=adapter(entry.forward),
+                backward=adapter(entry.backward),
+                reference=(self.path / entry.reference).read_bytes(),
+                figures=entry.figures,
             )
             for entry in self.manifest.compatible_with
         ]
@@ -232,75 +164,6 @@ def no_embedding_model(manifest: Manifest) -> InvalidOption:
         f"bundle '{manifest.id}' has no embedding model, so it takes vectors and no texts; "
         f"add one with 'bebr models pull {manifest.name}'"
     )
-
-
-def write_bundle(
-    folder: Path,
-    name: str,
-    version: str,
-    *,
-    embedding_dims: int,
-    binarizer: BinarizerFiles | None = None,
-    embedding: EmbeddingFiles | None = None,
-    figures: Mapping[str, Any] | None = None,
-    compatible_with: Sequence[CompatibilityFiles] = (),
-    replace: bool = False,
-) -> Bundle:
-    """Write the bundle `folder/<name>@<version>`, whole or not at all: temporary folder, fsync, rename.
-
-    Raises InvalidOption on a bad name or when there is neither binarizer nor embedding model, AlreadyExists when the
-    bundle is there and `replace` is off, InsufficientStorage or Unavailable when the folder cannot be written.
-    """
-    check_name(name, "bundle name")
-    check_name(version, "bundle version")
-    if binarizer is None and embedding is None:
-        raise InvalidOption("a bundle needs a binarizer, an embedding model, or both")
-    target = folder / f"{name}@{version}"
-    if target.exists() and not replace:
-        raise AlreadyExists(f"bundle '{target.name}' is there already: {target}", id=target.name)
-    contents: dict[str, bytes] = {}
-    binarizer_entry, embedding_entry = None, None
-    if binarizer is not None:
-        contents[BINARIZER_GRAPH] = binarizer.graph
-        steps = tuple(np.asarray(binarizer.steps, np.float32).tolist())
-        binarizer_entry = BinarizerEntry(BINARIZER_GRAPH, binarizer.spec, steps, binarizer.gain)
-    if embedding is not None:
-        contents |= {EMBEDDING_GRAPH: embedding.graph, TOKENIZER: embedding.tokenizer}
-        embedding_entry = EmbeddingEntry(EMBEDDING_GRAPH, TOKENIZER, embedding.settings)
-    reached = []
-    for number, compatibility in enumerate(compatible_with):
-        entry, its_files = _compatibility_entry(compatibility, number)
-        reached.append(entry)
-        contents |= its_files
-    files = {name: FileEntry(hashlib.sha256(data).hexdigest(), len(data)) for name, data in contents.items()}
-    entries = binarizer_entry, embedding_entry
-    manifest = Manifest(name, version, embedding_dims, *entries, files, dict(figures or {}), tuple(reached))
-    text = manifest.to_json()
-    Manifest.parse(text)  # What cannot be read back must not be written.
-    try:
-        write_folder(target, {**contents, MANIFEST: text.encode()}, replace=replace)
-    except OSError as error:
-        raise _write_error(target, error) from error
-    return Bundle.load(target)
-
-
-def _compatibility_entry(files: CompatibilityFiles, number: int) -> tuple[CompatibilityEntry, dict[str, bytes]]:
-    names = [name.format(number) for name in (FORWARD_GRAPH, BACKWARD_GRAPH, REFERENCE)]
-    forward, backward = (
-        AdapterEntry(name, dict(adapter.scales), adapter.default, adapter.weight)
-        for name, adapter in zip(names, (files.forward, files.backward), strict=False)
-    )
-    whose = files.bundle, files.fingerprint, files.embedding_dims
-    entry = CompatibilityEntry(*whose, names[2], forward, backward, dict(files.figures))
-    return entry, dict(zip(names, (files.forward.graph, files.backward.graph, files.reference), strict=True))
-
-
-def _write_error(target: Path, error: OSError) -> BebrError:
-    if error.errno == errno.ENOSPC:
-        return InsufficientStorage(f"no space left to write bundle '{target.name}' to {target.parent}")
-    if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and target.is_dir():
-        return AlreadyExists(f"bundle '{target.name}' was written by someone else meanwhile: {target}", id=target.name)
-    return Unavailable(f"bundle '{target.name}' cannot be written to {target.parent}: {error.strerror}")
 
 
 def _check_file(bundle_id: str, path: Path, entry: FileEntry, verify: bool) -> None:

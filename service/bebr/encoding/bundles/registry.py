@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from bebr.disk import HIDDEN
-from bebr.encoding.bundles.bundle import MANIFEST, BinarizerFiles, Bundle, write_bundle
+from bebr.encoding.bundles.bundle import Bundle
+from bebr.encoding.bundles.contents import BinarizerFiles
+from bebr.encoding.bundles.manifest_json import MANIFEST
+from bebr.encoding.bundles.writer import write_bundle
 from bebr.errors import BundleNotFound, DamagedBundle, Incompatible
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bebr.encoding.bundles.bundle import EmbeddingFiles
+from bebr.encoding.bundles.contents import EmbeddingFiles
 from bebr.encoding.bundles.manifest import (
     EmbeddingSettings,
     Pooling,

@@ -15,9 +15,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from bebr.disk import HIDDEN
-from bebr.encoding.bundles.bundle import Bundle, write_bundle
+from bebr.encoding.bundles.bundle import Bundle
 from bebr.encoding.bundles.manifest import Precision, check_name
 from bebr.encoding.bundles.registry import BundleRegistry, shipped_bundles
+from bebr.encoding.bundles.writer import write_bundle
 from bebr.encoding.importing.checkpoint import ImportedModel, ImportOptions, Progress, import_checkpoint, silent
 from bebr.encoding.importing.hub import REPOSITORY_PATTERN, fetch_checkpoint
 from bebr.encoding.importing.transformer import BUILDER

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from bebr.core.arrays import TINY, Floats
-from bebr.encoding.bundles.bundle import EmbeddingFiles
+from bebr.encoding.bundles.contents import EmbeddingFiles
 from bebr.encoding.bundles.manifest import Pooling, Precision, SourceHashes, canonical_sha256
 from bebr.encoding.embedding.tokenization import TextTokenizer
 from bebr.encoding.importing.architecture import Tensors, read_transformer

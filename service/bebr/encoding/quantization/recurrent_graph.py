@@ -8,7 +8,7 @@ initializer `mean` (embedding_dims,) float32 is there too: what every code stand
 import numpy as np
 
 from bebr.core.arrays import TINY
-from bebr.encoding.bundles.bundle import BinarizerFiles
+from bebr.encoding.bundles.contents import BinarizerFiles
 from bebr.encoding.onnx.graph import Graph
 from bebr.encoding.quantization.recurrent import Moves, Recurrent
 

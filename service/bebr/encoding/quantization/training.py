@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bebr.encoding.bundles.bundle import BinarizerFiles
+from bebr.encoding.bundles.contents import BinarizerFiles
 from bebr.encoding.quantization.layout import MAX_QUERIES, RECALL_AT, fit_bytes
 from bebr.encoding.quantization.recurrent_graph import files_of
 from bebr.errors import InvalidOption

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bebr.core.scoring import Scorer
+from bebr.encoding import AdapterKind
 from bebr.encoding.adapters.adapter import Adapter
-from bebr.encoding.bundles.manifest import AdapterKind
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.encoders import CollectionEncoders
 from bebr.engine.collections.schema import CollectionDocument

@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from bebr.config import Limits
 from bebr.core.arrays import unit
 from bebr.core.types import StoredPoint
-from bebr.encoding import TextKind
+from bebr.encoding import AdapterKind, TextKind
 from bebr.encoding.adapters.adapter import Reference, TextAdapter
 from bebr.encoding.adapters.evaluation import Pool, Queries, UpgradeMatrix, measure, nearest
-from bebr.encoding.bundles.manifest import AdapterKind
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import Version
 from bebr.engine.inputs import check_text, check_vector

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bebr.config import Limits
-from bebr.encoding.bundles.manifest import AdapterKind
+from bebr.encoding import AdapterKind
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.encoders import CollectionEncoders, Encoders
 from bebr.engine.collections.registry import CollectionRegistry

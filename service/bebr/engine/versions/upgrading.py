@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bebr.encoding.bundles.manifest import AdapterKind
+from bebr.encoding import AdapterKind
 from bebr.engine.collections.collection import Collection
 from bebr.engine.requests import WriteReport
 from bebr.engine.versions.backfills import Backfills
