@@ -16,7 +16,7 @@ from bebr.config import Settings
 from bebr.core.codes import CodeSpec, cosine_gains, pack_levels
 from bebr.core.scoring import Scorer, dot_scores, prepare_sdc
 from bebr.core.types import FieldType, WriteMode
-from bebr.engine import CollectionSettings, Engine, SearchRequest
+from bebr.engine import AliasChange, CollectionSettings, Engine, SearchRequest
 from bebr.errors import (
     AlreadyExists,
     CollectionNotFound,
@@ -79,7 +79,7 @@ async def test_what_is_written_is_found_before_and_after_a_restart(tmp_path: Pat
         await check_hits(engine, data, expected)
     async with running(tmp_path) as engine:
         await check_hits(engine, data, expected)
-        assert (await engine.describe_collection("docs"))["points"] == 100
+        assert sum((await engine.describe_collection("docs")).points.values()) == 100
 
 
 async def check_hits(engine: Engine, data: np.ndarray, expected: np.ndarray) -> None:
@@ -90,7 +90,6 @@ async def check_hits(engine: Engine, data: np.ndarray, expected: np.ndarray) -> 
         assert np.array_equal(np.array([hit.score for hit in result.hits], np.float32), expected[query, order])
         assert json.loads(result.hits[0].metadata or "")["n"] == order[0]
         assert result.searched == {"24x2": 100} and result.query_version == "24x2"
-        assert json.loads(result.to_json_bytes())["hits"][0]["id"] == result.hits[0].id
 
 
 def cosine_gains_of(data: np.ndarray) -> np.ndarray:
@@ -138,8 +137,8 @@ async def test_modes_say_what_happens_to_what_exists(tmp_path: Path) -> None:
         report = await engine.write_points("docs", points(4, seed=1), WriteMode.UPDATE_ONLY)
         assert report.applied == 3 and [(item.id, item.error) for item in report.items] == [("p003", "PointNotFound")]
         found, missing = await engine.get_points("docs", ["p003", "p001"], with_code=True)
-        assert missing == ["p003"] and found[0]["metadata"] == {"lang": "de", "n": 1}
-        assert base64.b64decode(found[0]["code_b64"])[: SPEC.code_size_bytes] == codes(4, seed=1)[1].tobytes()
+        assert missing == ["p003"] and json.loads(found[0].metadata or "") == {"lang": "de", "n": 1}
+        assert (found[0].code or b"")[: SPEC.code_size_bytes] == codes(4, seed=1)[1].tobytes()
 
 
 async def test_an_idempotency_key_applies_once(tmp_path: Path) -> None:
@@ -163,16 +162,16 @@ async def test_delete_scroll_count_and_metadata_by_filter(tmp_path: Path) -> Non
         cursor = None
         while True:
             page = await engine.scroll("docs", german, 7, cursor)
-            seen += [entry["id"] for entry in page["points"]]
-            if (cursor := page["cursor"]) is None:
+            seen += [point.id for point in page.points]
+            if (cursor := page.cursor) is None:
                 break
         assert seen == [f"p{i:03d}" for i in range(1, 100, 2)]
-        assert await engine.delete_points("docs", filter=german, dry_run=True) == {"would_delete": 50}
+        assert (await engine.delete_points("docs", filter=german, dry_run=True)).points == 50
         changed = await engine.set_metadata("docs", ["p001", "p003", "absent"], None, {"lang": "fr", "n": None})
-        assert changed["updated"] == 2
-        assert (await engine.get_points("docs", ["p001"]))[0][0]["metadata"] == {"lang": "fr"}
-        assert (await engine.delete_points("docs", filter=german))["deleted"] == 48
-        assert (await engine.delete_points("docs", ["p000", "absent"]))["deleted"] == 1
+        assert changed.points == 2
+        assert json.loads((await engine.get_points("docs", ["p001"]))[0][0].metadata or "") == {"lang": "fr"}
+        assert (await engine.delete_points("docs", filter=german)).points == 48
+        assert (await engine.delete_points("docs", ["p000", "absent"])).points == 1
         assert await engine.count("docs", None) == 51
         result = await search(
             engine, codes(100)[1], limit=100, filter={"must": [{"key": "lang", "match": {"value": "fr"}}]}
@@ -206,7 +205,7 @@ async def test_search_options(tmp_path: Path) -> None:
         assert bare.metadata is None
         some = (await search(engine, data[0], with_metadata=["n", "absent"])).hits[0]
         assert json.loads(some.metadata or "") == {"n": 0}
-        assert (await search(engine, data[0], explain=True)).explain["scorer"] == "sdc"
+        assert (await search(engine, data[0], explain=True)).explain.scorer == "sdc"
 
 
 @pytest.mark.parametrize(
@@ -259,15 +258,13 @@ async def test_collections_and_aliases_share_names(tmp_path: Path) -> None:
         await make(engine, "other")
         with pytest.raises(AlreadyExists):
             await make(engine)
-        await engine.update_aliases([{"create": {"alias": "prod", "collection": "docs"}}])
+        await engine.change_aliases([AliasChange("prod", "docs")])
         with pytest.raises(AlreadyExists):
             await make(engine, "prod")
         await engine.write_points("prod", points(3), WriteMode.UPSERT)
         assert await engine.count("docs", None) == 3
         with pytest.raises(CollectionNotFound):
-            await engine.update_aliases(
-                [{"delete": {"alias": "prod"}}, {"create": {"alias": "next", "collection": "absent"}}]
-            )
+            await engine.change_aliases([AliasChange("prod", None), AliasChange("next", "absent")])
         assert engine.list_aliases() == {"prod": "docs"}
         with pytest.raises(InvalidOption):
             await engine.delete_collection("prod")
@@ -278,7 +275,7 @@ async def test_collections_and_aliases_share_names(tmp_path: Path) -> None:
         await make(engine)
         assert await engine.count("docs", None) == 0
     async with running(tmp_path) as engine:
-        assert [entry["name"] for entry in engine.list_collections()] == ["docs", "other"]
+        assert [collection.name for collection in engine.list_collections()] == ["docs", "other"]
 
 
 async def test_a_damaged_segment_is_rebuilt_from_the_store(tmp_path: Path) -> None:
@@ -314,7 +311,7 @@ async def test_low_disk_refuses_writes_but_not_searches(tmp_path: Path) -> None:
 
 async def test_nothing_is_answered_before_the_start(tmp_path: Path) -> None:
     engine = build_engine(settings(tmp_path))
-    assert not engine.ready()[0]
+    assert not engine.readiness().ready
     with pytest.raises(NotReady):
         await engine.count("docs", None)
 

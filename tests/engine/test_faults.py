@@ -1,6 +1,7 @@
 """What the engine does when disks fail, bundles are damaged and collections go away under load."""
 
 import asyncio
+import json
 import shutil
 from pathlib import Path
 
@@ -145,7 +146,7 @@ async def test_a_disk_that_fails_while_loading_is_waited_for(tmp_path: Path) -> 
     await engine.start()
     try:
         async with asyncio.timeout(10):
-            while "waiting" not in str(engine.ready()[1].get("problem")):
+            while "waiting" not in str(engine.readiness().problem):
                 await asyncio.sleep(0.05)
             folder.unlink()
             await engine.wait_until_ready()
@@ -162,5 +163,5 @@ async def test_metadata_does_not_outgrow_its_limit_bit_by_bit(tmp_path: Path) ->
         with pytest.raises(InvalidMetadata, match="p000"):
             await engine.set_metadata("docs", ["p000"], None, {"b": "y" * 600})
         (found,), _ = await engine.get_points("docs", ["p000"])
-        assert sorted(found["metadata"]) == ["a", "lang", "n"]
-        assert (await engine.set_metadata("docs", ["p000"], None, {"a": None, "b": "y" * 600}))["updated"] == 1
+        assert sorted(json.loads(found.metadata or "")) == ["a", "lang", "n"]
+        assert (await engine.set_metadata("docs", ["p000"], None, {"a": None, "b": "y" * 600})).points == 1

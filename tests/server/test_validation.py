@@ -4,7 +4,7 @@ import pytest
 
 from bebr.errors import BebrError, DamagedSegment, DimensionMismatch, InvalidOption, JobNotFound, Malformed, NotReady
 from bebr.server.problems import STATUS, status_of, title_of
-from bebr.server.requests import Search, SearchBatch
+from bebr.server.requests.search import Search, SearchBatch
 from bebr.server.validation import parse
 
 

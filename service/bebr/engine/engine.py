@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from bebr.coalescer import Coalescer
 from bebr.config import Limits
 from bebr.core.types import WriteMode
-from bebr.encoding import BundleRegistry, TextKind
-from bebr.encoding.encoder import Encoder
+from bebr.encoding import Bundle, BundleRegistry, TextKind
 from bebr.engine.capacity import RoomGuard
 from bebr.engine.collections.collection import Collection, collection_folder
 from bebr.engine.collections.encoders import Encoders
@@ -24,7 +23,19 @@ from bebr.engine.collections.registry import CollectionRegistry
 from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.collections.version import Version
 from bebr.engine.inputs import check_text
-from bebr.engine.requests import CollectionSettings, SearchRequest, SearchResult, WriteReport
+from bebr.engine.projection import Wanted
+from bebr.engine.requests import AliasChange, CollectionSettings, SearchRequest
+from bebr.engine.results import (
+    Changed,
+    CollectionStatus,
+    Embedded,
+    FitStatus,
+    Page,
+    Point,
+    Readiness,
+    SearchResult,
+    WriteReport,
+)
 from bebr.engine.search import scroll as reading
 from bebr.engine.search.search import Searcher, Texts
 from bebr.engine.versions.backfills import Backfills
@@ -120,21 +131,19 @@ class Engine:
             await asyncio.to_thread(pool.shutdown)
         await self._store.close()
 
-    def ready(self) -> tuple[bool, dict[str, Any]]:
+    def readiness(self) -> Readiness:
         """Whether every collection is caught up with the store; if not, why."""
-        waiting = sorted(name for name, collection in self._registry.collections.items() if not collection.ready)
-        if self._problem is None and not waiting:
-            return True, {"collections": len(self._registry.collections)}
-        return False, {"problem": self._problem, "loading": waiting}
+        loading = sorted(name for name, collection in self._registry.collections.items() if not collection.ready)
+        return Readiness(self._problem is None and not loading, self._problem, loading)
 
     async def ping_store(self) -> None:
         """Raises StoreUnavailable when the store does not answer."""
         await self._store.ping()
 
-    def list_bundles(self) -> list[dict[str, Any]]:
-        return [bundle.describe() for bundle in self._bundles.list()]
+    def list_bundles(self) -> list[Bundle]:
+        return self._bundles.list()
 
-    async def create_collection(self, name: str, settings: CollectionSettings) -> dict[str, Any]:
+    async def create_collection(self, name: str, settings: CollectionSettings) -> CollectionStatus:
         """Raises AlreadyExists, BundleNotFound, DamagedBundle, InvalidOption, InvalidSpec."""
         self._check_ready()
         self._guard.check()
@@ -147,7 +156,7 @@ class Engine:
             await self._registry.save(name, document)
             collection.ready = True
             self._registry.collections[name] = collection
-        return self._describe(collection)
+        return self._status(collection)
 
     async def delete_collection(self, name: str) -> None:
         """Forget a collection, its points, its segments and the aliases that point to it."""
@@ -174,23 +183,26 @@ class Engine:
 
     async def fit_collection(
         self, name: str, size_bytes: int | None = None, sample: int | None = None, now: bool = False
-    ) -> dict[str, Any]:
+    ) -> tuple[str, FitStatus]:
         """Fit a new binarizer to the next `sample` embeddings of a collection, or now to those that are buffered.
 
-        Existing points keep their codes; both are searched together. Raises Conflict, InvalidOption.
+        -> the collection's name, and how far its fit is. Existing points keep their codes; both are searched together.
+        Raises Conflict, InvalidOption.
         """
         collection = self.collection(name)
         await self._fits.ask(collection, size_bytes, sample, now)
-        return {"name": collection.name, "fit": self._fits.describe(collection)}
+        fit = self._fits.status(collection)
+        assert fit is not None, "a fit was asked for"
+        return collection.name, fit
 
-    def list_collections(self) -> list[dict[str, Any]]:
+    def list_collections(self) -> list[CollectionStatus]:
         """Also those that are still loading. Raises NotReady before it is known which there are."""
         self._check_knows_collections()
-        return [self._describe(collection) for _, collection in sorted(self._registry.collections.items())]
+        return [self._status(collection) for _, collection in sorted(self._registry.collections.items())]
 
-    async def describe_collection(self, name: str) -> dict[str, Any]:
+    async def describe_collection(self, name: str) -> CollectionStatus:
         self._check_knows_collections()
-        return self._describe(self._registry.get(name))
+        return self._status(self._registry.get(name))
 
     def collections(self) -> list[Collection]:
         """All of them. Raises NotReady before it is known which there are."""
@@ -201,9 +213,10 @@ class Engine:
         self._check_knows_collections()
         return dict(sorted(self._registry.aliases.items()))
 
-    async def update_aliases(self, actions: list[dict[str, Any]]) -> None:
+    async def change_aliases(self, changes: Sequence[AliasChange]) -> None:
+        """All of them, in order, or none."""
         self._check_ready()
-        await self._registry.update_aliases(actions)
+        await self._registry.change_aliases(changes)
 
     async def write_points(
         self,
@@ -238,26 +251,24 @@ class Engine:
 
     async def delete_points(
         self, name: str, ids: list[str] | None = None, filter: object = None, dry_run: bool = False
-    ) -> dict[str, Any]:
+    ) -> Changed:
         """Delete by ids or by filter. dry_run: only count."""
         return await self._writer.delete_points(self.collection(name), ids, filter, dry_run)
 
-    async def set_metadata(
-        self, name: str, ids: list[str] | None, filter: object, changes: dict[str, Any]
-    ) -> dict[str, Any]:
+    async def set_metadata(self, name: str, ids: list[str] | None, filter: object, changes: dict[str, Any]) -> Changed:
         """Set some metadata keys of points chosen by ids or filter; null removes a key."""
         return await self._writer.set_metadata(self.collection(name), ids, filter, changes)
 
     async def get_points(
-        self, name: str, ids: list[str], with_metadata: bool | list[str] = True, with_code: bool = False
-    ) -> tuple[list[dict[str, Any]], list[str]]:
+        self, name: str, ids: list[str], with_metadata: Wanted = True, with_code: bool = False
+    ) -> tuple[list[Point], list[str]]:
         """-> (points in the order asked for, ids that do not exist)."""
         self._check_limit(len(ids), "ids")
         return await reading.get_points(self.collection(name), ids, with_metadata, with_code)
 
     async def scroll(
-        self, name: str, filter: object, limit: int, cursor: str | None, with_metadata: bool | list[str] = True
-    ) -> dict[str, Any]:
+        self, name: str, filter: object, limit: int, cursor: str | None, with_metadata: Wanted = True
+    ) -> Page:
         """A page of points by ascending id, and the cursor of the next."""
         self._check_limit(limit, "limit")
         return await reading.scroll(self.collection(name), filter, limit, cursor, with_metadata)
@@ -277,9 +288,9 @@ class Engine:
         return await self._searcher(collection).search(requests)
 
     async def embed(
-        self, model: str | None, texts: Sequence[str], kind: TextKind
-    ) -> tuple[Encoder, NDArray[np.float32]]:
-        """Embeddings (texts, dims) float32 by the model of a bundle, and its encoder for codes.
+        self, model: str | None, texts: Sequence[str], kind: TextKind, with_codes: bool = False
+    ) -> Embedded:
+        """Texts as embeddings by the model of a bundle, and as its codes where those are asked for.
 
         model None: the only bundle with an embedding model; InvalidOption where there are none or several.
         """
@@ -291,11 +302,16 @@ class Engine:
             )
         for number, text in enumerate(texts):
             check_text(text, True, self.limits.max_text_chars, f"input[{number}]")
-        loop = asyncio.get_running_loop()
-        return encoder, await loop.run_in_executor(self._encoding, encoder.embed, list(texts), kind)
 
-    def _describe(self, collection: Collection) -> dict[str, Any]:
-        return collection.describe(self._fits.describe(collection))
+        def work() -> Embedded:
+            embeddings = encoder.embed(list(texts), kind)
+            records = encoder.encode(embeddings) if with_codes else None
+            return Embedded(encoder.bundle.id, embeddings, records, encoder.count_tokens(texts, kind))
+
+        return await asyncio.get_running_loop().run_in_executor(self._encoding, work)
+
+    def _status(self, collection: Collection) -> CollectionStatus:
+        return collection.status(self._fits.status(collection))
 
     def _only_text_bundle(self) -> str:
         names = [bundle.id for bundle in self._bundles.list() if bundle.has_embedding_model]

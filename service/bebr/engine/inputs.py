@@ -1,4 +1,4 @@
-"""Texts, vectors and codes as they come from outside: the checks that writes, searches and evaluations share."""
+"""Texts, vectors, codes and keys as they come from outside: the checks that several use cases share."""
 
 import base64
 import binascii
@@ -9,6 +9,16 @@ from numpy.typing import NDArray
 from bebr.core.codes import GAIN_SIZE_BYTES, CodeSpec, check_padding, cosine_gains, join_records, unpack_levels
 from bebr.encoding.embedding.vectors import check_embeddings
 from bebr.errors import BebrError, DimensionMismatch, InvalidCode, InvalidOption, InvalidText, InvalidVector
+
+MAX_IDEMPOTENCY_KEY_CHARS = 256
+
+
+def check_idempotency_key(key: str | None) -> None:
+    """Raises InvalidOption for one that is empty or too long."""
+    if key is not None and not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY_CHARS:
+        raise InvalidOption(
+            f"an idempotency key has 1 to {MAX_IDEMPOTENCY_KEY_CHARS} characters, got {len(key)}", key="idempotency-key"
+        )
 
 
 def check_text(value: object, takes_text: bool, max_chars: int, key: str = "text") -> str:

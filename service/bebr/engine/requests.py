@@ -1,137 +1,92 @@
-"""What callers of the engine hand in and get back. Plain data; JSON only where a fast path needs it."""
+"""What callers of the engine hand in. Plain data; what comes back is in `results`."""
 
-import base64
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from json.encoder import encode_basestring as quote
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bebr.core.scoring import Scorer
-from bebr.core.types import FieldType, Hit
+from bebr.core.types import FieldType
+from bebr.engine.projection import Wanted
 
 
 @dataclass(frozen=True, slots=True)
 class FitSettings:
-    """A binarizer of the collection's own: bytes of a code, embeddings to gather first; dims where no bundle says."""
+    """A binarizer of the collection's own, fitted to its first embeddings."""
 
     bytes: int
+    """Bytes per code."""
     sample: int | None = None
+    """Embeddings to collect first; None: the default."""
     dims: int | None = None
+    """Dims of the embeddings, where there is no bundle to say."""
 
 
 @dataclass(frozen=True, slots=True)
 class CollectionSettings:
-    """How a collection is made. bundle: encodes texts and vectors; or code: a CodeSpec for codes of your own.
-
-    fit: codes come from a binarizer fitted to the first embeddings, which the bundle's model or the user makes.
-    text_field: the metadata field that holds the text of a point, so that it can be encoded anew; the text that a
-    point is written with is put there, where its metadata does not have the field.
-    """
+    """How a collection is made."""
 
     bundle: str | None = None
+    """Id of the bundle that encodes texts and vectors."""
     code: str | None = None
+    """A CodeSpec, for codes of the user's own without a bundle."""
     fit: FitSettings | None = None
+    """Codes come from a binarizer fitted to the first embeddings, which the bundle's model or the user makes."""
     shards: int = 2
     filterable: Mapping[str, FieldType] = field(default_factory=dict)
+    """Metadata fields that filters may use."""
     text_field: str | None = None
+    """Metadata field that keeps the text of a point, so that another model can encode it later.
+
+    The text that a point is written with is put there, unless its metadata has the field.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class AliasChange:
+    """What an alias stands for from now on."""
+
+    alias: str
+    collection: str | None
+    """None: the alias is deleted."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpgradeQuery:
-    """A query to measure an upgrade with. Either its text, or its vectors by id of the version whose model made them.
-
-    relevant: ids of the points that were judged relevant, with their grades; None: no judgement.
-    """
+    """A query to measure an upgrade with: its text, or its vectors."""
 
     text: str | None = None
     vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """By id of the version whose model made each: (dims,) float32."""
     relevant: Mapping[str, float] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ItemError:
-    """Why one point of a batch was not applied. error: the name of a class in bebr.errors."""
-
-    index: int
-    id: Any
-    error: str
-    detail: str
-
-    def to_json(self) -> dict[str, Any]:
-        return {"index": self.index, "id": self.id, "error": self.error, "detail": self.detail}
-
-
-@dataclass(frozen=True, slots=True)
-class WriteReport:
-    """What a batch of points did. seq: the shard's seq after it, for each shard that was written."""
-
-    applied: int
-    rejected: int
-    items: list[ItemError]
-    seq: dict[str, int]
-
-    def to_json(self) -> dict[str, Any]:
-        items = [item.to_json() for item in self.items]
-        return {"applied": self.applied, "rejected": self.rejected, "items": items, "seq": self.seq}
+    """Grades by id of the points that answer the query; None: nobody judged it."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
-    """One search. Exactly one of text, vector (dims,) float32, code (packed levels, with or without gain), id.
-
-    scorer None: adc for text and vector, sdc for code and id. filter: JSON, parsed against the collection's fields.
-    with_metadata: all of it, none, or the named keys.
-    """
+    """One search: exactly one of text, vector, code and id, and how to search by it."""
 
     text: str | None = None
     vector: NDArray[np.float32] | None = None
+    """(dims,) float32."""
     code: bytes | None = None
+    """Packed levels, with or without the gain."""
     id: str | None = None
+    """Id of the point to search by."""
     limit: int = 10
     offset: int = 0
     scorer: Scorer | None = None
+    """None: adc for text and vector, sdc for code and id."""
     filter: Any = None
+    """JSON, parsed against the collection's fields."""
     score_threshold: float | None = None
-    with_metadata: bool | list[str] = True
+    with_metadata: Wanted = True
     with_code: bool = False
     version: str | None = None
+    """Id of the code version that the query is of; None: the active one."""
     group_by: str | None = None
     group_size: int = 1
     cursor: str | None = None
     explain: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """Hits, best first. searched: points covered, per code version."""
-
-    hits: list[Hit]
-    query_version: str
-    searched: dict[str, int]
-    took_ms: float
-    cursor: str | None = None
-    explain: dict[str, Any] | None = None
-
-    def to_json_bytes(self) -> bytes:
-        """The answer of the search route. Metadata is JSON text already and is spliced in, not parsed."""
-        hits = ",".join([_hit_json(hit) for hit in self.hits])
-        tail = f',"explain":{json.dumps(self.explain)}' if self.explain is not None else ""
-        return (
-            f'{{"hits":[{hits}],"query_version":{json.dumps(self.query_version)},"searched":{json.dumps(self.searched)},'
-            f'"took_ms":{self.took_ms:.3f},"cursor":{json.dumps(self.cursor)}{tail}}}'
-        ).encode()
-
-
-def _hit_json(hit: Hit) -> str:
-    parts = [f'"id":{quote(hit.id)},"score":{hit.score:.7g},"version":"{hit.version}"']
-    if hit.distance is not None:
-        parts.append(f'"distance":{hit.distance}')
-    if hit.metadata is not None:
-        parts.append(f'"metadata":{hit.metadata}')
-    if hit.code is not None:
-        parts.append(f'"code_b64":"{base64.b64encode(hit.code).decode()}"')
-    return "{" + ",".join(parts) + "}"

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from bebr.engine import Engine
-from bebr.engine.requests import WriteReport
+from bebr.engine.results import WriteReport
 from bebr.errors import Unavailable
 from bebr.jobs.job import Job
 from bebr.jobs.lines import Batch, BatchReader, LineError

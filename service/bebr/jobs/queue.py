@@ -72,7 +72,7 @@ class IngestJobs:
         """
         # an alias may move while the job runs or waits; the job stays with the collection it was sent to
         described = await self._engine.describe_collection(collection)
-        collection, version = described["name"], version or described["active_version"]
+        collection, version = described.name, version or described.active_version
         unfinished = sum(not job.ended for job in self._jobs.values()) + self._spooling
         if unfinished >= self._limits.max_jobs:
             raise Overloaded(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from bebr.errors import DimensionMismatch, InvalidOption, Malformed
-from bebr.server.requests import Body
+from bebr.server.requests.base import Body
 from bebr.server.validation import parse
 
 _SIZE = struct.Struct("<Q")

@@ -3,6 +3,7 @@
 One registry per app, so that two apps in one process never mix their numbers.
 """
 
+from collections import Counter as Counts
 from collections.abc import Iterable, Iterator
 
 from prometheus_client import (
@@ -74,27 +75,22 @@ class StateGauges(Collector):
         self._jobs = jobs
 
     def collect(self) -> Iterator[Metric]:
-        ready, _ = self._engine.ready()
-        yield GaugeMetricFamily("bebr_ready", "1 when /readyz says ready.", float(ready))
+        yield GaugeMetricFamily("bebr_ready", "1 when /readyz says ready.", float(self._engine.readiness().ready))
         try:
-            collections = self._engine.list_collections()
+            found = self._engine.list_collections()
         except NotReady:
-            collections = []
-        yield _gauge("bebr_collection_points", "Points of a collection.", "collection", _numbers(collections, "points"))
+            found = []
+        points = [(collection.name, sum(collection.points.values())) for collection in found]
+        yield _gauge("bebr_collection_points", "Points of a collection.", "collection", points)
+        scanned = [(collection.name, collection.memory_bytes) for collection in found]
         help = "Bytes of codes and gains that a search without a filter scans."
-        yield _gauge("bebr_collection_memory_bytes", help, "collection", _numbers(collections, "bytes_in_memory"))
-        buffered = [
-            {"name": c["name"], "collected": c["fit"]["collected"]} for c in collections if c["fit"] is not None
-        ]
+        yield _gauge("bebr_collection_memory_bytes", help, "collection", scanned)
+        buffered = [(collection.name, collection.fit.collected) for collection in found if collection.fit is not None]
         help = "Points that are kept as embeddings until the collection's fit."
-        yield _gauge("bebr_collection_buffered_points", help, "collection", _numbers(buffered, "collected"))
-        states = [job["state"] for job in self._jobs.list_jobs()]
-        yield _gauge(
-            "bebr_jobs",
-            "Bulk jobs that the service remembers.",
-            "state",
-            [(state, states.count(state)) for state in JobState],
-        )
+        yield _gauge("bebr_collection_buffered_points", help, "collection", buffered)
+        counts = Counts(job["state"] for job in self._jobs.list_jobs())
+        states = [(state, counts[state]) for state in JobState]
+        yield _gauge("bebr_jobs", "Bulk jobs that the service remembers.", "state", states)
 
 
 def _gauge(name: str, help: str, label: str, values: Iterable[tuple[str, float]]) -> GaugeMetricFamily:
@@ -102,7 +98,3 @@ def _gauge(name: str, help: str, label: str, values: Iterable[tuple[str, float]]
     for label_value, value in values:
         family.add_metric([label_value], value)
     return family
-
-
-def _numbers(collections: Iterable[dict[str, object]], key: str) -> list[tuple[str, float]]:
-    return [(str(c["name"]), float(v)) for c in collections if isinstance(v := c.get(key), int | float)]

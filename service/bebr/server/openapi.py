@@ -1,10 +1,11 @@
 """The OpenAPI document: what FastAPI derives from the routes, completed by what only we know.
 
-Routes read their bodies themselves (see `bodies` and `search`), so each says here what it takes, gives and refuses.
+Routes read their bodies themselves, so each says in an `Operation` what it takes, returns and raises.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 from fastapi import FastAPI
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from bebr import __version__
+from bebr.engine.inputs import MAX_IDEMPOTENCY_KEY_CHARS
 from bebr.errors import (
     BebrError,
     CollectionNotFound,
@@ -28,8 +30,10 @@ from bebr.errors import (
     Unauthorized,
 )
 from bebr.server import bodies, requests, responses
+from bebr.server.access import ACCESS, Access
 from bebr.server.frames import FrameHeader
 from bebr.server.problems import PROBLEM_TYPE, UnsupportedMedia, status_of
+from bebr.server.responses.base import Problem
 
 Errors = tuple[type[BebrError], ...]
 ALWAYS: Errors = (Unauthorized, Forbidden, InvalidOption)
@@ -40,9 +44,10 @@ WRITES: Errors = (*COLLECTION, Overloaded, InsufficientStorage)
 
 DESCRIPTION = """Search by meaning through codes of a few dozen bytes.
 
-Errors are [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem documents. Unknown fields, query parameters and
-options that do not apply are errors, never ignored. Every response carries `x-request-id`; a request may bring its own.
-Bodies may come as `content-encoding: gzip`, and large answers leave so for callers that accept it.
+Errors are [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem documents. Unknown fields, unknown query
+parameters and options that do not apply are errors, never ignored. Every response carries `x-request-id`; a request may
+set its own. Bodies may be sent with `content-encoding: gzip`, and large answers are compressed for callers that accept
+it.
 """
 _FRAMEWORKS_SCHEMAS = ("HTTPValidationError", "ValidationError")
 _REF = "#/components/schemas/{model}"
@@ -51,27 +56,31 @@ _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "Makes a retry safe: the same key with the same body answers as the first time.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 256},
+    "description": "Makes a retry safe: the same key with the same body gets the first answer again.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_IDEMPOTENCY_KEY_CHARS},
 }
 
 
 @dataclass(frozen=True)
 class Operation:
-    """What one route takes, gives and refuses.
-
-    body: content type -> schema model (None: bytes). answer: model, or (content type, description) of other bytes.
-    """
+    """What one route takes, returns and raises."""
 
     summary: str
     tag: str
-    answer: type[BaseModel] | str
+    answer: type[BaseModel] | None
+    """Model of the answer, or of each line of it; None: text."""
+    answer_type: str = bodies.JSON
+    """Content type of the answer."""
+    access: Access = Access.WRITE
+    """A read-only key may call what reads. A new route is closed to it until it says so."""
     errors: Errors = ()
     body: Mapping[str, type[BaseModel] | None] = field(default_factory=dict)
+    """Model by content type of the body; None: bytes."""
+    body_required: bool = True
     status: int = 200
     description: str = ""
     idempotent: bool = False
-    body_required: bool = True
+    """Whether it takes the header Idempotency-Key."""
 
     def route_options(self) -> dict[str, Any]:
         """Keyword arguments for a FastAPI route decorator."""
@@ -81,7 +90,7 @@ class Operation:
             "tags": [self.tag],
             "status_code": self.status,
             "responses": self._responses(),
-            "openapi_extra": self._extra(),
+            "openapi_extra": self.extra(),
         }
 
     def document(self, operation_id: str, parameters: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -93,11 +102,12 @@ class Operation:
             "operationId": operation_id,
             "parameters": [*parameters],
             "responses": {str(status): response for status, response in self._responses().items()},
-            **self._extra(),
+            **self.extra(),
         }
 
-    def _extra(self) -> dict[str, Any]:
-        extra: dict[str, Any] = {}
+    def extra(self) -> dict[str, Any]:
+        """What FastAPI does not derive from a route."""
+        extra: dict[str, Any] = {ACCESS: str(self.access)}
         if self.body:
             content = {kind: {"schema": _schema(model)} for kind, model in self.body.items()}
             extra["requestBody"] = {"required": self.body_required, "content": content}
@@ -118,10 +128,8 @@ class Operation:
         return responses
 
     def _success(self) -> dict[str, Any]:
-        if isinstance(self.answer, str):
-            return {"description": "Done.", "content": {self.answer: {"schema": {"type": "string"}}}}
-        schema = _schema(self.answer)
-        return {"description": "Done.", "content": {bodies.JSON: {"schema": schema}}}
+        schema = {"type": "string"} if self.answer is None else _schema(self.answer)
+        return {"description": "Done.", "content": {self.answer_type: {"schema": schema}}}
 
 
 def build_document(app: FastAPI, raw_operations: Mapping[str, Mapping[str, dict[str, Any]]]) -> dict[str, Any]:
@@ -149,9 +157,13 @@ def _all_schemas() -> dict[str, Any]:
     return found
 
 
-def _models_of(module: Any) -> list[type[BaseModel]]:
-    found = [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, BaseModel)]
-    return [model for model in found if model.__module__ == module.__name__ and model.model_fields]
+def _models_of(package: ModuleType) -> list[type[BaseModel]]:
+    """The models with fields of all modules of `requests` or `responses`."""
+    found: list[type[BaseModel]] = []
+    for module in (vars(package)[name] for name in package.__all__):
+        own = [v for v in vars(module).values() if isinstance(v, type) and v.__module__ == module.__name__]
+        found += [v for v in own if issubclass(v, BaseModel) and v.model_fields and not v.__name__.startswith("_")]
+    return found
 
 
 def _schema(model: type[BaseModel] | None) -> dict[str, Any]:
@@ -161,7 +173,7 @@ def _schema(model: type[BaseModel] | None) -> dict[str, Any]:
 
 
 def _problem_response(description: str) -> dict[str, Any]:
-    return {"description": description, "content": {PROBLEM_TYPE: {"schema": _schema(responses.Problem)}}}
+    return {"description": description, "content": {PROBLEM_TYPE: {"schema": _schema(Problem)}}}
 
 
 def _drop_frameworks_error(operation: dict[str, Any]) -> None:

@@ -1,6 +1,8 @@
 """A collection's own fit on a real store: buffered, fitted, switched, converted; cut short anywhere, it goes on."""
 
 import asyncio
+import base64
+import json
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +18,7 @@ from tests.server.bundles import TINY, write_tiny_bundle
 from bebr.core.types import FieldType, Puts, WriteMode
 from bebr.engine import CollectionSettings, Engine, FitSettings, SearchRequest
 from bebr.engine.collections.collection import Collection
+from bebr.engine.results import FitStatus
 from bebr.engine.versions import fits
 from bebr.errors import BundleNotFound, Conflict, InvalidOption, Overloaded, StoreUnavailable
 from bebr.shards import ShardWrite
@@ -39,15 +42,16 @@ async def write(engine: Engine, numbers: range, rows: np.ndarray = ROWS) -> None
     assert report.rejected == 0
 
 
-async def fit_of(engine: Engine) -> dict[str, Any]:
-    fit: dict[str, Any] = (await engine.describe_collection("docs"))["fit"]
+async def fit_of(engine: Engine) -> FitStatus:
+    fit = (await engine.describe_collection("docs")).fit
+    assert fit is not None
     return fit
 
 
-async def reached(engine: Engine, state: str) -> dict[str, Any]:
+async def reached(engine: Engine, state: str) -> FitStatus:
     async with asyncio.timeout(30):
-        while (fit := await fit_of(engine))["state"] != state:
-            assert state == "failed" or fit["state"] != "failed", fit
+        while (fit := await fit_of(engine)).state != state:
+            assert state == "failed" or fit.state != "failed", fit
             await asyncio.sleep(0.01)
     return fit
 
@@ -72,23 +76,23 @@ async def test_the_whole_life_of_a_fit(tmp_path: Path) -> None:
         await make(engine)
         await write(engine, range(200))
         fit = await fit_of(engine)
-        assert (fit["state"], fit["collected"], fit["code"], fit["recall_at_10"]) == ("collecting", 200, None, None)
+        assert (fit.state, fit.collected, fit.code, fit.recall_at_10) == ("collecting", 200, None, None)
         assert await recall(engine, 200) > 0.97
     async with running(tmp_path) as engine:
-        assert (await fit_of(engine))["collected"] == 200 and await recall(engine, 200) > 0.97
+        assert (await fit_of(engine)).collected == 200 and await recall(engine, 200) > 0.97
         await write(engine, range(200, 320))
         fit = await reached(engine, "done")
         described = await engine.describe_collection("docs")
-        assert described["points_per_version"] == {fit["version"]: 320} and described["code_bytes"] == 8
-        assert described["active_version"] == fit["version"] and fit["version"].startswith("own-docs-")
-        assert fit["collected"] == 0 and fit["queries"] == 60 and 0.3 < fit["recall_at_10"] <= 1
+        assert described.points == {fit.version: 320} and described.code_bytes == 8
+        assert described.active_version == fit.version and fit.version.startswith("own-docs-")
+        assert fit.collected == 0 and fit.queries == 60 and 0.3 < fit.recall_at_10 <= 1
         assert 0.3 < await recall(engine, 320) < 1
         await write(engine, range(320, 400))
         assert await engine.count("docs", {"must": [{"key": "n", "range": {"gte": 310}}]}) == 90
     shutil.rmtree(tmp_path / "bundles")
     async with running(tmp_path) as engine:
-        assert (await fit_of(engine))["state"] == "done"
-        assert (await engine.describe_collection("docs"))["points"] == 400
+        assert (await fit_of(engine)).state == "done"
+        assert sum((await engine.describe_collection("docs")).points.values()) == 400
         await write(engine, range(400, 450))
         assert await nearest(engine, ROWS[420], 1) == ["p420"]
         assert len(list((tmp_path / "bundles").iterdir())) == 1
@@ -121,7 +125,7 @@ async def test_writes_and_searches_go_on_during_a_fit(tmp_path: Path) -> None:
             expected.update(zip(ids, which, strict=True))
 
         async with asyncio.timeout(60):
-            while (state := (await fit_of(engine))["state"]) != "done":
+            while (state := (await fit_of(engine)).state) != "done":
                 states.add(state)
                 await change()
                 hits = await nearest(engine, ROWS[int(rng.integers(900))], 20)
@@ -129,10 +133,10 @@ async def test_writes_and_searches_go_on_during_a_fit(tmp_path: Path) -> None:
         assert {"collecting", "fitting"} <= states
         living = {i: n for i, n in expected.items() if n is not None}
         points, missing = await engine.get_points("docs", sorted(expected))
-        assert {p["id"]: p["metadata"]["n"] for p in points} == living
+        assert {p.id: json.loads(p.metadata or "")["n"] for p in points} == living
         assert set(missing) == set(expected) - set(living)
         await reached(engine, "done")
-        assert (await engine.describe_collection("docs"))["points"] == len(living)
+        assert sum((await engine.describe_collection("docs")).points.values()) == len(living)
         for point_id, n in list(living.items())[:40]:
             assert point_id in await nearest(engine, ROWS[n], 15)
 
@@ -144,29 +148,29 @@ async def test_a_refit_is_a_new_version_searched_with_the_old_one(tmp_path: Path
         first = await reached(engine, "done")
         with pytest.raises(Conflict, match="at least 124, and 0 are buffered"):
             await engine.fit_collection("docs", now=True)
-        answer = await engine.fit_collection("docs", 16, 400)
-        assert answer["fit"]["state"] == "collecting" and answer["fit"]["code"] == first["code"]
+        _, answer = await engine.fit_collection("docs", 16, 400)
+        assert answer.state == "collecting" and answer.code == first.code
         await write(engine, range(200, 500))
-        assert (await fit_of(engine))["collected"] == 300
+        assert (await fit_of(engine)).collected == 300
         assert await recall(engine, 500) > 0.5
         with pytest.raises(InvalidOption, match="does not apply with 'now'"):
             await engine.fit_collection("docs", sample=300, now=True)
         await engine.fit_collection("docs", now=True)
         second = await reached(engine, "done")
-        assert second["version"] == first["version"].replace("@1", "@2") and second["bytes"] == 16
+        assert second.version == first.version.replace("@1", "@2") and second.bytes == 16
         described = await engine.describe_collection("docs")
-        assert described["points_per_version"] == {first["version"]: 200, second["version"]: 300}
-        assert described["compatible_versions"] == ["buffered", first["version"], second["version"]]
+        assert described.points == {first.version: 200, second.version: 300}
+        assert described.versions == ["buffered", first.version, second.version]
         assert await recall(engine, 500) > 0.5
     async with running(tmp_path) as engine:
         assert await recall(engine, 500) > 0.5
         (result,) = await engine.search("docs", [SearchRequest(vector=ROWS[0], limit=500)])
-        assert result.searched == {first["version"]: 200, second["version"]: 300}
+        assert result.searched == {first.version: 200, second.version: 300}
         assert {hit.version for hit in result.hits} == set(result.searched)
-        assert (await engine.fit_collection("docs", sample=300))["fit"]["bytes"] == 16
+        assert (await engine.fit_collection("docs", sample=300))[1].bytes == 16
         await write(engine, range(500))
         third = await reached(engine, "done")
-        assert (await engine.describe_collection("docs"))["points_per_version"] == {third["version"]: 500}
+        assert (await engine.describe_collection("docs")).points == {third.version: 500}
 
 
 async def test_a_fit_that_fails_says_why_and_can_be_asked_for_again(tmp_path: Path) -> None:
@@ -175,15 +179,15 @@ async def test_a_fit_that_fails_says_why_and_can_be_asked_for_again(tmp_path: Pa
         await make(engine)
         await write(engine, range(SAMPLE), same)
         fit = await reached(engine, "failed")
-        assert "same" in fit["detail"] and fit["collected"] == SAMPLE
+        assert "same" in fit.detail and fit.collected == SAMPLE
         await write(engine, range(SAMPLE, SAMPLE + 20))
-        assert (await fit_of(engine))["state"] == "failed"
+        assert (await fit_of(engine)).state == "failed"
     async with running(tmp_path) as engine:
-        assert (await fit_of(engine))["state"] == "failed"
+        assert (await fit_of(engine)).state == "failed"
         assert (await nearest(engine, ROWS[310], 1)) == ["p310"]
         await write(engine, range(SAMPLE))
         await engine.fit_collection("docs")
-        assert (await reached(engine, "done"))["detail"] is None
+        assert (await reached(engine, "done")).detail is None
         assert await recall(engine, 320) > 0.3
 
 
@@ -195,17 +199,17 @@ async def test_a_collection_of_a_bundle_fits_what_the_model_embeds(tmp_path: Pat
     points = [{"id": f"t{n:03}", "text": text, "metadata": {"n": n}} for n, text in enumerate(texts)]
     async with running(tmp_path) as engine:
         await make(engine, FitSettings(bytes=16, sample=150), bundle=TINY)
-        assert (await engine.describe_collection("docs"))["bundle"] == TINY
+        assert (await engine.describe_collection("docs")).bundle == TINY
         await engine.write_points("docs", points, WriteMode.UPSERT)
         await reached(engine, "done")
-        assert (await engine.describe_collection("docs"))["bundle"] == TINY
+        assert (await engine.describe_collection("docs")).bundle == TINY
         (result,) = await engine.search("docs", [SearchRequest(text=texts[3], limit=5)])
         assert json_n(result) & {n for n, text in enumerate(texts) if text == texts[3]}
         own = next((tmp_path / "bundles").glob("own-*"))
         assert {path.name for path in own.iterdir()} == {"manifest.json", "binarizer.onnx"}
     shutil.rmtree(tmp_path / "bundles" / TINY)
     async with running(tmp_path) as engine:
-        assert TINY in (await engine.describe_collection("docs"))["encoder_error"]
+        assert TINY in (await engine.describe_collection("docs")).encoder_error
 
 
 def json_n(result: Any) -> set[int]:
@@ -218,14 +222,14 @@ async def test_a_collection_that_was_made_without_a_fit_gets_one(tmp_path: Path)
     write_tiny_bundle(tmp_path / "bundles", tmp_path / "scratch")
     async with running(tmp_path) as engine:
         await engine.create_collection("docs", CollectionSettings(bundle=TINY, filterable={"n": FieldType.INTEGER}))
-        assert (await engine.describe_collection("docs"))["fit"] is None
+        assert (await engine.describe_collection("docs")).fit is None
         await write(engine, range(50))
-        answer = await engine.fit_collection("docs", sample=200)
-        assert answer["fit"]["bytes"] == 16
+        _, answer = await engine.fit_collection("docs", sample=200)
+        assert answer.bytes == 16
         await write(engine, range(40, 260))
         fit = await reached(engine, "done")
         described = await engine.describe_collection("docs")
-        assert described["points_per_version"] == {TINY: 40, fit["version"]: 220}
+        assert described.points == {TINY: 40, fit.version: 220}
         assert await recall(engine, 260) > 0.5
         await engine.create_collection("codes", CollectionSettings(code="16x2"))
         with pytest.raises(InvalidOption, match="codes of your own"):
@@ -252,11 +256,11 @@ async def collecting(folder: Path) -> AsyncIterator[Engine]:
 async def test_a_stop_during_a_fit_is_quick_and_the_next_start_goes_on(tmp_path: Path) -> None:
     async with collecting(tmp_path) as engine:
         await write(engine, range(200, 310))
-        while (await fit_of(engine))["state"] != "fitting":
+        while (await fit_of(engine)).state != "fitting":
             await asyncio.sleep(0.001)
     async with running(tmp_path) as engine:
         await reached(engine, "done")
-        assert (await engine.describe_collection("docs"))["points"] == 310
+        assert sum((await engine.describe_collection("docs")).points.values()) == 310
 
 
 async def test_a_collection_is_deleted_during_its_fit(tmp_path: Path) -> None:
@@ -269,14 +273,16 @@ async def test_a_collection_is_deleted_during_its_fit(tmp_path: Path) -> None:
         assert await engine._store.list_documents("binarizer") == {}
         await make(engine)
         await write(engine, range(100))
-        assert (await fit_of(engine))["collected"] == 100
+        assert (await fit_of(engine)).collected == 100
 
 
 async def test_points_are_no_codes_until_the_fit(tmp_path: Path) -> None:
     async with collecting(tmp_path) as engine:
         (point,), _ = await engine.get_points("docs", ["p000"], with_code=True)
-        assert point["version"] == "buffered"
-        report = await engine.write_points("docs", [{"id": "x", "code_b64": point["code_b64"]}], WriteMode.UPSERT)
+        assert point.version == "buffered" and point.code is not None
+        report = await engine.write_points(
+            "docs", [{"id": "x", "code_b64": base64.b64encode(point.code).decode()}], WriteMode.UPSERT
+        )
         assert report.items[0].error == "InvalidOption" and "until its fit" in report.items[0].detail
 
 
@@ -309,11 +315,11 @@ async def test_a_write_that_began_before_the_switch_is_converted_too(tmp_path: P
         fit = await reached(engine, "done")
         late = Puts(["late"], buffered.number, collection.codec(buffered).encode(ROWS[700:701]), ['{"n": 700}'])
         await collection.shards.write(collection.shard_of("late"), ShardWrite(PutWrite(late), {"n": [700]}))
-        assert (await fit_of(engine))["state"] == "converting"
+        assert (await fit_of(engine)).state == "converting"
         assert "late" in await nearest(engine, ROWS[700], 1)
         await write(engine, range(SAMPLE, SAMPLE + 1))
         await reached(engine, "done")
-        assert (await engine.describe_collection("docs"))["points_per_version"] == {fit["version"]: SAMPLE + 2}
+        assert (await engine.describe_collection("docs")).points == {fit.version: SAMPLE + 2}
 
 
 @pytest.mark.parametrize("saved", [False, True])
@@ -335,15 +341,15 @@ async def test_a_crash_around_the_switch_costs_the_fit_and_nothing_else(
         await write(engine, range(SAMPLE))
         async with asyncio.timeout(20):
             await tried.wait()
-        assert (await fit_of(engine))["state"] == "fitting"
+        assert (await fit_of(engine)).state == "fitting"
         assert await recall(engine, SAMPLE) > 0.97
         await write(engine, range(SAMPLE, SAMPLE + 10))
     async with running(tmp_path) as engine:
         fit = await reached(engine, "done")
-        assert fit["version"].endswith("@1")
-        assert (await engine.describe_collection("docs"))["points_per_version"] == {fit["version"]: SAMPLE + 10}
-        assert list(await engine._store.list_documents("binarizer")) == [fit["version"]]
-        assert [path.name for path in (tmp_path / "bundles").iterdir()] == [fit["version"]]
+        assert fit.version.endswith("@1")
+        assert (await engine.describe_collection("docs")).points == {fit.version: SAMPLE + 10}
+        assert list(await engine._store.list_documents("binarizer")) == [fit.version]
+        assert [path.name for path in (tmp_path / "bundles").iterdir()] == [fit.version]
 
 
 async def test_a_store_that_is_away_for_a_moment_does_not_cost_the_fit(
@@ -371,17 +377,17 @@ async def test_a_damaged_own_bundle_is_written_again(tmp_path: Path) -> None:
         await make(engine)
         await write(engine, range(SAMPLE))
         fit = await reached(engine, "done")
-    graph = tmp_path / "bundles" / fit["version"] / "binarizer.onnx"
+    graph = tmp_path / "bundles" / fit.version / "binarizer.onnx"
     sound = graph.read_bytes()
     graph.write_bytes(sound[:-1] + b"x")
     async with running(tmp_path) as engine:
         assert graph.read_bytes() == sound
         assert await nearest(engine, ROWS[3], 1) == ["p003"]
-        await engine._store.delete_document("binarizer", fit["version"])
+        await engine._store.delete_document("binarizer", fit.version)
     shutil.rmtree(tmp_path / "bundles")
     async with running(tmp_path) as engine:
         described = await engine.describe_collection("docs")
-        assert fit["version"] in described["encoder_error"] and described["points"] == SAMPLE
+        assert fit.version in described.encoder_error and sum(described.points.values()) == SAMPLE
         with pytest.raises(BundleNotFound):
             await nearest(engine, ROWS[3], 1)
 
@@ -396,7 +402,7 @@ async def test_two_fits_are_computed_one_after_the_other(tmp_path: Path) -> None
         )
         waiting = set()
         async with asyncio.timeout(30):
-            while {c["fit"]["state"] for c in engine.list_collections()} != {"done"}:
-                waiting |= {c["fit"]["detail"] for c in engine.list_collections()}
+            while {c.fit.state for c in engine.list_collections()} != {"done"}:
+                waiting |= {c.fit.detail for c in engine.list_collections()}
                 await asyncio.sleep(0.001)
         assert "waiting for another fit" in waiting

@@ -1,7 +1,6 @@
 """A search over several code versions of one model equals brute force over what the store holds, bit for bit."""
 
 import asyncio
-import base64
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -30,6 +29,7 @@ from bebr.encoding.quantization.recurrent_fit import fit_recurrent
 from bebr.encoding.quantization.recurrent_graph import to_onnx
 from bebr.engine import CollectionSettings, Engine, FitSettings, SearchRequest
 from bebr.engine.collections.version import Version, VersionKind
+from bebr.engine.results import Point
 from bebr.errors import Incompatible, InvalidOption
 
 ROWS = text_like(500, dims=DIMS)
@@ -67,14 +67,15 @@ async def mixed(folder: Path, seed: int, buffered: bool) -> AsyncIterator[Engine
         yield engine
 
 
-async def held(engine: Engine) -> list[dict[str, Any]]:
+async def held(engine: Engine) -> list[Point]:
     page = await engine.scroll("docs", None, 1000, None)
-    points, _ = await engine.get_points("docs", [point["id"] for point in page["points"]], with_code=True)
+    points, _ = await engine.get_points("docs", [point.id for point in page.points], with_code=True)
     return points
 
 
-def record_of(point: dict[str, Any]) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(point["code_b64"]), np.uint8)[None]
+def record_of(point: Point) -> np.ndarray:
+    assert point.code is not None
+    return np.frombuffer(point.code, np.uint8)[None]
 
 
 async def oracle(
@@ -84,8 +85,8 @@ async def oracle(
     versions = {version.id: version for version in engine._registry.get("docs").document.versions}
     found: list[Entry] = []
     for point in filter(keep, await held(engine)):
-        value = float(score(versions[point["version"]], record_of(point)))
-        found.append((value, point["id"], point["version"]))
+        value = float(score(versions[point.version], record_of(point)))
+        found.append((value, point.id, point.version))
     return sorted(found, key=lambda entry: (-entry[0], entry[1]))
 
 
@@ -135,7 +136,7 @@ def entries(result: Any) -> list[Entry]:
     return [(hit.score, hit.id, hit.version) for hit in result.hits]
 
 
-def no_filter(point: dict[str, Any]) -> bool:
+def no_filter(point: Point) -> bool:
     return True
 
 
@@ -145,11 +146,11 @@ async def test_vectors_equal_brute_force(tmp_path: Path, seed: int, buffered: bo
     rng = np.random.default_rng(seed)
     condition = {"must": [{"key": "parity", "match": {"value": "odd"}}, {"key": "n", "range": {"lt": 150}}]}
 
-    def keep(point: dict[str, Any]) -> bool:
-        return point["metadata"]["parity"] == "odd" and point["metadata"]["n"] < 150
+    def keep(point: Point) -> bool:
+        return json.loads(point.metadata or "")["parity"] == "odd" and json.loads(point.metadata or "")["n"] < 150
 
     async with mixed(tmp_path, seed, buffered) as engine:
-        totals = (await engine.describe_collection("docs"))["points_per_version"]
+        totals = (await engine.describe_collection("docs")).points
         assert len(totals) == 2 + buffered
         for scorer in Scorer:
             if scorer is Scorer.HAMMING and buffered:
@@ -177,11 +178,11 @@ async def test_codes_and_ids_equal_brute_force(tmp_path: Path, seed: int, buffer
         versions = {version.id: version for version in engine._registry.get("docs").document.versions}
         for place in rng.choice(len(points), 12, replace=False).tolist():
             point, limit = points[place], int(rng.integers(1, 80))
-            version = versions[point["version"]]
+            version = versions[point.version]
             expected = await oracle(engine, scorer_of_code(engine, version, record_of(point)), no_filter)
             code = record_of(point).tobytes()
             requests = [
-                SearchRequest(id=point["id"], limit=limit),
+                SearchRequest(id=point.id, limit=limit),
                 SearchRequest(code=code, version=version.id, limit=limit),
             ]
             for result in await engine.search("docs", requests):
@@ -211,7 +212,7 @@ async def test_pages_and_groups_run_over_all_versions(tmp_path: Path) -> None:
 async def test_searches_of_all_kinds_share_scans(tmp_path: Path) -> None:
     async with mixed(tmp_path, 2, True) as engine:
         points = await held(engine)
-        requests = [SearchRequest(id=point["id"], limit=7) for point in points[:30]]
+        requests = [SearchRequest(id=point.id, limit=7) for point in points[:30]]
         requests += [SearchRequest(vector=row, limit=7, scorer=Scorer.SDC) for row in ROWS[:30]]
         requests += [SearchRequest(vector=row, limit=7, with_code=True) for row in ROWS[:30]]
         alone = [entries((await engine.search("docs", [request]))[0]) for request in requests]
@@ -222,7 +223,7 @@ async def test_searches_of_all_kinds_share_scans(tmp_path: Path) -> None:
         queued = await asyncio.gather(*(searcher._submit(one) for one in routed))
         found = [answers[0].found for answers, _ in queued]
         assert [list(zip(f.scores, f.ids, strict=True)) for f in found] == [[entry[:2] for entry in e] for e in alone]
-        codes = {point["id"]: base64.b64decode(point["code_b64"]) for point in points}
+        codes = {point.id: point.code for point in points}
         assert all(hit.code == codes[hit.id] for result in together[60:] for hit in result.hits)
 
 
@@ -240,13 +241,13 @@ async def test_a_code_is_of_the_newest_version_unless_it_says_which(tmp_path: Pa
         first, second = (
             v for v in engine._registry.get("docs").document.versions if v.kind is not VersionKind.BUFFERED
         )
-        points = {point["version"]: point for point in await held(engine)}
+        points = {point.version: point for point in await held(engine)}
         code = record_of(points[second.id]).tobytes()
         (result,) = await engine.search("docs", [SearchRequest(code=code)])
         assert result.query_version == second.id
         old = record_of(points[first.id]).tobytes()
         (result,) = await engine.search("docs", [SearchRequest(code=old, version=first.id, limit=200)])
-        assert points[first.id]["id"] in [hit.id for hit in result.hits[:20]]
+        assert points[first.id].id in [hit.id for hit in result.hits[:20]]
 
 
 @asynccontextmanager
@@ -286,7 +287,7 @@ async def test_versions_of_centred_codes_share_one_scale(tmp_path: Path) -> None
             found.append(len(nearest & {point_id for _, point_id, _ in adc[:10]}) / 10)
         assert np.mean(found) > 0.75
         for point in (await held(engine))[:6]:
-            version = {v.id: v for v in engine._registry.get("docs").document.versions}[point["version"]]
+            version = {v.id: v for v in engine._registry.get("docs").document.versions}[point.version]
             expected = await oracle(engine, scorer_of_code(engine, version, record_of(point)), no_filter)
-            (result,) = await engine.search("docs", [SearchRequest(id=point["id"], limit=40)])
+            (result,) = await engine.search("docs", [SearchRequest(id=point.id, limit=40)])
             assert [point_id for _, point_id, _ in entries(result)] == [point_id for _, point_id, _ in expected[:40]]

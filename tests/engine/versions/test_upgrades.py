@@ -79,7 +79,7 @@ async def search(engine: Engine, **request: Any) -> Any:
 
 
 async def counts(engine: Engine) -> dict[str, int]:
-    found: dict[str, int] = (await engine.describe_collection("docs"))["points_per_version"]
+    found: dict[str, int] = (await engine.describe_collection("docs")).points
     return found
 
 
@@ -119,7 +119,7 @@ async def oracle(engine: Engine, text: str, asking: str, kinds: dict[str, Adapte
 
     scored = []
     page = await engine.scroll("docs", None, 1000, None)
-    found = await collection.fetch([point["id"] for point in page["points"]], records=True)
+    found = await collection.fetch([point.id for point in page.points], records=True)
     for point in found.values():
         version = collection.document.versions[point.version]
         crossed, scale, offset = reached(version)
@@ -145,7 +145,7 @@ async def test_both_versions_are_found_as_a_slow_loop_finds_them(
             assert [hit.id for hit in result.hits] == [point_id for _, point_id in expected]
             np.testing.assert_allclose([hit.score for hit in result.hits], [s for s, _ in expected], atol=2e-5)
             assert result.searched == {"old@1": 80, "new@1": 40} and result.query_version == "new@1"
-            assert result.explain["route"] == {"old@1": str(kind or AdapterKind.WEIGHTED)}
+            assert result.explain.route == {"old@1": str(kind or AdapterKind.WEIGHTED)}
             versions = {hit.id: hit.version for hit in result.hits}
             assert versions["p000"] == "new@1" and versions["p001"] == "old@1"
 
@@ -169,13 +169,13 @@ async def test_vectors_and_codes_cross_without_a_text(tmp_path: Path, bundles: P
         collection = engine.collection("docs")
         new = collection.encoders.embedder(collection.active).embed([TEXTS[6]], TextKind.QUERY)[0]
         found = await search(engine, vector=new)
-        assert found.explain["route"] == {"old@1": "linear"} and len(found.hits) == 120
+        assert found.explain.route == {"old@1": "linear"} and len(found.hits) == 120
         old = collection.encoders.embedder(collection.document.versions[0]).embed([TEXTS[6]], TextKind.QUERY)[0]
         found = await search(engine, vector=old, version="old@1")
-        assert found.explain["route"] == {"new@1": "linear"} and found.query_version == "old@1"
+        assert found.explain.route == {"new@1": "linear"} and found.query_version == "old@1"
         for point_id in ("p006", "p007"):  # a new code and an old one
             like = await search(engine, id=point_id, scorer=Scorer.SDC)
-            assert len(like.hits) == 120 and list(like.explain["route"].values()) == ["linear"]
+            assert len(like.hits) == 120 and list(like.explain.route.values()) == ["linear"]
             assert like.hits[0].id == point_id
         sdc = await search(engine, text=TEXTS[6], scorer=Scorer.SDC)
         assert len(sdc.hits) == 120 and sdc.hits[0].id == "p006"
@@ -211,11 +211,11 @@ async def test_a_chain_of_three_versions_is_searched_at_once(tmp_path: Path, bun
         await write(engine, range(0, 120, 2))
         result = await search(engine, text=TEXTS[5])
         assert result.searched == {"old@1": 40, "new@1": 20, "newest@1": 60} and len(result.hits) == 120
-        assert result.explain["route"] == {"old@1": "weighted, then weighted", "new@1": "weighted"}
+        assert result.explain.route == {"old@1": "weighted, then weighted", "new@1": "weighted"}
         assert "p005" in [hit.id for hit in result.hits[:NEAR]]
         collection = engine.collection("docs")
         vector = collection.encoders.embedder(collection.active).embed([TEXTS[5]], TextKind.QUERY)[0]
-        assert (await search(engine, vector=vector)).explain["route"]["old@1"] == "linear, then linear"
+        assert (await search(engine, vector=vector)).explain.route["old@1"] == "linear, then linear"
         await write(engine, range(120))
         await engine.delete_points("docs", ["p001"])
         assert await counts(engine) == {"newest@1": 119}
@@ -240,7 +240,7 @@ async def test_without_an_adapter_the_text_leads_there(tmp_path: Path, bundles: 
         await engine.upgrading.promote("docs", "other@1", Gate())
         await write(engine, range(0, 60))
         result = await search(engine, text=TEXTS[80])
-        assert result.explain["route"] == {"old@1": "dual"} and len(result.hits) == 120
+        assert result.explain.route == {"old@1": "dual"} and len(result.hits) == 120
         vector = np.ones(32, np.float32)
         with pytest.raises(Incompatible, match=r"holds points of 'old@1', which this query of 'other@1' cannot search"):
             await search(engine, vector=vector)
@@ -264,7 +264,7 @@ async def test_searches_of_a_batch_find_what_each_finds_alone(tmp_path: Path, bu
         together = await engine.search("docs", requests)
         for request, result in zip(requests, together, strict=True):
             (alone,) = await engine.search("docs", [request])
-            assert result.explain["route"] == alone.explain["route"]
+            assert result.explain.route == alone.explain.route
             scores = {hit.id: hit.score for hit in alone.hits}
             assert {hit.id for hit in result.hits} == set(scores)
             assert [hit.score for hit in result.hits] == pytest.approx(
@@ -287,10 +287,10 @@ async def test_an_adapter_that_cannot_be_used_is_told(tmp_path: Path, bundles: P
     shutil.copytree(bundles / "old@1", tmp_path / "bundles" / "old@1")
     async with upgrading(tmp_path, tmp_path / "bundles") as engine:
         await engine.upgrading.attach("docs", "wrong@1")
-        told = (await engine.describe_collection("docs"))["encoder_error"]
+        told = (await engine.describe_collection("docs")).encoder_error
         assert told.startswith("how bundle 'wrong@1' reaches 'old@1' cannot be used: reference-0.npz holds")
         await engine.upgrading.promote("docs", "wrong@1", Gate(), force=True)
-        assert (await search(engine, text=TEXTS[80])).explain["route"] == {"old@1": "dual"}
+        assert (await search(engine, text=TEXTS[80])).explain.route == {"old@1": "dual"}
 
 
 async def test_what_nothing_leads_to_cannot_be_attached(tmp_path: Path, bundles: Path) -> None:
@@ -392,7 +392,7 @@ async def test_a_backfill_moves_every_point_that_holds_a_text(tmp_path: Path, bu
         assert state["total"] == 80 and state["applied"] == 78
         assert await counts(engine) == {"old@1": 2, "new@1": 118}
         points, _ = await engine.get_points("docs", ["p001", "p004"], with_code=True)
-        assert points[1]["metadata"] == {"text": TEXTS[4], "n": 4} and points[1]["version"] == "new@1"
+        assert json.loads(points[1].metadata or "") == {"text": TEXTS[4], "n": 4} and points[1].version == "new@1"
         fresh = engine.collection("docs")
         embedded = fresh.encoders.embedder(fresh.active).embed([TEXTS[4]], TextKind.PASSAGE)
         stored = (await fresh.fetch(["p004"], records=True))["p004"].record
@@ -426,7 +426,7 @@ async def test_what_is_written_meanwhile_is_not_overwritten(tmp_path: Path, bund
         await engine.delete_points("docs", ["p004", "p115"])
         await ended(engine, job)
         points, missing = await engine.get_points("docs", ["p001", "p050", "p100", "p004", "p115"])
-        assert missing == ["p004", "p115"] and [p["metadata"]["n"] for p in points] == [-1, -50, -100]
+        assert missing == ["p004", "p115"] and [json.loads(p.metadata or "")["n"] for p in points] == [-1, -50, -100]
         collection = engine.collection("docs")
         records = await collection.fetch(["p000", "p001", "p050", "p100"], records=True)
         assert len({point.record for point in records.values()}) == 1
@@ -516,7 +516,7 @@ async def test_points_that_were_asked_for_most_come_first(tmp_path: Path, bundle
                 await asyncio.sleep(0.005)
         await engine.upgrading.cancel_backfill(job)
         points, _ = await engine.get_points("docs", asked)
-        assert {point["version"] for point in points} == {"new@1"}
+        assert {point.version for point in points} == {"new@1"}
 
 
 async def test_vectors_of_the_new_model_may_be_streamed(tmp_path: Path, bundles: Path) -> None:
@@ -536,7 +536,7 @@ async def test_vectors_of_the_new_model_may_be_streamed(tmp_path: Path, bundles:
         ]
         assert await counts(engine) == {"old@1": 22, "new@1": 98}
         points, _ = await engine.get_points("docs", ["p007"])
-        assert points[0]["metadata"] == {"n": 7}
+        assert json.loads(points[0].metadata or "") == {"n": 7}
 
 
 async def test_a_declared_version_is_held_to(tmp_path: Path, bundles: Path) -> None:
@@ -560,7 +560,7 @@ async def test_steps_survive_a_restart_and_a_lost_bundle_is_named(tmp_path: Path
     hidden.rename(bundles / ".old")
     try:
         async with upgrading(tmp_path, bundles) as engine:
-            assert "old@1" in str((await engine.describe_collection("docs"))["encoder_error"])
+            assert "old@1" in str((await engine.describe_collection("docs")).encoder_error)
             with pytest.raises(BundleNotFound, match="no bundle 'old@1'"):
                 await search(engine, text=TEXTS[11])
     finally:
@@ -638,7 +638,7 @@ async def fitted(engine: Engine, size_bytes: int) -> None:
     await engine.fit_collection("docs", size_bytes, 130)
     await write(engine, range(140))
     async with asyncio.timeout(60):
-        while (await engine.describe_collection("docs"))["fit"]["state"] != "done":
+        while (await engine.describe_collection("docs")).fit.state != "done":
             await asyncio.sleep(0.02)
 
 

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 from zlib import crc32
 
 from bebr.core.filters import Filter, parse_filter
@@ -11,6 +10,7 @@ from bebr.core.types import StoredPoint
 from bebr.engine.collections.encoders import Codec, CollectionEncoders
 from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.collections.version import Version, VersionKind
+from bebr.engine.results import CollectionStatus, FitStatus, ShardStatus
 from bebr.shards import ShardClient
 from bebr.store import MetadataStore
 
@@ -100,34 +100,27 @@ class Collection:
         self.closed = True
         await self.shards.close(keep)
 
-    def describe(self, fit: dict[str, Any] | None) -> dict[str, Any]:
-        """The collection as users see it. fit: the status of its fit."""
-        in_use = dict.fromkeys(version.id for version in self.document.versions if not version.retired)
-        stats = self.shards.stats()
-        shards = [
-            {"shard": shard.number, "points": self.points_by_id(shard.points), "seq": shard.seq, "parts": shard.parts}
-            for shard in stats
-        ]
-        totals = self.points_by_id()
-        problem = self.encoders.problem
-        return {
-            "name": self.name,
-            "status": "ready" if self.ready else "loading",
-            "points": sum(totals.values()),
-            "points_per_version": totals,
-            "bundle": self.active.model,
-            "code": str(self.active.spec),
-            "code_bytes": self.active.spec.code_size_bytes,
-            "active_version": self.active.id,
-            "compatible_versions": list(in_use),
-            "fit": fit,
-            "text_field": self.document.text_field,
-            "filterable": {key: str(kind) for key, kind in self.document.filterable.items()},
-            "shards": shards,
-            "bytes_in_memory": sum(shard.scan_size_bytes for shard in stats),
-            "created_at": self.document.created_at,
-            "encoder_error": problem.detail if problem else None,
-        }
+    def status(self, fit: FitStatus | None) -> CollectionStatus:
+        """The collection as its users see it. fit: the status of its own fit."""
+        document, active, problem = self.document, self.active, self.encoders.problem
+        shards = self.shards.stats()
+        return CollectionStatus(
+            name=self.name,
+            ready=self.ready,
+            points=self.points_by_id(),
+            bundle=active.model,
+            code=str(active.spec),
+            code_bytes=active.spec.code_size_bytes,
+            active_version=active.id,
+            versions=list(dict.fromkeys(version.id for version in document.versions if not version.retired)),
+            fit=fit,
+            text_field=document.text_field,
+            filterable=document.filterable,
+            shards=[ShardStatus(s.number, self.points_by_id(s.points), s.seq, s.parts) for s in shards],
+            memory_bytes=sum(shard.scan_size_bytes for shard in shards),
+            created_at=document.created_at,
+            encoder_error=problem.detail if problem else None,
+        )
 
 
 class AskedFor:

@@ -3,16 +3,15 @@
 import asyncio
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from bebr.config import Limits
 from bebr.core.types import FieldType
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.schema import CollectionDocument, FitPlan
 from bebr.engine.collections.version import Version
-from bebr.engine.requests import CollectionSettings
+from bebr.engine.requests import AliasChange, CollectionSettings
 from bebr.errors import AlreadyExists, CollectionNotFound, InvalidOption
 from bebr.store import MetadataStore
 
@@ -37,7 +36,7 @@ class CollectionRegistry:
         """The collection of that name or alias. Raises CollectionNotFound."""
         collection = self.collections.get(self.aliases.get(name, name))
         if collection is None:
-            raise CollectionNotFound(f"no collection or alias '{name:.200}'; create it with PUT first", collection=name)
+            raise CollectionNotFound(f"no collection or alias '{name:.200}'; create it first", collection=name)
         return collection
 
     async def load_documents(self) -> dict[str, CollectionDocument]:
@@ -108,12 +107,12 @@ class CollectionRegistry:
         await self._store.delete_document(COLLECTION, name)
         self.collections.pop(name, None)
 
-    async def update_aliases(self, actions: list[dict[str, Any]]) -> None:
-        """Apply {"create": {"alias", "collection"}} and {"delete": {"alias"}} in order, all or nothing."""
+    async def change_aliases(self, changes: Sequence[AliasChange]) -> None:
+        """Apply the changes in order, all or nothing. Raises AlreadyExists, CollectionNotFound, InvalidOption."""
         async with self.lock:
             after = dict(self.aliases)
-            for i, action in enumerate(actions):
-                self._apply_action(after, action, f"actions[{i}]")
+            for change in changes:
+                self._change_alias(after, change.alias, change.collection)
             puts = {
                 alias: {"collection": target} for alias, target in after.items() if self.aliases.get(alias) != target
             }
@@ -121,22 +120,17 @@ class CollectionRegistry:
             await self._store.replace_documents(ALIAS, puts, deletes)
             self.aliases = after
 
-    def _apply_action(self, aliases: dict[str, str], action: object, where: str) -> None:
-        match action:
-            case {"create": {"alias": str(alias), "collection": str(target), **rest}, **more} if not (rest or more):
-                check_name(alias)
-                if alias in self.collections:
-                    raise AlreadyExists(f"{where}: '{alias}' is a collection", alias=alias)
-                if target not in self.collections:
-                    raise CollectionNotFound(f"{where}: no collection '{target}'", collection=target)
-                aliases[alias] = target
-            case {"delete": {"alias": str(alias), **rest}, **more} if not (rest or more):
-                if aliases.pop(alias, None) is None:
-                    raise CollectionNotFound(f"{where}: no alias '{alias}'", alias=alias)
-            case _:
-                raise InvalidOption(
-                    f'{where}: expected {{"create": {{"alias", "collection"}}}} or {{"delete": {{"alias"}}}}', key=where
-                )
+    def _change_alias(self, aliases: dict[str, str], alias: str, target: str | None) -> None:
+        if target is None:
+            if aliases.pop(alias, None) is None:
+                raise CollectionNotFound(f"no alias '{alias:.200}'", alias=alias)
+            return
+        check_name(alias)
+        if alias in self.collections:
+            raise AlreadyExists(f"'{alias}' is a collection, so it cannot be an alias", alias=alias)
+        if target not in self.collections:
+            raise CollectionNotFound(f"no collection '{target:.200}' for alias '{alias}'", collection=target)
+        aliases[alias] = target
 
 
 def check_name(name: str) -> None:

@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +31,8 @@ from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.cursors import write_search_cursor
 from bebr.engine.projection import project
-from bebr.engine.requests import SearchRequest, SearchResult
+from bebr.engine.requests import SearchRequest
+from bebr.engine.results import Explanation, SearchResult
 from bebr.engine.search.group import group
 from bebr.engine.search.parse import parse_all
 from bebr.engine.search.prepare import Prepared, prepare
@@ -244,17 +244,17 @@ class Searcher:
             explain=self._explain(one, stages_ms) if request.explain else None,
         )
 
-    def _explain(self, one: RoutedQuery, stages_ms: Mapping[str, float]) -> dict[str, Any]:
+    def _explain(self, one: RoutedQuery, stages_ms: Mapping[str, float]) -> Explanation:
         stats = self._collection.shards.stats()
-        return {
-            "scorer": str(one.query.scorer),
-            "code": str(one.query.version.spec),
-            "route": dict(one.route),
-            "stages_ms": {name: round(value, 3) for name, value in stages_ms.items()},
-            "shards": len(stats),
-            "parts": sum(shard.parts for shard in stats),
-            "scanned_bytes": sum(shard.scan_size_bytes for shard in stats),
-        }
+        return Explanation(
+            scorer=str(one.query.scorer),
+            code=str(one.query.version.spec),
+            route=dict(one.route),
+            stages_ms={name: round(value, 3) for name, value in stages_ms.items()},
+            shards=len(stats),
+            parts=sum(shard.parts for shard in stats),
+            scanned_bytes=sum(shard.scan_size_bytes for shard in stats),
+        )
 
 
 def _page(answer: Answer) -> Answer:

@@ -31,6 +31,7 @@ from bebr.engine.collections.encoders import Codec, Encoders
 from bebr.engine.collections.registry import CollectionRegistry
 from bebr.engine.collections.schema import CollectionDocument, FitPlan
 from bebr.engine.collections.version import Version, VersionKind
+from bebr.engine.results import FitStatus
 from bebr.engine.versions.fit_plan import make_plan
 from bebr.engine.versions.fitted_bundles import FittedBundles, next_bundle_id
 from bebr.errors import BebrError, Conflict, InvalidOption, Unavailable
@@ -90,23 +91,23 @@ class Fits:
             return FitState.FAILED
         return FitState.FITTING if fit.due or buffered >= fit.sample else FitState.COLLECTING
 
-    def describe(self, collection: Collection) -> dict[str, Any] | None:
-        """The status of a collection's fit. code and metrics: of its newest fitted binarizer."""
+    def status(self, collection: Collection) -> FitStatus | None:
+        """How far a collection's fit is; None: it never had one."""
         fit, state, fitted = collection.document.fit, self.state(collection), collection.document.fitted
         if fit is None or state is None:
             return None
         metrics = {} if fitted is None else fitted.metrics
-        return {
-            "state": str(state),
-            "bytes": fit.bytes,
-            "sample": fit.sample,
-            "collected": collection.buffered(),
-            "detail": self._progress.get(collection.document.uid, fit.failed),
-            "version": None if fitted is None else fitted.id,
-            "code": None if fitted is None else str(fitted.spec),
-            "recall_at_10": metrics.get("recall_at_10"),
-            "queries": metrics.get("queries"),
-        }
+        return FitStatus(
+            state=state,
+            bytes=fit.bytes,
+            sample=fit.sample,
+            collected=collection.buffered(),
+            detail=self._progress.get(collection.document.uid, fit.failed),
+            version=None if fitted is None else fitted.id,
+            code=None if fitted is None else str(fitted.spec),
+            recall_at_10=metrics.get("recall_at_10"),
+            queries=metrics.get("queries"),
+        )
 
     def look(self, collection: Collection) -> None:
         """Start what is due for a collection, unless it is under way. Called after writes, so it must cost nothing."""

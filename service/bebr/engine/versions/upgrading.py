@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bebr.encoding import AdapterKind
 from bebr.engine.collections.collection import Collection
-from bebr.engine.requests import WriteReport
+from bebr.engine.results import WriteReport
 from bebr.engine.versions.backfills import Backfills
 from bebr.engine.versions.calibration import Calibrations
 from bebr.engine.versions.evaluation import Evaluation, Evaluator

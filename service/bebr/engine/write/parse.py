@@ -24,7 +24,7 @@ from bebr.engine.inputs import (
     read_vector_b64,
     vector_dims,
 )
-from bebr.engine.requests import ItemError
+from bebr.engine.results import ItemError
 from bebr.errors import (
     BebrError,
     DimensionMismatch,

@@ -19,7 +19,8 @@ from bebr.engine.capacity import RoomGuard
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.encoders import Codec
 from bebr.engine.collections.version import Version, VersionKind
-from bebr.engine.requests import ItemError, WriteReport
+from bebr.engine.inputs import check_idempotency_key
+from bebr.engine.results import Changed, ItemError, WriteReport
 from bebr.engine.write.parse import Draft, Source, item_error, read_metadata, read_points, read_vectors, rules_for
 from bebr.errors import (
     AlreadyExists,
@@ -36,7 +37,6 @@ from bebr.store import Committed, DeleteWrite, PutWrite, Receipt
 
 PAGE = 5_000
 """Operations of one commit when a filter chooses the points."""
-MAX_KEY_CHARS = 256
 
 
 class PointWriter:
@@ -69,6 +69,7 @@ class PointWriter:
         made_for: the same, but only vectors and codes are refused, each by itself.
         """
         self._check_batch(len(points))
+        check_idempotency_key(idempotency_key)
         with self._writing(collection, declared) as version:
             rules = rules_for(collection, version, self._limits)
             meant = collection.document.version(made_for) if made_for is not None else None
@@ -91,6 +92,7 @@ class PointWriter:
     ) -> WriteReport:
         """The fast path: vectors (n, dims) float32."""
         self._check_batch(len(ids))
+        check_idempotency_key(idempotency_key)
         with self._writing(collection, declared) as version:
             drafts, unit, errors = read_vectors(ids, vectors, metadata, rules_for(collection, version, self._limits))
             records = await self._in_thread(collection.codec(version).encode, unit)
@@ -124,18 +126,18 @@ class PointWriter:
 
     async def delete_points(
         self, collection: Collection, ids: list[str] | None, filter: object, dry_run: bool
-    ) -> dict[str, Any]:
+    ) -> Changed:
         groups = await self._targets(collection, ids, filter)
         if dry_run:
             if ids is None:
-                return {"would_delete": sum(map(len, groups.values()))}
-            return {"would_delete": len(await collection.fetch(ids, metadata=False))}
+                return Changed(sum(map(len, groups.values())), {})
+            return Changed(len(await collection.fetch(ids, metadata=False)), {})
         results = await self._write_pages(collection, groups, lambda page: ShardWrite(DeleteWrite(page), {}))
-        return {"deleted": _applied(results), "seq": _seqs(results)}
+        return Changed(_applied(results), _seqs(results))
 
     async def set_metadata(
         self, collection: Collection, ids: list[str] | None, filter: object, changes: dict[str, Any]
-    ) -> dict[str, Any]:
+    ) -> Changed:
         rules = rules_for(collection, collection.active, self._limits)
         if not changes:
             raise InvalidMetadata("'set' must name at least one metadata key", key="set")
@@ -144,7 +146,7 @@ class PointWriter:
         results = await self._write_pages(
             collection, groups, lambda page: Patch(page, changes, rules.max_metadata_bytes)
         )
-        return {"updated": _applied(results), "seq": _seqs(results)}
+        return Changed(_applied(results), _seqs(results))
 
     async def _commit(
         self,
@@ -162,8 +164,8 @@ class PointWriter:
     def _check_batch(self, count: int) -> None:
         if count > self._limits.max_batch_points:
             raise InvalidOption(
-                f"at most {self._limits.max_batch_points} points in one request, got {count}; send several, or use the "
-                "ingest route",
+                f"at most {self._limits.max_batch_points} points in one request, got {count}; send several requests, "
+                "or ingest them in bulk",
                 key="points",
             )
 
@@ -288,13 +290,9 @@ def _refusal(draft: Draft, mode: WriteMode) -> ItemError:
 def _receipt(
     key: str | None, mode: WriteMode, content: object, vectors: NDArray[np.float32] | None = None
 ) -> Receipt | None:
-    """What makes a retry with the same Idempotency-Key safe: the key and a digest of what was asked for."""
+    """What makes a retry with the same idempotency key safe: the key and a digest of the request."""
     if key is None:
         return None
-    if not key or len(key) > MAX_KEY_CHARS:
-        raise InvalidOption(
-            f"an Idempotency-Key has 1 to {MAX_KEY_CHARS} characters, got {len(key)}", key="Idempotency-Key"
-        )
     digest = sha256(f"{mode}:{content!r}".encode("utf-8", "surrogatepass"))
     if vectors is not None:
         digest.update(np.ascontiguousarray(vectors).data)
@@ -305,5 +303,5 @@ def _applied(results: list[tuple[int, Committed]]) -> int:
     return sum(sum(committed.applied) for _, committed in results)
 
 
-def _seqs(results: list[tuple[int, Committed]]) -> dict[str, int]:
-    return {str(number): committed.last_seq for number, committed in results}
+def _seqs(results: list[tuple[int, Committed]]) -> dict[int, int]:
+    return {number: committed.last_seq for number, committed in results}

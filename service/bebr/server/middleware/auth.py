@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -12,19 +12,23 @@ from bebr.server.problems import problem
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/openapi.json", "/docs", "/"})
 """Probes and documentation hold no data."""
 METRICS_PATH = "/metrics"
-READING_POSTS = ("/search", "/search/batch", "/points/get", "/points/scroll", "/points/count", "/v1/embeddings")
-"""POST routes that change nothing. All else that is not GET or HEAD writes, so a new route is closed at first."""
 
 
 class ApiKeys:
     """Refuse requests without a known key (401), and writes with a read-only key (403)."""
 
     def __init__(
-        self, app: ASGIApp, keys: Sequence[str], read_only_keys: Sequence[str], open_metrics: bool = False
+        self,
+        app: ASGIApp,
+        keys: Sequence[str],
+        read_only_keys: Sequence[str],
+        is_read: Callable[[Scope], bool],
+        open_metrics: bool = False,
     ) -> None:
         self._app = app
         self._digests = [(_digest(key.encode()), True) for key in keys]
         self._digests += [(_digest(key.encode()), False) for key in read_only_keys]
+        self._is_read = is_read
         self._open_paths = OPEN_PATHS | {METRICS_PATH} if open_metrics else OPEN_PATHS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -38,21 +42,16 @@ class ApiKeys:
     def _refusal(self, scope: Scope) -> Unauthorized | Forbidden | None:
         given = _given_key(scope)
         if given is None:
-            return Unauthorized("an API key is needed: send 'Authorization: Bearer <key>' or 'api-key: <key>'")
+            return Unauthorized("an API key is required: send 'Authorization: Bearer <key>' or 'api-key: <key>'")
         digest, known, may_write = _digest(given), False, False
         for other, writes in self._digests:  # all are compared, and in constant time, so that timing tells nothing
             same = hmac.compare_digest(digest, other)
             known, may_write = known | same, may_write | (same & writes)
         if not known:
-            return Unauthorized("this API key is not known to the service")
-        if not may_write and not is_reading(scope["method"], scope["path"]):
-            return Forbidden("this API key may only read", method=scope["method"], path=scope["path"])
+            return Unauthorized("unknown API key")
+        if not may_write and not self._is_read(scope):
+            return Forbidden("this API key is read-only", method=scope["method"], path=scope["path"])
         return None
-
-
-def is_reading(method: str, path: str) -> bool:
-    """Whether a request changes nothing."""
-    return method in ("GET", "HEAD") or (method == "POST" and path.endswith(READING_POSTS))
 
 
 def _given_key(scope: Scope) -> bytes | None:

@@ -4,38 +4,40 @@ from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from bebr.errors import NotReady, StoreUnavailable
-from bebr.server import responses
+from bebr.server.access import Access
 from bebr.server.context import EngineOf
 from bebr.server.docs_page import render_page
 from bebr.server.metrics import CONTENT_TYPE, HttpMetrics
 from bebr.server.openapi import Operation
-from bebr.server.responses import json_response
+from bebr.server.responses.base import json_response
+from bebr.server.responses.operations import Health
 
 router = APIRouter()
 
-LIVEZ = Operation("Is the process alive", "operations", responses.Health)
+LIVEZ = Operation("Is the process alive?", "operations", Health, access=Access.READ)
 READYZ = Operation(
-    "Is the service ready",
+    "Is the service ready?",
     "operations",
-    responses.Health,
+    Health,
+    access=Access.READ,
     errors=(NotReady, StoreUnavailable),
-    description="Ready when every shard has caught up with the store, the store answers and the models are warm.",
+    description="Ready when every shard has caught up with the store and the store answers.",
 )
-METRICS = Operation("Metrics for Prometheus", "operations", "text/plain")
+METRICS = Operation("Metrics for Prometheus", "operations", None, answer_type="text/plain", access=Access.READ)
 
 
 @router.get("/livez", **LIVEZ.route_options())
 async def livez() -> Response:
-    return json_response({"status": "alive"})
+    return json_response(Health(status="alive"))
 
 
 @router.get("/readyz", **READYZ.route_options())
 async def readyz(engine: EngineOf) -> Response:
-    ready, reasons = engine.ready()
-    if not ready:
-        raise NotReady("not ready yet; 'fields' says what is missing", **reasons)
+    state = engine.readiness()
+    if not state.ready:
+        raise NotReady("not ready yet; see 'fields' for the reason", problem=state.problem, loading=state.loading)
     await engine.ping_store()
-    return json_response({"status": "ready"})
+    return json_response(Health(status="ready"))
 
 
 @router.get("/metrics", **METRICS.route_options())

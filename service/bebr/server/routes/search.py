@@ -1,11 +1,12 @@
-"""The hot path: search, and batches of searches, as raw ASGI endpoints.
+"""Search, and batches of searches: the hot path, as raw ASGI endpoints.
 
 A FastAPI route parses with `json.loads`, validates and serializes through wrappers that cost more than a search of a
-thousand points. Here pydantic parses and validates in one pass over the bytes, and the engine writes its answer itself.
+thousand points. Here pydantic parses and validates in one pass over the bytes, and the answer is written by hand.
 `bench/http.py` measures the CPU per request.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,27 +15,80 @@ from starlette.types import Receive, Scope, Send
 
 from bebr.engine import Engine, SearchRequest
 from bebr.engine.inputs import read_base64, read_vector, read_vector_b64
-from bebr.errors import BebrError, InvalidCode, InvalidOption
-from bebr.server import requests
-from bebr.server.bodies import read_body
+from bebr.errors import (
+    BebrError,
+    DimensionMismatch,
+    Incompatible,
+    InvalidCode,
+    InvalidFilter,
+    InvalidOption,
+    InvalidText,
+    InvalidVector,
+    Overloaded,
+    PointNotFound,
+)
+from bebr.server.access import Access
+from bebr.server.bodies import JSON, read_body
+from bebr.server.openapi import COLLECTION, Errors, Operation
+from bebr.server.requests.search import Search, SearchBatch
+from bebr.server.responses.search import SearchAnswer, SearchBatchAnswer, search_batch_json, search_json
 from bebr.server.validation import check_ids, parse, reject_unknown
+
+PATH = "/v1/collections/{collection}/search"
+_ERRORS: Errors = (
+    InvalidText,
+    InvalidVector,
+    InvalidCode,
+    InvalidFilter,
+    DimensionMismatch,
+    PointNotFound,
+    Incompatible,
+    Overloaded,
+    *COLLECTION,
+)
+SEARCH = Operation(
+    "Search",
+    "search",
+    SearchAnswer,
+    access=Access.READ,
+    errors=_ERRORS,
+    body={JSON: Search},
+    description="By text, vector, code, or the id of a stored point. With a filter, the answer still has `limit` hits "
+    "if that many points match.",
+)
+SEARCH_BATCH = Operation(
+    "Search many at once",
+    "search",
+    SearchBatchAnswer,
+    access=Access.READ,
+    errors=_ERRORS,
+    body={JSON: SearchBatch},
+    description="One scan for all searches. If one of them is invalid, the batch fails.",
+)
+
+
+def hot_routes(engine: Engine) -> "list[HotRoute]":
+    return [
+        HotRoute(PATH, SearchEndpoint(engine), "search", SEARCH),
+        HotRoute(f"{PATH}/batch", SearchBatchEndpoint(engine), "search_batch", SEARCH_BATCH),
+    ]
 
 
 class SearchEndpoint:
-    """POST /v1/collections/{collection}/search."""
+    """Answers SEARCH."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         _reject_query(scope)
-        body = parse(requests.Search, await read_body(scope, receive, self._engine.limits.max_body_bytes))
+        body = parse(Search, await read_body(scope, receive, self._engine.limits.max_body_bytes))
         (result,) = await self._engine.search(scope["path_params"]["collection"], [to_request(body)])
-        await _send_json(send, result.to_json_bytes())
+        await _send_json(send, search_json(result))
 
 
 class SearchBatchEndpoint:
-    """POST /v1/collections/{collection}/search/batch: one scan for all searches."""
+    """Answers SEARCH_BATCH."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -42,28 +96,38 @@ class SearchBatchEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         _reject_query(scope)
         limits = self._engine.limits
-        searches = parse(requests.SearchBatch, await read_body(scope, receive, limits.max_body_bytes)).searches
+        searches = parse(SearchBatch, await read_body(scope, receive, limits.max_body_bytes)).searches
         if len(searches) > limits.max_batch_searches:
             raise InvalidOption(
                 f"searches: at most {limits.max_batch_searches} in one batch, got {len(searches)}", key="searches"
             )
         try:
-            results = await self._engine.search(scope["path_params"]["collection"], _to_requests(searches))
+            found = await self._engine.search(scope["path_params"]["collection"], _to_requests(searches))
         except BebrError as error:
             _name_search(error)
             raise
-        await _send_json(send, b'{"results":[' + b",".join(result.to_json_bytes() for result in results) + b"]}")
+        await _send_json(send, search_batch_json(found))
 
 
 class HotRoute(Route):
-    """A Starlette route that stands in the scope as FastAPI's do, which is how metrics know its template."""
+    """A Starlette route that documents itself, and is in the scope as FastAPI's routes are: metrics need its path."""
+
+    def __init__(self, path: str, endpoint: Any, name: str, operation: Operation) -> None:
+        super().__init__(path, endpoint, methods=["POST"], name=name)
+        self._operation = operation
+        self.openapi_extra = operation.extra()
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, child_scope = super().matches(scope)
         return match, {**child_scope, "route": self}
 
+    def document(self) -> dict[str, Any]:
+        """Its operation object in the OpenAPI document."""
+        parameter = {"name": "collection", "in": "path", "required": True, "schema": {"type": "string"}}
+        return self._operation.document(self.name, [parameter])
 
-def to_request(body: requests.Search) -> SearchRequest:
+
+def to_request(body: Search) -> SearchRequest:
     """The validated body -> what the engine takes. The engine checks that exactly one source is given.
 
     Raises InvalidVector and InvalidCode for wrong base64, InvalidId.
@@ -90,15 +154,15 @@ def to_request(body: requests.Search) -> SearchRequest:
     )
 
 
-def _to_requests(searches: Sequence[requests.Search]) -> list[SearchRequest]:
-    requests: list[SearchRequest] = []
+def _to_requests(searches: Sequence[Search]) -> list[SearchRequest]:
+    read: list[SearchRequest] = []
     try:
         for body in searches:
-            requests.append(to_request(body))
+            read.append(to_request(body))
     except BebrError as error:
-        error.fields["search"] = len(requests)
+        error.fields["search"] = len(read)
         raise
-    return requests
+    return read
 
 
 def _name_search(error: BebrError) -> None:
@@ -112,7 +176,7 @@ def _name_search(error: BebrError) -> None:
     error.fields[name] = f"{place}.{error.fields[name]}" if name in error.fields else place
 
 
-def _vector(body: requests.Search) -> NDArray[np.float32] | None:
+def _vector(body: Search) -> NDArray[np.float32] | None:
     if body.vector is not None:
         return read_vector(body.vector)
     return None if body.vector_b64 is None else read_vector_b64(body.vector_b64)

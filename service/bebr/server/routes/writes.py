@@ -7,9 +7,8 @@ from pydantic_core import from_json
 from starlette.responses import Response
 
 from bebr.core.types import WriteMode
-from bebr.engine import ItemError, WriteReport
+from bebr.engine import results
 from bebr.errors import DimensionMismatch, IdempotencyConflict, Incompatible, InvalidOption, InvalidVector, Malformed
-from bebr.server import requests, responses
 from bebr.server.bodies import (
     BINARY,
     JSON,
@@ -24,47 +23,52 @@ from bebr.server.bodies import (
 from bebr.server.context import EngineOf, JobsOf, idempotency_key
 from bebr.server.frames import decode_frame
 from bebr.server.openapi import WRITES, Operation
-from bebr.server.responses import json_response
+from bebr.server.requests.points import Point, WritePoints
+from bebr.server.responses.base import json_response
+from bebr.server.responses.jobs import JobAccepted
+from bebr.server.responses.points import WriteReport
 from bebr.server.validation import malformed, parse
 
 router = APIRouter(prefix="/v1/collections/{collection}")
 DeclaredVersion = Annotated[
     str | None,
-    Query(description="Id of the version that vectors and codes are of (+ as %2B); refused where another is active."),
+    Query(
+        description="Id of the version that vectors and codes belong to (+ as %2B). Refused if another one is active."
+    ),
 ]
 
 WRITE = Operation(
     "Write points",
     "points",
-    responses.WriteReport,
+    WriteReport,
     errors=(Incompatible, IdempotencyConflict, *WRITES),
-    body={JSON: requests.WritePoints, NDJSON: requests.Point},
+    body={JSON: WritePoints, NDJSON: Point},
     idempotent=True,
-    description="Good points are applied, bad ones are named in `items`. An answer means durable, and visible to the "
-    "next search. As `application/x-ndjson`: one point a line.",
+    description="Valid points are applied, `items` names the others. Once answered, the points are durable and the "
+    "next search sees them. As `application/x-ndjson`: one point per line.",
 )
 WRITE_VECTORS = Operation(
     "Write vectors in a binary frame",
     "points",
-    responses.WriteReport,
+    WriteReport,
     errors=(DimensionMismatch, InvalidVector, Incompatible, IdempotencyConflict, *WRITES),
     body={BINARY: None},
     idempotent=True,
-    description="The fast path for many vectors. The body: 8 bytes with the size of the header (unsigned, "
+    description="The fast way to write many vectors. The body: 8 bytes with the size of the header (unsigned, "
     'little-endian); the header, JSON `{"dims", "count", "ids": [...], "metadata": [...] | null}` (schema '
-    "`FrameHeader`); then count * dims little-endian float32 values, row by row. Spaces may follow the header to align "
-    "the rows.",
+    "`FrameHeader`); then count * dims little-endian float32 values, row by row. Spaces after the header may align the "
+    "rows.",
 )
 INGEST = Operation(
     "Ingest in bulk",
     "jobs",
-    responses.JobAccepted,
+    JobAccepted,
     status=202,
     errors=WRITES,
-    body={NDJSON: requests.Point},
-    description="NDJSON of any length, one point a line; it is streamed to disk, then applied by a job. Vectors and "
-    "codes are of the version that is active now, and are refused once one of another model is. Bad lines are listed "
-    "at `/v1/jobs/{job}/errors`. A later line of the same id wins.",
+    body={NDJSON: Point},
+    description="NDJSON of any length, one point per line. It is streamed to disk, then a job applies it. Vectors and "
+    "codes belong to the version that is active now; they are rejected once a version of another model is active. "
+    "`/v1/jobs/{job}/errors` lists rejected lines. If an id is repeated, the last line wins.",
 )
 
 
@@ -80,11 +84,11 @@ async def write_points(
     body = await read_body(request.scope, request.receive, limits.max_body_bytes, (JSON, NDJSON))
     key = idempotency_key(request)
     if content_type(dict(request.scope["headers"])) == JSON:
-        report = await engine.write_points(collection, parse(requests.WritePoints, body).points, mode, key, version)
-        return json_response(report.to_json())
+        report = await engine.write_points(collection, parse(WritePoints, body).points, mode, key, version)
+        return json_response(WriteReport.of(report))
     points, positions, broken = _parse_lines(body, limits.max_batch_points)
     report = await engine.write_points(collection, points, mode, key, version)
-    return json_response(_join(report, positions, broken).to_json())
+    return json_response(WriteReport.of(_join(report, positions, broken)))
 
 
 @router.post("/points/vectors", **WRITE_VECTORS.route_options())
@@ -100,7 +104,7 @@ async def write_vectors(
     report = await engine.write_vectors(
         collection, frame.ids, frame.vectors, frame.metadata, mode, idempotency_key(request), version
     )
-    return json_response(report.to_json())
+    return json_response(WriteReport.of(report))
 
 
 @router.post("/ingest", **INGEST.route_options())
@@ -121,14 +125,14 @@ async def ingest(
         expected_bytes=declared_size(headers),
         version=version,
     )
-    return json_response({"job": job}, 202, {"location": f"/v1/jobs/{job}"})
+    return json_response(JobAccepted(job=job), 202, {"location": f"/v1/jobs/{job}"})
 
 
-def _parse_lines(body: bytes, max_points: int) -> tuple[list[Any], list[int], list[ItemError]]:
+def _parse_lines(body: bytes, max_points: int) -> tuple[list[Any], list[int], list[results.ItemError]]:
     """NDJSON -> points, the position of each among all lines that are not blank, and the lines that do not parse."""
     points: list[Any] = []
     positions: list[int] = []
-    broken: list[ItemError] = []
+    broken: list[results.ItemError] = []
     lines = [line for line in body.split(b"\n") if line and not line.isspace()]
     if len(lines) > max_points:
         raise InvalidOption(
@@ -139,14 +143,14 @@ def _parse_lines(body: bytes, max_points: int) -> tuple[list[Any], list[int], li
             points.append(from_json(line))
             positions.append(position)
         except ValueError as error:
-            broken.append(ItemError(position, None, Malformed.__name__, malformed(str(error), "line").detail))
+            broken.append(results.ItemError(position, None, Malformed.__name__, malformed(str(error), "line").detail))
     return points, positions, broken
 
 
-def _join(report: WriteReport, positions: list[int], broken: list[ItemError]) -> WriteReport:
+def _join(report: results.WriteReport, positions: list[int], broken: list[results.ItemError]) -> results.WriteReport:
     """The engine's report on the points that parsed -> a report on all that were sent."""
     if not broken:
         return report
-    moved = [ItemError(positions[item.index], item.id, item.error, item.detail) for item in report.items]
+    moved = [results.ItemError(positions[item.index], item.id, item.error, item.detail) for item in report.items]
     items = sorted(moved + broken, key=lambda item: item.index)
-    return WriteReport(report.applied, report.rejected + len(broken), items, report.seq)
+    return results.WriteReport(report.applied, report.rejected + len(broken), items, report.seq)

@@ -1,0 +1,187 @@
+"""What callers of the engine get back. Plain data: how it is written as JSON is the business of `bebr.server`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebr.core.types import FieldType, Hit
+
+
+class Point(NamedTuple):
+    """A point that was read. A tuple, since one scroll makes thousands."""
+
+    id: str
+    version: str
+    """Id of the code version that its code is of."""
+    metadata: str | None = None
+    """A JSON object as text; None where it was not asked for."""
+    code: bytes | None = None
+    """Its record; None where it was not asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a scroll."""
+
+    points: list[Point]
+    cursor: str | None
+    """Where the next page begins; None: this was the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemError:
+    """Why one point of a batch was not applied."""
+
+    index: int
+    """Position of the point in the batch, from 0."""
+    id: Any
+    """Its id as it was sent, also where that is no valid id."""
+    error: str
+    """Name of the class in bebr.errors."""
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteReport:
+    """What a batch of points did."""
+
+    applied: int
+    rejected: int
+    items: list[ItemError]
+    """The rejected points, by index."""
+    seq: dict[int, int]
+    """By shard that was written: its seq afterwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a delete or a change of metadata did."""
+
+    points: int
+    """How many points it changed, or would change."""
+    seq: dict[int, int]
+    """By shard that was written: its seq afterwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How a search was computed."""
+
+    scorer: str
+    code: str
+    """CodeSpec of the query's version."""
+    route: dict[str, str]
+    """By id of a version of another model: the adapters that led to its codes."""
+    stages_ms: dict[str, float]
+    shards: int
+    parts: int
+    """Parts of all shards, which are scanned one by one."""
+    scanned_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The answer to one search."""
+
+    hits: list[Hit]
+    """Best first, ties by id."""
+    query_version: str
+    """Id of the code version that the query is of."""
+    searched: dict[str, int]
+    """By id of a code version: how many points the search covered."""
+    took_ms: float
+    cursor: str | None = None
+    """Where the next page begins; None: there is none."""
+    explain: Explanation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FitStatus:
+    """How far the collection's own fit is."""
+
+    state: str
+    """collecting, fitting, failed, converting or done."""
+    bytes: int
+    """Bytes per code."""
+    sample: int
+    """Embeddings to collect before the fit."""
+    collected: int
+    """Points that wait as embeddings."""
+    detail: str | None
+    """What a fit is doing, or why it failed."""
+    version: str | None
+    """Id of the newest version that was fitted."""
+    code: str | None
+    """Its CodeSpec."""
+    recall_at_10: float | None
+    """Its share of the 10 nearest by float cosine that the codes find."""
+    queries: int | None
+    """For how many held-out points that was measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStatus:
+    """One shard of a collection."""
+
+    number: int
+    points: dict[str, int]
+    """By id of a code version."""
+    seq: int
+    """Seq of the last operation that its view holds."""
+    parts: int
+    """Parts of its view, which are scanned one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionStatus:
+    """A collection as its users see it."""
+
+    name: str
+    ready: bool
+    points: dict[str, int]
+    """By id of a code version."""
+    bundle: str | None
+    """Bundle whose embedding model makes the embeddings of the active version."""
+    code: str
+    """CodeSpec of the active version."""
+    code_bytes: int
+    active_version: str
+    versions: list[str]
+    """Ids of the versions that are not retired; one query searches them all."""
+    fit: FitStatus | None
+    text_field: str | None
+    filterable: Mapping[str, FieldType]
+    shards: list[ShardStatus]
+    memory_bytes: int
+    """Bytes of codes and gains that a search without a filter scans."""
+    created_at: str
+    encoder_error: str | None
+    """Why texts or vectors cannot be encoded now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Texts as embeddings, and as codes where those were asked for."""
+
+    bundle: str
+    """Id of the bundle whose model made them."""
+    embeddings: NDArray[np.float32]
+    """(texts, dims) float32."""
+    records: NDArray[np.uint8] | None
+    """(texts, record_size_bytes) uint8."""
+    tokens: int
+    """Tokens that the model read in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether every collection is caught up with the store."""
+
+    ready: bool
+    problem: str | None = None
+    """What keeps the service from being ready."""
+    loading: list[str] = field(default_factory=list)
+    """Collections that are not caught up yet."""

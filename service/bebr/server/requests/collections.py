@@ -1,0 +1,79 @@
+"""Requests about collections and aliases."""
+
+from pydantic import Field
+
+from bebr.core.types import FieldType
+from bebr.engine.versions.fit_plan import DEFAULT_SAMPLE
+from bebr.server.requests.base import Body, documented
+
+
+class OwnFit(Body):
+    """A binarizer of the collection's own, fitted to its first embeddings."""
+
+    model_config = documented({"bytes": 64, "sample": 20_000})
+    bytes: int = Field(ge=1, description="Bytes per code. The layout of the code is chosen automatically.")
+    sample: int | None = Field(
+        None, ge=1, description=f"Number of embeddings to collect first. Default {DEFAULT_SAMPLE:,}."
+    )
+    dims: int | None = Field(None, ge=1, description="Dimensions of your own embeddings, if there is no bundle.")
+
+
+class CreateCollection(Body):
+    """Exactly one of `bundle` and `code`, or a `fit`."""
+
+    model_config = documented({"bundle": "minilm@1", "filterable": {"lang": "keyword", "year": "integer"}})
+    bundle: str | None = Field(
+        None, description="Id of the bundle that encodes texts and vectors.", examples=["minilm@1"]
+    )
+    code: str | None = Field(
+        None, description="CodeSpec, if you bring your own codes instead of a bundle.", examples=["256x2"]
+    )
+    fit: OwnFit | None = Field(
+        None,
+        description="Fit a binarizer to the collection's own embeddings: of the bundle's model, or your own with "
+        "`dims`. The bundle's binarizer is not used.",
+    )
+    shards: int = Field(2, ge=1, description="Number of slices that are scanned in parallel.")
+    filterable: dict[str, FieldType] = Field(
+        {}, description="Metadata fields that filters may use.", examples=[{"lang": "keyword", "year": "integer"}]
+    )
+    text_field: str | None = Field(
+        None,
+        min_length=1,
+        max_length=256,
+        description="Metadata field that keeps the `text` of each point, so that another model can encode it later. "
+        "If a point's metadata has the field already, that value stays.",
+        examples=["text"],
+    )
+
+
+class FitCollection(Body):
+    """A field left out keeps its value of the last fit. Before the first fit, `bytes` is the size of the present codes,
+    and `sample` its default."""
+
+    model_config = documented({"sample": 20_000})
+    bytes: int | None = Field(None, ge=1, description="Bytes per code.")
+    sample: int | None = Field(None, ge=1, description="Number of embeddings to collect first.")
+    now: bool = Field(False, description="Fit to the embeddings that are buffered already.")
+
+
+class CreateAlias(Body):
+    alias: str = Field(examples=["prod"])
+    collection: str = Field(examples=["docs"])
+
+
+class DeleteAlias(Body):
+    alias: str = Field(examples=["prod"])
+
+
+class AliasAction(Body):
+    """Exactly one of `create` and `delete`."""
+
+    model_config = documented({"delete": {"alias": "prod"}}, exactly_one=("create", "delete"))
+    create: CreateAlias | None = None
+    delete: DeleteAlias | None = None
+
+
+class UpdateAliases(Body):
+    model_config = documented({"actions": [{"create": {"alias": "prod", "collection": "docs"}}]})
+    actions: list[AliasAction] = Field(min_length=1, description="All are applied, or none.")

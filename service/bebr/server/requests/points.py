@@ -1,0 +1,77 @@
+"""Requests about points."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic.config import JsonDict
+
+from bebr.server.requests.base import Body, Ids, WithMetadata, documented
+from bebr.server.requests.filters import EXAMPLE_FILTER, Filter
+
+SOURCES = ("text", "vector", "vector_b64", "code_b64")
+EXAMPLE_POINT: JsonDict = {
+    "id": "a",
+    "text": "parse a date from a string",
+    "metadata": {"lang": "en", "year": 2024},
+}
+
+
+class Point(BaseModel):
+    """One point to write: an id and exactly one of `text`, `vector`, `vector_b64` and `code_b64`."""
+
+    model_config = ConfigDict(extra="forbid") | documented(EXAMPLE_POINT, exactly_one=SOURCES)
+    id: str = Field(max_length=256, min_length=1, examples=["a"])
+    text: str | None = Field(None, examples=["parse a date from a string"])
+    vector: list[float] | None = Field(None, description="The embedding.")
+    vector_b64: str | None = Field(None, description="The embedding as base64 of little-endian float32.")
+    code_b64: str | None = Field(None, description="The code as base64, with or without its gain.")
+    metadata: dict[str, Any] | None = Field(None, examples=[{"lang": "en", "year": 2024}])
+
+
+class WritePoints(Body):
+    model_config = documented({"points": [EXAMPLE_POINT]})
+    points: Annotated[list[Any], WithJsonSchema({"type": "array", "items": {"$ref": "#/components/schemas/Point"}})] = (
+        Field(
+            description="Each point is checked on its own: valid ones are applied, `items` names the others.",
+        )
+    )
+
+
+class GetPoints(Body):
+    model_config = documented({"ids": ["a", "b"], "with_metadata": ["lang"]})
+    ids: Ids
+    with_metadata: WithMetadata = True
+    with_code: bool = Field(False, description="Return the codes.")
+
+
+class DeletePoints(Body):
+    """Exactly one of `ids` and `filter`."""
+
+    model_config = documented({"filter": EXAMPLE_FILTER, "dry_run": True}, exactly_one=("ids", "filter"))
+    ids: Ids | None = None
+    filter: Filter | None = None
+    dry_run: bool = Field(False, description="Only count what would be deleted.")
+
+
+class Scroll(Body):
+    model_config = documented({"filter": EXAMPLE_FILTER, "limit": 100})
+    filter: Filter | None = None
+    limit: int = Field(100, ge=1, description="Number of points per page.")
+    cursor: str | None = Field(None, description="The `cursor` of the previous page; send it with the same filter.")
+    with_metadata: WithMetadata = True
+
+
+class Count(Body):
+    model_config = documented({"filter": EXAMPLE_FILTER})
+    filter: Filter | None = None
+
+
+class SetMetadata(Body):
+    """Exactly one of `ids` and `filter`."""
+
+    model_config = documented({"ids": ["a"], "set": {"lang": "de", "year": None}}, exactly_one=("ids", "filter"))
+    ids: Ids | None = None
+    filter: Filter | None = None
+    set: dict[str, Any] = Field(
+        description="Fields to set; null removes a field. Other fields are kept.", examples=[{"lang": "en"}]
+    )

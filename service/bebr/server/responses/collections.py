@@ -1,0 +1,128 @@
+"""Answers about bundles, collections and aliases."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from pydantic import Field
+
+from bebr import encoding
+from bebr.core.types import FieldType
+from bebr.engine import results
+from bebr.server.responses.base import Answer
+
+
+class Bundle(Answer):
+    name: str
+    version: str
+    id: str = Field(description="name@version.", examples=["minilm@1"])
+    code: str | None = Field(description="CodeSpec of its codes; null without a binarizer.", examples=["256x2"])
+    code_bytes: int | None = Field(description="Bytes per code.")
+    embedding_dims: int
+    text: bool = Field(description="Whether it has an embedding model, so that it encodes texts.")
+    fingerprint: str = Field(description="SHA-256 over the manifest; names the model.")
+    compatible_with: list[str] = Field(description="Ids of the bundles whose codes its queries can search.")
+
+    @classmethod
+    def of(cls, bundle: encoding.Bundle) -> "Bundle":
+        binarizer = bundle.manifest.binarizer
+        return cls(
+            name=bundle.name,
+            version=bundle.version,
+            id=bundle.id,
+            code=str(binarizer.spec) if binarizer else None,
+            code_bytes=binarizer.spec.code_size_bytes if binarizer else None,
+            embedding_dims=bundle.embedding_dims,
+            text=bundle.has_embedding_model,
+            fingerprint=bundle.fingerprint,
+            compatible_with=[entry.bundle for entry in bundle.manifest.compatible_with],
+        )
+
+
+class BundleList(Answer):
+    bundles: list[Bundle]
+
+
+class FitStatus(Answer):
+    """A collection's own fit. `version` and what follows describe its newest fitted binarizer."""
+
+    state: Literal["collecting", "fitting", "failed", "converting", "done"]
+    bytes: int = Field(description="Bytes per code.")
+    sample: int = Field(description="Embeddings to collect before the fit.")
+    collected: int = Field(description="Points kept as embeddings: until the fit, then until they are re-encoded.")
+    detail: str | None = Field(description="What a running fit is doing, or why a fit failed.")
+    version: str | None = Field(description="Id of its code version.")
+    code: str | None = Field(description="CodeSpec of its codes.")
+    recall_at_10: float | None = Field(description="Share of the 10 nearest by float cosine that its codes find.")
+    queries: int | None = Field(description="Number of held-out points that recall was measured with.")
+
+    @classmethod
+    def of(cls, fit: results.FitStatus) -> "FitStatus":
+        return cls.model_validate(fit, from_attributes=True)
+
+
+class Shard(Answer):
+    shard: int = Field(description="Number of the shard, from 0.")
+    points: dict[str, int] = Field(description="Points by code version.")
+    seq: int = Field(description="Sequence number of the last operation applied.")
+    parts: int = Field(description="Segments, the one in memory included.")
+
+
+class Collection(Answer):
+    name: str
+    status: Literal["ready", "loading"]
+    points: int
+    points_per_version: dict[str, int]
+    bundle: str | None = Field(description="Bundle whose model embeds texts; null for codes or vectors of your own.")
+    code: str = Field(description="CodeSpec of the active version.", examples=["256x2"])
+    code_bytes: int = Field(description="Bytes per code of the active version.")
+    active_version: str = Field(description="Code version that writes and queries use.")
+    compatible_versions: list[str] = Field(description="Code versions that one query searches together.")
+    fit: FitStatus | None = Field(description="The collection's own fit; null if there never was one.")
+    text_field: str | None = Field(description="Metadata field that keeps the text of a point.")
+    filterable: dict[str, FieldType] = Field(description="Metadata fields that filters may use.")
+    shards: list[Shard]
+    bytes_in_memory: int = Field(description="Bytes that a search without a filter scans.")
+    created_at: str
+    encoder_error: str | None = Field(description="Why texts and vectors cannot be encoded now; null if they can.")
+
+    @classmethod
+    def of(cls, status: results.CollectionStatus) -> "Collection":
+        return cls(
+            name=status.name,
+            status="ready" if status.ready else "loading",
+            points=sum(status.points.values()),
+            points_per_version=status.points,
+            bundle=status.bundle,
+            code=status.code,
+            code_bytes=status.code_bytes,
+            active_version=status.active_version,
+            compatible_versions=status.versions,
+            fit=None if status.fit is None else FitStatus.of(status.fit),
+            text_field=status.text_field,
+            filterable=dict(status.filterable),
+            shards=[Shard(shard=s.number, points=s.points, seq=s.seq, parts=s.parts) for s in status.shards],
+            bytes_in_memory=status.memory_bytes,
+            created_at=status.created_at,
+            encoder_error=status.encoder_error,
+        )
+
+
+class CollectionList(Answer):
+    collections: list[Collection]
+
+    @classmethod
+    def of(cls, statuses: Iterable[results.CollectionStatus]) -> "CollectionList":
+        return cls(collections=[Collection.of(status) for status in statuses])
+
+
+class FitAccepted(Answer):
+    name: str
+    fit: FitStatus
+
+
+class Deleted(Answer):
+    deleted: str = Field(description="Name of the collection.")
+
+
+class Aliases(Answer):
+    aliases: dict[str, str] = Field(description="Collection by alias.")

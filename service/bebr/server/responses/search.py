@@ -1,0 +1,73 @@
+"""Answers of searches. They are the hot path, so `search_json` writes them by hand; a test holds it to the models."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from json import dumps
+from json.encoder import encode_basestring as quote
+from typing import Any
+
+from pydantic import Field
+
+from bebr.core.scoring import Scorer
+from bebr.core.types import Hit as FoundHit
+from bebr.engine import results
+from bebr.server.responses.base import Absent, Answer
+from bebr.server.responses.points import optional_fields
+
+
+class Hit(Answer):
+    id: str
+    score: float = Field(description="Higher is better.")
+    version: str = Field(description="Code version of its code.")
+    distance: int | Absent = Field(None, description="With scorer hamming: how many signs differ.")
+    metadata: dict[str, Any] | Absent = Field(None, description="Unless `with_metadata` is false.")
+    code_b64: str | Absent = Field(None, description="With `with_code`: the code and its gain, as base64.")
+
+
+class Explanation(Answer):
+    """How the search was computed."""
+
+    scorer: Scorer
+    code: str = Field(description="CodeSpec of the query's version.")
+    route: dict[str, str] = Field(description="Adapters that led to codes of other models, by code version.")
+    stages_ms: dict[str, float] = Field(description="Milliseconds by stage.")
+    shards: int
+    parts: int = Field(description="Segments that were scanned, those in memory included.")
+    scanned_bytes: int = Field(description="Bytes that a search without a filter scans.")
+
+
+class SearchAnswer(Answer):
+    hits: list[Hit] = Field(description="Best first, ties by id.")
+    query_version: str = Field(description="Code version of the query.")
+    searched: dict[str, int] = Field(description="Number of points that the search covered, by code version.")
+    took_ms: float
+    cursor: str | None = Field(description="Send it back for the next page; null if there is none.")
+    explain: Explanation | Absent = Field(None, description="With `explain`.")
+
+
+class SearchBatchAnswer(Answer):
+    results: list[SearchAnswer] = Field(description="In the order of the searches.")
+
+
+def search_json(result: results.SearchResult) -> bytes:
+    """A `SearchAnswer`. Metadata is JSON text already and is spliced in, not parsed."""
+    explain = "" if result.explain is None else f',"explain":{_explanation(result.explain)}'
+    return (
+        f'{{"hits":[{",".join(map(_hit, result.hits))}],"query_version":{dumps(result.query_version)},'
+        f'"searched":{dumps(result.searched)},"took_ms":{result.took_ms:.3f},"cursor":{dumps(result.cursor)}{explain}}}'
+    ).encode()
+
+
+def search_batch_json(found: Iterable[results.SearchResult]) -> bytes:
+    """A `SearchBatchAnswer`."""
+    return b'{"results":[' + b",".join(map(search_json, found)) + b"]}"
+
+
+def _hit(hit: FoundHit) -> str:
+    distance = "" if hit.distance is None else f',"distance":{hit.distance}'
+    more = optional_fields(hit.metadata, hit.code)
+    return f'{{"id":{quote(hit.id)},"score":{hit.score:.7g},"version":{quote(hit.version)}{distance}{more}}}'
+
+
+def _explanation(explain: results.Explanation) -> str:
+    return Explanation.model_validate(asdict(explain)).model_dump_json()
