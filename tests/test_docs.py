@@ -1,9 +1,16 @@
-"""Links between the project's pages lead somewhere: to a file that is there, and to a heading that it has."""
+"""What the project's pages point to exists: files, headings, commands with their options, benchmarks."""
 
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from bebr.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -11,7 +18,15 @@ PAGES = sorted(
     for folder in (".", "docs", "models", "deploy", "docker")
     for page in (ROOT / folder).glob("*.md" if folder == "." else "**/*.md")
 )
+FIGURES = ROOT / "docs" / "benchmarks.md"
 LINK = re.compile(r"\[[^][]*\]\(([^()\s]+(?:\([^()]*\))?)\)")
+COMMAND = re.compile(r"(?:^(?:\$ )?(?:\.venv/bin/)?|`)(bebr [^`\n#]*)", flags=re.M)
+HISTORY = "CHANGELOG.md"
+"""Names old commands too."""
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
 def anchors(page: Path) -> set[str]:
@@ -21,7 +36,22 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def unknown(command: Any, words: list[str]) -> Iterator[str]:
+    """The words of a command line that name no command or no option of `bebr`."""
+    while isinstance(command, TyperGroup) and words and not words[0].startswith("-"):
+        name, *words = words
+        if name not in command.commands:
+            yield name
+            return
+        command = command.commands[name]
+    options = {name for parameter in command.params for name in parameter.opts + parameter.secondary_opts}
+    options |= {"--help", "-h"}
+    for word in words:
+        if re.match(r"--?[a-z]", word) and word.partition("=")[0] not in options:
+            yield word
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_of_a_page_resolve(page: Path) -> None:
     broken = []
     for link in LINK.findall(page.read_text("utf-8")):
@@ -39,3 +69,38 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
     page.write_text("# One: `two.three`\n[a](#one-twothree) [b](#four) [c](none.md) [d](https://x.y)\n")
     with pytest.raises(AssertionError, match=r"\['#four', 'none.md'\]"):
         test_links_of_a_page_resolve(page)
+
+
+def test_figures_that_the_code_links_to_exist() -> None:
+    known = anchors(FIGURES)
+    folders = [ROOT / name for name in ("service", "models", "bench", "tests")]
+    code = [path for folder in folders for ending in ("py", "hpp", "cpp") for path in folder.rglob(f"*.{ending}")]
+    links = {
+        (str(source), anchor)
+        for source in code
+        for anchor in re.findall(r"docs/benchmarks\.md#([\w-]+)", source.read_text("utf-8"))
+    }
+    assert not {(source, anchor) for source, anchor in links if anchor not in known}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != HISTORY], ids=name_of)
+def test_commands_of_a_page_exist(page: Path) -> None:
+    command = get_command(app)
+    wrong = []
+    for line in COMMAND.findall(page.read_text("utf-8")):
+        words = shlex.split(line.partition("...")[0])[1:]
+        wrong += [f"{line}: {word}" for word in unknown(command, words)]
+    assert not wrong
+
+
+def test_a_wrong_command_is_found() -> None:
+    command = get_command(app)
+    assert list(unknown(command, ["fit", "a.npy", "--bytes", "64"])) == []
+    assert list(unknown(command, ["collection", "fitt", "notes"])) == ["fitt"]
+    assert list(unknown(command, ["upgrade", "promote", "--min-gian=0.2"])) == ["--min-gian=0.2"]
+
+
+def test_benchmarks_that_the_pages_name_exist() -> None:
+    named = {name for page in PAGES for name in re.findall(r"\bbench\.(\w+)\b", page.read_text("utf-8"))}
+    assert named
+    assert not {name for name in named if not any((ROOT / "bench" / path).exists() for path in (f"{name}.py", name))}
