@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bebr.core.arrays import Floats
 from bebr.core.codes import CodeSpec, split_records
 from bebr.core.scoring import DotQueries, HammingQueries, Scorer, prepare_adc, prepare_hamming, prepare_sdc
 from bebr.engine.collections.encoders import Codec
 from bebr.engine.collections.version import Version
-from bebr.engine.search.query import Floats, Query, RoutedQuery, VersionQuery
+from bebr.engine.search.query import Query, RoutedQuery, VersionQuery
 from bebr.shards import Found, ScanQueries
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from bebr.core.arrays import Floats
 from bebr.core.filters import Filter
 from bebr.core.scoring import Scorer
 from bebr.engine.collections.version import Version
 from bebr.engine.requests import SearchRequest
 from bebr.shards import Found
 
-Floats = NDArray[np.float32]
 ONE = np.float32(1)
 
 

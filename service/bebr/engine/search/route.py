@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bebr.core.arrays import TINY, Floats
 from bebr.core.scoring import Scorer
 from bebr.encoding import AdapterKind
 from bebr.encoding.adapters.adapter import Adapter
@@ -21,10 +22,8 @@ from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.encoders import CollectionEncoders
 from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.collections.version import Version, VersionKind
-from bebr.engine.search.query import Floats, Query, RoutedQuery, VersionQuery
+from bebr.engine.search.query import Query, RoutedQuery, VersionQuery
 from bebr.errors import Incompatible
-
-TINY = np.finfo(np.float32).tiny
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,14 +218,17 @@ class Searcher:
 
     async def _fetch(self, answers: Sequence[Answer]) -> Points:
         """What the answers show of their hits, by id."""
-        shown = [answer for answer in answers if _shows_points(answer.query.request)]
-        ids = dict.fromkeys(point_id for answer in shown for point_id in answer.found.ids)
+        ids: dict[str, None] = {}
+        metadata = records = False
+        for answer in answers:
+            if _shows_points(request := answer.query.request):
+                ids |= dict.fromkeys(answer.found.ids)
+                metadata |= request.with_metadata is not False
+                records |= request.with_code
         if len(self._collection.document.versions) > 1:
             self._collection.asked.count([point_id for answer in answers for point_id in answer.found.ids])
         if not ids:
             return {}
-        metadata = any(answer.query.request.with_metadata is not False for answer in shown)
-        records = any(answer.query.request.with_code for answer in shown)
         return await self._collection.fetch(list(ids), metadata=metadata, records=records)
 
     def _result(self, one: RoutedQuery, answer: Answer, points: Points, stages_ms: Mapping[str, float]) -> SearchResult:
@@ -260,7 +263,8 @@ class Searcher:
 def _page(answer: Answer) -> Answer:
     """Without the hits that `offset` skips, and those that only others of the same scan wanted."""
     last = min(answer.query.wanted, len(answer.found.ids))
-    return replace(answer, found=answer.found.at(range(answer.query.offset, last)))
+    found = answer.found.at(range(answer.query.offset, last))
+    return answer if found is answer.found else replace(answer, found=found)
 
 
 def _shows_points(request: SearchRequest) -> bool:
