@@ -1,4 +1,4 @@
-"""The steps of a search: what is found stays right when versions change between two of them, and nobody fails for another."""
+"""The steps of a search: what is found stays right when versions change between two, and nobody fails for another."""
 
 from pathlib import Path
 

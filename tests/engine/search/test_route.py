@@ -1,6 +1,7 @@
 """Routes between embedding models: the fewest adapters, the kinds that were chosen, texts only where one needs them."""
 
 from collections import deque
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def test_the_fewest_adapters_lead_there(seed: int) -> None:
         if hops is not None:
             assert hops[-1].target == target
             names = ["a", *(hop.target for hop in hops)]
-            assert all(here + there in pairs for here, there in zip(names, names[1:], strict=False))
+            assert all(here + there in pairs for here, there in pairwise(names))
 
 
 def test_without_adapters_only_the_text_leads_there() -> None:
