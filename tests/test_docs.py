@@ -1,6 +1,7 @@
-"""What the project's pages point to exists: files, headings, commands with their options, benchmarks."""
+"""What the project's pages point to exists: files, headings, commands with their options, benchmarks, the picture."""
 
 import re
+import runpy
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,3 +105,9 @@ def test_benchmarks_that_the_pages_name_exist() -> None:
     named = {name for page in PAGES for name in re.findall(r"\bbench\.(\w+)\b", page.read_text("utf-8"))}
     assert named
     assert not {name for name in named if not any((ROOT / "bench" / path).exists() for path in (f"{name}.py", name))}
+
+
+def test_the_picture_shows_the_figures_of_the_page() -> None:
+    images = ROOT / "docs" / "images"
+    draw = runpy.run_path(str(images / "overview.py"))["draw"]
+    assert draw() == (images / "overview.svg").read_text("utf-8"), "run: python docs/images/overview.py"
