@@ -1,1 +1,7 @@
-"""Writing points: parse, encode, commit."""
+"""Writing points: raw points of a caller become records in the store, and every point gets its outcome.
+
+points.py   the use cases: write, replace codes, delete, change metadata
+parse.py    raw points -> drafts and item errors, each point by itself
+encode.py   drafts -> records, in threads
+commit.py   records -> shards -> the report
+"""

@@ -50,22 +50,26 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What points of a code version must look like. dims None: it takes no vectors.
-
-    text_field: the metadata field that keeps the text of a point, where the point does not say otherwise. made_for:
-    another version, which vectors and codes were made for, so that they are refused.
-    """
+    """What points of a code version must look like."""
 
     spec: CodeSpec
+    """How its codes are laid out."""
     steps: NDArray[np.float32]
+    """(blocks,): the step of each block."""
     fields: Mapping[str, FieldType]
+    """The filterable fields, with their types."""
     takes_text: bool
+    """Whether there is an embedding model."""
     takes_codes: bool
+    """False while points are buffered for a fit."""
     dims: int | None
+    """Dims of its vectors; None: it takes none."""
     max_text_chars: int
     max_metadata_bytes: int
     text_field: str | None = None
+    """The metadata field that keeps the text of a point, unless its metadata has the field already."""
     made_for: str | None = None
+    """Another version that vectors and codes were made for; they are refused then."""
 
 
 def rules_for(collection: Collection, version: Version, limits: Limits) -> Rules:
@@ -85,14 +89,18 @@ def rules_for(collection: Collection, version: Version, limits: Limits) -> Rules
 
 @dataclass(slots=True)
 class Draft:
-    """A checked point on its way. payload: text, vector (dims,) float32 or record (record_size_bytes,) uint8."""
+    """A checked point on its way to the store."""
 
     index: int
+    """Its position in the request."""
     id: str
     source: Source
+    """What its code is made from."""
     payload: Any
+    """The text, the vector (dims,) float32, or the record (record_size_bytes,) uint8."""
     metadata: dict[str, Any]
     metadata_text: str
+    """The metadata as JSON."""
 
 
 def read_points(points: Sequence[object], rules: Rules) -> tuple[list[Draft], list[ItemError]]:
@@ -104,7 +112,7 @@ def read_points(points: Sequence[object], rules: Rules) -> tuple[list[Draft], li
         try:
             draft = _read_point(index, point, rules)
             if draft.id in seen:
-                raise DuplicateId(f"id {draft.id!r} stands twice in this batch; the first one was taken", id=draft.id)
+                raise _duplicate(draft.id)
             seen.add(draft.id)
             drafts.append(draft)
         except BebrError as error:
@@ -134,7 +142,7 @@ def read_vectors(
         try:
             point_id = check_id(raw)
             if point_id in seen:
-                raise DuplicateId(f"id {point_id!r} stands twice in this batch; the first one was taken", id=point_id)
+                raise _duplicate(point_id)
             if index in faults:
                 raise faults[index]
             values, text = read_metadata(None if metadata is None else metadata[index], rules)
@@ -145,6 +153,10 @@ def read_vectors(
         drafts.append(Draft(index, point_id, Source.VECTOR, None, values, text))
     rows = [draft.index for draft in drafts]
     return drafts, unit[rows], errors
+
+
+def _duplicate(point_id: str) -> DuplicateId:
+    return DuplicateId(f"duplicate id {point_id!r} in this batch; the first was kept", id=point_id)
 
 
 def item_error(index: int, point_id: Any, error: BebrError) -> ItemError:
