@@ -102,9 +102,8 @@ class Learned(nn.Module):
     def binarizer(self) -> Recurrent:
         """The reference implementation with what was learned."""
         decoder = np.ascontiguousarray(self.decoder.detach().numpy())
-        own = assemble(
-            self.start.spec, decoder, np.eye(decoder.shape[1], dtype=np.float32), self.start.mean, self.start.nested
-        )
+        plain = np.eye(decoder.shape[1], dtype=np.float32)
+        own = assemble(self.start.spec, decoder, metric=plain, mean=self.start.mean, nested=self.start.nested)
         query_side = np.ascontiguousarray((self.decoder + self.query).detach().numpy())
         return replace(own, decoder=query_side, shrink=self.start.shrink)
 

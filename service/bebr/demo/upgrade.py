@@ -19,7 +19,8 @@ from bebr.encoding import Bundle, BundleRegistry, TextKind, write_bundle
 from bebr.encoding.encoder import Encoder
 from bebr.encoding.importing.pull import known_checkpoint
 from bebr.encoding.importing.static_model import read_pieces, static_files
-from bebr.encoding.quantization.layout import Progress, fit_code
+from bebr.encoding.progress import Progress
+from bebr.encoding.quantization.layout import fit_code
 from bebr.encoding.quantization.recurrent_graph import files_of
 from bebr.errors import BundleNotFound
 

@@ -1,22 +1,17 @@
-"""Texts and embeddings to codes: bundles, the embedding model, the binarizer.
+"""Texts and embeddings to codes. Knows nothing of collections.
 
-The only importer of onnx, onnxruntime, tokenizers, safetensors, huggingface_hub, pyarrow. Knows nothing of collections.
+The only importer of onnx, onnxruntime, tokenizers, safetensors, huggingface_hub, pyarrow.
 
-    manifest         the fields of manifest.json and the fingerprint
-    bundle           one bundle on disk: load, verify, write
-    catalog          the bundles on hand
-    embedding_model  texts -> embeddings
-    binarizer        embeddings -> codes
-    encoder          both together, and the checks on what comes in
-    checkpoint       a checkpoint folder -> ONNX graph
-    static_model     word-piece vectors -> an embedding model without a transformer, for the demo of an upgrade
-    pull             a name, folder, package or hub repository -> bundle
-    recurrent, recurrent_fit, recurrent_graph   the binarizer that is fitted: its definition, its fit, its graph
-    closed_form      principal axes turned and cut into levels: where that fit starts, and the plain baseline
-    choose           blocks and centring by measured recall
-    embedding_files  rows of floats from .npy, .fvecs and .parquet
-    int8             embeddings as codes of 8 bits a dim, until a collection has a binarizer of its own
-    own_fit          embeddings of a collection -> its own binarizer
+    encoder          the face: the embedding model and the binarizer of one bundle, behind one border
+    bundles/         models on disk: manifest, files, fingerprint, and which there are
+    importing/       checkpoints of other projects -> embedding models of bundles
+    embedding/       texts and vectors -> embeddings
+    quantization/    embeddings -> codes: binarizers, how they are fitted and exported
+    adapters/        queries of one embedding model -> codes of another, and what that finds
+    onnx/            ONNX graphs, written and opened
+    progress         how long work tells how far it is
+
+The nouns of bundles are exported here; everything else is imported from its own module.
 """
 
 from bebr.encoding.bundles.bundle import Bundle

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +12,18 @@ from tests.encoding.quantization.embeddings import DIMS, nearest, recall, text_l
 from bebr.core.codes import CodeSpec
 from bebr.encoding import BinarizerFiles, Bundle, shipped_bundles, write_bundle
 from bebr.encoding.encoder import Encoder
+from bebr.encoding.quantization.candidates import candidates
 from bebr.encoding.quantization.closed_form import Rotation, fit
 from bebr.encoding.quantization.layout import (
     MAX_WIDE_MARGIN,
     WIDE_SHARE,
-    Trial,
-    _Bench,
-    candidates,
     fit_bytes,
     fit_code,
     fit_target,
+    widest_first,
 )
 from bebr.encoding.quantization.recurrent_graph import to_onnx
+from bebr.encoding.quantization.trials import Trial
 from bebr.errors import InvalidEmbeddings, InvalidOption
 
 ROWS = text_like(3000)
@@ -74,7 +75,7 @@ def test_the_choice_is_measured_and_beats_plain_codes() -> None:
     assert chosen > found("64x1") + 0.05
     assert chosen > max(found("32x2"), found("16x4")) - 0.01
     assert report.chosen.recall == pytest.approx(chosen, abs=0.06)
-    assert json.loads(json.dumps(report.to_json()))["chosen"]["code"] == report.chosen.code
+    assert json.loads(json.dumps(asdict(report)))["chosen"]["code"] == report.chosen.code
 
 
 @pytest.mark.parametrize("target", [0.3, 0.75])
@@ -128,11 +129,13 @@ def test_of_codes_that_do_as_well_the_widest_is_taken() -> None:
 
 
 def test_width_counts_up_to_three_quarters_of_the_dims_and_only_among_near_ties() -> None:
-    bench = _Bench(ROWS, None)  # 64 dims, so 48 are wide enough
     recalls = {"16x4": 0.905, "32x2": 0.9, "48x1": 0.899, "64x1": 0.898, "40x1": 0.8965, "56x1": 0.8}
-    trials = [Trial(code, False, 0.0, False, 100, recall) for code, recall in recalls.items()]
-    assert [t.code for t in bench._widest_first(trials, 1.0)] == ["48x1", "64x1", "32x2", "16x4"]
-    assert [t.code for t in bench._widest_first(trials, 0.0)] == ["16x4"]
+    trials = [
+        Trial(code, centred=False, shrink=0.0, cheap=False, rows=100, recall=recall) for code, recall in recalls.items()
+    ]
+    assert DIMS == 64, "so 48 are wide enough"
+    assert [t.code for t in widest_first(trials, DIMS, 1.0)] == ["48x1", "64x1", "32x2", "16x4"]
+    assert [t.code for t in widest_first(trials, DIMS, 0.0)] == ["16x4"]
 
 
 def test_a_strong_common_mean_is_centred() -> None:
@@ -153,9 +156,7 @@ def test_too_few_rows_to_hold_some_out_are_refused() -> None:
 def test_a_fitted_binarizer_works_as_a_bundle(tmp_path: Path) -> None:
     binarizer, report = fit_bytes(ROWS[:1000], 8)
     files = BinarizerFiles(to_onnx(binarizer), binarizer.spec, binarizer.steps, binarizer.gain)
-    bundle = write_bundle(
-        tmp_path, "mine", "1", embedding_dims=DIMS, binarizer=files, figures={"fit": report.to_json()}
-    )
+    bundle = write_bundle(tmp_path, "mine", "1", embedding_dims=DIMS, binarizer=files, figures={"fit": asdict(report)})
     encoder = Encoder(bundle)
     encoder.warm_up()
     assert (encoder.encode(ROWS[:50]) != binarizer.encode(ROWS[:50])).any(axis=1).sum() <= 1

@@ -14,8 +14,8 @@ from bebr.cli.options import AsJson, ConfigFile, DataDir, parse_choice
 
 if TYPE_CHECKING:
     from bebr.encoding import Bundle, Pooling, Precision
-    from bebr.encoding.importing.checkpoint import Progress
     from bebr.encoding.importing.pull import PullOptions
+    from bebr.encoding.progress import Progress
 
 app = typer.Typer(help="List, fetch, import and verify bundles.", no_args_is_help=True)
 

@@ -1,5 +1,6 @@
 """`bebr fit`: fits a binarizer to a file of embeddings and writes it as a bundle."""
 
+from dataclasses import asdict
 from dataclasses import replace as replaced
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,7 +22,7 @@ from bebr.cli.options import AsJson, ConfigFile, DataDir
 
 if TYPE_CHECKING:
     from bebr.encoding import Bundle
-    from bebr.encoding.quantization.layout import FitReport
+    from bebr.encoding.quantization.trials import FitReport
 
 Embeddings = Annotated[Path, typer.Argument(help="Embeddings as .npy, .fvecs or .parquet, one a row.")]
 Base = Annotated[
@@ -74,12 +75,12 @@ def _fit(embeddings: Path, size: Size, target: Target, as_json: bool) -> None:
         check_dims(target.embedding, rows.shape[-1])
     with counted_progress("measuring") as show:
         fitted, report = size.fit(rows, show)
-    metrics = {"fit": {name: value for name, value in report.to_json().items() if name != "trials"}}
+    metrics = {"fit": {name: value for name, value in asdict(report).items() if name != "trials"}}
     bundle = target.write(files_of(fitted), fitted.embedding_dims, metrics)
     prefixes = target.write_prefixes(fitted, size, metrics)
     if as_json:
         written = {"bundle": bundle.describe(), "prefixes": [prefix.describe() for prefix in prefixes]}
-        print_json(written | {"path": str(bundle.path), "fit": report.to_json()})
+        print_json(written | {"path": str(bundle.path), "fit": asdict(report)})
     else:
         _print(bundle, prefixes, report)
 

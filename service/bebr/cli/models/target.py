@@ -1,6 +1,6 @@
 """What `fit`, `train` and `train-adapter` share: how large a code is, and where its bundle is written."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +10,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bebr.encoding import BinarizerFiles, Bundle, CompatibilityFiles
-    from bebr.encoding.quantization.layout import FitReport
+    from bebr.encoding.progress import Progress
     from bebr.encoding.quantization.recurrent import Recurrent
-
-Progress = Callable[[int, int, str], None]
-"""Called as progress(done, total, what is being done)."""
+    from bebr.encoding.quantization.trials import FitReport
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Size:
         if self.nested and self.code is None:
             raise InvalidOption("--nested needs a layout: give it with --code, such as --code 128x2+128x2")
 
-    def fit(self, rows: "NDArray[np.floating[Any]]", progress: Progress) -> "tuple[Recurrent, FitReport]":
+    def fit(self, rows: "NDArray[np.floating[Any]]", progress: "Progress") -> "tuple[Recurrent, FitReport]":
         """Fit a binarizer of this size to rows (rows, embedding_dims)."""
         from bebr.core.codes import CodeSpec
         from bebr.encoding.quantization.layout import fit_bytes, fit_code, fit_target

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from bebr.cli.extra import train_extra
 from bebr.cli.models.registry import check_dims
-from bebr.cli.models.target import Progress
 
 if TYPE_CHECKING:
     from bebr.encoding import Bundle
+    from bebr.encoding.progress import Progress
     from bebr_training.binarizer.presets import Preset
     from bebr_training.data.collections import TextEmbedder
     from bebr_training.data.pairs import Pairs
@@ -30,7 +30,7 @@ class TrainingData:
     """--model: which embeddings of the pairs to read, where the folder has several."""
     threads: int
     """--threads: 0 for all cores."""
-    show: Progress
+    show: "Progress"
 
     def rows(self) -> "TrainingRows":
         """Unit rows. Raises InvalidOption and what reading raises, DimensionMismatch when the bundle has other dims."""

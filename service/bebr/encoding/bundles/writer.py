@@ -48,13 +48,9 @@ def write_bundle(
     Raises InvalidOption on a bad name or when there is neither binarizer nor embedding model, AlreadyExists when the
     bundle is there and `replace` is off, InsufficientStorage or Unavailable when the folder cannot be written.
     """
-    check_name(name, "bundle name")
-    check_name(version, "bundle version")
     if binarizer is None and embedding is None:
         raise InvalidOption("a bundle needs a binarizer, an embedding model, or both")
-    target = folder / f"{name}@{version}"
-    if target.exists() and not replace:
-        raise AlreadyExists(f"bundle '{target.name}' exists already: {target}", id=target.name)
+    target = _target(folder, name, version, replace)
     files = _Files()
     manifest = Manifest(
         name=name,
@@ -73,6 +69,14 @@ def write_bundle(
     except OSError as error:
         raise _write_error(target, error) from error
     return Bundle.load(target)
+
+
+def _target(folder: Path, name: str, version: str, replace: bool) -> Path:
+    """The folder of the bundle. Raises InvalidOption on a bad name, AlreadyExists where it may not be replaced."""
+    target = folder / f"{check_name(name, 'bundle name')}@{check_name(version, 'bundle version')}"
+    if target.exists() and not replace:
+        raise AlreadyExists(f"bundle '{target.name}' exists already: {target}", id=target.name)
+    return target
 
 
 @dataclass

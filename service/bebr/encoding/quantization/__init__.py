@@ -1,1 +1,14 @@
-"""Binarizers: fitted, exported, run."""
+"""Binarizers: from an embedding to a code. Fitted, exported as a graph, and run.
+
+binarizer             runs the graph of a bundle's binarizer: what the service uses
+recurrent             the binarizer that is fitted: its definition in numpy, and what its graph must equal
+recurrent_fit         fits it to embeddings
+recurrent_graph       exports it
+layout                chooses blocks and centering for a size by measured recall; fits what was chosen
+candidates, trials    the layouts of a size; fitting and measuring one of them
+training              the same for a collection's own embeddings, as the service needs it
+rows, grid            the rows of a fit and their checks; the grid that codes lie on
+int8                  8 bits a dim without any fit: the codes of points that wait for one
+closed_form           the plain baseline: principal axes, turned and cut into levels
+closed_form_graph     exports it
+"""

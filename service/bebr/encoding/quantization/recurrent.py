@@ -15,12 +15,11 @@ matrix of the decoder in the metric of the error:
     p   = (1 - hardness) clip(t) + hardness grid(t)      the last loops have hardness one, so p ends on the grid
 
 Hardness grows from loop to loop: p settles where it matters before it must commit itself. This is block coordinate
-descent with annealing. Measured on 20,000 word definitions at 64 bytes, squared error: p rounded at once 0.145, after
-eight loops of hardness one 0.110, after nine annealed ones 0.108; principal axes with ITQ 0.136.
+descent with annealing; it errs less than rounding p at once, and less than as many loops of hardness one.
 
 A nested code is one whose first blocks are a code too (Matryoshka representations, Kusupati et al., 2022): the errors
-of all prefixes of blocks are added up, which multiplies G and B by `couplings`. Nothing else changes. Measured on 5,000
-abstracts, recall@10 of 128x2+128x2 and of its first block: 0.864 and 0.710, nested 0.851 and 0.748.
+of all prefixes of blocks are added up, which multiplies G and B by `couplings`. Nothing else changes. The whole code
+then finds a little less, its first blocks more.
 """
 
 from dataclasses import dataclass, replace
@@ -41,36 +40,40 @@ STEP = 0.5
 INITIAL_RIDGE = 0.1
 """Ridge of the initial block, as a share of the mean of diag G."""
 HARDNESS = (1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1.0, 1.0)
-"""Measured at 256x2: 7 loops take 22 us a row on one core, 9 take 26, 5 take 18; recall@10 is within 0.003."""
+"""Of each loop. Each further loop costs as much time as these and finds next to nothing more. Time a row:
+docs/benchmarks.md#how-wide-a-code-is-python--m-benchwidths."""
 MAX_BLOCK_DIMS, MIN_BLOCK_DIMS = 64, 4
-"""Dimensions that move together: as many as the decoder allows. Fewer per block are no better, only slower."""
+"""Dimensions that move together: as many as the decoder allows. Fewer in a block are no better, only slower."""
 MAX_OVERSHOOT = 1.9
 """Largest eigenvalue of G / diag G within a block. From 2 on, dimensions that move together overshoot ever farther."""
 BATCH_ROWS = 4096
+"""Rows that are quantized at once."""
 
 
 @dataclass(frozen=True)
 class Recurrent:
-    """A fitted binarizer and its reference implementation; `recurrent_graph.to_onnx` exports it.
-
-    decoder: (dims, embedding_dims) float32, D. encoder: (embedding_dims, dims) float32, E. gram: (dims, dims) float32,
-    G. initial: (dims, dims) float32, (G + ridge)^-1. mean: (embedding_dims,) float32, zeros where the fit was not
-    centred. hardness: one number for each loop, the last is 1. shrink: how much less a code counts that is far from its
-    embedding, see `gains`. nested: encoder, gram and initial hold the couplings. whole: the code that is searched for,
-    where `spec` is only its first blocks; encoder, gram and initial have its dims.
-    """
+    """A fitted binarizer and its reference implementation; `recurrent_graph.to_onnx` exports it."""
 
     spec: CodeSpec
     decoder: Floats
+    """D (dims, embedding_dims) float32."""
     encoder: Floats
+    """E (embedding_dims, dims) float32."""
     gram: Floats
+    """G (dims, dims) float32."""
     initial: Floats
+    """(G + ridge)^-1 (dims, dims) float32."""
     mean: Floats
+    """(embedding_dims,) float32; zeros where the fit was not centered."""
     hardness: tuple[float, ...] = HARDNESS
+    """One number for each loop; the last is 1."""
     shrink: float = 0.0
+    """How much less a code counts that is far from its embedding, see `gains`."""
     gain: Gain = Gain.COSINE
     nested: bool = False
+    """Whether encoder, gram and initial hold the couplings."""
     whole: CodeSpec | None = None
+    """The code that is searched for, where `spec` is only its first blocks; encoder, gram and initial have its dims."""
 
     @property
     def embedding_dims(self) -> int:
@@ -127,7 +130,7 @@ class Recurrent:
         return join_records(pack_levels(levels, self.spec), gains)
 
     def quantized_values(self, embeddings: Floats) -> Floats:
-        """embeddings (rows, embedding_dims) float32 -> gain * values of their codes (rows, dims) float32.
+        """embeddings (rows, embedding_dims) float32 -> gain * values of the codes they get (rows, dims) float32.
 
         `project(queries) @ quantized_values(embeddings).T` is adc, but for the rounding of queries to 8 bits.
         """
@@ -138,8 +141,9 @@ class Recurrent:
     def gains(self, rows: Floats, points: Floats) -> Floats:
         """rows (rows, embedding_dims) of length one, and their grid points (rows, dims) -> (rows,) float32.
 
-        length of the row less the mean / length of what the point stands for * cos^shrink, cos their cosine. Without
-        shrink a code is as long as its embedding; with 1 its error is least squared; which finds more is measured.
+        The length of the row less the mean, over the length of what the point stands for, times cos^shrink with cos the
+        cosine of the two. With shrink 0 a code is as long as its embedding; with 1 its squared error is least. Fits
+        measure which finds more.
         """
         deviations, stands_for = rows - self.mean, points @ self.decoder
         lengths = np.maximum(np.linalg.norm(deviations, axis=1), TINY)
@@ -158,16 +162,16 @@ class Recurrent:
 
 @dataclass(frozen=True)
 class Moves:
-    """Residual steps on one Gram matrix. The blocks follow one another, so that each sees what the last one did.
-
-    to_targets (dims,): 1 / diag G. pulls: for each block (dims, block dims), G / diag G less the identity, so that
-    t = targets - p pull. halves (dims,).
-    """
+    """Residual steps on one Gram matrix. The blocks follow one another, so that each sees what the last one did."""
 
     blocks: tuple[slice, ...]
+    """The dimensions that move together."""
     to_targets: Floats
+    """1 / diag G (dims,) float32."""
     pulls: tuple[Floats, ...]
+    """For each block G / diag G less the identity (dims, block dims) float32, so that t = targets - p pull."""
     halves: Floats
+    """(dims,) float32: half the number of levels per dimension."""
 
     @classmethod
     def of(cls, gram: Floats, halves: Floats) -> "Moves":

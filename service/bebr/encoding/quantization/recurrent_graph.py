@@ -19,7 +19,7 @@ def to_onnx(binarizer: Recurrent) -> bytes:
     _add_inputs(graph, binarizer)
     blocks = _add_initial(graph, binarizer)
     for number, hardness in enumerate(binarizer.hardness):
-        blocks = _add_loop(graph, binarizer.moves, blocks, number, np.float32(hardness))
+        blocks = _add_loop(graph, binarizer.moves, blocks, loop=number, hardness=np.float32(hardness))
     _add_outputs(graph, binarizer, blocks)
     return graph.to_bytes("recurrent_binarizer", binarizer.embedding_dims, binarizer.spec.dims)
 
@@ -71,7 +71,7 @@ def _add_initial(graph: Graph, binarizer: Recurrent) -> list[str]:
     return [f"relaxed{number}" for number in range(len(moves.blocks))]
 
 
-def _add_loop(graph: Graph, moves: Moves, blocks: list[str], loop: int, hardness: np.float32) -> list[str]:
+def _add_loop(graph: Graph, moves: Moves, blocks: list[str], *, loop: int, hardness: np.float32) -> list[str]:
     """One loop over the blocks: decode all of them, correct one, go on to the next."""
     blocks = list(blocks)
     for number in range(len(moves.blocks)):

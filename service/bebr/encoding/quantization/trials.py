@@ -1,0 +1,189 @@
+"""Fits binarizers to some rows and measures each on others: recall@10 of adc on rows held out of the fit.
+
+Held-out rows are the queries; the rest is what they search, and what the binarizer is fitted to. Their float neighbors
+by cosine are the truth.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bebr.core.arrays import Floats
+from bebr.core.codes import CodeSpec
+from bebr.encoding.progress import Progress, silent
+from bebr.encoding.quantization.recurrent import Recurrent
+from bebr.encoding.quantization.recurrent_fit import CHEAP, Effort, fit_unit_rows
+from bebr.encoding.quantization.rows import sample_rows, unit_rows
+from bebr.errors import InvalidEmbeddings
+
+RECALL_AT = 10
+MAX_QUERIES = 1_000
+HELD_OUT_ONE_IN = 5
+"""One row in so many is held out, up to MAX_QUERIES."""
+MAX_SEARCHED_ROWS = 50_000
+CHEAP_SEARCHED_ROWS = 6_000
+FINAL = Effort(warm=15, full=4, rows=15_000)
+"""Enough to tell finalists apart; the binarizer that is kept gets the full effort."""
+CENTRED_WEIGHT = 0.5
+"""Weight of the errors of centered fits: queries still hold the mean, so an error along it costs most."""
+SHRINKS = (0.0, 0.5)
+"""Values of `Recurrent.shrink` that are tried."""
+SHRINK_MARGIN = 0.004
+"""Recall that shrinking must gain. It finds more neighbors of queries like the rows, because rows that are badly
+encoded rank lower; but other queries look for some of these (docs/benchmarks.md#recall-python--m-benchquality)."""
+QUERY_BATCH = 128
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One binarizer that was fitted and measured."""
+
+    code: str
+    """Its CodeSpec."""
+    centred: bool
+    """Whether it was fitted with the mean taken out."""
+    shrink: float
+    """The best of SHRINKS."""
+    cheap: bool
+    """Whether it was fitted with little effort: then it compares only with trials that were too."""
+    rows: int
+    """Number of rows that the queries searched."""
+    recall: float
+    """recall@10 of adc on the held-out queries."""
+    prefixes: tuple[float, ...] = ()
+    """Of a nested code: the recall of its first block, of its first two, and so on, without the whole."""
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """How a binarizer was chosen."""
+
+    chosen: Trial
+    queries: int
+    """Number of held-out queries."""
+    recall_at: int
+    trials: tuple[Trial, ...]
+    """All that were measured, in order."""
+
+
+class Trials:
+    """The rows of one fit, split into queries and what they search, and every trial that was made on them."""
+
+    def __init__(self, embeddings: ArrayLike, progress: Progress | None, nested: bool = False) -> None:
+        """nested: fit codes whose first blocks are good codes too. Raises InvalidEmbeddings."""
+        rng = np.random.default_rng(SEED)
+        self.rows = unit_rows(sample_rows(embeddings, rng))
+        """(rows, embedding_dims) float32, all of them."""
+        self.total = 0
+        """How many steps there will be, for the progress."""
+        self._made: list[Trial] = []
+        self._progress = progress or silent
+        self._nested = nested
+        order = rng.permutation(len(self.rows))
+        query_count = held_out_rows(len(order))
+        queries, searched = np.split(self.rows[order[: query_count + MAX_SEARCHED_ROWS]], [query_count])
+        least = least_searched_rows(self.rows.shape[1])
+        if len(searched) < least:
+            raise InvalidEmbeddings(
+                f"{len(order)} rows are too few to choose by measurement: a fifth is held out, and at least {least} "
+                "must be left; give more rows",
+                rows=len(order),
+            )
+        self._full = _Truth(queries, searched, _nearest(queries, searched))
+        self._cheap = self._full.first(max(CHEAP_SEARCHED_ROWS, self.rows.shape[1]))
+
+    @property
+    def embedding_dims(self) -> int:
+        return int(self.rows.shape[1])
+
+    def cheap(self, spec: CodeSpec) -> Trial:
+        """Measure a spec with little effort, to compare it with others."""
+        return self._measure(spec, False, self._cheap, CHEAP)
+
+    def final(self, spec: CodeSpec, *, centre: bool = False) -> Trial:
+        """Measure a spec well. centre: with the mean taken out."""
+        return self._measure(spec, centre, self._full, FINAL)
+
+    def keep(self, chosen: Trial) -> tuple[Recurrent, FitReport]:
+        """Fit what was chosen to all rows, with full effort."""
+        binarizer = self._fit(self.rows, CodeSpec.parse(chosen.code), chosen.centred, Effort())
+        binarizer = replace(binarizer, shrink=chosen.shrink)
+        self._report(self.total, f"{chosen.code} fitted to all {len(self.rows):,} rows")
+        return binarizer, FitReport(chosen, len(self._full.queries), RECALL_AT, tuple(self._made))
+
+    def _measure(self, spec: CodeSpec, centre: bool, truth: "_Truth", effort: Effort) -> Trial:
+        """Fit to the searched rows and measure the recall of adc."""
+        binarizer = self._fit(truth.searched, spec, centre, effort)
+        shrinks = SHRINKS[:1] if effort is CHEAP else SHRINKS
+        recalls = [truth.recall(replace(binarizer, shrink=shrink)) for shrink in shrinks]
+        best = int(np.argmax([recalls[0] + SHRINK_MARGIN, *recalls[1:]]))
+        shorter = [binarizer.prefix(blocks) for blocks in range(1, len(spec.blocks))] if self._nested else []
+        trial = Trial(
+            code=str(spec),
+            centred=centre,
+            shrink=shrinks[best],
+            cheap=effort is CHEAP,
+            rows=len(truth.searched),
+            recall=round(recalls[best], 4),
+            prefixes=tuple(round(truth.recall(replace(prefix, shrink=shrinks[best])), 4) for prefix in shorter),
+        )
+        self._made.append(trial)
+        centring = "centered" if centre else "not centered"
+        self._report(len(self._made), f"{spec} {centring}: recall@{RECALL_AT} {recalls[best]:.3f}")
+        return trial
+
+    def _fit(self, rows: Floats, spec: CodeSpec, centre: bool, effort: Effort) -> Recurrent:
+        return fit_unit_rows(
+            rows,
+            spec,
+            centre=centre,
+            weight=CENTRED_WEIGHT if centre else 0.0,
+            nested=self._nested,
+            effort=effort,
+            rng=np.random.default_rng(SEED),
+        )
+
+    def _report(self, done: int, label: str) -> None:
+        self._progress(min(done, self.total), self.total, label)
+
+
+def held_out_rows(rows: int) -> int:
+    """How many of so many rows are held out as queries."""
+    return min(MAX_QUERIES, rows // HELD_OUT_ONE_IN)
+
+
+def least_searched_rows(embedding_dims: int) -> int:
+    """How many rows must be left after holding some out: as many as dims, and enough to tell recall@10 apart."""
+    return max(embedding_dims, 10 * RECALL_AT)
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """Queries, the rows that they search, and their nearest rows (queries, RECALL_AT) by float cosine."""
+
+    queries: Floats
+    searched: Floats
+    nearest: NDArray[np.int64]
+
+    def first(self, rows: int) -> "_Truth":
+        """The same queries on the first `rows` rows."""
+        searched = self.searched[:rows]
+        return _Truth(self.queries, searched, _nearest(self.queries, searched))
+
+    def recall(self, binarizer: Recurrent) -> float:
+        """Recall of adc."""
+        found = _nearest(binarizer.project(self.queries), binarizer.quantized_values(self.searched))
+        # No row number appears twice in one answer, so after sorting both together equal neighbors are shared ones.
+        both = np.sort(np.hstack([found, self.nearest]), axis=1)
+        return float((both[:, 1:] == both[:, :-1]).sum() / found.size)
+
+
+def _nearest(queries: Floats, rows: Floats) -> NDArray[np.int64]:
+    """(queries, RECALL_AT) int64: the rows of the largest inner products, in no order."""
+    nearest = np.empty((len(queries), RECALL_AT), np.int64)
+    for start in range(0, len(queries), QUERY_BATCH):
+        batch = slice(start, start + QUERY_BATCH)
+        nearest[batch] = np.argpartition(-(queries[batch] @ rows.T), RECALL_AT, axis=1)[:, :RECALL_AT]
+    return nearest
