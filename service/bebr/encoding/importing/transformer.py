@@ -6,7 +6,7 @@ fused Attention, SkipLayerNormalization and BiasGelu operators by hand. The exce
 weights become 7-bit integers with one scale per column, activations 8-bit integers with one scale per *token*. One
 scale per tensor, as dynamic quantization usually has it, would make the embedding of a text depend on the texts that
 share its batch. Seven bits, because the byte products of processors without VNNI saturate at eight: so every machine
-computes the same codes. How close int8 comes to fp32: docs/benchmarks.md#embedding-model-python--m-benchencoder.
+computes the same codes. How close int8 comes to fp32: docs/benchmarks.md#embedding-model.
 """
 
 from dataclasses import dataclass, field

@@ -33,7 +33,7 @@ from bebr.encoding.quantization.rows import check_enough, check_shape, principal
 from bebr.errors import InvalidEmbeddings
 
 SCALES = np.linspace(0.7, 1.4, 8, dtype=np.float32)
-"""Scales tried per vector. One scale loses recall; more than these gain nothing."""
+"""Scales tried per vector. One scale loses recall; more than these gain nothing (docs/benchmarks.md#the-closed-form)."""
 ITQ_ROWS = 20_000
 ITQ_ROUNDS = 20
 MIN_MEAN_LENGTH = 1e-3
@@ -183,7 +183,8 @@ def _stretch(rows: Floats, mean: Floats) -> Floats:
 
     A grid spreads its error evenly, with a variance in proportion to tr(T S T), S the covariance; a score errs by
     tr(T^-1 (S + m m^T) T^-1) times that, for the query holds the mean m. The stretch along m with the least product has
-    factor^4 = (s + |m|^2) / s, s the variance along m. The longer the mean, the more recall this gains.
+    factor^4 = (s + |m|^2) / s, s the variance along m. The longer the mean, the more recall this gains
+    (docs/benchmarks.md#the-closed-form).
     """
     stretch: Floats = np.eye(len(mean), dtype=np.float32)
     length = float(np.linalg.norm(mean))

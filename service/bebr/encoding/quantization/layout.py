@@ -5,8 +5,8 @@ measured cheaply; the best few again with more rows and rounds, and the best of 
 
 Of codes that find about as much the widest is taken, up to three quarters of the embedding's dims. Held-out rows stand
 in for queries, but real queries lie where rows do not, and what a code leaves out of them is lost: over several fits,
-codes of few dims keep less of the floats' nDCG@10 (docs/benchmarks.md#how-wide-a-code-is-python--m-benchwidths). Beyond
-three quarters of the dims nothing more is kept, and recall falls.
+codes of few dims keep less of the floats' nDCG@10 (docs/benchmarks.md#width). Beyond three quarters of the dims nothing
+more is kept, and recall falls.
 """
 
 from collections.abc import Sequence

@@ -15,11 +15,12 @@ matrix of the decoder in the metric of the error:
     p   = (1 - hardness) clip(t) + hardness grid(t)      the last loops have hardness one, so p ends on the grid
 
 Hardness grows from loop to loop: p settles where it matters before it must commit itself. This is block coordinate
-descent with annealing; it errs less than rounding p at once, and less than as many loops of hardness one.
+descent with annealing; it errs less than rounding p at once, and less than as many loops of hardness one
+(docs/benchmarks.md#the-recurrent-binarizer).
 
 A nested code is one whose first blocks are a code too (Matryoshka representations, Kusupati et al., 2022): the errors
 of all prefixes of blocks are added up, which multiplies G and B by `couplings`. Nothing else changes. The whole code
-then finds a little less, its first blocks more.
+then finds a little less, its first blocks more (docs/benchmarks.md#nested-codes).
 """
 
 from dataclasses import dataclass, replace
@@ -40,8 +41,8 @@ STEP = 0.5
 INITIAL_RIDGE = 0.1
 """Ridge of the initial block, as a share of the mean of diag G."""
 HARDNESS = (1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1.0, 1.0)
-"""Of each loop. Each further loop costs as much time as these and finds next to nothing more. Time a row:
-docs/benchmarks.md#how-wide-a-code-is-python--m-benchwidths."""
+"""Hardness of each loop. More loops cost more time and find next to nothing
+(docs/benchmarks.md#the-recurrent-binarizer)."""
 MAX_BLOCK_DIMS, MIN_BLOCK_DIMS = 64, 4
 """Dimensions that move together: as many as the decoder allows. Fewer in a block are no better, only slower."""
 MAX_OVERSHOOT = 1.9

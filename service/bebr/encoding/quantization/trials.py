@@ -31,7 +31,7 @@ SHRINKS = (0.0, 0.5)
 """Values of `Recurrent.shrink` that are tried."""
 SHRINK_MARGIN = 0.004
 """Recall that shrinking must gain. It finds more neighbors of queries like the rows, because rows that are badly
-encoded rank lower; but other queries look for some of these (docs/benchmarks.md#recall-python--m-benchquality)."""
+encoded rank lower; but other queries look for some of these (docs/benchmarks.md#shrink)."""
 QUERY_BATCH = 128
 SEED = 0
 
