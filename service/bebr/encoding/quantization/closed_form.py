@@ -33,7 +33,7 @@ from bebr.encoding.quantization.rows import check_enough, check_shape, principal
 from bebr.errors import InvalidEmbeddings
 
 SCALES = np.linspace(0.7, 1.4, 8, dtype=np.float32)
-"""Scales tried per vector. One scale loses recall; more than these gain nothing (docs/benchmarks.md#the-closed-form)."""
+"""Scales tried per vector. One loses recall; more than these gain nothing (docs/benchmarks.md#the-closed-form)."""
 ITQ_ROWS = 20_000
 ITQ_ROUNDS = 20
 MIN_MEAN_LENGTH = 1e-3
