@@ -1,9 +1,12 @@
 """A tiny bundle of real files: a BERT of random weights and a binarizer fitted to what it embeds."""
 
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 from tests.encoding.importing.checkpoints import DIMS, WORDS, write_checkpoint
+from tests.server.service import DOCS
 
 from bebr.core.codes import CodeSpec
 from bebr.encoding import BinarizerFiles, Bundle, TextKind, write_bundle
@@ -15,6 +18,7 @@ from bebr.encoding.quantization.closed_form_graph import to_onnx
 SPEC = CodeSpec.parse("32x4")
 """Fine enough that a text is nearer to itself than to any other, which random weights make no easy thing."""
 TINY = "tiny@1"
+TEXTS = ["a quick brown fox", "parse a date", "binary codes", "search the lazy dog", "time string"]
 
 
 def write_tiny_bundle(folder: Path, scratch: Path) -> Bundle:
@@ -25,3 +29,10 @@ def write_tiny_bundle(folder: Path, scratch: Path) -> Bundle:
     binarizer = fit(embedder.embed([" ".join(words) for words in chosen], TextKind.PASSAGE), SPEC, centre=True)
     files = BinarizerFiles(to_onnx(binarizer), SPEC, binarizer.steps)
     return write_bundle(folder, "tiny", "1", embedding_dims=DIMS, binarizer=files, embedding=model.files)
+
+
+async def best(client: httpx.AsyncClient, **body: Any) -> str:
+    """Id of the best hit of a search."""
+    answer = await client.post(f"{DOCS}/search", json=body)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["hits"][0]["id"])

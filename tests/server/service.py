@@ -5,12 +5,14 @@ import base64
 import struct
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 from fastapi import FastAPI
+from tests.server.contract import Contract
 
 from bebr.bootstrap import build_app
 from bebr.config import Settings
@@ -36,8 +38,15 @@ async def serving(folder: Path, **changes: Any) -> AsyncIterator[httpx.AsyncClie
         yield client
 
 
+@cache
+def contract() -> Contract:
+    """What every service promises."""
+    return Contract(build_app(settings(Path("unused"))).openapi())
+
+
 @asynccontextmanager
 async def running(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a ready app. It holds every answer to the OpenAPI document."""
     transport = httpx.ASGITransport(app=app)
     async with (
         app.router.lifespan_context(app),
@@ -46,6 +55,7 @@ async def running(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while (await client.get("/readyz")).status_code != 200:
                 await asyncio.sleep(0.01)
+        client.event_hooks["response"] = [contract().check]
         yield client
 
 

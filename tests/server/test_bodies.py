@@ -3,11 +3,13 @@
 import gzip
 import tracemalloc
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
+from tests.server.service import DOCS, assert_problem, create, serving
 
 from bebr.errors import BebrError, Malformed, PayloadTooLarge
 from bebr.server.bodies import JSON, NDJSON, read_body
@@ -115,3 +117,13 @@ async def test_a_caller_that_hangs_up_ends_the_request() -> None:
 
 def test_the_errors_of_this_module_are_ours() -> None:
     assert issubclass(UnsupportedMedia, BebrError)
+
+
+async def test_zipped_bodies_are_read(tmp_path: Path) -> None:
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    async with serving(tmp_path) as client:
+        await create(client)
+        body = gzip.compress(b'{"filter": null}')
+        assert (await client.post(f"{DOCS}/points/count", content=body, headers=headers)).json() == {"count": 0}
+        answer = await client.post(f"{DOCS}/points/count", content=gzip.compress(bytes(10**8)), headers=headers)
+        assert_problem(answer, 413, "PayloadTooLarge")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from bebr.errors import BebrError, DamagedSegment, DimensionMismatch, InvalidOption, JobNotFound, Malformed, NotReady
-from bebr.server.problems import STATUS, status_of, title_of
+from bebr.errors import InvalidOption, Malformed
+from bebr.server.problems import status_of
 from bebr.server.requests.search import Search, SearchBatch
 from bebr.server.validation import parse
 
@@ -48,13 +48,3 @@ def test_the_place_in_a_batch_is_named() -> None:
         parse(SearchBatch, b'{"searches": [{"text": "a"}, {"text": "a", "limit": -1, "offset": -1}]}')
     assert set(caught.value.fields["errors"]) == {"searches[1].limit", "searches[1].offset"}
     assert "(and 1 more)" in caught.value.detail
-
-
-def test_every_error_has_a_status() -> None:
-    def all_of(error: type[BebrError]) -> list[type[BebrError]]:
-        return [error, *(deeper for child in error.__subclasses__() for deeper in all_of(child))]
-
-    assert {status_of(error) for error in all_of(BebrError)} <= set(STATUS.values())
-    expected = {DimensionMismatch: 400, JobNotFound: 404, NotReady: 503, DamagedSegment: 500}
-    assert {error: status_of(error) for error in expected} == expected
-    assert title_of(DimensionMismatch) == "Dimension mismatch"

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tests.server.bundles import TINY, write_tiny_bundle
 from tests.server.service import CODE, DOCS, assert_problem, create, fill, serving
 
 
@@ -56,3 +57,14 @@ async def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
         await fill(client, 100)
     async with serving(tmp_path) as client:
         assert (await client.post(f"{DOCS}/points/count")).json() == {"count": 100}
+
+
+async def test_a_bundle_with_a_wrong_hash_is_not_used(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bundles", tmp_path)
+    graph = bundle.path / bundle.binarizer.graph
+    graph.write_bytes(graph.read_bytes()[:-1] + b"\0")
+    async with serving(tmp_path) as client:
+        answer = await client.put(DOCS, json={"bundle": TINY})
+        problem = assert_problem(answer, 500, "DamagedBundle")
+        assert problem["fields"]["file"] == graph.name and "binarizer.onnx" in problem["detail"]
+        assert (await client.get("/v1/collections")).json() == {"collections": []}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tests.engine.two_models import text_bundle, texts
 from tests.server.service import DOCS, assert_problem, ended, serving
-from tests.server.test_examples import example
+from tests.server.test_openapi import example
 
 TEXTS = texts(60)
 VERSIONS = f"{DOCS}/versions"

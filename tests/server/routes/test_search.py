@@ -1,8 +1,13 @@
-"""Search over HTTP, by code and by id; by text and vector see test_bundles."""
+"""Search over HTTP, by code and by id; `test_writes` searches by text and vector."""
 
+import json
 from pathlib import Path
+from typing import Any
 
-from tests.server.service import CODE, DOCS, assert_problem, code, create, fill, serving
+import httpx
+import pytest
+from tests.encoding.importing.checkpoints import DIMS
+from tests.server.service import CODE, DOCS, assert_problem, code, create, fill, serving, vector_b64
 
 
 async def test_hits_come_best_first_with_what_was_asked_for(tmp_path: Path) -> None:
@@ -72,3 +77,23 @@ async def test_hits_are_grouped(tmp_path: Path) -> None:
         body = {"code_b64": code(3), "limit": 2, "group_by": "lang", "group_size": 2}
         hits = (await client.post(f"{DOCS}/search", json=body)).json()["hits"]
         assert sorted(hit["metadata"]["lang"] for hit in hits) == ["de", "de", "en", "en"]
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ({"text": ""}, "InvalidText"),
+        ({"text": "x" * 100_001}, "InvalidText"),
+        ({"vector": [1.0] * (DIMS + 1)}, "DimensionMismatch"),
+        ({"vector": [0.0] * DIMS}, "InvalidVector"),
+        ({"vector": [float("nan")] * DIMS}, "InvalidVector"),
+        ({"vector": []}, None),
+        ({"vector_b64": vector_b64([float("inf")] * DIMS)}, "InvalidVector"),
+        ({"vector_b64": vector_b64([1.0] * 3)}, "DimensionMismatch"),
+    ],
+)
+async def test_bad_queries_are_refused(client: httpx.AsyncClient, body: dict[str, Any], error: str | None) -> None:
+    await client.post(f"{DOCS}/points", json={"points": [{"id": "a", "text": "fox"}]})
+    answer = await client.post(f"{DOCS}/search", content=json.dumps(body), headers={"content-type": "application/json"})
+    problem = assert_problem(answer, 400, error or answer.json()["error"])
+    assert problem["detail"]

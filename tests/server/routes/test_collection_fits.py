@@ -135,10 +135,3 @@ async def test_a_read_only_key_may_not_fit(tmp_path: Path) -> None:
     async with serving(tmp_path, api_keys=("all",), read_only_api_keys=("some",)) as client:
         answer = await client.post(f"{DOCS}/fit", json={}, headers={"api-key": "some"})
         assert_problem(answer, 403, "Forbidden")
-
-
-async def test_the_metrics_know_what_waits_for_a_fit(tmp_path: Path) -> None:
-    async with serving(tmp_path) as client:
-        await client.put(DOCS, json={"fit": FIT})
-        await write(client, range(20))
-        assert 'bebr_collection_buffered_points{collection="docs"} 20.0' in (await client.get("/metrics")).text

@@ -1,0 +1,70 @@
+"""Points over HTTP: written, read, changed, deleted; good ones applied, bad ones named."""
+
+from pathlib import Path
+from urllib.parse import quote
+
+from tests.server.service import DOCS, assert_problem, code, create, fill, point, points, serving
+
+NDJSON = {"content-type": "application/x-ndjson"}
+
+
+async def test_a_point_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    async with serving(tmp_path) as client:
+        await create(client)
+        odd = {"id": "a/b ü?#", "code_b64": code(1), "metadata": {"title": "Grüße", "deep": {"n": [1, 2.5, None]}}}
+        report = (await client.post(f"{DOCS}/points", json={"points": [odd, point(2)]})).json()
+        assert (report["applied"], report["rejected"], report["items"]) == (2, 0, [])
+        assert sum(report["seq"].values()) == 2
+        one = (await client.get(f"{DOCS}/points/{quote(odd['id'], safe='')}")).json()
+        assert one["id"] == odd["id"] and one["metadata"] == odd["metadata"]
+        body = {"ids": [odd["id"], "nope", "p002"], "with_metadata": False, "with_code": True}
+        many = (await client.post(f"{DOCS}/points/get", json=body)).json()
+        assert [p["id"] for p in many["points"]] == [odd["id"], "p002"] and many["missing"] == ["nope"]
+        assert "metadata" not in many["points"][0] or many["points"][0]["metadata"] is None
+        assert many["points"][0]["code_b64"].startswith(code(1)[:7])
+        assert_problem(await client.get(f"{DOCS}/points/nope"), 404, "PointNotFound")
+
+
+async def test_deleting_by_ids_and_by_filter(tmp_path: Path) -> None:
+    async with serving(tmp_path) as client:
+        await create(client)
+        await fill(client, 10)
+        german = {"must": [{"key": "lang", "match": {"value": "de"}}]}
+        dry = (await client.post(f"{DOCS}/points/delete", json={"filter": german, "dry_run": True})).json()
+        assert dry["would_delete"] == 5
+        gone = (await client.post(f"{DOCS}/points/delete", json={"filter": german})).json()
+        assert gone["deleted"] == 5
+        assert (await client.post(f"{DOCS}/points/delete", json={"ids": ["p000", "nope"]})).json()["deleted"] == 1
+        assert (await client.post(f"{DOCS}/points/count", json={})).json() == {"count": 4}
+        for body in ({}, {"ids": ["a"], "filter": {}}):
+            assert_problem(await client.post(f"{DOCS}/points/delete", json=body), 400, "InvalidOption", "ids")
+
+
+async def test_scroll_meets_every_point_once(tmp_path: Path) -> None:
+    async with serving(tmp_path) as client:
+        await create(client)
+        await fill(client, 25)
+        seen, cursor = [], None
+        while True:
+            page = (await client.post(f"{DOCS}/points/scroll", json={"limit": 7, "cursor": cursor})).json()
+            seen += [p["id"] for p in page["points"]]
+            cursor = page["cursor"]
+            if cursor is None:
+                break
+        assert sorted(seen) == [p["id"] for p in points(25)] and len(set(seen)) == 25
+        for body in ({"limit": 0}, {"limit": 10**9}):
+            assert_problem(await client.post(f"{DOCS}/points/scroll", json=body), 400, "InvalidOption", "limit")
+        assert_problem(await client.post(f"{DOCS}/points/scroll", json={"cursor": "?"}), 400, "InvalidOption", "cursor")
+
+
+async def test_metadata_fields_are_set_and_removed(tmp_path: Path) -> None:
+    async with serving(tmp_path) as client:
+        await create(client)
+        await fill(client, 4)
+        body = {"ids": ["p000", "nope"], "set": {"title": "t", "lang": None, "year": 1999}}
+        assert (await client.post(f"{DOCS}/points/metadata", json=body)).json()["updated"] == 1
+        assert (await client.get(f"{DOCS}/points/p000")).json()["metadata"] == {"title": "t", "year": 1999}
+        old = {"must": [{"key": "year", "range": {"lt": 2000}}]}
+        assert (await client.post(f"{DOCS}/points/count", json={"filter": old})).json() == {"count": 1}
+        wrong = {"ids": ["p001"], "set": {"year": "2020"}}
+        assert_problem(await client.post(f"{DOCS}/points/metadata", json=wrong), 400, "InvalidMetadata", "year")
