@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from bebr.core.arrays import Floats
 from bebr.core.codes import CodeSpec, split_records
 from bebr.core.scoring import DotQueries, HammingQueries, Scorer, prepare_adc, prepare_hamming, prepare_sdc
+from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.encoders import Codec
-from bebr.engine.collections.version import Version
+from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.search.query import Query, RoutedQuery, VersionQuery
 from bebr.shards import Found, ScanQueries
 
@@ -41,6 +42,13 @@ class Prepared:
             return list(found)
         raised = zip(found, self.added.tolist(), self.floors, strict=True)
         return [hits.raised(by, floor) for hits, by, floor in raised]
+
+
+def prepare_all(collection: Collection, routed: Sequence[RoutedQuery], limit: int) -> list[Prepared]:
+    """Queries of one scorer -> what a scan takes, for each version that they ask of, by ascending number."""
+    versions = [collection.document.versions[number] for number in sorted(routed[0].of_version)]
+    codecs = [None if v.kind is VersionKind.RAW else collection.encoders.codec(v) for v in versions]
+    return [prepare(routed, version, codec, limit) for version, codec in zip(versions, codecs, strict=True)]
 
 
 def prepare(routed: Sequence[RoutedQuery], version: Version, codec: Codec | None, limit: int) -> Prepared:

@@ -28,14 +28,14 @@ from bebr.config import Limits
 from bebr.core.scoring import Scorer
 from bebr.core.types import Hit, StoredPoint
 from bebr.engine.collections.collection import Collection
-from bebr.engine.collections.version import Version, VersionKind
+from bebr.engine.collections.version import Version
 from bebr.engine.cursors import write_search_cursor
 from bebr.engine.projection import project
 from bebr.engine.requests import SearchRequest
 from bebr.engine.results import Explanation, SearchResult
 from bebr.engine.search.group import group
 from bebr.engine.search.parse import parse_all
-from bebr.engine.search.prepare import Prepared, prepare
+from bebr.engine.search.prepare import prepare_all
 from bebr.engine.search.query import Answer, Query, RoutedQuery
 from bebr.engine.search.route import needed_texts, route_all
 from bebr.errors import Incompatible, PointNotFound
@@ -195,10 +195,10 @@ class Searcher:
                 versions = [self._collection.document.versions[number] for number in sorted(numbers)]
                 routed = route_all(self._collection, [one.query for one in routed], versions)
             if inline:
-                prepared = self._prepare(routed, limit)
+                prepared = prepare_all(self._collection, routed, limit)
             else:
-                loop = asyncio.get_running_loop()
-                prepared = await loop.run_in_executor(self._workers, self._prepare, routed, limit)
+                work = partial(prepare_all, self._collection, routed, limit)
+                prepared = await asyncio.get_running_loop().run_in_executor(self._workers, work)
             searched = await self._collection.shards.search([one.scan for one in prepared])
             if searched.points.keys() <= numbers:
                 break
@@ -206,13 +206,6 @@ class Searcher:
         finished = [one.finish(found) for one, found in zip(prepared, searched.found, strict=True)]
         merged = finished[0] if len(finished) == 1 else [merge(hits, limit) for hits in zip(*finished, strict=True)]
         return [Answer(one.query, hits, searched.points) for one, hits in zip(routed, merged, strict=True)]
-
-    def _prepare(self, routed: Sequence[RoutedQuery], limit: int) -> list[Prepared]:
-        """For each version what a scan takes; runs in a worker where the scan is large."""
-        document, encoders = self._collection.document, self._collection.encoders
-        versions = [document.versions[number] for number in sorted(routed[0].of_version)]
-        codecs = [None if version.kind is VersionKind.RAW else encoders.codec(version) for version in versions]
-        return [prepare(routed, version, codec, limit) for version, codec in zip(versions, codecs, strict=True)]
 
     # -- after the scan ------------------------------------------------------------------------------------------------
 
