@@ -26,7 +26,8 @@ from tqdm import tqdm
 from bebr.core.codes import CodeSpec
 from bebr.encoding import AdapterKind
 from bebr.encoding.adapters.adapter import Adapter, Reference
-from bebr.encoding.adapters.evaluation import SHARES, Interval, Pool, Quality, Queries, UpgradeMatrix, measure, paired
+from bebr.encoding.adapters.evaluation import SHARES, Pool, Queries, measure
+from bebr.encoding.adapters.quality import Interval, Quality, UpgradeMatrix, paired
 from bebr.encoding.quantization.layout import fit_code
 from bebr.encoding.quantization.recurrent import Recurrent
 from bebr.errors import BebrError
@@ -201,9 +202,9 @@ def _table(one: Measured) -> Iterator[str]:
 
 
 def _row(name: str, matrix: UpgradeMatrix) -> str:
-    quality, figures = matrix.new_to_old[matrix.kind], matrix.to_json()
-    gained = f"{figures['update_gain']:.2f}" if figures["update_gain"] is not None else ""
-    return f"| {name} | {_quality(quality)} | {_gain(quality, matrix)} | {gained} | {figures['negative_flips']:.2f} |"
+    quality, summary = matrix.new_to_old[matrix.kind], matrix.summary()
+    gained = f"{summary.update_gain:.2f}" if summary.update_gain is not None else ""
+    return f"| {name} | {_quality(quality)} | {_gain(quality, matrix)} | {gained} | {summary.negative_flips:.2f} |"
 
 
 def _quality(quality: Quality) -> str:

@@ -17,7 +17,7 @@ which was below the other model alone in no measurement but one, by .001 of nDCG
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from bebr.encoding import AdapterEntry, AdapterFiles, AdapterKind, Bundle, CompatibilityFiles
 from bebr.encoding.adapters.adapter import Adapter as ModelAdapter
 from bebr.encoding.adapters.adapter import Reference
-from bebr.encoding.adapters.evaluation import Judgements, Pool, Queries, UpgradeMatrix, measure, nearest
+from bebr.encoding.adapters.evaluation import Judgments, Pool, Queries, measure, nearest
+from bebr.encoding.adapters.quality import UpgradeMatrix
 from bebr_training.adapters.graph import bridge_to_onnx
 from bebr_training.adapters.maps import HIDDEN, RIDGES, Adapter, Method, distil, procrustes, ridge
 from bebr_training.binarizer.presets import Preset
@@ -90,8 +91,8 @@ class Trained:
             "held_out_recall_at_10": {str(method): round(recall, 4) for method, recall in self.held_out.items()},
             "default": str(self.files.default),
             "weight": self.files.weight,
-            "matrix": self.matrix.to_json(),
-            "judged": self.judged and self.judged.to_json(),
+            "matrix": asdict(self.matrix.summary()),
+            "judged": self.judged and asdict(self.judged.summary()),
         }
 
 
@@ -161,7 +162,7 @@ class _Side:
     embeds: bool
     asked: Floats | None = None
     documents: Floats | None = None
-    judgements: Judgements = ()
+    judgements: Judgments = ()
 
     @classmethod
     def of(cls, version: Version, training: NDArray[np.int64], queries: NDArray[np.int64]) -> "_Side":

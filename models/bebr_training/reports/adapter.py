@@ -1,7 +1,7 @@
 """Words for what compatible training measured: cells of a table, sentences, and a section of the model card."""
 
 from bebr.encoding import AdapterKind
-from bebr.encoding.adapters.evaluation import Quality, UpgradeMatrix, paired
+from bebr.encoding.adapters.quality import Quality, UpgradeMatrix, paired
 from bebr_training.adapters.train import Trained, TrainedCompatibility
 
 COLUMNS = ("adapter", "default", "recall@10", "gain", "nDCG@10 judged", "gain judged")

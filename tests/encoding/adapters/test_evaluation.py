@@ -13,16 +13,14 @@ from bebr.encoding.adapters.adapter import Adapter, Reference
 from bebr.encoding.adapters.evaluation import (
     BATCH,
     SHARES,
-    Judgements,
+    Judgments,
     K,
     Pool,
-    Quality,
     Queries,
-    UpgradeMatrix,
     measure,
     nearest,
-    paired,
 )
+from bebr.encoding.adapters.quality import AdapterQuality, Interval, MeanQuality, Quality, UpgradeMatrix, paired
 from bebr.encoding.onnx.graph import Graph
 
 NEW_DIMS, OLD_DIMS, POINTS, QUERIES = 8, 6, 60, BATCH + 7
@@ -65,7 +63,7 @@ def queries(rng: np.random.Generator) -> Queries:
 
 
 @pytest.fixture
-def judgements(rng: np.random.Generator) -> Judgements:
+def judgements(rng: np.random.Generator) -> Judgments:
     """Grades from -1 to 2 of a few points, one of them the query's own; the last query has nothing relevant."""
     given = [
         {int(point): float(rng.integers(-1, 3)) for point in rng.choice(POINTS, int(rng.integers(1, 15)), False)}
@@ -74,7 +72,7 @@ def judgements(rng: np.random.Generator) -> Judgements:
     return [*given[:-1], {3: 0.0, 5: -1.0}]
 
 
-def slow_quality(score: Score, itself: np.ndarray, judgements: Judgements) -> tuple[list[float], list[float]]:
+def slow_quality(score: Score, itself: np.ndarray, judgements: Judgments) -> tuple[list[float], list[float]]:
     """nDCG@10 and recall@10 of every query, point by point."""
     ndcg, recall = [], []
     for query, grades in enumerate(judgements):
@@ -89,14 +87,14 @@ def slow_quality(score: Score, itself: np.ndarray, judgements: Judgements) -> tu
     return ndcg, recall
 
 
-def assert_quality(found: Quality | None, score: Score, queries: Queries, judgements: Judgements) -> None:
+def assert_quality(found: Quality | None, score: Score, queries: Queries, judgements: Judgments) -> None:
     assert found is not None
-    ndcg, recall = slow_quality(score, queries.itself, judgements)
+    ndcg, recall = slow_quality(score, queries.source_row, judgements)
     np.testing.assert_allclose(found.ndcg, ndcg, atol=1e-9)
     np.testing.assert_allclose(found.recall, recall, atol=1e-9)
 
 
-def test_all_cells_equal_a_slow_loop(adapter: Adapter, pool: Pool, queries: Queries, judgements: Judgements) -> None:
+def test_all_cells_equal_a_slow_loop(adapter: Adapter, pool: Pool, queries: Queries, judgements: Judgments) -> None:
     assert queries.old is not None and pool.new is not None
     old, new = queries.old @ pool.old.T, queries.new @ pool.new.T
     matrix = measure(adapter, pool, queries, judgements, judged=True)
@@ -110,7 +108,7 @@ def test_all_cells_equal_a_slow_loop(adapter: Adapter, pool: Pool, queries: Quer
     assert matrix.kind is max(means, key=lambda kind: means[kind]), "the best of those measured"
 
 
-def test_mixed_points_have_one_scale(adapter: Adapter, pool: Pool, queries: Queries, judgements: Judgements) -> None:
+def test_mixed_points_have_one_scale(adapter: Adapter, pool: Pool, queries: Queries, judgements: Judgments) -> None:
     assert pool.new is not None
     matrix = measure(adapter, pool, queries, judgements, judged=True, kind=AdapterKind.LINEAR, seed=3)
     crossed = adapter.cross(AdapterKind.LINEAR, queries.new, None)
@@ -131,16 +129,16 @@ def test_mixed_points_have_one_scale(adapter: Adapter, pool: Pool, queries: Quer
 
 def test_without_judgements_the_float_neighbours_count(adapter: Adapter, pool: Pool, queries: Queries) -> None:
     assert pool.new is not None
-    truth = nearest(queries.new, pool.new, queries.itself)
+    truth = nearest(queries.new, pool.new, queries.source_row)
     for query, grades in enumerate(truth):
         scores = {point: float(queries.new[query] @ pool.new[point]) for point in range(POINTS)}
-        scores.pop(int(queries.itself[query]), None)
+        scores.pop(int(queries.source_row[query]), None)
         assert set(grades) == set(sorted(scores, key=lambda point: -scores[point])[:K])
     matrix = measure(adapter, pool, queries, truth, judged=False)
     assert matrix.new_to_new is not None and matrix.new_to_new.recall.tolist() == [1.0] * QUERIES
-    json = matrix.to_json()
-    assert (json["measure"], json["judged"]) == ("recall_at_10", False)
-    assert json["gain"]["mean"] == pytest.approx(json["new_to_old"]["recall_at_10"] - old_recall(matrix), abs=2e-4)
+    summary = matrix.summary()
+    assert (summary.measure, summary.judged) == ("recall_at_10", False) and summary.gain is not None
+    assert summary.gain.mean == pytest.approx(summary.new_to_old.recall_at_10 - old_recall(matrix), abs=2e-4)
 
 
 def old_recall(matrix: UpgradeMatrix) -> float:
@@ -152,20 +150,21 @@ def test_equal_scores_rank_by_row(adapter: Adapter, queries: Queries) -> None:
     same = Pool(np.ones((POINTS, OLD_DIMS), np.float32), np.ones((POINTS, NEW_DIMS), np.float32))
     judgements: list[Mapping[int, float]] = [{10: 1.0} for _ in range(QUERIES)]
     matrix = measure(adapter, same, queries, judgements, judged=True, kinds=[AdapterKind.LINEAR])
-    has_room = (queries.itself >= 0) & (queries.itself < 10)
+    has_room = (queries.source_row >= 0) & (queries.source_row < 10)
     assert matrix.old_to_old is not None
     np.testing.assert_array_equal(matrix.old_to_old.recall > 0, has_room)
 
 
 def test_what_cannot_be_measured_is_left_out(
-    adapter: Adapter, pool: Pool, queries: Queries, judgements: Judgements
+    adapter: Adapter, pool: Pool, queries: Queries, judgements: Judgments
 ) -> None:
-    blind = Queries(None, queries.new, queries.itself)
+    blind = Queries(None, queries.new, queries.source_row)
     matrix = measure(adapter, Pool(pool.old, None), blind, judgements, judged=True)
     assert list(matrix.new_to_old) == [AdapterKind.COMPATIBLE, AdapterKind.LINEAR]
     assert (matrix.old_to_old, matrix.new_to_new, matrix.mixed, matrix.gain) == (None, None, {}, None)
-    json = matrix.to_json()
-    assert [json[key] for key in ("gain", "update_gain", "negative_flips", "old_to_old")] == [None] * 4
+    summary = matrix.summary()
+    assert (summary.gain, summary.update_gain, summary.negative_flips, summary.old_to_old) == (None,) * 4
+    assert summary.adapters[AdapterKind.LINEAR].gain is None and summary.mixed == {}
 
 
 def test_a_pool_of_few_points_is_no_trouble(adapter: Adapter, pool: Pool, queries: Queries) -> None:
@@ -181,12 +180,20 @@ def test_figures_of_the_upgrade() -> None:
 
     old, crossed, new = quality(0.2, 0.4, 0.6, 0.0), quality(0.4, 0.3, 0.8, 0.1), quality(0.6, 0.4, 0.8, 0.2)
     matrix = UpgradeMatrix(
-        True, 9, old, {AdapterKind.DUAL: old, AdapterKind.LINEAR: crossed}, new, {}, AdapterKind.LINEAR
+        judged=True,
+        points=9,
+        old_to_old=old,
+        new_to_old={AdapterKind.DUAL: old, AdapterKind.LINEAR: crossed},
+        new_to_new=new,
+        mixed={50: crossed},
+        kind=AdapterKind.LINEAR,
     )
-    json = matrix.to_json()
-    assert json["update_gain"] == pytest.approx(0.5) and json["negative_flips"] == 0.25
-    assert json["gain"]["mean"] == pytest.approx(0.1) and json["adapters"]["dual"]["gain"]["mean"] == 0
-    assert (json["queries"], json["points"], json["adapter"]) == (4, 9, "linear")
+    summary = matrix.summary()
+    assert summary.update_gain == pytest.approx(0.5) and summary.negative_flips == 0.25
+    assert summary.gain is not None and summary.gain.mean == pytest.approx(0.1)
+    assert summary.adapters[AdapterKind.DUAL] == AdapterQuality(0.3, 0.3, Interval(0, 0, 0))
+    assert (summary.old_to_old, summary.mixed) == (MeanQuality(0.3, 0.3), {"50": MeanQuality(0.4, 0.4)})
+    assert (summary.queries, summary.points, summary.adapter) == (4, 9, AdapterKind.LINEAR)
 
 
 def test_intervals_hold_the_mean_and_are_paired(rng: np.random.Generator) -> None:

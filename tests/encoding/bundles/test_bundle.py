@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     read = bundle.read_binarizer()
     assert read is not None and read.graph == BINARIZER.graph
     assert bundle.read_embedding() == EMBEDDING
-    assert bundle.describe() == {
+    assert asdict(bundle.summary()) == {
         "name": "tiny",
         "version": "1",
         "id": "tiny@1",
@@ -68,7 +69,7 @@ def test_parts_that_a_bundle_lacks_are_named(tmp_path: Path) -> None:
     texts_only = write_bundle(tmp_path, "texts", "1", embedding_dims=32, embedding=EMBEDDING)
     assert (vectors_only.has_binarizer, vectors_only.has_embedding_model) == (True, False)
     assert (texts_only.has_binarizer, texts_only.has_embedding_model) == (False, True)
-    assert texts_only.describe()["code"] is None
+    assert asdict(texts_only.summary())["code"] is None
     assert texts_only.read_binarizer() is None and vectors_only.read_embedding() is None
     with pytest.raises(InvalidOption, match="no binarizer"):
         _ = texts_only.spec

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,7 +33,7 @@ def list_(data_dir: DataDir = None, config: ConfigFile = None, as_json: AsJson =
     registry = open_registry(data_dir, config)
     bundles, damaged = registry.list(), registry.damaged()
     if as_json:
-        described = [{**bundle.describe(), "path": str(bundle.path)} for bundle in bundles]
+        described = [{**asdict(bundle.summary()), "path": str(bundle.path)} for bundle in bundles]
         print_json({"bundles": described, "damaged": {name: error.detail for name, error in damaged.items()}})
         return
     rows = table("bundle", "code", "bytes", "dims", "text", "folder", right=("bytes", "dims"))

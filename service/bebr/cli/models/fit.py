@@ -79,7 +79,7 @@ def _fit(embeddings: Path, size: Size, target: Target, as_json: bool) -> None:
     bundle = target.write(files_of(fitted), fitted.embedding_dims, metrics)
     prefixes = target.write_prefixes(fitted, size, metrics)
     if as_json:
-        written = {"bundle": bundle.describe(), "prefixes": [prefix.describe() for prefix in prefixes]}
+        written = {"bundle": asdict(bundle.summary()), "prefixes": [asdict(prefix.summary()) for prefix in prefixes]}
         print_json(written | {"path": str(bundle.path), "fit": asdict(report)})
     else:
         _print(bundle, prefixes, report)

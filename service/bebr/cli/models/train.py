@@ -1,7 +1,7 @@
 """`bebr train`: trains a binarizer on embeddings or texts, and on relevance judgments, and writes it as a bundle."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -162,7 +162,7 @@ class _Written:
 
         bundle, *prefixes = self.bundles
         if as_json:
-            shown = {"bundle": bundle.describe(), "prefixes": [prefix.describe() for prefix in prefixes]}
+            shown = {"bundle": asdict(bundle.summary()), "prefixes": [asdict(prefix.summary()) for prefix in prefixes]}
             print_json({**shown, "path": str(bundle.path), "card": str(self.card), **self.metrics})
             return
         for note in self.notes:

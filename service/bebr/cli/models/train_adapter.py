@@ -1,7 +1,7 @@
 """`bebr train-adapter`: trains adapters, by which queries of one bundle search the codes of others, and back."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from dataclasses import replace as replaced
 from pathlib import Path
 from time import perf_counter
@@ -183,7 +183,7 @@ class _Written:
 
         if as_json:
             adapters = {one.destination.bundle.id: dict(one.files().figures) for one in self.adapters}
-            shown = {"bundle": self.bundle.describe(), "path": str(self.bundle.path), "card": str(self.card)}
+            shown = {"bundle": asdict(self.bundle.summary()), "path": str(self.bundle.path), "card": str(self.card)}
             print_json(shown | {"adapters": adapters})
             return
         for note in self.notes:

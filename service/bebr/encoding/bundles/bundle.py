@@ -105,20 +105,20 @@ class Bundle:
     def gain(self) -> Gain:
         return self.binarizer.gain
 
-    def describe(self) -> dict[str, Any]:
-        """The entry of this bundle in GET /v1/bundles."""
+    def summary(self) -> "BundleSummary":
+        """What the bundle is, in a few words."""
         binarizer = self.manifest.binarizer
-        return {
-            "name": self.name,
-            "version": self.version,
-            "id": self.id,
-            "code": str(binarizer.spec) if binarizer else None,
-            "code_bytes": binarizer.spec.code_size_bytes if binarizer else None,
-            "embedding_dims": self.embedding_dims,
-            "text": self.has_embedding_model,
-            "fingerprint": self.fingerprint,
-            "compatible_with": [entry.bundle for entry in self.manifest.compatible_with],
-        }
+        return BundleSummary(
+            name=self.name,
+            version=self.version,
+            id=self.id,
+            code=str(binarizer.spec) if binarizer else None,
+            code_bytes=binarizer.spec.code_size_bytes if binarizer else None,
+            embedding_dims=self.embedding_dims,
+            text=self.has_embedding_model,
+            fingerprint=self.fingerprint,
+            compatible_with=[entry.bundle for entry in self.manifest.compatible_with],
+        )
 
     def read_binarizer(self) -> BinarizerFiles | None:
         """The binarizer's bytes and settings, to be written into another bundle; None where there is none."""
@@ -151,6 +151,26 @@ class Bundle:
             )
             for entry in self.manifest.compatible_with
         ]
+
+
+@dataclass(frozen=True)
+class BundleSummary:
+    """What lists of bundles show."""
+
+    name: str
+    version: str
+    id: str
+    """`name@version`."""
+    code: str | None
+    """CodeSpec of its codes; None without a binarizer."""
+    code_bytes: int | None
+    """Bytes of a code; None without a binarizer."""
+    embedding_dims: int
+    text: bool
+    """Whether it has an embedding model, so that it takes texts."""
+    fingerprint: str
+    compatible_with: list[str]
+    """Ids of the bundles whose codes its queries can search."""
 
 
 def no_binarizer(manifest: Manifest) -> InvalidOption:

@@ -9,7 +9,7 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,7 +20,8 @@ from bebr.core.arrays import unit
 from bebr.core.types import StoredPoint
 from bebr.encoding import AdapterKind, TextKind
 from bebr.encoding.adapters.adapter import Reference, TextAdapter
-from bebr.encoding.adapters.evaluation import Pool, Queries, UpgradeMatrix, measure, nearest
+from bebr.encoding.adapters.evaluation import Pool, Queries, measure, nearest
+from bebr.encoding.adapters.quality import UpgradeMatrix
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import Version
 from bebr.engine.inputs import check_text, check_vector
@@ -106,7 +107,7 @@ class Evaluator:
                     seed=how.seed,
                 )
             )
-            return await self._work(matrix.to_json), sample
+            return asdict(await self._work(matrix.summary)), sample
 
     def _check(self, how: Evaluation, versions: set[str]) -> None:
         if not MIN_POINTS <= how.points <= self._limits.max_evaluation_points:

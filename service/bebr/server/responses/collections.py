@@ -1,6 +1,7 @@
 """Answers about bundles, collections and aliases."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Literal
 
 from pydantic import Field
@@ -24,18 +25,7 @@ class Bundle(Answer):
 
     @classmethod
     def of(cls, bundle: encoding.Bundle) -> "Bundle":
-        binarizer = bundle.manifest.binarizer
-        return cls(
-            name=bundle.name,
-            version=bundle.version,
-            id=bundle.id,
-            code=str(binarizer.spec) if binarizer else None,
-            code_bytes=binarizer.spec.code_size_bytes if binarizer else None,
-            embedding_dims=bundle.embedding_dims,
-            text=bundle.has_embedding_model,
-            fingerprint=bundle.fingerprint,
-            compatible_with=[entry.bundle for entry in bundle.manifest.compatible_with],
-        )
+        return cls(**asdict(bundle.summary()))
 
 
 class BundleList(Answer):
