@@ -1,0 +1,164 @@
+"""Folders and stores that older releases left are opened by this one and answer as they did, bit for bit."""
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.golden.comparing import differs, kept, kept_lines
+from tests.golden.made import arithmetic
+from tests.golden.opening import (
+    PATIENCE_SECONDS,
+    Golden,
+    all_golden,
+    kinds_of_keys,
+    opened,
+    read_expected,
+    store_of,
+    working,
+)
+
+SOURCES = ("text", "vector_b64", "code_b64")
+ENOUGH_FOR_A_FIT = 124
+NEW_POINT = "written-by-this-release"
+
+
+@pytest.fixture(params=all_golden(), ids=str)
+def golden(request: pytest.FixtureRequest) -> Golden:
+    found: Golden = request.param
+    return found
+
+
+@pytest.fixture
+def store(golden: Golden) -> Iterator[dict[str, Any]]:
+    with store_of(golden) as settings:
+        yield settings
+
+
+async def test_what_was_left_answers_as_before_and_goes_on(
+    tmp_path: Path, golden: Golden, store: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    data = golden.copy(tmp_path / "data")
+    keys = kinds_of_keys(store["redis_url"]) if store else set()
+    async with opened(data, **store) as client:
+        await compare(client, golden)
+        assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
+        left = {name: await change(client, golden, name) for name in await collections(client)}
+        await finish_backfills(client)
+        await finish_fits(client)
+    async with opened(data, **store) as client:
+        for name, expected in left.items():
+            await check_changed(client, name, expected)
+    assert not store or kinds_of_keys(store["redis_url"]) == keys, "a key of another kind is a change of format"
+
+
+async def test_without_the_files_of_views_the_store_answers_the_same(
+    tmp_path: Path, golden: Golden, store: dict[str, Any]
+) -> None:
+    data = golden.copy(tmp_path / "data")
+    segments, own_bundles = [*data.rglob("*.seg")], [*(data / "bundles").glob("own-*")]
+    assert segments
+    shutil.rmtree(data / "collections")
+    for bundle in own_bundles:
+        shutil.rmtree(bundle)
+    async with opened(data, **store) as client:
+        await compare(client, golden)
+    assert [*data.rglob("*.seg")] and [*(data / "bundles").glob("own-*")] == own_bundles
+
+
+async def compare(client: httpx.AsyncClient, golden: Golden) -> None:
+    """Ask everything again. Where this machine rounds in another way, numbers are compared to a tolerance."""
+    expected = golden.expected()
+    exact = read_expected(golden.format)["arithmetic"] == arithmetic()
+    for asked, answer in expected:
+        if asked["path"] == "/v1/embeddings" and asked["body"]["encoding_format"] == "base64":
+            exact = exact and kept(await ask(client, asked)) == kept(answer)
+    for asked, answer in expected:
+        if not exact and asked.get("body", {}).get("encoding_format") == "code":
+            continue  # a value that lies between two levels falls to either
+        found = await ask(client, asked)
+        select = kept_lines if asked["path"].endswith("/errors") else kept
+        assert (difference := differs(select(found), select(answer), exact)) is None, (asked, difference)
+
+
+async def ask(client: httpx.AsyncClient, asked: dict[str, Any]) -> Any:
+    answer = await client.request(asked["method"], asked["path"], json=asked.get("body"), headers=asked.get("headers"))
+    assert answer.status_code == 200, (asked, answer.text)
+    return answer.text.splitlines() if asked["path"].endswith("/errors") else answer.json()
+
+
+async def collections(client: httpx.AsyncClient) -> list[str]:
+    return [each["name"] for each in (await client.get("/v1/collections")).json()["collections"]]
+
+
+async def change(client: httpx.AsyncClient, golden: Golden, name: str) -> int:
+    """Write a point and delete another -> how many points there are."""
+    path = f"/v1/collections/{name}"
+    before = await count(client, name)
+    point = {"id": NEW_POINT, **source_of_queries(golden, name), "metadata": {"made": "now"}}
+    report = (await client.post(f"{path}/points", json={"points": [point]})).json()
+    assert report["applied"] == 1, report
+    page = (await client.post(f"{path}/points/scroll", json={"limit": 1})).json()
+    gone = page["points"][0]["id"]
+    deleted = await client.post(f"{path}/points/delete", json={"ids": [gone]})
+    assert deleted.json()["deleted"] == 1 and (await client.get(f"{path}/points/{gone}")).status_code == 404
+    changed = await client.post(f"{path}/points/metadata", json={"ids": [NEW_POINT], "set": {"more": 1}})
+    assert changed.json()["updated"] == 1
+    await check_changed(client, name, before)
+    return before
+
+
+async def check_changed(client: httpx.AsyncClient, name: str, expected: int) -> None:
+    path = f"/v1/collections/{name}"
+    assert await count(client, name) == expected
+    metadata = (await client.get(f"{path}/points/{NEW_POINT}")).json()["metadata"]
+    assert (metadata["made"], metadata["more"]) == ("now", 1)
+    hits = (await client.post(f"{path}/search", json={"id": NEW_POINT, "limit": 1000})).json()["hits"]
+    assert len(hits) == expected and NEW_POINT in [hit["id"] for hit in hits]
+
+
+async def count(client: httpx.AsyncClient, name: str) -> int:
+    return int((await client.post(f"/v1/collections/{name}/points/count", json={})).json()["count"])
+
+
+def source_of_queries(golden: Golden, name: str) -> dict[str, Any]:
+    """What a collection is searched by can be written into it as well."""
+    for source in SOURCES:
+        for asked, _ in golden.expected():
+            if asked["path"] == f"/v1/collections/{name}/search" and source in asked["body"]:
+                return {source: asked["body"][source]}
+    raise AssertionError(f"no search of '{name}' says what it takes")
+
+
+async def finish_backfills(client: httpx.AsyncClient) -> None:
+    """A backfill that was paused goes on to its end."""
+    paused = [job for job in (await client.get("/v1/jobs")).json()["jobs"] if job["state"] == "paused"]
+    for job in paused:
+        assert (await client.post(f"/v1/jobs/{job['job']}/resume")).status_code == 200
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await working(client):
+            await asyncio.sleep(0.02)
+    for job in paused:
+        ended = (await client.get(f"/v1/jobs/{job['job']}")).json()
+        versions = (await client.get(f"/v1/collections/{job['collection']}/versions")).json()["versions"]
+        assert (ended["state"], ended["remaining"]) == ("succeeded", 0)
+        assert [version["points"] > 0 for version in versions] == [version["active"] for version in versions]
+
+
+async def finish_fits(client: httpx.AsyncClient) -> None:
+    """A binarizer is fitted to the embeddings that were collected, where they are enough."""
+    for name in await collections(client):
+        path = f"/v1/collections/{name}"
+        fit = (await client.get(path)).json()["fit"]
+        if fit is None or kept(fit)["collected"] < ENOUGH_FOR_A_FIT:
+            continue
+        assert (
+            fit["state"] == "collecting" and (await client.post(f"{path}/fit", json={"now": True})).status_code == 202
+        )
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (fit := (await client.get(path)).json()["fit"])["state"] != "done":
+                await asyncio.sleep(0.02)
