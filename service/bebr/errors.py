@@ -1,33 +1,33 @@
 """Every error that bebr raises on purpose, and nothing else.
 
     BebrError
-    ├── InvalidRequest (400)      the caller sent something that can never work
+    ├── InvalidRequest            the request can never succeed as it is
     │   ├── DimensionMismatch     a vector or code of the wrong length
-    │   ├── InvalidVector         NaN, infinite or zero vectors, wrong base64
+    │   ├── InvalidVector         NaN, infinity, all zeros, or invalid base64
     │   ├── InvalidCode           a code that no encoder could have made
     │   ├── InvalidSpec           a CodeSpec such as "48x4+128x2" that does not parse
     │   ├── InvalidId             empty, too long or not a string
-    │   ├── InvalidText           empty text
+    │   ├── InvalidText           empty or too long
     │   ├── InvalidMetadata       not an object, or a filterable field of the wrong type
     │   ├── InvalidFilter         a filter that does not parse or does not fit the fields
-    │   ├── DuplicateId           one id twice in one batch
+    │   ├── DuplicateId           an id repeated in one batch
     │   ├── InvalidOption         an option that is unknown, out of range or does not apply
-    │   ├── InvalidEmbeddings     arrays of embeddings that no binarizer can be fitted on
+    │   ├── InvalidEmbeddings     embeddings that no binarizer can be fitted to
     │   ├── InvalidCheckpoint     a model folder that cannot be imported
-    │   ├── Malformed (422)       a body that does not parse
-    │   ├── PayloadTooLarge (413) a body over the limit
-    │   ├── Unauthorized (401)    no key, or a wrong one
-    │   └── Forbidden (403)       a read-only key for something that writes
-    ├── NotFound (404)            BundleNotFound, CollectionNotFound, PointNotFound, JobNotFound, VersionNotFound
-    ├── Conflict (409)            AlreadyExists, Incompatible, IdempotencyConflict
-    ├── Unavailable (503)         try again later
-    │   ├── Overloaded (429)      a queue is full
+    │   ├── Malformed             a body that does not parse
+    │   ├── PayloadTooLarge       a body over the limit
+    │   ├── Unauthorized          no key, or a wrong one
+    │   └── Forbidden             a key without permission
+    ├── NotFound                  BundleNotFound, CollectionNotFound, PointNotFound, JobNotFound, VersionNotFound
+    ├── Conflict                  AlreadyExists, Incompatible, IdempotencyConflict
+    ├── Unavailable               try again later
+    │   ├── Overloaded            a queue is full
     │   ├── StoreUnavailable      the metadata store does not answer
-    │   ├── NotReady              still starting
-    │   └── InsufficientStorage (507)  disk or memory is low
-    └── Damaged (500)             DamagedBundle, DamagedSegment, DamagedStore
+    │   ├── NotReady              starting or stopping
+    │   └── InsufficientStorage   disk or memory is low
+    └── Damaged                   DamagedBundle, DamagedSegment, DamagedStore
 
-The HTTP status of each stands in one table in `bebr.server.problems`; nothing here knows HTTP.
+Nothing here knows HTTP: `bebr.server.problems` has the one table of statuses.
 """
 
 from typing import Any
@@ -46,111 +46,111 @@ class BebrError(Exception):
 
 
 class InvalidRequest(BebrError):
-    """The caller sent something that can never work."""
+    """The request can never succeed as it is."""
 
 
 class DimensionMismatch(InvalidRequest):
-    """A vector or code has another length than its collection or bundle."""
+    """A vector or code does not have the length that its collection or bundle needs."""
 
 
 class InvalidVector(InvalidRequest):
-    """A vector holds NaN or infinity, is all zeros, or is not valid base64."""
+    """A vector contains NaN or infinity, is all zeros, or is not valid base64."""
 
 
 class InvalidCode(InvalidRequest):
-    """A code that no encoder of this CodeSpec could have made."""
+    """No encoder of this CodeSpec could have made the code."""
 
 
 class InvalidSpec(InvalidRequest):
-    """A CodeSpec that does not parse."""
+    """The CodeSpec does not parse."""
 
 
 class InvalidId(InvalidRequest):
-    """A point id that is empty, too long or not a string."""
+    """The point id is empty, too long or not a string."""
 
 
 class InvalidText(InvalidRequest):
-    """An empty text, or one over the limit."""
+    """The text is empty or over the limit."""
 
 
 class InvalidMetadata(InvalidRequest):
-    """Metadata that is not an object, or whose filterable field has the wrong type."""
+    """The metadata is not an object, or a filterable field has the wrong type."""
 
 
 class InvalidFilter(InvalidRequest):
-    """A filter that does not parse, or does not fit the filterable fields."""
+    """The filter does not parse, or does not fit the filterable fields."""
 
 
 class DuplicateId(InvalidRequest):
-    """One id stands twice in one batch."""
+    """The id is repeated in one batch."""
 
 
 class InvalidOption(InvalidRequest):
-    """An option that is unknown, out of range or does not apply here."""
+    """An option is unknown, out of range, or does not apply here."""
 
 
 class InvalidEmbeddings(InvalidRequest):
-    """An array of embeddings that no binarizer can be fitted on."""
+    """No binarizer can be fitted to these embeddings."""
 
 
 class InvalidCheckpoint(InvalidRequest):
-    """A model folder that is incomplete, damaged or of a kind that cannot be imported."""
+    """The model folder is incomplete, damaged, or of a kind that cannot be imported."""
 
 
 class Malformed(InvalidRequest):
-    """A body that does not parse."""
+    """The body does not parse."""
 
 
 class PayloadTooLarge(InvalidRequest):
-    """A body over the limit."""
+    """The body is over the limit."""
 
 
 class Unauthorized(InvalidRequest):
-    """No API key, or a wrong one."""
+    """The API key is missing or unknown."""
 
 
 class Forbidden(InvalidRequest):
-    """A key that may not do this, such as a read-only key that writes."""
+    """The API key does not permit this, for example a read-only key for a write."""
 
 
 class NotFound(BebrError):
-    """The thing that was named does not exist."""
+    """What the request names does not exist."""
 
 
 class BundleNotFound(NotFound):
-    """No bundle of that id is on hand."""
+    """There is no bundle with this id."""
 
 
 class CollectionNotFound(NotFound):
-    """No collection or alias of that name."""
+    """There is no collection or alias with this name."""
 
 
 class PointNotFound(NotFound):
-    """No point of that id."""
+    """There is no point with this id."""
 
 
 class JobNotFound(NotFound):
-    """No job of that id."""
+    """There is no job with this id."""
 
 
 class VersionNotFound(NotFound):
-    """The collection has no code version of that id, or it is retired."""
+    """The collection has no code version with this id, or it is retired."""
 
 
 class Conflict(BebrError):
-    """The request does not fit the present state."""
+    """The request does not fit the current state."""
 
 
 class AlreadyExists(Conflict):
-    """The name or id is taken."""
+    """The name or id is already in use."""
 
 
 class Incompatible(Conflict):
-    """Codes, bundles or versions that must not be compared."""
+    """Codes, bundles or versions cannot be compared with each other."""
 
 
 class IdempotencyConflict(Conflict):
-    """An idempotency key that was used for another body."""
+    """The idempotency key was used with another body."""
 
 
 class Unavailable(BebrError):
@@ -158,7 +158,7 @@ class Unavailable(BebrError):
 
 
 class Overloaded(Unavailable):
-    """A queue is full; nothing was done."""
+    """A queue is full. Nothing was done."""
 
 
 class StoreUnavailable(Unavailable):
@@ -166,7 +166,7 @@ class StoreUnavailable(Unavailable):
 
 
 class NotReady(Unavailable):
-    """The service is still starting, or shutting down."""
+    """The service is starting or stopping."""
 
 
 class InsufficientStorage(Unavailable):
@@ -174,16 +174,16 @@ class InsufficientStorage(Unavailable):
 
 
 class Damaged(BebrError):
-    """Stored bytes are not what they should be."""
+    """Stored data is not what was written."""
 
 
 class DamagedBundle(Damaged):
-    """A bundle whose files do not match its manifest."""
+    """Files of the bundle do not match its manifest."""
 
 
 class DamagedSegment(Damaged):
-    """A segment file that is truncated or altered; it is rebuilt from the store."""
+    """A segment file is truncated or altered. It is rebuilt from the store."""
 
 
 class DamagedStore(Damaged):
-    """The metadata store holds something that bebr did not write."""
+    """The store contains something that bebr did not write."""

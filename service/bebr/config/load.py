@@ -18,11 +18,11 @@ from bebr.errors import InvalidOption
 PREFIX = "BEBR_"
 OTHER_VARIABLES = {
     "BEBR_CONFIG": "Path of the settings file (TOML).",
-    "BEBR_KERNEL_ISA": "Force one path of the kernel: avx512, avx2 or portable.",
-    "BEBR_URL": "Where the command line finds the service.",
-    "BEBR_API_KEY": "The key that the command line sends.",
+    "BEBR_KERNEL_ISA": "Force one implementation of the kernel: avx512, avx2 or portable.",
+    "BEBR_URL": "Address where the command line finds the service.",
+    "BEBR_API_KEY": "API key that the command line sends.",
 }
-"""Variables that bebr reads but that are no settings of the service."""
+"""Variables that bebr reads, but that are not settings of the service."""
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,15 @@ _HEAD = """\
 
 <!-- Written by `bebr config --markdown`; a test holds it. -->
 
-A setting comes from a flag of `bebr serve` (`--port 9000`, or `--set max_queue=64` for those without a flag of their
-own), else from its variable, else from the TOML file that `--config` or `BEBR_CONFIG` names (`port = 9000`), else it is
-the default. An unknown `BEBR_*` variable or key is an error at start. `bebr config` shows what is in force, and why.
-Sizes take units (`64MiB`, `2GB`), durations too (`500ms`, `5s`, `2h`).
+The value of a setting comes from the first of these that has it:
+
+1. a flag of `bebr serve`: `--port 9000`, or `--set max_queue=64` for settings without a flag of their own;
+2. its environment variable;
+3. the TOML file named by `--config` or `BEBR_CONFIG`: `port = 9000`;
+4. the default.
+
+An unknown `BEBR_*` variable or key in the file is an error at start. `bebr config` shows every value and where it comes
+from. Sizes may have units (`64MiB`, `2GB`), and so may durations (`500ms`, `5s`, `2h`).
 """
 
 
@@ -44,7 +49,7 @@ def settings_markdown() -> str:
             lines += ["| Variable | Default | Meaning |", "|---|---|---|"]
         default = shown_value(setting, setting.default)
         lines.append(f"| `{PREFIX}{setting.name.upper()}` | `{default}` | {setting.metadata['help']} |")
-    lines += ["", "## Read, but no settings of the service", "", "| Variable | Meaning |", "|---|---|"]
+    lines += ["", "## Other variables", "", "| Variable | Meaning |", "|---|---|"]
     lines += [f"| `{name}` | {help} |" for name, help in OTHER_VARIABLES.items()]
     return "\n".join(lines) + "\n"
 

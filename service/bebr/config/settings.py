@@ -18,14 +18,14 @@ GIB = 2**30
 
 
 class Synchronous(StrEnum):
-    """How SQLite flushes a commit: full survives a power cut, normal only the death of the process."""
+    """How SQLite flushes a commit: full survives a power failure, normal only a crash of the process."""
 
     FULL = "full"
     NORMAL = "normal"
 
 
 class LogLevel(StrEnum):
-    """The least important message that is still logged."""
+    """The least important message to log."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -34,7 +34,7 @@ class LogLevel(StrEnum):
 
 
 class LogFormat(StrEnum):
-    """Lines for people, or one JSON object a line."""
+    """Lines for people, or one JSON object per line."""
 
     TEXT = "text"
     JSON = "json"
@@ -50,79 +50,79 @@ def _limit(kind: Kind, help: str) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request, one queue and the whole process may use at most. Beyond it: 400, 413, 429 or 507."""
+    """What one request, one queue and the whole process may use at most. What exceeds it is refused at once."""
 
     max_limit: int = field(
         default=10_000,
-        metadata=_limit(integer(1), "Most hits or points that one request may ask for."),
+        metadata=_limit(integer(1), "Maximum number of hits or points per request."),
     )
     max_batch_points: int = field(
         default=10_000,
-        metadata=_limit(integer(1), "Most points in one write."),
+        metadata=_limit(integer(1), "Maximum number of points per write."),
     )
     max_batch_searches: int = field(
         default=256,
-        metadata=_limit(integer(1), "Most searches in one batch."),
+        metadata=_limit(integer(1), "Maximum number of searches per batch."),
     )
     max_text_chars: int = field(
         default=100_000,
-        metadata=_limit(integer(1), "Longest text of a point or a query, in characters."),
+        metadata=_limit(integer(1), "Maximum length of a text, in characters."),
     )
     max_metadata_bytes: int = field(
         default=64 * 1024,
-        metadata=_limit(size(2), "Largest metadata of one point, as JSON."),
+        metadata=_limit(size(2), "Maximum size of the metadata of one point, as JSON."),
     )
     max_body_bytes: int = field(
         default=64 * MIB,
-        metadata=_limit(size(1024), "Largest request body, after gzip is undone; bulk ingestion aside."),
+        metadata=_limit(size(1024), "Maximum size of a request body, uncompressed; bulk ingestion has its own limit."),
     )
     max_ingest_bytes: int = field(
         default=16 * GIB,
-        metadata=_limit(size(1024), "Largest body of one bulk ingestion, as sent."),
+        metadata=_limit(size(1024), "Maximum size of one bulk ingestion, as sent."),
     )
     max_queue: int = field(
         default=1024,
-        metadata=_limit(integer(1), "Requests that may wait for a scan; more get 429."),
+        metadata=_limit(integer(1), "Maximum number of requests waiting for a scan; more are refused as Overloaded."),
     )
     max_jobs: int = field(
         default=100,
-        metadata=_limit(integer(1), "Bulk jobs that may be queued or running; more get 429."),
+        metadata=_limit(integer(1), "Maximum number of bulk jobs queued or running; more are refused as Overloaded."),
     )
     max_collections: int = field(
         default=1000,
-        metadata=_limit(integer(1), "Most collections."),
+        metadata=_limit(integer(1), "Maximum number of collections."),
     )
     max_shards: int = field(
         default=64,
-        metadata=_limit(integer(1, 1024), "Most shards of one collection."),
+        metadata=_limit(integer(1, 1024), "Maximum number of shards per collection."),
     )
     max_versions: int = field(
         default=64,
-        metadata=_limit(integer(1), "Most code versions of one collection; every fit adds one."),
+        metadata=_limit(integer(1), "Maximum number of code versions per collection; every fit adds one."),
     )
     max_fit_sample: int = field(
         default=100_000,
-        metadata=_limit(integer(1), "Most embeddings that a collection's own fit gathers, at dims bytes each."),
+        metadata=_limit(integer(1), "Maximum training sample of a fit; each embedding takes dims bytes."),
     )
     max_evaluation_points: int = field(
         default=5_000,
-        metadata=_limit(integer(100), "Most points that an upgrade is measured on; each is embedded by the new model."),
+        metadata=_limit(integer(100), "Maximum number of points in an evaluation; the new model embeds each."),
     )
     backfill_points_per_s: int = field(
         default=100,
-        metadata=_limit(integer(1), "Points a second that a backfill re-encodes, unless it says otherwise."),
+        metadata=_limit(integer(1), "Default rate of a backfill, in points per second."),
     )
     ingest_batch_points: int = field(
         default=512,
-        metadata=_limit(integer(1), "Points that a bulk job encodes and commits at a time."),
+        metadata=_limit(integer(1), "Number of points that a bulk job encodes and commits at a time."),
     )
     min_free_disk_bytes: int = field(
         default=512 * MIB,
-        metadata=_limit(size(0), "Writes get 507 when the disk of the data folder has less free space."),
+        metadata=_limit(size(0), "Writes are refused when the disk of the data folder has less free space."),
     )
     max_memory_bytes: int = field(
         default=0,
-        metadata=_limit(size(0), "Writes get 507 when the process uses more; 0: 80 % of the machine or container."),
+        metadata=_limit(size(0), "Writes are refused when the process uses more; 0: 80 % of the machine or container."),
     )
 
     @property
@@ -137,17 +137,20 @@ class Settings(Limits):
 
     host: str = field(
         default="127.0.0.1",
-        metadata=_about(TEXT, "Service", "Address to listen on; 0.0.0.0 for all."),
+        metadata=_about(TEXT, "Service", "Address to listen on; 0.0.0.0 for all interfaces."),
     )
     port: int = field(
         default=8000,
-        metadata=_about(integer(0, 65535), "Service", "Port to listen on; 0 takes a free one."),
+        metadata=_about(integer(0, 65535), "Service", "Port to listen on; 0 picks a free one."),
     )
     api_keys: tuple[str, ...] = field(
         default=(),
         repr=False,
         metadata=_about(
-            KEYS, "Service", "Keys that may read and write, separated by commas; without any no key is asked for.", True
+            KEYS,
+            "Service",
+            "Keys that may read and write, separated by commas; without any, none is needed.",
+            True,
         ),
     )
     read_only_api_keys: tuple[str, ...] = field(
@@ -157,7 +160,7 @@ class Settings(Limits):
     )
     open_metrics: bool = field(
         default=False,
-        metadata=_about(BOOLEAN, "Service", "Answer /metrics without a key, where keys are asked for."),
+        metadata=_about(BOOLEAN, "Service", "Serve /metrics without a key even if keys are set."),
     )
     log_level: LogLevel = field(
         default=LogLevel.INFO,
@@ -170,53 +173,53 @@ class Settings(Limits):
 
     data_dir: Path = field(
         default=Path("bebr-data"),
-        metadata=_about(FOLDER, "Storage", "Folder of everything that the service keeps."),
+        metadata=_about(FOLDER, "Storage", "Folder for everything that the service stores."),
     )
     bundles_dir: Path = field(
         default=Path("{data_dir}/bundles"),
-        metadata=_about(FOLDER, "Storage", "Folder of pulled, imported and fitted bundles."),
+        metadata=_about(FOLDER, "Storage", "Folder for pulled, imported and fitted bundles."),
     )
     redis_url: str | None = field(
         default=None,
         repr=False,
         metadata=_about(
-            REDIS_URL, "Storage", "Redis or Valkey as the metadata store; without it SQLite in the data folder.", True
+            REDIS_URL, "Storage", "Use this Redis or Valkey as the store. Default: SQLite in the data folder.", True
         ),
     )
     redis_prefix: str = field(
         default="bebr",
-        metadata=_about(TEXT, "Storage", "First part of every Redis key."),
+        metadata=_about(TEXT, "Storage", "Prefix of every Redis key."),
     )
     sqlite_synchronous: Synchronous = field(
         default=Synchronous.FULL,
         metadata=_about(
-            choice(Synchronous), "Storage", "full survives a power cut; normal only the death of the process."
+            choice(Synchronous), "Storage", "full survives a power failure; normal only a crash of the process."
         ),
     )
     store_timeout_seconds: float = field(
         default=5.0,
-        metadata=_about(DURATION, "Storage", "A store that takes longer to answer counts as down."),
+        metadata=_about(DURATION, "Storage", "A store that takes longer than this to answer counts as down."),
     )
     receipt_ttl_seconds: float = field(
         default=86_400.0,
-        metadata=_about(DURATION, "Storage", "How long an Idempotency-Key is remembered."),
+        metadata=_about(DURATION, "Storage", "How long an idempotency key is remembered."),
     )
 
     search_threads: int = field(
         default=0,
-        metadata=_about(integer(0, 1024), "Search", "Threads that scan shards; 0: one per core."),
+        metadata=_about(integer(0, 1024), "Search", "Number of threads that scan shards; 0: one per core."),
     )
     encoder_threads: int = field(
         default=0,
-        metadata=_about(integer(0, 1024), "Search", "Threads of the embedding model; 0: one per core."),
+        metadata=_about(integer(0, 1024), "Search", "Number of threads of the embedding model; 0: one per core."),
     )
     batching: bool = field(
         default=True,
-        metadata=_about(BOOLEAN, "Search", "Scan once for all searches that arrive together."),
+        metadata=_about(BOOLEAN, "Search", "Run searches that arrive together in one scan."),
     )
     head_rows: int = field(
         default=8_192,
-        metadata=_about(integer(16), "Search", "Rows that a shard gathers in memory before it seals a segment."),
+        metadata=_about(integer(16), "Search", "Number of rows that a growing segment holds before it is sealed."),
     )
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 MAX_LINE_BYTES = 4 << 20
 MAX_BATCH_BYTES = 8 << 20
 MAX_DEPTH = 200
-"""What the parser of the other routes takes; what is deeper could be stored, but never be shown again."""
+"""As deep as other requests may nest; deeper metadata could be stored, but never be shown again."""
 MAX_SKIPPED_BYTES = 1 << 30
 """A body whose line is longer than this is no NDJSON; without this bound a gzip bomb could keep a job busy for days."""
 

@@ -102,7 +102,7 @@ class Backfills:
             if document.text_field is None or not collection.encoders.takes_text(version):
                 raise Conflict(
                     f"'{collection.name}' keeps no texts that could be encoded anew: it was made without 'text_field', "
-                    "or takes vectors; send the vectors of the new model to versions/backfill/vectors",
+                    "or takes vectors; backfill it from vectors of the new model instead",
                     key="text_field",
                 )
             backfill = Backfill(job, version.id, rate, collection.old_points(), time.time(), RUNNING)

@@ -276,7 +276,7 @@ def _check_chains(collection: Collection, opened: CollectionEncoders, retired: V
 
 
 def describe_versions(collection: Collection) -> dict[str, Any]:
-    """What `GET /v1/collections/{c}/versions` answers."""
+    """The versions of a collection, their evaluations and history, as users see them."""
     document, points = collection.document, collection.shards.points()
     upgrades = document.upgrades
     previous = None if upgrades.previous is None else document.versions[upgrades.previous].id
@@ -332,7 +332,7 @@ def _passes(
         return False
     if evaluation is None:
         raise Conflict(
-            f"'{version.id}' was not measured against '{collection.active.id}'; POST versions/evaluate first, or force",
+            f"'{version.id}' was not measured against '{collection.active.id}'; evaluate it first, or force",
             version=version.id,
         )
     if gain is None:
