@@ -38,6 +38,6 @@ def tiny_text_bundle(folder: Path, scratch: Path, name: str = "minilm", version:
     """A bundle that takes texts: a model of random weights and a binarizer fitted to random embeddings."""
     model = import_checkpoint(write_checkpoint(scratch))
     embeddings = np.random.default_rng(0).standard_normal((200, DIMS)).astype(np.float32)
-    fitted = fit(embeddings, CodeSpec.parse("32x2"), centre=False)
+    fitted = fit(embeddings, CodeSpec.parse("32x2"), center=False)
     binarizer = BinarizerFiles(to_onnx(fitted), fitted.spec, fitted.steps, fitted.gain)
     return write_bundle(folder, name, version, embedding_dims=DIMS, binarizer=binarizer, embedding=model.files)

@@ -27,7 +27,7 @@ SPEC = CodeSpec.parse("8x4+16x1")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("full")
     embeddings = np.random.default_rng(0).standard_normal((400, 32)).astype(np.float32)
-    fitted = fit(embeddings, SPEC, centre=True, seed=0)
+    fitted = fit(embeddings, SPEC, center=True, seed=0)
     files = BinarizerFiles(to_onnx(fitted), SPEC, fitted.steps)
     model = import_checkpoint(write_checkpoint(folder / "checkpoint"))
     return write_bundle(folder, "tiny", "1", embedding_dims=32, binarizer=files, embedding=model.files)
@@ -62,10 +62,10 @@ def test_bad_embeddings_are_named(full: Bundle) -> None:
         encoder.check_embeddings([[1.0] * 32, [0.0] * 32])
 
 
-@pytest.mark.parametrize("centre", [False, True])
-def test_what_a_code_stands_for_scores_as_the_code(tmp_path: Path, centre: bool) -> None:
+@pytest.mark.parametrize("center", [False, True])
+def test_what_a_code_stands_for_scores_as_the_code(tmp_path: Path, center: bool) -> None:
     rows, queries = text_like(600, common_mean=0.5), text_like(40, seed=1, common_mean=0.5)
-    fitted = fit(rows, SPEC, centre=centre)
+    fitted = fit(rows, SPEC, center=center)
     files = BinarizerFiles(to_onnx(fitted), SPEC, fitted.steps)
     encoder = Encoder(write_bundle(tmp_path, "own", "1", embedding_dims=64, binarizer=files))
     records = encoder.encode(rows)
@@ -73,12 +73,12 @@ def test_what_a_code_stands_for_scores_as_the_code(tmp_path: Path, centre: bool)
     np.testing.assert_allclose(queries @ encoder.decode(records).T, scores, atol=0.01)
 
 
-@pytest.fixture(params=[False, True], ids=["plain", "centred"])
+@pytest.fixture(params=[False, True], ids=["plain", "centered"])
 def recurrent(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Encoder, Recurrent]:
     """A bundle whose decoder is not orthogonal, and what was fitted."""
     rows = text_like(600, common_mean=0.5)
     spec = CodeSpec.parse("8x4+48x1")
-    fitted = fit_recurrent(rows, spec, centre=request.param, weight=0.5 * request.param, effort=Effort(5, 3))
+    fitted = fit_recurrent(rows, spec, center=request.param, weight=0.5 * request.param, effort=Effort(5, 3))
     files = BinarizerFiles(recurrent_to_onnx(fitted), spec, fitted.steps, fitted.gain)
     return Encoder(write_bundle(tmp_path, "own", "1", embedding_dims=64, binarizer=files)), fitted
 

@@ -26,7 +26,7 @@ def write_tiny_bundle(folder: Path, scratch: Path) -> Bundle:
     model = import_checkpoint(write_checkpoint(scratch / "checkpoint"))
     embedder = Encoder(write_bundle(scratch, "texts", "1", embedding_dims=DIMS, embedding=model.files))
     chosen = np.random.default_rng(0).choice(WORDS[:-4], (500, 4))
-    binarizer = fit(embedder.embed([" ".join(words) for words in chosen], TextKind.PASSAGE), SPEC, centre=True)
+    binarizer = fit(embedder.embed([" ".join(words) for words in chosen], TextKind.PASSAGE), SPEC, center=True)
     files = BinarizerFiles(to_onnx(binarizer), SPEC, binarizer.steps)
     return write_bundle(folder, "tiny", "1", embedding_dims=DIMS, binarizer=files, embedding=model.files)
 

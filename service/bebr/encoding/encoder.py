@@ -67,7 +67,7 @@ class Encoder:
         return self._opened.project(embeddings)
 
     def decode(self, records: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """records (rows, record_size_bytes) uint8 -> what they stand for (rows, embedding_dims) float32.
+        """records (rows, record_size_bytes) uint8 -> the embeddings they stand for (rows, embedding_dims) float32.
 
         Raises Incompatible where the binarizer's codes stand for no embedding.
         """
@@ -75,11 +75,11 @@ class Encoder:
 
     @property
     def mean(self) -> NDArray[np.float32]:
-        """(embedding_dims,) float32: the middle of what codes stand for; zeros where the binarizer is not centred."""
+        """(embedding_dims,) float32: the middle of what codes stand for; zeros where the binarizer is not centered."""
         return self._opened.mean
 
     def code_query(self, records: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """records (rows, record_size_bytes) uint8 that are asked for -> the query side of sdc (rows, dims) float32."""
+        """records (rows, record_size_bytes) uint8 that are queries -> the query side of sdc (rows, dims) float32."""
         return self._opened.code_query(code_values(records, self.spec, self.steps))
 
     @property

@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
-    fitted = fit(text_like(1000, seed=2), CodeSpec.parse("16x4+32x2"), centre=False)
+    fitted = fit(text_like(1000, seed=2), CodeSpec.parse("16x4+32x2"), center=False)
     files = BinarizerFiles(to_onnx(fitted), fitted.spec, fitted.steps, fitted.gain)
     return write_bundle(tmp_path / "data" / "bundles", "small", "1", embedding_dims=DIMS, binarizer=files)
 

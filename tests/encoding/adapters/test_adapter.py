@@ -83,8 +83,8 @@ def test_every_kind_equals_plain_numpy(tmp_path: Path) -> None:
         AdapterKind.WEIGHTED: summed / np.linalg.norm(summed, axis=1, keepdims=True),
     }
     for kind, crossed in expected.items():
-        np.testing.assert_allclose(forward.cross(kind, embeddings, dual), crossed, atol=1e-6)
-    back = backward.cross(AdapterKind.LINEAR, dual, None)
+        np.testing.assert_allclose(forward.map(kind, embeddings, dual), crossed, atol=1e-6)
+    back = backward.map(AdapterKind.LINEAR, dual, None)
     np.testing.assert_allclose(back, unit(dual @ MATRIX.T), atol=1e-6)
     assert (forward.default, backward.default, float(backward.weight)) == (
         AdapterKind.WEIGHTED,
@@ -109,7 +109,7 @@ def test_offsets_bring_tails_together(tmp_path: Path) -> None:
     forward = adapters(written(tmp_path))[0]
     embeddings, dual, here, there = rows(9, DIMS), rows(9, OLD_DIMS), forward.reference.here, forward.reference.there
     for kind in AdapterKind:
-        crossed = forward.cross(kind, embeddings, dual)
+        crossed = forward.map(kind, embeddings, dual)
         found = forward.offsets(kind, embeddings, crossed)
         pairs = zip(embeddings, crossed, strict=True)
         slow = [slow_tail(own, here) - SCALES[kind] * slow_tail(other, there) for own, other in pairs]
@@ -131,8 +131,8 @@ def test_other_texts_give_other_scales_to_the_same_maps(tmp_path: Path) -> None:
     embeddings, dual = rows(30, DIMS), rows(30, OLD_DIMS)
     made = forward.calibrated(other, embeddings, dual)
     for kind in AdapterKind:
-        crossed = forward.cross(kind, embeddings, dual)
-        np.testing.assert_array_equal(made.cross(kind, embeddings, dual), crossed)
+        crossed = forward.map(kind, embeddings, dual)
+        np.testing.assert_array_equal(made.map(kind, embeddings, dual), crossed)
         assert made.scales[kind] == pytest.approx(spread(embeddings, other.here) / spread(crossed, other.there))
     assert dict(forward.scales) == SCALES and forward.reference is not made.reference is other
     blind = forward.calibrated(other, embeddings, None).scales

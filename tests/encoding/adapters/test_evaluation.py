@@ -102,7 +102,7 @@ def test_all_cells_equal_a_slow_loop(adapter: Adapter, pool: Pool, queries: Quer
     assert_quality(matrix.new_to_new, lambda query, point: new[query, point], queries, judgements)
     assert list(matrix.new_to_old) == list(AdapterKind)
     for kind, quality in matrix.new_to_old.items():
-        crossed = adapter.cross(kind, queries.new, queries.old) @ pool.old.T
+        crossed = adapter.map(kind, queries.new, queries.old) @ pool.old.T
         assert_quality(quality, lambda query, point, c=crossed: c[query, point], queries, judgements)
     means = {kind: quality.ndcg.mean() for kind, quality in matrix.new_to_old.items()}
     assert matrix.kind is max(means, key=lambda kind: means[kind]), "the best of those measured"
@@ -111,7 +111,7 @@ def test_all_cells_equal_a_slow_loop(adapter: Adapter, pool: Pool, queries: Quer
 def test_mixed_points_have_one_scale(adapter: Adapter, pool: Pool, queries: Queries, judgements: Judgments) -> None:
     assert pool.new is not None
     matrix = measure(adapter, pool, queries, judgements, judged=True, kind=AdapterKind.LINEAR, seed=3)
-    crossed = adapter.cross(AdapterKind.LINEAR, queries.new, None)
+    crossed = adapter.map(AdapterKind.LINEAR, queries.new, None)
     offsets = adapter.offsets(AdapterKind.LINEAR, queries.new, crossed)
     there = np.float32(SCALES[AdapterKind.LINEAR]) * (crossed @ pool.old.T) + offsets[:, None].astype(np.float32)
     here = queries.new @ pool.new.T
@@ -127,7 +127,7 @@ def test_mixed_points_have_one_scale(adapter: Adapter, pool: Pool, queries: Quer
         )
 
 
-def test_without_judgements_the_float_neighbours_count(adapter: Adapter, pool: Pool, queries: Queries) -> None:
+def test_without_judgements_the_float_neighbors_count(adapter: Adapter, pool: Pool, queries: Queries) -> None:
     assert pool.new is not None
     truth = nearest(queries.new, pool.new, queries.source_row)
     for query, grades in enumerate(truth):

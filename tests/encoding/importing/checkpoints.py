@@ -134,9 +134,9 @@ def reference_embedding(
         return x @ tensor[f"{name}.weight"].T + tensor[f"{name}.bias"]
 
     def norm(x: np.ndarray, name: str) -> np.ndarray:
-        centred = x - x.mean(-1, keepdims=True)
-        spread = np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon)
-        return centred / spread * tensor[f"{name}.weight"] + tensor[f"{name}.bias"]
+        centered = x - x.mean(-1, keepdims=True)
+        spread = np.sqrt((centered**2).mean(-1, keepdims=True) + epsilon)
+        return centered / spread * tensor[f"{name}.weight"] + tensor[f"{name}.bias"]
 
     first = config.get("pad_token_id", 1) + 1 if family == "roberta" else 0
     x = tensor["embeddings.word_embeddings.weight"][ids]

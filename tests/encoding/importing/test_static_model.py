@@ -43,12 +43,12 @@ def reference(pieces: np.ndarray, tokens: list[list[int]], seed: int) -> np.ndar
     rows = np.stack(
         [sum(idf[piece] * vectors[piece] for piece in ids) / sum(idf[piece] for piece in ids) for ids in tokens]
     )
-    centred = rows - rows.mean(axis=0)
-    moments = centred.T @ centred
+    centered = rows - rows.mean(axis=0)
+    moments = centered.T @ centered
     axes = np.linalg.eigh(moments)[1][:, -COMPONENTS:]
-    centred = centred - centred @ axes @ axes.T
+    centered = centered - centered @ axes @ axes.T
     rotation = np.linalg.qr(np.random.default_rng(seed).standard_normal((DIMS, DIMS)))[0]
-    return centred @ rotation / np.linalg.norm(centred, axis=1, keepdims=True)
+    return centered @ rotation / np.linalg.norm(centered, axis=1, keepdims=True)
 
 
 def test_the_graph_is_the_formula(checkpoint: Path, transformer: EmbeddingFiles, tmp_path: Path):

@@ -28,10 +28,10 @@ def exported(fitted: ClosedForm, folder: Path) -> Binarizer:
 
 
 @pytest.mark.parametrize("gain", list(Gain))
-@pytest.mark.parametrize("centre", [False, True])
+@pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize("code", ["64x1", "48x2", "64x4", "16x4+24x2+16x1", "3x4+5x2+7x1"])
-def test_graph_equals_reference(code: str, centre: bool, gain: Gain, tmp_path: Path) -> None:
-    fitted = fit(ROWS, CodeSpec.parse(code), centre=centre, gain=gain)
+def test_graph_equals_reference(code: str, center: bool, gain: Gain, tmp_path: Path) -> None:
+    fitted = fit(ROWS, CodeSpec.parse(code), center=center, gain=gain)
     binarizer = exported(fitted, tmp_path)
     np.testing.assert_allclose(binarizer.project(ROWS), fitted.project(ROWS), atol=1e-6)
     codes, gains = split_records(binarizer.encode(ROWS))
@@ -54,7 +54,7 @@ def equally_close(fitted: ClosedForm, row: np.ndarray, one: np.ndarray, other: n
 
 
 def test_batches_do_not_show(tmp_path: Path) -> None:
-    binarizer = exported(fit(ROWS, SPEC, centre=False), tmp_path)
+    binarizer = exported(fit(ROWS, SPEC, center=False), tmp_path)
     whole = binarizer.encode(ROWS[: 2 * BATCH_ROWS + 3])
     parts = [binarizer.encode(ROWS[:1]), binarizer.encode(ROWS[1:BATCH_ROWS]), binarizer.encode(ROWS[BATCH_ROWS:])]
     differing = (np.vstack(parts)[: len(whole)] != whole).any(axis=1).sum()
@@ -64,7 +64,7 @@ def test_batches_do_not_show(tmp_path: Path) -> None:
 
 
 def test_threads_share_a_binarizer(tmp_path: Path) -> None:
-    binarizer = exported(fit(ROWS, SPEC, centre=True), tmp_path)
+    binarizer = exported(fit(ROWS, SPEC, center=True), tmp_path)
     records, projected = binarizer.encode(ROWS[:300]), binarizer.project(ROWS[:3])
     with ThreadPoolExecutor(4) as pool:
         assert all((r == records).all() for r in pool.map(lambda _: binarizer.encode(ROWS[:300]), range(20)))
@@ -72,7 +72,7 @@ def test_threads_share_a_binarizer(tmp_path: Path) -> None:
 
 
 def test_rows_without_direction_make_no_nan(tmp_path: Path) -> None:
-    fitted = fit(ROWS, SPEC, centre=False)
+    fitted = fit(ROWS, SPEC, center=False)
     binarizer = exported(fitted, tmp_path)
     zeros = np.zeros((2, DIMS), np.float32)
     assert (binarizer.project(zeros) == 0).all()
@@ -80,27 +80,27 @@ def test_rows_without_direction_make_no_nan(tmp_path: Path) -> None:
 
 
 def test_the_same_fit_gives_the_same_bytes() -> None:
-    assert to_onnx(fit(ROWS, SPEC, centre=True)) == to_onnx(fit(ROWS, SPEC, centre=True))
+    assert to_onnx(fit(ROWS, SPEC, center=True)) == to_onnx(fit(ROWS, SPEC, center=True))
 
 
-@pytest.mark.parametrize("centre", [False, True])
-def test_the_mean_is_read_from_the_graph(centre: bool, tmp_path: Path) -> None:
-    fitted = fit_recurrent(ROWS, SPEC, centre=centre, effort=Effort(2, 2))
+@pytest.mark.parametrize("center", [False, True])
+def test_the_mean_is_read_from_the_graph(center: bool, tmp_path: Path) -> None:
+    fitted = fit_recurrent(ROWS, SPEC, center=center, effort=Effort(2, 2))
     path = tmp_path / "recurrent.onnx"
     path.write_bytes(recurrent_to_onnx(fitted))
     assert (Binarizer(path, SPEC, DIMS).mean == fitted.mean).all()
-    assert (exported(fit(ROWS, SPEC, centre=centre), tmp_path).mean == 0).all()
+    assert (exported(fit(ROWS, SPEC, center=center), tmp_path).mean == 0).all()
 
 
 def test_points_and_queries_compute_only_what_they_need(tmp_path: Path) -> None:
-    binarizer = exported(fit(ROWS, SPEC, centre=True), tmp_path)
+    binarizer = exported(fit(ROWS, SPEC, center=True), tmp_path)
     assert [output.name for output in binarizer._session.get_outputs()] == ["levels", "gain"]
     assert [output.name for output in binarizer._query_session.get_outputs()] == ["projected"]
 
 
 @pytest.mark.parametrize("shape", [(2, DIMS + 1), (DIMS,), (1, 1, DIMS)])
 def test_other_shapes_are_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
-    binarizer = exported(fit(ROWS, SPEC, centre=False), tmp_path)
+    binarizer = exported(fit(ROWS, SPEC, center=False), tmp_path)
     with pytest.raises(DimensionMismatch, match="expected embeddings of shape"):
         binarizer.encode(np.ones(shape, np.float32))
     with pytest.raises(DimensionMismatch, match="expected embeddings of shape"):
@@ -110,14 +110,14 @@ def test_other_shapes_are_refused(shape: tuple[int, ...], tmp_path: Path) -> Non
 @pytest.mark.parametrize(("code", "dims"), [("56x2", DIMS + 1), ("55x2", DIMS)])
 def test_a_graph_of_other_dims_is_damaged(code: str, dims: int, tmp_path: Path) -> None:
     path = tmp_path / "binarizer.onnx"
-    path.write_bytes(to_onnx(fit(ROWS, CodeSpec.parse("56x2"), centre=False)))
+    path.write_bytes(to_onnx(fit(ROWS, CodeSpec.parse("56x2"), center=False)))
     with pytest.raises(DamagedBundle, match=r"binarizer\.onnx"):
         Binarizer(path, CodeSpec.parse(code), dims)
 
 
 def test_levels_over_the_spec_are_damaged(tmp_path: Path) -> None:
     path = tmp_path / "binarizer.onnx"
-    path.write_bytes(to_onnx(fit(ROWS, CodeSpec.parse("56x2"), centre=False)))
+    path.write_bytes(to_onnx(fit(ROWS, CodeSpec.parse("56x2"), center=False)))
     with pytest.raises(DamagedBundle, match="levels over those of '56x1'"):
         Binarizer(path, CodeSpec.parse("56x1"), DIMS).encode(ROWS[:10])
 
@@ -125,7 +125,7 @@ def test_levels_over_the_spec_are_damaged(tmp_path: Path) -> None:
 @pytest.mark.parametrize("output", ["levels", "gain", "projected"])
 def test_a_graph_without_an_output_is_damaged(output: str, tmp_path: Path) -> None:
     path = tmp_path / "binarizer.onnx"
-    model = onnx.load_from_string(to_onnx(fit(ROWS, SPEC, centre=False)))
+    model = onnx.load_from_string(to_onnx(fit(ROWS, SPEC, center=False)))
     kept = [value for value in model.graph.output if value.name != output]
     del model.graph.output[:]
     model.graph.output.extend(kept)
@@ -134,7 +134,7 @@ def test_a_graph_without_an_output_is_damaged(output: str, tmp_path: Path) -> No
         Binarizer(path, SPEC, DIMS)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a graph", to_onnx(fit(ROWS, SPEC, centre=False))[:2000]])
+@pytest.mark.parametrize("content", [b"", b"not a graph", to_onnx(fit(ROWS, SPEC, center=False))[:2000]])
 def test_a_file_that_is_no_graph_is_damaged(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "binarizer.onnx"
     path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""The choice of blocks and centring, and the bundle that comes with bebr."""
+"""The choice of blocks and centering, and the bundle that comes with bebr."""
 
 import itertools
 import json
@@ -64,11 +64,11 @@ def test_the_choice_is_measured_and_beats_plain_codes() -> None:
     assert [trial.cheap for trial in report.trials] == sorted((trial.cheap for trial in report.trials), reverse=True)
     assert not report.chosen.cheap and report.chosen in report.trials
     assert str(binarizer.spec) == report.chosen.code and binarizer.spec.code_size_bytes == 8
-    assert binarizer.centred == report.chosen.centred
+    assert binarizer.centered == report.chosen.centered
     truth = nearest(QUERIES, ROWS)
 
     def found(code: str) -> float:
-        plain = fit(ROWS, CodeSpec.parse(code), centre=True, rotation=Rotation.RANDOM)
+        plain = fit(ROWS, CodeSpec.parse(code), center=True, rotation=Rotation.RANDOM)
         return recall(nearest(plain.project(QUERIES), plain.quantized_values(ROWS)), truth)
 
     chosen = recall(nearest(binarizer.project(QUERIES), binarizer.quantized_values(ROWS)), truth)
@@ -119,7 +119,7 @@ def test_the_same_rows_give_the_same_choice() -> None:
 
 def test_of_codes_that_do_as_well_the_widest_is_taken() -> None:
     report = fit_bytes(ROWS, 8)[1]
-    final = [trial for trial in report.trials if not trial.cheap and not trial.centred]
+    final = [trial for trial in report.trials if not trial.cheap and not trial.centered]
     best = max(trial.recall for trial in final)
     least = best - min(MAX_WIDE_MARGIN, WIDE_SHARE * (1 - best))
     # 48 of the 64 dims are wide enough: with more of them nothing is gained but by recall.
@@ -131,21 +131,22 @@ def test_of_codes_that_do_as_well_the_widest_is_taken() -> None:
 def test_width_counts_up_to_three_quarters_of_the_dims_and_only_among_near_ties() -> None:
     recalls = {"16x4": 0.905, "32x2": 0.9, "48x1": 0.899, "64x1": 0.898, "40x1": 0.8965, "56x1": 0.8}
     trials = [
-        Trial(code, centred=False, shrink=0.0, cheap=False, rows=100, recall=recall) for code, recall in recalls.items()
+        Trial(code, centered=False, shrink=0.0, cheap=False, rows=100, recall=recall)
+        for code, recall in recalls.items()
     ]
     assert DIMS == 64, "so 48 are wide enough"
     assert [t.code for t in widest_first(trials, DIMS, 1.0)] == ["48x1", "64x1", "32x2", "16x4"]
     assert [t.code for t in widest_first(trials, DIMS, 0.0)] == ["16x4"]
 
 
-def test_a_strong_common_mean_is_centred() -> None:
+def test_a_strong_common_mean_is_centered() -> None:
     binarizer, report = fit_code(text_like(2000, common_mean=3), CodeSpec.parse("64x2"))
-    assert report.chosen.centred and binarizer.centred
+    assert report.chosen.centered and binarizer.centered
     assert len(report.trials) == 2 and {trial.code for trial in report.trials} == {"64x2"}
 
 
-def test_without_a_common_mean_nothing_is_centred() -> None:
-    assert not fit_code(np.vstack([ROWS, -ROWS]), CodeSpec.parse("64x2"))[0].centred
+def test_without_a_common_mean_nothing_is_centered() -> None:
+    assert not fit_code(np.vstack([ROWS, -ROWS]), CodeSpec.parse("64x2"))[0].centered
 
 
 def test_too_few_rows_to_hold_some_out_are_refused() -> None:

@@ -57,11 +57,11 @@ def lie_near_a_boundary(binarizer: Recurrent, rows: np.ndarray) -> np.ndarray:
     return near
 
 
-@pytest.mark.parametrize("centre", [False, True])
+@pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize("shrink", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("code", ["64x1", "64x2", "32x4", "16x4+24x2+16x1", "3x4+5x2+7x1", "1x1"])
-def test_graph_equals_reference(code: str, shrink: float, centre: bool, tmp_path: Path) -> None:
-    fitted = fit_recurrent(ROWS, CodeSpec.parse(code), centre=centre, weight=0.5 * centre, effort=SHORT)
+def test_graph_equals_reference(code: str, shrink: float, center: bool, tmp_path: Path) -> None:
+    fitted = fit_recurrent(ROWS, CodeSpec.parse(code), center=center, weight=0.5 * center, effort=SHORT)
     fitted = replace(fitted, shrink=shrink)
     path = tmp_path / "binarizer.onnx"
     path.write_bytes(to_onnx(fitted))
@@ -76,10 +76,10 @@ def test_graph_equals_reference(code: str, shrink: float, centre: bool, tmp_path
     np.testing.assert_allclose(gains[~differing], expected_gains[~differing], rtol=2e-3)
 
 
-@pytest.mark.parametrize("centre", [False, True])
-def test_prefixes_of_a_nested_code_are_codes_too(centre: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("center", [False, True])
+def test_prefixes_of_a_nested_code_are_codes_too(center: bool, tmp_path: Path) -> None:
     spec = CodeSpec.parse("24x2+16x2+24x1")
-    nested, plain = (fit_recurrent(ROWS, spec, centre=centre, nested=n, effort=SHORT) for n in (True, False))
+    nested, plain = (fit_recurrent(ROWS, spec, center=center, nested=n, effort=SHORT) for n in (True, False))
     levels = nested.quantize(ROWS)[0]
     for blocks, dims in ((1, 24), (2, 40)):
         prefix = nested.prefix(blocks)
@@ -93,7 +93,7 @@ def test_prefixes_of_a_nested_code_are_codes_too(centre: bool, tmp_path: Path) -
         assert same.mean() > 0.99
         np.testing.assert_allclose(gains[same], expected_gains[same], rtol=2e-3)
         np.testing.assert_allclose(binarizer.project(ROWS), nested.project(ROWS)[:, :dims], atol=1e-6)
-    alone = fit_recurrent(ROWS, CodeSpec.parse("24x2"), centre=centre, effort=SHORT)
+    alone = fit_recurrent(ROWS, CodeSpec.parse("24x2"), center=center, effort=SHORT)
     assert recall_of(nested.prefix(1)) > recall_of(plain.prefix(1)) + 0.02
     assert recall_of(nested.prefix(1)) > recall_of(alone) - 0.02
     assert recall_of(nested) > recall_of(plain) - 0.04
@@ -121,7 +121,7 @@ def test_dims_move_together_only_where_that_converges(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("code", ["64x1", "64x2", "32x1", "16x4+24x2+16x1"])
 def test_it_beats_the_closed_form(code: str) -> None:
     spec = CodeSpec.parse(code)
-    fitted, plain = fit_recurrent(ROWS, spec), fit(ROWS, spec, centre=False, rotation=Rotation.ITQ)
+    fitted, plain = fit_recurrent(ROWS, spec), fit(ROWS, spec, center=False, rotation=Rotation.ITQ)
     assert squared_error(fitted, ROWS) < (0.99 if len(spec.blocks) > 1 else 0.9) * squared_error(plain, ROWS)
     assert recall_of(fitted) > recall_of(plain) + (0 if len(spec.blocks) > 1 else 0.04)
     held_out = text_like(1000, seed=5)
@@ -131,7 +131,7 @@ def test_it_beats_the_closed_form(code: str) -> None:
 @pytest.mark.parametrize(("rows", "code"), [(64, "64x2"), (64, "64x1"), (64, "32x4"), (100, "64x2"), (300, "64x1")])
 def test_few_rows_give_no_worse_than_the_closed_form(rows: int, code: str) -> None:
     few, spec = text_like(rows, seed=7), CodeSpec.parse(code)
-    fitted, plain = fit_recurrent(few, spec), fit(few, spec, centre=False)
+    fitted, plain = fit_recurrent(few, spec), fit(few, spec, center=False)
     assert recall_of(fitted) > recall_of(plain) - 0.02
 
 
@@ -142,16 +142,16 @@ def test_a_strong_common_mean_does_not_cap_recall() -> None:
     def found(binarizer: Recurrent | ClosedForm) -> float:
         return recall(nearest(binarizer.project(queries), binarizer.quantized_values(rows)), truth)
 
-    centred = fit_recurrent(rows, spec, centre=True, weight=0.5)
-    assert centred.centred and np.linalg.norm(centred.mean) > 0.9
-    assert found(centred) > found(fit(rows, spec, centre=True)) + 0.02
-    assert found(centred) > found(fit_recurrent(rows, spec)) + 0.02
+    centered = fit_recurrent(rows, spec, center=True, weight=0.5)
+    assert centered.centered and np.linalg.norm(centered.mean) > 0.9
+    assert found(centered) > found(fit(rows, spec, center=True)) + 0.02
+    assert found(centered) > found(fit_recurrent(rows, spec)) + 0.02
 
 
-@pytest.mark.parametrize("centre", [False, True])
-def test_scores_are_estimates_of_the_cosine(centre: bool) -> None:
+@pytest.mark.parametrize("center", [False, True])
+def test_scores_are_estimates_of_the_cosine(center: bool) -> None:
     rows, queries = text_like(2000, common_mean=0.5), text_like(100, seed=1, common_mean=0.5)
-    fitted = fit_recurrent(rows, CodeSpec.parse("64x2"), centre=centre, weight=0.5 * centre)
+    fitted = fit_recurrent(rows, CodeSpec.parse("64x2"), center=center, weight=0.5 * center)
     codes, gains = split_records(fitted.encode(rows))
     scores = dot_scores(prepare_adc(fitted.project(queries), fitted.spec, fitted.steps), codes, gains, fitted.spec)
     np.testing.assert_allclose(scores, fitted.project(queries) @ fitted.quantized_values(rows).T, atol=0.02)
@@ -193,7 +193,7 @@ def test_the_seed_decides() -> None:
 def test_embeddings_count_by_direction_only() -> None:
     lengths = 2.0 ** np.random.default_rng(0).integers(-8, 8, (len(ROWS), 1))  # so that no digit is lost
     mixed = np.where(np.arange(len(ROWS))[:, None] % 2, ROWS, ROWS * lengths.astype(np.float32))
-    one, other = (fit_recurrent(rows, SPEC, centre=True, effort=SHORT) for rows in (ROWS, mixed))
+    one, other = (fit_recurrent(rows, SPEC, center=True, effort=SHORT) for rows in (ROWS, mixed))
     np.testing.assert_allclose(other.decoder, one.decoder, atol=1e-5)
     uneven = fit_recurrent((ROWS * np.linspace(0.1, 1000, len(ROWS))[:, None]).astype(np.float64), SPEC, effort=SHORT)
     assert recall_of(uneven) == pytest.approx(recall_of(fit_recurrent(ROWS, SPEC, effort=SHORT)), abs=0.03)
@@ -226,12 +226,12 @@ def hard_cases() -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("centre", [False, True])
+@pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize("code", ["64x1", "64x2", "64x4", "16x4+24x2+16x1"])
 @pytest.mark.parametrize("case", list(hard_cases()))
-def test_hard_embeddings_are_fitted_soundly(case: str, code: str, centre: bool) -> None:
+def test_hard_embeddings_are_fitted_soundly(case: str, code: str, center: bool) -> None:
     rows = hard_cases()[case]
-    fitted = fit_recurrent(rows, CodeSpec.parse(code), centre=centre, weight=0.5 * centre)
+    fitted = fit_recurrent(rows, CodeSpec.parse(code), center=center, weight=0.5 * center)
     for array in (fitted.decoder, fitted.encoder, fitted.initial, *fitted.moves.pulls, fitted.quantized_values(rows)):
         assert np.isfinite(array).all()
     assert squared_error(fitted, rows) < (0.25 if code == "64x1" else 0.1)
@@ -246,8 +246,8 @@ def test_short_embeddings_and_codes_longer_than_they() -> None:
 
 
 def test_rows_without_direction_make_no_nan() -> None:
-    for centre in (False, True):
-        levels, gains = fit_recurrent(ROWS, SPEC, centre=centre, effort=SHORT).quantize(np.zeros((2, DIMS), np.float32))
+    for center in (False, True):
+        levels, gains = fit_recurrent(ROWS, SPEC, center=center, effort=SHORT).quantize(np.zeros((2, DIMS), np.float32))
         assert np.isfinite(gains).all() and levels.shape == (2, SPEC.dims)
     assert fit_recurrent(ROWS, SPEC, effort=SHORT).encode(ROWS[:0]).shape == (0, SPEC.record_size_bytes)
 

@@ -251,25 +251,25 @@ async def test_a_code_is_of_the_newest_version_unless_it_says_which(tmp_path: Pa
 
 
 @asynccontextmanager
-async def centred(folder: Path) -> AsyncIterator[tuple[Engine, np.ndarray]]:
-    """300 points that share a strong mean: half of them codes of a centred bundle, half buffered for a refit."""
+async def centered(folder: Path) -> AsyncIterator[tuple[Engine, np.ndarray]]:
+    """300 points that share a strong mean: half of them codes of a centered bundle, half buffered for a refit."""
     rows = text_like(300, dims=DIMS, common_mean=3)
-    fitted = fit_recurrent(rows, CodeSpec.parse("32x2"), centre=True, weight=0.5)
+    fitted = fit_recurrent(rows, CodeSpec.parse("32x2"), center=True, weight=0.5)
     files = BinarizerFiles(to_onnx(fitted), fitted.spec, fitted.steps, fitted.gain)
-    write_bundle(folder / "bundles", "centred", "1", embedding_dims=DIMS, binarizer=files)
+    write_bundle(folder / "bundles", "centered", "1", embedding_dims=DIMS, binarizer=files)
     async with running(folder) as engine:
-        await engine.create_collection("docs", CollectionSettings(bundle="centred@1", filterable=FIELDS, shards=2))
+        await engine.create_collection("docs", CollectionSettings(bundle="centered@1", filterable=FIELDS, shards=2))
         await write(engine, list(range(300)), rows)
         await engine.fit_collection("docs", 16, 300)
         await write(engine, list(range(0, 300, 2)), rows[::2])
         yield engine, rows
 
 
-async def test_versions_of_centred_codes_share_one_scale(tmp_path: Path) -> None:
-    """A scan leaves out what the mean of centred codes gives; beside buffered points it must be there again."""
+async def test_versions_of_centered_codes_share_one_scale(tmp_path: Path) -> None:
+    """A scan leaves out what the mean of centered codes gives; beside buffered points it must be there again."""
     queries = text_like(20, seed=1, dims=DIMS, common_mean=3)
     found = []
-    async with centred(tmp_path) as (engine, rows):
+    async with centered(tmp_path) as (engine, rows):
         for row in queries:
             for scorer in (Scorer.ADC, Scorer.SDC):
                 expected = await oracle(engine, scorer_of_embedding(engine, row[None], scorer), no_filter)

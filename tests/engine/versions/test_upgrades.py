@@ -111,7 +111,7 @@ async def oracle(engine: Engine, text: str, asking: str, kinds: dict[str, Adapte
             return embed(query), 1.0, 0.0
         adapter = collection.encoders.adapters[str(query.model_fingerprint), str(version.model_fingerprint)]
         kind, own = kinds[version.id], embed(query)
-        crossed = adapter.cross(kind, own, embed(version))
+        crossed = adapter.map(kind, own, embed(version))
         here, there = adapter.reference.here @ own[0], adapter.reference.there @ crossed[0]
         top = max(1, round(0.03 * len(here)))
         tail_here, tail_there = (float(np.sort(scores)[-top:].mean(dtype=np.float64)) for scores in (here, there))

@@ -119,10 +119,10 @@ def test_a_bundle_holds_both_adapters(
 def assert_equals_graph(adapter: ModelAdapter, direction: Trained, rows: np.ndarray, dual: np.ndarray) -> None:
     expected = {AdapterKind.COMPATIBLE: unit(rows @ direction.basis), AdapterKind.LINEAR: unit(direction.adapter(rows))}
     for kind in OUTPUTS:
-        np.testing.assert_allclose(adapter.cross(kind, rows, None), expected[kind], atol=1e-5)
+        np.testing.assert_allclose(adapter.map(kind, rows, None), expected[kind], atol=1e-5)
     assert dict(adapter.scales) == direction.files.scales and adapter.default is direction.files.default
     weighted = adapter.weight * expected[AdapterKind.LINEAR] + (1 - adapter.weight) * dual
-    np.testing.assert_allclose(adapter.cross(AdapterKind.WEIGHTED, rows, dual), unit(weighted), atol=1e-5)
+    np.testing.assert_allclose(adapter.map(AdapterKind.WEIGHTED, rows, dual), unit(weighted), atol=1e-5)
 
 
 def test_every_kind_of_adapter_has_a_graph(trained: TrainedCompatibility) -> None:

@@ -19,7 +19,7 @@ DOCUMENTS, QUERIES = text_like(1500), text_like(60, seed=1)
 @pytest.mark.parametrize("code", ["64x1", "8x4+24x2+16x1", "32x4"])
 @pytest.mark.parametrize("scorer", list(Scorer))
 def test_rankings_equal_those_of_core_and_of_the_kernel(code: str, scorer: Scorer):
-    fitted = fit(DOCUMENTS, CodeSpec.parse(code), centre=True)
+    fitted = fit(DOCUMENTS, CodeSpec.parse(code), center=True)
     files = BinarizerFiles(to_onnx(fitted), fitted.spec, fitted.steps, fitted.gain)
     candidate = Candidate.of_files("mine", files, DIMS)
     found = CodedDocuments(candidate, DOCUMENTS).search(scorer)(QUERIES, 20)

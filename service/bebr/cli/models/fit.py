@@ -96,7 +96,7 @@ def _print(bundle: "Bundle", prefixes: "list[Bundle]", report: "FitReport") -> N
             "*" if chosen else "",
             trial.code,
             str(CodeSpec.parse(trial.code).code_size_bytes),
-            "yes" if trial.centred else "no",
+            "yes" if trial.centered else "no",
             "cheap" if trial.cheap else "full",
             f"{trial.rows:,}",
             f"{trial.recall:.3f}",

@@ -9,19 +9,18 @@ like any other of that model. `Adapter` is one direction between two models:
     dual         the text embedded by the other model itself
     weighted     weight * linear + (1 - weight) * dual
 
-**One scale.** Scores of two models do not mean the same: their tails lie elsewhere, and differ from query to query. So
-each bundle keeps a reference: what the codes of the same few hundred texts stand for in both models. For a query, the
-tail of its scores on them is taken on both sides (mean of the highest TAIL_SHARE), and
+**One scale.** Scores of two models do not mean the same: the tail of the best scores lies elsewhere, and that differs
+from query to query. So each bundle keeps a reference: what the codes of the same few hundred texts stand for in both
+models. For a query, the tail of its scores on them is taken on both sides (the mean of the highest TAIL_SHARE), and
 
     score on this side = scale * (score on the other side - its tail there) + its tail here
 
-with `scale` the ratio of the spreads of both tails, a constant of the kind. Measured on judged collections, half of the
-points re-encoded, nDCG@10 against the straight line between none and all: by scale and offset that are constants
--.042, -.050, -.025, by this -.006, -.003, -.001 (linear; scifact, climate-fever, cranfield).
+with `scale` the ratio of the spreads of both tails, a constant of the kind. Measured against other methods:
+docs/benchmarks.md#one-scale.
 
-The reference must be of the kind of text that is searched: how far a narrow collection lies over the tail of texts of
-all kinds differs from model to model. A quarter re-encoded, weighted sum, a reference of other texts gave -.028, -.103,
--.053, twice below the old quality; 512 points of the collection gave -.009, -.003, +.002 (`Adapter.calibrated`).
+The texts of the reference must resemble those that are searched: how far a narrow collection lies above the tail of
+texts of all kinds differs from model to model. `Adapter.calibrated` takes a sample of the collection's own points
+instead (docs/benchmarks.md#scaled-by-the-collections-own-points).
 """
 
 import io
@@ -46,17 +45,19 @@ INPUT = EMBEDDING
 OUTPUTS = {AdapterKind.COMPATIBLE: "compatible", AdapterKind.LINEAR: "adapter"}
 """The learned kinds and the outputs of the graph that compute them; the other kinds follow from these two."""
 TAIL_SHARE = 0.03
-"""Measured: the highest 0.5 to 5 % of 500 or 1,500 texts do alike; from 10 % on it gets worse."""
+"""Share of the texts that make up a tail (docs/benchmarks.md#one-scale)."""
 LEAST_SPREAD = 1e-3
-"""Of tails that are flat, so that a scale is a number."""
+"""The spread of a flat tail, so that a scale is a number."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What the codes of the same texts stand for in two models: here (texts, dims), there (texts, their dims)."""
+    """What the codes of the same texts stand for in two models."""
 
     here: Floats
+    """(texts, dims) float32: in this model."""
     there: Floats
+    """(texts, their dims) float32: in the other model."""
 
     def to_bytes(self) -> bytes:
         buffer = io.BytesIO()
@@ -77,6 +78,7 @@ class Reference:
         return cls(here, there)
 
     def turned(self) -> "Reference":
+        """The same for the other direction."""
         return Reference(self.there, self.here)
 
 
@@ -95,7 +97,7 @@ class Adapter:
         graph = onnx.load(path)
         self._sessions = {kind: open_session(path, 1, cut_out(graph, [name])) for kind, name in OUTPUTS.items()}
 
-    def cross(self, kind: AdapterKind, embeddings: Floats, dual: Floats | None) -> Floats:
+    def map(self, kind: AdapterKind, embeddings: Floats, dual: Floats | None) -> Floats:
         """embeddings (rows, dims) of this model, dual (rows, their dims) of the other -> (rows, their dims), unit rows.
 
         dual is needed by the kinds that need text, and only by those.
@@ -103,15 +105,15 @@ class Adapter:
         if kind is AdapterKind.DUAL:
             return cast(Floats, dual)
         learned_kind = AdapterKind.LINEAR if kind is AdapterKind.WEIGHTED else kind
-        (crossed,) = self._sessions[learned_kind].run([OUTPUTS[learned_kind]], {EMBEDDING: embeddings})
-        learned = unit(crossed)
+        (mapped,) = self._sessions[learned_kind].run([OUTPUTS[learned_kind]], {EMBEDDING: embeddings})
+        learned = unit(mapped)
         if kind is not AdapterKind.WEIGHTED:
             return learned
         return unit(self.weight * learned + (1 - self.weight) * cast(Floats, dual))
 
-    def offsets(self, kind: AdapterKind, embeddings: Floats, crossed: Floats) -> NDArray[np.float64]:
+    def offsets(self, kind: AdapterKind, embeddings: Floats, mapped: Floats) -> NDArray[np.float64]:
         """(rows,): what is added to scale * score, so that it means as much as a score of this model."""
-        return tails(embeddings, self.reference.here) - self.scales[kind] * tails(crossed, self.reference.there)
+        return tails(embeddings, self.reference.here) - self.scales[kind] * tails(mapped, self.reference.there)
 
     def calibrated(self, reference: Reference, embeddings: Floats, dual: Floats | None) -> "Adapter":
         """The same maps, with tails and scales by other texts, such as a sample of the points that are searched.
@@ -121,8 +123,8 @@ class Adapter:
         """
         made, own = copy(self), max(LEAST_SPREAD, spread(embeddings, reference.here))
         able = [kind for kind in AdapterKind if dual is not None or not kind.needs_text]
-        crossed = {kind: self.cross(kind, embeddings, dual) for kind in able}
-        scales = {kind: own / max(LEAST_SPREAD, spread(rows, reference.there)) for kind, rows in crossed.items()}
+        mapped = {kind: self.map(kind, embeddings, dual) for kind in able}
+        scales = {kind: own / max(LEAST_SPREAD, spread(rows, reference.there)) for kind, rows in mapped.items()}
         made.reference, made.scales = reference, {**self.scales, **scales}
         return made
 
@@ -164,8 +166,8 @@ class TextAdapter:
     default = AdapterKind.DUAL
     scales: Mapping[AdapterKind, float] = {AdapterKind.DUAL: 1.0}
 
-    def cross(self, kind: AdapterKind, embeddings: Floats, dual: Floats | None) -> Floats:
+    def map(self, kind: AdapterKind, embeddings: Floats, dual: Floats | None) -> Floats:
         return cast(Floats, dual)
 
-    def offsets(self, kind: AdapterKind, embeddings: Floats, crossed: Floats) -> NDArray[np.float64]:
+    def offsets(self, kind: AdapterKind, embeddings: Floats, mapped: Floats) -> NDArray[np.float64]:
         return np.zeros(len(embeddings))

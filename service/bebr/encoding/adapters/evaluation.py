@@ -75,8 +75,8 @@ def measure(
     """
     able = _measurable(adapter, queries, kinds, kind)
     searches = _Searches(pool, queries, judgments)
-    crossed = {one: adapter.cross(one, queries.new, queries.old) for one in able}
-    new_to_old = {one: searches.crossed(rows) for one, rows in crossed.items()}
+    mapped = {one: adapter.map(one, queries.new, queries.old) for one in able}
+    new_to_old = {one: searches.mapped(rows) for one, rows in mapped.items()}
     best = kind or max(able, key=lambda one: _mean(new_to_old[one], judged))
     return UpgradeMatrix(
         judged=judged,
@@ -84,7 +84,7 @@ def measure(
         old_to_old=searches.old(),
         new_to_old=new_to_old,
         new_to_new=searches.new(),
-        mixed=searches.mixed(adapter, best, crossed[best], seed),
+        mixed=searches.mixed(adapter, best, mapped[best], seed),
         kind=best,
     )
 
@@ -110,26 +110,26 @@ class _Searches:
         old = self.queries.old
         return None if old is None else self._quality(lambda rows: old[rows] @ self.pool.old.T)
 
-    def crossed(self, crossed: Floats) -> Quality:
-        """crossed (queries, old dims) float32: what an adapter makes of the new queries."""
-        return self._quality(lambda rows: crossed[rows] @ self.pool.old.T)
+    def mapped(self, mapped: Floats) -> Quality:
+        """mapped (queries, old dims) float32: what an adapter makes of the new queries."""
+        return self._quality(lambda rows: mapped[rows] @ self.pool.old.T)
 
     def new(self) -> Quality | None:
         new = self.pool.new
         return None if new is None else self._quality(lambda rows: self.queries.new[rows] @ new.T)
 
     def mixed(
-        self, adapter: Adapter | TextAdapter, kind: AdapterKind, crossed: Floats, seed: int
+        self, adapter: Adapter | TextAdapter, kind: AdapterKind, mapped: Floats, seed: int
     ) -> Mapping[int, Quality]:
         """By percentage of points with new codes, with the scores of both sides on one scale."""
         new = self.pool.new
         if new is None:
             return {}
         place = np.random.default_rng(seed).permutation(len(new)) / len(new)
-        scale, offsets = np.float32(adapter.scales[kind]), adapter.offsets(kind, self.queries.new, crossed)
+        scale, offsets = np.float32(adapter.scales[kind]), adapter.offsets(kind, self.queries.new, mapped)
 
         def scores(share: int, rows: slice) -> Floats:
-            there = scale * (crossed[rows] @ self.pool.old.T) + offsets[rows, None].astype(np.float32)
+            there = scale * (mapped[rows] @ self.pool.old.T) + offsets[rows, None].astype(np.float32)
             return np.where(place < share / 100, self.queries.new[rows] @ new.T, there)
 
         return {share: self._quality(partial(scores, share)) for share in SHARES}

@@ -144,11 +144,11 @@ class UpgradeMatrix:
         """(M(new, old) - M(old, old)) / (M(new, new) - M(old, old)): the share of the gain that comes at once."""
         if self.old_to_old is None or self.new_to_new is None:
             return None
-        old, new, crossed = (
+        old, new, mapped = (
             float(self.values(quality).mean())
             for quality in (self.old_to_old, self.new_to_new, self.new_to_old[self.kind])
         )
-        return None if abs(new - old) < 1e-6 else _rounded((crossed - old) / (new - old))
+        return None if abs(new - old) < 1e-6 else _rounded((mapped - old) / (new - old))
 
     def _negative_flips(self) -> float | None:
         """Share of the queries that get worse at once."""

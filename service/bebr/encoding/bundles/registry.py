@@ -23,7 +23,7 @@ class BundleRegistry:
         self.folders = tuple(folders)
 
     def list(self) -> list[Bundle]:
-        """The sound bundles by id. Sizes are checked, hashes are not: that is left to `get`."""
+        """The undamaged bundles by id. Checks sizes of files, not hashes; `get` checks these."""
         return [found for found in self._scan().values() if isinstance(found, Bundle)]
 
     def damaged(self) -> dict[str, DamagedBundle]:

@@ -9,7 +9,7 @@ from bebr.core.arrays import Floats
 from bebr.errors import DimensionMismatch, InvalidVector
 
 _SAFE_SQUARES = (1e-20, 1e20)
-"""Squared lengths that float32 computes to full precision; others are looked at again in float64."""
+"""Squared lengths that float32 computes to full precision; others are computed again in float64."""
 
 
 def check_embeddings(values: ArrayLike, dims: int) -> Floats:

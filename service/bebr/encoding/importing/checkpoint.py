@@ -126,7 +126,7 @@ def _parse_json(path: Path) -> Any:
 
 
 def _read_pooling(folder: Path) -> Pooling:
-    """How modules.json pools. Normalization may stand there or not: bebr always normalizes."""
+    """How modules.json pools. Whether it also normalizes does not matter: bebr always does."""
     if not (folder / "modules.json").is_file():
         return Pooling.MEAN
     modules = _parse_json(folder / "modules.json")
@@ -155,7 +155,7 @@ def _pooling_of(config: Mapping[str, Any]) -> Pooling:
 
 
 def _max_length(folder: Path, options: ImportOptions, model: Transformer) -> int:
-    """Tokens that are kept of a text: as asked, else as the checkpoint says, else as many as there are positions."""
+    """Tokens that are kept of a text: the option, else what the checkpoint says, else all positions."""
     positions = len(model.positions)
     if options.max_length is not None:
         if not 3 <= options.max_length <= positions:

@@ -129,7 +129,7 @@ def shipped_binarizer(name: str) -> Bundle | None:
 
 
 def _version(options: PullOptions, binarizer: Bundle | None) -> str:
-    """The version of the bundle: that of the binarizer, else as asked; int8 weights are versions of their own."""
+    """The version of the bundle: that of the binarizer, else as requested; int8 weights are versions of their own."""
     version = binarizer.version if binarizer is not None else options.version
     if options.model.precision is not Precision.FP32:
         version += f"-{options.model.precision}"  # Codes of the two must never meet under one version.
@@ -208,7 +208,7 @@ def known_checkpoint(name: str) -> Path:
 
 
 def _find_in_package(package: str) -> Path | None:
-    """The folder of the only checkpoint in an installed package, which is looked at and not imported."""
+    """The folder of the only checkpoint in an installed package, which is searched and not imported."""
     spec = find_spec(package)
     folders = [
         weights.parent

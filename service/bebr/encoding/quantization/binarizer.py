@@ -86,7 +86,7 @@ class Binarizer:
         return decoded
 
     def code_query(self, values: Floats) -> Floats:
-        """values (rows, dims) float32 of codes that are asked for -> the query side of sdc (rows, dims) float32.
+        """values (rows, dims) float32 of codes that are queries -> the query side of sdc (rows, dims) float32.
 
         What the code stands for, projected as a query is: codes may be compared by it whether or not their dimensions
         are orthogonal. Where the projection is not linear, the values themselves: the published symmetric score.

@@ -71,12 +71,12 @@ class ClosedForm:
         return len(self.query_projection)
 
     @property
-    def centred(self) -> bool:
+    def centered(self) -> bool:
         return bool(self.offset.any())
 
     @property
     def cells(self) -> Floats:
-        """(dims,) float32: distance of neighbouring grid points, two steps, per dimension."""
+        """(dims,) float32: distance of neighboring grid points, two steps, per dimension."""
         return np.repeat(np.float32(2) * self.steps, [block.dims for block in self.spec.blocks])
 
     @property
@@ -151,7 +151,7 @@ def fit(
     embeddings: ArrayLike,
     spec: CodeSpec,
     *,
-    centre: bool,
+    center: bool,
     rotation: Rotation = Rotation.ITQ,
     seed: int = 0,
     gain: Gain = Gain.UNBIASED,
@@ -164,7 +164,7 @@ def fit(
     rng = np.random.default_rng(seed)
     rows = unit_rows(sample_rows(embeddings, rng))
     check_enough(rows, spec)
-    mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32) if centre else np.zeros(rows.shape[1], np.float32)
+    mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32) if center else np.zeros(rows.shape[1], np.float32)
     stretch = _stretch(rows, mean)
     deviations = (rows - mean) @ stretch
     axes = principal_axes(deviations)[1][:, : spec.dims]

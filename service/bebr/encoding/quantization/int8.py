@@ -64,7 +64,7 @@ class Int8Binarizer:
         return unit
 
     def code_query(self, records: NDArray[np.uint8]) -> Floats:
-        """records (rows, record_size_bytes) uint8 that are asked for -> the query side of sdc (rows, 2 * dims)."""
+        """records (rows, record_size_bytes) uint8 that are queries -> the query side of sdc (rows, 2 * dims)."""
         return self.project(self.decode(records))
 
     def _check(self, embeddings: Floats) -> None:

@@ -30,7 +30,7 @@ MAX_WIDE_MARGIN = 0.008
 """Recall on held-out rows that a wider code may lack at most."""
 WIDE_ENOUGH = 3 / 4
 """Share of the embedding's dims from which codes count as equally wide."""
-CENTRING_MARGIN = 0.01
+CENTERING_MARGIN = 0.01
 """Recall that centering must gain: an uncentered code is simpler, and with most models the mean is short."""
 SIZE_STEP_BYTES = 4
 """Step between the sizes that `fit_target` tries."""
@@ -121,8 +121,8 @@ def _best_finalist(trials: Trials, specs: Sequence[CodeSpec], wide_share: float)
     """Measure each spec well, choose as `_best` does, and measure what was chosen with centering."""
     made = [trials.final(spec) for spec in specs]
     best = widest_first(made, trials.embedding_dims, wide_share)[0]
-    centred = trials.final(CodeSpec.parse(best.code), centre=True)
-    return centred if centred.recall > best.recall + CENTRING_MARGIN else best
+    centered = trials.final(CodeSpec.parse(best.code), center=True)
+    return centered if centered.recall > best.recall + CENTERING_MARGIN else best
 
 
 def widest_first(trials: Sequence[Trial], embedding_dims: int, share: float) -> list[Trial]:

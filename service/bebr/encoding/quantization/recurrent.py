@@ -81,7 +81,7 @@ class Recurrent:
         return int(self.decoder.shape[1])
 
     @property
-    def centred(self) -> bool:
+    def centered(self) -> bool:
         return bool(self.mean.any())
 
     @property

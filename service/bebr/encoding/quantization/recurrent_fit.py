@@ -50,7 +50,7 @@ def fit_recurrent(
     embeddings: ArrayLike,
     spec: CodeSpec,
     *,
-    centre: bool = False,
+    center: bool = False,
     weight: float = 0.0,
     nested: bool = False,
     effort: Effort | None = None,
@@ -63,14 +63,14 @@ def fit_recurrent(
     """
     rng = np.random.default_rng(seed)
     rows = unit_rows(sample_rows(embeddings, rng))
-    return fit_unit_rows(rows, spec, centre=centre, weight=weight, nested=nested, effort=effort or Effort(), rng=rng)
+    return fit_unit_rows(rows, spec, center=center, weight=weight, nested=nested, effort=effort or Effort(), rng=rng)
 
 
 def fit_unit_rows(
     rows: Floats,
     spec: CodeSpec,
     *,
-    centre: bool,
+    center: bool,
     weight: float,
     nested: bool,
     effort: Effort,
@@ -78,7 +78,7 @@ def fit_unit_rows(
 ) -> Recurrent:
     """Fit to rows (rows, embedding_dims) float32 of length one, as `unit_rows` makes them.
 
-    centre: take the mean out of points first. weight: 0 counts errors in every direction alike; 1 counts them by how
+    center: take the mean out of points first. weight: 0 counts errors in every direction alike; 1 counts them by how
     much queries like the rows would feel them, `e^T S e` with S the second moments of the rows; between, the exponent
     interpolates. nested: the first blocks alone are to be a good code too, whatever their number.
     Raises InvalidEmbeddings when the rows are all the same, or fewer than dims.
@@ -86,7 +86,7 @@ def fit_unit_rows(
     if len(rows) > effort.rows:
         rows = rows[np.sort(rng.choice(len(rows), effort.rows, replace=False))]
     check_enough(rows)
-    mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32) if centre else np.zeros(rows.shape[1], np.float32)
+    mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32) if center else np.zeros(rows.shape[1], np.float32)
     metric = _metric(rows, weight)
     shares = couplings(spec) if nested else np.ones((spec.dims, spec.dims), np.float32)
     decoder = _fit_decoder((rows - mean) @ metric, spec, shares, effort=effort, rng=rng)

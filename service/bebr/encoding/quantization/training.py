@@ -23,7 +23,7 @@ def fit_own(
         f"recall_at_{report.recall_at}": report.chosen.recall,
         "queries": report.queries,
         "rows": len(embeddings),
-        "centred": report.chosen.centred,
+        "centered": report.chosen.centered,
     }
     return files_of(fitted), metrics
 

@@ -25,7 +25,7 @@ MAX_SEARCHED_ROWS = 50_000
 CHEAP_SEARCHED_ROWS = 6_000
 FINAL = Effort(warm=15, full=4, rows=15_000)
 """Enough to tell finalists apart; the binarizer that is kept gets the full effort."""
-CENTRED_WEIGHT = 0.5
+CENTERED_WEIGHT = 0.5
 """Weight of the errors of centered fits: queries still hold the mean, so an error along it costs most."""
 SHRINKS = (0.0, 0.5)
 """Values of `Recurrent.shrink` that are tried."""
@@ -42,7 +42,7 @@ class Trial:
 
     code: str
     """Its CodeSpec."""
-    centred: bool
+    centered: bool
     """Whether it was fitted with the mean taken out."""
     shrink: float
     """The best of SHRINKS."""
@@ -102,27 +102,27 @@ class Trials:
         """Measure a spec with little effort, to compare it with others."""
         return self._measure(spec, False, self._cheap, CHEAP)
 
-    def final(self, spec: CodeSpec, *, centre: bool = False) -> Trial:
-        """Measure a spec well. centre: with the mean taken out."""
-        return self._measure(spec, centre, self._full, FINAL)
+    def final(self, spec: CodeSpec, *, center: bool = False) -> Trial:
+        """Measure a spec well. center: with the mean taken out."""
+        return self._measure(spec, center, self._full, FINAL)
 
     def keep(self, chosen: Trial) -> tuple[Recurrent, FitReport]:
         """Fit what was chosen to all rows, with full effort."""
-        binarizer = self._fit(self.rows, CodeSpec.parse(chosen.code), chosen.centred, Effort())
+        binarizer = self._fit(self.rows, CodeSpec.parse(chosen.code), chosen.centered, Effort())
         binarizer = replace(binarizer, shrink=chosen.shrink)
         self._report(self.total, f"{chosen.code} fitted to all {len(self.rows):,} rows")
         return binarizer, FitReport(chosen, len(self._full.queries), RECALL_AT, tuple(self._made))
 
-    def _measure(self, spec: CodeSpec, centre: bool, truth: "_Truth", effort: Effort) -> Trial:
+    def _measure(self, spec: CodeSpec, center: bool, truth: "_Truth", effort: Effort) -> Trial:
         """Fit to the searched rows and measure the recall of adc."""
-        binarizer = self._fit(truth.searched, spec, centre, effort)
+        binarizer = self._fit(truth.searched, spec, center, effort)
         shrinks = SHRINKS[:1] if effort is CHEAP else SHRINKS
         recalls = [truth.recall(replace(binarizer, shrink=shrink)) for shrink in shrinks]
         best = int(np.argmax([recalls[0] + SHRINK_MARGIN, *recalls[1:]]))
         shorter = [binarizer.prefix(blocks) for blocks in range(1, len(spec.blocks))] if self._nested else []
         trial = Trial(
             code=str(spec),
-            centred=centre,
+            centered=center,
             shrink=shrinks[best],
             cheap=effort is CHEAP,
             rows=len(truth.searched),
@@ -130,16 +130,16 @@ class Trials:
             prefixes=tuple(round(truth.recall(replace(prefix, shrink=shrinks[best])), 4) for prefix in shorter),
         )
         self._made.append(trial)
-        centring = "centered" if centre else "not centered"
-        self._report(len(self._made), f"{spec} {centring}: recall@{RECALL_AT} {recalls[best]:.3f}")
+        centering = "centered" if center else "not centered"
+        self._report(len(self._made), f"{spec} {centering}: recall@{RECALL_AT} {recalls[best]:.3f}")
         return trial
 
-    def _fit(self, rows: Floats, spec: CodeSpec, centre: bool, effort: Effort) -> Recurrent:
+    def _fit(self, rows: Floats, spec: CodeSpec, center: bool, effort: Effort) -> Recurrent:
         return fit_unit_rows(
             rows,
             spec,
-            centre=centre,
-            weight=CENTRED_WEIGHT if centre else 0.0,
+            center=center,
+            weight=CENTERED_WEIGHT if center else 0.0,
             nested=self._nested,
             effort=effort,
             rng=np.random.default_rng(SEED),

@@ -108,7 +108,7 @@ def _projected(asked: Sequence[VersionQuery], codec: Codec) -> Floats:
 def _added(asked: Sequence[VersionQuery], codec: Codec) -> NDArray[np.float64] | None:
     """(queries,) float64: what a scan leaves out of the scores; None where that is nothing.
 
-    Codes of a centred binarizer lie around a mean, and the kernel sees only how they differ from it: the inner product
+    Codes of a centered binarizer lie around a mean, and the kernel sees only how they differ from it: the inner product
     of the mean and what is asked for is added. For codes of another embedding model the offset that brings them to one
     scale is added too. With both, scores of all versions mean the same.
     """

@@ -142,7 +142,7 @@ def cross(
                 return None
             crossed = dual
         else:
-            crossed = hop.adapter.cross(kind, embeddings, dual)
+            crossed = hop.adapter.map(kind, embeddings, dual)
             offsets += scale * hop.adapter.offsets(kind, embeddings, crossed)
             scale *= hop.adapter.scales[kind]
         embeddings = crossed
