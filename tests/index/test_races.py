@@ -16,6 +16,7 @@ from bebr.index import growing as head_module
 from bebr.index import sealing
 from bebr.index.growing import CHUNK_ROWS
 from bebr.index.shard import Shard
+from bebr.index.shard_files import rebuilt_folder
 
 SPEC = CodeSpec.parse("16x1")
 FIELDS = {"n": FieldType.INTEGER}
@@ -104,10 +105,14 @@ def test_many_readers_with_many_filters_leave_the_kept_masks_in_order(tmp_path: 
     assert errors == []
 
 
-def test_a_reset_waits_for_maintenance_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the checkpoint of what was forgotten would come back, without its rows, at the next start."""
+def test_a_rebuilt_shard_waits_for_maintenance_of_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the checkpoint of what was replaced would come back, without its rows, at the next start."""
     shard = open_shard(tmp_path / "shard", 32)
     put(shard, 0, 100)
+    rebuilt = Shard(rebuilt_folder(shard.folder), {0: SPEC}, FIELDS, 32)
+    rebuilt.clear()
+    put(rebuilt, 0, 40)
+    rebuilt.flush()
     sealing_now, go_on = threading.Event(), threading.Event()
     original = sealing.write_segment
 
@@ -128,16 +133,22 @@ def test_a_reset_waits_for_maintenance_that_runs(tmp_path: Path, monkeypatch: py
     maintenance = threading.Thread(target=maintain)
     maintenance.start()
     assert sealing_now.wait(5)
-    reset = threading.Thread(target=shard.reset)
-    reset.start()
-    reset.join(0.2)
+    swap = threading.Thread(target=rebuilt.take_place_of, args=(shard,))
+    swap.start()
+    swap.join(0.2)
+    assert swap.is_alive() and shard.folder.exists() and rebuilt.folder != shard.folder
     go_on.set()
     maintenance.join()
-    reset.join()
+    swap.join()
+    shard.flush()  # it takes no part any more
     assert errors == []
-    assert (shard.seq, shard.checkpoint_seq, shard.view.parts) == (0, 0, ())
+    assert shard.view.points() == {0: 100} and rebuilt.view.points() == {0: 40}
+    assert [path.name for path in tmp_path.iterdir()] == ["shard"]
     again = open_shard(tmp_path / "shard", 32)
-    assert (again.seq, again.view.parts, again.rebuilt_because) == (0, (), None)
+    assert (again.seq, again.view.points(), again.rebuilt_because) == (40, {0: 40}, None)
+    put(rebuilt, 40, 50)
+    rebuilt.flush()
+    assert open_shard(tmp_path / "shard", 32).view.points() == {0: 50}
 
 
 def test_a_checkpoint_that_failed_is_written_by_the_next_maintenance(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.store.points import UID, metadata, put, whole_feed
+from tests.store.points import UID, commit, metadata, put, whole_feed
 
 from bebr.store import DeleteWrite, MetadataStore, Write
 from bebr.store.sqlite.store import SqliteStore
@@ -52,9 +52,9 @@ async def read_state(store: MetadataStore) -> State:
     assert [point and (point.seq, point.metadata) for point in points] == [
         (seq, text) if text is not None else None for seq, text in state.values()
     ]
-    stats = await store.stats(UID, 0)
-    assert stats.points == sum(text is not None for _, text in state.values())
-    assert stats.last_seq == max((seq for seq, _ in state.values()), default=0)
+    counters = await store.counters(UID, 0)
+    assert counters.points == sum(text is not None for _, text in state.values())
+    assert counters.last_seq == max((seq for seq, _ in state.values()), default=0)
     return state
 
 
@@ -64,7 +64,7 @@ async def main(folder: Path, first_step: int) -> None:
     await store.create(UID, 1)
     step = first_step
     while True:
-        await store.commit(UID, 0, step_writes(step))
+        await commit(store, 0, step_writes(step))
         step += 1
         print(step, flush=True)
 

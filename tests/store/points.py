@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from bebr.core.types import Puts, WriteMode
-from bebr.store import FeedEntry, MetadataStore, PutWrite, Receipt
+from bebr.store import Commit, Committed, FeedEntry, MetadataStore, PutWrite, Receipt, Write
 
 UID = "0123456789abcdef"
 MakeStore = Callable[..., MetadataStore]
@@ -36,6 +36,14 @@ def put(
     receipt: Receipt | None = None,
 ) -> PutWrite:
     return PutWrite(puts(ids, seed, version), mode, receipt)
+
+
+async def commit(store: MetadataStore, shard: int, writes: Sequence[Write], uid: str = UID) -> list[Committed]:
+    """One commit; raises its error."""
+    (outcome,) = await store.commit(uid, [Commit(shard, writes)])
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 async def whole_feed(store: MetadataStore, shard: int = 0, limit: int = 10_000) -> list[FeedEntry]:

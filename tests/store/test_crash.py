@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.servers import ServerKind, running_server
 from tests.store.crash_writer import State, read_state, state_after, step_writes
-from tests.store.points import UID
+from tests.store.points import UID, commit
 
 from bebr.errors import StoreUnavailable
 from bebr.store.redis.store import RedisStore
@@ -71,7 +71,7 @@ async def test_a_killed_server(kind: ServerKind) -> None:
             acknowledged = steps
             with pytest.raises(StoreUnavailable):
                 while True:
-                    await store.commit(UID, 0, step_writes(acknowledged))
+                    await commit(store, 0, step_writes(acknowledged))
                     acknowledged += 1
             killer.cancel()
             server.start()

@@ -8,11 +8,11 @@ from uuid import uuid4
 
 import pytest
 from tests.servers import Server, ServerKind, running_server
-from tests.store.points import UID, put, whole_feed
+from tests.store.points import UID, commit, put, whole_feed
 
 from bebr.core.types import WriteMode
 from bebr.errors import DamagedStore, InsufficientStorage, InvalidOption, StoreUnavailable
-from bebr.store import Committed, DeleteWrite, Receipt, ShardStats
+from bebr.store import Committed, DeleteWrite, Receipt, ShardCounters
 from bebr.store.redis.store import RedisStore
 
 
@@ -35,13 +35,13 @@ async def opened(server: Server, **options: object) -> AsyncIterator[RedisStore]
 async def test_a_dead_server_is_unavailable_and_found_again(server: Server) -> None:
     async with opened(server, timeout_seconds=1) as store:
         await store.create(UID, 1)
-        await store.commit(UID, 0, [put("a")])
+        await commit(store, 0, [put("a")])
         server.kill()
         try:
             for _ in range(2):
                 started = time.monotonic()
                 with pytest.raises(StoreUnavailable):
-                    await store.commit(UID, 0, [put("b")])
+                    await commit(store, 0, [put("b")])
                 with pytest.raises(StoreUnavailable):
                     await store.fetch(UID, 0, ["a"])
                 with pytest.raises(StoreUnavailable):
@@ -50,7 +50,7 @@ async def test_a_dead_server_is_unavailable_and_found_again(server: Server) -> N
         finally:
             server.start()
         await store.ping()
-        assert await store.commit(UID, 0, [put("b")]) == [Committed([True], 2, 2)]
+        assert await commit(store, 0, [put("b")]) == [Committed([True], 2, 2)]
         assert [entry.id for entry in await whole_feed(store)] == ["a", "b"]
 
 
@@ -61,7 +61,7 @@ async def test_a_server_that_hangs_is_unavailable_within_the_timeout(server: Ser
         try:
             started = time.monotonic()
             outcomes = await asyncio.gather(
-                store.commit(UID, 0, [put("a")]), store.fetch(UID, 0, ["a"]), store.ping(), return_exceptions=True
+                commit(store, 0, [put("a")]), store.fetch(UID, 0, ["a"]), store.ping(), return_exceptions=True
             )
             assert time.monotonic() - started < 1
             assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 3
@@ -69,8 +69,8 @@ async def test_a_server_that_hangs_is_unavailable_within_the_timeout(server: Ser
             server.thaw()
         await asyncio.sleep(0.1)
         await store.ping()
-        assert await store.commit(UID, 0, [put("a")])
-        assert (await store.stats(UID, 0)).points == 1
+        assert await commit(store, 0, [put("a")])
+        assert (await store.counters(UID, 0)).points == 1
 
 
 async def test_a_server_that_is_not_there() -> None:
@@ -86,9 +86,9 @@ async def test_a_server_that_is_not_there() -> None:
 async def test_a_server_that_forgot_its_scripts(server: Server) -> None:
     async with opened(server) as store:
         await store.create(UID, 1)
-        await store.commit(UID, 0, [put("a")])
+        await commit(store, 0, [put("a")])
         server.command("SCRIPT", "FLUSH")
-        assert await store.commit(UID, 0, [put("b")]) == [Committed([True], 2, 2)]
+        assert await commit(store, 0, [put("b")]) == [Committed([True], 2, 2)]
         server.command("SCRIPT", "FLUSH")
         assert len(await whole_feed(store)) == 2
 
@@ -96,16 +96,16 @@ async def test_a_server_that_forgot_its_scripts(server: Server) -> None:
 async def test_a_full_server_is_insufficient_storage_and_nothing_is_applied(server: Server) -> None:
     async with opened(server) as store:
         await store.create(UID, 1)
-        await store.commit(UID, 0, [put("a")])
+        await commit(store, 0, [put("a")])
         server.command("CONFIG", "SET", "maxmemory", "1mb")
         try:
             with pytest.raises(InsufficientStorage):
-                await store.commit(UID, 0, [put("b", "c"), DeleteWrite(["a"])])
+                await commit(store, 0, [put("b", "c"), DeleteWrite(["a"])])
             assert await store.fetch(UID, 0, ["b"]) == [None]
-            assert await store.stats(UID, 0) == ShardStats(1, 1)
+            assert await store.counters(UID, 0) == ShardCounters(1, 1)
         finally:
             server.command("CONFIG", "SET", "maxmemory", "0")
-        assert await store.commit(UID, 0, [put("b")]) == [Committed([True], 2, 2)]
+        assert await commit(store, 0, [put("b")]) == [Committed([True], 2, 2)]
 
 
 async def test_a_server_that_would_evict_points_is_refused(server: Server) -> None:
@@ -141,10 +141,10 @@ async def test_foreign_keys_are_damage_and_nothing_is_applied(server: Server) ->
             key = f"{{squat:{UID}:0}}:{part}"
             server.command("SET", key, "foreign")
             with pytest.raises(DamagedStore):
-                await store.commit(UID, 0, [put("a")])
+                await commit(store, 0, [put("a")])
             server.command("DEL", key)
-            assert await store.stats(UID, 0) == ShardStats(0, 0)
-        await store.commit(UID, 0, [put("a")])
+            assert await store.counters(UID, 0) == ShardCounters(0, 0)
+        await commit(store, 0, [put("a")])
         server.command("HSET", f"{{squat:{UID}:0}}:points", "a", "foreign")
         with pytest.raises(DamagedStore, match="'a'"):
             await store.fetch(UID, 0, ["a"])
@@ -156,9 +156,9 @@ async def test_prefixes_keep_stores_apart(server: Server) -> None:
     async with opened(server) as one, opened(server) as other:
         for store in (one, other):
             await store.create(UID, 1)
-        await one.commit(UID, 0, [put("a")])
+        await commit(one, 0, [put("a")])
         await one.put_document("k", "n", {})
-        assert await other.stats(UID, 0) == ShardStats(0, 0)
+        assert await other.counters(UID, 0) == ShardCounters(0, 0)
         assert await other.list_documents("k") == {}
     with pytest.raises(InvalidOption):
         RedisStore(server.url, prefix="{tag}")
@@ -168,17 +168,17 @@ async def test_two_stores_share_what_they_write(server: Server) -> None:
     async with opened(server, prefix="shared") as one, opened(server, prefix="shared") as other:
         await one.create(UID, 1)
         write = put("a", mode=WriteMode.INSERT_ONLY, receipt=Receipt("k", b"1"))
-        outcomes = await asyncio.gather(*(store.commit(UID, 0, [write]) for store in (one, other) * 5))
+        outcomes = await asyncio.gather(*(commit(store, 0, [write]) for store in (one, other) * 5))
         assert sorted(committed.replayed for (committed,) in outcomes) == [False] + [True] * 9
-        assert await other.stats(UID, 0) == ShardStats(1, 1)
+        assert await other.counters(UID, 0) == ShardCounters(1, 1)
         await other.drop(UID)
 
 
 async def test_more_calls_than_connections(server: Server) -> None:
     async with opened(server, max_connections=2) as store:
         await store.create(UID, 1)
-        await asyncio.gather(*(store.commit(UID, 0, [put(f"p{number}")]) for number in range(100)))
-        assert await store.stats(UID, 0) == ShardStats(100, 100)
+        await asyncio.gather(*(commit(store, 0, [put(f"p{number}")]) for number in range(100)))
+        assert await store.counters(UID, 0) == ShardCounters(100, 100)
 
 
 @pytest.mark.parametrize("kind", list(ServerKind))
@@ -188,18 +188,18 @@ async def test_a_cluster(kind: ServerKind) -> None:
         async with opened(server, timeout_seconds=2) as store:
             await store.create(UID, 8)
             await asyncio.gather(
-                *(store.commit(UID, shard, [put("a", "b", receipt=Receipt("k", b""))]) for shard in range(8))
+                *(commit(store, shard, [put("a", "b", receipt=Receipt("k", b""))]) for shard in range(8))
             )
-            await asyncio.gather(*(store.commit(UID, shard, [DeleteWrite(["a"])]) for shard in range(8)))
+            await asyncio.gather(*(commit(store, shard, [DeleteWrite(["a"])]) for shard in range(8)))
             for shard in range(8):
                 assert [entry.id for entry in await whole_feed(store, shard)] == ["b", "a"]
                 assert await store.purge_tombstones(UID, shard, 3) == 1
-                assert await store.stats(UID, shard) == ShardStats(1, 3, 3)
+                assert await store.counters(UID, shard) == ShardCounters(1, 3, 3)
             await store.replace_documents("k", {"a": {}, "b": {"x": 1}}, ["c"])
             assert await store.list_documents("k") == {"a": {}, "b": {"x": 1}}
             server.kill()
             with pytest.raises(StoreUnavailable):
-                await store.commit(UID, 0, [put("c")])
+                await commit(store, 0, [put("c")])
             server.start()
-            assert await store.commit(UID, 0, [put("c")]) == [Committed([True], 4, 4)]
+            assert await commit(store, 0, [put("c")]) == [Committed([True], 4, 4)]
             await store.drop(UID)

@@ -4,18 +4,16 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.store.points import UID, put, puts, whole_feed
+from tests.store.points import UID, commit, put, puts, whole_feed
 
 from bebr.core.types import Puts
-from bebr.errors import DamagedStore, InsufficientStorage, PayloadTooLarge, StoreUnavailable
-from bebr.store import DeleteWrite, PutWrite, ShardStats
-from bebr.store.sqlite.collection import CollectionFile, Commit, create_collection_file
+from bebr.errors import DamagedStore, IdempotencyConflict, InsufficientStorage, PayloadTooLarge, StoreUnavailable
+from bebr.store import Commit, DeleteWrite, PutWrite, Receipt, ShardCounters
+from bebr.store.sqlite.collection import CollectionFile, create_collection_file
 from bebr.store.sqlite.files import translate
-from bebr.store.sqlite.group_commit import GroupCommitter
 from bebr.store.sqlite.store import SqliteStore
 
 
@@ -24,7 +22,7 @@ async def filled_folder(folder: Path) -> Path:
     store = SqliteStore(folder)
     await store.open()
     await store.create(UID, 1)
-    await store.commit(UID, 0, [put(*(f"p{number}" for number in range(500)))])
+    await commit(store, 0, [put(*(f"p{number}" for number in range(500)))])
     await store.close()
     return folder / "collections" / f"{UID}.db"
 
@@ -47,7 +45,7 @@ async def test_a_second_process_is_refused(tmp_path: Path) -> None:
         other.kill()
     store = SqliteStore(tmp_path)
     await store.open()
-    assert await store.stats(UID, 0) == ShardStats(500, 500)
+    assert await store.counters(UID, 0) == ShardCounters(500, 500)
     await store.close()
 
 
@@ -78,7 +76,7 @@ async def test_overwritten_pages_are_damage(tmp_path: Path, start: int) -> None:
         for number in range(500):
             await store.fetch(UID, 0, [f"p{number}"])
         await whole_feed(store)
-        await store.stats(UID, 0)
+        await store.counters(UID, 0)
     await store.close()
 
 
@@ -90,7 +88,7 @@ async def test_a_truncated_file_is_damage(tmp_path: Path) -> None:
     with pytest.raises(DamagedStore):
         await whole_feed(store)
     with pytest.raises(DamagedStore):
-        await store.commit(UID, 0, [put("p1")])
+        await commit(store, 0, [put("p1")])
     await store.close()
 
 
@@ -99,10 +97,10 @@ async def test_a_missing_file_is_damage_and_can_be_dropped(tmp_path: Path) -> No
     store = SqliteStore(tmp_path)
     await store.open()
     with pytest.raises(DamagedStore, match="missing"):
-        await store.stats(UID, 0)
+        await store.counters(UID, 0)
     await store.drop(UID)
     await store.create(UID, 1)
-    assert await store.stats(UID, 0) == ShardStats(0, 0)
+    assert await store.counters(UID, 0) == ShardCounters(0, 0)
     await store.close()
 
 
@@ -116,7 +114,7 @@ async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
         store = SqliteStore(tmp_path)
         with pytest.raises(DamagedStore, match="newer bebr"):
             await store.open()
-            await store.stats(UID, 0)
+            await store.counters(UID, 0)
         await store.close()
         assert file.read_bytes() == before
 
@@ -147,7 +145,7 @@ async def test_an_interrupted_drop_is_finished_at_the_next_open(tmp_path: Path) 
     await store.open()
     assert not path.exists()
     await store.create(UID, 1)
-    assert await store.stats(UID, 0) == ShardStats(0, 0)
+    assert await store.counters(UID, 0) == ShardCounters(0, 0)
     await store.close()
 
 
@@ -162,7 +160,7 @@ def test_a_full_disk_is_insufficient_storage_and_nothing_is_applied(tmp_path: Pa
     outcomes = file.commit_group([Commit(0, big), Commit(0, [put("b")])])
     assert isinstance(outcomes[0], InsufficientStorage)
     assert not isinstance(outcomes[1], Exception)  # the small commit of the same group still fits
-    assert file.stats(0) == ShardStats(2, 2)
+    assert file.counters(0) == ShardCounters(2, 2)
     file.close()
 
 
@@ -187,9 +185,9 @@ async def test_more_collections_than_open_files(tmp_path: Path) -> None:
     uids = [f"{number:016x}" for number in range(10)]
     for uid in uids:
         await store.create(uid, 1)
-    await asyncio.gather(*(store.commit(uid, 0, [put(uid)]) for uid in uids))
-    assert [await store.stats(uid, 0) for uid in uids] == [ShardStats(1, 1)] * 10
-    assert len(store._open) <= 3
+    await asyncio.gather(*(commit(store, 0, [put(uid)], uid=uid) for uid in uids))
+    assert [await store.counters(uid, 0) for uid in uids] == [ShardCounters(1, 1)] * 10
+    assert len(store._files) <= 3
     await store.close()
 
 
@@ -198,13 +196,13 @@ async def test_long_reads_and_commits_at_once(tmp_path: Path) -> None:
     await store.open()
     await store.create(UID, 1)
     ids = [f"p{number}" for number in range(5000)]
-    await store.commit(UID, 0, [put(*ids)])
+    await commit(store, 0, [put(*ids)])
     feeds = [asyncio.create_task(whole_feed(store)) for _ in range(4)]
     fetches = [asyncio.create_task(store.fetch(UID, 0, ids)) for _ in range(4)]
     cancelled = asyncio.create_task(store.feed(UID, 0, 0, 5000))
     await asyncio.sleep(0.01)
     cancelled.cancel()
-    await store.commit(UID, 0, [DeleteWrite(ids[:100])])
+    await commit(store, 0, [DeleteWrite(ids[:100])])
     assert await store.purge_tombstones(UID, 0, 10_000) == 100
     for feed in await asyncio.gather(*feeds):
         assert len({entry.id for entry in feed}) == len(feed) >= 4900
@@ -212,22 +210,23 @@ async def test_long_reads_and_commits_at_once(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_commits_that_wait_share_a_transaction(tmp_path: Path) -> None:
-    """400 commits at once take a few transactions: the log holds few commit frames."""
-    groups: list[int] = []
+async def test_the_commits_of_one_call_share_a_transaction(tmp_path: Path) -> None:
+    """400 commits of two shards, one of which is refused, take one fsync."""
     path = tmp_path / f"{UID}.db"
-    create_collection_file(path, "full", 1)
+    create_collection_file(path, "full", 2)
     file = CollectionFile(path, "full", 60)
-
-    def flush(commits: list[Commit]) -> list:  # type: ignore[type-arg]
-        groups.append(len(commits))
-        return file.commit_group(commits)
-
-    with ThreadPoolExecutor(1) as pool:
-        committer = GroupCommitter(pool, flush, lambda commit: commit.size, 150)
-        outcomes = await asyncio.gather(*(committer.submit(Commit(0, [put(f"p{n}")])) for n in range(400)))
-    assert sorted(committed.first_seq for (committed,) in outcomes) == list(range(1, 401))
-    assert groups == [150, 150, 100]
+    statements: list[str] = []
+    file._open_writer().set_trace_callback(statements.append)
+    commits = [Commit(n % 2, [put(f"p{n}", receipt=Receipt(f"k{n}", b"1"))]) for n in range(400)]
+    commits[200] = Commit(0, [put("other", receipt=Receipt("k0", b"2"))])
+    outcomes = file.commit_group(commits)
+    assert isinstance(outcomes.pop(200), IdempotencyConflict)
+    seqs = [outcome[0].first_seq for outcome in outcomes if isinstance(outcome, list)]
+    assert sorted(seqs) == sorted([*range(1, 200), *range(1, 201)])
+    assert [statement for statement in statements if statement.startswith(("begin", "commit"))] == [
+        "begin immediate",
+        "commit",
+    ]
     file.close()
 
 
@@ -241,7 +240,7 @@ async def test_a_group_is_split_into_statements_that_sqlite_can_hold(
     ids = [f"p{number}" for number in range(300)]
     batch = puts(ids)
     texts = ["x" * (number * 37 % 2500) for number in range(300)]
-    await store.commit(UID, 0, [PutWrite(Puts(ids, 1, batch.records, texts))])
+    await commit(store, 0, [PutWrite(Puts(ids, 1, batch.records, texts))])
     found = await store.fetch(UID, 0, ids, records=True)
     assert [point and (point.metadata, point.record) for point in found] == [
         (text, row.tobytes()) for text, row in zip(texts, batch.records, strict=True)

@@ -7,10 +7,10 @@ from typing import TypeVar
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
-from tests.store.points import MakeStore, put
+from tests.store.points import MakeStore, commit, put
 
 from bebr.core.types import StoredPoint, WriteMode
-from bebr.store import Committed, DeleteWrite, FeedEntry, MetadataStore, PutWrite, Receipt, ShardStats, Write
+from bebr.store import Committed, DeleteWrite, FeedEntry, MetadataStore, PutWrite, Receipt, ShardCounters, Write
 
 ids = st.lists(st.sampled_from("abcdefg"), unique=True, max_size=5)
 receipts = st.none() | st.sampled_from([Receipt("k1", b"1"), Receipt("k2", b"2")])
@@ -31,22 +31,22 @@ class ShardModel:
 
     def __init__(self) -> None:
         self.entries: dict[str, FeedEntry] = {}
-        self.stats = ShardStats(0, 0)
+        self.counters = ShardCounters(0, 0)
         self.receipts: dict[str, Committed] = {}
 
     def apply(self, write: Write) -> Committed:
         if write.receipt and write.receipt.key in self.receipts:
             known = self.receipts[write.receipt.key]
             return Committed(known.applied, known.first_seq, known.last_seq, replayed=True)
-        first_seq = self.stats.last_seq + 1
-        committed = Committed([self._apply_one(write, id) for id in write.ids], first_seq, self.stats.last_seq)
+        first_seq = self.counters.last_seq + 1
+        committed = Committed([self._apply_one(write, id) for id in write.ids], first_seq, self.counters.last_seq)
         if write.receipt:
             self.receipts[write.receipt.key] = committed
         return committed
 
     def _apply_one(self, write: Write, id: str) -> bool:
         living = id in self.entries and self.entries[id].record is not None
-        seq = self.stats.last_seq + 1
+        seq = self.counters.last_seq + 1
         if isinstance(write, DeleteWrite):
             if not living:
                 return False
@@ -57,15 +57,15 @@ class ShardModel:
             entry = FeedEntry(seq, id, write.puts.version, _record(write, id), _metadata(write, id))
         self.entries[id] = entry
         gained = (entry.record is not None) - living
-        self.stats = ShardStats(self.stats.points + gained, seq, self.stats.purged_seq)
+        self.counters = ShardCounters(self.counters.points + gained, seq, self.counters.purged_seq)
         return True
 
     def purge(self, up_to_seq: int) -> int:
         purged = [entry for entry in self.entries.values() if entry.record is None and entry.seq <= up_to_seq]
         for entry in purged:
             del self.entries[entry.id]
-        highest = max([self.stats.purged_seq, *(entry.seq for entry in purged)])
-        self.stats = ShardStats(self.stats.points, self.stats.last_seq, highest)
+        highest = max([self.counters.purged_seq, *(entry.seq for entry in purged)])
+        self.counters = ShardCounters(self.counters.points, self.counters.last_seq, highest)
         return len(purged)
 
 
@@ -102,7 +102,7 @@ def machine_of(make_store: MakeStore) -> type[RuleBasedStateMachine]:
         @rule(shard=st.integers(0, 1), writes=writes)
         def commit(self, shard: int, writes: list[Write]) -> None:
             expected = [self.shards[shard].apply(write) for write in writes]
-            assert self.run(self.store.commit(self.uid, shard, writes)) == expected
+            assert self.run(commit(self.store, shard, writes, uid=self.uid)) == expected
 
         @rule(shard=st.integers(0, 1), up_to_seq=st.integers(0, 30))
         def purge(self, shard: int, up_to_seq: int) -> None:
@@ -136,7 +136,7 @@ def machine_of(make_store: MakeStore) -> type[RuleBasedStateMachine]:
             for shard, model in enumerate(self.shards):
                 feed = self.run(self.store.feed(self.uid, shard, 0, 1000))
                 assert feed == sorted(model.entries.values())
-                assert self.run(self.store.stats(self.uid, shard)) == model.stats
+                assert self.run(self.store.counters(self.uid, shard)) == model.counters
 
     return StoreMachine
 

@@ -63,12 +63,14 @@ class Shard:
         self._frozen: list[HeadView] = []
         self._heads: dict[int, HeadView] = {}
         self._operations_since_checkpoint = 0
+        self._is_replaced = False
         self._lock = threading.Lock()
         self._maintenance = threading.Lock()
         self.view = ShardView((), 0)
 
     def open(self) -> None:
         """Map the segments of the last checkpoint. A damaged one makes the shard start empty, to be rebuilt."""
+        checkpoint.settle(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             self.seq, self._segments = checkpoint.load(self.folder)
@@ -77,18 +79,24 @@ class Shard:
                 self._check_fits(view.segment)
         except DamagedSegment as damage:
             self.rebuilt_because = damage.detail
-            self.reset()
+            self.clear()
         self._publish()
 
-    def reset(self) -> None:
-        """Forget everything, on disk too: what follows is a replay from seq 0. Waits for maintenance to end."""
-        with self._maintenance, self._lock:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir(parents=True)
-            self.seq, self._segments, self._frozen, self._heads = 0, [], [], {}
-            self.checkpoint_seq = 0
-            self._operations_since_checkpoint = 0
-            self._publish()
+    def clear(self) -> None:
+        """Start with an empty folder and no points, to be filled from seq 0."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        self.seq, self.checkpoint_seq, self._segments = 0, 0, []
+
+    def take_place_of(self, old: "Shard") -> None:
+        """Move the files to where those of another shard are, which takes no part any more.
+
+        Waits for maintenance of both that runs; readers of either view go on.
+        """
+        with old._maintenance, self._maintenance:
+            old._is_replaced = True
+            checkpoint.replace_folder(self.folder, old.folder)
+            self.folder = old.folder
 
     @property
     def backlog(self) -> int:
@@ -118,6 +126,8 @@ class Shard:
     def maintain(self) -> None:
         """Seal what is full, write a checkpoint, compact while it pays. Safe to call from any thread, any time."""
         with self._maintenance:
+            if self._is_replaced:
+                return
             if self._operations_since_checkpoint > 4 * self.head_rows:
                 with self._lock:
                     self._freeze_all()

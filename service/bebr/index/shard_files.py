@@ -5,13 +5,14 @@ masks may be newer, because replaying what follows changes nothing that is alrea
 """
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from zlib import crc32
 
 import numpy as np
 
-from bebr.disk import replace_file, replacing
+from bebr.disk import replace_file, replacing, sync_folder
 from bebr.errors import DamagedSegment
 from bebr.index.segment import Segment, SegmentView
 
@@ -56,6 +57,38 @@ def load(folder: Path) -> tuple[int, list[SegmentView]]:
     if manifest["format"] != FORMAT:
         raise DamagedSegment(f"{NAME} has format {manifest['format']}, this version reads {FORMAT}", segment=NAME)
     return manifest["seq"], [_open(folder, entry) for entry in manifest["segments"]]
+
+
+def rebuilt_folder(folder: Path) -> Path:
+    """Where a shard is rebuilt, beside the folder of the one that is served."""
+    return folder.with_name(f"{folder.name}.rebuilt")
+
+
+def replace_folder(rebuilt: Path, folder: Path) -> None:
+    """Put the files of a rebuilt shard in the place of others, which are deleted.
+
+    A crash leaves `folder` as one of the two, or missing; `settle` finishes what was begun.
+    """
+    replaced = _replaced_folder(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
+    if folder.exists():
+        folder.rename(replaced)
+    rebuilt.rename(folder)
+    sync_folder(folder.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def settle(folder: Path) -> None:
+    """Finish a replacement that a crash cut short, and delete what a rebuild left that did not get so far."""
+    rebuilt = rebuilt_folder(folder)
+    if rebuilt.exists() and not folder.exists():
+        rebuilt.rename(folder)
+    for left in (rebuilt, _replaced_folder(folder)):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _replaced_folder(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.replaced")
 
 
 def _open(folder: Path, entry: dict[str, str | int | None]) -> SegmentView:

@@ -2,8 +2,10 @@
 
 client.py    the contract, ShardClient, and what a search and a shard say of themselves
 local.py     LocalShards, the client of shards in this process
+truth.py     what the shards need of the store
+writer.py    the order of the writes, and what is committed together
 changes.py   what a shard can be asked to write
-writer.py    the order of the writes of one shard
+follower.py  keeps one shard equal to the store
 reads.py     searches, counts and lists of ids over several shards
 memory.py    gives memory back to the system
 """

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bebr.core.operations import MAX_COMMIT_BYTES, MAX_COMMIT_OPERATIONS, PutWrite, Write
 from bebr.core.types import FieldType, Puts, StoredPoint, WriteMode
 from bebr.errors import InvalidMetadata
-from bebr.store import PutWrite, Write
 
 Fields = Mapping[str, FieldType]
 Values = Mapping[str, Sequence[Any]]
@@ -23,50 +23,49 @@ Values = Mapping[str, Sequence[Any]]
 
 @dataclass(frozen=True, slots=True)
 class ShardWrite:
-    """A write for the store, and for puts the values of the filterable fields for the index."""
+    """Points to store or to delete, as they are."""
 
     write: Write
+    """What the store is told."""
     values: Values
+    """For puts: the values of the filterable fields, which the view needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """Change some keys of the metadata of points; None removes a key. The points that exist get a new seq.
-
-    Where one of them would have more than `max_metadata_bytes`, none is changed and InvalidMetadata names it.
-    """
+    """Change some keys of the metadata of points. The points that exist get a new seq."""
 
     ids: list[str]
     changes: Mapping[str, Any]
+    """New values by key; None removes the key."""
     max_metadata_bytes: int
+    """Where the metadata of one point would be larger, none is changed and InvalidMetadata names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reencode:
-    """Move points from code version `before` to `after`: those of the ids that still are of `before` when their turn
-    comes, so that what was written or deleted meanwhile stays as it is.
-
-    encode: records (points, record_size_bytes) uint8 of the one version -> of the other; runs in a thread.
-    """
+    """Move points from one code version to another. What was written or deleted meanwhile stays as it is."""
 
     ids: list[str]
+    """Those of them that are of version `before` when their turn comes are moved."""
     before: int
     after: int
     encode: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+    """Records (points, record_size_bytes) uint8 of the one version -> of the other. Runs in a thread."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replace:
-    """Give points other codes, of version `after`; their metadata stays as it is.
-
-    records (ids, record_size_bytes) uint8. made_from: the records that the points must still have, so that what was
-    written or deleted meanwhile stays as it is; None: whatever they have.
-    """
+    """Give points other codes; their metadata stays as it is."""
 
     ids: list[str]
     after: int
+    """The code version of the new records."""
     records: NDArray[np.uint8]
+    """(ids, record_size_bytes) uint8: the new records."""
     made_from: list[bytes] | None
+    """The records that the points must still have, so that what was written or deleted meanwhile stays as it is; None:
+    whatever they have."""
 
 
 Change = ShardWrite | Patch | Reencode | Replace
@@ -102,6 +101,17 @@ def rewritten(change: Patch | Reencode | Replace, points: Sequence[StoredPoint],
             return [_put(points, change.after, change.records[[places[point.id] for point in points]], fields)]
 
 
+def commits_of(writes: Sequence[ShardWrite]) -> list[list[ShardWrite]]:
+    """The writes in order, in as few commits as the limits of one allow: one, unless the metadata is very large."""
+    commits: list[list[ShardWrite]] = []
+    for piece in (piece for write in writes for piece in _pieces(write)):
+        if commits and _fit([*commits[-1], piece]):
+            commits[-1].append(piece)
+        else:
+            commits.append([piece])
+    return commits
+
+
 def values_of(metadata: Sequence[Mapping[str, Any]], fields: Fields) -> dict[str, list[Any]]:
     """The values of each filterable field, point after point."""
     return {key: [item.get(key) for item in metadata] for key in fields}
@@ -126,6 +136,30 @@ def _patched(patch: Patch, points: Sequence[StoredPoint], fields: Fields) -> lis
         puts = Puts([point.id for point in some], version, _records(some), texts)
         group.append(ShardWrite(PutWrite(puts, WriteMode.UPDATE_ONLY), values_of(merged, fields)))
     return group
+
+
+def _fit(writes: Sequence[ShardWrite]) -> bool:
+    operations = sum(len(item.write.ids) for item in writes)
+    size_bytes = sum(item.write.size_bytes for item in writes)
+    return operations <= MAX_COMMIT_OPERATIONS and size_bytes <= MAX_COMMIT_BYTES
+
+
+def _pieces(item: ShardWrite) -> list[ShardWrite]:
+    """A put that is too large for one commit, cut in halves until it is not."""
+    write = item.write
+    if not isinstance(write, PutWrite) or len(write.ids) == 1 or _fit([item]):
+        return [item]
+    puts, half = write.puts, len(write.ids) // 2
+    return [
+        piece
+        for part in (slice(half), slice(half, None))
+        for piece in _pieces(
+            ShardWrite(
+                PutWrite(Puts(puts.ids[part], puts.version, puts.records[part], puts.metadata[part]), write.mode),
+                {key: column[part] for key, column in item.values.items()},
+            )
+        )
+    ]
 
 
 def _records(points: Sequence[StoredPoint]) -> NDArray[np.uint8]:

@@ -21,9 +21,9 @@ from typing import Protocol
 
 from bebr.core.codes import CodeSpec
 from bebr.core.filters import Filter
+from bebr.core.operations import Committed
 from bebr.index import Found, ScanQueries
 from bebr.shards.changes import Change
-from bebr.store import Committed
 
 
 @dataclass(frozen=True, slots=True)

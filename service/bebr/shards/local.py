@@ -11,20 +11,23 @@ from typing import TypeVar
 
 from bebr.core.codes import CodeSpec
 from bebr.core.filters import Filter
-from bebr.errors import BebrError
+from bebr.core.operations import Committed
+from bebr.errors import BebrError, Overloaded
 from bebr.index import ScanQueries
-from bebr.index.shard import Shard
 from bebr.shards import reads
 from bebr.shards.changes import Change, Fields
 from bebr.shards.client import Searched, ShardStats
+from bebr.shards.follower import Follower
 from bebr.shards.memory import release_free_memory
-from bebr.shards.writer import ShardWriter
-from bebr.store import Committed, MetadataStore
+from bebr.shards.truth import Truth
+from bebr.shards.writer import Writer
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 RETRY_SECONDS = 1.0
 SEALING_POLL_SECONDS = 0.01
+MAX_BACKLOG = 8
+"""Frozen segments that may wait to be sealed; a shard with more takes no write."""
 INLINE_SCAN_BYTES = 2**21
 """Searches that scan no more than this run on the event loop: a thread would cost more."""
 INLINE_READ_BYTES = 2**20
@@ -51,7 +54,7 @@ class LocalShards:
 
     def __init__(
         self,
-        store: MetadataStore,
+        truth: Truth,
         uid: str,
         folder: Path,
         *,
@@ -66,22 +69,28 @@ class LocalShards:
         self._name = name
         self._threads = threads
         self._specs = dict(specs)
-        self._shards = [Shard(folder / f"shard-{number}", self._specs, fields, head_rows) for number in range(shards)]
-        self._writers = [
-            ShardWriter(store, uid, number, shard, fields, max_queue) for number, shard in enumerate(self._shards)
+        self._followers = [
+            Follower(
+                truth,
+                uid,
+                number,
+                folder / f"shard-{number}",
+                specs=self._specs,
+                fields=fields,
+                head_rows=head_rows,
+            )
+            for number in range(shards)
         ]
+        self._writer = Writer(truth, uid, self._followers, fields, max_queue, name)
         self._maintaining: dict[int, asyncio.Task[None]] = {}
         self._closed = False
 
     def open(self) -> None:
         """Map the files that are there; a shard whose files are damaged starts empty, and is rebuilt by `catch_up`."""
-        for number, shard in enumerate(self._shards):
-            shard.open()
-            if shard.rebuilt_because:
-                log.warning(
-                    "collection %s, shard %d: %s; rebuilding it from the store",
-                    self._name, number, shard.rebuilt_because,
-                )  # fmt: skip
+        for number, follower in enumerate(self._followers):
+            follower.open()
+            if why := follower.shard.rebuilt_because:
+                log.warning("collection %s, shard %d: %s; rebuilding it from the store", self._name, number, why)
 
     # -- reads ---------------------------------------------------------------------------------------------------------
 
@@ -117,10 +126,10 @@ class LocalShards:
         return await self._read(lambda: {n: reads.shard_ids(view, condition) for n, view in enumerate(views)})
 
     async def version_ids(self, shard: int, version: int, limit: int | None) -> list[str]:
-        return await self._read(partial(reads.version_ids, self._shards[shard].view, version, limit))
+        return await self._read(partial(reads.version_ids, self._followers[shard].view, version, limit))
 
     def _views(self) -> reads.Views:
-        return [shard.view for shard in self._shards]
+        return [follower.view for follower in self._followers]
 
     async def _read(self, read: Callable[[], Result]) -> Result:
         """Here when the shards are small, in a thread when it would hold up others."""
@@ -132,19 +141,27 @@ class LocalShards:
 
     async def write(self, shard: int, change: Change) -> Committed:
         try:
-            return await self._writers[shard].write(change)
+            return await self._writer.write(shard, change)
         finally:
-            self._maintain()
+            self._maintain(shard)
 
     def check_capacity(self, shards: Iterable[int]) -> None:
-        self._maintain()  # sealing that failed is tried again, or a shard that is full would stay so
         for number in shards:
-            self._writers[number].check_room()
+            self._maintain(number)  # sealing that failed is tried again, or a shard that is full would stay so
+            self._writer.check_queue(number)
+            if self._is_full(number):
+                raise Overloaded(
+                    f"{self._followers[number].shard.backlog} segments wait to be sealed; try again later",
+                    waiting="segments",
+                )
 
     async def wait_for_capacity(self, shard: int) -> None:
-        while self._writers[shard].sealing_lags and not self._closed:
-            self._maintain()
+        while self._is_full(shard) and not self._closed:
+            self._maintain(shard)
             await asyncio.sleep(SEALING_POLL_SECONDS)  # a thread seals; polling is all there is
+
+    def _is_full(self, shard: int) -> bool:
+        return self._followers[shard].shard.backlog > MAX_BACKLOG
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -152,31 +169,32 @@ class LocalShards:
         self._specs[number] = spec
 
     async def catch_up(self) -> None:
-        await asyncio.gather(*(writer.catch_up() for writer in self._writers))
+        numbers = range(len(self._followers))
+        await asyncio.gather(*(self._writer.catch_up(number) for number in numbers))
         await asyncio.to_thread(release_free_memory)
-        self._maintain()
+        for number in numbers:
+            self._maintain(number)
 
     async def close(self, keep: bool) -> None:
         self._closed = True
-        await asyncio.gather(*self._maintaining.values(), *(writer.close() for writer in self._writers))
-        for number, shard in enumerate(self._shards) if keep else ():
+        await asyncio.gather(*self._maintaining.values(), self._writer.close())
+        for number, follower in enumerate(self._followers) if keep else ():
             try:
-                await asyncio.to_thread(shard.flush)
+                await asyncio.to_thread(follower.shard.flush)
             except (OSError, BebrError):
                 log.exception("no checkpoint of collection %s, shard %d: the next start replays it", self._name, number)
 
-    def _maintain(self) -> None:
-        """Start maintenance of the shards that need it, unless it runs already or the shards are closed."""
-        for number, shard in enumerate(self._shards):
-            if shard.needs_maintenance and number not in self._maintaining and not self._closed:
-                self._maintaining[number] = asyncio.create_task(self._maintain_shard(number))
+    def _maintain(self, number: int) -> None:
+        """Start maintenance of a shard that needs it, unless it runs already or the shards are closed."""
+        if self._followers[number].shard.needs_maintenance and number not in self._maintaining and not self._closed:
+            self._maintaining[number] = asyncio.create_task(self._maintain_shard(number))
 
     async def _maintain_shard(self, number: int) -> None:
+        loop, follower = asyncio.get_running_loop(), self._followers[number]
         try:
-            loop, shard = asyncio.get_running_loop(), self._shards[number]
-            await loop.run_in_executor(self._threads.maintenance, shard.maintain)
+            await loop.run_in_executor(self._threads.maintenance, follower.shard.maintain)
             await loop.run_in_executor(self._threads.maintenance, release_free_memory)
-            await self._writers[number].purge()
+            await follower.purge()
         except Exception:
             # growing segments stay in memory and the store has everything: the next write tries again, but not at once
             log.exception("maintenance of collection %s, shard %d failed", self._name, number)

@@ -1,211 +1,307 @@
-"""The writes of one shard: committed to the store first, then applied to the index, one batch after the other.
+"""The only writer of a collection's shards: it keeps the order of the writes, and decides what is committed together.
 
-All writes of a shard go through one `ShardWriter`, so the order of the store is the order of the index. Whenever the
-two may have parted (a commit whose outcome is unknown, a seq that was not expected), the index catches up from the
-store's feed before anything else happens.
+While one group of writes is committed, what arrives is gathered; it is the next group, of all shards, and the store
+makes it durable in one call. A group is applied to the views while the next one is committed. So nothing waits when all
+is idle, and one fsync serves everyone who waits.
+
+In each shard the order of the store is the order of the view. A change that reads points first, and a catch-up, have
+their shard to themselves: what came before is committed and applied, what comes after waits. Whenever view and store
+may have parted (a commit whose outcome is unknown, a view that could not be changed), the shard catches up from the
+store before anything else is written to it.
 """
 
 import asyncio
-import json
+import logging
+from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
+from dataclasses import dataclass
 
-import numpy as np
+from bebr.core.operations import Commit, CommitOutcome, Committed
+from bebr.errors import Overloaded, StoreUnavailable
+from bebr.shards.changes import Change, Fields, Patch, Reencode, Replace, ShardWrite, affected, commits_of, rewritten
+from bebr.shards.follower import INLINE_OPERATIONS, Follower
+from bebr.shards.truth import Truth
 
-from bebr.coalescer import Coalescer
-from bebr.core.types import Puts
-from bebr.errors import BebrError, Overloaded, StoreUnavailable, Unavailable
-from bebr.index.shard import Shard
-from bebr.shards.changes import (
-    Change,
-    Fields,
-    Patch,
-    Reencode,
-    Replace,
-    ShardWrite,
-    Values,
-    affected,
-    rewritten,
-    values_of,
-)
-from bebr.store import Committed, DeleteWrite, FeedEntry, MetadataStore
-
-FEED_PAGE = 5_000
-INLINE_OPERATIONS = 64
-"""Up to so many operations are applied on the event loop: a thread would cost more."""
+log = logging.getLogger(__name__)
 MAX_GROUP_OPERATIONS = 20_000
-"""A commit of many more holds up the store for so long that it seems to be away."""
-MAX_BACKLOG = 8
+MAX_GROUP_BYTES = 16 * 2**20
+"""Writes are joined up to here. A larger commit would save no more, and hold up the store for those who only read."""
 RETRY_SECONDS = 0.5
 
 
-class ShardWriter:
-    """The only writer of one shard."""
+@dataclass(frozen=True, slots=True)
+class CatchUp:
+    """Bring the view of a shard up to the store, in line with its writes."""
 
-    def __init__(
-        self, store: MetadataStore, uid: str, number: int, shard: Shard, fields: Fields, max_queue: int
-    ) -> None:
-        self._store, self._uid, self._number = store, uid, number
-        self._shard = shard
-        self._fields = fields
-        self._behind = False
-        self._recovery: asyncio.Task[None] | None = None
-        self._catching_up = asyncio.Lock()
-        self._queue: Coalescer[Change, Committed | BebrError] = Coalescer(
-            self._run, what="writes", max_batch=256, max_queue=max_queue
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    """What was asked for, and who waits for it."""
+
+    shard: int
+    change: Change | CatchUp
+    outcome: "asyncio.Future[Committed | Exception]"
+
+    def resolve(self, outcome: Committed | Exception) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
+
+
+class _Group:
+    """Writes of any shards that are committed in one call."""
+
+    def __init__(self) -> None:
+        self.items: list[tuple[_Waiting, ShardWrite]] = []
+        self.operations = 0
+        self._size_bytes = 0
+        self._shards: set[int] = set()
+
+    def takes(self, change: ShardWrite) -> bool:
+        """Whether it has place for one more; for the first one it always has."""
+        return not self.items or (
+            self.operations + len(change.write.ids) <= MAX_GROUP_OPERATIONS
+            and self._size_bytes + change.write.size_bytes <= MAX_GROUP_BYTES
         )
 
-    async def write(self, change: Change) -> Committed:
-        """Durable in the store and visible to searches when this returns. A caller that goes away stops nothing."""
-        outcome = await asyncio.shield(asyncio.ensure_future(self._queue.submit(change)))
-        if isinstance(outcome, BebrError):
+    def holds(self, shard: int) -> bool:
+        """Whether it has a write of the shard."""
+        return shard in self._shards
+
+    def add(self, item: _Waiting, change: ShardWrite) -> None:
+        self.items.append((item, change))
+        self.operations += len(change.write.ids)
+        self._size_bytes += change.write.size_bytes
+        self._shards.add(item.shard)
+
+
+class Writer:
+    """Writes to all shards of one collection, on one event loop."""
+
+    def __init__(
+        self, truth: Truth, uid: str, followers: Sequence[Follower], fields: Fields, max_queue: int, name: str
+    ) -> None:
+        self._truth, self._uid, self._name = truth, uid, name
+        self._followers = followers
+        self._fields = fields
+        self._max_queue = max_queue
+        self._queues: list[deque[_Waiting]] = [deque() for _ in followers]
+        self._first = 0
+        """The shard whose turn comes first in the next group."""
+        self._behind: set[int] = set()
+        """Shards whose view may have parted from the store."""
+        self._alone: dict[int, asyncio.Task[None]] = {}
+        """Shards that a change or a catch-up has to itself."""
+        self._groups: asyncio.Task[None] | None = None
+        self._applying: asyncio.Task[None] | None = None
+        self._recoveries: dict[int, asyncio.Task[None]] = {}
+
+    async def write(self, shard: int, change: Change) -> Committed:
+        """Durable in the store and visible to searches when this returns. A caller that goes away stops nothing.
+
+        Raises Overloaded, whatever the store and the change raise.
+        """
+        self.check_queue(shard)
+        return await self._outcome(shard, change)
+
+    async def catch_up(self, shard: int) -> None:
+        """Apply everything that the store has and the view has not. Raises what the store raises."""
+        await self._outcome(shard, CatchUp())
+
+    def check_queue(self, shard: int) -> None:
+        """Raise Overloaded when too many writes of the shard wait already."""
+        waiting = len(self._queues[shard])
+        if waiting >= self._max_queue:
+            raise Overloaded(f"{waiting} writes wait already (the limit); try again later", waiting="writes")
+
+    async def close(self) -> None:
+        """Finish what is under way, and stop waiting for a store that does not answer. No write may follow."""
+        for recovery in self._recoveries.values():
+            recovery.cancel()
+        await asyncio.gather(*self._recoveries.values(), return_exceptions=True)
+        while tasks := [task for task in self._tasks() if not task.done()]:
+            await asyncio.wait(tasks)
+
+    def _tasks(self) -> list["asyncio.Task[None]"]:
+        """What is under way."""
+        return [task for task in (self._groups, self._applying, *self._alone.values()) if task is not None]
+
+    async def _outcome(self, shard: int, change: Change | CatchUp) -> Committed:
+        item = _Waiting(shard, change, asyncio.get_running_loop().create_future())
+        self._queues[shard].append(item)
+        self._wake()
+        outcome = await asyncio.shield(item.outcome)
+        if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
-    def check_room(self) -> None:
-        """Raise Overloaded when this shard can take no write now."""
-        self._queue.check_room()
-        if self.sealing_lags:
-            raise Overloaded(f"{self._shard.backlog} segments wait to be sealed; try again later", waiting="segments")
+    # -- groups --------------------------------------------------------------------------------------------------------
 
-    @property
-    def sealing_lags(self) -> bool:
-        return self._shard.backlog > MAX_BACKLOG
+    def _wake(self) -> None:
+        if self._groups is None:
+            self._groups = asyncio.create_task(self._run_groups())
 
-    async def catch_up(self) -> None:
-        """Apply everything that the store has and the shard has not. One at a time: a reset must not meet a replay."""
-        async with self._catching_up:
-            stats = await self._store.stats(self._uid, self._number)
-            if stats.last_seq < self._shard.seq or stats.purged_seq > self._shard.seq:
-                await asyncio.to_thread(self._shard.reset)  # another store, or deletes that can no longer be replayed
-            while entries := await self._store.feed(self._uid, self._number, self._shard.seq, FEED_PAGE):
-                await asyncio.to_thread(self._replay, entries)
-                if self._shard.needs_maintenance:
-                    await asyncio.to_thread(self._shard.maintain)
-            self._shard.apply([], [], stats.last_seq)  # the last operations may be purged deletes, which no feed has
-            self._behind = False
-
-    async def close(self) -> None:
-        """Stop waiting for a store that does not answer."""
-        if self._recovery is not None:
-            self._recovery.cancel()
-            await asyncio.gather(self._recovery, return_exceptions=True)
-
-    async def purge(self) -> None:
-        """Let the store forget the tombstones that this shard has on disk."""
-        await self._store.purge_tombstones(self._uid, self._number, self._shard.checkpoint_seq)
-
-    async def _run(self, items: list[Change]) -> list[Committed | BebrError]:
-        """What became of each item. An error is that of its own commit only: what ran beside it is not undone."""
-        if self._behind:
-            await self.catch_up()
-        outcomes: list[Committed | BebrError] = []
-        for group in _groups(items):
-            try:
-                outcomes += await self._commit(group) if isinstance(group, list) else [await self._change(group)]
-            except StoreUnavailable as error:
-                return outcomes + [error] * (len(items) - len(outcomes))  # the others would wait for it just as long
-            except BebrError as error:
-                outcomes += [error] * (len(group) if isinstance(group, list) else 1)
-        return outcomes
-
-    async def _commit(self, group: list[ShardWrite]) -> list[Committed]:
+    async def _run_groups(self) -> None:
+        """Commit what waits, group after group; each is applied while the next is committed."""
         try:
-            committed = await self._store.commit(self._uid, self._number, [item.write for item in group])
-        except StoreUnavailable:
-            self._recover_soon()  # it may have happened all the same
-            raise
-        try:
-            await self._follow(group, committed)
-        except Exception:
-            self._recover_soon()
-            raise
-        return committed
+            while (group := self._take_group()).items:
+                outcomes = await self._commit([Commit(item.shard, [change.write]) for item, change in group.items])
+                await self._applied()
+                apply = self._apply(group, outcomes)
+                if group.operations <= INLINE_OPERATIONS:
+                    await apply
+                else:
+                    self._applying = asyncio.create_task(apply)
+        finally:
+            self._groups = None
 
-    async def _follow(self, group: list[ShardWrite], committed: list[Committed]) -> None:
-        """Bring the index to where the store is after the commit."""
-        done = [(item, result) for item, result in zip(group, committed, strict=True) if not result.replayed]
-        if done and done[0][1].first_seq != self._shard.seq + 1:
-            if done[0][1].first_seq <= self._shard.seq:
-                await asyncio.to_thread(self._shard.reset)  # the store lost what it had acknowledged
-            await self.catch_up()
-        elif sum(len(result.applied) for _, result in done) <= INLINE_OPERATIONS:
-            self._apply(done)
+    def _take_group(self) -> _Group:
+        """The writes to commit next. What needs a shard to itself is started when its turn comes."""
+        group = _Group()
+        shards = len(self._queues)
+        for turn in range(shards):
+            self._take_from((self._first + turn) % shards, group)
+        self._first = (self._first + 1) % shards
+        return group
+
+    def _take_from(self, shard: int, group: _Group) -> None:
+        queue = self._queues[shard]
+        while queue and shard not in self._alone:
+            change = queue[0].change
+            if isinstance(change, ShardWrite) and shard not in self._behind:
+                if not group.takes(change):
+                    return
+                group.add(queue.popleft(), change)
+            elif group.holds(shard):
+                return
+            elif isinstance(change, ShardWrite):  # its shard is behind
+                self._start_alone(_Waiting(shard, CatchUp(), asyncio.get_running_loop().create_future()))
+            else:
+                self._start_alone(queue.popleft())
+
+    async def _commit(self, commits: Sequence[Commit]) -> Sequence[CommitOutcome]:
+        try:
+            return await self._truth.commit(self._uid, commits)
+        except Exception as error:
+            return [error] * len(commits)
+
+    async def _applied(self) -> None:
+        """Return when the last group is applied."""
+        if self._applying is not None:
+            await self._applying
+            self._applying = None
+
+    async def _apply(self, group: _Group, outcomes: Sequence[CommitOutcome]) -> None:
+        of_shard: dict[int, list[tuple[_Waiting, ShardWrite, CommitOutcome]]] = {}
+        for (item, change), outcome in zip(group.items, outcomes, strict=True):
+            of_shard.setdefault(item.shard, []).append((item, change, outcome))
+        await asyncio.gather(*(self._apply_to_shard(shard, some) for shard, some in of_shard.items()))
+
+    async def _apply_to_shard(self, shard: int, some: Sequence[tuple[_Waiting, ShardWrite, CommitOutcome]]) -> None:
+        done: list[tuple[_Waiting, ShardWrite, Committed]] = []
+        for item, change, outcome in some:
+            if isinstance(outcome, Exception):
+                self._note_failure(shard, outcome)
+                item.resolve(outcome)
+            else:
+                done.append((item, change, outcome[0]))
+        try:
+            await self._followers[shard].apply([(change, committed) for _, change, committed in done])
+        except Exception as error:
+            self._recover(shard)
+            for item, _, _ in done:
+                item.resolve(error)
         else:
-            await asyncio.to_thread(self._apply, done)
+            for item, _, committed in done:
+                item.resolve(committed)
 
-    def _recover_soon(self) -> None:
-        self._behind = True
-        if self._recovery is None or self._recovery.done():
-            self._recovery = asyncio.create_task(self._recover())
+    # -- one at a time -------------------------------------------------------------------------------------------------
 
-    async def _recover(self) -> None:
-        """Catch up as soon as the store answers again, in line with the writes."""
-        while self._behind:
-            await asyncio.sleep(RETRY_SECONDS)
-            with suppress(Unavailable, OSError):
-                await self._queue.submit(Patch([], {}, 0))
+    def _start_alone(self, item: _Waiting) -> None:
+        self._alone[item.shard] = asyncio.create_task(self._run_alone(item))
 
-    async def _change(self, change: Patch | Reencode | Replace) -> Committed:
+    async def _run_alone(self, item: _Waiting) -> None:
+        try:
+            if self._applying is not None:
+                await asyncio.wait([self._applying])
+            item.resolve(await self._do(item.shard, item.change))
+        except Exception as error:
+            self._note_failure(item.shard, error)
+            if isinstance(item.change, CatchUp):
+                self._fail_queued(item.shard, error)
+            item.resolve(error)
+        finally:
+            del self._alone[item.shard]
+            self._wake()
+
+    async def _do(self, shard: int, change: Change | CatchUp) -> Committed:
+        follower = self._followers[shard]
+        if isinstance(change, CatchUp):
+            await follower.catch_up()
+            self._behind.discard(shard)
+        elif not isinstance(change, ShardWrite):
+            return await self._rewrite(shard, change)
+        return _nothing(follower, 0)
+
+    async def _rewrite(self, shard: int, change: Patch | Reencode | Replace) -> Committed:
         """Read points as they are now, and write what becomes of them; nothing comes between."""
-        found = await self._store.fetch(self._uid, self._number, change.ids, metadata=True, records=True)
+        follower = self._followers[shard]
+        found = await self._truth.fetch(self._uid, shard, change.ids, metadata=True, records=True)
         points = affected(change, found)
         if not points:
-            return Committed([False] * len(change.ids), self._shard.seq + 1, self._shard.seq)
+            return _nothing(follower, len(change.ids))
         if isinstance(change, Reencode):
-            group = await asyncio.to_thread(rewritten, change, points, self._fields)
+            writes = await asyncio.to_thread(rewritten, change, points, self._fields)
         else:
-            group = rewritten(change, points, self._fields)
-        committed = await self._commit(group)
+            writes = rewritten(change, points, self._fields)
+        results: list[Committed] = []
+        for together in commits_of(writes):
+            (outcome,) = await self._commit([Commit(shard, [item.write for item in together])])
+            if isinstance(outcome, Exception):
+                raise outcome
+            try:
+                await follower.apply(list(zip(together, outcome, strict=True)))
+            except Exception:
+                self._recover(shard)
+                raise
+            results += outcome
         changed = {point.id for point in points}
-        return Committed([i in changed for i in change.ids], committed[0].first_seq, committed[-1].last_seq)
+        return Committed([i in changed for i in change.ids], results[0].first_seq, results[-1].last_seq)
 
-    def _apply(self, done: Sequence[tuple[ShardWrite, Committed]]) -> None:
-        for item, result in done:
-            if isinstance(item.write, DeleteWrite):
-                ids = [i for i, applied in zip(item.write.ids, result.applied, strict=True) if applied]
-                self._shard.apply([], ids, result.last_seq)
-            else:
-                self._shard.apply([_kept(item.write.puts, item.values, result.applied)], [], result.last_seq)
+    # -- failures ------------------------------------------------------------------------------------------------------
 
-    def _replay(self, entries: Sequence[FeedEntry]) -> None:
-        deletes = [entry.id for entry in entries if entry.record is None]
-        by_version: dict[int, list[FeedEntry]] = {}
-        for entry in entries:
-            if entry.record is not None:
-                by_version.setdefault(entry.version, []).append(entry)
-        puts = []
-        for version, some in by_version.items():
-            records = np.frombuffer(b"".join(e.record or b"" for e in some), np.uint8).reshape(len(some), -1)
-            metadata = [json.loads(entry.metadata or "{}") for entry in some] if self._fields else [{}] * len(some)
-            puts.append((Puts([e.id for e in some], version, records, []), values_of(metadata, self._fields)))
-        self._shard.apply(puts, deletes, entries[-1].seq)
+    def _note_failure(self, shard: int, error: Exception) -> None:
+        """After a store that is away a commit may have happened all the same; the others would wait for it as long."""
+        if isinstance(error, StoreUnavailable):
+            self._recover(shard)
+            self._fail_queued(shard, error)
 
+    def _fail_queued(self, shard: int, error: Exception) -> None:
+        queue = self._queues[shard]
+        while queue:
+            queue.popleft().resolve(error)
 
-def _groups(items: list[Change]) -> list[list[ShardWrite] | Patch | Reencode | Replace]:
-    """Neighbouring writes are committed together. One with a receipt stands alone: its conflict must fail only it."""
-    groups: list[list[ShardWrite] | Patch | Reencode | Replace] = []
-    open_group: list[ShardWrite] | None = None
-    size = 0
-    for item in items:
-        if not isinstance(item, ShardWrite):
-            groups.append(item)
-            open_group = None
-            continue
-        size += len(item.write.ids)
-        if item.write.receipt is not None or open_group is None or size > MAX_GROUP_OPERATIONS:
-            group = [item]
-            groups.append(group)
-            open_group, size = (group if item.write.receipt is None else None), len(item.write.ids)
-        else:
-            open_group.append(item)
-    return groups
+    def _recover(self, shard: int) -> None:
+        """Catch up as soon as the store answers again."""
+        self._behind.add(shard)
+        if shard not in self._recoveries:
+            self._recoveries[shard] = asyncio.create_task(self._recover_later(shard))
+
+    async def _recover_later(self, shard: int) -> None:
+        reason = ""
+        try:
+            while shard in self._behind:
+                await asyncio.sleep(RETRY_SECONDS)
+                try:
+                    await self.catch_up(shard)
+                except Exception as error:
+                    if str(error) != reason:
+                        reason = str(error)
+                        log.warning("shard %d of collection %s is behind the store: %s", shard, self._name, reason)
+        finally:
+            del self._recoveries[shard]
 
 
-def _kept(puts: Puts, values: Values, applied: list[bool]) -> tuple[Puts, Values]:
-    if all(applied):
-        return puts, values
-    keep = np.array(applied, bool)
-    rows = np.flatnonzero(keep).tolist()
-    kept = Puts([puts.ids[i] for i in rows], puts.version, puts.records[keep], [puts.metadata[i] for i in rows])
-    return kept, {key: [column[i] for i in rows] for key, column in values.items()}
+def _nothing(follower: Follower, operations: int) -> Committed:
+    """What a write did that changed nothing."""
+    seq = follower.shard.seq
+    return Committed([False] * operations, seq + 1, seq)

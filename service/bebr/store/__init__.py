@@ -1,14 +1,32 @@
-"""The metadata store: the truth of points and documents. The only importer of sqlite3 and redis."""
+"""The metadata store: the truth of points and documents. The only importer of sqlite3 and redis.
 
-from bebr.store.protocol import (
+protocol.py    the contract, MetadataStore
+sqlite/        the embedded store: files in a folder
+redis/         the store of several processes: Redis, Valkey, or a cluster of either
+"""
+
+from bebr.core.operations import (
+    Commit,
+    CommitOutcome,
     Committed,
     DeleteWrite,
     FeedEntry,
-    MetadataStore,
     PutWrite,
     Receipt,
-    ShardStats,
+    ShardCounters,
     Write,
 )
+from bebr.store.protocol import MetadataStore
 
-__all__ = ["Committed", "DeleteWrite", "FeedEntry", "MetadataStore", "PutWrite", "Receipt", "ShardStats", "Write"]
+__all__ = [
+    "Commit",
+    "CommitOutcome",
+    "Committed",
+    "DeleteWrite",
+    "FeedEntry",
+    "MetadataStore",
+    "PutWrite",
+    "Receipt",
+    "ShardCounters",
+    "Write",
+]

@@ -1,15 +1,20 @@
-"""MetadataStore: the contract of the truth. What every store promises, and the plain data that crosses it.
+"""MetadataStore: the contract of the truth. What every store promises.
 
 A shard of a collection is a map of id -> point, plus a counter. Every operation that changes the map takes the next
 seq of the shard. The *feed* lists the latest operation of each id by ascending seq: a point, or a tombstone where the
-id was deleted. An id therefore stands in the feed exactly once, always under the seq of its last change, and a view
-that has applied the feed up to seq s becomes current by applying what comes after s.
+id was deleted. An id is therefore in the feed exactly once, always under the seq of its last change, and a view that
+has applied the feed up to seq s becomes current by applying what comes after s. The plain data of all this is in
+`bebr.core.operations`.
 
 What holds for every store, and is held by `tests/store/test_store_contract.py`:
-- A commit is atomic and durable: when `commit` returns, all of its writes survive a crash; when it raises an
-  error other than StoreUnavailable, none was applied. After StoreUnavailable the outcome is unknown, and
-  committing the same writes again is safe: puts and deletes say what shall be, and a receipt tells what was.
+- A commit is atomic and durable: when it has its `Committed`, all of its writes survive a crash; when its outcome is an
+  error other than StoreUnavailable, none was applied. After StoreUnavailable it is unknown which, and committing the
+  same writes again is safe: puts and deletes say what shall be, and a receipt tells what was.
 - Commits of one shard happen one after the other; readers see all of a commit or nothing of it.
+- A commit carries at most MAX_COMMIT_OPERATIONS operations and MAX_COMMIT_BYTES bytes. A larger one is refused with
+  PayloadTooLarge before anything happens.
+- Whoever calls does the grouping: all commits of one call share what makes them durable, such as one fsync, and nothing
+  waits inside the store to be joined with others.
 - Errors: StoreUnavailable when the store does not answer, InsufficientStorage when its disk or memory is full,
   DamagedStore when it holds what bebr did not write, CollectionNotFound for a uid that was not created or was dropped.
 
@@ -19,87 +24,13 @@ Nothing here knows SQLite or Redis; nothing outside this package does either.
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-from bebr.core.types import Puts, StoredPoint, WriteMode
-from bebr.errors import CollectionNotFound, DuplicateId, IdempotencyConflict, InvalidOption
+from bebr.core.operations import Commit, CommitOutcome, FeedEntry, ShardCounters
+from bebr.core.types import StoredPoint
+from bebr.errors import CollectionNotFound, IdempotencyConflict, InvalidOption
 
 Document = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """Makes a write happen once, however often it is sent.
-
-    `key` names the request, `digest` what it asked for (of the request as it came, since encoding the same text twice
-    need not give the same bits). The same key with another digest raises IdempotencyConflict.
-    """
-
-    key: str
-    digest: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class PutWrite:
-    """Store the points. The ids of one write are distinct."""
-
-    puts: Puts
-    mode: WriteMode = WriteMode.UPSERT
-    receipt: Receipt | None = None
-
-    @property
-    def ids(self) -> list[str]:
-        return self.puts.ids
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteWrite:
-    """Delete the points of these ids. The ids of one write are distinct."""
-
-    ids: list[str]
-    receipt: Receipt | None = None
-
-
-Write = PutWrite | DeleteWrite
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """What one write did.
-
-    applied: per operation, False where the mode refused it or the deleted id did not exist. The applied operations took
-    the seqs first_seq .. last_seq in order; where none was applied, last_seq is the shard's and first_seq last_seq + 1.
-    replayed: the receipt was known, so nothing was done now and this is what was done then.
-    """
-
-    applied: list[bool]
-    first_seq: int
-    last_seq: int
-    replayed: bool = False
-
-
-class FeedEntry(NamedTuple):
-    """The latest operation of one id. A tombstone has neither record nor metadata, and version 0."""
-
-    seq: int
-    id: str
-    version: int
-    record: bytes | None
-    metadata: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ShardStats:
-    """points: living points. last_seq: seq of the last operation, 0 when there was none.
-
-    purged_seq: highest seq of a tombstone that was purged. A view that stands below it may have missed a delete and
-    must be rebuilt from seq 0.
-    """
-
-    points: int
-    last_seq: int
-    purged_seq: int = 0
 
 
 class MetadataStore(Protocol):
@@ -129,16 +60,17 @@ class MetadataStore(Protocol):
         """Apply all deletes, then all puts, as one atomic change."""
 
     async def create(self, uid: str, shards: int) -> None:
-        """Make room for a collection. Creating it again with as many shards changes nothing."""
+        """Create a collection without points. Creating it again with as many shards changes nothing."""
 
     async def drop(self, uid: str) -> None:
         """Forget a collection and all of its points; nothing happens when it does not exist."""
 
-    async def commit(self, uid: str, shard: int, writes: Sequence[Write]) -> list[Committed]:
-        """Apply the writes in order, as one atomic and durable change; one Committed for each.
+    async def commit(self, uid: str, commits: Sequence[Commit]) -> list[CommitOutcome]:
+        """Apply each commit as one atomic and durable change, those of one shard in order; one outcome for each.
 
-        Raises DuplicateId when one write names an id twice, and IdempotencyConflict when a receipt's key came before
-        with another digest; nothing is applied then.
+        An error of one commit is its outcome: it is not raised, and does not stop the others. Beside the errors of any
+        call: DuplicateId when one write names an id twice, IdempotencyConflict when a receipt's key came before with
+        another digest, PayloadTooLarge for a commit over the limits.
         """
 
     async def fetch(
@@ -149,12 +81,12 @@ class MetadataStore(Protocol):
     async def fetch_all(
         self, uid: str, ids_of_shard: Mapping[int, Sequence[str]], *, metadata: bool = True, records: bool = False
     ) -> dict[str, StoredPoint]:
-        """The points that exist among ids of several shards, by id. The way of every hit of every search."""
+        """The points that exist among ids of several shards, by id. Every hit of every search is read so."""
 
     async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:
         """The first `limit` entries of the feed whose seq is greater than `after_seq`, by ascending seq."""
 
-    async def stats(self, uid: str, shard: int) -> ShardStats: ...
+    async def counters(self, uid: str, shard: int) -> ShardCounters: ...
 
     async def purge_tombstones(self, uid: str, shard: int, up_to_seq: int) -> int:
         """Remove the tombstones with seq <= up_to_seq, which every view must have applied; how many there were."""
@@ -164,15 +96,6 @@ def check_uid(uid: str) -> None:
     """Raise InvalidOption unless the uid can stand in file and key names: [a-z0-9]{16,32}."""
     if not re.fullmatch(r"[a-z0-9]{16,32}", uid):
         raise InvalidOption(f"a collection uid is 16 to 32 characters of a-z and 0-9, got {uid!r:.80}", uid=uid)
-
-
-def check_writes(writes: Sequence[Write]) -> None:
-    """Raise DuplicateId where one write names an id twice: which of the two should win would be a guess."""
-    for write in writes:
-        if len(set(write.ids)) != len(write.ids):
-            seen: set[str] = set()
-            twice = next(i for i in write.ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
-            raise DuplicateId(f"the id {twice!r:.80} stands twice in one write; send it once", id=twice)
 
 
 def receipt_conflict(key: str) -> IdempotencyConflict:

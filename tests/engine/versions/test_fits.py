@@ -15,6 +15,7 @@ from tests.encoding.quantization.embeddings import text_like
 from tests.engine.test_engine import running
 from tests.server.bundles import TINY, write_tiny_bundle
 
+from bebr.core.operations import PutWrite
 from bebr.core.types import FieldType, Puts, WriteMode
 from bebr.engine import CollectionSettings, Engine, FitSettings, SearchRequest
 from bebr.engine.collections.collection import Collection
@@ -22,7 +23,6 @@ from bebr.engine.results import FitStatus
 from bebr.engine.versions import fits
 from bebr.errors import BundleNotFound, Conflict, InvalidOption, Overloaded, StoreUnavailable
 from bebr.shards import ShardWrite
-from bebr.store import PutWrite
 
 DIMS = 32
 ROWS = text_like(900, dims=DIMS)

@@ -8,6 +8,7 @@ from hashlib import sha256
 import numpy as np
 from numpy.typing import NDArray
 
+from bebr.core.operations import Commit, Committed, PutWrite, Receipt, check_commit_size
 from bebr.core.types import Puts, WriteMode
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import Version
@@ -15,7 +16,6 @@ from bebr.engine.results import ItemError, WriteReport
 from bebr.engine.write.parse import Draft, item_error
 from bebr.errors import AlreadyExists, BebrError, PointNotFound
 from bebr.shards import Replace, ShardWrite, values_of
-from bebr.store import Committed, PutWrite, Receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +40,23 @@ class Batch:
 
 
 async def put_batch(collection: Collection, batch: Batch, mode: WriteMode, receipt: Receipt | None) -> WriteReport:
-    """Store the points shard by shard, each shard's whole or not at all."""
+    """Store the points shard by shard, each shard's whole or not at all.
+
+    Raises Overloaded and PayloadTooLarge before anything is stored.
+    """
     places = batch.by_shard(collection)
     collection.shards.check_capacity(places)  # all of them first: an overloaded service does nothing at all
-    writes: list[Awaitable[Committed]] = []
+    writes: dict[int, ShardWrite] = {}
     for number, members in places.items():
         some = [batch.drafts[place] for place in members]
         texts = [draft.metadata_text for draft in some]
         puts = Puts([draft.id for draft in some], batch.version.number, batch.records[members], texts)
         values = values_of([draft.metadata for draft in some], collection.document.filterable)
-        writes.append(collection.shards.write(number, ShardWrite(PutWrite(puts, mode, receipt), values)))
-    outcomes = await asyncio.gather(*writes, return_exceptions=True)
+        writes[number] = ShardWrite(PutWrite(puts, mode, receipt), values)
+        check_commit_size(Commit(number, [writes[number].write]))
+    outcomes = await asyncio.gather(
+        *(collection.shards.write(*item) for item in writes.items()), return_exceptions=True
+    )
     return _report(batch, places, outcomes, mode)
 
 

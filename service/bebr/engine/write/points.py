@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.config import Limits
+from bebr.core.operations import Committed, DeleteWrite, Receipt
 from bebr.core.types import WriteMode
 from bebr.engine.capacity import RoomGuard
 from bebr.engine.collections.collection import Collection
@@ -27,7 +28,6 @@ from bebr.errors import (
     Overloaded,
 )
 from bebr.shards import Patch, ShardWrite
-from bebr.store import Committed, DeleteWrite, Receipt
 
 PAGE = 5_000
 """Operations of one commit when a filter chooses the points."""

@@ -17,10 +17,13 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as LostConnection
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
 
+from bebr.core.operations import MAX_COMMIT_BYTES
 from bebr.errors import BebrError, DamagedStore, InsufficientStorage, StoreUnavailable
 
 Result = TypeVar("Result")
 READ_ATTEMPTS = 2
+SLOW_BYTES_PER_SECOND = 4 * 2**20
+"""A call that carries data may take as much longer as that takes at this rate."""
 Argument = str | bytes | int
 
 
@@ -47,7 +50,10 @@ class Script:
 
 
 class RedisClient:
-    """Commands and scripts. Reconnects by itself; every call ends within `timeout_seconds`."""
+    """Commands and scripts. Reconnects by itself.
+
+    Every call ends within `timeout_seconds`; one that carries much data has more time in proportion.
+    """
 
     def __init__(self, url: str, timeout_seconds: float, max_connections: int) -> None:
         self._url = url
@@ -60,7 +66,7 @@ class RedisClient:
     async def open(self) -> None:
         """Connect, and find out whether the server is part of a cluster. Raises StoreUnavailable."""
         options = {
-            "socket_timeout": self._timeout_seconds,
+            "socket_timeout": self._deadline_seconds(MAX_COMMIT_BYTES),
             "socket_connect_timeout": self._timeout_seconds,
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,
@@ -98,8 +104,13 @@ class RedisClient:
         """Run a command that may change something. After StoreUnavailable its outcome is unknown."""
         return await self._call(lambda redis: redis.execute_command(*command), 1)
 
-    async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], *, changes: bool) -> Any:
-        """Run a script; all keys lie in one slot. `changes`: it is not to be repeated."""
+    async def run(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], *, changes: bool, size_bytes: int = 0
+    ) -> Any:
+        """Run a script; all keys lie in one slot.
+
+        changes: it is not to be repeated. size_bytes: of the data that it carries, where that is much.
+        """
 
         async def evaluate(redis: Any) -> Any:
             try:
@@ -107,15 +118,15 @@ class RedisClient:
             except NoScriptError:  # first use, or the server was restarted; the server remembers it from now on
                 return await redis.eval(script.text, len(keys), *keys, *arguments)
 
-        return await self._call(evaluate, 1 if changes else READ_ATTEMPTS)
+        return await self._call(evaluate, 1 if changes else READ_ATTEMPTS, size_bytes)
 
-    async def _call(self, operation: Callable[[Any], Awaitable[Result]], attempts: int) -> Result:
+    async def _call(self, operation: Callable[[Any], Awaitable[Result]], attempts: int, size_bytes: int = 0) -> Result:
         redis = self._redis
         if redis is None:
             raise StoreUnavailable("the store is not open")
         self._calls += 1
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with asyncio.timeout(self._deadline_seconds(size_bytes)):
                 for _ in range(attempts - 1):
                     try:
                         return await operation(redis)
@@ -123,7 +134,7 @@ class RedisClient:
                         continue
                 return await operation(redis)
         except TimeoutError as error:
-            raise StoreUnavailable(f"Redis did not answer within {self._timeout_seconds:g} s") from error
+            raise StoreUnavailable(f"Redis did not answer within {self._deadline_seconds(size_bytes):g} s") from error
         except (RedisError, OSError) as error:
             if isinstance(error, ResponseError) and str(error).startswith("BEBR"):
                 raise Refused(*str(error).split(" ", 1)) from None
@@ -132,6 +143,9 @@ class RedisClient:
             self._calls -= 1
             if not self._calls:
                 self._idle.set()
+
+    def _deadline_seconds(self, size_bytes: int) -> float:
+        return self._timeout_seconds + size_bytes / SLOW_BYTES_PER_SECOND
 
 
 def translate(error: Exception) -> BebrError:

@@ -24,22 +24,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bebr.core.operations import Commit, CommitOutcome, Committed, FeedEntry, ShardCounters
 from bebr.core.types import StoredPoint
 from bebr.errors import AlreadyExists, DamagedStore, InvalidOption, StoreUnavailable
-from bebr.store.protocol import (
-    Committed,
-    Document,
-    FeedEntry,
-    ShardStats,
-    Write,
-    check_uid,
-    check_writes,
-    receipt_conflict,
-    to_json,
-    unknown_shard,
-)
+from bebr.store.protocol import Document, check_uid, receipt_conflict, to_json, unknown_shard
 from bebr.store.redis.client import Argument, RedisClient, Refused, Script
-from bebr.store.redis.values import unpack_value, write_arguments
+from bebr.store.redis.commit_calls import CommitCall, commit_calls
+from bebr.store.redis.values import unpack_value
 
 SCHEMA = 1
 MAX_CONNECTIONS = 32
@@ -161,15 +152,32 @@ class RedisStore:
 
     # -- points --------------------------------------------------------------------------------------------------------
 
-    async def commit(self, uid: str, shard: int, writes: Sequence[Write]) -> list[Committed]:
-        check_writes(writes)
-        receipts: list[str] = []
-        arguments: list[Argument] = [self._receipt_ttl_ms, len(writes)]
-        for write in writes:
-            if write.receipt:
-                receipts.append(write.receipt.key)
-            arguments += write_arguments(write, len(_PARTS) + len(receipts) if write.receipt else 0)
-        results = await self._run(self._commit, uid, shard, arguments, receipts=receipts, changes=True)
+    async def commit(self, uid: str, commits: Sequence[Commit]) -> list[CommitOutcome]:
+        """The shards at once, each with as few calls as its commits allow."""
+        outcomes: dict[int, CommitOutcome] = {}
+        calls = commit_calls(commits, first_receipt=len(_PARTS) + 1, refused=outcomes)
+        await asyncio.gather(*(self._commit_shard(uid, shard, some, outcomes) for shard, some in calls.items()))
+        return [outcomes[place] for place in range(len(commits))]
+
+    async def _commit_shard(
+        self, uid: str, shard: int, calls: Sequence[CommitCall], outcomes: dict[int, CommitOutcome]
+    ) -> None:
+        """One call after the other; once the server is away, the rest is not tried: each would wait as long."""
+        away: StoreUnavailable | None = None
+        for call in calls:
+            try:
+                if away is not None:
+                    raise away
+                outcomes |= call.split(await self._commit_call(uid, shard, call))
+            except Exception as error:
+                away = error if isinstance(error, StoreUnavailable) else None
+                outcomes |= dict.fromkeys(call.places, error)
+
+    async def _commit_call(self, uid: str, shard: int, call: CommitCall) -> list[Committed]:
+        arguments = [self._receipt_ttl_ms, call.writes, *call.arguments]
+        results = await self._run(
+            self._commit, uid, shard, arguments, receipts=call.receipts, changes=True, size_bytes=call.size_bytes
+        )
         return [
             Committed([flag == ord("1") for flag in flags], first_seq, last_seq, bool(replayed))
             for replayed, first_seq, last_seq, flags in results
@@ -215,12 +223,12 @@ class RedisStore:
                 break
         return list(entries.values())
 
-    async def stats(self, uid: str, shard: int) -> ShardStats:
+    async def counters(self, uid: str, shard: int) -> ShardCounters:
         info = self._key(uid, shard, "info")
         points, last_seq, purged_seq = await self._client.read("HMGET", info, "points", "last_seq", "purged_seq")
         if last_seq is None:
             raise unknown_shard(uid, shard)
-        return ShardStats(int(points), int(last_seq), int(purged_seq))
+        return ShardCounters(int(points), int(last_seq), int(purged_seq))
 
     async def purge_tombstones(self, uid: str, shard: int, up_to_seq: int) -> int:
         purged = 0
@@ -239,12 +247,13 @@ class RedisStore:
         *,
         receipts: Sequence[str] = (),
         changes: bool,
+        size_bytes: int = 0,
     ) -> Any:
         """Run a script on a shard's keys, in the order that all scripts expect."""
         keys = [self._key(uid, shard, part) for part in _PARTS]
         keys += [self._key(uid, shard, f"receipt:{key}") for key in receipts]
         try:
-            return await self._client.run(script, keys, arguments, changes=changes)
+            return await self._client.run(script, keys, arguments, changes=changes, size_bytes=size_bytes)
         except Refused as refused:
             if refused.reason == "BEBRCONFLICT":
                 raise receipt_conflict(receipts[int(refused.detail) - len(_PARTS) - 1]) from None

@@ -6,9 +6,9 @@ is the seq alone. The server puts the seq in front, the rest is packed here.
 
 from struct import Struct
 
+from bebr.core.operations import DeleteWrite, FeedEntry, Write
 from bebr.core.types import Puts
 from bebr.errors import DamagedStore
-from bebr.store.protocol import DeleteWrite, FeedEntry, Write
 
 _SEQ = Struct(">HI")
 _HEAD = Struct(">HIIH")

@@ -8,29 +8,18 @@ import sqlite3
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from bebr.core.operations import Commit, CommitOutcome, FeedEntry, ShardCounters
 from bebr.core.types import StoredPoint
 from bebr.errors import IdempotencyConflict
-from bebr.store.protocol import Committed, FeedEntry, ShardStats, Write, unknown_shard
+from bebr.store.protocol import unknown_shard
 from bebr.store.sqlite import statements as sql
 from bebr.store.sqlite.files import connect_reader, connect_writer, transaction, translate, write_schema
 from bebr.store.sqlite.write_plan import ReceiptBook, ShardPlan
 
 FEED_CHUNK_ROWS = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """The writes of one call of `commit`."""
-
-    shard: int
-    writes: Sequence[Write]
-
-    @property
-    def size(self) -> int:
-        return sum(len(write.ids) for write in self.writes)
 
 
 def create_collection_file(path: Path, synchronous: str, shards: int) -> None:
@@ -47,8 +36,8 @@ def create_collection_file(path: Path, synchronous: str, shards: int) -> None:
 class CollectionFile:
     """Reads and writes one collection file. All methods block.
 
-    `stats` and `fetch_few` belong to the event loop's thread; of `fetch_many` and `feed` one call at a time may run, in
-    any thread; `commit_group` and `purge_tombstones` wait for each other.
+    `counters` and `fetch_few` belong to the event loop's thread; of `fetch_many` and `feed` one call at a time may run,
+    in any thread; `commit_group` and `purge_tombstones` wait for each other.
     """
 
     def __init__(self, path: Path, synchronous: str, receipt_ttl_seconds: float) -> None:
@@ -67,8 +56,8 @@ class CollectionFile:
                 if connection is not None:
                     connection.close()
 
-    def stats(self, shard: int) -> ShardStats:
-        return self._stats(self._reader, shard)
+    def counters(self, shard: int) -> ShardCounters:
+        return self._counters(self._reader, shard)
 
     def fetch_few(self, shard: int, ids: Sequence[str], *, metadata: bool, records: bool) -> list[StoredPoint | None]:
         """About 2 us a point, on the event loop: let them be few."""
@@ -95,7 +84,7 @@ class CollectionFile:
                     break
         return entries
 
-    def commit_group(self, commits: list[Commit]) -> list[list[Committed] | Exception]:
+    def commit_group(self, commits: Sequence[Commit]) -> list[CommitOutcome]:
         """All commits in one transaction; where that fails, each in its own, so that a bad one fails alone."""
         try:
             return self._commit_together(commits)
@@ -104,7 +93,7 @@ class CollectionFile:
                 return [translate(error, self.path) if isinstance(error, sqlite3.Error) else error]
             return [self.commit_group([commit])[0] for commit in commits]
 
-    def _commit_together(self, commits: list[Commit]) -> list[list[Committed] | Exception]:
+    def _commit_together(self, commits: Sequence[Commit]) -> list[CommitOutcome]:
         now = time.time()
         receipts = [(c.shard, write.receipt.key) for c in commits for write in c.writes if write.receipt]
         with self._write_lock, transaction(self._open_writer(), "begin immediate") as writer:
@@ -114,27 +103,27 @@ class CollectionFile:
             for shard, plan in plans.items():
                 sql.write_points(writer, shard, plan.put_rows())
                 sql.write_tombstones(writer, shard, plan.tombstones())
-                sql.write_stats(writer, shard, plan.stats)
+                sql.write_counters(writer, shard, plan.counters)
             sql.write_receipts(writer, book, now, self._receipt_ttl_seconds)
         return outcomes
 
-    def _read_plan(self, writer: sqlite3.Connection, shard: int, commits: list[Commit]) -> ShardPlan:
-        stats = self._stats(writer, shard)
+    def _read_plan(self, writer: sqlite3.Connection, shard: int, commits: Sequence[Commit]) -> ShardPlan:
+        counters = self._counters(writer, shard)
         ids = [id for commit in commits if commit.shard == shard for write in commit.writes for id in write.ids]
-        return ShardPlan(stats, sql.read_living(writer, shard, ids))
+        return ShardPlan(counters, sql.read_living(writer, shard, ids))
 
     def purge_tombstones(self, shard: int, up_to_seq: int) -> int:
         with self._write_lock, transaction(self._open_writer(), "begin immediate") as writer:
-            stats = self._stats(writer, shard)
+            counters = self._counters(writer, shard)
             count, highest = sql.delete_tombstones(writer, shard, up_to_seq)
-            sql.write_stats(writer, shard, replace(stats, purged_seq=max(stats.purged_seq, highest)))
+            sql.write_counters(writer, shard, replace(counters, purged_seq=max(counters.purged_seq, highest)))
         return count
 
-    def _stats(self, connection: sqlite3.Connection, shard: int) -> ShardStats:
-        stats = sql.read_stats(connection, shard)
-        if stats is None:
+    def _counters(self, connection: sqlite3.Connection, shard: int) -> ShardCounters:
+        counters = sql.read_counters(connection, shard)
+        if counters is None:
             raise unknown_shard(self.path.stem, shard)
-        return stats
+        return counters
 
     def _open_scanner(self) -> sqlite3.Connection:
         if self._scanner is None:
@@ -147,7 +136,7 @@ class CollectionFile:
         return self._writer
 
 
-def _decide(commit: Commit, plan: ShardPlan, book: ReceiptBook) -> list[Committed] | Exception:
+def _decide(commit: Commit, plan: ShardPlan, book: ReceiptBook) -> CommitOutcome:
     """What each write of the commit does, or the conflict that stops them all."""
     try:
         book.check(commit.shard, commit.writes)

@@ -146,6 +146,15 @@ def translate(error: sqlite3.Error, path: Path) -> BebrError:
     return StoreUnavailable(f"{path} does not answer ({error})", path=str(path))
 
 
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Raise what SQLite raises in the block as the bebr error that it stands for."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise translate(error, path) from error
+
+
 def _names_missing_part(error: sqlite3.Error) -> bool:
     """Whether a table or column is missing, or a text is not UTF-8: SQLite has no error code of its own for these."""
     return str(error).startswith(("no such table", "no such column", "Could not decode to UTF-8"))

@@ -15,13 +15,15 @@ from dataclasses import dataclass, field
 from sqlite3 import Connection
 from typing import AnyStr
 
+from bebr.core.operations import Committed, FeedEntry, ShardCounters
 from bebr.core.types import StoredPoint
-from bebr.store.protocol import Committed, FeedEntry, ShardStats, to_json
+from bebr.store.protocol import to_json
 from bebr.store.sqlite.write_plan import PutRows, ReceiptBook, ReceiptKey, StoredReceipt
 
 INSERT_CHUNK_BYTES = 32 * 2**20
-FEW_IDS = 32
 """Metadata of one insert statement; SQLite refuses values near 1 GB."""
+FEW_IDS = 32
+"""So many points are fetched row by row; of more, SQLite joins the columns."""
 
 
 def schema(shards: int) -> list[str]:
@@ -47,16 +49,16 @@ def schema(shards: int) -> list[str]:
 # -- shards ----------------------------------------------------------------------------------------------------------
 
 
-def read_stats(connection: Connection, shard: int) -> ShardStats | None:
+def read_counters(connection: Connection, shard: int) -> ShardCounters | None:
     """None when there is no such shard."""
     row = connection.execute("select points, last_seq, purged_seq from shards where shard = ?", (shard,)).fetchone()
-    return ShardStats(*row) if row else None
+    return ShardCounters(*row) if row else None
 
 
-def write_stats(connection: Connection, shard: int, stats: ShardStats) -> None:
+def write_counters(connection: Connection, shard: int, counters: ShardCounters) -> None:
     connection.execute(
         "update shards set points = ?, last_seq = ?, purged_seq = ? where shard = ?",
-        (stats.points, stats.last_seq, stats.purged_seq, shard),
+        (counters.points, counters.last_seq, counters.purged_seq, shard),
     )
 
 

@@ -4,59 +4,36 @@
     <folder>/catalog.db               documents, and which collections exist
     <folder>/collections/<uid>.db     points, receipts and counters of one collection
 
-Commits of a collection are grouped: those that arrive while a transaction is written share the next one, and its fsync.
+All commits of one call share a transaction, and its fsync. Calls for one collection are served one after the other.
 With `synchronous = full`, the default, an acknowledged commit survives a power failure; with `normal` it survives the
 death of the process, but not of the machine.
 """
 
 import asyncio
 import sqlite3
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from bebr.core.operations import Commit, CommitOutcome, FeedEntry, ShardCounters, check_commit
 from bebr.core.types import StoredPoint
-from bebr.errors import AlreadyExists, DamagedStore, StoreUnavailable
-from bebr.store.protocol import (
-    Committed,
-    Document,
-    FeedEntry,
-    ShardStats,
-    Write,
-    check_uid,
-    check_writes,
-    unknown_shard,
-)
-from bebr.store.sqlite.collection import CollectionFile, Commit, create_collection_file
+from bebr.errors import AlreadyExists, BebrError, StoreUnavailable
+from bebr.store.protocol import Document, check_uid, unknown_shard
+from bebr.store.sqlite.collection import CollectionFile, create_collection_file
 from bebr.store.sqlite.documents import Catalog
-from bebr.store.sqlite.files import FolderLock, translate
-from bebr.store.sqlite.group_commit import GroupCommitter
+from bebr.store.sqlite.files import FolderLock, translate, translated
+from bebr.store.sqlite.open_files import OpenFile, OpenFiles
 from bebr.store.sqlite.statements import FEW_IDS
 
 POOL_THREADS = 4
 MAX_OPEN_FILES = 64
 """Collections open at a time; each takes up to three connections of three file descriptors."""
-MAX_GROUP_OPERATIONS = 20_000
 MAX_INLINE_IDS = 256
-"""A fetch of more ids goes to a thread: on the event loop it would hold up everyone for over half a millisecond."""
+"""A fetch of more ids goes to a thread: on the event loop it would hold up everyone else."""
 
 Result = TypeVar("Result")
-
-
-class _OpenCollection:
-    """A collection file with what keeps its users apart."""
-
-    def __init__(self, file: CollectionFile, pool: ThreadPoolExecutor) -> None:
-        self.file = file
-        self.committer: GroupCommitter[Commit, list[Committed]] = GroupCommitter(
-            pool, file.commit_group, lambda commit: commit.size, MAX_GROUP_OPERATIONS
-        )
-        self.scan_lock = asyncio.Lock()
-        self.users = 0
-        """Calls under way that wait for a thread; the file must stay open for them."""
 
 
 class SqliteStore:
@@ -71,14 +48,12 @@ class SqliteStore:
     ) -> None:
         self._folder = Path(path)
         self._synchronous = synchronous
-        self._receipt_ttl_seconds = receipt_ttl_seconds
-        self._max_open_files = max_open_files
+        self._files = OpenFiles(self._folder / "collections", synchronous, receipt_ttl_seconds, max_open_files)
         self._lock = FolderLock(self._folder)
         self._pool: ThreadPoolExecutor | None = None
         self._catalog: Catalog | None = None
         self._catalog_lock = asyncio.Lock()
         self._shards: dict[str, int] = {}
-        self._open: OrderedDict[str, _OpenCollection] = OrderedDict()
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -95,7 +70,7 @@ class SqliteStore:
         except OSError as error:
             raise StoreUnavailable(f"the data folder {self._folder} cannot be used: {error}") from error
         try:
-            with _translated(self._folder / "catalog.db"):
+            with translated(self._folder / "catalog.db"):
                 self._catalog = Catalog(self._folder / "catalog.db", self._synchronous)
                 for uid in self._catalog.dropped():
                     self._forget(uid)
@@ -108,8 +83,7 @@ class SqliteStore:
     async def close(self) -> None:
         """Write what is queued and close every file."""
         self._shards = {}
-        for uid in list(self._open):
-            await self._close_collection(uid)
+        await self._files.close_all()
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
@@ -119,7 +93,7 @@ class SqliteStore:
         self._lock.release()
 
     async def ping(self) -> None:
-        with _translated(self._folder / "catalog.db"):
+        with translated(self._folder / "catalog.db"):
             self._opened_catalog().ping()
 
     # -- documents -----------------------------------------------------------------------------------------------------
@@ -128,11 +102,11 @@ class SqliteStore:
         await self.replace_documents(kind, {name: value}, [])
 
     async def get_document(self, kind: str, name: str) -> Document | None:
-        with _translated(self._folder / "catalog.db"):
+        with translated(self._folder / "catalog.db"):
             return self._opened_catalog().get_document(kind, name)
 
     async def list_documents(self, kind: str) -> dict[str, Document]:
-        with _translated(self._folder / "catalog.db"):
+        with translated(self._folder / "catalog.db"):
             return self._opened_catalog().list_documents(kind)
 
     async def delete_document(self, kind: str, name: str) -> bool:
@@ -162,7 +136,7 @@ class SqliteStore:
 
     def _make(self, catalog: Catalog, uid: str, shards: int) -> None:
         """First the file, then its entry: a crash in between leaves an empty file that nobody refers to."""
-        create_collection_file(self._collection_path(uid), self._synchronous, shards)
+        create_collection_file(self._files.path(uid), self._synchronous, shards)
         catalog.add_collection(uid, shards)
         self._shards[uid] = shards
 
@@ -172,43 +146,58 @@ class SqliteStore:
             if self._shards.pop(uid, None) is None:
                 return
             await self._in_thread(catalog.path, lambda: catalog.mark_dropped(uid))
-            await self._close_collection(uid)
+            await self._files.close(uid)
             await self._in_thread(catalog.path, lambda: self._forget(uid))
 
     def _forget(self, uid: str) -> None:
         """Delete the files of a dropped collection, then its entry."""
-        path = self._collection_path(uid)
+        path = self._files.path(uid)
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         self._opened_catalog().remove_collection(uid)
 
     # -- points --------------------------------------------------------------------------------------------------------
 
-    async def commit(self, uid: str, shard: int, writes: Sequence[Write]) -> list[Committed]:
-        check_writes(writes)
-        async with self._using(uid, shard) as collection:
-            return await collection.committer.submit(Commit(shard, writes))
+    async def commit(self, uid: str, commits: Sequence[Commit]) -> list[CommitOutcome]:
+        refusals = [self._refusal(uid, commit) for commit in commits]
+        sound = [commit for commit, refusal in zip(commits, refusals, strict=True) if refusal is None]
+        outcomes = iter(await self._commit_sound(uid, sound) if sound else [])
+        return [next(outcomes) if refusal is None else refusal for refusal in refusals]
+
+    def _refusal(self, uid: str, commit: Commit) -> BebrError | None:
+        """Why a commit cannot even be tried."""
+        try:
+            check_commit(commit)
+            self._file(uid, commit.shard)
+        except BebrError as error:
+            return error
+        return None
+
+    async def _commit_sound(self, uid: str, commits: Sequence[Commit]) -> list[CommitOutcome]:
+        async with self._using(uid, commits[0].shard) as opened, opened.commit_lock:
+            commit = opened.file.commit_group
+            return await self._in_thread(self._files.path(uid), lambda: commit(commits))
 
     async def fetch(
         self, uid: str, shard: int, ids: Sequence[str], *, metadata: bool = True, records: bool = False
     ) -> list[StoredPoint | None]:
         if len(ids) <= MAX_INLINE_IDS:
-            file = self._collection(uid, shard).file
+            file = self._file(uid, shard)
             try:
                 return file.fetch_few(shard, ids, metadata=metadata, records=records)
             except sqlite3.Error as error:
                 raise translate(error, file.path) from error
-        async with self._using(uid, shard) as collection, collection.scan_lock:
-            fetch = collection.file.fetch_many
+        async with self._using(uid, shard) as opened, opened.scan_lock:
+            fetch = opened.file.fetch_many
             return await self._in_thread(
-                self._collection_path(uid), lambda: fetch(shard, ids, metadata=metadata, records=records)
+                self._files.path(uid), lambda: fetch(shard, ids, metadata=metadata, records=records)
             )
 
     async def fetch_all(
         self, uid: str, ids_of_shard: Mapping[int, Sequence[str]], *, metadata: bool = True, records: bool = False
     ) -> dict[str, StoredPoint]:
         if 0 < sum(map(len, ids_of_shard.values())) <= FEW_IDS:
-            files = [self._collection(uid, shard).file for shard in ids_of_shard]  # the same one; each shard is checked
+            files = [self._file(uid, shard) for shard in ids_of_shard]  # the same one; each shard is checked
             try:
                 return files[0].fetch_few_of_all(ids_of_shard, metadata=metadata, records=records)
             except sqlite3.Error as error:
@@ -220,70 +209,32 @@ class SqliteStore:
         return found
 
     async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:
-        async with self._using(uid, shard) as collection, collection.scan_lock:
-            feed = collection.file.feed
-            return await self._in_thread(self._collection_path(uid), lambda: feed(shard, after_seq, limit))
+        async with self._using(uid, shard) as opened, opened.scan_lock:
+            feed = opened.file.feed
+            return await self._in_thread(self._files.path(uid), lambda: feed(shard, after_seq, limit))
 
-    async def stats(self, uid: str, shard: int) -> ShardStats:
-        file = self._collection(uid, shard).file
-        with _translated(self._collection_path(uid)):
-            return file.stats(shard)
+    async def counters(self, uid: str, shard: int) -> ShardCounters:
+        file = self._file(uid, shard)
+        with translated(self._files.path(uid)):
+            return file.counters(shard)
 
     async def purge_tombstones(self, uid: str, shard: int, up_to_seq: int) -> int:
-        async with self._using(uid, shard) as collection:
-            purge = collection.file.purge_tombstones
-            return await self._in_thread(self._collection_path(uid), lambda: purge(shard, up_to_seq))
+        async with self._using(uid, shard) as opened, opened.commit_lock:
+            purge = opened.file.purge_tombstones
+            return await self._in_thread(self._files.path(uid), lambda: purge(shard, up_to_seq))
 
-    # -- open files ----------------------------------------------------------------------------------------------------
+    def _file(self, uid: str, shard: int) -> CollectionFile:
+        self._check_shard(uid, shard)
+        return self._files.get(uid).file
 
-    def _collection(self, uid: str, shard: int) -> _OpenCollection:
-        """The open collection, most recently used. Raises CollectionNotFound, DamagedStore when its file is gone."""
-        pool = self._opened_pool()
+    def _using(self, uid: str, shard: int) -> AbstractAsyncContextManager[OpenFile]:
+        self._check_shard(uid, shard)
+        return self._files.using(uid)
+
+    def _check_shard(self, uid: str, shard: int) -> None:
+        self._opened_pool()
         if not 0 <= shard < self._shards.get(uid, 0):
             raise unknown_shard(uid, shard)
-        collection = self._open.get(uid)
-        if collection is None:
-            path = self._collection_path(uid)
-            if not path.exists():
-                raise DamagedStore(
-                    f"{path} is missing; restore it from a backup, or drop the collection", path=str(path)
-                )
-            with _translated(path):
-                file = CollectionFile(path, self._synchronous, self._receipt_ttl_seconds)
-            collection = self._open[uid] = _OpenCollection(file, pool)
-        self._open.move_to_end(uid)
-        if len(self._open) > self._max_open_files:
-            self._close_idle()
-        return collection
-
-    @asynccontextmanager
-    async def _using(self, uid: str, shard: int) -> AsyncIterator[_OpenCollection]:
-        """The open collection, which stays open for the block."""
-        collection = self._collection(uid, shard)
-        collection.users += 1
-        try:
-            yield collection
-        finally:
-            collection.users -= 1
-
-    def _close_idle(self) -> None:
-        """Close the files that went unused for longest, down to the maximum or to those in use."""
-        *others, _ = self._open.items()
-        idle = [uid for uid, collection in others if not collection.users and not collection.committer.busy]
-        for uid in idle[: len(self._open) - self._max_open_files]:
-            self._open.pop(uid).file.close()
-
-    async def _close_collection(self, uid: str) -> None:
-        collection = self._open.pop(uid, None)
-        if collection is None:
-            return
-        await collection.committer.settle()
-        async with collection.scan_lock:
-            with _translated(self._collection_path(uid)):
-                collection.file.close()
-
-    def _collection_path(self, uid: str) -> Path:
-        return self._folder / "collections" / f"{uid}.db"
 
     def _opened_catalog(self) -> Catalog:
         if self._catalog is None:
@@ -299,16 +250,8 @@ class SqliteStore:
         """Run a blocking call in the pool. A cancelled caller leaves only when the call is over: it may hold a lock."""
         future = asyncio.get_running_loop().run_in_executor(self._opened_pool(), call)
         try:
-            with _translated(path):
+            with translated(path):
                 return await asyncio.shield(future)
         except asyncio.CancelledError:
             await asyncio.wait([future])
             raise
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise translate(error, path) from error

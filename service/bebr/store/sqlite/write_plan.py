@@ -7,8 +7,9 @@ what remains. So the number of SQL statements does not grow with the number of w
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from bebr.core.operations import Committed, DeleteWrite, PutWrite, Receipt, ShardCounters, Write
 from bebr.core.types import Puts, WriteMode
-from bebr.store.protocol import Committed, DeleteWrite, PutWrite, Receipt, ShardStats, Write, receipt_conflict
+from bebr.store.protocol import receipt_conflict
 
 ReceiptKey = tuple[int, str]
 """(shard, key)"""
@@ -37,20 +38,20 @@ class _Step:
 class ShardPlan:
     """Writes applied in memory to the part of a shard that they touch.
 
-    `living`: those ids of all writes to come that are points now. `stats` moves along with the writes.
+    `living`: those ids of all writes to come that are points now. `counters` move along with the writes.
     """
 
-    def __init__(self, stats: ShardStats, living: Collection[str]) -> None:
-        self._stats = stats
+    def __init__(self, counters: ShardCounters, living: Collection[str]) -> None:
+        self._purged_seq = counters.purged_seq
         self._living = set(living)
-        self._points_elsewhere = stats.points - len(self._living)
-        self._last_seq = stats.last_seq
+        self._points_elsewhere = counters.points - len(self._living)
+        self._last_seq = counters.last_seq
         self._steps: list[_Step] = []
         self._seq_of_id: dict[str, int] = {}
 
     @property
-    def stats(self) -> ShardStats:
-        return ShardStats(self._points_elsewhere + len(self._living), self._last_seq, self._stats.purged_seq)
+    def counters(self) -> ShardCounters:
+        return ShardCounters(self._points_elsewhere + len(self._living), self._last_seq, self._purged_seq)
 
     def apply(self, write: Write) -> Committed:
         """Decide every operation of the write; the applied ones take the next seqs."""

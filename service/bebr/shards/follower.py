@@ -1,0 +1,154 @@
+"""A follower keeps the view of one shard equal to the store, by the feed or by the commits that it is told of.
+
+A view that cannot be brought up to the store any more (the store lost what it had acknowledged, or has purged deletes
+that the view never saw) is rebuilt: a second shard is filled beside it, in a folder of its own, and takes its place as
+soon as it is equal to the store. Until then readers see the old view; after a crash the next start finds one of them.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bebr.core.codes import CodeSpec
+from bebr.core.operations import Committed, DeleteWrite, FeedEntry
+from bebr.core.types import Puts
+from bebr.index.shard import Shard, ShardView
+from bebr.index.shard_files import rebuilt_folder
+from bebr.shards.changes import Fields, ShardWrite, Values, values_of
+from bebr.shards.truth import Truth
+
+FEED_PAGE = 5_000
+INLINE_OPERATIONS = 64
+"""Up to so many operations are applied on the event loop: a thread would cost more."""
+Done = tuple[ShardWrite, Committed]
+
+
+class Follower:
+    """Of `apply`, `catch_up` and `close` one call may run at a time; whoever calls sees to it that no commit to the
+    shard is under way meanwhile, but for the one that `apply` is told of. `view` may be read at any time."""
+
+    def __init__(
+        self,
+        truth: Truth,
+        uid: str,
+        number: int,
+        folder: Path,
+        *,
+        specs: Mapping[int, CodeSpec],
+        fields: Fields,
+        head_rows: int,
+    ) -> None:
+        self._truth, self._uid, self._number = truth, uid, number
+        self._specs, self._fields, self._head_rows = specs, fields, head_rows
+        self._purged_seq = 0
+        self._catching_up = False
+        self.shard = self._new_shard(folder)
+
+    @property
+    def view(self) -> ShardView:
+        """What readers see now."""
+        return self.shard.view
+
+    def open(self) -> None:
+        """Map the files that are there; where they are damaged, the shard starts empty and says why."""
+        self.shard.open()
+
+    async def apply(self, done: Sequence[Done]) -> None:
+        """Bring the view to where the store is after these commits, in order."""
+        done = [(write, committed) for write, committed in done if not committed.replayed]
+        if not done:
+            return
+        if done[0][1].first_seq <= self.shard.seq:
+            await self.catch_up(anew=True)  # the store lost what it had acknowledged
+        elif not _follow_on(done, self.shard.seq):
+            await self.catch_up()
+        elif sum(len(committed.applied) for _, committed in done) <= INLINE_OPERATIONS:
+            self._apply(done)
+        else:
+            await asyncio.to_thread(self._apply, done)
+
+    async def catch_up(self, anew: bool = False) -> None:
+        """Apply everything that the store has and the view has not. `anew`: what the view has cannot be trusted."""
+        self._catching_up = True
+        try:
+            while not await self._try_to_catch_up(anew):
+                anew = True
+        finally:
+            self._catching_up = False
+
+    async def purge(self) -> None:
+        """Let the store forget the tombstones that this shard has on disk."""
+        seq = self.shard.checkpoint_seq
+        if seq > self._purged_seq and not self._catching_up:
+            await self._truth.purge_tombstones(self._uid, self._number, seq)
+            self._purged_seq = seq
+
+    async def _try_to_catch_up(self, anew: bool) -> bool:
+        """False where tombstones were purged that this has not read: the view may hold what was deleted."""
+        before = await self._truth.counters(self._uid, self._number)
+        shard = self.shard
+        if anew or before.last_seq < shard.seq or 0 < shard.seq < before.purged_seq:
+            shard = self._new_shard(rebuilt_folder(self.shard.folder))
+            await asyncio.to_thread(shard.clear)
+        known_seq = max(shard.seq, before.purged_seq)
+        await self._replay_all(shard)
+        shard.apply([], [], before.last_seq)  # the last operations may be purged deletes, which no feed has
+        after = await self._truth.counters(self._uid, self._number)
+        if after.purged_seq > known_seq:
+            return False
+        if shard is not self.shard:
+            await asyncio.to_thread(shard.take_place_of, self.shard)
+            self.shard, self._purged_seq = shard, 0
+        return True
+
+    async def _replay_all(self, shard: Shard) -> None:
+        while entries := await self._truth.feed(self._uid, self._number, shard.seq, FEED_PAGE):
+            await asyncio.to_thread(self._replay, shard, entries)
+            if shard.needs_maintenance:
+                await asyncio.to_thread(shard.maintain)
+
+    def _replay(self, shard: Shard, entries: Sequence[FeedEntry]) -> None:
+        deletes = [entry.id for entry in entries if entry.record is None]
+        by_version: dict[int, list[FeedEntry]] = {}
+        for entry in entries:
+            if entry.record is not None:
+                by_version.setdefault(entry.version, []).append(entry)
+        puts = []
+        for version, some in by_version.items():
+            records = np.frombuffer(b"".join(e.record or b"" for e in some), np.uint8).reshape(len(some), -1)
+            metadata = [json.loads(entry.metadata or "{}") for entry in some] if self._fields else [{}] * len(some)
+            puts.append((Puts([e.id for e in some], version, records, []), values_of(metadata, self._fields)))
+        shard.apply(puts, deletes, entries[-1].seq)
+
+    def _apply(self, done: Sequence[Done]) -> None:
+        for item, result in done:
+            if isinstance(item.write, DeleteWrite):
+                ids = [i for i, applied in zip(item.write.ids, result.applied, strict=True) if applied]
+                self.shard.apply([], ids, result.last_seq)
+            else:
+                self.shard.apply([_applied(item.write.puts, item.values, result.applied)], [], result.last_seq)
+
+    def _new_shard(self, folder: Path) -> Shard:
+        return Shard(folder, self._specs, self._fields, self._head_rows)
+
+
+def _follow_on(done: Sequence[Done], seq: int) -> bool:
+    """Whether the commits took the very seqs that follow `seq`: nothing of the shard is missing between them."""
+    for _, committed in done:
+        if committed.first_seq != seq + 1:
+            return False
+        seq = committed.last_seq
+    return True
+
+
+def _applied(puts: Puts, values: Values, applied: list[bool]) -> tuple[Puts, Values]:
+    """The points that were stored, and their values."""
+    if all(applied):
+        return puts, values
+    keep = np.array(applied, bool)
+    rows = np.flatnonzero(keep).tolist()
+    kept = Puts([puts.ids[i] for i in rows], puts.version, puts.records[keep], [puts.metadata[i] for i in rows])
+    return kept, {key: [column[i] for i in rows] for key, column in values.items()}

@@ -1,0 +1,87 @@
+"""The collection files that are open, a bounded number of them, and what keeps the users of one file apart."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from bebr.errors import DamagedStore
+from bebr.store.sqlite.collection import CollectionFile
+from bebr.store.sqlite.files import translated
+
+
+class OpenFile:
+    """A collection file and its locks."""
+
+    def __init__(self, file: CollectionFile) -> None:
+        self.file = file
+        self.commit_lock = asyncio.Lock()
+        """Held while a transaction is written, so that no thread waits for another."""
+        self.scan_lock = asyncio.Lock()
+        """Held while a long read uses its connection."""
+        self.users = 0
+        """Calls that wait for a lock or a thread; the file stays open for them."""
+
+
+class OpenFiles:
+    """Opens collection files when they are needed, and closes those that went unused for longest."""
+
+    def __init__(self, folder: Path, synchronous: str, receipt_ttl_seconds: float, most: int) -> None:
+        self._folder = folder
+        self._synchronous = synchronous
+        self._receipt_ttl_seconds = receipt_ttl_seconds
+        self._most = most
+        self._open: OrderedDict[str, OpenFile] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def path(self, uid: str) -> Path:
+        return self._folder / f"{uid}.db"
+
+    def get(self, uid: str) -> OpenFile:
+        """The open file, now the most recently used. Raises DamagedStore when it is gone, StoreUnavailable."""
+        opened = self._open.get(uid)
+        if opened is None:
+            path = self.path(uid)
+            if not path.exists():
+                raise DamagedStore(
+                    f"{path} is missing; restore it from a backup, or drop the collection", path=str(path)
+                )
+            with translated(path):
+                file = CollectionFile(path, self._synchronous, self._receipt_ttl_seconds)
+            opened = self._open[uid] = OpenFile(file)
+        self._open.move_to_end(uid)
+        if len(self._open) > self._most:
+            self._close_idle()
+        return opened
+
+    @asynccontextmanager
+    async def using(self, uid: str) -> AsyncIterator[OpenFile]:
+        """The open file, which stays open for the block."""
+        opened = self.get(uid)
+        opened.users += 1
+        try:
+            yield opened
+        finally:
+            opened.users -= 1
+
+    async def close(self, uid: str) -> None:
+        """Close one file once its transactions and long reads are done."""
+        opened = self._open.pop(uid, None)
+        if opened is not None:
+            async with opened.commit_lock, opened.scan_lock:
+                with translated(self.path(uid)):
+                    opened.file.close()
+
+    async def close_all(self) -> None:
+        for uid in list(self._open):
+            await self.close(uid)
+
+    def _close_idle(self) -> None:
+        """Close files down to the maximum, or to those in use."""
+        *others, _ = self._open.items()
+        idle = [uid for uid, opened in others if not opened.users]
+        for uid in idle[: len(self._open) - self._most]:
+            self._open.pop(uid).file.close()
