@@ -1,15 +1,16 @@
 """HTTP: the only importer of fastapi and pydantic.
 
-    app            routes, layers and document put together
-    search         the hot routes, as raw ASGI
-    routes/        all other routes, by noun
-    schemas        what requests look like; answers: what comes back
+    app                           routes, layers and document put together
+    routes/                       by noun; each says in an `Operation` what it takes, returns and raises
+    requests/, responses/         the shapes of bodies and answers, by noun
+    middleware/                   the layers around every request: envelope, keys, compression
     bodies, frames, validation    bytes of a caller -> checked values
-    problems       errors -> RFC 9457, with the one table of status codes
-    envelope, keys, compression   the layers around every request
-    metrics, openapi, docs_page   what the service says about itself
+    access                        which routes only read
+    problems                      errors -> RFC 9457, with the one table of statuses
+    context                       what routes need from the app
+    openapi, docs_page, metrics   what the service says about itself
 
-`create_app` puts it around an engine; everything it needs is handed in.
+`create_app` builds it around an engine; everything it needs is passed in.
 """
 
 from fastapi import FastAPI

@@ -1,7 +1,7 @@
 """The app: routes, the layers around them, error handlers, the OpenAPI document.
 
-From the outside in: Envelope (request id, metrics, unexpected errors), ApiKeys (when there are keys), ZipLargeAnswers,
-then the routes; the hot ones come first, because routes are tried in order.
+From the outside in: Envelope (request id, metrics, unexpected errors), ApiKeys (if there are keys),
+CompressLargeAnswers, then the routes. The hot ones come first, because routes are tried in order.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -21,7 +21,7 @@ from bebr.server.context import Services, reject_unknown_query
 from bebr.server.metrics import HttpMetrics, StateGauges
 from bebr.server.middleware.auth import ApiKeys
 from bebr.server.middleware.envelope import Envelope
-from bebr.server.middleware.gzip import ZipLargeAnswers
+from bebr.server.middleware.gzip import CompressLargeAnswers
 from bebr.server.openapi import build_document
 from bebr.server.problems import install_handlers
 from bebr.server.routes import collections, embeddings, jobs, operations, points, versions, writes
@@ -71,7 +71,7 @@ def create_app(engine: Engine, ingest_jobs: IngestJobs, options: ApiOptions | No
 
 def _add_layers(app: FastAPI, options: ApiOptions, routes: Sequence[BaseRoute]) -> None:
     """The last one added is the outermost."""
-    app.add_middleware(ZipLargeAnswers)
+    app.add_middleware(CompressLargeAnswers)
     if options.api_keys or options.read_only_api_keys:
         app.add_middleware(
             ApiKeys,

@@ -22,7 +22,7 @@ _PIECE_BYTES = 1 << 20
 
 
 async def read_body(scope: Scope, receive: Receive, max_bytes: int, types: Collection[str] = (JSON,)) -> bytes:
-    """The whole body, unzipped when it came as gzip. `types`: the content types that the route reads.
+    """The whole body, uncompressed. `types`: the content types that the route reads.
 
     Raises UnsupportedMedia; PayloadTooLarge before more than `max_bytes` are held; Malformed for broken gzip;
     ClientDisconnect when the caller hangs up.
@@ -42,7 +42,7 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int, types: Colle
 
 
 async def stream_body(receive: Receive) -> AsyncIterator[bytes]:
-    """The body chunk by chunk as it came, still zipped if it was. Raises ClientDisconnect."""
+    """The body chunk by chunk as it arrives, still compressed if it was. Raises ClientDisconnect."""
     async for chunk in _chunks(receive, await receive()):
         yield chunk
 
@@ -65,7 +65,7 @@ def check_content_type(headers: dict[bytes, bytes], types: Collection[str]) -> N
 
 
 def is_gzip(headers: dict[bytes, bytes]) -> bool:
-    """Whether the body is zipped. Raises UnsupportedMedia for an encoding that is neither gzip nor identity."""
+    """Whether the body is compressed. Raises UnsupportedMedia for an encoding that is neither gzip nor identity."""
     encoding = headers.get(b"content-encoding", b"identity").strip().lower()
     if encoding in (b"gzip", b"x-gzip"):
         return True
@@ -91,7 +91,7 @@ def check_declared_size(headers: dict[bytes, bytes], max_bytes: int) -> None:
 
 
 async def _chunks(receive: Receive, message: Message) -> AsyncIterator[bytes]:
-    """The chunks of a body whose first message was received already."""
+    """The chunks of a body, after its first message was received."""
     while True:
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
@@ -102,7 +102,7 @@ async def _chunks(receive: Receive, message: Message) -> AsyncIterator[bytes]:
 
 
 async def _unzip(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Unzip in pieces of at most _PIECE_BYTES, so that a small body cannot become a large one unseen."""
+    """Uncompress in pieces of at most _PIECE_BYTES, so that a small body cannot grow large unnoticed."""
     unzipper = zlib.decompressobj(_GZIP_WINDOW)
     async for chunk in chunks:
         pending, piece = chunk, b""
@@ -116,7 +116,7 @@ async def _unzip(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             yield piece
             pending = unzipper.unconsumed_tail or unzipper.unused_data
     if not unzipper.eof:
-        raise Malformed("the gzip body ends too early; it was cut off on the way")
+        raise Malformed("the gzip body is incomplete; send it again")
 
 
 async def _collect(chunks: AsyncIterator[bytes], max_bytes: int) -> bytes:
@@ -131,6 +131,6 @@ async def _collect(chunks: AsyncIterator[bytes], max_bytes: int) -> bytes:
 def _too_large(max_bytes: int, size: int | None = None) -> PayloadTooLarge:
     got = f", got {size}" if size is not None else ""
     return PayloadTooLarge(
-        f"a body has at most {max_bytes} bytes (unzipped){got}; send smaller batches, or use /ingest, which streams",
+        f"a body has at most {max_bytes} uncompressed bytes{got}; send smaller batches, or use /ingest, which streams",
         max_body_bytes=max_bytes,
     )

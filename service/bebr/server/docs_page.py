@@ -1,6 +1,6 @@
-"""The page at /docs: the OpenAPI document as plain HTML, and every error with what it means.
+"""The page at /docs: the OpenAPI document as plain HTML, and the meaning of every error.
 
-FastAPI's own page loads its scripts from a CDN; this one works on a machine without the internet and runs no script.
+FastAPI's own page loads scripts from a CDN; this one works offline and runs no script.
 """
 
 import inspect

@@ -1,10 +1,10 @@
-"""The binary body of `/points/vectors`: many float vectors with ids and metadata, without a decimal digit.
+"""The binary body of `/points/vectors`: many float vectors with ids and metadata.
 
     8 bytes            size of the header in bytes, unsigned, little-endian
     header             JSON: {"dims": 384, "count": 2, "ids": ["a", "b"], "metadata": [{"lang": "en"}, null] | null}
     count * dims * 4   the rows, little-endian float32
 
-Spaces may follow the header's JSON, so that a writer can align the rows to 8 bytes. The shape is that of safetensors.
+The header may end in spaces, so that a writer can align the rows to 8 bytes, as in safetensors.
 """
 
 import struct
@@ -25,27 +25,32 @@ _SIZE = struct.Struct("<Q")
 class FrameHeader(Body):
     dims: int = Field(ge=1)
     count: int = Field(ge=0)
-    ids: Annotated[list[Any], Field(description="One id a row.")]
-    metadata: list[Any] | None = Field(None, description="One object or null a row; null for none at all.")
+    ids: Annotated[list[Any], Field(description="One id per row.")]
+    metadata: list[Any] | None = Field(None, description="One object or null per row; null for no metadata at all.")
 
 
 @dataclass(frozen=True, slots=True)
 class VectorFrame:
-    """ids and metadata: one a row. vectors (rows, dims) float32, a view into the body where it is aligned."""
+    """A frame that was read."""
 
     ids: list[Any]
+    """One per row."""
     vectors: NDArray[np.float32]
+    """(rows, dims) float32, a view into the body where it is aligned."""
     metadata: list[Any]
+    """One per row."""
 
 
 def decode_frame(body: bytes) -> VectorFrame:
-    """Raises Malformed when the frame is cut off, InvalidOption or DimensionMismatch when its parts do not fit."""
+    """Raises Malformed if the frame is incomplete, InvalidOption or DimensionMismatch if its parts do not match."""
     if len(body) < _SIZE.size:
-        raise Malformed(f"a frame begins with {_SIZE.size} bytes of header size, the body has {len(body)} bytes")
+        raise Malformed(
+            f"expected {_SIZE.size} bytes with the size of the header first, got a body of {len(body)} bytes"
+        )
     (header_size,) = _SIZE.unpack_from(body)
     rows_at = _SIZE.size + header_size
     if rows_at > len(body):
-        raise Malformed(f"the header of the frame should have {header_size} bytes, the body has {len(body)} in all")
+        raise Malformed(f"expected a header of {header_size} bytes, got a body of {len(body)} bytes in all")
     header = parse(FrameHeader, body[_SIZE.size : rows_at])
     metadata = header.metadata if header.metadata is not None else [None] * len(header.ids)
     for name, given in (("ids", header.ids), ("metadata", metadata)):

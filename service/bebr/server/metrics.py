@@ -1,4 +1,4 @@
-"""Prometheus metrics of the HTTP side, and gauges of collections and jobs that are read when someone asks.
+"""Prometheus metrics of HTTP requests, and gauges of collections and jobs that are computed when they are read.
 
 One registry per app, so that two apps in one process never mix their numbers.
 """
@@ -28,7 +28,7 @@ _KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "
 
 
 class HttpMetrics:
-    """Requests and seconds by route template. Paths of unknown routes count as one, so labels stay bounded."""
+    """Requests and seconds by route. All unknown paths count as one route, so the number of labels stays bounded."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -36,7 +36,7 @@ class HttpMetrics:
         PlatformCollector(registry=self.registry)
         self._requests = Counter(
             "bebr_http_requests",
-            "Requests by status of the answer; 499: the caller hung up first.",
+            "Requests by status of the answer; 499: the caller disconnected first.",
             ("method", "route", "status"),
             registry=self.registry,
         )
@@ -50,7 +50,7 @@ class HttpMetrics:
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def observe(self, scope: Scope, status: int, seconds: float) -> None:
-        """Count one answer. Children are looked up once per label set: that is most of what a count costs."""
+        """Count one answer. Children are looked up once per label set, which is most of the cost of a count."""
         route = getattr(scope.get("route"), "path_format", "unknown")
         key = (scope["method"], route, status)
         children = self._children.get(key)

@@ -1,6 +1,6 @@
 """Errors as RFC 9457 problem documents: the one table from error class to HTTP status, and the handlers that use it.
 
-Nothing outside `bebr.server` knows a status code. Unexpected exceptions are not handled here but in `envelope`.
+Nothing outside `bebr.server` knows a status code. `middleware.envelope` handles unexpected exceptions.
 """
 
 import re
@@ -22,11 +22,11 @@ RETRY_AFTER_SECONDS = 1
 
 
 class MethodNotAllowed(InvalidRequest):
-    """The path exists, but not with this method. Only HTTP knows this, so the class lives here."""
+    """The path exists, but not with this method."""
 
 
 class UnsupportedMedia(InvalidRequest):
-    """The body has a content type or encoding that this route does not read."""
+    """The route does not read this content type or encoding."""
 
 
 STATUS: dict[type[BebrError], int] = {
@@ -48,12 +48,12 @@ STATUS: dict[type[BebrError], int] = {
 
 
 def status_of(error: type[BebrError]) -> int:
-    """The status of the class itself or of its nearest base in the table."""
+    """The status of the class, or of its nearest base in the table."""
     return next(STATUS[base] for base in error.__mro__ if base in STATUS)
 
 
 def problem(error: BebrError, headers: dict[str, str] | None = None) -> Response:
-    """The response that tells the caller of `error`."""
+    """The response that describes `error`."""
     status = status_of(type(error))
     extra = dict(headers or {})
     if isinstance(error, errors.Unavailable):
@@ -83,14 +83,14 @@ def title_of(error: type[BebrError]) -> str:
 
 
 def install_handlers(app: FastAPI) -> None:
-    """Answer every expected error, and the framework's own, as a problem document."""
+    """Answer expected errors, and those of the framework, with a problem document."""
     app.add_exception_handler(BebrError, _on_bebr_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
 
 
 def _methods_of(request: Request) -> list[str]:
-    """All methods of the path, also those of other routes than the one that refused."""
+    """All methods of the path, including those of other routes."""
     template = getattr(request.scope.get("route"), "path_format", None)
     methods = request.app.openapi()["paths"].get(template, {})
     return [method.upper() for method in methods] + (["HEAD"] if "get" in methods else [])
@@ -111,10 +111,10 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     path: Any = request.url.path
     headers = dict(error.headers or {})
     if error.status_code == 404:
-        return problem(errors.NotFound(f"no route {path!r:.200}; every route is listed at /docs", path=path), headers)
+        return problem(errors.NotFound(f"no route {path!r:.200}; /docs lists every route", path=path), headers)
     if error.status_code == 405:
         allowed = ", ".join(_methods_of(request)) or headers.get("Allow", "")
-        detail = f"{request.method} is not a method of {path!r:.200}; it takes {allowed}"
+        detail = f"{path!r:.200} does not take {request.method}; it takes {allowed}"
         error_405 = MethodNotAllowed(detail, method=request.method, path=path, allowed=allowed)
         return problem(error_405, {"allow": allowed})
     return problem(InvalidRequest(str(error.detail)), headers)

@@ -1,4 +1,4 @@
-"""From pydantic's findings to our errors: which field is at fault, what was expected, where a body does not parse."""
+"""Pydantic's findings as our errors: which field is at fault, what was expected, where a body does not parse."""
 
 import difflib
 import re
@@ -16,7 +16,7 @@ Model = TypeVar("Model", bound=BaseModel)
 MAX_NAMED_ERRORS = 20
 _POSITION = re.compile(r"^(?P<what>.*?) at line (?P<line>\d+) column (?P<column>\d+)$", re.DOTALL)
 _UNION_MEMBER = re.compile(r"^(bool|str|int|float|.+\[.*\])$")
-"""Pydantic puts the tried member of a union into the location of an error; it is no field of the caller's."""
+"""Pydantic puts the member of a union into the location of an error; it is not a field of the body."""
 
 
 def parse(model: type[Model], body: bytes) -> Model:
@@ -45,7 +45,7 @@ def invalid_parameters(findings: Iterable[Mapping[str, Any]]) -> InvalidOption:
 
 
 def check_ids(values: Sequence[object], key: str) -> list[str]:
-    """The point ids. Raises InvalidId; `key` is the field that they stand in: one id as such, or a list of them."""
+    """The point ids. Raises InvalidId. `key`: the field with the one id ("id"), or with the list of them."""
     ids: list[str] = []
     try:
         for value in values:
@@ -58,7 +58,7 @@ def check_ids(values: Sequence[object], key: str) -> list[str]:
 
 @contextmanager
 def at_fault(key: str, kind: type[BebrError]) -> Iterator[None]:
-    """Errors of this kind that are raised inside get `key`, the field of the body that they are about."""
+    """Errors of this kind that are raised inside get `key`, the field at fault, if they have none."""
     try:
         yield
     except kind as error:
@@ -67,7 +67,7 @@ def at_fault(key: str, kind: type[BebrError]) -> Iterator[None]:
 
 
 def reject_unknown(given: Iterable[str], known: Sequence[str], what: str) -> None:
-    """Raise InvalidOption when a name is given that is not known."""
+    """Raise InvalidOption for a name that is not known."""
     for name in given:
         if name not in known:
             raise InvalidOption(_unknown(name, known, what), key=name)
@@ -80,7 +80,7 @@ def _invalid_body(findings: Sequence[Mapping[str, Any]], model: type[BaseModel])
 
 
 def _name_fields(findings: Sequence[Mapping[str, Any]], known: Mapping[str, Sequence[str]]) -> InvalidOption:
-    """`known`: names of the fields that the object at a path may have, for a hint at a misspelt one."""
+    """`known`: by path of an object, the fields that it may have, to suggest one for a misspelled name."""
     named: dict[str, str] = {}
     for finding in findings:
         parent, path = _path(finding["loc"][:-1]), _path(finding["loc"]) or "body"

@@ -1,4 +1,4 @@
-"""The outermost layer: request ids, the version header, metrics, and what happens to unexpected exceptions.
+"""The outermost layer: request ids, the version header, metrics, unexpected exceptions.
 
 Pure ASGI, because every search passes through it: Starlette's BaseHTTPMiddleware costs more than a whole search.
 """
@@ -20,12 +20,12 @@ from bebr.server.problems import problem
 logger = logging.getLogger(__name__)
 
 STATUS_CLIENT_GONE = 499
-"""Counted, never sent: the caller hung up before the answer."""
-_SANE_ID = re.compile(rb"[\w.:/+=-]{1,128}")
+"""Counted, never sent: the caller disconnected before the answer."""
+_VALID_ID = re.compile(rb"[\w.:/+=-]{1,128}")
 
 
 class InternalError(BebrError):
-    """A bug or a fault that nobody foresaw. The log has the traceback under the request id."""
+    """An unexpected error. The log has the traceback with the request id."""
 
 
 class Envelope:
@@ -63,14 +63,16 @@ class Envelope:
             logger.exception("request %s: %s %s failed", request_id.decode(), scope["method"], scope["path"])
             if status:  # the answer has begun; all that is left is to cut it off
                 raise
-            error = InternalError("an unexpected error; the log of the service has it", request_id=request_id.decode())
+            error = InternalError(
+                "an unexpected error; find the request id in the log of the service", request_id=request_id.decode()
+            )
             await problem(error)(scope, receive, send_sealed)
         finally:
             self._metrics.observe(scope, status, time.perf_counter() - started)
 
     def _request_id(self, scope: Scope) -> bytes:
-        """The caller's own id when it is sane, else a new one."""
+        """The id that the caller sent, if it is valid, else a new one."""
         for name, value in scope["headers"]:
-            if name == b"x-request-id" and _SANE_ID.fullmatch(value):
+            if name == b"x-request-id" and _VALID_ID.fullmatch(value):
                 return bytes(value)
         return f"{self._prefix}-{next(self._counter):x}".encode()

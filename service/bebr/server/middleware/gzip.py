@@ -1,4 +1,4 @@
-"""gzip of large answers, when the caller takes it. Small ones go out as they are: zipping costs more than it saves."""
+"""Compresses large answers for callers that accept gzip. For small ones it costs more than it saves."""
 
 import asyncio
 import gzip
@@ -7,24 +7,24 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MIN_BYTES = 16 * 1024
 THREAD_BYTES = 256 * 1024
-"""From here on zipping would hold up other requests for milliseconds, so it moves to a thread."""
+"""From this size on, compressing would hold up other requests for milliseconds, so a thread does it."""
 LEVEL = 3
 
 
-class ZipLargeAnswers:
-    """Zip bodies of at least MIN_BYTES that are sent in one piece; streamed ones pass as they are."""
+class CompressLargeAnswers:
+    """Compresses bodies of at least MIN_BYTES that are sent in one piece; streamed ones pass unchanged."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and _takes_gzip(scope):
-            send = _Zipper(send)
+        if scope["type"] == "http" and _accepts_gzip(scope):
+            send = _Compressor(send)
         await self._app(scope, receive, send)
 
 
-class _Zipper:
-    """Holds the start of one response back until the size of its body is known."""
+class _Compressor:
+    """Holds the start of a response back until the size of its body is known."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -38,13 +38,13 @@ class _Zipper:
             start, self._start = self._start, None
             body = message.get("body", b"")
             if len(body) >= MIN_BYTES and not message.get("more_body", False):
-                message = {**message, "body": await _zip(body)}
+                message = {**message, "body": await _compressed(body)}
                 start = _with_gzip_headers(start, len(message["body"]))
             await self._send(start)
         await self._send(message)
 
 
-async def _zip(body: bytes) -> bytes:
+async def _compressed(body: bytes) -> bytes:
     if len(body) >= THREAD_BYTES:
         return await asyncio.to_thread(gzip.compress, body, LEVEL, mtime=0)
     return gzip.compress(body, LEVEL, mtime=0)
@@ -60,7 +60,7 @@ def _with_gzip_headers(start: Message, size_bytes: int) -> Message:
     return {**start, "headers": kept + added}
 
 
-def _takes_gzip(scope: Scope) -> bool:
+def _accepts_gzip(scope: Scope) -> bool:
     for name, value in scope["headers"]:
         if name == b"accept-encoding":
             return any(_is_wanted(part) for part in value.lower().split(b","))

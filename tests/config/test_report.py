@@ -1,0 +1,44 @@
+"""What people see of settings."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from bebr.config import Settings, load_settings
+from bebr.config.report import settings_markdown, shown_value
+from bebr.config.settings import setting_fields
+from bebr.errors import InvalidOption
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_secrets_appear_nowhere():
+    env = {
+        "BEBR_API_KEYS": "s3cret,other",
+        "BEBR_READ_ONLY_API_KEYS": "s3cret2",
+        "BEBR_REDIS_URL": "redis://user:s3cret@h:1/0",
+    }
+    settings = load_settings({}, env)
+    shown = " ".join(shown_value(f, getattr(settings, f.name)) for f in setting_fields())
+    assert "s3cret" not in repr(settings) + shown
+    assert "2 set" in shown
+    assert "redis://user:***@h:1/0" in shown
+    with pytest.raises(InvalidOption) as error:
+        load_settings({}, {"BEBR_API_KEYS": "s3cret with blanks"})
+    assert "s3cret" not in str(error.value)
+
+
+def test_every_default_reads_back_as_itself():
+    """What the docs show as the default can be pasted as a value."""
+    for setting in fields(Settings):
+        if setting.metadata["secret"]:
+            continue
+        shown = shown_value(setting, setting.default)
+        assert setting.metadata["kind"].parse(shown) == setting.default, setting.name
+
+
+def test_every_setting_has_help_and_stands_in_the_docs():
+    assert all(f.metadata["help"].endswith(".") for f in fields(Settings))
+    written = (ROOT / "docs" / "settings.md").read_text("utf-8")
+    assert written == settings_markdown(), "run: bebr config --markdown > docs/settings.md"

@@ -1,0 +1,56 @@
+"""How one value is written."""
+
+import pytest
+
+from bebr.config import LogLevel, load_settings
+from bebr.errors import InvalidOption
+
+
+@pytest.mark.parametrize(
+    ("variable", "written", "meant"),
+    [
+        ("BEBR_MAX_BODY_BYTES", "64MiB", 64 * 2**20),
+        ("BEBR_MAX_BODY_BYTES", "1.5 GiB", 3 * 2**29),
+        ("BEBR_MAX_BODY_BYTES", "2gb", 2 * 10**9),
+        ("BEBR_MAX_BODY_BYTES", "512Mi", 2**29),
+        ("BEBR_MAX_BODY_BYTES", "1_000_000", 10**6),
+        ("BEBR_STORE_TIMEOUT_SECONDS", "500ms", 0.5),
+        ("BEBR_STORE_TIMEOUT_SECONDS", "2.5", 2.5),
+        ("BEBR_RECEIPT_TTL_SECONDS", "2h", 7200.0),
+        ("BEBR_BATCHING", "off", False),
+        ("BEBR_BATCHING", "1", True),
+        ("BEBR_API_KEYS", "one, two,", ("one", "two")),
+        ("BEBR_API_KEYS", "", ()),
+        ("BEBR_REDIS_URL", "redis://:secret@db:6379/0", "redis://:secret@db:6379/0"),
+        ("BEBR_REDIS_URL", "", None),
+        ("BEBR_LOG_LEVEL", "WARNING", LogLevel.WARNING),
+    ],
+)
+def test_values_are_read_with_their_units(variable: str, written: str, meant: object):
+    assert getattr(load_settings({}, {variable: written}), variable.removeprefix("BEBR_").lower()) == meant
+
+
+@pytest.mark.parametrize(
+    ("variable", "written"),
+    [
+        ("BEBR_PORT", "eighty"),
+        ("BEBR_PORT", "65536"),
+        ("BEBR_PORT", ""),
+        ("BEBR_MAX_LIMIT", "0"),
+        ("BEBR_MAX_LIMIT", "1.5"),
+        ("BEBR_MAX_BODY_BYTES", "2G"),
+        ("BEBR_MAX_BODY_BYTES", "-1"),
+        ("BEBR_MAX_BODY_BYTES", "lots"),
+        ("BEBR_STORE_TIMEOUT_SECONDS", "0"),
+        ("BEBR_STORE_TIMEOUT_SECONDS", "5 parsecs"),
+        ("BEBR_BATCHING", "perhaps"),
+        ("BEBR_HOST", " "),
+        ("BEBR_LOG_LEVEL", "loud"),
+        ("BEBR_REDIS_URL", "http://db"),
+        ("BEBR_DATA_DIR", ""),
+        ("BEBR_API_KEYS", "two words"),
+    ],
+)
+def test_a_value_that_does_not_parse_is_an_error_that_names_the_variable(variable: str, written: str):
+    with pytest.raises(InvalidOption, match=f"^{variable}: expected "):
+        load_settings({}, {variable: written})
