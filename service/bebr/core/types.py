@@ -29,7 +29,7 @@ class FieldType(StrEnum):
 
 
 class WriteMode(StrEnum):
-    """What a write does where the id exists already, or does not."""
+    """What a write does if the id exists, or does not."""
 
     UPSERT = "upsert"
     INSERT_ONLY = "insert_only"
@@ -38,15 +38,15 @@ class WriteMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Puts:
-    """Points of one shard and one code version, column-wise.
-
-    records (points, record_size_bytes) uint8: code and gain. metadata: each a JSON object as text.
-    """
+    """Points of one shard and one code version, column by column."""
 
     ids: list[str]
     version: int
+    """Number of the code version."""
     records: NDArray[np.uint8]
+    """(points, record_size_bytes) uint8: codes and gains."""
     metadata: list[str]
+    """JSON objects as text."""
 
 
 class StoredPoint(NamedTuple):
@@ -54,9 +54,13 @@ class StoredPoint(NamedTuple):
 
     id: str
     seq: int
+    """Seq of the operation that wrote it last."""
     version: int
+    """Number of the code version."""
     record: bytes
+    """Its code and gain."""
     metadata: str
+    """A JSON object as text."""
 
 
 class Hit(NamedTuple):
