@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from bebr import encoding
 from bebr.core.types import FieldType
+from bebr.encoding import Bundle as StoredBundle
 from bebr.engine import results
 from bebr.server.responses.base import Answer
 
@@ -24,7 +24,7 @@ class Bundle(Answer):
     compatible_with: list[str] = Field(description="Ids of the bundles whose codes its queries can search.")
 
     @classmethod
-    def of(cls, bundle: encoding.Bundle) -> "Bundle":
+    def of(cls, bundle: StoredBundle) -> "Bundle":
         return cls(**asdict(bundle.summary()))
 
 
