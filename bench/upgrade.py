@@ -5,7 +5,7 @@
 Both models' embeddings of scifact, climate-fever and cranfield lie in the folder as docs.old, docs.new and so on. Each
 model gets codes of 64 bytes, fitted to the documents. The adapters are trained twice: on the documents themselves, and,
 where --rows names embeddings of other texts by both models, on 20,000 of those; the mixed points then are scaled by
-these texts, and once more by 512 points of the collection. Judgements measure and never choose, so the default kind is
+these texts, and once more by 512 points of the collection. Judgments measure and never choose, so the default kind is
 the one that is taken where nothing is judged.
 """
 
@@ -31,7 +31,7 @@ from bebr.encoding.adapters.quality import Interval, Quality, UpgradeMatrix, pai
 from bebr.encoding.quantization.layout import fit_code
 from bebr.encoding.quantization.recurrent import Recurrent
 from bebr.errors import BebrError
-from bebr_training.adapters.train import WEIGHTS, TrainedCompatibility, Version, open_adapter, train_compatible
+from bebr_training.adapters.train import WEIGHTS, ModelData, TrainedAdapters, open_adapter, train_adapters
 from bebr_training.binarizer.presets import Preset
 from bebr_training.data.collections import open_collection
 from bebr_training.data.pairs import Pairs
@@ -64,12 +64,12 @@ class Model:
         binarizer = fit_code(pairs.documents, CODE)[0]
         return cls(pairs, binarizer, stands_for(binarizer, pairs.documents))
 
-    def version(self, rows: Floats) -> Version:
-        return Version(rows, lambda given: stands_for(self.binarizer, given), embeds=True)
+    def version(self, rows: Floats) -> ModelData:
+        return ModelData(rows, lambda given: stands_for(self.binarizer, given), embeds=True)
 
     @property
     def asked(self) -> Floats:
-        return self.pairs.queries[sorted(self.pairs.judgements)]
+        return self.pairs.queries[sorted(self.pairs.judgments)]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Measured:
     collection: str
     texts: str
     seconds: float
-    trained: TrainedCompatibility
+    trained: TrainedAdapters
     matrix: UpgradeMatrix
     own: UpgradeMatrix
     weighted: dict[float, UpgradeMatrix]
@@ -105,21 +105,21 @@ def measured(collection: str, texts: str, new: Model, old: Model, rows: tuple[Fl
             bar.total, bar.n = total, done
             bar.set_postfix_str(label)
 
-        trained = train_compatible(new.version(rows[0]), old.version(rows[1]), Preset(seed=SEED), show)
+        trained = train_adapters(new.version(rows[0]), old.version(rows[1]), Preset(seed=SEED), show)
     seconds, files = time.perf_counter() - started, trained.forward.files
     asked = Queries(old.asked, new.asked, np.full(len(new.asked), -1))
-    judgements = [new.pairs.judgements[query] for query in sorted(new.pairs.judgements)]
+    judgments = [new.pairs.judgments[query] for query in sorted(new.pairs.judgments)]
     pool = Pool(old.codes, new.codes)
     adapter = open_adapter(files, trained.reference)
-    matrix = measure(adapter, pool, asked, judgements, judged=True, kind=files.default, seed=SEED)
+    matrix = measure(adapter, pool, asked, judgments, judged=True, kind=files.default, seed=SEED)
     adapter = by_own_points(adapter, new, old)
-    own = measure(adapter, pool, asked, judgements, judged=True, kinds=[files.default], kind=files.default, seed=SEED)
+    own = measure(adapter, pool, asked, judgments, judged=True, kinds=[files.default], kind=files.default, seed=SEED)
     weighted = {
         weight: measure(
             open_adapter(replace(files, weight=weight), trained.reference),
             replace(pool, new=None),
             asked,
-            judgements,
+            judgments,
             judged=True,
             kinds=[AdapterKind.WEIGHTED],
         )
@@ -161,8 +161,8 @@ def in_the_basis(new: Model, basis: Floats) -> NDArray[np.float64]:
         basis = np.hstack([basis, np.linalg.svd(basis)[0][:, basis.shape[1] :]])
     documents = new.pairs.documents @ basis
     codes = stands_for(fit_code(documents, CODE)[0], documents)
-    judgements = new.pairs.judgements
-    grades = {place: judgements[query] for place, query in enumerate(sorted(judgements))}
+    judgments = new.pairs.judgments
+    grades = {place: judgments[query] for place, query in enumerate(sorted(judgments))}
     return ndcg_per_query(dot_search(codes)(new.asked @ basis, 10), grades)[0]
 
 
@@ -237,13 +237,13 @@ def _panel(panel: Any, found: list[Measured]) -> None:
     old = found[0].matrix.old_to_old
     assert old is not None
     panel.axhline(old.ndcg.mean(), color=GREY, linestyle=":", label="old queries, old codes")
-    for one, colour, marker in zip(found, (BLUE, ORANGE), ("o", "s"), strict=False):
+    for one, color, marker in zip(found, (BLUE, ORANGE), ("o", "s"), strict=False):
         label = f"new queries, adapter of {one.texts}"
-        panel.plot(shares, curve(one.matrix), color=colour, marker=marker, label=f"{label}, scaled by them")
+        panel.plot(shares, curve(one.matrix), color=color, marker=marker, label=f"{label}, scaled by them")
         if one.texts == OTHERS:
             own = f"{label}, scaled by {OWN_POINTS} points"
             panel.plot(shares, curve(one.own), color=GREEN, marker="^", label=own)
-        panel.plot(shares, line(one.matrix), color=colour, linestyle="--", linewidth=0.9)
+        panel.plot(shares, line(one.matrix), color=color, linestyle="--", linewidth=0.9)
     panel.set_title(found[0].collection, loc="left", fontsize=10)
     panel.set_xlabel("% of the points re-encoded")
     panel.set_ylabel("nDCG@10")

@@ -33,7 +33,7 @@ def measure(collection: Collection, truth: Rows, spec: CodeSpec, seed: int) -> t
     """One fit -> recall@10 of adc, and mean nDCG@10."""
     binarizer = fit_recurrent(collection.documents, spec, effort=EFFORT, seed=seed)
     found = dot_search(binarizer.quantized_values(collection.documents), binarizer.project)(collection.queries, 10)
-    ndcg = ndcg_per_query(found, collection.judgements or {})[0]
+    ndcg = ndcg_per_query(found, collection.judgments or {})[0]
     return float(recall_per_query(found, truth, 10).mean()), float(ndcg.mean())
 
 
@@ -50,7 +50,7 @@ def main() -> None:
     print("|---|--:|---|--:|--:|--:|--:|")
     for name, collection in ((one.name, one.opened) for one in found):
         truth = dot_search(collection.documents)(collection.queries, 10)
-        floats = ndcg_per_query(truth, collection.judgements or {})[0].mean()
+        floats = ndcg_per_query(truth, collection.judgments or {})[0].mean()
         for size_bytes in parse_sizes(options.bytes):
             for spec in map(CodeSpec.parse, CODES[size_bytes]):
                 seeds = tqdm(range(options.fits), desc=f"{name} {spec}", leave=False)

@@ -1,4 +1,4 @@
-"""The evaluation collections: real texts with judgements, embedded by all-MiniLM-L6-v2 (`new`)."""
+"""The evaluation collections: real texts with judgments, embedded by all-MiniLM-L6-v2 (`new`)."""
 
 from dataclasses import dataclass
 from functools import cached_property

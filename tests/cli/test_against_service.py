@@ -65,7 +65,7 @@ def test_ingest_into_nothing_is_an_error(tmp_path: Path, capsys: pytest.CaptureF
     file = tmp_path / "points.ndjson"
     file.write_text("\n".join(lines(1)))
     assert run("ingest", str(file), "-c", "none") == 1
-    assert "'none'; --bundle creates it" in capsys.readouterr().err
+    assert "'none'; create it with --bundle" in capsys.readouterr().err
 
 
 def test_inspect_shows_collections(capsys: pytest.CaptureFixture[str]):

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from bebr.cli.options import parse_filter, service_url, settings_from
-from bebr.cli.points.search import hits_table, telling_fields
+from bebr.cli.points.search import descriptive_fields, hits_table
 from bebr.cli.points.sources import open_source
 from bebr.client import Hit
 from bebr.config import Settings
@@ -85,7 +85,7 @@ def test_stdin_is_ndjson(monkeypatch: pytest.MonkeyPatch):
 
 def test_other_files_are_refused(tmp_path: Path):
     (tmp_path / "a.pdf").write_bytes(b"")
-    with pytest.raises(InvalidOption, match=r"expected \.ndjson"):
+    with pytest.raises(InvalidOption, match=r"expected a \.ndjson"):
         open_source(str(tmp_path / "a.pdf"))
 
 
@@ -99,9 +99,9 @@ def test_a_table_shows_what_tells_most():
         "title": "T" * 90,
     }
     hits = [Hit("json.loads", 0.9, "m@1", metadata), Hit("x", 0.8, "m@1", {**metadata, "name": "x"})]
-    assert telling_fields(hits) == ["kind", "n", "title"]
-    assert telling_fields([Hit("a", 1.0, "m@1", None)]) == []
-    assert telling_fields([Hit("a", 1.0, "m@1", json.loads('{"x": [1, 2]}'))]) == ["x"]
+    assert descriptive_fields(hits) == ["kind", "n", "title"]
+    assert descriptive_fields([Hit("a", 1.0, "m@1", None)]) == []
+    assert descriptive_fields([Hit("a", 1.0, "m@1", json.loads('{"x": [1, 2]}'))]) == ["x"]
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

@@ -13,8 +13,8 @@ from bebr.encoding.encoder import Encoder
 from bebr.encoding.importing.checkpoint import import_checkpoint
 from bebr.encoding.quantization.recurrent_fit import Effort, fit_recurrent
 from bebr.encoding.quantization.recurrent_graph import files_of
-from bebr_training.adapters.graph import bridge_to_onnx
-from bebr_training.adapters.maps import Adapter, procrustes, ridge
+from bebr_training.adapters.graph import adapter_to_onnx
+from bebr_training.adapters.maps import EmbeddingMap, procrustes, ridge
 
 SHORT = Effort(warm=3, full=1)
 WEIGHT = 0.5
@@ -78,5 +78,5 @@ def adapter(here: np.ndarray, there: np.ndarray, reference: Reference) -> Adapte
     crossed[AdapterKind.WEIGHTED] = unit(WEIGHT * crossed[AdapterKind.LINEAR] + (1 - WEIGHT) * there)
     own = spread(here, reference.here)
     scales = {kind: own / spread(rows, reference.there) for kind, rows in crossed.items()}
-    graph = bridge_to_onnx(basis, Adapter(matrix))
+    graph = adapter_to_onnx(basis, EmbeddingMap(matrix))
     return AdapterFiles(graph, scales, AdapterKind.WEIGHTED, WEIGHT)

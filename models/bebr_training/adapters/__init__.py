@@ -1,1 +1,1 @@
-"""The trainer of adapters: how the queries of one model search the codes of another."""
+"""The trainer of adapters, by which queries of one model search the codes of another."""

@@ -1,6 +1,6 @@
-"""The ONNX graph of one direction between two models: input `embedding`, outputs `compatible` and `adapter`.
+"""The ONNX graph of an adapter: input `embedding`, outputs of the kinds compatible and linear.
 
-What `bebr.encoding.adapters.adapter.Adapter` opens. Rows of the outputs may have any length.
+`bebr.encoding.adapters.adapter.Adapter` opens it. Rows of the outputs may have any length.
 """
 
 import numpy as np
@@ -8,16 +8,16 @@ import numpy as np
 from bebr.encoding import AdapterKind
 from bebr.encoding.adapters.adapter import INPUT, OUTPUTS
 from bebr.encoding.onnx.graph import Graph
-from bebr_training.adapters.maps import Adapter, Floats
+from bebr_training.adapters.maps import EmbeddingMap, Floats
 
 
-def bridge_to_onnx(basis: Floats, adapter: Adapter) -> bytes:
-    """basis (dims, their dims) float32, of the kind `compatible` -> the bytes of the graph's file."""
+def adapter_to_onnx(basis: Floats, linear: EmbeddingMap) -> bytes:
+    """The bytes of the graph's file. basis (dims, their dims): the map of kind compatible; linear: of kind linear."""
     graph, output = Graph(), OUTPUTS[AdapterKind.LINEAR]
     graph.constant("basis", basis)
-    graph.constant("matrix", adapter.matrix)
+    graph.constant("matrix", linear.matrix)
     graph.node("MatMul", [INPUT, "basis"], OUTPUTS[AdapterKind.COMPATIBLE])
-    if (residual := adapter.residual) is None:
+    if (residual := linear.residual) is None:
         graph.node("MatMul", [INPUT, "matrix"], output)
     else:
         graph.constant("into", residual.into)

@@ -1,14 +1,13 @@
 """Maps from the embeddings of one model to those of another: two in closed form, two learned from the first.
 
-    procrustes         f Q with orthonormal columns (rows, where the other model has more dims): the basis of BT^2
-    ridge              f W of least squared error, its strength chosen on held-out rows
-    distilled linear   f W, learned from the better of those two
-    distilled residual f W + relu(f A + a) B + b, the same with a perceptron that starts at zero
+    procrustes         f Q with orthonormal columns, or rows where the other model has more dims: the basis of BT^2
+    ridge              f W of least squared error, with a strength that is chosen on held-out rows
+    distilled linear   f W, trained from the better of those two
+    distilled residual f W + relu(f A + a) B + b, the same plus a perceptron that starts at zero
 
-What is learned is not to meet the other model's embeddings but to rank its codes as this model's floats rank the
-texts: a softmax over neighbours drawn to that of the float cosines, and BEBR's contrastive form, in which the positive
-of an item is its own old code. Measured on 5,183 abstracts between unrelated models, nDCG@10 of the judged claims on
-the other model's codes: procrustes .438, ridge .434, distilled linear .488, distilled residual .492.
+Training does not aim at the other model's embeddings. It aims to rank the other model's codes as this model's floats
+rank the texts: by distillation, a softmax over neighbors that approaches that of the float cosines, and by BEBR's
+contrastive loss, in which the positive of an item is its own old code. docs/training.md has what that gains.
 """
 
 import math
@@ -25,21 +24,24 @@ from torch.nn import functional
 
 from bebr_training.binarizer.objectives import contrastive, distillation
 from bebr_training.binarizer.presets import Preset
-from bebr_training.search.neighbors import Neighbours
+from bebr_training.search.neighbors import Neighbors
 
 Floats = NDArray[np.float32]
 Show = Callable[[str], None]
-"""Called after each step as show(what happened)."""
+"""Called after each step as show(its loss, in words)."""
 
 RIDGES = (0.01, 0.1, 1.0)
-"""Strengths that are tried, as shares of the mean diagonal of the second moments."""
+"""Ridge strengths to try, relative to the mean diagonal of the second moments."""
 HIDDEN = 512
+"""Width of the perceptron."""
 RATE = 0.02
-"""Size of a gradient step as a share of an entry of the map."""
+"""Learning rate relative to the size of an entry of the map."""
 SCALE_RATE = 0.01
+"""Learning rate of the sharpness of the scores."""
 CONTRAST = 0.3
-"""Weight of the contrastive form beside distillation. Measured: each alone finds less than both."""
+"""Weight of the contrastive loss beside distillation; both together find more than either alone."""
 CLIP = 5.0
+"""Maximum norm of a gradient."""
 
 
 class Method(StrEnum):
@@ -53,23 +55,29 @@ class Method(StrEnum):
 
 @dataclass(frozen=True)
 class Residual:
-    """relu(f A + a) B + b: into A (dims, hidden), offset a (hidden,), out B (hidden, their dims), bias b."""
+    """The perceptron relu(f A + a) B + b."""
 
     into: Floats
+    """A (dims, hidden)."""
     offset: Floats
+    """a (hidden,)."""
     out: Floats
+    """B (hidden, their dims)."""
     bias: Floats
+    """b (their dims,)."""
 
 
 @dataclass(frozen=True)
-class Adapter:
-    """matrix (dims, their dims) float32, and what is added to the linear map, if anything is."""
+class EmbeddingMap:
+    """A map from the embeddings of one model to those of another."""
 
     matrix: Floats
+    """(dims, their dims)."""
     residual: Residual | None = None
+    """The perceptron that is added to the linear map."""
 
     def __call__(self, rows: Floats) -> Floats:
-        """rows (rows, dims), unit -> (rows, their dims), of any length: the reference of the graph."""
+        """rows (rows, dims), unit -> (rows, their dims), of any length. The graph must equal this."""
         mapped = rows @ self.matrix
         if (more := self.residual) is not None:
             mapped = mapped + np.maximum(rows @ more.into + more.offset, 0) @ more.out + more.bias
@@ -77,16 +85,16 @@ class Adapter:
 
 
 def procrustes(here: Floats, there: Floats) -> Floats:
-    """here (rows, dims), there (rows, their dims) -> Q (dims, their dims): the f Q that lies closest.
+    """here (rows, dims), there (rows, their dims) -> Q (dims, their dims), for which f Q is closest (Schönemann, 1966).
 
-    Its columns are orthonormal, or its rows where there are more columns than rows (Schönemann, 1966).
+    Its columns are orthonormal, or its rows where there are more columns than rows.
     """
     left, _, right = np.linalg.svd((here.T @ there).astype(np.float64), full_matrices=False)
     return np.ascontiguousarray(left @ right, np.float32)
 
 
 def ridge(here: Floats, there: Floats, strength: float) -> Floats:
-    """here (rows, dims), there (rows, their dims) -> W (dims, their dims), scaled to the size of an orthonormal map."""
+    """here (rows, dims), there (rows, their dims) -> W (dims, their dims), scaled to the norm of an orthonormal map."""
     moments = (here.T @ here).astype(np.float64)
     moments += strength * np.trace(moments) / len(moments) * np.eye(len(moments))
     matrix = np.linalg.solve(moments, (here.T @ there).astype(np.float64))
@@ -95,12 +103,13 @@ def ridge(here: Floats, there: Floats, strength: float) -> Floats:
 
 
 def distil(
-    start: Floats, rows: Floats, codes: Floats, near: Neighbours, preset: Preset, hidden: int, show: Show
-) -> Adapter:
-    """Learn from `start` (dims, their dims); hidden: width of the perceptron, 0 for none.
+    start: Floats, rows: Floats, codes: Floats, near: Neighbors, preset: Preset, hidden: int, show: Show
+) -> EmbeddingMap:
+    """Train a map that starts at `start` (dims, their dims).
 
-    rows (rows, dims): unit, of this model. codes (rows, their dims): what the other model's codes of the same items
-    stand for. near: of `rows`. The same seed and number of threads give the same adapter.
+    rows (rows, dims): unit rows of this model. codes (rows, their dims): what the other model's codes of the same items
+    stand for. near: the neighbors among `rows`. hidden: width of the perceptron, 0 for none. The same seed and number
+    of threads give the same map.
     """
     torch.manual_seed(preset.seed)
     rng = np.random.default_rng(preset.seed)
@@ -115,18 +124,18 @@ def distil(
     for step in range(preset.steps):
         for group in optimizer.param_groups:
             group["lr"] = group["base"] * 0.5 * (1 + math.cos(math.pi * step / preset.steps))
-        items = torch.from_numpy(near.batch(preset.seeds, preset.neighbours, rng))
+        items = torch.from_numpy(near.batch(preset.seeds, preset.neighbors, rng))
         optimizer.zero_grad()
         loss = _loss(model, embeddings[items], targets[items], items, preset.temperature)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.maps(), CLIP)
         optimizer.step()
         show(f"loss {float(loss.detach()):.4f}")
-    return model.adapter()
+    return model.map()
 
 
 class _Learned(nn.Module):
-    """The twin of an `Adapter`. The perceptron sees and makes numbers of size one, so that one rate fits all."""
+    """A trainable `EmbeddingMap`. The perceptron's inputs and outputs have size one, so that one rate fits all."""
 
     def __init__(self, start: Floats, hidden: int) -> None:
         super().__init__()
@@ -151,7 +160,7 @@ class _Learned(nn.Module):
         return functional.normalize(mapped, dim=1)
 
     @torch.no_grad()
-    def adapter(self) -> Adapter:
+    def map(self) -> EmbeddingMap:
         residual = None
         if self.into is not None and self.out is not None:
             residual = Residual(
@@ -160,11 +169,11 @@ class _Learned(nn.Module):
                 np.ascontiguousarray(self.after * self.out.weight.T.numpy()),
                 (self.after * self.out.bias).numpy(),
             )
-        return Adapter(self.matrix.numpy().copy(), residual)
+        return EmbeddingMap(self.matrix.numpy().copy(), residual)
 
 
 def _loss(model: _Learned, rows: Tensor, codes: Tensor, items: Tensor, temperature: float) -> Tensor:
-    """Of one batch: rows (n, dims), what the other model's codes stand for (n, their dims), and whose they are (n,)."""
+    """The loss of one batch: rows (n, dims), what the other model's codes stand for (n, their dims), items (n,)."""
     same = items[:, None] == items[None, :]
     scores = model(rows) @ codes.T * model.sharpness.exp()
     return distillation(scores, rows @ rows.T, same, temperature) + CONTRAST * contrastive(scores, same, temperature)

@@ -1,18 +1,17 @@
-"""Makes two models compatible: queries of each reach the codes of the other. It reads from top to bottom.
+"""The trainer of adapters between two models, in both directions. Read it from top to bottom.
 
-    1. hold out   texts that are queries later; what they find in the other model's codes decides
-    2. candidates orthonormal, ridge, and two learned from the better of them; the best is the adapter
-    3. weigh      the adapter against the other model itself: by judged pairs, else evenly
-    4. scale      how much a score on the other side means, by the tails on reference texts
+    1. hold out   some texts are queries; what they find in the other model's codes decides
+    2. candidates orthonormal, ridge, and two trained from the better of these; the best is the linear adapter
+    3. weigh      the linear adapter against the other model itself, by relevance judgments or by fixed weights
+    4. scale      bring the scores of both models to one scale, by the tails of scores on reference texts
     5. choose     the kind of adapter that is used by default
-    6. measure    the matrix of the upgrade, held out and judged
+    6. measure    the matrix of the upgrade, on held-out texts and on relevance judgments
 
-Both directions are made alike; no code of either model changes. A binarizer that is fitted in the basis of the other
-model loses nothing, because a fit does not care for rotations; so neither needs to be fitted anew.
+No code of either model changes. Neither binarizer needs to be fitted again: a fit does not depend on the basis, so one
+that is fitted in the basis of the other model loses nothing.
 
-What float neighbours say favours the model that they are of, without limit: they may choose between adapters, but not
-weigh an adapter against the other model. Without judged pairs the weights are UNJUDGED and the sum is the default,
-which was below the other model alone in no measurement but one, by .001 of nDCG@10.
+The float neighbors of a model favor that model. They may choose between maps, but not weigh a map against the other
+model. Without relevance judgments the weights are DEFAULT_WEIGHTS and the weighted sum is the default.
 """
 
 import tempfile
@@ -24,49 +23,48 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bebr.core.metrics import Grades
 from bebr.encoding import AdapterEntry, AdapterFiles, AdapterKind, Bundle, CompatibilityFiles
-from bebr.encoding.adapters.adapter import Adapter as ModelAdapter
-from bebr.encoding.adapters.adapter import Reference
-from bebr.encoding.adapters.evaluation import Judgments, Pool, Queries, measure, nearest
+from bebr.encoding.adapters.adapter import Adapter, Reference
+from bebr.encoding.adapters.evaluation import Pool, Queries, measure, nearest
 from bebr.encoding.adapters.quality import UpgradeMatrix
-from bebr_training.adapters.graph import bridge_to_onnx
-from bebr_training.adapters.maps import HIDDEN, RIDGES, Adapter, Method, distil, procrustes, ridge
+from bebr_training.adapters.graph import adapter_to_onnx
+from bebr_training.adapters.maps import HIDDEN, RIDGES, EmbeddingMap, Method, distil, procrustes, ridge
 from bebr_training.binarizer.presets import Preset
 from bebr_training.data.held_out import SEARCHED, split
 from bebr_training.data.pairs import Pairs
 from bebr_training.search.metrics import recall_per_query
-from bebr_training.search.neighbors import Neighbours
+from bebr_training.search.neighbors import Neighbors
 from bebr_training.search.ranking import dot_search
 
 Floats = NDArray[np.float32]
 StandsFor = Callable[[Floats], Floats]
-"""unit rows (rows, dims) -> what their codes stand for (rows, dims)."""
+"""Unit rows (rows, dims) -> the embeddings (rows, dims) that their codes stand for."""
 Progress = Callable[[int, int, str], None]
-"""Called as progress(done, total, what happened)."""
+"""Called as progress(done, total, what is being done)."""
 
 REFERENCE_TEXTS = 512
-MOST_ROWS = 50_000
-"""Of more a sample: what they teach beyond is less than what they cost."""
+"""Texts whose codes both models are scaled by."""
+MAX_ROWS = 50_000
+"""Of more rows a sample is used; more cost time and teach little."""
 WEIGHTS = (0.3, 0.5, 0.7)
-"""Shares of the adapter in the weighted sum, of which judged pairs choose."""
-UNJUDGED = {"forward": 0.5, "backward": 0.3}
-"""Shares where nothing is judged: less of the older model. Measured on scifact, climate-fever and cranfield, nDCG@10 of
-the other model alone and of the sum: forward .456 .513, .292 .338, .293 .355, backward .623 .622, .349 .368, .396 .397.
-"""
+"""Weights of the linear adapter in the sum, of which relevance judgments choose."""
+DEFAULT_WEIGHTS = {"forward": 0.5, "backward": 0.3}
+"""Weights without relevance judgments: the older model counts less. See docs/training.md#what-to-expect."""
 K = 10
 
 
 @dataclass(frozen=True)
-class Version:
-    """One of the two models. rows (rows, dims): its embeddings of the texts, unit. embeds: it can embed a query's text.
-
-    pairs: judged queries and documents as this model embeds them.
-    """
+class ModelData:
+    """The data of one of the two models."""
 
     rows: Floats
+    """(rows, dims): its embeddings of the texts, unit rows."""
     stands_for: StandsFor
     embeds: bool
+    """Whether it can embed the text of a query."""
     pairs: Pairs | None = None
+    """Queries and documents with relevance judgments, embedded by this model."""
 
     @property
     def dims(self) -> int:
@@ -74,18 +72,25 @@ class Version:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """One direction. adapter: what the graph must equal. held_out: recall@10 of each candidate."""
+class TrainedAdapter:
+    """One direction."""
 
     files: AdapterFiles
     basis: Floats
-    adapter: Adapter
+    """The map of kind compatible, which the graph must equal."""
+    linear: EmbeddingMap
+    """The map of kind linear, which the graph must equal."""
     method: Method
+    """How that map was made."""
     held_out: Mapping[Method, float]
+    """Recall@10 of each candidate on held-out texts."""
     matrix: UpgradeMatrix
+    """Measured on held-out texts."""
     judged: UpgradeMatrix | None
+    """Measured on relevance judgments."""
 
     def to_json(self) -> dict[str, Any]:
+        """The metrics that a bundle keeps."""
         return {
             "method": str(self.method),
             "held_out_recall_at_10": {str(method): round(recall, 4) for method, recall in self.held_out.items()},
@@ -97,18 +102,21 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class TrainedCompatibility:
-    """Both directions between two models; forward: from the new one to the old one."""
+class TrainedAdapters:
+    """Both directions between two models."""
 
-    forward: Trained
-    backward: Trained
+    forward: TrainedAdapter
+    """From the new model to the old one."""
+    backward: TrainedAdapter
+    """From the old model to the new one."""
     reference: Reference
     rows: int
+    """Number of texts, held-out ones included."""
     preset: Preset
 
-    def files(self, old: Bundle, figures: Mapping[str, Any] | None = None) -> CompatibilityFiles:
-        """As a bundle holds it; further figures stand beside its own."""
-        found = {"rows": self.rows, "seed": self.preset.seed, "steps": self.preset.steps, **(figures or {})}
+    def files(self, old: Bundle, metrics: Mapping[str, Any] | None = None) -> CompatibilityFiles:
+        """The files for the new bundle, with further metrics beside its own."""
+        found = {"rows": self.rows, "seed": self.preset.seed, "steps": self.preset.steps, **(metrics or {})}
         found |= {"forward": self.forward.to_json(), "backward": self.backward.to_json()}
         return CompatibilityFiles(
             old.id,
@@ -121,16 +129,15 @@ class TrainedCompatibility:
         )
 
 
-def train_compatible(
-    new: Version, old: Version, preset: Preset, progress: Progress | None = None
-) -> TrainedCompatibility:
-    """Train on aligned rows: row i of both is the same text. Of `preset` count steps, batch, temperature and seed.
+def train_adapters(new: ModelData, old: ModelData, preset: Preset, progress: Progress | None = None) -> TrainedAdapters:
+    """Train on aligned rows: row i of both models is the same text.
 
-    Raises InvalidEmbeddings when there are fewer rows than either model has dims, with some held out.
+    Of the preset only steps, batch, temperature and seed apply. Raises InvalidEmbeddings when, apart from the held-out
+    ones, there are fewer rows than either model has dims.
     """
     rng = np.random.default_rng(preset.seed)
     count = len(new.rows)
-    chosen = np.sort(rng.choice(count, MOST_ROWS, replace=False)) if count > MOST_ROWS else np.arange(count)
+    chosen = np.sort(rng.choice(count, MAX_ROWS, replace=False)) if count > MAX_ROWS else np.arange(count)
     queries, training = split(len(chosen), max(new.dims, old.dims), preset.seed)
     new_side, old_side = (_Side.of(version, chosen[training], chosen[queries]) for version in (new, old))
     texts = np.sort(rng.permutation(len(training))[:REFERENCE_TEXTS])
@@ -138,63 +145,67 @@ def train_compatible(
     show = _Steps(4 * preset.steps, progress)
     forward = _Direction(new_side, old_side, reference, "forward").train(preset, show)
     backward = _Direction(old_side, new_side, reference.turned(), "backward").train(preset, show)
-    return TrainedCompatibility(forward, backward, reference, len(chosen), preset)
+    return TrainedAdapters(forward, backward, reference, len(chosen), preset)
 
 
-def open_adapter(files: AdapterFiles, reference: Reference) -> ModelAdapter:
-    """The adapter of files that are in no bundle yet; reference: turned, where it leads backward."""
+def open_adapter(files: AdapterFiles, reference: Reference) -> Adapter:
+    """Open the adapter of files that are not in a bundle yet. reference: turned, for the backward direction."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "adapter.onnx"
         path.write_bytes(files.graph)
-        return ModelAdapter(path, AdapterEntry(path.name, files.scales, files.default, files.weight), reference)
+        return Adapter(path, AdapterEntry(path.name, files.scales, files.default, files.weight), reference)
 
 
 @dataclass(frozen=True)
 class _Side:
-    """What is known of one model. rows, codes: of the training texts; queries: of the held-out ones; unit rows.
-
-    asked, documents: of judged pairs, the queries and what the codes of the documents stand for.
-    """
+    """The data of one model, split for training."""
 
     rows: Floats
+    """(rows, dims): training texts, unit rows."""
     codes: Floats
+    """(rows, dims): what their codes stand for."""
     queries: Floats
+    """(queries, dims): held-out texts, unit rows."""
     embeds: bool
-    asked: Floats | None = None
+    """Whether the model can embed the text of a query."""
+    judged_queries: Floats | None = None
+    """(judged, dims): queries with relevance judgments, unit rows."""
     documents: Floats | None = None
-    judgements: Judgments = ()
+    """(documents, dims): what the codes of their documents stand for."""
+    judgments: Sequence[Grades] = ()
+    """The grades of each of these queries."""
 
     @classmethod
-    def of(cls, version: Version, training: NDArray[np.int64], queries: NDArray[np.int64]) -> "_Side":
+    def of(cls, version: ModelData, training: NDArray[np.int64], queries: NDArray[np.int64]) -> "_Side":
         rows = version.rows[training]
         side = cls(rows, version.stands_for(rows), version.rows[queries], version.embeds)
         if (pairs := version.pairs) is None:
             return side
-        judged = sorted(pairs.judgements)
+        judged = sorted(pairs.judgments)
         return replace(
             side,
-            asked=pairs.queries[judged],
+            judged_queries=pairs.queries[judged],
             documents=version.stands_for(pairs.documents),
-            judgements=[pairs.judgements[query] for query in judged],
+            judgments=[pairs.judgments[query] for query in judged],
         )
 
 
 @dataclass(frozen=True)
 class _Direction:
-    """From one model to another: queries of `here` search the codes of `there`."""
+    """One direction: queries of `here` search the codes of `there`."""
 
     here: _Side
     there: _Side
     reference: Reference
     name: str
 
-    def train(self, preset: Preset, show: "_Steps") -> Trained:
+    def train(self, preset: Preset, show: "_Steps") -> TrainedAdapter:
         candidates = self._candidates(preset, show)
-        recalls = {method: self._recall(adapter(self.here.queries)) for method, adapter in candidates.items()}
-        method = max(recalls, key=lambda method: recalls[method])  # the first of equals: the simplest
-        basis, adapter = candidates[Method.PROCRUSTES].matrix, candidates[method]
-        graph = bridge_to_onnx(basis, adapter)
-        files = AdapterFiles(graph, dict.fromkeys(AdapterKind, 1.0), AdapterKind.WEIGHTED, UNJUDGED[self.name])
+        recalls = {method: self._recall(mapped(self.here.queries)) for method, mapped in candidates.items()}
+        method = max(recalls, key=lambda method: recalls[method])  # the first of equals, which is the simplest
+        basis, linear = candidates[Method.PROCRUSTES].matrix, candidates[method]
+        graph = adapter_to_onnx(basis, linear)
+        files = AdapterFiles(graph, dict.fromkeys(AdapterKind, 1.0), AdapterKind.WEIGHTED, DEFAULT_WEIGHTS[self.name])
         files = replace(files, weight=self._weight(files))
         calibrated = open_adapter(files, self.reference).calibrated(
             self.reference, self.here.queries, self.there.queries
@@ -202,17 +213,17 @@ class _Direction:
         files = replace(files, scales=dict(calibrated.scales))
         files = replace(files, default=self._default(files, method))
         judged = self._judged(files, None, files.default)
-        return Trained(files, basis, adapter, method, recalls, self._held_out(files), judged)
+        return TrainedAdapter(files, basis, linear, method, recalls, self._held_out(files), judged)
 
-    def _candidates(self, preset: Preset, show: "_Steps") -> dict[Method, Adapter]:
+    def _candidates(self, preset: Preset, show: "_Steps") -> dict[Method, EmbeddingMap]:
         here, there = self.here, self.there
-        ridges = [Adapter(ridge(here.rows, there.rows, strength)) for strength in RIDGES]
+        ridges = [EmbeddingMap(ridge(here.rows, there.rows, strength)) for strength in RIDGES]
         closed = {
-            Method.PROCRUSTES: Adapter(procrustes(here.rows, there.rows)),
-            Method.RIDGE: max(ridges, key=lambda adapter: self._recall(adapter(here.queries))),
+            Method.PROCRUSTES: EmbeddingMap(procrustes(here.rows, there.rows)),
+            Method.RIDGE: max(ridges, key=lambda candidate: self._recall(candidate(here.queries))),
         }
-        start = max(closed.values(), key=lambda adapter: self._recall(adapter(here.queries))).matrix
-        near = Neighbours(here.rows, np.random.default_rng(preset.seed))
+        start = max(closed.values(), key=lambda candidate: self._recall(candidate(here.queries))).matrix
+        near = Neighbors(here.rows, np.random.default_rng(preset.seed))
         learned = {
             method: distil(start, here.rows, there.codes, near, preset, hidden, show.label(f"{self.name}, {method}"))
             for method, hidden in ((Method.LINEAR, 0), (Method.RESIDUAL, HIDDEN))
@@ -220,13 +231,13 @@ class _Direction:
         return {**closed, **learned}
 
     def _recall(self, crossed: Floats) -> float:
-        """Share of this model's float neighbours of the held-out queries that the other model's codes give."""
+        """Share of this model's float neighbors of the held-out queries that are found in the other model's codes."""
         truth = dot_search(self.here.rows[:SEARCHED])(self.here.queries, K)
         found = dot_search(self.there.codes[:SEARCHED])(crossed, K)
         return float(recall_per_query(found, truth, K).mean())
 
     def _weight(self, files: AdapterFiles) -> float:
-        if self.here.asked is None:
+        if self.here.judged_queries is None:
             return files.weight
 
         def ndcg(weight: float) -> float:
@@ -246,26 +257,26 @@ class _Direction:
     def _held_out(self, files: AdapterFiles) -> UpgradeMatrix:
         queries, points = self.here.queries, self.here.rows[:SEARCHED]
         none = np.full(len(queries), -1)
-        asked = Queries(self.there.queries, queries, none)
+        held_out = Queries(self.there.queries, queries, none)
         pool = Pool(self.there.codes[:SEARCHED], self.here.codes[:SEARCHED])
         truth = nearest(queries, points, none)
-        return measure(open_adapter(files, self.reference), pool, asked, truth, judged=False, kind=files.default)
+        return measure(open_adapter(files, self.reference), pool, held_out, truth, judged=False, kind=files.default)
 
     def _judged(
         self, files: AdapterFiles, kinds: Sequence[AdapterKind] | None, kind: AdapterKind | None
     ) -> UpgradeMatrix | None:
         here, there = self.here, self.there
-        if here.asked is None or there.asked is None or there.documents is None:
+        if here.judged_queries is None or there.judged_queries is None or there.documents is None:
             return None
-        asked = Queries(there.asked, here.asked, np.full(len(here.asked), -1))
+        queries = Queries(there.judged_queries, here.judged_queries, np.full(len(here.judged_queries), -1))
         pool = Pool(there.documents, here.documents)
         return measure(
-            open_adapter(files, self.reference), pool, asked, here.judgements, judged=True, kinds=kinds, kind=kind
+            open_adapter(files, self.reference), pool, queries, here.judgments, judged=True, kinds=kinds, kind=kind
         )
 
 
 class _Steps:
-    """Counts the steps of all trainings."""
+    """Counts the training steps of all maps."""
 
     def __init__(self, total: int, progress: Progress | None) -> None:
         self._done, self._total, self._progress = 0, total, progress

@@ -1,4 +1,4 @@
-"""Baselines from faiss at equal bytes: RaBitQ and 4-bit scalars. See `baselines` for the rules."""
+"""Baselines from faiss at equal bytes: RaBitQ and 4-bit scalars. See `numpy_methods` for the rules."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,12 +17,12 @@ RABITQ_EXTRA_FACTORS_BYTES = 8
 
 
 def set_threads(threads: int) -> None:
-    """How many threads faiss uses."""
+    """Set the number of threads that faiss uses."""
     faiss.omp_set_num_threads(threads)
 
 
 def _round_trip(quantizer: Any, rows: Floats) -> Floats:
-    """What a trained quantizer of faiss remembers of rows (rows, dims). faiss' own types know only its C side."""
+    """rows (rows, dims), encoded and decoded by a trained quantizer of faiss. Its type stubs lack these methods."""
     decoded: Floats = quantizer.decode(quantizer.compute_codes(np.ascontiguousarray(rows)))
     return decoded
 
@@ -30,9 +30,9 @@ def _round_trip(quantizer: Any, rows: Floats) -> Floats:
 def rabitq(count_factors: bool) -> Variants:
     """RaBitQ (Gao and Long, 2024) and Extended RaBitQ (Gao et al., 2025) with 1 to 4 bits a dimension, float queries.
 
-    The documents are centred, projected to as many principal axes as the bytes allow (with 1 bit to all, expanded,
-    where they allow more than there are) and turned at random. Where `count_factors` is off, the two float32 that the
-    method needs beside the bits of a document are free.
+    The documents are centered, projected to as many principal axes as the bytes allow, and rotated at random. With 1
+    bit and more bytes than the axes need, they are expanded to more dims. Unless `count_factors` is set, the two
+    float32 that the method stores beside the bits of a document do not count.
     """
 
     def variants(documents: Documents, size_bytes: int) -> Iterator[Variant]:
@@ -51,12 +51,12 @@ def rabitq(count_factors: bool) -> Variants:
 def rabitq_values(documents: Documents, bits: int, dims: int) -> tuple[Floats, Floats]:
     """What RaBitQ's estimator multiplies a float query with: values (rows, dims), projection (embedding_dims, dims).
 
-    faiss makes the codes, and the estimate is that of its own search with float queries, |z|^2 / <z, v> * <y, v>, but
-    computed for all rows as one matrix product, which is a hundred times faster than faiss' scan with several bits.
+    faiss makes the codes. The estimate is that of its own search with float queries, |z|^2 / <z, v> * <y, v>, computed
+    for all rows as one matrix product, which is much faster than the scan of faiss with several bits.
     """
     kept = min(dims, documents.dims)
     projection: Floats = documents.axes[:, :kept] @ tight_frame(kept, dims, np.random.default_rng(SEED))
-    stored = np.ascontiguousarray(documents.centred @ projection)
+    stored = np.ascontiguousarray(documents.centered @ projection)
     index = faiss.IndexRaBitQ(dims, faiss.METRIC_INNER_PRODUCT, bits)
     index.train(stored)
     values = _rabitq_grid(index.sa_encode(stored), bits, dims)
@@ -69,8 +69,8 @@ def rabitq_values(documents: Documents, bits: int, dims: int) -> tuple[Floats, F
 def _rabitq_grid(codes: np.ndarray[tuple[int, int], np.dtype[np.uint8]], bits: int, dims: int) -> Floats:
     """faiss' codes (rows, code_size) uint8 -> grid values (rows, dims) float32.
 
-    The layout: a plane of signs, its factors, and with several bits a string of bits - 1 for each dimension, low bits
-    first, and its factors.
+    Their layout: a plane of signs and its factors; with several bits also bits - 1 bits per dimension, lowest first,
+    and their factors.
     """
     sign_bytes = (dims + 7) // 8
     signs = np.unpackbits(codes[:, :sign_bytes], axis=1, count=dims, bitorder="little").astype(np.float32)
@@ -85,16 +85,16 @@ def _rabitq_grid(codes: np.ndarray[tuple[int, int], np.dtype[np.uint8]], bits: i
 
 
 def sq4(documents: Documents, size_bytes: int) -> Iterator[Variant]:
-    """Scalar quantizer of 4 bits a dimension on as many principal axes as fit; each dimension has its own range."""
-    # faiss divides by the range of a dimension, so axes along which nothing varies are left out.
+    """Scalar quantizer of 4 bits per dimension on as many principal axes as fit; each dimension has its own range."""
+    # faiss divides by the range of a dimension, so axes without variance are left out.
     dims = min(documents.rank, 2 * size_bytes)
     if not dims:
         return
-    turned = documents.axes[:, :dims] @ tight_frame(dims, dims, np.random.default_rng(SEED))
-    projections = {"principal axes": documents.axes[:, :dims], "turned at random": turned}
-    ranges = {"whole range": faiss.ScalarQuantizer.RS_minmax, "best range": faiss.ScalarQuantizer.RS_optim}
+    rotated = documents.axes[:, :dims] @ tight_frame(dims, dims, np.random.default_rng(SEED))
+    projections = {"principal axes": documents.axes[:, :dims], "random rotation": rotated}
+    ranges = {"full range": faiss.ScalarQuantizer.RS_minmax, "best range": faiss.ScalarQuantizer.RS_optim}
     for axes, projection in projections.items():
-        stored = np.ascontiguousarray(documents.centred @ projection)
+        stored = np.ascontiguousarray(documents.centered @ projection)
         for width, kind in ranges.items():
             quantizer = faiss.ScalarQuantizer(dims, faiss.ScalarQuantizer.QT_4bit)
             quantizer.rangestat = kind

@@ -1,4 +1,4 @@
-"""The table of baselines: what `--baselines` may name, and what each is called in tables and plots."""
+"""The table of baselines: their names in `--baselines`, and their labels in tables and plots."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from bebr_training.baselines.numpy_methods import Variants
 
 BASELINES: Mapping[str, tuple[str, Variants]] = {
     "sign": ("sign", numpy_methods.sign),
-    "sign-centred": ("sign, centred", numpy_methods.sign_centred),
+    "sign-centered": ("sign, centered", numpy_methods.sign_centered),
     "itq": ("ITQ", numpy_methods.itq),
     "pca-float16": ("PCA, float16", numpy_methods.pca_float(np.float16)),
     "pca-float32": ("PCA, float32", numpy_methods.pca_float(np.float32)),
@@ -34,14 +34,14 @@ def choose_baselines(given: str) -> dict[str, Variants]:
 
 
 def use_threads(threads: int) -> int:
-    """Let faiss use so many threads, all cores for 0, and return how many that is. BLAS keeps its own setting."""
+    """Set the threads of faiss, all cores for 0, and return how many that is. BLAS keeps its own setting."""
     count = threads or os.cpu_count() or 1
     faiss_methods.set_threads(count)
     return count
 
 
 def parse_sizes(given: str) -> Sequence[int]:
-    """'32,64,128' -> [32, 64, 128], ascending, each once. Raises InvalidOption."""
+    """'32,64,128' -> [32, 64, 128], sorted, without duplicates. Raises InvalidOption."""
     try:
         sizes = sorted({int(part) for part in given.split(",")})
     except ValueError:

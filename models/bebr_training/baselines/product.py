@@ -1,7 +1,7 @@
 """Product quantizers in numpy: PQ (Jégou, Douze and Schmid, 2011) and OPQ (Ge, He, Ke and Sun, 2013).
 
-As in faiss, with which a test compares them, but every assignment is one matrix product for each part of the vector:
-on a few cores that is many times faster than its scan of 256 centroids, so OPQ can afford all the rounds it needs.
+They do what those of faiss do, which a test checks. Every assignment is one matrix product per part of the vector,
+which is much faster on a few cores than scanning 256 centroids, so that OPQ gets all the rounds that it needs.
 """
 
 from dataclasses import dataclass
@@ -14,15 +14,18 @@ from bebr_training.search.ranking import Floats
 
 CENTROIDS = 256
 CHUNK_ROWS = 2_048
-"""Scores of a chunk against the centroids of one part stay in the cache."""
+"""The scores of a chunk against the centroids of one part fit into the cache."""
 SPLIT = 1e-3
-"""How far apart two centroids start that share the points of one, as a part of their length."""
+"""How far apart two centroids start that share the points of one, relative to their length."""
 Codes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class ProductQuantizer:
-    """centroids (parts, 256, dims / parts) float32, for rows times rotation (embedding_dims, dims) float32."""
+    """A trained quantizer.
+
+    rotation (embedding_dims, dims) float32. centroids (parts, 256, dims / parts) float32, of rotated rows.
+    """
 
     rotation: Floats
     centroids: Floats
@@ -32,12 +35,12 @@ class ProductQuantizer:
         return _assign(rows @ self.rotation, self.centroids)
 
     def decode(self, codes: Codes) -> Floats:
-        """codes (rows, parts) uint8 -> what stands for rows @ rotation, (rows, dims) float32."""
+        """codes (rows, parts) uint8 -> approximate rotated rows (rows, dims) float32."""
         return _decode(codes, self.centroids)
 
 
 def train_pq(rows: Floats, parts: int, rounds: int, seed: int) -> ProductQuantizer:
-    """rows (rows, dims) float32; dims that are no multiple of `parts` are padded with zeros."""
+    """Train on rows (rows, dims) float32. Dims that are not a multiple of `parts` are padded with zeros."""
     padding = np.eye(rows.shape[1], rows.shape[1] + -rows.shape[1] % parts, dtype=np.float32)
     padded = rows @ padding
     centroids = _lloyd(padded, _first_centroids(padded, parts, np.random.default_rng(seed)), rounds)
@@ -45,10 +48,10 @@ def train_pq(rows: Floats, parts: int, rounds: int, seed: int) -> ProductQuantiz
 
 
 def train_opq(rows: Floats, sample: Floats, parts: int, opq_rounds: int, rounds: int, seed: int) -> ProductQuantizer:
-    """Like `train_pq`, with a rotation that is learned on `sample` (rows, dims), some of the rows.
+    """Train as `train_pq` does, with a rotation that is learned on `sample` (rows, dims), a part of the rows.
 
-    Alternates one step of k-means with the rotation closest to what the codes decode to (Procrustes), and at last
-    trains the centroids on all rows. Starts at a random rotation, as faiss does.
+    Starts with a random rotation, as faiss does, then alternates one step of k-means with the rotation that is closest
+    to the decoded codes (Procrustes). At the end the centroids are trained on all rows.
     """
     rng = np.random.default_rng(seed)
     dims = rows.shape[1]
@@ -61,22 +64,22 @@ def train_opq(rows: Floats, sample: Floats, parts: int, opq_rounds: int, rounds:
 
 
 def _first_centroids(rows: Floats, parts: int, rng: np.random.Generator) -> Floats:
-    """256 of the rows, the same for every part; with fewer rows some stand more than once."""
+    """256 of the rows, the same for every part; some repeat where there are fewer rows."""
     chosen = rows[rng.permutation(max(len(rows), CENTROIDS))[:CENTROIDS] % len(rows)]
     return np.ascontiguousarray(chosen.reshape(CENTROIDS, parts, -1).transpose(1, 0, 2))
 
 
 def _lloyd(rows: Floats, centroids: Floats, rounds: int) -> Floats:
-    """Rounds of k-means in each part -> the centroids after them."""
+    """The centroids after some rounds of k-means in each part."""
     for _ in range(rounds):
         centroids, _ = _step(rows, centroids)
     return centroids
 
 
 def _step(rows: Floats, centroids: Floats) -> tuple[Floats, Codes]:
-    """One round of k-means in each part -> centroids of the points assigned to them, and the assignment.
+    """One round of k-means in each part -> (the new centroids, the codes of the rows by the old ones).
 
-    A centroid that nothing is assigned to settles beside the fullest one, to take half of its points next time.
+    A centroid without rows is moved next to the one with the most, to take half of its rows in the next round.
     """
     width = centroids.shape[2]
     codes, moved = _assign(rows, centroids), np.empty_like(centroids)
@@ -94,7 +97,7 @@ def _step(rows: Floats, centroids: Floats) -> tuple[Floats, Codes]:
 
 
 def _assign(rows: Floats, centroids: Floats) -> Codes:
-    """rows (rows, dims) -> the nearest centroid of each part, (rows, parts) uint8."""
+    """rows (rows, dims) -> the nearest centroid of each part (rows, parts) uint8."""
     parts, _, width = centroids.shape
     codes = np.empty((len(rows), parts), np.uint8)
     halves = (centroids * centroids).sum(axis=2) / 2

@@ -1,4 +1,4 @@
-"""The documents of a collection with their mean and principal axes, computed once and shared by all that need them."""
+"""The documents of a collection with their mean and principal axes, each computed once."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +11,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Documents:
-    """rows (rows, dims) float32, of length one. Baselines are trained on them and store them: their best case."""
+    """Documents: rows (rows, dims) float32 of length one. Baselines are trained on them and store them."""
 
     rows: Floats
 
@@ -26,32 +26,32 @@ class Documents:
         return mean
 
     @cached_property
-    def centred(self) -> Floats:
+    def centered(self) -> Floats:
         """(rows, dims) float32, mean zero."""
         return self.rows - self.mean
 
     @cached_property
     def _principal(self) -> tuple[NDArray[np.float64], Floats]:
-        variances, axes = np.linalg.eigh((self.centred.T @ self.centred).astype(np.float64) / len(self.rows))
+        variances, axes = np.linalg.eigh((self.centered.T @ self.centered).astype(np.float64) / len(self.rows))
         return np.maximum(variances[::-1], 0), np.ascontiguousarray(axes[:, ::-1], np.float32)
 
     @property
     def variances(self) -> NDArray[np.float64]:
-        """(dims,) float64: variance along each principal axis, widest first."""
+        """(dims,) float64: the variance along each principal axis, largest first."""
         return self._principal[0]
 
     @property
     def axes(self) -> Floats:
-        """(dims, dims) float32: the principal axes in columns, widest first."""
+        """(dims, dims) float32: the principal axes as columns, largest variance first."""
         return self._principal[1]
 
     @property
     def rank(self) -> int:
-        """How many principal axes the documents vary along, but for what float32 makes of none."""
+        """The number of principal axes along which the documents vary, apart from rounding errors of float32."""
         return int((self.variances > max(1e-10, 1e-9 * self.variances[0])).sum())
 
     def sample(self, rows: int, seed: int) -> Floats:
-        """At most `rows` of the rows, drawn without replacement."""
+        """A random sample of at most `rows` rows, without replacement."""
         if len(self.rows) <= rows:
             return self.rows
         return self.rows[np.sort(np.random.default_rng(seed).choice(len(self.rows), rows, replace=False))]
@@ -60,8 +60,8 @@ class Documents:
 def tight_frame(dims: int, directions: int, rng: np.random.Generator) -> Floats:
     """(dims, directions) float32: a random rotation, cut or expanded to that many unit columns.
 
-    With fewer directions than dims the columns are orthonormal; with more, the rows are (times a constant), which for
-    the same number of columns keeps more of a vector than independent random directions do.
+    With fewer directions than dims the columns are orthonormal. With more, the rows are, up to a constant; such columns
+    preserve more of a vector than as many independent random directions.
     """
     wide = max(dims, directions)
     q, r = np.linalg.qr(rng.normal(size=(wide, wide)))
@@ -71,10 +71,10 @@ def tight_frame(dims: int, directions: int, rng: np.random.Generator) -> Floats:
 
 
 def closest_orthonormal(matrix: Floats) -> Floats:
-    """matrix (n, m) with n <= m -> the (n, m) float32 with orthonormal rows closest to it: its polar factor.
+    """matrix (n, m) with n <= m -> the closest (n, m) float32 with orthonormal rows: its polar factor.
 
-    Through the eigenvectors of matrix matrix^T, which is many times faster than a singular value decomposition; that
-    is left for matrices that are not of full rank.
+    It is computed from the eigenvectors of matrix matrix^T, which is much faster than a singular value decomposition.
+    The latter is only used for matrices without full rank.
     """
     wide = matrix.astype(np.float64)
     squares, vectors = np.linalg.eigh(wide @ wide.T)

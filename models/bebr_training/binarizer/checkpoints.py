@@ -1,4 +1,4 @@
-"""The file in which a training run waits to be continued: written whole or not at all, and only for its own preset."""
+"""The checkpoint file of a training run: written atomically, and only resumed with the preset that it was made with."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -15,19 +15,27 @@ FORMAT = 1
 
 
 def save_checkpoint(path: Path, preset: Preset, content: dict[str, Any]) -> None:
+    """Write a checkpoint: temporary file, fsync, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
-        torch.save({"format": FORMAT, "preset": asdict(preset), **content}, file)
+        torch.save({"format": FORMAT, "preset": _stored(preset), **content}, file)
 
 
 def load_checkpoint(path: Path, preset: Preset) -> dict[str, Any] | None:
-    """What was saved, or None when there is no file. Raises InvalidOption when it is damaged or of another preset."""
+    """The content of a checkpoint; None without a file. Raises InvalidOption if it is damaged or of another preset."""
     if not path.is_file():
         return None
     try:
         content: dict[str, Any] = torch.load(path, weights_only=True)
     except (RuntimeError, UnpicklingError, EOFError, ValueError) as error:
-        raise InvalidOption(f"'{path}' is not a checkpoint of bebr train: {error}; delete it to start anew") from error
-    if content.get("format") != FORMAT or content.get("preset") != asdict(preset):
-        raise InvalidOption(f"'{path}' is the checkpoint of a run with other settings; delete it, or use another file")
+        raise InvalidOption(f"'{path}' is not a checkpoint of bebr train: {error}; delete it to start over") from error
+    if content.get("format") != FORMAT or content.get("preset") != _stored(preset):
+        raise InvalidOption(
+            f"'{path}' is the checkpoint of a run with other settings; delete it or choose another file"
+        )
     return content
+
+
+def _stored(preset: Preset) -> dict[str, Any]:
+    """The preset as files of format 1 contain it, in which one field has an older name."""
+    return {"neighbours" if name == "neighbors" else name: value for name, value in asdict(preset).items()}

@@ -1,4 +1,4 @@
-"""Holds an exported graph to the binarizer that it was made of, before anything is shipped."""
+"""Compares an exported graph with the binarizer that it was made from, before anything is written."""
 
 import tempfile
 from dataclasses import dataclass
@@ -18,22 +18,25 @@ from bebr_training.binarizer.model import Published
 Floats = NDArray[np.float32]
 
 WITHIN = 1e-5
-"""A value that lies so close to a boundary of the grid may fall on either side of it: floats round differently."""
+"""A value this close to a boundary of the grid may fall on either side of it, because floats round differently."""
 GAIN_WITHIN = 2e-3
+"""Relative difference that gains may have."""
 
 
 @dataclass(frozen=True)
 class ExportCheck:
-    """rows: that were encoded by both. boundary_rows: of them, those that differ since a value lay on a boundary."""
+    """The result of a comparison."""
 
     rows: int
+    """Rows that both encoded."""
     boundary_rows: int
+    """Rows that differ because a value lay on a boundary of the grid."""
 
 
 def check_export(files: BinarizerFiles, binarizer: Recurrent | Published, rows: Floats) -> ExportCheck:
-    """Encode rows (rows, embedding_dims) by the graph and by the reference; compare levels and gains.
+    """Encode rows (rows, embedding_dims) with the graph and with the reference; compare levels and gains.
 
-    Raises DamagedBundle when a row differs though no value on its way lay within 1e-5 of a boundary.
+    Raises DamagedBundle when a row differs although none of its values lay within 1e-5 of a boundary of the grid.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "binarizer.onnx"
@@ -47,18 +50,18 @@ def check_export(files: BinarizerFiles, binarizer: Recurrent | Published, rows: 
     if not near.all():
         row = int(np.flatnonzero(differing)[int(near.argmin())])
         raise DamagedBundle(
-            f"the exported graph gives other levels than what was trained: {int((~near).sum())} of {len(rows)} rows, "
-            f"the first is row {row}; nothing was written",
+            f"the exported graph and the trained binarizer give different levels for {int((~near).sum())} of "
+            f"{len(rows)} rows, the first is row {row}; nothing was written",
             row=row,
         )
     off = np.abs(gains[~differing].astype(np.float32) / expected_gains[~differing].astype(np.float32) - 1)
     if (off > GAIN_WITHIN).any():
-        raise DamagedBundle("the exported graph gives other gains than what was trained; nothing was written")
+        raise DamagedBundle("the exported graph and the trained binarizer give different gains; nothing was written")
     return ExportCheck(len(rows), int(differing.sum()))
 
 
 def boundary_margins(binarizer: Recurrent, rows: Floats) -> Floats:
-    """(rows,) float32: the least distance, in cells, of any value of any loop from a boundary of the grid."""
+    """(rows,) float32: the smallest distance, in grid cells, of any value of any loop from a boundary of the grid."""
     moves = binarizer.moves
     least = np.full(len(rows), np.inf, np.float32)
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)

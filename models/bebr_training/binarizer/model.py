@@ -1,15 +1,15 @@
 """The recurrent binarizer as a torch module, and the published one: codes, queries, and the graph of both.
 
-`Learned` is the twin of `bebr.encoding.quantization.recurrent.Recurrent` and starts as one: an initial block, then
-loops of a reconstruction and a residual block that end on the grid. Gradients pass them straight through: one more
-residual step is differentiated with the points before it held fixed, and the grid counts as the identity within its
-range (the straight-through estimator, as in BEBR).
+`Learned` computes what `bebr.encoding.quantization.recurrent.Recurrent` computes, and starts from one: an initial
+block, then loops of a reconstruction and a residual block that end on the grid. Gradients use the straight-through
+estimator, as in BEBR: one more residual step is differentiated with the points before it held fixed, and the grid
+counts as the identity within its range.
 
     decoder (dims, embedding_dims)   what a code stands for; also gives the encoder side and the Gram matrix
     query (dims, embedding_dims)     what the query side adds to the decoder; zero at the start
 
 `Published` is BEBR's own (KDD 2023): c_0 = s(W f), f_t = normalize(B_t(c_t)), c_{t+1} = c_t + 2^-(t+1) s(R_t(f - f_t)),
-with W, B, R multi-layer perceptrons that start at random. It is kept as a baseline.
+with W, B, R multi-layer perceptrons that start from random weights. It serves as a baseline.
 """
 
 from dataclasses import replace
@@ -32,23 +32,23 @@ Floats = NDArray[np.float32]
 
 
 class Model(Protocol):
-    """What the trainer needs of a binarizer."""
+    """What the trainer needs from a binarizer."""
 
     def codes(self, rows: Tensor) -> list[Tensor]:
-        """rows (rows, embedding_dims), unit -> what their codes stand for in code space, with gradient.
+        """rows (rows, embedding_dims), unit -> the points that their codes stand for, with gradient.
 
-        The whole code first; of a nested one then its prefixes too.
+        The whole code comes first, then the prefixes of a nested code.
         """
 
     def queries(self, rows: Tensor) -> Tensor:
-        """rows (rows, embedding_dims), unit -> (rows, n): their product with `codes` is adc."""
+        """rows (rows, embedding_dims), unit -> (rows, n); the product with `codes` is the adc score."""
 
     def files(self) -> BinarizerFiles:
-        """The graph and settings of a bundle."""
+        """The files of a bundle."""
 
 
 class Grid(torch.autograd.Function):
-    """The nearest grid point; the gradient passes where the value lay within the grid."""
+    """The nearest grid point. The gradient passes through where the value lay within the grid."""
 
     @staticmethod
     def forward(context: Any, values: Tensor, halves: Tensor) -> Tensor:
@@ -62,12 +62,12 @@ class Grid(torch.autograd.Function):
 
 
 def to_grid(values: Tensor, halves: Tensor) -> Tensor:
-    """values (rows, dims), halves (dims,): half the number of levels -> half-odd grid points."""
+    """values (rows, dims), halves (dims,): half the number of levels -> half-integer grid points."""
     return cast(Tensor, Grid.apply(values, halves))  # type: ignore[no-untyped-call]
 
 
 class Learned(nn.Module):
-    """The twin of a fitted `Recurrent`, whose decoder and query side are learned."""
+    """A fitted `Recurrent` whose decoder and query side are trained."""
 
     def __init__(self, start: Recurrent) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class Learned(nn.Module):
         self.levels = torch.from_numpy(start.halves)
 
     def codes(self, rows: Tensor) -> list[Tensor]:
-        """(rows, embedding_dims) each: what the codes stand for, as long as the rows less the mean."""
+        """(rows, embedding_dims) each: what the codes stand for, with the length of the rows minus the mean."""
         deviations = rows - self.mean
         gram = self.decoder @ self.decoder.T * self.shares
         residuals = deviations @ self.decoder.T * self.shares.diagonal()
@@ -96,11 +96,11 @@ class Learned(nn.Module):
         return [lengths * functional.normalize(points[:, :end] @ decoder[:end], dim=1) for end in ends]
 
     def queries(self, rows: Tensor) -> Tensor:
-        """Rows as they are: `codes` live in the space of embeddings, and <D f, p> = <f, p D>."""
+        """The rows unchanged: `codes` are in the space of embeddings, and <D f, p> = <f, p D>."""
         return rows
 
     def binarizer(self) -> Recurrent:
-        """The reference implementation with what was learned."""
+        """The reference implementation with the trained values."""
         decoder = np.ascontiguousarray(self.decoder.detach().numpy())
         plain = np.eye(decoder.shape[1], dtype=np.float32)
         own = assemble(self.start.spec, decoder, metric=plain, mean=self.start.mean, nested=self.start.nested)
@@ -112,7 +112,7 @@ class Learned(nn.Module):
 
 
 def _perceptron(dims_in: int, hidden: int, dims_out: int) -> nn.Sequential:
-    """Linear, batch norm, ReLU, linear, as in the released code."""
+    """Linear, batch norm, ReLU, linear, as in the code that BEBR's authors released."""
     layers = nn.Sequential(nn.Linear(dims_in, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, dims_out))
     for layer in (layers[0], layers[3]):
         nn.init.xavier_uniform_(cast(Tensor, layer.weight))
@@ -121,7 +121,7 @@ def _perceptron(dims_in: int, hidden: int, dims_out: int) -> nn.Sequential:
 
 
 class Published(nn.Module):
-    """BEBR's recurrent binarizer of one uniform block: bits - 1 loops after the first sign."""
+    """BEBR's recurrent binarizer with one uniform block: bits - 1 loops after the first sign."""
 
     def __init__(self, embedding_dims: int, spec: CodeSpec, hidden: int = 2048) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ class Published(nn.Module):
         self.one = torch.ones(1)
 
     def values(self, rows: Tensor) -> Tensor:
-        """rows (rows, embedding_dims), unit -> sums of signs (rows, dims): odd multiples of 2^-(bits - 1)."""
+        """rows (rows, embedding_dims), unit -> weighted sums of signs (rows, dims): odd multiples of 2^-(bits - 1)."""
         total = self._sign(self.first(rows))
         for loop, (reconstruct, residual) in enumerate(zip(self.reconstruct, self.residual, strict=True), 1):
             missing = rows - functional.normalize(reconstruct(total), dim=1)
@@ -143,7 +143,7 @@ class Published(nn.Module):
 
     @torch.no_grad()
     def quantize(self, rows: Floats) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
-        """rows (rows, embedding_dims), unit -> levels (rows, dims) uint8, gains (rows,) float16, as a trained model."""
+        """rows (rows, embedding_dims), unit -> levels (rows, dims) uint8, gains (rows,) float16, in evaluation mode."""
         self.eval()
         values = self.values(torch.from_numpy(rows)).numpy()
         self.train()
@@ -152,7 +152,7 @@ class Published(nn.Module):
 
     @torch.no_grad()
     def margins(self, rows: Floats) -> Floats:
-        """(rows,) float32: the least size of any value whose sign is taken."""
+        """(rows,) float32: the smallest magnitude of any value whose sign is taken."""
         self.eval()
         seen: list[Tensor] = []
         hooks = [
@@ -165,14 +165,14 @@ class Published(nn.Module):
         return cast(Floats, torch.cat(seen, dim=1).abs().min(dim=1).values.numpy())
 
     def _sign(self, values: Tensor) -> Tensor:
-        """+-1; the gradient passes where |value| <= 1."""
+        """+-1. The gradient passes through where |value| <= 1."""
         return 2 * to_grid(values, self.one)
 
     def codes(self, rows: Tensor) -> list[Tensor]:
         return [functional.normalize(self.values(rows), dim=1)]
 
     def queries(self, rows: Tensor) -> Tensor:
-        """The published search is symmetric: queries are codes too."""
+        """The published search is symmetric: a query is its own code."""
         return self.codes(rows)[0]
 
     def files(self) -> BinarizerFiles:

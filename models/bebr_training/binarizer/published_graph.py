@@ -1,6 +1,6 @@
-"""The ONNX graph of the published binarizer: perceptrons with their batch norms folded into the first layer.
+"""The ONNX graph of the published binarizer: perceptrons with batch norm folded into their first layer.
 
-The published search is symmetric, so `projected` holds the values of the query's own code, of length one.
+The published search is symmetric, so the output `projected` has the values of the query's own code, at length one.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from bebr.encoding.onnx.graph import Graph
 def published_to_onnx(
     first: nn.Sequential, loops: Sequence[tuple[nn.Sequential, nn.Sequential]], embedding_dims: int, dims: int
 ) -> bytes:
-    """The bytes of the graph's file. first: embedding -> code; loops: (reconstruction, residual) of each loop."""
+    """The bytes of the graph's file. first: embedding -> first signs; loops: (reconstruction, residual) of each."""
     graph = Graph()
     graph.constant("tiny", np.float32(1e-12))
     graph.constant("last_axis", np.array([1], np.int64))
@@ -46,7 +46,7 @@ def _add_unit(graph: Graph, rows: str, output: str) -> None:
 
 
 def _add_perceptron(graph: Graph, layers: nn.Sequential, rows: str, tag: str) -> str:
-    """Linear, ReLU, linear; the batch norm between is a scale and a shift of the first layer once it is trained."""
+    """Linear, ReLU, linear. After training, the batch norm between them is a scale and a shift of the first layer."""
     first, norm, last = (layers[i] for i in (0, 1, 3))
     assert isinstance(first, nn.Linear) and isinstance(norm, nn.BatchNorm1d) and isinstance(last, nn.Linear)
     with torch.no_grad():
@@ -63,7 +63,7 @@ def _add_perceptron(graph: Graph, layers: nn.Sequential, rows: str, tag: str) ->
 
 
 def _add_signs(graph: Graph, values: str, tag: str) -> str:
-    """+1 from zero up, else -1."""
+    """+1 from zero upward, else -1."""
     graph.node("Less", [values, "zero"], f"{tag}_negative")
     return graph.node("Where", [f"{tag}_negative", "minus_one", "one"], f"{tag}_signs")
 

@@ -1,12 +1,12 @@
-"""The trainer, from embeddings to a binarizer that is never worse than its start. It reads from top to bottom.
+"""The trainer: from embeddings to a binarizer that is never worse than its start. Read it from top to bottom.
 
-    1. hold out   rows that are queries later; what they find decides
-    2. start      the closed-form fit of `bebr.encoding.quantization.layout`, or random weights for the published recipe
-    3. learn      distillation from the float neighbours (and whatever else the preset asks for)
-    4. supervise  where judged pairs are given: the query side alone learns, so that no code changes
-    5. keep       the best step on the held-out rows or pairs; the start, where no step beat it
+    1. hold out   some rows are queries; what they find decides
+    2. start      the fit of `bebr.encoding.quantization.layout`, or random weights for the published recipe
+    3. learn      distillation from the float neighbors, and what else the preset adds
+    4. supervise  with relevance judgments: only the query side learns, so no code changes
+    5. keep       the best step on the held-out rows or queries, or the start where no step was better
 
-The same seed, data and number of threads give the same binarizer. With a checkpoint a run goes on where it stopped.
+The same seed, data and number of threads give the same binarizer. With a checkpoint, a run resumes where it stopped.
 """
 
 import math
@@ -28,39 +28,50 @@ from bebr_training.binarizer.objectives import Queue, contrastive, distillation
 from bebr_training.binarizer.presets import Preset
 from bebr_training.data.held_out import HeldOut, HeldOutPairs
 from bebr_training.data.pairs import Pairs
-from bebr_training.search.neighbors import Neighbours
+from bebr_training.search.neighbors import Neighbors
 
 Floats = NDArray[np.float32]
 Progress = Callable[[int, int, str], None]
-"""Called as progress(done, total, what happened)."""
+"""Called as progress(done, total, what is being done)."""
 CLIP = 5.0
+"""Maximum norm of a gradient."""
 WARM_UP = 20
+"""Steps over which the learning rate rises to its value."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One measurement while training: the mean loss since the last one, and what was held out."""
+    """One measurement during training."""
 
     stage: str
+    """'learn' or 'supervise'."""
     step: int
     loss: float
+    """Mean loss since the measurement before."""
     held_out: float
+    """Recall@10 of held-out rows, or nDCG@10 of held-out queries."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What came out. reference: what the graph in `files` must equal. shipped: the step that each stage kept."""
+    """The result of a training run."""
 
     files: BinarizerFiles
+    """The graph and its settings."""
     reference: Recurrent | Published
+    """The binarizer that the graph must equal."""
     start_recall: float
+    """Recall@10 of held-out rows before training."""
     recall: float
+    """Recall@10 of held-out rows after training."""
     curve: tuple[Point, ...]
     shipped: dict[str, int]
+    """Stage -> the step that was kept."""
     ndcg: tuple[float, float] | None = None
+    """nDCG@10 of held-out queries before and after the second stage, with relevance judgments."""
 
     def to_json(self) -> dict[str, Any]:
-        """As figures of a bundle."""
+        """The metrics that a bundle keeps."""
         return {
             "held_out_recall_at_10": {"start": round(self.start_recall, 4), "shipped": round(self.recall, 4)},
             "held_out_ndcg_at_10": None if self.ndcg is None else [round(value, 4) for value in self.ndcg],
@@ -78,9 +89,9 @@ def train(
     checkpoint: Path | None = None,
     progress: Progress | None = None,
 ) -> Trained:
-    """Train on `held_out.training` (rows, embedding_dims), unit rows, from a binarizer fitted to them.
+    """Train on `held_out.training` (rows, embedding_dims), unit rows, starting from a binarizer fitted to them.
 
-    The published preset takes only the spec of `start`, which must be one uniform block. Raises InvalidOption when a
+    The published preset uses only the spec of `start`, which must be one uniform block. Raises InvalidOption when the
     checkpoint is of another run.
     """
     torch.manual_seed(preset.seed)
@@ -104,7 +115,7 @@ def train(
 
 @dataclass
 class _Run:
-    """The state of a training run: what is saved with a checkpoint."""
+    """The state of a training run, which a checkpoint saves."""
 
     model: Learned | Published
     preset: Preset
@@ -112,18 +123,21 @@ class _Run:
     progress: Progress
     curve: list[Point] = field(default_factory=list)
     best: dict[str, tuple[float, int]] = field(default_factory=dict)
+    """Stage -> its best measurement, and the step of it."""
     weights: dict[str, Any] = field(default_factory=dict)
+    """The model at the best step."""
     state: dict[str, Any] = field(default_factory=dict)
+    """Stage, step, optimizer and random state of the checkpoint that the run resumed from."""
 
     def learn(self, held_out: HeldOut) -> None:
-        """Stage 1: no labels, only the float embeddings and their neighbours."""
+        """Stage 1: learn from the float embeddings and their neighbors, without labels."""
         preset, rng = self.preset, np.random.default_rng(self.preset.seed)
-        near = Neighbours(held_out.training, rng)
+        near = Neighbors(held_out.training, rng)
         rows = torch.from_numpy(held_out.training)
         queue = Queue(preset.queue)
 
         def loss() -> Tensor:
-            items = torch.from_numpy(near.batch(preset.seeds, preset.neighbours, rng))
+            items = torch.from_numpy(near.batch(preset.seeds, preset.neighbors, rng))
             return _unsupervised(self.model, rows[items], items, preset, queue)
 
         def measure() -> float:
@@ -132,7 +146,7 @@ class _Run:
         self._stage("learn", preset.steps, preset.learning_rate, list(self.model.parameters()), loss, measure, rng)
 
     def supervise(self, judged: HeldOutPairs) -> None:
-        """Stage 2: queries learn to find the documents that were judged relevant to them. Codes stay as they are."""
+        """Stage 2: queries learn to find their relevant documents. Codes do not change."""
         assert isinstance(self.model, Learned)
         model, preset, rng = self.model, self.preset, np.random.default_rng(self.preset.seed + 1)
         points = torch.from_numpy(judged.points(model.binarizer()))
@@ -160,7 +174,7 @@ class _Run:
         measure: Callable[[], float],
         rng: np.random.Generator,
     ) -> None:
-        """Gradient steps with the best one kept; ends early when nothing got better for `patience` measurements."""
+        """Take gradient steps and keep the best one. Ends early after `patience` measurements without improvement."""
         optimizer = self._optimizer(parameters, rate)
         first = self._begin(stage, optimizer, rng, measure)
         if first is None:
@@ -187,7 +201,7 @@ class _Run:
     def _begin(
         self, stage: str, optimizer: torch.optim.Optimizer, rng: np.random.Generator, measure: Callable[[], float]
     ) -> int | None:
-        """The step to begin after: of the checkpoint, or 0, the start. None: the checkpoint is beyond this stage."""
+        """The step to continue after: that of the checkpoint, or 0. None: the checkpoint is past this stage."""
         saved = self.state if self.state.get("stage") == stage else None
         if saved is not None:
             optimizer.load_state_dict(saved["optimizer"])
@@ -207,7 +221,7 @@ class _Run:
             self.weights = {name: value.clone() for name, value in self.model.state_dict().items()}
 
     def _optimizer(self, parameters: list[torch.nn.Parameter], rate: float) -> torch.optim.Optimizer:
-        """Adam whose rate is in proportion to the size of what it learns; for the published recipe its own."""
+        """Adam with a rate proportional to the size of the weights, or the published recipe's own optimizer."""
         if self.preset.published:
             matrices = [p for p in parameters if p.ndim > 1]
             rest = [p for p in parameters if p.ndim < 2]
@@ -243,9 +257,9 @@ class _Run:
 
 
 def _unsupervised(model: Model, rows: Tensor, items: Tensor, preset: Preset, queue: Queue) -> Tensor:
-    """The loss of one batch: distillation, asymmetric and symmetric, and InfoNCE with the nearest neighbour.
+    """The loss of one batch: asymmetric and symmetric distillation, and InfoNCE with a neighbor.
 
-    The prefixes of nested codes take part in the asymmetric distillation, as much as the whole.
+    The prefixes of nested codes count in the asymmetric distillation as much as the whole code.
     """
     (codes, *prefixes), queries = model.codes(rows), model.queries(rows)
     same = items[:, None] == items[None, :]
@@ -258,8 +272,8 @@ def _unsupervised(model: Model, rows: Tensor, items: Tensor, preset: Preset, que
             loss = loss + preset.symmetric * distillation(codes @ codes.T, cosines, same, preset.temperature)
     if preset.contrastive:
         candidates, of = queue.extend(codes, items)
-        # The first `seeds` rows are seeds, the rest their neighbours in the same order, `neighbours` of each.
-        partner = torch.arange(preset.seeds) * preset.neighbours + preset.seeds
+        # The first `seeds` rows are the seeds; the others are their neighbors in the same order, `neighbors` of each.
+        partner = torch.arange(preset.seeds) * preset.neighbors + preset.seeds
         positive = torch.zeros(preset.seeds, len(candidates), dtype=torch.bool)
         positive[torch.arange(preset.seeds), partner] = True
         scores = queries[: preset.seeds] @ candidates.T

@@ -1,1 +1,1 @@
-"""What is trained and measured on: collections, training rows, judged pairs, what is held out."""
+"""Data to train and measure on: collections, training rows, relevance judgments, held-out rows."""

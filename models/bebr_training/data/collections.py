@@ -1,18 +1,19 @@
-"""Collections to measure on: a folder with embeddings, or with texts that a bundle embeds, and optional judgements.
+"""Collections to measure on: folders with embeddings or texts, and optionally with relevance judgments.
 
-    docs.npy, queries.npy                       also .fvecs or .parquet: embeddings, one a row, of any length
-    docs.<model>.i8.npy, docs.<model>.scale.npy embeddings as int8 with one float32 scale a row; the same for queries
+    docs.npy, queries.npy                       embeddings, one per row, of any length; also .fvecs or .parquet
+    docs.<model>.i8.npy, docs.<model>.scale.npy embeddings as int8 with one float32 scale per row; likewise for queries
     corpus.jsonl[.gz], queries.jsonl[.gz]       ids and texts: "_id" or "id", "title", "text"; line i is row i
-    db_rows.i32.npy                             where the embeddings are those of some lines of the corpus only
+    db_rows.i32.npy                             the lines of the corpus that have embeddings, if not all have
     qrels.tsv or qrels/test.tsv                 "query-id corpus-id score" under a header, separated by tabs
 
-`db` may stand for `docs`. Without corpus.jsonl or queries.jsonl the ids are row numbers, from 0. With judgements only
-judged queries are used, in the order of the file, and at most as many as asked for.
+`docs` may also be named `db`. Without corpus.jsonl or queries.jsonl the ids are row numbers, from 0. With relevance
+judgments, only queries that have them are used, in the order of the file, up to a maximum.
 """
 
 import gzip
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from bebr.encoding.embedding.files import SUFFIXES, read_rows
 from bebr.encoding.embedding.vectors import check_embeddings
 from bebr.encoding.encoder import Encoder
 from bebr.errors import BebrError, InvalidEmbeddings, InvalidOption
-from bebr_training.search.metrics import Judgements
+from bebr_training.search.metrics import Judgments
 
 Floats = NDArray[np.float32]
 SIDES = (("docs", "db"), ("queries",))
@@ -38,21 +39,25 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class TextEmbedder:
-    """How texts become embeddings where a folder has none. cache: a folder for what was embedded, or None."""
+    """Embeds the texts of a folder without embeddings."""
 
     encoder: Encoder
     cache: Path | None = None
+    """Folder that caches embeddings."""
     progress: Progress | None = None
 
 
 @dataclass(frozen=True)
 class Collection:
-    """documents (rows, dims), queries (queries, dims) float32, rows of length one. judgements: None where none."""
+    """A collection in memory."""
 
     name: str
     documents: Floats
+    """(rows, dims), rows of length one."""
     queries: Floats
-    judgements: Judgements | None
+    """(queries, dims), rows of length one."""
+    judgments: Judgments | None
+    """Relevance judgments, if the folder has them."""
 
     @property
     def dims(self) -> int:
@@ -60,14 +65,14 @@ class Collection:
 
 
 def find_collections(folders: Sequence[Path]) -> list[Path]:
-    """Each folder that is a collection, or the collections in it, by name. Raises InvalidOption where it has none."""
+    """Each folder that is a collection, or the collections in it, by name. Raises InvalidOption if there are none."""
     found: list[Path] = []
     for folder in folders:
         if not folder.is_dir():
             raise InvalidOption(f"there is no folder '{folder}'")
         inside = [folder] if _is_collection(folder) else [f for f in sorted(folder.iterdir()) if _is_collection(f)]
         if not inside:
-            raise InvalidOption(f"'{folder}' holds no collection: expected docs.npy or corpus.jsonl, and queries")
+            raise InvalidOption(f"'{folder}' has no collection: expected docs.npy or corpus.jsonl, and queries")
         found += inside
     return found
 
@@ -77,8 +82,9 @@ def open_collection(
 ) -> Collection:
     """Read and check the collection in `folder`.
 
-    Raises InvalidOption when a file is missing, when `model` or `embedder` does not apply, or qrels name an unknown
-    id; InvalidEmbeddings for NaN, rows of zeros, and sides of different dims.
+    Raises InvalidOption when a file is missing, when `model` or `embedder` does not apply, or when the relevance
+    judgments contain an unknown id; InvalidEmbeddings for NaN, rows of zeros, and documents and queries of different
+    dims.
     """
     if not folder.is_dir():
         raise InvalidOption(f"there is no folder '{folder}'")
@@ -87,22 +93,22 @@ def open_collection(
         raise InvalidEmbeddings(
             f"{folder}: documents have {documents.shape[1]} dims, queries {queries.shape[1]}; embed both with one model"
         )
-    judgements = _judgements(folder, len(documents), len(queries))
-    chosen = np.arange(len(queries)) if judgements is None else np.array(sorted(judgements), np.int64)
+    judgments = _judgments(folder, len(documents), len(queries))
+    chosen = np.arange(len(queries)) if judgments is None else np.array(sorted(judgments), np.int64)
     chosen = chosen[:max_queries]
-    if judgements is not None:
-        judgements = {place: judgements[query] for place, query in enumerate(chosen.tolist())}
-    return Collection(folder.resolve().name, documents, np.ascontiguousarray(queries[chosen]), judgements)
+    if judgments is not None:
+        judgments = {place: judgments[query] for place, query in enumerate(chosen.tolist())}
+    return Collection(folder.resolve().name, documents, np.ascontiguousarray(queries[chosen]), judgments)
 
 
 def has_embeddings(folder: Path) -> bool:
-    """Whether the documents of a collection are there as embeddings, of whatever model."""
+    """Whether a folder has embeddings of its documents, of any model."""
     ends = (*SUFFIXES, ".*.i8.npy")
     return any(any(folder.glob(f"{name}{end}")) for name in SIDES[0] for end in ends)
 
 
 def read_texts(path: Path) -> tuple[list[str], list[str]]:
-    """A .jsonl file, also gzipped -> ids and texts, 'title. text' where there is a title. Raises InvalidOption."""
+    """A .jsonl or .jsonl.gz file -> ids and texts, 'title. text' where there is a title. Raises InvalidOption."""
     ids, texts = [], []
     for number, line in _json_lines(path):
         id_ = line.get("_id", line.get("id"))
@@ -112,8 +118,12 @@ def read_texts(path: Path) -> tuple[list[str], list[str]]:
         ids.append(str(id_))
         texts.append(f"{title.rstrip('.')}. {text}" if title and text else title or text)
     if len(set(ids)) < len(ids):
-        raise InvalidOption(f"{path}: an id stands twice")
+        raise InvalidOption(f"{path}: duplicate id '{_duplicate(ids)}'")
     return ids, texts
+
+
+def _duplicate(ids: Sequence[str]) -> str:
+    return next(id_ for id_, count in Counter(ids).items() if count > 1)
 
 
 def _is_collection(folder: Path) -> bool:
@@ -128,10 +138,10 @@ def _embeddings(folder: Path, names: Sequence[str], model: str | None, embedder:
     coded = {path.name.split(".")[1]: path for path in found.values() if path.name.endswith(".i8.npy")}
     if plain or coded:
         if embedder is not None:
-            raise InvalidOption(f"{folder} holds embeddings, so a bundle to embed its texts does not apply")
+            raise InvalidOption(f"{folder} has embeddings, so --base does not apply")
         path = plain[0] if plain else _coded_path(folder, coded, model)
         if plain and model is not None:
-            raise InvalidOption(f"'{path}' is of one model; a choice of model does not apply")
+            raise InvalidOption(f"'{path}' has the embeddings of one model, so --model does not apply")
         rows = read_rows(path)
     elif embedder is not None:
         path = _texts(folder, "corpus" if names == SIDES[0] else names[0]) or folder / f"{names[0]}.jsonl"
@@ -139,7 +149,7 @@ def _embeddings(folder: Path, names: Sequence[str], model: str | None, embedder:
     else:
         raise InvalidOption(
             f"{folder} has no embeddings: expected {names[0]}{', '.join(SUFFIXES)} or {names[0]}.<model>.i8.npy; "
-            "to embed its texts name a bundle with --base"
+            "give a bundle with --base to embed its texts"
         )
     try:
         return check_embeddings(rows, rows.shape[-1])
@@ -157,7 +167,7 @@ def _coded_path(folder: Path, coded: Mapping[str, Path], model: str | None) -> P
 
 
 def embed_file(path: Path, embedder: TextEmbedder, kind: TextKind) -> Floats:
-    """The texts of a file, embedded; taken from the cache where the same texts and bundle were there before."""
+    """The embeddings of the texts of a file, from the cache if the same bundle embedded the same texts before."""
     if not path.is_file():
         raise InvalidOption(f"there is no file '{path}' with texts to embed")
     texts = read_texts(path)[1]
@@ -168,7 +178,7 @@ def embed_file(path: Path, embedder: TextEmbedder, kind: TextKind) -> Floats:
         if stored.is_file():
             return read_rows(stored)
     rows = np.empty((len(texts), embedder.encoder.bundle.embedding_dims), np.float32)
-    # Texts of about one length are embedded together, so that little padding is computed.
+    # Texts of similar length are embedded together, so that little padding is computed.
     order = np.argsort([len(text) for text in texts], kind="stable")[::-1]
     for start in range(0, len(texts), TEXTS_PER_STEP):
         part = order[start : start + TEXTS_PER_STEP]
@@ -183,8 +193,8 @@ def embed_file(path: Path, embedder: TextEmbedder, kind: TextKind) -> Floats:
     return rows
 
 
-def _judgements(folder: Path, rows: int, queries: int) -> Judgements | None:
-    """Query row -> document row -> grade. A judged document of the corpus that has no row counts as never found."""
+def _judgments(folder: Path, rows: int, queries: int) -> Judgments | None:
+    """The relevance judgments of a folder. A relevant document without an embedding counts as never found."""
     path = next((path for path in (folder / "qrels.tsv", folder / "qrels" / "test.tsv") if path.is_file()), None)
     if path is None:
         return None
@@ -202,19 +212,19 @@ def _judgements(folder: Path, rows: int, queries: int) -> Judgements | None:
         if (row := row_of[cells[1]]) >= 0:
             grades[row] = float(cells[2])
     if not found:
-        raise InvalidOption(f"{path} has no judgements below its header line")
+        raise InvalidOption(f"{path} has no judgments below its header line")
     return found
 
 
 def _document_rows(folder: Path, rows: int) -> dict[str, int]:
-    """Id -> row of the embeddings; -1 where the line of the corpus has none."""
+    """Id -> row of the embeddings; -1 where the corpus line has none."""
     chosen = folder / "db_rows.i32.npy"
     if not chosen.is_file():
         return {id_: row for row, id_ in enumerate(_ids(folder, "corpus", rows))}
     lines = np.load(chosen)
     ids = _ids(folder, "corpus", None)
     if len(lines) != rows or not 0 <= lines.min() <= lines.max() < len(ids):
-        raise InvalidOption(f"{chosen}: expected {rows} line numbers below {len(ids)}, one for each embedding")
+        raise InvalidOption(f"{chosen}: expected {rows} line numbers below {len(ids)}, one per embedding")
     return dict.fromkeys(ids, -1) | {ids[line]: row for row, line in enumerate(lines.tolist())}
 
 
@@ -224,7 +234,7 @@ def _ids(folder: Path, name: str, rows: int | None) -> list[str]:
         return [str(row) for row in range(rows or 0)]
     ids = read_texts(path)[0]
     if rows is not None and len(ids) != rows:
-        raise InvalidOption(f"{path} has {len(ids)} lines, but there are {rows} embeddings")
+        raise InvalidOption(f"{path} has {len(ids)} lines for {rows} embeddings")
     return ids
 
 

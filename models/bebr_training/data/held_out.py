@@ -1,4 +1,4 @@
-"""What training never sees: rows as queries with their float neighbours, and judged queries with their documents."""
+"""Data that training never sees: rows that serve as queries, and queries with relevance judgments."""
 
 from typing import Protocol
 
@@ -18,19 +18,22 @@ Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
 QUERIES = 1_000
+"""Maximum number of rows that are held out as queries."""
 SEARCHED = 20_000
+"""Maximum number of training rows that they search."""
 K = 10
 HELD_OUT_SHARE = 0.2
+"""Share of the queries with relevance judgments that is held out."""
 
 
 class HasFiles(Protocol):
-    """A model that is measured through its graph."""
+    """A model that is measured by its graph."""
 
     def files(self) -> BinarizerFiles: ...
 
 
 class HeldOut:
-    """Splits rows (rows, embedding_dims), unit: a tenth (at most 1,000) are queries, the rest is for training."""
+    """Splits unit rows (rows, embedding_dims): a tenth (at most 1,000) are queries, the rest is for training."""
 
     def __init__(self, rows: Floats, seed: int = 0) -> None:
         queries, training = split(len(rows), rows.shape[1], seed)
@@ -39,7 +42,7 @@ class HeldOut:
         self._truth = dot_search(self._searched)(self.queries, K)
 
     def recall(self, model: Recurrent | HasFiles | None) -> float:
-        """Recall@10 of adc: the queries against training rows. None, a model that has not begun, finds nothing."""
+        """Recall@10 by adc of the queries on training rows. None, for an untrained model, gives 0."""
         if model is None:
             return 0.0
         if isinstance(model, Recurrent):
@@ -51,7 +54,7 @@ class HeldOut:
 
 
 def split(rows: int, dims: int, seed: int) -> tuple[Rows, Rows]:
-    """Which of so many rows are queries, and which are for training, each ascending. Raises InvalidEmbeddings."""
+    """(row numbers of the queries, of the training rows), each ascending. Raises InvalidEmbeddings for too few rows."""
     order = np.random.default_rng(seed).permutation(rows)
     count, least = min(QUERIES, rows // 10), max(dims, 10 * K)
     if count < 1 or rows - count < least:
@@ -62,18 +65,18 @@ def split(rows: int, dims: int, seed: int) -> tuple[Rows, Rows]:
 
 
 class HeldOutPairs:
-    """Judged queries: four fifths teach, one fifth says when to stop."""
+    """Splits queries with relevance judgments: four fifths are for training, one fifth decides when to stop."""
 
     def __init__(self, pairs: Pairs, seed: int = 0) -> None:
-        order = np.random.default_rng(seed).permutation(sorted(pairs.judgements))
+        order = np.random.default_rng(seed).permutation(sorted(pairs.judgments))
         count = max(1, round(HELD_OUT_SHARE * len(order)))
         self.documents = pairs.documents
         held, taught = np.sort(order[:count]), np.sort(order[count:])
         self._queries = pairs.queries[held]
-        self._judgements = {place: pairs.judgements[query] for place, query in enumerate(held.tolist())}
+        self._judgments = {place: pairs.judgments[query] for place, query in enumerate(held.tolist())}
         self.training_queries = pairs.queries[taught]
         self._relevant = [
-            np.array([row for row, grade in pairs.judgements[query].items() if grade > 0], np.int64)
+            np.array([row for row, grade in pairs.judgments[query].items() if grade > 0], np.int64)
             for query in taught.tolist()
         ]
         self._hard = dot_search(pairs.documents)(self.training_queries, min(50, len(pairs.documents)))
@@ -85,16 +88,16 @@ class HeldOutPairs:
         return points
 
     def ndcg(self, binarizer: Recurrent) -> float:
-        """nDCG@10 of the held-out queries by adc."""
+        """nDCG@10 by adc of the held-out queries."""
         found = dot_search(binarizer.quantized_values(self.documents), binarizer.project)(
             self._queries, min(K, len(self.documents))
         )
-        return float(ndcg_per_query(found, self._judgements)[0].mean())
+        return float(ndcg_per_query(found, self._judgments)[0].mean())
 
     def batch(self, size: int, hard: int, rng: np.random.Generator) -> tuple[Rows, Rows, NDArray[np.bool_]]:
-        """Queries (size,), documents (n,) of the batch, and which of them are relevant to which query (size, n).
+        """A random batch: queries (size,), documents (n,), and which document is relevant to which query (size, n).
 
-        Documents are one relevant one of every query and `hard` that floats rank high, of which some are relevant.
+        The documents are one relevant document of each query and `hard` that floats rank high, some of them relevant.
         """
         able = [place for place, relevant in enumerate(self._relevant) if len(relevant)]
         chosen = np.array(rng.choice(able, min(size, len(able)), replace=False), np.int64)

@@ -1,4 +1,4 @@
-"""Judged pairs for the supervised stage: queries, documents, and which of them belong together."""
+"""Queries, documents and relevance judgments for the supervised stage."""
 
 from dataclasses import dataclass
 
@@ -7,31 +7,34 @@ from numpy.typing import NDArray
 
 from bebr.errors import InvalidOption
 from bebr_training.data.collections import Collection
-from bebr_training.search.metrics import Judgements
+from bebr_training.search.metrics import Judgments
 
-MIN_JUDGED = 20
+MIN_QUERIES = 20
+"""Fewer queries with a relevant document are too few to learn from."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """queries (queries, dims), documents (rows, dims) float32, unit rows. judgements: query row -> row -> grade."""
+    """Queries and documents, embedded by one model, with relevance judgments."""
 
     queries: NDArray[np.float32]
+    """(queries, dims), unit rows."""
     documents: NDArray[np.float32]
-    judgements: Judgements
+    """(rows, dims), unit rows."""
+    judgments: Judgments
 
     @classmethod
     def of_collection(cls, collection: Collection) -> "Pairs":
-        """The judgements of a collection. Raises InvalidOption when it has too few to learn from."""
+        """The queries of a collection that have a relevant document. Raises InvalidOption when they are too few."""
         judged = {
             query: grades
-            for query, grades in (collection.judgements or {}).items()
+            for query, grades in (collection.judgments or {}).items()
             if any(g > 0 for g in grades.values())
         }
-        if len(judged) < MIN_JUDGED:
+        if len(judged) < MIN_QUERIES:
             raise InvalidOption(
                 f"'{collection.name}' has {len(judged)} queries with a relevant document; expected a qrels.tsv with at "
-                f"least {MIN_JUDGED}",
+                f"least {MIN_QUERIES}",
                 option="pairs",
             )
         return cls(collection.queries, collection.documents, judged)

@@ -1,1 +1,1 @@
-"""Codes and baselines side by side on a collection."""
+"""Measures codes and baselines side by side on a collection."""

@@ -1,4 +1,4 @@
-"""Evaluates codes and baselines side by side on a collection; the commands and the benchmarks call this."""
+"""Evaluates codes and baselines side by side on a collection, for the commands and the benchmarks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,24 +13,30 @@ from bebr_training.evaluation.results import Evaluation
 from bebr_training.search.coded import Candidate
 from bebr_training.search.ranking import Floats
 
-OWN_FIT = "own fit"
+FITTED = "fitted binarizer"
+"""Label of what `bebr fit` makes of the documents."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure. sizes: bytes of own fits, baselines and bound; candidates have sizes of their own."""
+    """What to measure."""
 
     candidates: Sequence[Candidate]
+    """Binarizers, which have sizes of their own."""
     sizes: Sequence[int]
-    own_fit: bool
+    """Bytes of the fitted binarizers, the baselines and the bound."""
+    fit: bool
+    """Whether to fit a binarizer to the documents."""
     baselines: Mapping[str, Variants]
+    """Label -> variants."""
     bound: bool
+    """Whether to measure the rate-distortion bound."""
 
 
 def evaluate(collection: Collection, plan: Plan, progress: Progress | None = None) -> Evaluation:
-    """Measure everything of the plan on one collection.
+    """Measure everything in the plan on one collection.
 
-    Raises InvalidEmbeddings when there are fewer than DEPTH documents or no queries, and what fitting raises.
+    Raises InvalidEmbeddings when there are fewer than DEPTH documents or no queries, and what a fit raises.
     """
     documents, queries = len(collection.documents), len(collection.queries)
     if documents < DEPTH or not queries:
@@ -40,9 +46,7 @@ def evaluate(collection: Collection, plan: Plan, progress: Progress | None = Non
         )
     measurer = Measurer(collection)
     if not measurer.documents.rank:
-        raise InvalidEmbeddings(
-            f"collection '{collection.name}': all documents are the same; nothing can be told apart"
-        )
+        raise InvalidEmbeddings(f"collection '{collection.name}': all documents are the same")
     measured = [measurer.plain_floats()]
     steps = list(_steps(measurer, plan))
     for done, (label, measure) in enumerate(steps):
@@ -55,23 +59,23 @@ def evaluate(collection: Collection, plan: Plan, progress: Progress | None = Non
     return Evaluation(collection.name, documents, collection.dims, queries, judged, summarize(measured))
 
 
-def own_fit(documents: Floats, size_bytes: int) -> Candidate:
-    """What `bebr fit --bytes` makes of the documents. Raises InvalidEmbeddings, InvalidOption."""
+def fitted_binarizer(documents: Floats, size_bytes: int) -> Candidate:
+    """The binarizer that `bebr fit --bytes` fits to the documents. Raises InvalidEmbeddings, InvalidOption."""
     files, _ = fit_own(documents, size_bytes)
-    return Candidate.of_files(OWN_FIT, files, documents.shape[1])
+    return Candidate.of_files(FITTED, files, documents.shape[1])
 
 
 def _steps(measurer: Measurer, plan: Plan) -> Iterator[tuple[str, Callable[[], list[Measured]]]]:
-    """(what it is, what measures it) for each method and size."""
+    """(label, function that measures) of each method and size."""
 
     def fit_and_measure(size_bytes: int) -> list[Measured]:
-        return measurer.codes(own_fit(measurer.collection.documents, size_bytes))
+        return measurer.codes(fitted_binarizer(measurer.collection.documents, size_bytes))
 
     for candidate in plan.candidates:
         yield candidate.label, partial(measurer.codes, candidate)
     for size_bytes in plan.sizes:
-        if plan.own_fit:
-            yield f"{OWN_FIT}, {size_bytes} bytes", partial(fit_and_measure, size_bytes)
+        if plan.fit:
+            yield f"{FITTED}, {size_bytes} bytes", partial(fit_and_measure, size_bytes)
         for label, variants in plan.baselines.items():
             yield f"{label}, {size_bytes} bytes", partial(measurer.baseline, label, variants, size_bytes)
         if plan.bound:

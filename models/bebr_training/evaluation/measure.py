@@ -1,6 +1,6 @@
-"""Runs single methods on one collection, and turns what every query got into rows with intervals.
+"""Measures single methods on one collection, and summarizes the results of all queries in rows with intervals.
 
-Truth is the exact ranking by float cosine. Nothing is rescored: each method ranks by its codes alone.
+The truth is the exact ranking by float cosine. Nothing is rescored: each method ranks by its codes alone.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ BOUND, BOUND_LENGTH_ONE, FLOAT = "Gaussian bound", "Gaussian bound, length one",
 
 @dataclass(frozen=True)
 class Measured:
-    """One method and scorer, query by query: recall (queries,) and nDCG (judged,), empty without judgements."""
+    """The metrics of one method and scorer, query by query."""
 
     method: str
     kind: Kind
@@ -33,26 +33,29 @@ class Measured:
     used_bytes: float
     detail: str
     recall_10: Values
+    """(queries,)."""
     recall_100: Values
+    """(queries,)."""
     ndcg: Values
+    """(queries with relevance judgments,)."""
 
 
 class Measurer:
-    """One collection with its truth."""
+    """A collection with its truth."""
 
     def __init__(self, collection: Collection) -> None:
         self.collection, self.documents = collection, Documents(collection.documents)
         self._truth = dot_search(collection.documents)(collection.queries, DEPTH)
 
     def plain_floats(self) -> Measured:
-        """The upper line: recall 1 by definition, and the nDCG that codes are compared with."""
+        """The upper limit: recall is 1 by definition, and nDCG is what codes are compared with."""
         size_bytes = 4 * self.collection.dims
         return self._measured(
             FLOAT, Kind.FLOAT, None, size_bytes, size_bytes, f"{self.collection.dims} dims", self._truth
         )
 
     def codes(self, candidate: Candidate) -> list[Measured]:
-        """A binarizer with each scorer."""
+        """A binarizer, with each scorer."""
         coded, size_bytes = CodedDocuments(candidate, self.collection.documents), candidate.spec.code_size_bytes
         return [
             self._measured(
@@ -68,7 +71,7 @@ class Measurer:
         ]
 
     def baseline(self, label: str, variants: Variants, size_bytes: int) -> list[Measured]:
-        """A baseline in the setting that finds most, for each scorer that it has."""
+        """A baseline in its best setting, for each of its scorers."""
         best: dict[Scorer, Measured] = {}
         for variant in variants(self.documents, size_bytes):
             found = variant.search(self.collection.queries, DEPTH)
@@ -80,7 +83,7 @@ class Measurer:
         return list(best.values())
 
     def bound(self, size_bytes: int) -> list[Measured]:
-        """The rate-distortion bound, without and with the length: each query's mean over the draws of the noise."""
+        """The rate-distortion bound, without and with the length. Each query is averaged over draws of the noise."""
         return [
             self._bound(BOUND, size_bytes, False, Scorer.ADC),
             self._bound(BOUND_LENGTH_ONE, size_bytes, True, Scorer.ADC),
@@ -110,13 +113,15 @@ class Measurer:
         found: Rows,
     ) -> Measured:
         recall_10, recall_100 = recall_per_query(found, self._truth, 10), recall_per_query(found, self._truth, DEPTH)
-        ndcg = ndcg_per_query(found, self.collection.judgements or {})[0]
+        ndcg = ndcg_per_query(found, self.collection.judgments or {})[0]
         return Measured(method, kind, scorer, size_bytes, used_bytes, detail, recall_10, recall_100, ndcg)
 
 
 def summarize(measured: Sequence[Measured]) -> tuple[Row, ...]:
-    """The rows of the table, by size, codes before baselines; `measured` holds the one of float, and all have the same
-    queries. Ties and order inside a kind stay as they came."""
+    """The rows of the table, sorted by size and kind, codes before baselines; inside a kind they keep their order.
+
+    One of `measured` must be that of plain floats, and all must have the same queries.
+    """
     floats = next(one for one in measured if one.kind is Kind.FLOAT)
     recall, judged = Bootstrap(len(floats.recall_10)), len(floats.ndcg)
     ndcg = Bootstrap(judged) if judged else None
@@ -143,7 +148,7 @@ def summarize(measured: Sequence[Measured]) -> tuple[Row, ...]:
 
 
 def _leader(measured: Sequence[Measured], rival: Measured) -> Measured | None:
-    """The best code of the size; against a bound the best with its scorer, since another one has another bound."""
+    """The best code of the same size; against a bound, the best with the same scorer, which has its own bound."""
     codes = [one for one in measured if one.kind is Kind.CODE and one.size_bytes == rival.size_bytes]
     if rival.kind is Kind.BOUND:
         codes = [one for one in codes if one.scorer is rival.scorer]

@@ -1,4 +1,4 @@
-"""What an evaluation returns: one row for each method, scorer and size, and who leads at each size."""
+"""The result of an evaluation: one row per method, scorer and size, and the best method at each size."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ from bebr_training.search.metrics import Estimate
 
 
 class Kind(StrEnum):
-    """What a row of the table is."""
+    """What a row of the table is about."""
 
     CODE = "code"
     BASELINE = "baseline"
@@ -20,36 +20,44 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Row:
-    """One method with one scorer.
-
-    size_bytes: of a document; for a baseline the budget, of which it may use a little less (`used_bytes`).
-    ndcg_10, ndcg_kept: None without judgements; the second is the share of what float reaches.
-    lead: recall@10 of the best code of that size (at a bound the best with its scorer) minus that of this row, on the
-    same queries; baselines and bound only.
-    """
+    """One method with one scorer."""
 
     method: str
+    """Its label."""
     kind: Kind
     scorer: Scorer | None
+    """None for plain floats."""
     size_bytes: int
+    """Bytes per document; for a baseline the budget."""
     used_bytes: float
+    """Bytes per document that are used, which may be a little less than the budget."""
     detail: str
+    """Its setting, in words."""
     recall_10: Estimate
     recall_100: Estimate
     ndcg_10: Estimate | None
+    """None without relevance judgments."""
     ndcg_kept: Estimate | None
+    """Ratio to the nDCG of plain floats; None without relevance judgments."""
     lead: Estimate | None = None
+    """Of baselines and bounds: recall@10 of the best code of that size minus that of this row, on the same queries.
+
+    Against a bound, the best code with the same scorer.
+    """
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All rows of one collection. judged: how many of the queries have judgements."""
+    """All rows of one collection."""
 
     collection: str
     documents: int
+    """Number of documents."""
     dims: int
     queries: int
+    """Number of queries."""
     judged: int
+    """Number of queries with relevance judgments."""
     rows: tuple[Row, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -58,13 +66,13 @@ class Evaluation:
 
 
 def best_code(rows: Sequence[Row], size_bytes: int) -> Row | None:
-    """The bundle or fit of that size with the highest recall@10; None where there is none."""
+    """The code of that size with the highest recall@10, or None."""
     codes = [row for row in rows if row.kind is Kind.CODE and row.size_bytes == size_bytes]
     return max(codes, key=lambda row: row.recall_10.mean, default=None)
 
 
 def verdicts(evaluation: Evaluation) -> list[str]:
-    """One sentence for each size that has both codes and baselines: how far the best code is above all of them."""
+    """One sentence for each size with codes and baselines: how the best code compares with the best baseline."""
     found = []
     for size_bytes in sorted({row.size_bytes for row in evaluation.rows}):
         code = best_code(evaluation.rows, size_bytes)
@@ -76,9 +84,9 @@ def verdicts(evaluation: Evaluation) -> list[str]:
         start = f"{evaluation.collection}, {size_bytes} bytes: {code.method} ({code.detail})"
         against = f"{rival.method} ({lead.mean:+.3f} [{lead.low:+.3f}, {lead.high:+.3f}])"
         if all(pair[0].low > 0 for pair in leads):
-            found.append(f"{start} is above every baseline, the nearest being {against}")
+            found.append(f"{start} is above every baseline; the closest is {against}")
         elif lead.mean > 0:
-            found.append(f"{start} is above every baseline, but within the interval of {against}")
+            found.append(f"{start} is above every baseline, but not significantly above {against}")
         else:
             found.append(f"{start} is not above {against}")
     return found

@@ -1,1 +1,1 @@
-"""What was measured, as tables, Markdown, figures and model cards."""
+"""Results as tables, Markdown pages, figures and model cards."""

@@ -1,4 +1,4 @@
-"""The model card of a trained bundle: what it is, what it was trained on, what was measured, and a picture."""
+"""The model card of a trained bundle: its data, its metrics, and a plot."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,12 +17,13 @@ from bebr_training.search.coded import Candidate
 
 CARD, PICTURE = "card.md", "recall.png"
 BASELINES = "sign,itq,sq4"
-"""Those that take seconds; `bebr evaluate` has them all."""
+"""Baselines that take seconds; `bebr evaluate` has all of them."""
 MAX_DOCUMENTS = 20_000
+"""Training rows that the held-out rows search for the card."""
 
 
 def measure(bundle: Bundle, held_out: HeldOut, progress: Progress | None = None) -> Evaluation:
-    """The bundle on the held-out rows, beside quick baselines and the bound at half, the same and twice its bytes."""
+    """Measure the bundle on held-out rows, beside quick baselines and the bound at half, equal and twice its bytes."""
     size = bundle.spec.code_size_bytes
     documents = held_out.training[:MAX_DOCUMENTS]
     collection = Collection("held-out rows", documents, held_out.queries, None)
@@ -34,30 +35,31 @@ def measure(bundle: Bundle, held_out: HeldOut, progress: Progress | None = None)
 def write_card(
     bundle: Bundle, trained: Trained, evaluation: Evaluation, export: ExportCheck, source: str, notes: Sequence[str]
 ) -> Path:
-    """Write card.md and recall.png beside the files of the bundle, which they are no part of."""
+    """Write card.md and recall.png to the folder of the bundle. They are not part of the bundle's files."""
     plot([evaluation], bundle.path / PICTURE)
     lines = [
         f"# {bundle.id}",
         "",
-        f"A binarizer of `{bundle.spec}`, {bundle.spec.code_size_bytes} bytes a point, for embeddings of "
+        f"A binarizer of `{bundle.spec}`, {bundle.spec.code_size_bytes} bytes per point, for embeddings of "
         f"{bundle.embedding_dims} dims. Trained by `bebr train` on `{source}`.",
         "",
         *(f"- {note}." for note in notes),
-        f"- Recall@10 of adc on held-out rows: {trained.start_recall:.4f} at the start, {trained.recall:.4f} now.",
-        f"- Steps that were kept: {', '.join(f'{stage} {step}' for stage, step in trained.shipped.items())}; 0 is the "
-        "start, kept where no step was better.",
-        f"- The exported graph was held to what was trained on {export.rows:,} rows; {export.boundary_rows} differ, "
-        "each with a value within 1e-5 of a boundary of the grid.",
+        f"- Recall@10 by adc on held-out rows: {trained.start_recall:.4f} before, {trained.recall:.4f} after training.",
+        f"- Best step: {', '.join(f'{stage} {step}' for stage, step in trained.shipped.items())}; 0 is the start, kept "
+        "where no step was better.",
+        f"- The exported graph was compared with the trained binarizer on {export.rows:,} rows; {export.boundary_rows} "
+        "differ, each with a value within 1e-5 of a boundary of the grid.",
     ]
     if trained.ndcg is not None:
         lines.append(
-            f"- nDCG@10 on held-out judged queries: {trained.ndcg[0]:.4f} before, {trained.ndcg[1]:.4f} after."
+            f"- nDCG@10 on held-out queries with relevance judgments: {trained.ndcg[0]:.4f} before training, "
+            f"{trained.ndcg[1]:.4f} after."
         )
     lines += [
         "",
         f"![recall@10 against bytes]({PICTURE})",
         "",
-        "| stage | step | loss | held out |",
+        "| stage | step | loss | held-out metric |",
         "|---|--:|--:|--:|",
     ]
     lines += [f"| {p.stage} | {p.step} | {p.loss:.4f} | {p.held_out:.4f} |" for p in trained.curve]

@@ -1,6 +1,6 @@
-"""Draws recall@10 against bytes: one panel for each collection, readable in print and with any kind of colour vision.
+"""Plots recall@10 against bytes: one panel per collection, readable in print and with any kind of color vision.
 
-Methods differ in marker and dash as well as in colour, and lines are named at their ends instead of in a legend alone.
+Methods differ in marker and dash as well as in color.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from bebr_training.evaluation.measure import BOUND, BOUND_LENGTH_ONE
 from bebr_training.evaluation.results import Evaluation, Kind, Row
 
 SUFFIXES = (".png", ".svg", ".pdf")
-# Okabe and Ito's palette: told apart by all common kinds of colour vision.
+# Okabe and Ito's palette, which works for all common kinds of color vision.
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE, GREY = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F",
 )  # fmt: skip
@@ -34,47 +34,53 @@ STYLE: Any = {
     "svg.hashsalt": "bebr",
 }
 LOWEST_RECALL = 0.35
+"""The y axis never starts below this."""
 MAY_FALL_OUT = ("PCA, float16", "PCA, float32")
-"""What these find at few bytes would press all that matters into one corner of the panel, as would anything lower."""
+"""Methods that the y axis need not cover: their recall at few bytes would squeeze everything else into a corner."""
 PANEL_INCHES = (4.6, 4.4)
 SPREAD = 0.016
-"""How far lines of one size stand apart, as a factor of the bytes, so that whiskers do not hide each other."""
+"""Horizontal distance of points of one size, as a factor of the bytes, so that error bars do not overlap."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """How one line is drawn."""
+class LineStyle:
+    """How a line is drawn."""
 
-    colour: str
+    color: str
     marker: str
     dashes: Any = "-"
     width: float = 1.3
 
 
 BASELINES = {
-    "OPQ": Look(VERMILLION, "s"),
-    "PQ": Look(VERMILLION, "s", ":"),
-    "RaBitQ, factors free": Look(GREEN, "^"),
-    "RaBitQ": Look(GREEN, "^", ":"),
-    "PCA, SQ4": Look(PURPLE, "D"),
-    "ITQ": Look(ORANGE, "v"),
-    "sign, centred": Look(GREY, "x"),
-    "sign": Look(GREY, "+", ":"),
-    "PCA, float16": Look(BLACK, "1", ":", 0.9),
-    "PCA, float32": Look(BLACK, "2", ":", 0.9),
+    "OPQ": LineStyle(VERMILLION, "s"),
+    "PQ": LineStyle(VERMILLION, "s", ":"),
+    "RaBitQ, factors free": LineStyle(GREEN, "^"),
+    "RaBitQ": LineStyle(GREEN, "^", ":"),
+    "PCA, SQ4": LineStyle(PURPLE, "D"),
+    "ITQ": LineStyle(ORANGE, "v"),
+    "sign, centered": LineStyle(GREY, "x"),
+    "sign": LineStyle(GREY, "+", ":"),
+    "PCA, float16": LineStyle(BLACK, "1", ":", 0.9),
+    "PCA, float32": LineStyle(BLACK, "2", ":", 0.9),
 }
-CODES = (Look(BLUE, "o", "-", 2.4), Look(SKY, "o", "-", 2.4), Look(BLUE, "P", "--", 2.0), Look(SKY, "P", "--", 2.0))
-BOUNDS = {BOUND: Look(BLACK, "", (0, (6, 2)), 1.2), BOUND_LENGTH_ONE: Look(BLACK, "", (0, (1, 1.5)), 1.2)}
+CODES = (
+    LineStyle(BLUE, "o", "-", 2.4),
+    LineStyle(SKY, "o", "-", 2.4),
+    LineStyle(BLUE, "P", "--", 2.0),
+    LineStyle(SKY, "P", "--", 2.0),
+)
+BOUNDS = {BOUND: LineStyle(BLACK, "", (0, (6, 2)), 1.2), BOUND_LENGTH_ONE: LineStyle(BLACK, "", (0, (1, 1.5)), 1.2)}
 
 
 def check_suffix(path: Path) -> None:
-    """The suffix chooses the format of the figure. Raises InvalidOption on one that is not known."""
+    """Raise InvalidOption unless the suffix is that of a format that figures can be written in."""
     if path.suffix not in SUFFIXES:
         raise InvalidOption(f"--plot: expected a file that ends in {', '.join(SUFFIXES)}, got '{path}'")
 
 
 def plot(evaluations: Sequence[Evaluation], path: Path) -> None:
-    """Write the figure. Raises InvalidOption as `check_suffix` does."""
+    """Write the figure to a file. Raises InvalidOption as `check_suffix` does."""
     check_suffix(path)
     with matplotlib.rc_context(STYLE):
         columns = min(2, len(evaluations))
@@ -93,7 +99,7 @@ def plot(evaluations: Sequence[Evaluation], path: Path) -> None:
 def _draw(panel: Any, evaluation: Evaluation) -> None:
     lines = list(_lines(evaluation))
     middle = (len(lines) - 1) / 2
-    for place, (label, look, rows) in enumerate(lines):
+    for place, (label, style, rows) in enumerate(lines):
         shift = 1 if rows[0].kind is Kind.BOUND else 1 + SPREAD * (place - middle)
         means = [row.recall_10.mean for row in rows]
         below = [row.recall_10.mean - row.recall_10.low for row in rows]
@@ -103,10 +109,10 @@ def _draw(panel: Any, evaluation: Evaluation) -> None:
             means,
             None if rows[0].kind is Kind.BOUND else [below, above],
             label=label,
-            color=look.colour,
-            marker=look.marker,
-            linestyle=look.dashes,
-            linewidth=look.width,
+            color=style.color,
+            marker=style.marker,
+            linestyle=style.dashes,
+            linewidth=style.width,
             markersize=5.5 if rows[0].kind is Kind.CODE else 4.5,
             elinewidth=0.9,
             capsize=2,
@@ -116,19 +122,19 @@ def _draw(panel: Any, evaluation: Evaluation) -> None:
     panel.set_xscale("log", base=2)
     panel.set_xticks(sizes, [str(size) for size in sizes])
     panel.minorticks_off()
-    panel.set_xlabel("bytes a document")
-    panel.set_ylabel("recall@10 of the float neighbours")
+    panel.set_xlabel("bytes per document")
+    panel.set_ylabel("recall@10 of the float neighbors")
     panel.set_title(f"{evaluation.collection} ({evaluation.documents:,} documents)", fontsize=10, loc="left")
     means = [row.recall_10.mean for _, _, rows in lines for row in rows if row.method not in MAY_FALL_OUT]
     panel.set_ylim(bottom=max(LOWEST_RECALL, min(means, default=0.0) - 0.03), top=1.0)
 
 
-def _lines(evaluation: Evaluation) -> Iterator[tuple[str, Look, list[Row]]]:
-    """(label, look, rows by size) for the bound, codes and baselines; of each the scorer that finds most."""
+def _lines(evaluation: Evaluation) -> Iterator[tuple[str, LineStyle, list[Row]]]:
+    """(label, style, rows by size) of the bounds, codes and baselines, each with its best scorer."""
     rows = [row for row in evaluation.rows if row.kind is not Kind.FLOAT]
     codes = list(dict.fromkeys(row.method for row in rows if row.kind is Kind.CODE))
-    looks = {**BOUNDS, **{code: CODES[i % len(CODES)] for i, code in enumerate(codes)}, **BASELINES}
-    for method, look in looks.items():
+    styles = {**BOUNDS, **{code: CODES[i % len(CODES)] for i, code in enumerate(codes)}, **BASELINES}
+    for method, style in styles.items():
         best: dict[int, Row] = {}
         for row in rows:
             if row.method == method and (
@@ -137,7 +143,7 @@ def _lines(evaluation: Evaluation) -> Iterator[tuple[str, Look, list[Row]]]:
                 best[row.size_bytes] = row
         if best:
             ordered = [best[size] for size in sorted(best)]
-            yield _label(method, ordered), look, ordered
+            yield _label(method, ordered), style, ordered
 
 
 def _label(method: str, rows: Sequence[Row]) -> str:

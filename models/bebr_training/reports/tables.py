@@ -1,4 +1,4 @@
-"""Evaluations as cells of a table and as a Markdown page; the terminal's table is made of the same cells."""
+"""Evaluations as cells of a table, for the terminal, and as a Markdown page with the same cells."""
 
 from collections.abc import Sequence
 
@@ -8,19 +8,20 @@ from bebr_training.search.metrics import CONFIDENCE, RESAMPLES, Estimate
 COLUMNS = ("bytes", "method", "scorer", "setting", "recall@10", "recall@100", "nDCG@10", "kept", "best code leads by")
 RIGHT = ("bytes", "recall@10", "recall@100", "nDCG@10", "kept", "best code leads by")
 NOTES = (
-    f"In brackets: {CONFIDENCE:.0%} bootstrap intervals over queries, {RESAMPLES:,} resamples. 'best code leads by' is "
-    "recall@10 of the best code of that size, at a bound of the best with that scorer, minus that of the row, on the "
-    "same queries (paired).",
-    "Recall: share of the float neighbours by cosine; nothing is rescored. 'kept': nDCG@10 in percent of float's.",
-    "Baselines are trained on the documents that they store, and shown in the setting that finds most. All that is "
-    "stored for a document counts as its bytes, but one scale of 2 bytes, which codes have too; 'factors free' does "
-    "not count the 8 bytes that RaBitQ needs beside its bits.",
+    f"Brackets: {CONFIDENCE:.0%} bootstrap intervals over queries, {RESAMPLES:,} resamples. 'best code leads by' is "
+    "recall@10 of the best code of that size minus that of the row, on the same queries (paired); against a bound, the "
+    "best code with the same scorer.",
+    "Recall is the share of the float neighbors by cosine; nothing is rescored. 'kept' is the nDCG@10 in percent of "
+    "that of floats.",
+    "Baselines are trained on the documents that they store, and shown in their best setting. All bytes that are "
+    "stored for a document count, except a scale of 2 bytes, which codes have too. 'factors free' does not count the 8 "
+    "bytes that RaBitQ stores beside its bits.",
 )
 
 
 def heading(evaluation: Evaluation) -> str:
-    """'scifact: 5,183 documents of 384 dims, 1,109 queries, 1,109 judged'."""
-    judged = f", {evaluation.judged:,} judged" if evaluation.judged else ", without judgements"
+    """Such as 'scifact: 5,183 documents of 384 dims, 1,109 queries, 1,109 with relevance judgments'."""
+    judged = f", {evaluation.judged:,} with relevance judgments" if evaluation.judged else ", no relevance judgments"
     return (
         f"{evaluation.collection}: {evaluation.documents:,} documents of {evaluation.dims} dims, "
         f"{evaluation.queries:,} queries{judged}"
@@ -28,7 +29,7 @@ def heading(evaluation: Evaluation) -> str:
 
 
 def cells(row: Row, short: bool = False) -> tuple[str, ...]:
-    """The cells of one row, in the order of COLUMNS. short: without the intervals of recall@100 and nDCG."""
+    """The cells of one row, in the order of COLUMNS. short: leave out the intervals of recall@100 and nDCG."""
     kept = row.ndcg_kept
     lead = row.lead
     return (
@@ -39,13 +40,13 @@ def cells(row: Row, short: bool = False) -> tuple[str, ...]:
         str(row.recall_10) if row.kind is not Kind.FLOAT else "1.000",
         _estimate(row.recall_100, short) if row.kind is not Kind.FLOAT else "1.000",
         _estimate(row.ndcg_10, short),
-        f"{100 * kept.mean:.1f} %" if kept is not None else "",
+        f"{100 * kept.mean:.1f}%" if kept is not None else "",
         f"{lead.mean:+.3f} [{lead.low:+.3f}, {lead.high:+.3f}]" if lead is not None else "",
     )
 
 
 def markdown(evaluations: Sequence[Evaluation]) -> str:
-    """A page with one table for each collection."""
+    """A page with one table per collection."""
     lines = ["# Evaluation", ""]
     for evaluation in evaluations:
         lines += [f"## {heading(evaluation)}", "", _line(COLUMNS)]

@@ -1,7 +1,7 @@
-"""Draws the matrix of an upgrade: what every kind of query finds in old and in new codes, and on the way between them.
+"""Plots the matrix of an upgrade: the metrics of every kind of query on old, new and mixed codes.
 
-Takes what the service answers to an evaluation. The straight line is where a collection would stand if points of both
-codes lay together as if they were of one.
+Takes the answer of the service to an evaluation. The straight line shows what mixed codes would find if mixing them
+cost nothing.
 """
 
 from collections.abc import Mapping
@@ -15,22 +15,22 @@ from matplotlib.figure import Figure
 from bebr_training.reports.recall_plot import BLACK, BLUE, GREY, STYLE, VERMILLION, check_suffix
 
 Evaluation = Mapping[str, Any]
-NAMES = {"recall_at_10": "recall@10 of the new float neighbours", "ndcg_at_10": "nDCG@10"}
+NAMES = {"recall_at_10": "recall@10 of the new float neighbors", "ndcg_at_10": "nDCG@10"}
 CODES = ("old codes", "new codes")
-COLOURS = "cividis"
+COLORS = "cividis"
 DARK_BELOW = 0.55
-"""Of the range of colours: below, what is written in a cell is white."""
+"""Share of the color range below which the text in a cell is white."""
 
 
 def plot_upgrade(evaluation: Evaluation, path: Path) -> None:
-    """Write the figure. Raises InvalidOption on a suffix that is not known."""
+    """Write the figure to a file. Raises InvalidOption for an unknown suffix."""
     check_suffix(path)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9.2, 3.6), layout="constrained")
         matrix, mixed = figure.subplots(1, 2, width_ratios=(1.0, 1.15))
         _draw_matrix(matrix, evaluation)
         _draw_mixed(mixed, evaluation)
-        queries = f"{evaluation['queries']:,} {'judged ' if evaluation['judged'] else ''}queries"
+        queries = f"{evaluation['queries']:,} queries{' with relevance judgments' if evaluation['judged'] else ''}"
         title = f"{evaluation['active']} to {evaluation['version']}: {NAMES[evaluation['measure']]}"
         figure.suptitle(f"{title}, {queries}, {evaluation['points']:,} points", fontsize=10)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def plot_upgrade(evaluation: Evaluation, path: Path) -> None:
 
 
 def cells(evaluation: Evaluation) -> dict[str, tuple[float | None, float | None]]:
-    """Kind of query -> what it finds in old codes and in new ones; None where that was not measured."""
+    """Kind of query -> its metric on old codes and on new codes; None where it was not measured."""
     measure, new = evaluation["measure"], _value(evaluation, "new_to_new")
     rows: dict[str, tuple[float | None, float | None]] = {"old queries": (_value(evaluation, "old_to_old"), None)}
     for kind, cell in evaluation["adapters"].items():
@@ -48,7 +48,7 @@ def cells(evaluation: Evaluation) -> dict[str, tuple[float | None, float | None]
 
 
 def curve(evaluation: Evaluation) -> dict[int, float]:
-    """Percentage of points with new codes -> what new queries find; the ends where they were measured."""
+    """Percentage of points with new codes -> the metric of new queries, with both ends where they were measured."""
     measure, new = evaluation["measure"], _value(evaluation, "new_to_new")
     points = {0: evaluation["new_to_old"][measure]}
     points |= {int(share): cell[measure] for share, cell in evaluation["mixed"].items()}
@@ -59,7 +59,7 @@ def _draw_matrix(panel: Any, evaluation: Evaluation) -> None:
     rows = cells(evaluation)
     values = np.array([[np.nan if value is None else value for value in row] for row in rows.values()])
     low, high = np.nanmin(values), np.nanmax(values)
-    panel.imshow(values, cmap=COLOURS, aspect="auto", vmin=low, vmax=high)
+    panel.imshow(values, cmap=COLORS, aspect="auto", vmin=low, vmax=high)
     for (row, column), value in np.ndenumerate(values):
         if np.isnan(value):
             continue

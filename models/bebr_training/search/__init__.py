@@ -1,1 +1,1 @@
-"""Exhaustive search in numpy, and what a ranking is worth. Imports no other room."""
+"""Exhaustive search in numpy, and metrics of rankings."""

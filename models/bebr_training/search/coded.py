@@ -1,9 +1,9 @@
 """Documents as codes of a binarizer, searched as the service searches them.
 
 The service scans packed codes with its kernel, which equals `bebr.core.scoring` to the last bit. Here the grid values
-stay unpacked as float32, and the integer sums of a block are one matrix product: exact, because they stay below 2^24
-(see MAX_DIMS of `bebr.core.codes`), whatever the order of the sum. Scales and gains join in the order that
-`bebr.core.scoring` states, so scores, rankings and ties are the service's.
+stay unpacked as float32, and the integer sums of a block are one matrix product. It is exact in any order of summation,
+because the sums stay below 2^24 (see MAX_DIMS of `bebr.core.codes`). Scales and gains are applied in the order of
+`bebr.core.scoring`, so scores, rankings and ties equal those of the service.
 """
 
 import tempfile
@@ -23,11 +23,13 @@ from bebr_training.search.ranking import Floats, Search, search_by
 
 @dataclass(frozen=True)
 class Candidate:
-    """A binarizer to be measured, opened from its ONNX graph. steps: (blocks,) float32."""
+    """A binarizer to measure, opened from its ONNX graph."""
 
     label: str
+    """Its name in tables."""
     binarizer: Binarizer
     steps: NDArray[np.float32]
+    """(blocks,): the step of each block's grid."""
 
     @property
     def spec(self) -> CodeSpec:
@@ -35,7 +37,7 @@ class Candidate:
 
     @classmethod
     def of_bundle(cls, bundle: Bundle, dims: int, threads: int = 1) -> "Candidate":
-        """The binarizer of a bundle. Raises DimensionMismatch when its embeddings have other dims, InvalidOption."""
+        """The binarizer of a bundle. Raises InvalidOption without one, DimensionMismatch unless it has these dims."""
         graph = bundle.path / bundle.binarizer.graph
         if bundle.embedding_dims != dims:
             raise DimensionMismatch(
@@ -45,19 +47,19 @@ class Candidate:
 
     @classmethod
     def of_files(cls, label: str, files: BinarizerFiles, dims: int, threads: int = 1) -> "Candidate":
-        """A binarizer that is in no bundle yet, for embeddings of `dims` dims."""
+        """A binarizer that is not in a bundle yet, for embeddings of `dims` dims."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "binarizer.onnx"
             path.write_bytes(files.graph)
             return cls(label, Binarizer(path, files.spec, dims, threads), files.steps)
 
     def stands_for(self, rows: Floats) -> Floats:
-        """Unit rows (rows, dims) -> what their codes stand for (rows, dims). Raises Incompatible if that is nothing."""
+        """Unit rows (rows, dims) -> the embeddings (rows, dims) that their codes stand for. Raises Incompatible."""
         return self.binarizer.decode(code_values(self.binarizer.encode(rows), self.spec, self.steps))
 
 
 class CodedDocuments:
-    """The documents of one collection in the codes of one candidate."""
+    """The documents of a collection as codes of a candidate."""
 
     def __init__(self, candidate: Candidate, documents: Floats) -> None:
         """documents (rows, dims) float32, unit rows."""
@@ -68,7 +70,7 @@ class CodedDocuments:
         self._gains = gains.astype(np.float32)
 
     def search(self, scorer: Scorer) -> Search:
-        """The search of float queries (queries, dims), each prepared as the service does for that scorer."""
+        """The search by float queries (queries, dims), each prepared as the service prepares it for that scorer."""
         binarizer, spec, steps = self._candidate.binarizer, self._candidate.spec, self._candidate.steps
         match scorer:
             case Scorer.ADC:
@@ -90,7 +92,7 @@ class CodedDocuments:
         return total
 
     def _code_queries(self, queries: Floats) -> Floats:
-        """Floats of queries -> what their codes ask for, as `Encoder.code_query`."""
+        """Float queries -> the query side of their codes, as `Encoder.code_query`."""
         binarizer = self._candidate.binarizer
         return binarizer.code_query(code_values(binarizer.encode(queries), binarizer.spec, self._candidate.steps))
 

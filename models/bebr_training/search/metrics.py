@@ -1,7 +1,7 @@
-"""What a ranking is worth, query by query: recall of the float neighbours and nDCG; means with bootstrap intervals.
+"""Metrics of rankings, query by query: recall of the float neighbors and nDCG; means with bootstrap intervals.
 
-Pure numpy. Every figure is an array with one number per query first, because intervals are drawn over queries, and the
-difference of two methods is judged on the same queries (paired), which is far sharper than two intervals side by side.
+Pure numpy. Every metric is an array with one number per query first, because intervals are drawn over queries. Two
+methods are compared on the same queries (paired), which is far sharper than two intervals side by side.
 """
 
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ from bebr.core.metrics import ndcg
 
 Rows = NDArray[np.int64]
 Values = NDArray[np.float64]
-Judgements = Mapping[int, Mapping[int, float]]
-"""Query row -> document row -> grade. Documents that are not named have grade 0."""
+Judgments = Mapping[int, Mapping[int, float]]
+"""Relevance judgments: query row -> document row -> grade. Documents without one have grade 0."""
 
 RESAMPLES = 2_000
 CONFIDENCE = 0.95
@@ -37,7 +37,7 @@ class Estimate:
 def recall_per_query(found: Rows, truth: Rows, k: int) -> Values:
     """found, truth (queries, at least k) int64 rows, best first -> (queries,) float64: share of the true k found.
 
-    A row may stand once in each ranking; -1 stands for no row and may repeat.
+    A row occurs at most once in a ranking; -1 means no row and may repeat.
     """
     both = np.sort(np.hstack([found[:, :k], truth[:, :k]]), axis=1)
     shared = ((both[:, 1:] == both[:, :-1]) & (both[:, 1:] >= 0)).sum(axis=1)
@@ -45,28 +45,28 @@ def recall_per_query(found: Rows, truth: Rows, k: int) -> Values:
     return share
 
 
-def ndcg_per_query(found: Rows, judgements: Judgements, k: int = 10) -> tuple[Values, NDArray[np.int64]]:
+def ndcg_per_query(found: Rows, judgments: Judgments, k: int = 10) -> tuple[Values, NDArray[np.int64]]:
     """nDCG@k, as `bebr.core.metrics.ndcg`, of every query that has judgments.
 
     found (queries, at least k) int64 -> (judged,) float64 and the judged query rows (judged,) int64, ascending.
     """
-    judged = np.array(sorted(judgements), np.int64)
-    values = np.array([ndcg(found[query].tolist(), judgements[query], k) for query in judged.tolist()])
+    judged = np.array(sorted(judgments), np.int64)
+    values = np.array([ndcg(found[query].tolist(), judgments[query], k) for query in judged.tolist()])
     return values, judged
 
 
 class Bootstrap:
-    """Percentile bootstrap over queries (Efron, 1979), with the same resamples for every figure, so pairs match."""
+    """Percentile bootstrap over queries (Efron, 1979); every metric uses the same resamples, so that pairs match."""
 
     def __init__(self, queries: int, resamples: int = RESAMPLES, seed: int = SEED) -> None:
-        """Draws (resamples, queries) float32 weights: how often each query stands in each resample, divided by all."""
+        """Draws (resamples, queries) float32 weights: the share of each resample that each query makes up."""
         rng = np.random.default_rng(seed)
         counts = rng.multinomial(queries, np.full(queries, 1 / queries), size=resamples)
         self._weights = (counts / queries).astype(np.float32)
 
     def mean(self, values: Values) -> Estimate:
         """values (queries,) -> their mean with its interval."""
-        # The mean is taken out first: float32 weights then err by parts in 10^7 of the spread, not of the value.
+        # The mean is subtracted first, so that float32 weights err by parts in 10^7 of the spread, not of the value.
         centre = float(values.mean())
         means = self._weights @ (values - centre).astype(np.float32)
         low, high = np.quantile(means.astype(np.float64), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])

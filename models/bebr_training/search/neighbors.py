@@ -1,4 +1,4 @@
-"""The float neighbours of a sample of rows, and batches made of rows and their neighbours. Pure numpy."""
+"""The float neighbors of a sample of rows, and batches of rows with their neighbors. Pure numpy."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,13 +7,17 @@ Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
 MAX_SEEDS = 10_000
-"""Rows whose neighbours are known. More would cost more than they teach."""
+"""Maximum number of rows whose neighbors are computed. More cost time and teach little."""
 DEPTH = 30
+"""Neighbors that are kept of each."""
 CHUNK = 256
 
 
-class Neighbours:
-    """seeds (seeds,) int64: rows of `rows` (rows, dims), unit. near (seeds, depth) int64: their nearest others."""
+class Neighbors:
+    """The nearest other rows, among rows (rows, dims), unit, of some of them.
+
+    seeds (seeds,) int64: the rows whose neighbors are known. near (seeds, depth) int64: their neighbors, nearest first.
+    """
 
     def __init__(self, rows: Floats, rng: np.random.Generator) -> None:
         self.seeds = rng.permutation(len(rows))[:MAX_SEEDS]
@@ -27,10 +31,10 @@ class Neighbours:
             order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1)
             self.near[start : start + CHUNK] = np.take_along_axis(best, order, axis=1)
 
-    def batch(self, seeds: int, neighbours: int, rng: np.random.Generator) -> Rows:
-        """Rows of a batch: `seeds` seeds, then `neighbours` neighbours of the first, of the second, ...; all drawn."""
+    def batch(self, seeds: int, neighbors: int, rng: np.random.Generator) -> Rows:
+        """A random batch of rows: `seeds` seeds, then `neighbors` neighbors of the first, of the second, and so on."""
         chosen = rng.integers(0, len(self.seeds), seeds)
         depth = self.near.shape[1]
-        places = rng.random((seeds, depth)).argsort(axis=1)[:, : min(neighbours, depth)]
+        places = rng.random((seeds, depth)).argsort(axis=1)[:, : min(neighbors, depth)]
         near = np.take_along_axis(self.near[chosen], places, axis=1)
         return np.concatenate([self.seeds[chosen], near.ravel()])

@@ -1,7 +1,7 @@
-"""Exhaustive search in numpy: the k best rows of every query, best first, ties by ascending row as in the service.
+"""Exhaustive search in numpy: the k best rows of every query, best first, ties by ascending row, as in the service.
 
-The service scans codes with its kernel; here scores of whole chunks of queries are one matrix product. For codes of
-bundles these scores are those of `bebr.core.scoring` to the last bit (see `coded`), so the rankings are the service's.
+The service scans codes with its kernel; here the scores of a chunk of queries are one matrix product. For codes of
+bundles they equal those of `bebr.core.scoring` to the last bit (see `coded`), so the rankings are those of the service.
 """
 
 from collections.abc import Callable
@@ -19,11 +19,11 @@ Search = Callable[[Floats, int], Rows]
 """(queries (queries, dims) float32, k) -> rows (queries, k) int64, best first."""
 
 CHUNK_SCORES = 16_000_000
-"""Scores held at once: 64 MB."""
+"""Maximum number of scores in memory at once: 64 MB."""
 
 
 def search_by(score: Score, rows: int) -> Search:
-    """The search that ranks `rows` rows by `score`, a chunk of queries at a time."""
+    """A search that ranks `rows` rows by `score`, one chunk of queries at a time."""
 
     def search(queries: Floats, k: int) -> Rows:
         found = np.empty((len(queries), k), np.int64)
@@ -36,6 +36,6 @@ def search_by(score: Score, rows: int) -> Search:
 
 
 def dot_search(values: Floats, prepare: Callable[[Floats], Floats] | None = None) -> Search:
-    """The search by <prepare(query), values[row]>; values (rows, n) float32. Without `prepare`, queries as they are."""
+    """A search by <prepare(query), values[row]>; values (rows, n) float32. Without `prepare`: <query, values[row]>."""
     columns = values.T
     return search_by(lambda queries: (prepare(queries) if prepare else queries) @ columns, len(values))

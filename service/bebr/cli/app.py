@@ -1,4 +1,4 @@
-"""The commands of `bebr`, and how they end: 0, 1 with one clear line for what went wrong, 2 for wrong usage."""
+"""The commands of `bebr` and their exit codes: 0 success, 1 failure with one line that says why, 2 wrong usage."""
 
 import sys
 from collections.abc import Sequence
@@ -57,11 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BebrError as error:
         _fail(error.detail)
     except BrokenPipeError:
-        # The reader of a pipe has seen enough, as with `bebr search ... | head`.
+        # The reader of the pipe closed it, as in `bebr search ... | head`.
         sys.stderr.close()
         sys.exit(1)
     except OSError as error:
-        # Files and folders that cannot be read or written: the system's own words are clear.
+        # A file or folder that cannot be read or written: the system's own message is clear.
         _fail(f"{error.strerror or error}: '{error.filename}'" if error.filename else str(error))
 
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and where the service is found."""
+"""Options that several commands share, and how their values are read."""
 
 import json
 import os
@@ -19,37 +19,37 @@ Choice = TypeVar("Choice", bound=StrEnum)
 
 Url = Annotated[
     str | None,
-    typer.Option("--url", envvar="BEBR_URL", help="Where the service is.", show_default="BEBR_HOST, BEBR_PORT"),
+    typer.Option("--url", envvar="BEBR_URL", help="URL of the service.", show_default="BEBR_HOST, BEBR_PORT"),
 ]
 ApiKey = Annotated[
-    str | None, typer.Option("--api-key", envvar="BEBR_API_KEY", show_envvar=True, help="Key of the service.")
+    str | None, typer.Option("--api-key", envvar="BEBR_API_KEY", show_envvar=True, help="API key of the service.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", envvar="BEBR_CONFIG", help="Settings file (TOML).", dir_okay=False)
 ]
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data-dir", help="Folder of everything that the service keeps.", show_default="bebr-data"),
+    typer.Option("--data-dir", help="Folder for everything that the service stores.", show_default="bebr-data"),
 ]
 
 
 def client(url: str | None, api_key: str | None, retries: int = 2) -> "Client":
-    """A client for the service that the options or the environment name."""
+    """A client of the service that the options or the environment name."""
     from bebr.client import Client
 
     return Client(url or default_url(), api_key=api_key, timeout_seconds=60.0, retries=retries)
 
 
 def default_url() -> str:
-    """The address at which `bebr serve` would listen with the same environment."""
+    """The address that `bebr serve` would listen on in the same environment."""
     from bebr.config import load_settings
 
     return service_url(load_settings())
 
 
 def service_url(settings: "Settings") -> str:
-    """The address of the service of some settings, for a client on the same machine."""
+    """The address of a service with these settings, for a client on the same machine."""
     return local_url(settings.host, settings.port)
 
 
@@ -67,13 +67,13 @@ def settings_from(file: Path | None, flags: Mapping[str, Any], others: Sequence[
     for other in others:
         name, equals, value = other.partition("=")
         if not equals:
-            raise InvalidOption(f"--set takes name=value, got '{other}'")
+            raise InvalidOption(f"--set expects name=value, got '{other}'")
         given[name.strip().lower().removeprefix("bebr_")] = value
     return load_settings(given, os.environ, file)
 
 
 def parse_choice(kind: type[Choice], given: str, option: str) -> Choice:
-    """The member of a StrEnum. Raises InvalidOption that lists all."""
+    """The member of a StrEnum with this value. Raises InvalidOption that lists all values."""
     try:
         return kind(given)
     except ValueError:
@@ -81,9 +81,10 @@ def parse_choice(kind: type[Choice], given: str, option: str) -> Choice:
 
 
 def parse_filter(given: Sequence[str]) -> dict[str, Any] | None:
-    """Filters as the API takes them, or as `key=value`, all of which must hold. Raises InvalidFilter.
+    """The filter of all --filter options: each is a JSON filter of the API or `key=value`. Raises InvalidFilter.
 
-    A value is a number or true/false where it looks like one, else a keyword; quotes make it a keyword: year='"2020"'.
+    A value that looks like a number, true or false is one; anything else is a keyword, and so is a value in double
+    quotes: year='"2020"'.
     """
     conditions: list[Any] = []
     for text in given:
@@ -95,7 +96,7 @@ def parse_filter(given: Sequence[str]) -> dict[str, Any] | None:
             continue
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise InvalidFilter(f"a filter is key=value or a JSON object, got '{text}'")
+            raise InvalidFilter(f"expected a filter as key=value or as a JSON object, got '{text}'")
         conditions.append({"key": key, "match": {"value": _scalar(value)}})
     if len(conditions) == 1 and given[0].lstrip().startswith("{"):
         whole: dict[str, Any] = conditions[0]

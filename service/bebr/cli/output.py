@@ -1,4 +1,4 @@
-"""What commands print: results on stdout, progress and notes on stderr, both fit for a pipe."""
+"""What commands print: results to stdout, progress and notes to stderr. Both can be piped."""
 
 import json
 import sys
@@ -24,26 +24,26 @@ Show = Callable[[int, int, str], None]
 """Called as show(done, total, what is being done)."""
 COLUMN_GAP = 2
 PIPE_WIDTH = 200
-"""Columns of a table that does not go to a terminal."""
+"""Width of a table, in characters, where stdout is not a terminal."""
 
 
 def out() -> Console:
-    """Results. Made for each use, so that it follows a redirected stdout."""
+    """The console for results. A new one for each use, so that it follows a redirected stdout."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def err() -> Console:
-    """Progress and notes."""
+    """The console for progress and notes."""
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
+    """Print one JSON document to stdout."""
     print(json.dumps(value, ensure_ascii=False, indent=2, default=str))
 
 
 def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
-    """A table without lines, with the columns in `right` aligned for numbers."""
+    """A table without lines; the columns in `right` are right-aligned."""
     made = Table(box=None, header_style="bold", padding=(0, COLUMN_GAP, 0, 0), pad_edge=False)
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
@@ -59,7 +59,7 @@ class RateColumn(ProgressColumn):
 
 
 def progress(console: Console | None = None) -> Progress:
-    """A bar with counts, rate and time left, on stderr; without a terminal it prints nothing until the end."""
+    """A progress bar with counts, rate and time left, on stderr. Without a terminal it prints only its last state."""
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -73,14 +73,14 @@ def progress(console: Console | None = None) -> Progress:
 
 @contextmanager
 def counted_progress(label: str) -> Iterator[Show]:
-    """A bar on stderr, and the function that moves it: show(done, total, what is being done)."""
+    """A progress bar on stderr. Yields the function that updates it: show(done, total, what is being done)."""
     with progress() as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total, label: bar.update(task, completed=done, total=total, description=label)
 
 
 def bytes_progress(console: Console | None = None) -> Progress:
-    """A bar for bytes that are read, sent or fetched."""
+    """A progress bar for bytes that are read, sent or downloaded."""
     from rich.progress import DownloadColumn, TransferSpeedColumn
 
     return Progress(

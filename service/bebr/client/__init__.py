@@ -1,15 +1,15 @@
 """The Python client: `Client` and `AsyncClient`, with the nouns of the HTTP API.
 
-results      what comes back: frozen dataclasses
+results      what the client returns: frozen dataclasses
 wire         vectors, frames and NDJSON bodies: values -> bytes
-steps        one request, its retries, and how answers become errors of `bebr.errors`; no socket
-operations   every operation once, as a flow of steps; so are
-bulk         ingestion and jobs
-fits         binarizers of a collection's own
-versions     changes of the model
+steps        one request, its retries, and how responses become errors of `bebr.errors`; no socket
+operations   collections, points and searches; every operation is written once, as a flow of steps
+bulk         bulk ingestion and jobs, as flows
+fits         fitting a binarizer to a collection, as flows
+versions     code versions of a collection, as flows
 clients      the two transports that run a flow, blocking and asynchronous
 
-Imports no more of bebr than its errors and the types of `core`.
+Imports only the errors of bebr and the types of `core`.
 """
 
 from bebr.client.clients import AsyncClient, Client

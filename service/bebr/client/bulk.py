@@ -1,4 +1,4 @@
-"""Bulk ingestion as flows: stream NDJSON of any length, then follow the job. Backfills are jobs as well."""
+"""Bulk ingestion and jobs as flows: stream NDJSON of any length, then follow the job. Backfills are jobs too."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,6 +13,7 @@ from bebr.core.types import WriteMode
 from bebr.errors import InvalidOption
 
 Progress = Callable[[Job], None]
+"""Called with the job each time its state was read."""
 POLL_SECONDS = 0.5
 FIRST_POLL_SECONDS = 0.05
 
@@ -26,11 +27,11 @@ def ingest(
     progress: Progress | None = None,
     sent: Callable[[int], None] | None = None,
 ) -> Flow[Job]:
-    """Stream an NDJSON file (`.gz` as it is) or an iterable of points into a collection, and wait for the job to end.
+    """Stream an NDJSON file (also .gz) or an iterable of points to a collection, and wait until the job has ended.
 
-    `progress` is called with the job whenever it was looked at, `sent` with the bytes read of the file, or written of
-    the iterable, so far. An iterable is never held whole. One that can be read only once, such as a generator, is not
-    sent again where the service is overloaded: Overloaded and Unavailable are raised at once.
+    `progress` is called with the job each time its state was read; `sent` with the number of bytes read from the file,
+    or written from the iterable, so far. An iterable is never held in memory. One that can be read only once, such as a
+    generator, is not sent again when the service is overloaded: Overloaded and Unavailable are raised at once.
     """
     pieces, packed, again = _body(source)
     counted = _counting(pieces, sent)
@@ -43,21 +44,21 @@ def ingest(
 
 
 def list_jobs() -> Flow[list[Job]]:
-    """All jobs that the service remembers."""
+    """All jobs that the service knows."""
     response = yield json_request("GET", "/v1/jobs")
     return [Job.from_json(job) for job in response.json()["jobs"]]
 
 
 def get_job(id: str) -> Flow[Job]:
-    """How far a job is. Raises JobNotFound."""
+    """The state of a job. Raises JobNotFound."""
     response = yield json_request("GET", _job(id))
     return Job.from_json(response.json())
 
 
 def wait_job(id: str, *, progress: Progress | None = None, poll_seconds: float = POLL_SECONDS) -> Flow[Job]:
-    """Wait until a job has ended, however it ended; `progress` is called with the job whenever it was looked at.
+    """Wait until a job has succeeded, failed or been cancelled. `progress` is called each time its state was read.
 
-    A backfill that is paused has not ended: it is waited for until somebody resumes or cancels it.
+    A paused backfill has not ended: the wait goes on until somebody resumes or cancels it.
     """
     pause = min(FIRST_POLL_SECONDS, poll_seconds)
     while True:
@@ -77,25 +78,25 @@ def job_errors(id: str) -> Flow[list[dict[str, Any]]]:
 
 
 def pause_job(id: str) -> Flow[Job]:
-    """Hold a backfill, also over a restart of the service. Raises Conflict where it does not run."""
+    """Pause a backfill. It stays paused when the service restarts. Raises Conflict unless it is running."""
     response = yield json_request("POST", f"{_job(id)}/pause", repeatable=False)
     return Job.from_json(response.json())
 
 
 def resume_job(id: str) -> Flow[Job]:
-    """Let a backfill go on that was paused. Raises Conflict where it was not."""
+    """Resume a paused backfill. Raises Conflict unless it is paused."""
     response = yield json_request("POST", f"{_job(id)}/resume", repeatable=False)
     return Job.from_json(response.json())
 
 
 def cancel_job(id: str) -> Flow[Job]:
-    """Stop a job; what it applied stays."""
+    """Cancel a job. Points that it applied are kept."""
     response = yield json_request("DELETE", _job(id))
     return Job.from_json(response.json())
 
 
 def _body(source: str | Path | Iterable[Mapping[str, Any]]) -> tuple[Callable[[], Iterator[bytes]], bool, bool]:
-    """A function that gives the pieces, whether they are gzip already, and whether it gives them more than once.
+    """(function that returns the pieces, whether they are gzipped already, whether it can be called more than once).
 
     Raises InvalidOption.
     """

@@ -1,5 +1,5 @@
-"""The two transports. `Client` blocks, `AsyncClient` awaits; both run the flows of `operations`, `bulk`, `fits` and
-`versions`, so that neither holds any logic of its own."""
+"""The two transports. `Client` blocks, `AsyncClient` awaits. Both run the flows of `operations`, `bulk`, `fits` and
+`versions`, so neither has any logic of its own."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ CONNECT_SECONDS = 5.0
 
 
 def _blocking(operation: Callable[P, Flow[T]]) -> Callable[Concatenate["Client", P], T]:
-    """Make an operation a method of Client."""
+    """Turn an operation into a method of Client."""
 
     def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self._run(operation(*args, **kwargs))
@@ -33,7 +33,7 @@ def _blocking(operation: Callable[P, Flow[T]]) -> Callable[Concatenate["Client",
 
 
 def _awaiting(operation: Callable[P, Flow[T]]) -> Callable[Concatenate["AsyncClient", P], Coroutine[Any, Any, T]]:
-    """Make an operation a method of AsyncClient."""
+    """Turn an operation into a method of AsyncClient."""
 
     async def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._run(operation(*args, **kwargs))
@@ -43,7 +43,7 @@ def _awaiting(operation: Callable[P, Flow[T]]) -> Callable[Concatenate["AsyncCli
 
 
 def _describe(method: Any, operation: Callable[..., Flow[Any]]) -> None:
-    """Give a method the name, text and parameters of its operation, so that `help` reads as if it were written out."""
+    """Give a method the name, docstring and parameters of its operation, so that `help` shows them."""
     method.__name__, method.__doc__, method.__qualname__ = operation.__name__, operation.__doc__, operation.__name__
     declared = signature(operation)
     me = Parameter("self", Parameter.POSITIONAL_OR_KEYWORD)
@@ -52,13 +52,13 @@ def _describe(method: Any, operation: Callable[..., Flow[Any]]) -> None:
 
 
 class Client:
-    """A blocking client, safe to share between threads.
+    """A blocking client. Threads may share it.
 
         with bebr.Client("http://127.0.0.1:8000") as client:
             for hit in client.search("python-docs", "parse a date"):
                 print(hit.score, hit.metadata)
 
-    Errors of the service come back as the classes of `bebr.errors`. Writes carry an Idempotency-Key, so that a retry
+    Errors of the service are raised as the classes of `bebr.errors`. Writes carry an Idempotency-Key, so that a retry
     after a broken connection applies nothing twice.
     """
 
@@ -120,7 +120,7 @@ class Client:
         with_metadata: bool | Sequence[str] = True,
         page_points: int = BATCH_POINTS,
     ) -> Iterator[Point]:
-        """All points, or those that match, in a stable order; pages are fetched as they are needed."""
+        """All points, or those that match, in a stable order. Pages are fetched as they are needed."""
         cursor: str | None = None
         while True:
             page = self.scroll_page(collection, filter, limit=page_points, cursor=cursor, with_metadata=with_metadata)
@@ -229,7 +229,7 @@ class AsyncClient:
         with_metadata: bool | Sequence[str] = True,
         page_points: int = BATCH_POINTS,
     ) -> AsyncIterator[Point]:
-        """All points, or those that match, in a stable order; pages are fetched as they are needed."""
+        """All points, or those that match, in a stable order. Pages are fetched as they are needed."""
         cursor: str | None = None
         while True:
             page = await self.scroll_page(
@@ -279,7 +279,7 @@ class AsyncClient:
 
 
 async def _in_threads(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Read a blocking iterator without holding up the event loop."""
+    """Read a blocking iterator without blocking the event loop."""
     while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
         yield piece
 

@@ -1,4 +1,4 @@
-"""A collection's own binarizer: asking for a fit, and waiting for its end."""
+"""Fitting a binarizer to a collection: request a fit, and wait until it is done."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,15 +10,15 @@ from bebr.errors import InvalidOption
 FIRST_POLL_SECONDS, POLL_SECONDS = 0.1, 1.0
 ENDS = ("done", "failed")
 Progress = Callable[[dict[str, Any]], None]
-"""Called with where the fit stands."""
+"""Called with the state of the fit."""
 
 
 def fit_collection(
     name: str, *, bytes: int | None = None, sample: int | None = None, now: bool = False
 ) -> Flow[dict[str, Any]]:
-    """Fit a new binarizer of the collection's own to the next `sample` points, or now to those that wait for a fit.
+    """Fit a new binarizer to the next `sample` points of a collection or, with `now`, to those collected so far.
 
-    Returns where the fit stands, as `describe_collection` does under 'fit'. Raises Conflict while one is under way.
+    Returns the state of the fit, as `describe_collection` does under 'fit'. Raises Conflict while a fit is running.
     """
     given = {"bytes": bytes, "sample": sample, "now": now or None}
     value = {field: item for field, item in given.items() if item is not None}
@@ -30,15 +30,15 @@ def fit_collection(
 def wait_fit(
     name: str, *, progress: Progress | None = None, poll_seconds: float = POLL_SECONDS
 ) -> Flow[dict[str, Any]]:
-    """Wait until the fit of a collection is done or has failed. It is done when no point waits as an embedding.
+    """Wait until the fit of a collection is done or has failed. It is done when no point is buffered any more.
 
-    Raises InvalidOption when none was asked for. While it collects it waits for points that somebody writes.
+    While a fit is collecting, somebody must write points. Raises InvalidOption when the collection has no fit.
     """
     pause = min(FIRST_POLL_SECONDS, poll_seconds)
     while True:
         fit: dict[str, Any] | None = (yield from describe_collection(name))["fit"]
         if fit is None:
-            raise InvalidOption(f"no fit was asked for in collection '{name}'", key="fit")
+            raise InvalidOption(f"collection '{name}' has no fit; request one with fit_collection", key="fit")
         if progress is not None:
             progress(fit)
         if fit["state"] in ENDS:

@@ -1,5 +1,5 @@
-"""Every operation of the API, written once as a flow: build the request, read the response. Names and nouns are the
-API's; `clients` turns each into a method, blocking and asynchronous."""
+"""Operations on collections and points, each written once as a flow: build the request, read the response. `clients`
+turns each into a blocking and an asynchronous method. Names are those of the API."""
 
 import base64
 import uuid
@@ -20,13 +20,13 @@ from bebr.core.types import FieldType, WriteMode
 Filter = Mapping[str, Any]
 BATCH_POINTS = 1000
 BATCH_BYTES = 16 * 2**20
-"""A batch of vectors stays well below the default limit of a request body."""
+"""Maximum size of a batch of vectors, well below the default limit of a request body."""
 
 
 class SearchOptions(TypedDict, total=False):
-    """What a search may say beyond its text. What is left out is left to the service.
+    """Options of a search. The service chooses the default of an option that is left out.
 
-    vector (dims,) of numbers, code (a stored record) or id (more like this point) may stand in place of a text.
+    vector (dims,), code (a stored record) or id (find similar points) take the place of a text.
     """
 
     vector: ArrayLike
@@ -53,7 +53,7 @@ class Search(SearchOptions, total=False):
 
 
 def list_collections() -> Flow[list[dict[str, Any]]]:
-    """All collections, with their points and codes."""
+    """All collections, with their numbers of points and their codes."""
     response = yield json_request("GET", "/v1/collections")
     found: list[dict[str, Any]] = response.json()["collections"]
     return found
@@ -69,11 +69,11 @@ def create_collection(
     filterable: Mapping[str, FieldType | str] | None = None,
     text_field: str | None = None,
 ) -> Flow[dict[str, Any]]:
-    """Create a collection of a bundle ('minilm@1'), or of codes of your own ('256x2'). Raises AlreadyExists.
+    """Create a collection with a bundle ('minilm@1'), or for your own codes ('256x2'). Raises AlreadyExists.
 
-    fit: `{"bytes": 64, "sample": 20000}` with a bundle, or with `dims` for embeddings of your own: a binarizer is
-    fitted to the first `sample` points. text_field: the metadata field that keeps the texts that points are written
-    with, so that they can be encoded by another model later.
+    fit: `{"bytes": 64, "sample": 20000}` with a bundle, or also with "dims" for your own embeddings: a binarizer is
+    fitted to the first `sample` points. text_field: metadata field that keeps the texts of points, so that another
+    model can encode them later.
     """
     given: dict[str, Any] = {"bundle": bundle, "code": code, "fit": fit, "shards": shards}
     given |= {"filterable": filterable, "text_field": text_field}
@@ -108,7 +108,7 @@ def update_aliases(actions: Sequence[Mapping[str, Any]]) -> Flow[None]:
 
 
 def list_bundles() -> Flow[list[dict[str, Any]]]:
-    """The bundles that the service has on hand."""
+    """The bundles of the service."""
     response = yield json_request("GET", "/v1/bundles")
     bundles: list[dict[str, Any]] = response.json()["bundles"]
     return bundles
@@ -125,8 +125,8 @@ def upsert(
 ) -> Flow[WriteReport]:
     """Write points: `{"id", "text" | "vector" | "code", "metadata"}`; vectors may be numpy arrays, codes are bytes.
 
-    Good points are applied, bad ones are named in the report. Long inputs go in batches, each durable when it returns.
-    version: whose vectors and codes these are; Incompatible where another version is active.
+    Valid points are applied; the report lists invalid ones. Long inputs are sent in batches, each durable when it
+    returns. version: code version of the vectors and codes; raises Incompatible if another version is active.
     """
     key = idempotency_key or uuid.uuid4().hex
     report = NOTHING_WRITTEN
@@ -152,9 +152,9 @@ def upsert_vectors(
     batch_points: int = 10 * BATCH_POINTS,
     idempotency_key: str | None = None,
 ) -> Flow[WriteReport]:
-    """Write vectors (points, dims) in binary frames: the fastest way in for vectors of your own.
+    """Write vectors (points, dims) in binary frames: the fastest way to write your own vectors.
 
-    version: whose model made them; Incompatible where another version is active.
+    version: code version whose model made them; raises Incompatible if another version is active.
     """
     matrix = wire.rows(ids, vectors, metadata)
     key = idempotency_key or uuid.uuid4().hex
@@ -168,7 +168,7 @@ def upsert_vectors(
 
 
 def vector_pages(matrix: NDArray[np.float32], batch_points: int) -> Iterator[slice]:
-    """Which rows of matrix (points, dims) go together: at most so many, and none too large for one body."""
+    """The batches of matrix (points, dims): at most `batch_points` rows each, and none too large for a request body."""
     step = max(1, min(batch_points, BATCH_BYTES // max(1, matrix.shape[1] * 4)))
     return (slice(first, first + step) for first in range(0, len(matrix), step))
 
@@ -182,7 +182,7 @@ def get_point(collection: str, id: str) -> Flow[Point]:
 def get(
     collection: str, ids: Sequence[str], *, with_metadata: bool | Sequence[str] = True, with_code: bool = False
 ) -> Flow[Fetched]:
-    """Points by id; ids that do not exist are listed as missing."""
+    """Points by id. Ids that do not exist are listed as missing."""
     value = {"ids": list(ids), "with_metadata": with_metadata, "with_code": with_code}
     response = yield json_request("POST", f"{collection_path(collection)}/points/get", value)
     found = response.json()
@@ -192,7 +192,7 @@ def get(
 def delete(
     collection: str, ids: Sequence[str] | None = None, *, filter: Filter | None = None, dry_run: bool = False
 ) -> Flow[int]:
-    """Delete points by ids or by filter and return how many; a dry run only counts them."""
+    """Delete points by ids or by filter and return their number. A dry run only counts them."""
     value = _chosen(ids, filter) | ({"dry_run": True} if dry_run else {})
     response = yield json_request("POST", f"{collection_path(collection)}/points/delete", value)
     return int(response.json()["would_delete" if dry_run else "deleted"])
@@ -201,14 +201,14 @@ def delete(
 def set_metadata(
     collection: str, changes: Mapping[str, Any], ids: Sequence[str] | None = None, *, filter: Filter | None = None
 ) -> Flow[int]:
-    """Set these metadata fields on points chosen by ids or by filter and return how many."""
+    """Set metadata fields of points by ids or by filter and return the number of points."""
     value = _chosen(ids, filter) | {"set": dict(changes)}
     response = yield json_request("POST", f"{collection_path(collection)}/points/metadata", value)
     return int(response.json()["updated"])
 
 
 def count(collection: str, filter: Filter | None = None) -> Flow[int]:
-    """How many points there are, or match the filter."""
+    """The number of points, or of those that match the filter."""
     value = {} if filter is None else {"filter": filter}
     response = yield json_request("POST", f"{collection_path(collection)}/points/count", value)
     return int(response.json()["count"])
@@ -231,14 +231,14 @@ def scroll_page(
 
 
 def search(collection: str, text: str | None = None, **options: Unpack[SearchOptions]) -> Flow[SearchResult]:
-    """The points nearest to a text, or to a vector, code or id given as an option; see `SearchOptions`."""
+    """The points nearest to a text, or to a vector, code or id; see `SearchOptions`."""
     body = wire.point_json(options if text is None else {"text": text, **options})
     response = yield json_request("POST", f"{collection_path(collection)}/search", body)
     return SearchResult.from_json(response.json())
 
 
 def search_batch(collection: str, searches: Sequence[Search]) -> Flow[list[SearchResult]]:
-    """Many searches in one request and one scan; results in the same order."""
+    """Many searches in one request and one scan. Results are in the same order."""
     body = {"searches": [wire.point_json(search) for search in searches]}
     response = yield json_request("POST", f"{collection_path(collection)}/search/batch", body)
     return [SearchResult.from_json(result) for result in response.json()["results"]]
@@ -255,7 +255,7 @@ def embed(texts: Sequence[str], *, model: str | None = None, query: bool = False
 
 
 def check_ready() -> Flow[None]:
-    """Return when the service has caught up with its store and its models are warm. Raises NotReady, Unavailable."""
+    """Return if the service has caught up with its store and its models are warm. Raises NotReady, Unavailable."""
     yield Request("GET", "/readyz", retried=False)
 
 
@@ -278,5 +278,5 @@ def _write(
 
 
 def _chosen(ids: Sequence[str] | None, filter: Filter | None) -> dict[str, Any]:
-    """Ids, a filter, or both, to be judged by the service; an empty choice must not turn into 'all'."""
+    """Ids, a filter, or both, which the service validates; an empty list must not turn into 'all'."""
     return ({} if ids is None else {"ids": list(ids)}) | ({} if filter is None else {"filter": dict(filter)})

@@ -1,4 +1,4 @@
-"""What comes back from the service, as frozen dataclasses. A field that this client does not know is left out."""
+"""What the client returns, as frozen dataclasses. Unknown fields of a response are ignored."""
 
 import base64
 from collections.abc import Iterator, Mapping
@@ -11,14 +11,19 @@ from bebr.core.types import Hit
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The hits of one search, best first, and what was searched: points per code version."""
+    """The result of one search."""
 
     hits: list[Hit]
+    """Best first."""
     query_version: str
+    """The code version whose model embedded the query."""
     searched: dict[str, int]
+    """Code version -> number of points that were searched."""
     took_ms: float
     cursor: str | None = None
+    """Fetches the next page; None: there is none."""
     explain: dict[str, Any] | None = None
+    """How the search was done; only when it was asked for."""
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)
@@ -40,22 +45,29 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class ItemError:
-    """A point that was refused: its position in the batch, its id, the name of the error, and why."""
+    """A point that was rejected."""
 
     index: int
+    """Its position in the input."""
     id: Any
     error: str
+    """The name of the error class."""
     detail: str
+    """Why it was rejected."""
 
 
 @dataclass(frozen=True, slots=True)
 class WriteReport:
-    """What a write did. `seq`: the last sequence number of every shard that changed."""
+    """The result of a write."""
 
     applied: int
+    """Number of points that were written."""
     rejected: int
+    """Number of points that were rejected."""
     items: list[ItemError]
+    """The rejected points."""
     seq: dict[str, int]
+    """Shard -> its last sequence number, for every shard that changed."""
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "WriteReport":
@@ -63,7 +75,7 @@ class WriteReport:
         return cls(value["applied"], value["rejected"], items, value["seq"])
 
     def followed_by(self, other: "WriteReport", first_index: int) -> "WriteReport":
-        """This report joined with that of the next batch, whose first point stands at `first_index`."""
+        """This report combined with that of the next batch, whose first point has position `first_index`."""
         moved = [ItemError(first_index + item.index, item.id, item.error, item.detail) for item in other.items]
         return WriteReport(
             self.applied + other.applied, self.rejected + other.rejected, self.items + moved, self.seq | other.seq
@@ -75,12 +87,15 @@ NOTHING_WRITTEN = WriteReport(0, 0, [], {})
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A stored point. `metadata` and `code` are None when they were not asked for."""
+    """A stored point."""
 
     id: str
     version: str
+    """Its code version."""
     metadata: dict[str, Any] | None = None
+    """None when it was not asked for."""
     code: bytes | None = None
+    """The stored record; None when it was not asked for."""
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Point":
@@ -97,14 +112,15 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a scroll. `cursor` asks for the next one; None: this was the last."""
+    """One page of a scroll."""
 
     points: list[Point]
     cursor: str | None
+    """Fetches the next page; None: this was the last one."""
 
 
 class JobState(StrEnum):
-    """A job ends as succeeded, failed or cancelled. Only backfills are paused."""
+    """State of a job. It ends as succeeded, failed or cancelled. Only backfills can be paused."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -116,25 +132,31 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A bulk ingestion: lines received, points applied and rejected so far; `detail` says why it failed.
-
-    Or a backfill: of `total` points so many have new codes, hold no text (`rejected`), or are left (`remaining`).
-    """
+    """A bulk ingestion or a backfill, and how far it is."""
 
     id: str
     state: JobState
     received: int = 0
+    """Lines received, of an ingestion."""
     applied: int = 0
+    """Points written or re-encoded."""
     rejected: int = 0
+    """Lines rejected, or points without a text to re-encode."""
     rate_per_s: float | None = None
     eta_s: float | None = None
+    """Estimated seconds until the end."""
     detail: str | None = None
+    """Why it failed, or what it is waiting for."""
     total: int | None = None
+    """Points of a backfill."""
     remaining: int | None = None
+    """Points of a backfill that are not re-encoded yet."""
     other: dict[str, Any] = field(default_factory=dict)
+    """Fields of the response that this client does not know."""
 
     @property
     def ended(self) -> bool:
+        """Whether it has succeeded, failed or been cancelled."""
         return self.state not in (JobState.QUEUED, JobState.RUNNING, JobState.PAUSED)
 
     @classmethod

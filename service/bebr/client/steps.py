@@ -1,8 +1,10 @@
-"""One request and its retries, without a socket. A *flow* is a generator that yields what it wants done, a `Request` or
-a `Pause`, and is sent the response; so that every operation is written once, for blocking and asynchronous transports.
+"""One request and its retries, without a socket.
 
-Retried: 429 and 503 always (the service did nothing, or can tell that it did), failures of the connection when the
-request never left or may safely be sent twice.
+A *flow* is a generator that yields a `Request` or a `Pause` and receives the response, so that every operation is
+written once for blocking and asynchronous transports.
+
+Retried are 429 and 503 (the service did nothing, or recognizes the repetition), and failures of the connection if the
+request was never sent or may safely be sent twice.
 """
 
 import random
@@ -40,23 +42,25 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to send. `repeatable`: sending it twice is the same as once. `retried`: try again when it fails.
-    `patient`: wait for the answer for as long as the connection lasts. A body that is a function is called for each try
-    and gives the pieces of a streamed body."""
+    """An HTTP request."""
 
     method: str
     path: str
     params: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | Callable[[], Iterator[bytes]] | None = None
+    """A function is called for each attempt and returns the pieces of a streamed body."""
     repeatable: bool = True
+    """Sending it twice has the same effect as sending it once."""
     retried: bool = True
+    """Try again when it fails."""
     patient: bool = False
+    """Wait for the response as long as the connection lasts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Wait that long."""
+    """Wait this long."""
 
     seconds: float
 
@@ -67,14 +71,14 @@ Flow = Generator[Request | Pause, Any, T]
 def json_request(
     method: str, path: str, value: Any = None, repeatable: bool = True, patient: bool = False, **params: Any
 ) -> Request:
-    """A request with a JSON body; parameters that are None are left out."""
+    """A request with a JSON body. Parameters that are None are left out."""
     sent = {name: str(item) for name, item in params.items() if item is not None}
     headers, body = ({}, None) if value is None else ({"content-type": "application/json"}, to_json(value))
     return Request(method, path, sent, headers, body, repeatable, patient=patient)
 
 
 def with_retries(flow: Flow[T], retries: int) -> Flow[T]:
-    """The same flow, each of its requests tried up to 1 + `retries` times, and failures raised as BebrError."""
+    """The same flow with up to 1 + `retries` attempts for each request, and with failures raised as BebrError."""
     step = next_step(flow, None)
     while not isinstance(step, Done):
         result = (yield from _attempts(step, retries)) if isinstance(step, Request) else (yield step)
@@ -85,13 +89,13 @@ def with_retries(flow: Flow[T], retries: int) -> Flow[T]:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A flow has ended with this value."""
+    """The flow has returned this value."""
 
     value: Any
 
 
 def next_step(flow: Flow[Any], result: Any) -> Request | Pause | Done:
-    """Hand a result, or a failure of the connection, to the flow and get what it wants next."""
+    """Send a result, or a failure of the connection, to the flow and return its next step."""
     try:
         return flow.throw(result) if isinstance(result, httpx.TransportError) else flow.send(result)
     except StopIteration as stop:
@@ -120,12 +124,12 @@ def _attempts(request: Request, retries: int) -> Flow[httpx.Response]:
 
 
 def backoff_seconds(attempt: int) -> float:
-    """Doubling pauses, half of each left to chance, so that many clients do not come back at once."""
+    """Exponential backoff with random jitter, so that many clients do not retry at the same moment."""
     return FIRST_PAUSE_SECONDS * 2.0**attempt * random.uniform(0.5, 1.0)
 
 
 def retry_after_seconds(response: httpx.Response) -> float | None:
-    """The `Retry-After` of a response, in seconds or as a date; None when there is none."""
+    """The seconds of a response's `Retry-After`, which may be a date; None without one."""
     value = response.headers.get("retry-after", "")
     try:
         return max(0.0, float(value))
@@ -138,7 +142,7 @@ def retry_after_seconds(response: httpx.Response) -> float | None:
 
 
 def error_of(response: httpx.Response) -> BebrError:
-    """The error that a response stands for: by its `error` name, else by its status."""
+    """The error of a response: by its `error` name, else by its status."""
     try:
         problem = response.json()
     except ValueError:
@@ -161,7 +165,7 @@ def _failure(error: httpx.TransportError) -> str:
     url = error.request.url
     where = f"{url.scheme}://{url.netloc.decode()}"
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-        return f"cannot reach {where}; start the service with `bebr serve`, or say where it is"
+        return f"cannot reach {where}; start the service with `bebr serve`, or give its URL"
     if isinstance(error, httpx.TimeoutException):
         return f"no answer from {where} in time ({type(error).__name__})"
     return f"the connection to {where} broke: {error or type(error).__name__}"

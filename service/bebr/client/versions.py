@@ -1,5 +1,5 @@
-"""Code versions of a collection: another model is attached, measured, promoted or rolled back, and points are encoded
-by it. What comes back is what the API answers."""
+"""Code versions of a collection as flows: attach, evaluate, promote, roll back, backfill and retire. They return what
+the API returns."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,15 +15,15 @@ from bebr.client.steps import Flow, Request, json_request
 
 
 def list_versions(name: str) -> Flow[dict[str, Any]]:
-    """The code versions of a collection with the points of each, what was measured, and what became active when."""
+    """The code versions of a collection with their points, their evaluations, and the history of promotions."""
     response = yield json_request("GET", _path(name))
     return _object(response)
 
 
 def attach_version(name: str, bundle: str) -> Flow[dict[str, Any]]:
-    """Make a bundle's codes one more version, which nothing uses until it is promoted; returns as `list_versions` does.
+    """Attach a bundle as a new version, which is not used until it is promoted. Returns what `list_versions` returns.
 
-    Raises AlreadyExists, BundleNotFound, and Incompatible where its queries could not search the codes that there are.
+    Raises AlreadyExists, BundleNotFound, and Incompatible if its queries could not search the existing codes.
     """
     response = yield json_request("POST", _path(name), {"bundle": bundle}, repeatable=False, patient=True)
     return _object(response)
@@ -39,11 +39,11 @@ def evaluate_version(
     adapter: str | None = None,
     seed: int | None = None,
 ) -> Flow[dict[str, Any]]:
-    """Measure what a version would find, the newest that is not active unless one is named; it is kept for the gate.
+    """Evaluate a version, by default the newest that is not active. The result is stored for the gate of promotion.
 
-    queries: `{"text" | "vectors": {version: vector}, "relevant": [ids] | {id: grade}}`; without them `sample` of the
-    points stand in for queries. points: how many to measure on. The new model embeds them, which takes seconds to
-    minutes: the answer is waited for as long as the connection lasts.
+    queries: `{"text" | "vectors": {version: vector}, "relevant": [ids] | {id: grade}}`; without them, `sample` points
+    serve as queries. points: number of points to measure on. The new model embeds them, which takes seconds to minutes;
+    the client waits as long as the connection lasts.
     """
     given = {"version": version, "sample": sample, "points": points, "adapter": adapter, "seed": seed}
     value: dict[str, Any] = {field: item for field, item in given.items() if item is not None}
@@ -56,10 +56,10 @@ def evaluate_version(
 def promote_version(
     name: str, version: str, *, min_gain: float = 0.0, force: bool = False, adapter: str | None = None
 ) -> Flow[dict[str, Any]]:
-    """Make queries and writes go by a version from now on; returns the event. Nothing is re-encoded.
+    """Make a version active: queries and writes use its model from now on. Returns the event. Nothing is re-encoded.
 
-    Raises Conflict unless the last evaluation found a gain of at least `min_gain`; its fields then hold the evaluation.
-    force: promote all the same. adapter: kind of adapter to the existing codes. Default: the one that measured best.
+    Raises Conflict, with the evaluation in its fields, unless the last evaluation shows a gain of at least `min_gain`.
+    force: promote anyway. adapter: kind of adapter to the existing codes. Default: the one that measured best.
     """
     value = {"version": version, "gate": {"min_gain": min_gain}, "force": force} | (
         {"adapter": adapter} if adapter else {}
@@ -69,21 +69,21 @@ def promote_version(
 
 
 def rollback_version(name: str) -> Flow[dict[str, Any]]:
-    """Undo the last promotion; returns the event. Points that were written or backfilled since are found as well."""
+    """Undo the last promotion and return the event. Points written or backfilled since then stay searchable."""
     response = yield json_request("POST", _path(name, "rollback"), repeatable=False)
     return _object(response)
 
 
 def retire_version(name: str, version: str) -> Flow[dict[str, Any]]:
-    """Forget a version that no point has a code of; returns as `list_versions` does. Raises Conflict else."""
+    """Retire a version. Returns what `list_versions` returns. Raises Conflict if a point has a code of it."""
     response = yield json_request("DELETE", _path(name, quote(version, safe="")), repeatable=False)
     return _object(response)
 
 
 def backfill(name: str, version: str | None = None, *, rate_limit: float | None = None) -> Flow[str]:
-    """Re-encode all points as the active version, from the texts that the collection keeps; returns the id of the job.
+    """Re-encode all points with the active version, from the texts that the collection keeps. Returns the job's id.
 
-    rate_limit: points a second at most. `wait_job` follows the job, `pause_job`, `resume_job`, `cancel_job` steer it.
+    rate_limit: maximum points per second. See `wait_job`, `pause_job`, `resume_job` and `cancel_job`.
     """
     given = {"version": version, "rate_limit": rate_limit}
     value = {field: item for field, item in given.items() if item is not None}
@@ -94,9 +94,9 @@ def backfill(name: str, version: str | None = None, *, rate_limit: float | None 
 def backfill_vectors(
     name: str, version: str, ids: Sequence[str], vectors: ArrayLike, *, batch_points: int = 10 * BATCH_POINTS
 ) -> Flow[WriteReport]:
-    """Give points that exist codes of these vectors (points, dims), which the model of the active version made.
+    """Re-encode existing points from vectors (points, dims) of the active version's model, in binary frames.
 
-    They go in binary frames. Metadata stays as it is. Ids that do not exist are named in the report.
+    Metadata does not change. The report lists ids that do not exist.
     """
     matrix = wire.rows(ids, vectors, None)
     path, headers = _path(name, "backfill", "vectors"), {"content-type": wire.FRAME_TYPE}
@@ -109,7 +109,7 @@ def backfill_vectors(
 
 
 def _query(query: Mapping[str, Any]) -> dict[str, Any]:
-    """A query as the API takes it: vectors may be arrays."""
+    """A query as the API expects it; vectors may be arrays."""
     sent = dict(query)
     if sent.get("vectors") is not None:
         sent["vectors"] = {version: np.asarray(vector).tolist() for version, vector in sent["vectors"].items()}

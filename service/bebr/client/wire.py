@@ -1,5 +1,5 @@
-"""Values -> bytes: vectors as base64 float32, the binary frame of bulk vectors, NDJSON streamed through gzip. No I/O
-beyond reading the file that is to be sent."""
+"""Values -> bytes: vectors as base64 float32, the binary frame of bulk vectors, NDJSON streamed through gzip. The only
+I/O is to read the file that is sent."""
 
 import base64
 import json
@@ -20,11 +20,11 @@ NDJSON_TYPE = "application/x-ndjson"
 
 
 def to_json(value: Any) -> bytes:
-    """Compact JSON in UTF-8. Raises Malformed on what JSON cannot hold: NaN, sets, arrays."""
+    """Compact JSON in UTF-8. Raises Malformed for values that JSON does not have: NaN, sets, arrays."""
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError) as error:
-        raise Malformed(f"this cannot be written as JSON: {error}") from error
+        raise Malformed(f"the value cannot be written as JSON: {error}") from error
 
 
 def from_json(text: bytes) -> Any:
@@ -36,12 +36,12 @@ def vector_base64(vector: ArrayLike) -> str:
     """vector (dims,) of numbers -> base64 of little-endian float32."""
     row = _floats(vector)
     if row.ndim != 1:
-        raise InvalidVector(f"a vector has one dimension, got an array of shape {row.shape}")
+        raise InvalidVector(f"expected a vector with one dimension, got an array of shape {row.shape}")
     return base64.b64encode(row.tobytes()).decode("ascii")
 
 
 def point_json(point: Mapping[str, Any]) -> dict[str, Any]:
-    """A point as the API takes it: `vector` becomes `vector_b64`, `code` in bytes becomes `code_b64`."""
+    """A point as the API expects it: `vector` becomes `vector_b64`, and `code` as bytes becomes `code_b64`."""
     sent = dict(point)
     if sent.get("vector") is not None:
         sent["vector_b64"] = vector_base64(sent.pop("vector"))
@@ -57,22 +57,22 @@ def frame(ids: Sequence[str], vectors: NDArray[np.float32], metadata: Sequence[A
     if metadata is not None:
         header["metadata"] = list(metadata)
     encoded = to_json(header)
-    encoded += b" " * (-len(encoded) % ALIGNMENT_BYTES)  # so that the service can read the rows where they lie
+    encoded += b" " * (-len(encoded) % ALIGNMENT_BYTES)  # aligned, so that the service can read the rows in place
     return len(encoded).to_bytes(8, "little") + encoded + vectors.tobytes()
 
 
 def rows(ids: Sequence[str], vectors: ArrayLike, metadata: Sequence[Any] | None) -> NDArray[np.float32]:
-    """vectors as (points, dims) little-endian float32, one for each id. Raises DimensionMismatch, InvalidVector."""
+    """vectors as (points, dims) little-endian float32, one per id. Raises DimensionMismatch, InvalidVector."""
     matrix = _floats(vectors)
     if matrix.ndim != 2 or len(matrix) != len(ids):
-        raise DimensionMismatch(f"expected vectors of shape ({len(ids)}, dims), one for each id, got {matrix.shape}")
+        raise DimensionMismatch(f"expected vectors of shape ({len(ids)}, dims), one per id, got {matrix.shape}")
     if metadata is not None and len(metadata) != len(ids):
         raise DimensionMismatch(f"expected metadata for each of {len(ids)} ids, got {len(metadata)}")
     return matrix
 
 
 def ndjson(points: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
-    """Points -> lines of JSON, several in each piece."""
+    """Points -> lines of JSON, several per piece."""
     piece = bytearray()
     for point in points:
         piece += to_json(point_json(point)) + b"\n"
@@ -84,14 +84,14 @@ def ndjson(points: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
 
 
 def file_pieces(path: Path) -> Iterator[bytes]:
-    """The bytes of a file, piece by piece."""
+    """The bytes of a file in pieces."""
     with path.open("rb") as file:
         while piece := file.read(PIECE_BYTES):
             yield piece
 
 
 def gzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The pieces as one gzip stream. Level 1: on text it is as fast as a disk and five times smaller."""
+    """The pieces as one gzip stream, at the fastest level."""
     deflate = zlib.compressobj(level=1, wbits=31)
     for piece in pieces:
         if packed := deflate.compress(piece):
@@ -103,4 +103,4 @@ def _floats(values: ArrayLike) -> NDArray[np.float32]:
     try:
         return np.asarray(values, dtype="<f4", order="C")
     except (TypeError, ValueError) as error:
-        raise InvalidVector(f"expected numbers, got something that is no array of float32: {error}") from error
+        raise InvalidVector(f"expected an array of float32: {error}") from error

@@ -1,5 +1,7 @@
-"""`bebr demo`: real text that is on every machine, searchable half a minute after the first start.
+"""The data and steps of `bebr demo`: real text that exists on every machine.
 
-corpus   the docstrings of the standard library and the installed packages, read from source without importing anything
-fill     put them into the collection `python-docs` over HTTP, once, going on where an interrupted fill stopped
+corpus      the docstrings of the standard library and the installed packages, read from source, nothing imported
+fill        writes them to the collection `python-docs` over HTTP, once; an interrupted fill is resumed
+questions   questions about them, with relevance judgments
+upgrade     files, old model and commands of `bebr demo --upgrade`
 """

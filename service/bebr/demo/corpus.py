@@ -1,5 +1,7 @@
-"""The docstrings of this Python: standard library first, then installed packages. Source files are parsed, never
-imported, so collecting them runs none of their code."""
+"""The docstrings of this Python: standard library first, then installed packages.
+
+Source files are parsed, never imported, so collecting docstrings runs none of their code.
+"""
 
 import ast
 import builtins
@@ -18,7 +20,7 @@ from typing import Any
 STANDARD_LIBRARY = "python"
 MIN_CHARS = 24
 MAX_CHARS = 500
-"""A few sentences say what a thing is for; the rest of a long docstring would only blur its embedding."""
+"""A few sentences say what a thing is for; more text would only blur its embedding."""
 MAX_FILE_BYTES = 1_000_000
 SKIPPED_FOLDERS = frozenset(
     {"__pycache__", "_vendor", "dist-packages", "distutils", "ensurepip", "idlelib", "lib2to3", "pydoc_data"}
@@ -45,8 +47,10 @@ class Docstring:
 
 
 def collect(limit: int) -> list[Docstring]:
-    """Up to `limit` docstrings, each name and each text once: three in four from the standard library, where it has
-    that many, the rest from all installed packages in turn."""
+    """Up to `limit` docstrings, without duplicate names or texts.
+
+    Three quarters come from the standard library, if it has that many, the rest from all installed packages in turn.
+    """
     standard = chain.from_iterable(docstrings(path, module, STANDARD_LIBRARY) for path, module in standard_library())
     seen: set[str] = set()
     found = list(islice(_distinct(chain(builtin_docstrings(), standard), seen), limit * 3 // 4))
@@ -55,7 +59,7 @@ def collect(limit: int) -> list[Docstring]:
 
 
 def _distinct(given: Iterable[Docstring], seen: set[str]) -> Iterator[Docstring]:
-    """Those whose name and text were not seen before. A name always holds no blank, a text always does."""
+    """Docstrings whose name and text were not seen before. Names never contain a space, texts always do."""
     for docstring in given:
         said = docstring.text.partition("\n")[2].casefold()
         if docstring.name not in seen and said not in seen:
@@ -64,7 +68,7 @@ def _distinct(given: Iterable[Docstring], seen: set[str]) -> Iterator[Docstring]
 
 
 def _in_turn(sources: Iterable[Iterator[Docstring]]) -> Iterator[Docstring]:
-    """One of each source, then the next of each, until all are empty."""
+    """One docstring of each source in turn, until all sources are exhausted."""
     waiting = deque(sources)
     while waiting:
         source = waiting.popleft()
@@ -76,7 +80,7 @@ def _in_turn(sources: Iterable[Iterator[Docstring]]) -> Iterator[Docstring]:
 def standard_library() -> Iterator[tuple[Path, str]]:
     """(file, module) of every public module: top-level ones first, then packages.
 
-    `_pydatetime.py` and its like are the Python source of a module that is written in C: they stand for 'datetime'.
+    A file such as `_pydatetime.py` is the Python source of a module that is also written in C, here of 'datetime'.
     """
     root = Path(sysconfig.get_path("stdlib"))
     files = (path.relative_to(root) for path in _source_files(root))
@@ -100,7 +104,7 @@ def _package_docstrings(package: str, distribution: importlib.metadata.Distribut
 
 
 def module_name(file: Path | importlib.metadata.PackagePath) -> str | None:
-    """email/mime/__init__.py -> 'email.mime'; None for private modules and for what is no module."""
+    """email/mime/__init__.py -> 'email.mime'. None for a private module and for any other file."""
     parts = [*file.parts[:-1], file.name.removesuffix(".py")]
     if parts[-1] == "__init__":
         parts.pop()
@@ -110,7 +114,7 @@ def module_name(file: Path | importlib.metadata.PackagePath) -> str | None:
 
 
 def docstrings(path: Path, module: str, package: str) -> Iterator[Docstring]:
-    """The docstrings of one source file: of the module, its public classes, methods and functions."""
+    """The docstrings of one source file: its module, public classes, methods and functions."""
     tree = _parse(path)
     if tree is None:
         return
@@ -120,7 +124,7 @@ def docstrings(path: Path, module: str, package: str) -> Iterator[Docstring]:
 
 
 def builtin_docstrings() -> Iterator[Docstring]:
-    """Built-in functions and types and their methods, which have no source; they are loaded in every Python anyway."""
+    """The docstrings of built-in functions, types and methods, which have no source but are always loaded."""
     for name, value in sorted(vars(builtins).items()):
         if name.startswith("_") or not callable(value) or _is_exception(value):
             continue
@@ -154,7 +158,7 @@ def _members(parent: ast.AST, prefix: str, module: str, package: str) -> Iterato
 
 
 def _definitions(parent: ast.AST) -> Iterator[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
-    """Definitions directly inside, also those under `if` and `try`, but none inside functions."""
+    """Definitions directly inside a node, including those under `if` and `try`, but not those inside functions."""
     for node in ast.iter_child_nodes(parent):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
@@ -172,7 +176,7 @@ def _docstring(name: str, kind: str, module: str, package: str, signature: str, 
 
 
 def _first_paragraphs(doc: str) -> str:
-    """The paragraphs that fit into MAX_CHARS, at least a part of the first; without doctest and underlines."""
+    """The paragraphs that fit into MAX_CHARS, or the start of the first one; without doctests and underlines."""
     kept: list[str] = []
     headings_apart = re.sub(r"(?m)^(.+)\n[ \t]*[-=~^*#]{3,}[ \t]*$", r"\1\n\n", doc.strip())
     for paragraph in re.split(r"\n\s*\n", headings_apart):
@@ -186,7 +190,7 @@ def _first_paragraphs(doc: str) -> str:
 
 
 def _arguments(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-    """The parameters without annotations, which would fill the line."""
+    """The parameters without their annotations, which would be too long."""
     given = node.args
     plain = ast.arguments(
         [ast.arg(a.arg) for a in given.posonlyargs],
@@ -202,12 +206,12 @@ def _arguments(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
 
 
 def _parse(path: Path) -> ast.Module | None:
-    """The syntax tree; None for what this Python cannot parse, such as templates and sources of another version."""
+    """The syntax tree. None for what this Python cannot parse, such as templates and sources of another version."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             return None
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # old sources hold escapes that are deprecated today
+            warnings.simplefilter("ignore")  # old sources have escape sequences that are deprecated today
             return ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):
         return None

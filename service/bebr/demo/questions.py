@@ -1,7 +1,7 @@
-"""Questions about the docstrings of this Python, and which of them answer each: judgements for the demo of an upgrade.
+"""Questions about the docstrings of this Python, and the docstrings that answer them: relevance judgments.
 
-They were written from knowing the library, not from what a model finds. Other versions of Python lack some of the
-names, and those are left out.
+They were written from knowledge of the library, not from what a model finds. Names that this version of Python lacks
+are left out.
 """
 
 from collections.abc import Collection
@@ -156,7 +156,7 @@ ask the user for a line of text
 
 
 def judged_questions(names: Collection[str]) -> dict[str, list[str]]:
-    """Question -> the names that answer it, of those that there are; without the questions that nothing answers."""
+    """Question -> those of `names` that answer it. Questions without an answer are left out."""
     found: dict[str, list[str]] = {}
     for line in _ANSWERS.strip().splitlines():
         if not line.startswith(" "):

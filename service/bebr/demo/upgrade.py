@@ -1,7 +1,7 @@
-"""The upgrade of a collection, on the docstrings of this Python: its files, its old model, and the commands in order.
+"""The upgrade demo, on the docstrings of this Python: its files, its old model, and its commands in order.
 
-The old model is made on the spot (see `encoding.static_model`), the new one is that of `bebr demo`. Everything else is
-done by commands that anyone can type.
+The old model is created on the spot (see `encoding.importing.static_model`); the new one is that of `bebr demo`.
+Everything else is done by commands that a user can type.
 """
 
 import json
@@ -33,37 +33,43 @@ QUESTION = "read settings from an ini file"
 
 @dataclass(frozen=True)
 class Files:
-    """What the commands read and write. corpus: points, one a line; questions: judged queries, one a line."""
+    """The files that the commands read and write."""
 
     folder: Path
 
     @property
     def corpus(self) -> Path:
+        """Points, one per line."""
         return self.folder / "docstrings.jsonl"
 
     @property
     def questions(self) -> Path:
+        """Queries with relevance judgments, one per line."""
         return self.folder / "questions.jsonl"
 
     @property
     def picture(self) -> Path:
+        """The plot of the evaluation with points as queries."""
         return self.folder / "upgrade.png"
 
     @property
     def judged_picture(self) -> Path:
+        """The plot of the evaluation with relevance judgments."""
         return self.folder / "upgrade-judged.png"
 
 
 @dataclass(frozen=True)
 class Step:
-    """words: what happens, in a sentence. arguments: of the command `bebr` that does it."""
+    """One command of the demo."""
 
-    words: str
+    description: str
+    """What happens, in a sentence."""
     arguments: Sequence[str]
+    """The arguments of `bebr`."""
 
 
 def write_files(folder: Path, points: int) -> tuple[Files, list[str]]:
-    """Up to so many docstrings and the questions that they answer; returns the texts as well."""
+    """Write up to `points` docstrings and the questions that they answer. Returns the files and the texts."""
     files, found = Files(folder), collect(points)
     folder.mkdir(parents=True, exist_ok=True)
     _write(files.corpus, (docstring.to_point() for docstring in found))
@@ -73,9 +79,9 @@ def write_files(folder: Path, points: int) -> tuple[Files, list[str]]:
 
 
 def make_old(bundles: Path, texts: Sequence[str], progress: Progress | None = None) -> Bundle:
-    """The bundle of the old model, with a binarizer fitted to these texts; as it is where it is there already.
+    """The bundle of the old model, with a binarizer fitted to these texts. An existing bundle is used as it is.
 
-    The bundle of the new model must be there: its word pieces and its tokenizer are taken.
+    Needs the bundle of the new model, for its word pieces and its tokenizer.
     """
     registry = BundleRegistry([bundles])
     try:
@@ -96,49 +102,50 @@ def make_old(bundles: Path, texts: Sequence[str], progress: Progress | None = No
 
 
 def steps(files: Files, bundles: Path, training: Sequence[str] = ()) -> list[Step]:
-    """The whole upgrade; without the training where it is done already. training: more of its arguments."""
+    """All steps of the upgrade, without the training if it was done before. training: extra arguments for it."""
     search = ["search", QUESTION, "--collection", COLLECTION, "--limit", "5"]
     evaluate = ["upgrade", "evaluate", COLLECTION, NEW]
     return [
         Step(
-            "A collection by the old model, which keeps its texts",
+            "Create a collection with the old model; it keeps its texts",
             ["ingest", str(files.corpus), "-c", COLLECTION, "--bundle", OLD, "--keep-text", TEXT_FIELD],
         ),
-        Step("What the old model finds", search),
+        Step("Search with the old model", search),
         *_training(files, BundleRegistry([bundles]), training),
-        Step("The new model becomes a version that nothing uses yet", ["upgrade", "attach", COLLECTION, NEW]),
-        Step("What would it find? Points stand in for queries", [*evaluate, "--plot", str(files.picture)]),
+        Step("Attach the new model as a version; nothing uses it yet", ["upgrade", "attach", COLLECTION, NEW]),
+        Step("Evaluate it, with points as queries", [*evaluate, "--plot", str(files.picture)]),
         Step(
-            "And of what people ask for? Judged questions",
+            "Evaluate it on questions with relevance judgments",
             [*evaluate, "--queries", str(files.questions), "--plot", str(files.judged_picture)],
         ),
         Step(
-            "Queries go by the new model from now on; no point is encoded anew", ["upgrade", "promote", COLLECTION, NEW]
+            "Promote the new model: queries use it from now on, and no point is re-encoded",
+            ["upgrade", "promote", COLLECTION, NEW],
         ),
-        Step("What the new model finds in old codes", search),
-        Step("In the background, points get codes of the new model", ["upgrade", "backfill", COLLECTION]),
-        Step("That can be held at any time", ["upgrade", "pause", COLLECTION]),
-        Step("Meanwhile one search covers both kinds of codes", search),
-        Step("On to the end", ["upgrade", "resume", COLLECTION, "--wait"]),
-        Step("What the new model finds in its own codes", search),
-        Step("No point has a code of the old model any more", ["upgrade", "retire", COLLECTION, OLD]),
+        Step("Search old codes with the new model", search),
+        Step("Re-encode points with the new model in the background", ["upgrade", "backfill", COLLECTION]),
+        Step("Pause that; it is possible at any time", ["upgrade", "pause", COLLECTION]),
+        Step("Search old and new codes together", search),
+        Step("Resume it and wait until it is done", ["upgrade", "resume", COLLECTION, "--wait"]),
+        Step("Search new codes with the new model", search),
+        Step("Retire the old model: no point has its codes any more", ["upgrade", "retire", COLLECTION, OLD]),
     ]
 
 
 def _training(files: Files, registry: BundleRegistry, more: Sequence[str]) -> list[Step]:
-    """How the new model learns to reach the codes of the old one; nothing where it does."""
+    """The training of an adapter from the new model to the old one, unless the new bundle has it."""
     name, _, version = NEW.partition("@")
     arguments = ["train-adapter", str(files.corpus), "--from", BUNDLE, "--to", OLD, "--name", name]
     arguments += ["--version", version, *more]
     try:
-        reached = {entry.fingerprint for entry in registry.get(NEW).manifest.compatible_with}
+        known = {entry.fingerprint for entry in registry.get(NEW).manifest.compatible_with}
     except BundleNotFound:
         pass
     else:
-        if registry.get(OLD).fingerprint in reached:
+        if registry.get(OLD).fingerprint in known:
             return []
         arguments.append("--replace")
-    return [Step("The new model learns how its queries reach old codes", arguments)]
+    return [Step("Train an adapter, so that queries of the new model can search old codes", arguments)]
 
 
 def _write(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:

@@ -38,7 +38,7 @@ def bundle(tmp_path: Path) -> Bundle:
     return write_bundle(tmp_path / "data" / "bundles", "small", "1", embedding_dims=DIMS, binarizer=files)
 
 
-def test_a_bundle_an_own_fit_and_baselines_in_one_table(
+def test_a_bundle_a_fitted_binarizer_and_baselines_in_one_table(
     folder: Path, bundle: Bundle, capsys: pytest.CaptureFixture[str]
 ):
     assert run("evaluate", str(folder), "-b", "small@1", "--fit", "--bytes", "8,16", *QUICK, "--json") == 0
@@ -46,13 +46,13 @@ def test_a_bundle_an_own_fit_and_baselines_in_one_table(
     assert (found["collection"], found["documents"], found["queries"], found["judged"]) == ("mine", 400, 40, 40)
     rows = {(row["method"], row["scorer"], row["size_bytes"]): row for row in found["rows"]}
     methods = {(method, size) for method, _, size in rows}
-    expected = {(m, s) for m in ("own fit", "sign", "PCA, SQ4", *BOUNDS) for s in (8, 16)}
+    expected = {(m, s) for m in ("fitted binarizer", "sign", "PCA, SQ4", *BOUNDS) for s in (8, 16)}
     assert methods == expected | {("small@1", 16), ("float", 4 * DIMS)}
     adc, sdc, hamming = (rows["small@1", scorer, 16] for scorer in ("adc", "sdc", "hamming"))
     assert adc["recall_10"]["mean"] > sdc["recall_10"]["mean"] > hamming["recall_10"]["mean"]
     for scorer in ("adc", "sdc"):
         bound = rows[BOUNDS[1], scorer, 16]
-        best = max(rows[code, scorer, 16]["recall_10"]["mean"] for code in ("small@1", "own fit"))
+        best = max(rows[code, scorer, 16]["recall_10"]["mean"] for code in ("small@1", "fitted binarizer"))
         assert bound["lead"]["mean"] == pytest.approx(best - bound["recall_10"]["mean"])
     assert adc["recall_10"]["low"] < adc["recall_10"]["mean"] < adc["recall_10"]["high"]
     assert adc["lead"] is None
@@ -70,8 +70,8 @@ def test_tables_markdown_and_figures(folder: Path, bundle: Bundle, tmp_path: Pat
         assert run("evaluate", *arguments, "--markdown", str(page)) == 0
         assert figure.stat().st_size > 5_000
     shown = capsys.readouterr().out
-    assert "mine: 400 documents of 64 dims, 40 queries, 40 judged" in shown
-    assert "other: 400 documents of 64 dims, 40 queries, without judgements" in shown
+    assert "mine: 400 documents of 64 dims, 40 queries, 40 with relevance judgments" in shown
+    assert "other: 400 documents of 64 dims, 40 queries, no relevance judgments" in shown
     assert "mine, 16 bytes: small@1 (16x4+32x2) is" in shown
     written = page.read_text("utf-8")
     assert "| **16** | **small@1** | **adc** | **16x4+32x2** |" in written
@@ -84,7 +84,7 @@ def test_texts_need_a_bundle_that_embeds_them(folder: Path, tmp_path: Path, caps
     for name in ("docs.npy", "queries.npy"):
         (folder / name).unlink()
     assert run("evaluate", str(folder), *QUICK) == 1
-    assert "to embed its texts name a bundle with --base" in capsys.readouterr().err
+    assert "give a bundle with --base to embed its texts" in capsys.readouterr().err
     cache = tmp_path / "cache"
     arguments = "--base", "tiny@1", "--cache", str(cache), "-b", "tiny@1", *QUICK, "--no-bound", "--json"
     assert run("evaluate", str(folder), *arguments) == 0
@@ -101,9 +101,9 @@ def test_texts_need_a_bundle_that_embeds_them(folder: Path, tmp_path: Path, caps
         (("--bytes", "0"), "at least 1 byte"),
         (("-b", "none@1"), "no bundle 'none@1'"),
         (("-b", "./none"), "no bundle at none"),
-        (("--base", "small@1"), "a bundle to embed its texts does not apply"),
+        (("--base", "small@1"), "--base does not apply"),
         (("--cache", "x"), "--base is missing"),
-        (("--model", "new"), "a choice of model does not apply"),
+        (("--model", "new"), "--model does not apply"),
         (("--plot", "x.bmp"), "--plot: expected a file that ends in .png, .svg, .pdf, got 'x.bmp'"),
         (("-b", "minilm@1"), "bundle 'minilm@1' takes embeddings of 384 dims, the collection has 64"),
     ],

@@ -116,7 +116,7 @@ def test_lengths_and_copies_are_repaired_and_noted(tmp_path: Path) -> None:
     read = training_rows(Path(saved(tmp_path, mixed)))
     assert read.rows.shape == (600, DIMS)
     np.testing.assert_allclose(np.linalg.norm(read.rows, axis=1), 1, atol=1e-5)
-    assert "300 of 700 rows were not of length one" in read.notes[0] and "100 rows repeat" in read.notes[1]
+    assert "300 of 700 rows were not of length one" in read.notes[0] and "100 duplicate rows" in read.notes[1]
     assert training_rows(Path(saved(tmp_path, ROWS * 7))).notes == ()
 
 

@@ -11,20 +11,19 @@ from tests.training.two_spaces import OLD_DIMS, OLD_SPEC, SPEC, two_spaces, vect
 from bebr.core.arrays import unit
 from bebr.core.codes import CodeSpec
 from bebr.encoding import AdapterKind, Bundle, write_bundle
-from bebr.encoding.adapters.adapter import OUTPUTS, open_adapters
-from bebr.encoding.adapters.adapter import Adapter as ModelAdapter
+from bebr.encoding.adapters.adapter import OUTPUTS, Adapter, open_adapters
 from bebr.encoding.quantization.recurrent_fit import Effort, fit_recurrent
 from bebr.errors import InvalidEmbeddings
-from bebr_training.adapters.graph import bridge_to_onnx
-from bebr_training.adapters.maps import Adapter, Method, procrustes, ridge
-from bebr_training.adapters.train import UNJUDGED, Trained, TrainedCompatibility, Version, train_compatible
+from bebr_training.adapters.graph import adapter_to_onnx
+from bebr_training.adapters.maps import EmbeddingMap, Method, procrustes, ridge
+from bebr_training.adapters.train import DEFAULT_WEIGHTS, ModelData, TrainedAdapter, TrainedAdapters, train_adapters
 from bebr_training.binarizer.presets import Preset
 from bebr_training.data.pairs import Pairs
-from bebr_training.reports.adapter import COLUMNS, cells, verdict, way_back, with_section
+from bebr_training.reports.adapter import COLUMNS, backward_summary, cells, verdict, with_section
 from bebr_training.search.coded import Candidate
 
 ROWS, OLD_ROWS = two_spaces(2000)
-QUICK = Preset(steps=80, seeds=24, neighbours=7)
+QUICK = Preset(steps=80, seeds=24, neighbors=7)
 HASTY = replace(QUICK, steps=4)
 
 
@@ -35,17 +34,17 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Bundle]:
 
 
 @pytest.fixture(scope="module")
-def versions(bundles: tuple[Bundle, Bundle]) -> tuple[Version, Version]:
+def versions(bundles: tuple[Bundle, Bundle]) -> tuple[ModelData, ModelData]:
     new, old = (Candidate.of_bundle(bundle, bundle.embedding_dims) for bundle in bundles)
-    return Version(ROWS, new.stands_for, True), Version(OLD_ROWS, old.stands_for, True)
+    return ModelData(ROWS, new.stands_for, True), ModelData(OLD_ROWS, old.stands_for, True)
 
 
 @pytest.fixture(scope="module")
-def trained(versions: tuple[Version, Version]) -> TrainedCompatibility:
-    return train_compatible(*versions, QUICK)
+def trained(versions: tuple[ModelData, ModelData]) -> TrainedAdapters:
+    return train_adapters(*versions, QUICK)
 
 
-def directions(trained: TrainedCompatibility) -> tuple[Trained, Trained]:
+def directions(trained: TrainedAdapters) -> tuple[TrainedAdapter, TrainedAdapter]:
     return trained.forward, trained.backward
 
 
@@ -53,11 +52,11 @@ def pairs() -> tuple[Pairs, Pairs]:
     """Queries that the new model knows best: relevant is what is nearest by it."""
     asked, documents = two_spaces(120, seed=1), two_spaces(600, seed=2)
     relevant = nearest(asked[0], documents[0], 3)
-    judgements = {query: dict.fromkeys(rows.tolist(), 1.0) for query, rows in enumerate(relevant)}
-    return Pairs(asked[0], documents[0], judgements), Pairs(asked[1], documents[1], judgements)
+    judgments = {query: dict.fromkeys(rows.tolist(), 1.0) for query, rows in enumerate(relevant)}
+    return Pairs(asked[0], documents[0], judgments), Pairs(asked[1], documents[1], judgments)
 
 
-def test_what_is_learned_beats_the_closed_forms(trained: TrainedCompatibility) -> None:
+def test_what_is_learned_beats_the_closed_forms(trained: TrainedAdapters) -> None:
     for direction in directions(trained):
         found = direction.held_out
         assert max(found[Method.LINEAR], found[Method.RESIDUAL]) > found[Method.PROCRUSTES] + 0.01
@@ -65,15 +64,17 @@ def test_what_is_learned_beats_the_closed_forms(trained: TrainedCompatibility) -
         assert direction.method is max(found, key=lambda method: found[method])
 
 
-def test_what_does_not_help_is_not_shipped(versions: tuple[Version, Version], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_help_is_not_shipped(
+    versions: tuple[ModelData, ModelData], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("bebr_training.adapters.maps.RATE", 100.0)
-    for direction in directions(train_compatible(*versions, HASTY)):
+    for direction in directions(train_adapters(*versions, HASTY)):
         found = direction.held_out
         assert direction.method is Method.PROCRUSTES and found[Method.LINEAR] < found[Method.PROCRUSTES] - 0.05
-        np.testing.assert_array_equal(direction.adapter.matrix, direction.basis)
+        np.testing.assert_array_equal(direction.linear.matrix, direction.basis)
 
 
-def test_the_basis_is_orthonormal_between_other_dims(trained: TrainedCompatibility) -> None:
+def test_the_basis_is_orthonormal_between_other_dims(trained: TrainedAdapters) -> None:
     forward, backward = (direction.basis for direction in directions(trained))
     assert forward.shape == (DIMS, OLD_DIMS) and backward.shape == (OLD_DIMS, DIMS)
     np.testing.assert_allclose(forward.T @ forward, np.eye(OLD_DIMS), atol=1e-5)
@@ -86,7 +87,7 @@ def test_closed_forms_find_the_turn_that_was_made() -> None:
     np.testing.assert_allclose(ridge(ROWS, 5 * ROWS @ turn, 1e-6), turn, atol=1e-3)
 
 
-def test_new_queries_find_more_and_the_more_points_are_new(trained: TrainedCompatibility) -> None:
+def test_new_queries_find_more_and_the_more_points_are_new(trained: TrainedAdapters) -> None:
     """The two inequalities of backward compatibility, and a curve that rises from none re-encoded to all."""
     matrix = trained.forward.matrix
     assert matrix.old_to_old is not None and matrix.new_to_new is not None and matrix.gain is not None
@@ -98,9 +99,7 @@ def test_new_queries_find_more_and_the_more_points_are_new(trained: TrainedCompa
     assert (np.array(values) > line - 0.05).all()
 
 
-def test_a_bundle_holds_both_adapters(
-    trained: TrainedCompatibility, bundles: tuple[Bundle, Bundle], tmp_path: Path
-) -> None:
+def test_a_bundle_holds_both_adapters(trained: TrainedAdapters, bundles: tuple[Bundle, Bundle], tmp_path: Path) -> None:
     new, old = bundles
     files = trained.files(old, {"seconds": 1.5})
     written = write_bundle(
@@ -116,8 +115,8 @@ def test_a_bundle_holds_both_adapters(
     assert_equals_graph(backward, trained.backward, OLD_ROWS[:50], ROWS[:50])
 
 
-def assert_equals_graph(adapter: ModelAdapter, direction: Trained, rows: np.ndarray, dual: np.ndarray) -> None:
-    expected = {AdapterKind.COMPATIBLE: unit(rows @ direction.basis), AdapterKind.LINEAR: unit(direction.adapter(rows))}
+def assert_equals_graph(adapter: Adapter, direction: TrainedAdapter, rows: np.ndarray, dual: np.ndarray) -> None:
+    expected = {AdapterKind.COMPATIBLE: unit(rows @ direction.basis), AdapterKind.LINEAR: unit(direction.linear(rows))}
     for kind in OUTPUTS:
         np.testing.assert_allclose(adapter.map(kind, rows, None), expected[kind], atol=1e-5)
     assert dict(adapter.scales) == direction.files.scales and adapter.default is direction.files.default
@@ -125,32 +124,35 @@ def assert_equals_graph(adapter: ModelAdapter, direction: Trained, rows: np.ndar
     np.testing.assert_allclose(adapter.map(AdapterKind.WEIGHTED, rows, dual), unit(weighted), atol=1e-5)
 
 
-def test_every_kind_of_adapter_has_a_graph(trained: TrainedCompatibility) -> None:
-    linear = bridge_to_onnx(trained.forward.basis, Adapter(trained.forward.basis))
-    assert linear == bridge_to_onnx(trained.forward.basis, Adapter(trained.forward.basis)) != b""
-    assert len(linear) < len(trained.forward.files.graph) or trained.forward.adapter.residual is None
+def test_every_kind_of_adapter_has_a_graph(trained: TrainedAdapters) -> None:
+    linear = adapter_to_onnx(trained.forward.basis, EmbeddingMap(trained.forward.basis))
+    assert linear == adapter_to_onnx(trained.forward.basis, EmbeddingMap(trained.forward.basis)) != b""
+    assert len(linear) < len(trained.forward.files.graph) or trained.forward.linear.residual is None
 
 
-def test_the_seed_decides(versions: tuple[Version, Version]) -> None:
-    one, same, other = (train_compatible(*versions, replace(HASTY, seed=seed)) for seed in (1, 1, 2))
+def test_the_seed_decides(versions: tuple[ModelData, ModelData]) -> None:
+    one, same, other = (train_adapters(*versions, replace(HASTY, seed=seed)) for seed in (1, 1, 2))
     assert one.forward.files == same.forward.files and one.backward.files == same.backward.files
     assert one.reference.to_bytes() == same.reference.to_bytes()
     assert one.forward.to_json() == same.forward.to_json()
     assert one.forward.files.graph != other.forward.files.graph
 
 
-def test_unjudged_weights_and_ways(versions: tuple[Version, Version]) -> None:
-    """Without judgements the sum; where the other model embeds no text, what needs none."""
+def test_weights_and_defaults_without_judgments(versions: tuple[ModelData, ModelData]) -> None:
+    """Without judgments the sum; where the other model embeds no text, what needs none."""
     new, old = versions
-    found = train_compatible(new, replace(old, embeds=False), HASTY)
+    found = train_adapters(new, replace(old, embeds=False), HASTY)
     assert found.forward.files.default in OUTPUTS and found.backward.files.default is AdapterKind.WEIGHTED
-    assert (found.forward.files.weight, found.backward.files.weight) == (UNJUDGED["forward"], UNJUDGED["backward"])
+    assert (found.forward.files.weight, found.backward.files.weight) == (
+        DEFAULT_WEIGHTS["forward"],
+        DEFAULT_WEIGHTS["backward"],
+    )
     assert found.forward.judged is None and found.forward.to_json()["judged"] is None
 
 
-def test_judged_pairs_choose_weight_and_way(versions: tuple[Version, Version]) -> None:
+def test_judgments_choose_weight_and_default(versions: tuple[ModelData, ModelData]) -> None:
     new, old = (replace(version, pairs=judged) for version, judged in zip(versions, pairs(), strict=True))
-    found = train_compatible(new, old, HASTY)
+    found = train_adapters(new, old, HASTY)
     for direction in directions(found):
         assert direction.judged is not None and direction.judged.judged
         qualities = {kind: float(q.ndcg.mean()) for kind, q in direction.judged.new_to_old.items()}
@@ -158,22 +160,22 @@ def test_judged_pairs_choose_weight_and_way(versions: tuple[Version, Version]) -
         assert direction.judged.kind is direction.matrix.kind is direction.files.default
     assert found.backward.files.default is AdapterKind.DUAL, "relevant is what the new model finds"
     assert found.forward.files.weight == 0.7 and verdict(found.forward).startswith("New queries find more")
-    assert found.backward.judged.gain is not None and "find as much" in verdict(found.backward)
+    assert found.backward.judged.gain is not None and "find about as much" in verdict(found.backward)
 
 
-def test_progress_counts_every_step(versions: tuple[Version, Version]) -> None:
+def test_progress_counts_every_step(versions: tuple[ModelData, ModelData]) -> None:
     seen: list[tuple[int, int]] = []
-    train_compatible(*versions, HASTY, lambda done, total, what: seen.append((done, total)))
+    train_adapters(*versions, HASTY, lambda done, total, what: seen.append((done, total)))
     assert seen == [(step, 16) for step in range(1, 17)]
 
 
-def test_too_few_rows_are_refused(versions: tuple[Version, Version]) -> None:
+def test_too_few_rows_are_refused(versions: tuple[ModelData, ModelData]) -> None:
     few = [replace(version, rows=version.rows[:60]) for version in versions]
     with pytest.raises(InvalidEmbeddings, match="60 rows are too few"):
-        train_compatible(few[0], few[1], HASTY)
+        train_adapters(few[0], few[1], HASTY)
 
 
-def test_a_fit_does_not_care_for_the_basis() -> None:
+def test_a_fit_does_not_depend_on_the_basis() -> None:
     """Why a compatible binarizer loses nothing: fitted to f Q it finds what one fitted to f finds."""
     turn = np.linalg.qr(np.random.default_rng(4).normal(size=(DIMS, DIMS)))[0].astype(np.float32)
     queries, effort = text_like(200, seed=1), Effort(warm=8, full=3)
@@ -185,11 +187,13 @@ def test_a_fit_does_not_care_for_the_basis() -> None:
     assert found[0] == pytest.approx(found[1], abs=0.015) and min(found) > 0.75
 
 
-def test_the_words_say_what_was_measured(trained: TrainedCompatibility) -> None:
+def test_the_words_say_what_was_measured(trained: TrainedAdapters) -> None:
     row = cells(trained.forward, AdapterKind.WEIGHTED)
     assert len(row) == len(COLUMNS) and row[0] == "weighted 0.5" and row[1] == "yes" and row[4:] == ["", ""]
-    assert "weighted 0.3" in way_back(trained.backward) and "held-out recall@10" in way_back(trained.backward)
-    assert "Nothing is judged" in verdict(trained.forward)
+    assert "weighted 0.3" in backward_summary(trained.backward) and "held-out recall@10" in backward_summary(
+        trained.backward
+    )
+    assert "no relevance judgments" in verdict(trained.forward)
     card = with_section("# new@1\n\nWords.\n", "old@1", trained)
     assert with_section(card, "old@1", trained) == card and card.startswith("# new@1\n\nWords.\n\n## Compatible with")
     both = with_section(card, "older@1", trained)

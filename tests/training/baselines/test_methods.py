@@ -59,7 +59,7 @@ def test_no_product_quantizer_has_more_parts_than_dims():
 
 
 def test_a_float_query_finds_more_than_a_signed_one():
-    for method in (numpy_methods.sign, numpy_methods.sign_centred, numpy_methods.itq):
+    for method in (numpy_methods.sign, numpy_methods.sign_centered, numpy_methods.itq):
         recalls = {v.scorer: recall(v.search(QUERIES, 10)) for v in method(DOCUMENTS, 8)}
         assert recalls[Scorer.ADC] > recalls[Scorer.HAMMING]
 
@@ -71,7 +71,7 @@ def test_itq_turns_without_stretching_and_its_signs_come_closer(bits: int):
     np.testing.assert_allclose(gram, np.eye(len(gram)), atol=1e-4)
 
     def error(turn: np.ndarray) -> float:
-        z = DOCUMENTS.centred @ turn
+        z = DOCUMENTS.centered @ turn
         return float((1 - np.abs(z).sum(axis=1) / np.linalg.norm(z, axis=1) / np.sqrt(bits)).mean())
 
     kept = min(bits, 64)
@@ -112,7 +112,7 @@ def test_a_product_quantizer_of_dims_that_do_not_divide():
 @pytest.mark.parametrize("bits", [1, 2, 3, 4])
 def test_rabitq_scores_as_the_search_of_faiss(bits: int):
     values, projection = faiss_methods.rabitq_values(DOCUMENTS, bits, 32)
-    queries, stored = QUERIES @ projection, DOCUMENTS.centred @ projection
+    queries, stored = QUERIES @ projection, DOCUMENTS.centered @ projection
     index = faiss.IndexRaBitQ(32, faiss.METRIC_INNER_PRODUCT, bits)
     index.qb = 0
     index.train(stored)
@@ -144,7 +144,7 @@ def test_water_filling_is_that_of_the_closed_form():
 def test_the_channel_has_the_distortion_of_its_rate(size_bytes: int):
     passed = channel(DOCUMENTS, 8 * size_bytes, seed=0)
     kept = passed.shape[1]
-    z = DOCUMENTS.centred @ DOCUMENTS.axes
+    z = DOCUMENTS.centered @ DOCUMENTS.axes
     errors = np.concatenate([((passed - z[:, :kept]) ** 2).mean(axis=0), (z[:, kept:] ** 2).mean(axis=0)])
     assert errors.sum() == pytest.approx(water_fill(DOCUMENTS.variances, 8 * size_bytes).sum(), rel=0.03)
 

@@ -25,7 +25,7 @@ ROWS = text_like(1500)
 HELD_OUT = HeldOut(ROWS)
 SPEC = CodeSpec.parse("32x2+16x1")
 START = fit_recurrent(HELD_OUT.training, SPEC, effort=Effort(warm=3, full=1))
-QUICK = Preset(steps=30, evaluate_every=10, seeds=16, neighbours=5)
+QUICK = Preset(steps=30, evaluate_every=10, seeds=16, neighbors=5)
 
 
 def numbers(trained: Trained) -> list[float]:
@@ -66,7 +66,7 @@ def test_the_seed_decides() -> None:
 
 @pytest.mark.parametrize("preset", ["distil", "contrastive"])
 def test_a_run_that_was_stopped_goes_on_as_if_it_never_was(preset: str, tmp_path: Path) -> None:
-    recipe = replace(PRESETS[preset], steps=20, evaluate_every=10, seeds=16, neighbours=5, queue=0)
+    recipe = replace(PRESETS[preset], steps=20, evaluate_every=10, seeds=16, neighbors=5, queue=0)
     whole = train(HELD_OUT, START, recipe)
 
     class Stop(Exception):
@@ -86,6 +86,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_never_was(preset: str, tmp_path
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     checkpoint = tmp_path / "run.pt"
     train(HELD_OUT, START, QUICK, checkpoint=checkpoint)
+    assert torch.load(checkpoint, weights_only=True)["preset"]["neighbours"] == QUICK.neighbors, "named as in format 1"
     with pytest.raises(InvalidOption, match="other settings"):
         train(HELD_OUT, START, replace(QUICK, seed=7), checkpoint=checkpoint)
     checkpoint.write_bytes(checkpoint.read_bytes()[:100])
@@ -157,10 +158,10 @@ def test_an_export_that_differs_is_refused() -> None:
     check = check_export(files, binarizer, ROWS[:300])
     assert check.rows == 300 and check.boundary_rows <= 3
     other = replace(binarizer, decoder=binarizer.decoder * 1.01, encoder=binarizer.encoder * 0.9)
-    with pytest.raises(DamagedBundle, match="other levels"):
+    with pytest.raises(DamagedBundle, match="different levels"):
         check_export(files, other, ROWS[:300])
     longer = replace(binarizer, decoder=binarizer.decoder * 1.5)
-    with pytest.raises(DamagedBundle, match="other gains"):
+    with pytest.raises(DamagedBundle, match="different gains"):
         check_export(BinarizerFiles(files.graph, files.spec, files.steps, files.gain), longer, ROWS[:300])
 
 

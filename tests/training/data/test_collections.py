@@ -23,21 +23,21 @@ def folder(tmp_path: Path) -> Path:
     return write_collection(tmp_path / "mine")
 
 
-def test_embeddings_with_judgements(folder: Path):
+def test_embeddings_with_judgments(folder: Path):
     found = open_collection(folder, 30)
     assert (found.name, found.documents.shape, found.queries.shape) == ("mine", (400, DIMS), (30, DIMS))
-    assert found.judgements is not None
+    assert found.judgments is not None
     nearest = (found.queries @ found.documents.T).argmax(axis=1)
-    assert [max(grades, key=lambda row: grades[row]) for grades in found.judgements.values()] == nearest.tolist()
-    assert list(found.judgements) == list(range(30))
+    assert [max(grades, key=lambda row: grades[row]) for grades in found.judgments.values()] == nearest.tolist()
+    assert list(found.judgments) == list(range(30))
 
 
-def test_without_ids_judgements_name_rows(folder: Path):
+def test_without_ids_judgments_name_rows(folder: Path):
     for name in ("corpus.jsonl", "queries.jsonl"):
         (folder / name).unlink()
     (folder / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n7\t12\t1\n3\t0\t2\n")
     found = open_collection(folder, 100)
-    assert found.judgements == {0: {0: 2.0}, 1: {12: 1.0}}
+    assert found.judgments == {0: {0: 2.0}, 1: {12: 1.0}}
     np.testing.assert_allclose(found.queries, text_like(40, seed=1)[[3, 7]], atol=1e-6)
 
 
@@ -65,7 +65,7 @@ def test_integers_with_scales_and_rows_of_a_larger_corpus(folder: Path):
     np.save(folder / "db_rows.i32.npy", np.arange(0, 400, 2).astype(np.int32))
     (folder / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq0\td6\t1\nq1\td7\t1\n")
     found = open_collection(folder, 40, model="new")
-    assert found.judgements == {0: {3: 1.0}, 1: {}}
+    assert found.judgments == {0: {3: 1.0}, 1: {}}
     assert len(open_collection(folder, 40).documents) == 200
     np.testing.assert_allclose(np.linalg.norm(found.documents, axis=1), 1, atol=1e-5)
     for path in list(folder.glob("*.new.*")):
@@ -127,10 +127,10 @@ HEADER = "query-id\tcorpus-id\tscore\n"
         (spoil("docs.npy", np.ones(5, np.float32)), r"expected a 2-D array \(rows, dims\), got shape \(5,\)"),
         (spoil("docs.npy", np.array([["a"]])), "expected embeddings of numbers"),
         (spoil("docs.npy", "text"), "is not a .npy file"),
-        (spoil("docs.npy", text_like(399)), r"corpus\.jsonl has 400 lines, but there are 399 embeddings"),
+        (spoil("docs.npy", text_like(399)), r"corpus\.jsonl has 400 lines for 399 embeddings"),
         (spoil("docs.npy", None), "has no embeddings: expected docs.npy"),
         (spoil("queries.npy", None), "has no embeddings: expected queries.npy"),
-        (spoil("corpus.jsonl", '{"_id": "a"}\n{"_id": "a"}'), "an id stands twice"),
+        (spoil("corpus.jsonl", '{"_id": "a"}\n{"_id": "a"}'), "duplicate id 'a'"),
         (spoil("corpus.jsonl", '{"text": "a"}'), "line 1 has neither '_id' nor 'id'"),
         (spoil("corpus.jsonl", "{"), "line 1 is not valid JSON"),
         (spoil("corpus.jsonl", "[]"), "line 1 is not a JSON object"),
@@ -138,7 +138,7 @@ HEADER = "query-id\tcorpus-id\tscore\n"
         (spoil("qrels.tsv", HEADER + "q99\td0\t1\n"), "line 2: there is no query 'q99'"),
         (spoil("qrels.tsv", HEADER + "q0 d0 1\n"), "line 2: expected query-id, corpus-id and a number"),
         (spoil("qrels.tsv", HEADER + "q0\td0\tnan\n"), "line 2: expected query-id, corpus-id and a number"),
-        (spoil("qrels.tsv", HEADER), "no judgements below its header"),
+        (spoil("qrels.tsv", HEADER), "no judgments below its header"),
     ],
 )
 def test_what_is_wrong_is_said(folder: Path, change: Callable[[Path], None], message: str):
@@ -178,9 +178,9 @@ def test_a_parquet_file_without_one_column_of_lists(folder: Path):
 
 def test_options_that_do_not_apply(folder: Path, tmp_path: Path):
     encoder = Encoder(tiny_text_bundle(tmp_path / "bundles", tmp_path / "checkpoint"))
-    with pytest.raises(BebrError, match="a bundle to embed its texts does not apply"):
+    with pytest.raises(BebrError, match="--base does not apply"):
         open_collection(folder, 40, embedder=TextEmbedder(encoder))
-    with pytest.raises(BebrError, match="a choice of model does not apply"):
+    with pytest.raises(BebrError, match="--model does not apply"):
         open_collection(folder, 40, model="new")
 
 
@@ -189,7 +189,7 @@ def test_folders_of_collections(folder: Path, tmp_path: Path):
     (tmp_path / "empty").mkdir()
     assert find_collections([tmp_path]) == [other, folder]
     assert find_collections([folder]) == [folder]
-    for wrong, message in ((tmp_path / "empty", "holds no collection"), (tmp_path / "none", "there is no folder")):
+    for wrong, message in ((tmp_path / "empty", "has no collection"), (tmp_path / "none", "there is no folder")):
         with pytest.raises(BebrError, match=message):
             find_collections([wrong])
-    assert open_collection(other, 5).judgements is None
+    assert open_collection(other, 5).judgments is None

@@ -30,24 +30,24 @@ def test_rows_that_are_missing_are_never_found():
 def test_ndcg_of_an_example_by_hand():
     # Grades 3, 2, 0 and 1 at ranks 1 to 4; a fifth judged document of grade 2 is not found.
     found = np.array([[7, 5, 9, 1, *range(20, 26)]])
-    judgements = {0: {7: 3.0, 5: 2.0, 1: 1.0, 4: 2.0}}
+    judgments = {0: {7: 3.0, 5: 2.0, 1: 1.0, 4: 2.0}}
     gained = 3 + 2 / math.log2(3) + 1 / math.log2(5)
     ideal = 3 + 2 / math.log2(3) + 2 / 2 + 1 / math.log2(5)
-    values, judged = ndcg_per_query(found, judgements)
+    values, judged = ndcg_per_query(found, judgments)
     assert judged.tolist() == [0]
     assert values[0] == pytest.approx(gained / ideal)
 
 
 def test_ndcg_equals_a_naive_loop():
     found = rankings(60, 30, 15)
-    judgements = {
+    judgments = {
         int(q): {int(d): float(RNG.integers(0, 4)) for d in RNG.permutation(30)[: RNG.integers(0, 14)]}
         for q in RNG.permutation(60)[:40]
     }
-    values, judged = ndcg_per_query(found, judgements)
-    assert judged.tolist() == sorted(judgements)
+    values, judged = ndcg_per_query(found, judgments)
+    assert judged.tolist() == sorted(judgments)
     for value, query in zip(values, judged, strict=True):
-        grades = judgements[int(query)]
+        grades = judgments[int(query)]
         gained = sum(grades.get(int(row), 0) / math.log2(rank + 2) for rank, row in enumerate(found[query][:10]))
         best = sorted(grades.values(), reverse=True)[:10]
         ideal = sum(grade / math.log2(rank + 2) for rank, grade in enumerate(best))

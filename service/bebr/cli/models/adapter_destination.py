@@ -10,7 +10,7 @@ from bebr.cli.models.training_data import TrainingData
 
 if TYPE_CHECKING:
     from bebr.encoding import BinarizerFiles, Bundle
-    from bebr_training.adapters.train import Version
+    from bebr_training.adapters.train import ModelData
     from bebr_training.data.rows import TrainingRows
 
 
@@ -63,16 +63,16 @@ class Destination:
         if not self.bundle.has_embedding_model:
             raise InvalidOption(f"bundle '{self.bundle.id}' has no embedding model, so it cannot embed '{pairs}'")
 
-    def version(self, data: TrainingData, read: "TrainingRows") -> "Version":
+    def version(self, data: TrainingData, read: "TrainingRows") -> "ModelData":
         """Its embeddings of the rows that were read, and what its codes stand for."""
-        from bebr_training.adapters.train import Version
+        from bebr_training.adapters.train import ModelData
         from bebr_training.data.rows import aligned_rows, judged_pairs
         from bebr_training.search.coded import Candidate
 
         dims, embedder = self.bundle.embedding_dims, data.embedder(self.bundle)
         rows = aligned_rows(self.embeddings or data.path, read, dims, embedder)
         pairs = judged_pairs(data.pairs, self.model, dims, embedder) if data.pairs is not None else None
-        return Version(rows, Candidate.of_bundle(self.bundle, dims).stands_for, embedder is not None, pairs)
+        return ModelData(rows, Candidate.of_bundle(self.bundle, dims).stands_for, embedder is not None, pairs)
 
     def is_same_model(self, binarizer: "BinarizerFiles", base: "Bundle") -> bool:
         """Whether this binarizer with the embedding model of `base` has the fingerprint of the bundle."""

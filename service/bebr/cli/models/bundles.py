@@ -1,4 +1,4 @@
-"""`bebr models`: the bundles on hand, and how new ones get there."""
+"""`bebr models`: list, fetch, import and verify bundles."""
 
 import sys
 from collections.abc import Iterator
@@ -22,12 +22,12 @@ app = typer.Typer(help="List, fetch, import and verify bundles.", no_args_is_hel
 
 Name = Annotated[str | None, typer.Option(help="Name of the bundle.", show_default="that of the model")]
 Version = Annotated[str, typer.Option(help="Version of the bundle.")]
-PrecisionName = Annotated[str, typer.Option("--precision", help="fp32, or int8: twice as fast, other codes.")]
+PrecisionName = Annotated[str, typer.Option("--precision", help="fp32, or int8: twice as fast, with different codes.")]
 
 
 @app.command("list")
 def list_(data_dir: DataDir = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """List the bundles on hand: those of the data folder and those that come with bebr."""
+    """List the bundles in the data folder and those that come with bebr."""
     from bebr.cli.output import out, print_json, table
 
     registry = open_registry(data_dir, config)
@@ -44,7 +44,7 @@ def list_(data_dir: DataDir = None, config: ConfigFile = None, as_json: AsJson =
         rows.add_row(bundle.id, code, size, str(bundle.embedding_dims), text, str(bundle.path))
     for name, error in damaged.items():
         rows.add_row(name, f"[red]damaged:[/] {error.detail}")
-    out().print(rows if bundles or damaged else "no bundles yet; get one with `bebr models pull minilm`")
+    out().print(rows if bundles or damaged else "no bundles yet; fetch one with `bebr models pull minilm`")
 
 
 @app.command()
@@ -56,12 +56,12 @@ def pull(
     version: Version = "1",
     precision: PrecisionName = "fp32",
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
-    endpoint: Annotated[str | None, typer.Option(help="Address of another hub.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="URL of another hub.")] = None,
     replace: Replace = False,
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """Fetch a model and make it a bundle; at once where it is there already."""
+    """Fetch a model and import it as a bundle. Does nothing if the bundle exists already."""
     from bebr.encoding.importing.checkpoint import ImportOptions
     from bebr.encoding.importing.pull import PullOptions
 
@@ -80,15 +80,19 @@ def import_(
     name: Name = None,
     version: Version = "1",
     precision: PrecisionName = "fp32",
-    pooling: Annotated[str | None, typer.Option(help="mean or cls.", show_default="as the model says")] = None,
-    max_length: Annotated[int | None, typer.Option(min=2, help="Longest text in tokens; more is cut off.")] = None,
-    query_prefix: Annotated[str | None, typer.Option(help="Put before every query, such as 'query: '.")] = None,
-    passage_prefix: Annotated[str | None, typer.Option(help="Put before every stored text.")] = None,
+    pooling: Annotated[
+        str | None, typer.Option(help="mean or cls.", show_default="from the model's configuration")
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(min=2, help="Maximum length of a text in tokens; longer texts are truncated.")
+    ] = None,
+    query_prefix: Annotated[str | None, typer.Option(help="Prefix of every query, such as 'query: '.")] = None,
+    passage_prefix: Annotated[str | None, typer.Option(help="Prefix of every stored text.")] = None,
     replace: Replace = False,
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """Make a bundle of a sentence-transformers checkpoint of the BERT family."""
+    """Import a sentence-transformers checkpoint of the BERT family as a bundle."""
     from bebr.encoding import TextKind
     from bebr.encoding.importing.checkpoint import ImportOptions
     from bebr.encoding.importing.pull import PullOptions
@@ -96,13 +100,13 @@ def import_(
     given = {TextKind.QUERY: query_prefix, TextKind.PASSAGE: passage_prefix}
     prefixes = {kind: prefix for kind, prefix in given.items() if prefix is not None}
     model = ImportOptions(_precision(precision), _pooling(pooling), max_length, prefixes)
-    # A folder is a path for sure where it begins like one; a bare name could be a known model.
+    # An absolute path is always a folder; a bare name could be a known model.
     _make(str(folder.absolute()), PullOptions(name, version, model, replace=replace), data_dir, config)
 
 
 @app.command()
 def verify(data_dir: DataDir = None, config: ConfigFile = None) -> None:
-    """Check the SHA-256 of every file of every bundle. Exit code 1 when one is damaged."""
+    """Check the SHA-256 of every file of every bundle. A damaged bundle makes exit code 1."""
     from bebr.cli.output import out
     from bebr.errors import DamagedBundle
 
@@ -123,7 +127,7 @@ def verify(data_dir: DataDir = None, config: ConfigFile = None) -> None:
 
 @contextmanager
 def making_progress() -> Iterator["Progress"]:
-    """A bar for what is counted: the bytes of a download, then the steps of an import."""
+    """Progress of a download in bytes, then of an import in steps."""
     from bebr.cli.output import bytes_progress, progress
 
     with ExitStack() as shown:
@@ -152,9 +156,9 @@ def _make(source: str, options: "PullOptions", data_dir: Path | None, config: Pa
 
 def _abilities(bundle: "Bundle") -> str:
     if not bundle.has_binarizer:
-        return "an embedding model without a binarizer; `bebr fit` makes one from embeddings"
+        return "an embedding model without a binarizer; make one with `bebr fit`"
     kind = "texts and vectors" if bundle.has_embedding_model else "vectors"
-    return f"{kind} to codes of {bundle.spec.code_size_bytes} bytes ({bundle.spec})"
+    return f"encodes {kind} to codes of {bundle.spec.code_size_bytes} bytes ({bundle.spec})"
 
 
 def _precision(given: str) -> "Precision":

@@ -35,7 +35,7 @@ BaselineNames = Annotated[
     str,
     typer.Option(
         "--baselines",
-        help="all, none, or some of sign, sign-centred, itq, pca-float16, pca-float32, sq4, pq, opq, rabitq, "
+        help="all, none, or some of sign, sign-centered, itq, pca-float16, pca-float32, sq4, pq, opq, rabitq, "
         "rabitq-free, separated by commas.",
     ),
 ]

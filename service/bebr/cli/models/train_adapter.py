@@ -18,7 +18,7 @@ from bebr.cli.options import AsJson, ConfigFile, DataDir
 
 if TYPE_CHECKING:
     from bebr.encoding import BinarizerFiles, Bundle, CompatibilityFiles
-    from bebr_training.adapters.train import TrainedCompatibility
+    from bebr_training.adapters.train import TrainedAdapters
     from bebr_training.binarizer.presets import Preset
     from bebr_training.data.pairs import Pairs as JudgedPairs
     from bebr_training.data.rows import TrainingRows
@@ -128,15 +128,15 @@ class _Run:
     def _train(
         self, read: "TrainingRows", binarizer: "BinarizerFiles", judged: "JudgedPairs | None"
     ) -> "list[_TrainedAdapter]":
-        from bebr_training.adapters.train import Version, train_compatible
+        from bebr_training.adapters.train import ModelData, train_adapters
         from bebr_training.search.coded import Candidate
 
         stands_for = Candidate.of_files("new", binarizer, read.rows.shape[1]).stands_for
-        here = Version(read.rows, stands_for, self.base.has_embedding_model, judged)
+        here = ModelData(read.rows, stands_for, self.base.has_embedding_model, judged)
         done = []
         for one in self.destinations:
             there, started = one.version(self.data, read), perf_counter()
-            trained = train_compatible(here, there, self.recipe, self.data.show)
+            trained = train_adapters(here, there, self.recipe, self.data.show)
             done.append(_TrainedAdapter(one, trained, perf_counter() - started))
         return done
 
@@ -146,7 +146,7 @@ class _TrainedAdapter:
     """Both directions between the bundle and a destination."""
 
     destination: Destination
-    trained: "TrainedCompatibility"
+    trained: "TrainedAdapters"
     seconds: float
     """How long the training took."""
 
@@ -154,9 +154,9 @@ class _TrainedAdapter:
         return self.trained.files(self.destination.bundle, {"seconds": round(self.seconds, 1)})
 
     def print(self) -> None:
-        """A table of the kinds of adapter with their metrics, and a sentence on the way back."""
+        """Print a table of the kinds of adapter with their metrics, and a sentence on the backward direction."""
         from bebr.cli.output import out, table
-        from bebr_training.reports.adapter import COLUMNS, RIGHT, cells, heading, verdict, way_back
+        from bebr_training.reports.adapter import COLUMNS, RIGHT, backward_summary, cells, heading, verdict
 
         forward = self.trained.forward
         out().print(f"[bold]{heading(self.destination.bundle.id, forward)}[/]")
@@ -165,7 +165,7 @@ class _TrainedAdapter:
             rows.add_row(*cells(forward, kind), style="bold green" if kind is forward.files.default else None)
         out().print(rows)
         out().print(f"{verdict(forward)}.", markup=False)
-        out().print(f"{way_back(self.trained.backward)}.", markup=False)
+        out().print(f"{backward_summary(self.trained.backward)}.", markup=False)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`bebr ingest`: a file of points into a collection, with progress and every rejected line named."""
+"""`bebr ingest`: writes a file of points to a collection, shows progress and reports every rejected line."""
 
 import sys
 from pathlib import Path
@@ -14,30 +14,40 @@ if TYPE_CHECKING:
 SHOWN_ERRORS = 10
 
 
+File = Annotated[str, typer.Argument(help="NDJSON, CSV or text, optionally .gz; - reads NDJSON from stdin.")]
+Collection = Annotated[str, typer.Option("--collection", "-c", help="Collection or alias.", show_default=False)]
+BundleId = Annotated[
+    str | None,
+    typer.Option("--bundle", help="Create the collection with this bundle, such as minilm@1, if it does not exist."),
+]
+KeepText = Annotated[
+    str | None,
+    typer.Option(
+        help="With --bundle: metadata field in which the new collection keeps its texts, so that another model can "
+        "encode them later."
+    ),
+]
+Mode = Annotated[str, typer.Option(help="upsert, insert_only or update_only.")]
+IdField = Annotated[str, typer.Option(help="CSV: column of the ids. Without such a column ids are line numbers.")]
+TextField = Annotated[str, typer.Option(help="CSV: column of the texts.")]
+
+
 def ingest(
-    file: Annotated[str, typer.Argument(help="NDJSON, CSV or text, also as .gz; - reads NDJSON from stdin.")],
-    collection: Annotated[str, typer.Option("--collection", "-c", help="Collection or alias.", show_default=False)],
-    bundle: Annotated[
-        str | None, typer.Option(help="Create the collection with this bundle if it does not exist, e.g. minilm@1.")
-    ] = None,
-    keep_text: Annotated[
-        str | None,
-        typer.Option(
-            help="With --bundle: the metadata field in which a new collection keeps its texts, so that another model "
-            "can encode them later."
-        ),
-    ] = None,
-    mode: Annotated[str, typer.Option(help="upsert, insert_only or update_only.")] = "upsert",
-    id_field: Annotated[str, typer.Option(help="CSV: the column with the ids; without it, line numbers.")] = "id",
-    text_field: Annotated[str, typer.Option(help="CSV: the column with the texts.")] = "text",
+    file: File,
+    collection: Collection,
+    bundle: BundleId = None,
+    keep_text: KeepText = None,
+    mode: Mode = "upsert",
+    id_field: IdField = "id",
+    text_field: TextField = "text",
     url: Url = None,
     api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Stream a file of any length into a collection and wait until it is searchable.
+    """Stream a file of any length to a collection and wait until it is searchable.
 
-    NDJSON holds one point a line: {"id": "a", "text": "...", "metadata": {...}}. CSV columns other than id and text
-    become metadata. A .txt file holds one text a line; its id is the line number. A rejected line makes exit code 1.
+    NDJSON has one point per line: {"id": "a", "text": "...", "metadata": {...}}. CSV columns other than id and text
+    become metadata. A .txt file has one text per line; the id is the line number. Any rejected line makes exit code 1.
     """
     from bebr.cli.options import client
     from bebr.cli.output import print_json
@@ -45,7 +55,9 @@ def ingest(
     from bebr.errors import InvalidOption
 
     if keep_text is not None and bundle is None:
-        raise InvalidOption("--keep-text is for a collection that --bundle creates", option="keep_text")
+        raise InvalidOption(
+            "--keep-text needs --bundle: it applies to a collection that is created", option="keep_text"
+        )
     source = open_source(file, id_field, text_field)
     with client(url, api_key) as service:
         if bundle:
@@ -61,7 +73,7 @@ def ingest(
 
 
 def _create_if_missing(service: "Client", collection: str, bundle: str, keep_text: str | None) -> None:
-    """Raises Conflict where there is one that keeps no texts in that field, which cannot be changed any more."""
+    """Raises Conflict where the collection exists and does not keep its texts in that field."""
     from bebr.errors import CollectionNotFound, Conflict
 
     try:
@@ -70,12 +82,12 @@ def _create_if_missing(service: "Client", collection: str, bundle: str, keep_tex
         service.create_collection(collection, bundle=bundle, text_field=keep_text)
         return
     if keep_text is not None and kept != keep_text:
-        where = f"keeps its texts in '{kept}'" if kept else "was made to keep no texts"
-        raise Conflict(f"'{collection}' {where}, so --keep-text '{keep_text}' does not apply")
+        where = f"keeps its texts in '{kept}'" if kept else "was created without text_field and keeps no texts"
+        raise Conflict(f"collection '{collection}' {where}, so --keep-text '{keep_text}' does not apply")
 
 
 def _run(service: "Client", collection: str, source: Any, mode: str) -> "Job":
-    """Send, then follow the job; Ctrl-C while it runs cancels it and keeps what was applied."""
+    """Send the file and wait for its job. Ctrl-C while it runs cancels the job; points that were applied are kept."""
     from bebr.cli.output import bytes_progress, err, progress
     from bebr.errors import CollectionNotFound, Unavailable
 
@@ -87,7 +99,7 @@ def _run(service: "Client", collection: str, source: Any, mode: str) -> "Job":
                 collection, source, mode=mode, wait=False, sent=lambda sent: bar.update(task, completed=sent)
             )
         except CollectionNotFound as error:
-            raise CollectionNotFound(f"no collection or alias '{collection}'; --bundle creates it") from error
+            raise CollectionNotFound(f"no collection or alias '{collection}'; create it with --bundle") from error
     try:
         with progress() as bar:
             task = bar.add_task("indexing", total=None)
@@ -99,10 +111,10 @@ def _run(service: "Client", collection: str, source: Any, mode: str) -> "Job":
 
             return service.wait_job(job.id, progress=show)
     except Unavailable as error:
-        raise Unavailable(f"{error.detail}; job {job.id} is safe and goes on when the service is back") from error
+        raise Unavailable(f"{error.detail}; job {job.id} is stored and resumes when the service is back") from error
     except KeyboardInterrupt:
         service.cancel_job(job.id)
-        err().print(f"cancelled job {job.id}; what was applied stays")
+        err().print(f"cancelled job {job.id}; points that were applied are kept")
         return service.get_job(job.id)
 
 

@@ -1,4 +1,4 @@
-"""`bebr inspect`: what a collection holds, or what a folder on disk is."""
+"""`bebr inspect`: the contents of a collection, or of a folder on disk."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 def inspect(
     target: Annotated[
         str | None,
-        typer.Argument(help="A collection or alias, or a folder with a / in it: of a bundle or of a service's data."),
+        typer.Argument(help="A collection or alias; or a path with a /: the folder of a bundle, or a data folder."),
     ] = None,
     url: Url = None,
     api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a collection, a bundle or a data folder; without a target, all collections of the service."""
+    """Show a collection, a bundle or a data folder. Without a target, list all collections of the service."""
     from bebr.cli.options import client
     from bebr.cli.output import print_json
 
-    if target is not None and ("/" in target or target == "."):  # no collection has such a name
+    if target is not None and ("/" in target or target == "."):  # no collection name contains a /
         found = _folder(Path(target))
     else:
         with client(url, api_key) as service:
@@ -41,7 +41,7 @@ def _collections(service: "Client") -> dict[str, Any]:
 
 
 def _folder(path: Path) -> dict[str, Any]:
-    """A bundle has a manifest; anything else is looked at as a data folder."""
+    """Describe a folder with a manifest as a bundle, any other as a data folder. Raises InvalidOption."""
     from bebr.errors import InvalidOption
 
     if not path.is_dir():
@@ -54,7 +54,7 @@ def _folder(path: Path) -> dict[str, Any]:
         return {**asdict(bundle.summary()), "figures": dict(bundle.figures), "verified": True, "files": files}
     entries = {entry.name: _size(entry) for entry in sorted(path.iterdir()) if not entry.name.startswith(".")}
     if not entries:
-        raise InvalidOption(f"the folder '{path}' is empty; expected a bundle or the data of a service")
+        raise InvalidOption(f"the folder '{path}' is empty; expected a bundle or a data folder")
     return {"folder": str(path.absolute()), "bytes": entries, "total_bytes": sum(entries.values())}
 
 

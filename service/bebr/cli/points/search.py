@@ -1,4 +1,4 @@
-"""`bebr search`: the nearest points of a collection as a table, or as JSON."""
+"""`bebr search`: the nearest points of a collection, as a table or as JSON."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,24 +13,26 @@ if TYPE_CHECKING:
     from bebr.client import Hit, SearchResult
 
 DESCRIBING_FIELDS = ("summary", "title", "description", "text", "body", "name")
-"""Metadata that says what a hit is: the first of these that is there gets the widest column."""
+"""Metadata fields that describe a hit. The first one that exists gets the widest column."""
 NARROW_CHARS = 16
 NARROW_COLUMNS = 2
 MIN_CHARS = 12
 
 
 def search(
-    text: Annotated[str, typer.Argument(help="What to look for, in words.", show_default=False)],
+    text: Annotated[str, typer.Argument(help="Text to search for.", show_default=False)],
     collection: Annotated[str, typer.Option("--collection", "-c", help="Collection or alias.")] = "python-docs",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many hits.")] = 10,
     filter: Annotated[
         list[str] | None,
-        typer.Option("--filter", "-f", help="key=value, all of which must hold, or a filter of the API as JSON."),
+        typer.Option("--filter", "-f", help="key=value, or a filter of the API as JSON; all must match."),
     ] = None,
-    scorer: Annotated[str | None, typer.Option(help="adc, sdc or hamming; by default the service chooses.")] = None,
+    scorer: Annotated[
+        str | None, typer.Option(help="adc, sdc or hamming.", show_default="chosen by the service")
+    ] = None,
     show: Annotated[
         str | None,
-        typer.Option(help="Metadata fields to show, separated by commas.", show_default="those that tell most"),
+        typer.Option(help="Metadata fields to show, separated by commas.", show_default="the most descriptive ones"),
     ] = None,
     url: Url = None,
     api_key: ApiKey = None,
@@ -56,16 +58,18 @@ def search(
     if result.hits:
         out().print(hits_table(result.hits, show.split(",") if show else None, out().width))
     searched = ", ".join(f"{count:,} points of {version}" for version, count in result.searched.items())
-    out().print(f"[dim]{len(result.hits)} hits in {result.took_ms:.1f} ms, {searched or 'an empty collection'}[/]")
+    out().print(
+        f"[dim]{len(result.hits)} hits in {result.took_ms:.1f} ms, searched {searched or 'an empty collection'}[/]"
+    )
 
 
 def hits_table(hits: Sequence["Hit"], fields: Sequence[str] | None, width: int) -> "Table":
-    """Score, id, and the metadata fields that were asked for or that tell the most; the last gets the room left."""
+    """Score, id and metadata: `fields`, or the most descriptive ones. The last column gets the rest of the width."""
     from rich.text import Text
 
     from bebr.cli.output import COLUMN_GAP, table
 
-    fields = [name.strip() for name in fields] if fields else telling_fields(hits)
+    fields = [name.strip() for name in fields] if fields else descriptive_fields(hits)
     heads = ["score", "id", *fields]
     rows = [
         [f"{hit.score:.3f}", hit.id, *(_one_line((hit.metadata or {}).get(name)) for name in fields)] for hit in hits
@@ -74,7 +78,7 @@ def hits_table(hits: Sequence["Hit"], fields: Sequence[str] | None, width: int) 
     room = width
     for number, cells in enumerate(zip(heads, *rows, strict=True), 1):
         column, wanted = made.columns[number - 1], max(map(len, cells))
-        kept = (len(heads) - number) * (MIN_CHARS + COLUMN_GAP)  # for the columns to come
+        kept = (len(heads) - number) * (MIN_CHARS + COLUMN_GAP)  # for the columns that follow
         column.no_wrap, column.overflow = True, "ellipsis"
         column.max_width = max(MIN_CHARS, min(wanted, room - kept))
         room -= min(wanted, column.max_width) + COLUMN_GAP
@@ -84,8 +88,8 @@ def hits_table(hits: Sequence["Hit"], fields: Sequence[str] | None, width: int) 
     return made
 
 
-def telling_fields(hits: Sequence["Hit"]) -> list[str]:
-    """A few short fields and one that describes; none that repeats the id."""
+def descriptive_fields(hits: Sequence["Hit"]) -> list[str]:
+    """A few short fields and one that describes the hit; none that repeats the id."""
     all_metadata = [hit.metadata or {} for hit in hits]
     names = list(dict.fromkeys(name for metadata in all_metadata for name in metadata))
     repeats = {name for name in names if all(m.get(name) == hit.id for m, hit in zip(all_metadata, hits, strict=True))}

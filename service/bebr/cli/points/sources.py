@@ -1,4 +1,4 @@
-"""Files as points: NDJSON goes as it is, CSV and text line by line, nothing is held whole."""
+"""Files as points. NDJSON is sent as it is, CSV and text line by line; no file is held in memory."""
 
 import csv
 import gzip
@@ -12,13 +12,13 @@ from typing import Any, TextIO
 from bebr.errors import InvalidOption, Malformed
 
 NDJSON_ENDINGS = (".ndjson", ".jsonl")
-SHOWN_CHARS = 10_000
-"""More than any model reads of a line: a collection that keeps texts there can be encoded anew from it."""
+KEPT_CHARS = 10_000
+"""Longest text that metadata keeps: more than any model reads, so that the texts can be re-encoded from it."""
 Source = Path | Iterable[Mapping[str, Any]]
 
 
 def open_source(file: str, id_field: str = "id", text_field: str = "text") -> Source:
-    """What `Client.ingest` takes, for a file by its ending. Raises InvalidOption."""
+    """The source for `Client.ingest` of a file, by its suffix. Raises InvalidOption."""
     if file == "-":
         return lines_of_json(sys.stdin)
     path = Path(file)
@@ -31,7 +31,7 @@ def open_source(file: str, id_field: str = "id", text_field: str = "text") -> So
         return _rows_of_csv(path, id_field, text_field)
     if ending.lower() == ".txt":
         return _lines_of_text(path)
-    raise InvalidOption(f"expected .ndjson, .jsonl, .csv or .txt, perhaps with .gz, got '{path.name}'", file=file)
+    raise InvalidOption(f"expected a .ndjson, .jsonl, .csv or .txt file, optionally .gz, got '{path.name}'", file=file)
 
 
 def open_text(path: Path) -> TextIO:
@@ -71,4 +71,4 @@ def _lines_of_text(path: Path) -> Iterator[dict[str, Any]]:
     with open_text(path) as file:
         for number, line in enumerate(file, 1):
             if line.strip():
-                yield {"id": str(number), "text": line.strip(), "metadata": {"text": line.strip()[:SHOWN_CHARS]}}
+                yield {"id": str(number), "text": line.strip(), "metadata": {"text": line.strip()[:KEPT_CHARS]}}

@@ -1,4 +1,4 @@
-"""`bebr config`: every setting, its value, where it came from, and what it means."""
+"""`bebr config`: every setting, its value, its source and its meaning."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,10 +10,10 @@ from bebr.cli.options import AsJson, ConfigFile
 
 def config(
     config: ConfigFile = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the page docs/settings.md.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/settings.md.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show every setting: its value, where it comes from, and what it means."""
+    """Show every setting with its value, its source and its meaning."""
     from bebr.config.report import settings_markdown
 
     if markdown:

@@ -1,4 +1,4 @@
-"""`bebr demo`: the service, with a collection of real text to try it on."""
+"""`bebr demo`: the service with a collection of real text to try it on."""
 
 import shutil
 import sys
@@ -18,9 +18,11 @@ NOTE = "python-docs.filled"
 
 
 def demo(
-    points: Annotated[int | None, typer.Option(min=1, help="How many docstrings at most.", show_default="4000")] = None,
+    points: Annotated[
+        int | None, typer.Option(min=1, help="Maximum number of docstrings.", show_default="4000")
+    ] = None,
     upgrade: Annotated[
-        bool, typer.Option("--upgrade", help="Instead, change the model of a collection step by step, then stop.")
+        bool, typer.Option("--upgrade", help="Instead, change the model of a collection step by step, then exit.")
     ] = False,
     host: Host = None,
     port: Port = None,
@@ -29,27 +31,27 @@ def demo(
     config: ConfigFile = None,
     set: Set = None,
 ) -> None:
-    """Start the service and fill the collection python-docs with the docstrings of this Python, the first time only.
+    """Start the service and, the first time, fill the collection python-docs with the docstrings of this Python.
 
-    With --upgrade a second collection is made by a plain old model and goes over to another one, command by command:
-    docs/upgrading.md walks through it. That takes some minutes and needs the extra [train].
+    With --upgrade, create a second collection with an older model and upgrade it to a newer one, command by command, as
+    docs/upgrading.md explains. That takes several minutes and needs the extra [train].
     """
     from bebr.cli.options import settings_from
     from bebr.cli.server.running import run
 
     flags = {"host": host, "port": port, "data_dir": data_dir, "redis_url": redis_url}
     settings = settings_from(config, flags, set or ())
-    _have_model(settings)
+    _pull_model(settings)
     if upgrade:
         from bebr.cli.server.demo_upgrade import upgrade as run_upgrade
 
         run_upgrade(settings, points)
         return
-    run(settings, lambda url: _fill_and_tell(url, settings, points))
+    run(settings, lambda url: _fill_and_report(url, settings, points))
 
 
-def _have_model(settings: "Settings") -> None:
-    """Make the bundle of the demo unless it is there."""
+def _pull_model(settings: "Settings") -> None:
+    """Import the demo's model unless it is there already."""
     from bebr.cli.models.bundles import making_progress
     from bebr.demo.fill import MODEL
     from bebr.encoding.importing.pull import pull
@@ -58,7 +60,7 @@ def _have_model(settings: "Settings") -> None:
         pull(MODEL, settings.bundles_dir, progress=show)
 
 
-def _fill_and_tell(url: str, settings: "Settings", points: int | None) -> None:
+def _fill_and_report(url: str, settings: "Settings", points: int | None) -> None:
     from bebr.cli.output import err
     from bebr.cli.server.serve import ready_text
     from bebr.client import Client
@@ -77,7 +79,7 @@ def _fill(client: "Client", settings: "Settings", points: int | None) -> None:
     note = settings.data_dir / NOTE
     if is_filled(client, note):
         return
-    err().print(f"filling [bold]{COLLECTION}[/] with the docstrings of this Python, this first time only")
+    err().print(f"filling [bold]{COLLECTION}[/] with the docstrings of this Python (only the first time)")
     with progress() as bar:
         task = bar.add_task("reading docstrings", total=None)
 
@@ -100,16 +102,16 @@ def _hints(url: str, settings: "Settings", points: int) -> str:
     body = json.dumps({"text": QUESTION, "limit": 3})
     curl = f"curl -s {url}/v1/collections/{COLLECTION}/search{key} -H 'content-type: application/json' -d '{body}'"
     return (
-        f"{points:,} docstrings to search. Try, in another terminal:\n\n"
+        f"{points:,} docstrings are searchable. Try in another terminal:\n\n"
         f'  {bebr} search "{QUESTION}"{elsewhere}\n'
         f'  {bebr} search "read a zip file" --filter kind=class{elsewhere}\n'
         f"  {curl}\n\n"
-        f"Ctrl-C stops the service; `{bebr} demo` starts it again at once."
+        f"Ctrl-C stops the service; `{bebr} demo` starts it again without filling it."
     )
 
 
 def _program() -> str:
-    """How to type this program: `bebr`, or its path where a shell would not find it."""
+    """The command that runs this program: `bebr`, or its path where a shell would not find it."""
     typed = Path(sys.argv[0]).absolute()
     if typed.name != "bebr" or shutil.which("bebr") == str(typed):
         return "bebr"

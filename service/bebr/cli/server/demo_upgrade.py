@@ -1,4 +1,4 @@
-"""`bebr demo --upgrade`: the model of a collection is changed, by the commands that anyone would type."""
+"""`bebr demo --upgrade`: changes the model of a collection with the same commands that a user would type."""
 
 import os
 import shlex
@@ -21,9 +21,10 @@ _PROGRAM = (sys.executable, "-c", "from bebr.cli import main; main()")
 
 
 def upgrade(settings: Settings, points: int | None, training: Sequence[str] = ()) -> None:
-    """Every step is said, shown as a command and run; the first that fails ends the demo with its exit code.
+    """Explain, print and run each step; the first one that fails ends the demo with its exit code.
 
-    Bundles of an earlier run are used again, the collection is made anew. training: more arguments of `bebr train`.
+    Bundles of an earlier run are reused; the collection is created again. training: extra arguments of `bebr
+    train-adapter`.
     """
     configure_logs(settings.log_level, settings.log_format)
     files = _prepare(settings, points or POINTS)
@@ -34,26 +35,26 @@ def upgrade(settings: Settings, points: int | None, training: Sequence[str] = ()
         environment = {"BEBR_URL": service.url, "BEBR_BUNDLES_DIR": str(settings.bundles_dir)}
         environment |= {"BEBR_API_KEY": key} if key else {}
         for step in steps(files, settings.bundles_dir, training):
-            _run(step.words, step.arguments, environment)
+            _run(step.description, step.arguments, environment)
     out().print(f"\npictures: {files.picture}, {files.judged_picture}", markup=False)
 
 
 def _prepare(settings: Settings, points: int) -> Files:
-    files, texts = write_files(_short(settings.data_dir) / FOLDER, points)
+    files, texts = write_files(_relative(settings.data_dir) / FOLDER, points)
     with progress() as bar:
-        task = bar.add_task(f"making the old model {OLD}", total=None)
+        task = bar.add_task(f"creating the old model {OLD}", total=None)
         make_old(settings.bundles_dir, texts, lambda done, total, _: bar.update(task, completed=done, total=total))
     return files
 
 
-def _short(folder: Path) -> Path:
-    """As it is typed from here."""
+def _relative(folder: Path) -> Path:
+    """The folder relative to the current one, where it is inside it."""
     folder = folder.absolute()
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
-def _run(words: str, arguments: Sequence[str], environment: dict[str, str]) -> None:
-    out().print(f"\n[bold]{words}[/]\n[cyan]$ bebr {shlex.join(arguments)}[/]")
+def _run(description: str, arguments: Sequence[str], environment: dict[str, str]) -> None:
+    out().print(f"\n[bold]{description}[/]\n[cyan]$ bebr {shlex.join(arguments)}[/]")
     sys.stdout.flush()
     code = subprocess.run([*_PROGRAM, *arguments], env=os.environ | environment, check=False).returncode
     if code:

@@ -1,4 +1,4 @@
-"""A running service: its socket, its server in a thread of its own, its end on Ctrl-C or SIGTERM."""
+"""A running service: its socket, its server thread, and its shutdown on Ctrl-C or SIGTERM."""
 
 import json
 import logging
@@ -24,16 +24,16 @@ BACKLOG = 2048
 POLL_SECONDS = 0.02
 PATIENCE_SECONDS = 2.0
 SWITCH_SECONDS = 0.001
-"""How long a thread that ended a scan waits for the interpreter. With 5 ms, 32 connections got 15 % less done."""
+"""Thread switch interval, below Python's default: a thread that finished a scan waits this long for the interpreter."""
 SHUTDOWN_SECONDS = 15
-"""Requests that run when the service is told to stop get this long to end."""
+"""How long running requests may take to finish after the service was told to stop."""
 
 
 class Service:
-    """The service of some settings: its address is taken when it is made, and it answers once `start` returns.
+    """A service with its own server thread, so that the main thread can wait for signals and do other work.
 
-    The server has a thread of its own, so that `serve` and `demo` can do other work, and wait for signals, in theirs.
-    Raises InvalidOption when the address cannot be had.
+    The constructor binds the address; the service answers once `start` returns. Raises InvalidOption when the address
+    cannot be bound.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -61,28 +61,28 @@ class Service:
         self._thread = threading.Thread(target=self._run, name="server", daemon=True)
 
     def start(self, waiting: Callable[[str], None] = lambda reason: None) -> None:
-        """Return when the service is ready. Raises what its start raised; `waiting` is told what keeps it."""
+        """Return when the service is ready. Raises what startup raised. `waiting` is told the reason of a delay."""
         self._ended.clear()
         self._thread.start()
         while not self._started.wait(POLL_SECONDS):
             if self._ended.is_set():
                 self._socket.close()
-                raise self._app.failure or Unavailable("the service ended while it was starting; see its log")
+                raise self._app.failure or Unavailable("the service stopped during startup; see its log")
         with Client(self.url, retries=0) as client:
             while not _is_ready(client, waiting):
                 time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
-        """Let running requests end, then stop."""
+        """Ask the service to stop once its running requests have finished."""
         self._server.should_exit = True
 
     def join(self) -> None:
-        """Wait for the end. Raises Unavailable when nobody had asked for it."""
-        # Not Thread.join: where a signal handler raises inside it, Python 3.11 takes the thread for ended.
+        """Wait until the service has stopped. Raises Unavailable when `stop` was not called."""
+        # Not Thread.join: when a signal handler raises inside it, Python 3.11 treats the thread as finished.
         self._ended.wait()
         self._socket.close()
         if not self._server.should_exit:
-            raise Unavailable("the service ended unexpectedly; see its log")
+            raise Unavailable("the service stopped unexpectedly; see its log")
 
     def __enter__(self) -> Self:
         self.start()
@@ -96,14 +96,14 @@ class Service:
         try:
             sys.setswitchinterval(SWITCH_SECONDS)
             self._server.run(sockets=[self._socket])
-        except SystemExit:  # uvicorn's way to end when the application could not start
+        except SystemExit:  # uvicorn raises it when the application could not start
             pass
         finally:
             self._ended.set()
 
 
 class _Server(uvicorn.Server):
-    """Tells when it is up, and leaves signals to the main thread."""
+    """Reports when it is up, and leaves signals to the main thread."""
 
     def __init__(self, config: uvicorn.Config, started: threading.Event) -> None:
         super().__init__(config)
@@ -115,7 +115,7 @@ class _Server(uvicorn.Server):
 
 
 class _Watched:
-    """The application; what its start raised is kept, to be told in one line instead of a traceback in the log."""
+    """The application. Keeps what its startup raised, so that it is reported in one line instead of a traceback."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -144,8 +144,8 @@ class Stopped(Exception):
 
 @contextmanager
 def stop_signals() -> Iterator[None]:
-    """Inside, the first SIGINT or SIGTERM raises Stopped, so that the service can end in good order; the second ends
-    the process at once, which costs no acknowledged write."""
+    """Inside, the first SIGINT or SIGTERM raises Stopped, so that the service can shut down cleanly. The second exits
+    at once, which loses no acknowledged write."""
     seen: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -172,14 +172,14 @@ def run(settings: Settings, when_ready: Callable[[str], None]) -> None:
             when_ready(service.url)
             service.join()
         except Stopped:
-            print("\nstopping; once more to stop at once", file=sys.stderr)
+            print("\nstopping; press Ctrl-C again to stop at once", file=sys.stderr)
         finally:
             service.stop()
             service.join()
 
 
 def configure_logs(level: LogLevel, form: LogFormat) -> None:
-    """Log to stderr, for people or as one JSON object a line. The server's own chatter stays out."""
+    """Log to stderr, as text or as one JSON object per line. The web server's own messages are left out."""
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonLines() if form is LogFormat.JSON else logging.Formatter(_TEXT_FORMAT))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
@@ -189,7 +189,7 @@ def configure_logs(level: LogLevel, form: LogFormat) -> None:
 
 
 class _Waiting:
-    """Says what a slow start waits for, each reason once, and nothing during a fast one."""
+    """Prints what a slow start is waiting for, each reason once; prints nothing during a fast one."""
 
     def __init__(self) -> None:
         self._since = time.monotonic()

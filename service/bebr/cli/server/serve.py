@@ -9,9 +9,13 @@ from bebr.cli.options import ConfigFile, DataDir
 if TYPE_CHECKING:
     from bebr.config import Settings
 
-Host = Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 for all.", show_default="127.0.0.1")]
-Port = Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.", show_default="8000")]
-RedisUrl = Annotated[str | None, typer.Option(help="Redis or Valkey as the metadata store, instead of SQLite.")]
+Host = Annotated[
+    str | None, typer.Option(help="Address to listen on; 0.0.0.0 for all interfaces.", show_default="127.0.0.1")
+]
+Port = Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one.", show_default="8000")]
+RedisUrl = Annotated[
+    str | None, typer.Option(help="URL of a Redis or Valkey server to store points in, instead of SQLite.")
+]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; `bebr config` lists them.")
 ]
@@ -45,7 +49,7 @@ def serve(
 
 
 def ready_text(url: str, settings: "Settings") -> str:
-    """What is said once the service answers."""
+    """The line that is printed once the service is ready."""
     import bebr
     from bebr.config.report import shown_value
     from bebr.config.settings import setting_fields

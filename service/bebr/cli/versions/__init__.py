@@ -1,1 +1,1 @@
-"""Commands that change the model of a collection: `upgrade`."""
+"""Commands that change the embedding model of a collection: `upgrade`."""

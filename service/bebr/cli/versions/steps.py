@@ -1,4 +1,4 @@
-"""What several commands of `bebr upgrade` do: promote behind the gate, follow a backfill, read judged queries."""
+"""Steps that several `bebr upgrade` commands share: promote, follow a backfill, read queries, draw an evaluation."""
 
 import json
 import sys
@@ -17,10 +17,10 @@ from bebr.encoding import AdapterKind
 from bebr.errors import Conflict, InvalidOption
 
 
-def pass_gate(
+def promote_behind_gate(
     service: Client, collection: str, version: str, min_gain: float, force: bool, adapter: str | None, as_json: bool
 ) -> dict[str, Any]:
-    """The event. Where the gate refuses, what was measured is printed before Conflict is raised."""
+    """Promote a version and return the event. Where the gate refuses, print the evaluation, then raise Conflict."""
     try:
         return service.promote_version(
             collection, version, min_gain=min_gain, force=force, adapter=parse_adapter(adapter)
@@ -35,10 +35,10 @@ def pass_gate(
         raise
 
 
-def tell(collection: str, event: dict[str, Any]) -> None:
-    through = (
-        f" {event['from']}'s codes are searched through the {kind} adapter." if (kind := event.get("adapter")) else ""
-    )
+def print_event(collection: str, event: dict[str, Any]) -> None:
+    """Print what a promotion or a rollback did."""
+    kind = event.get("adapter")
+    through = f" {event['from']}'s codes are searched through the {kind} adapter." if kind else ""
     forced = " (forced)" if event.get("forced") else ""
     out().print(
         f"'{collection}': active version is now {event['to']} (was {event['from']}){forced}.{through}", markup=False
@@ -46,22 +46,23 @@ def tell(collection: str, event: dict[str, Any]) -> None:
 
 
 def follow_to_end(service: Client, job_id: str, collection: str) -> Job:
-    """Ctrl-C ends the waiting, not the backfill."""
+    """Wait for the end of a backfill. Ctrl-C stops waiting, not the backfill."""
     try:
         return follow(service, job_id, collection)
     except KeyboardInterrupt:
-        err().print(f"the backfill goes on; bebr upgrade cancel {collection} ends it", markup=False)
+        err().print(f"the backfill continues; stop it with bebr upgrade cancel {collection}", markup=False)
         return service.get_job(job_id)
 
 
 def end_with(job: Job, as_json: bool, beside: dict[str, Any] | None = None) -> None:
-    """Print a backfill; exit code 1 where it failed or was cancelled."""
-    tell_job(job, as_json, beside)
+    """Print a backfill; exit with code 1 if it failed or was cancelled."""
+    show_job(job, as_json, beside)
     if job.ended and job.state != "succeeded":
         sys.exit(1)
 
 
-def tell_job(job: Job, as_json: bool, beside: dict[str, Any] | None = None) -> None:
+def show_job(job: Job, as_json: bool, beside: dict[str, Any] | None = None) -> None:
+    """Print a backfill as a line or as JSON. beside: further keys of the JSON document."""
     if not as_json:
         print_job(job)
     else:
@@ -69,7 +70,7 @@ def tell_job(job: Job, as_json: bool, beside: dict[str, Any] | None = None) -> N
 
 
 def read_queries(path: Path | None) -> list[dict[str, Any]] | None:
-    """Raises InvalidOption, Malformed naming the line."""
+    """The queries of --queries. Raises InvalidOption; Malformed with the line number."""
     if path is None:
         return None
     if not path.is_file():
@@ -77,12 +78,14 @@ def read_queries(path: Path | None) -> list[dict[str, Any]] | None:
     with open_text(path) as lines:
         queries = list(lines_of_json(lines))
     if not queries:
-        raise InvalidOption(f"'{path}' holds no queries: expected {json.dumps({'text': '...', 'relevant': ['id']})}")
+        raise InvalidOption(
+            f"'{path}' has no queries: expected lines such as {json.dumps({'text': '...', 'relevant': ['id']})}"
+        )
     return queries
 
 
 def drawing(path: Path | None) -> Callable[[Mapping[str, Any]], None]:
-    """What draws an evaluation into a file, or nothing. Raises InvalidOption before the work rather than after it."""
+    """The function that plots an evaluation to a file, if one is given. Raises InvalidOption before the work begins."""
     if path is None:
         return lambda evaluation: None
     with train_extra():
@@ -93,11 +96,12 @@ def drawing(path: Path | None) -> Callable[[Mapping[str, Any]], None]:
 
 
 def parse_adapter(given: str | None) -> str | None:
+    """The kind of --adapter. Raises InvalidOption."""
     return None if given is None else parse_choice(AdapterKind, given, "--adapter")
 
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Says what is waited for, on a terminal."""
+    """Shows a spinner on a terminal."""
     with err().status(what):
         yield
