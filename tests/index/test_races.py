@@ -12,8 +12,7 @@ import pytest
 from bebr.core.codes import CodeSpec, join_records
 from bebr.core.filters import parse_filter
 from bebr.core.types import FieldType, Puts
-from bebr.index import growing as head_module
-from bebr.index import sealing
+from bebr.index import growing, sealing
 from bebr.index.growing import CHUNK_ROWS
 from bebr.index.shard import Shard
 from bebr.index.shard_files import rebuilt_folder
@@ -56,20 +55,20 @@ def test_readers_that_build_the_same_chunk_at_once_keep_it_once(
     shard = open_shard(tmp_path, 4 * CHUNK_ROWS)
     put(shard, 0, 3 * CHUNK_ROWS)
     (part,) = shard.view.parts
-    original, together = head_module.build_column, threading.Barrier(2, timeout=5)
+    original, together = growing.build_column, threading.Barrier(2, timeout=5)
 
     def build_together(kind: FieldType, values: list[Any]) -> Any:
         together.wait()
         return original(kind, values)
 
-    monkeypatch.setattr(head_module, "build_column", build_together)
-    threads = [threading.Thread(target=part.head.chunk, args=(0, part.rows)) for _ in range(2)]  # type: ignore[union-attr]
+    monkeypatch.setattr(growing, "build_column", build_together)
+    threads = [threading.Thread(target=part.segment.chunk, args=(0, part.rows)) for _ in range(2)]  # type: ignore[union-attr]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     monkeypatch.undo()
-    assert [len(part.head.chunk(number, part.rows)["n"].present()) for number in range(3)] == [CHUNK_ROWS] * 3  # type: ignore[union-attr]
+    assert [len(part.segment.chunk(number, part.rows)["n"].present()) for number in range(3)] == [CHUNK_ROWS] * 3  # type: ignore[union-attr]
     last = parse_filter({"must": [{"has_id": [f"p{2 * CHUNK_ROWS:06d}"]}]}, FIELDS)
     assert count(part.mask(EVEN)) == 3 * CHUNK_ROWS // 2 and count(part.mask(last)) == 1
 

@@ -12,7 +12,7 @@ from tests.shards.opened import FIELDS, HEAD_ROWS, SPECS, UID, bench, delete, id
 
 from bebr.core.operations import Commit, FeedEntry, PutWrite
 from bebr.errors import StoreUnavailable
-from bebr.index.shard import ShardView
+from bebr.index.view import ShardView
 from bebr.shards import reads
 from bebr.shards.changes import ShardWrite
 from bebr.shards.follower import Follower

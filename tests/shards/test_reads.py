@@ -21,7 +21,7 @@ from bebr.core.scoring import (
     prepare_sdc,
 )
 from bebr.core.types import FieldType, Puts
-from bebr.index import ScanQueries
+from bebr.index import ScanQueries, compaction
 from bebr.index.scan import Found
 from bebr.index.shard import Shard
 from bebr.shards import reads
@@ -190,7 +190,10 @@ def check_scan(index: Shards, model: Model, queries: ScanQueries, spec: CodeSpec
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_index_equals_a_dict_through_writes_seals_compactions_and_restarts(seed: int, tmp_path: Path) -> None:
+def test_index_equals_a_dict_through_writes_seals_compactions_and_restarts(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "MIN_DEAD_ROWS", 4)  # so that growing segments of this size are compacted too
     rng = np.random.default_rng(seed)
     head_rows = int(rng.choice([16, 32, 50]))
     model = Model(shards=int(rng.integers(1, 4)))

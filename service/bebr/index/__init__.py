@@ -1,6 +1,17 @@
 """The codes of one shard in memory: growing and sealed segments, and scans over them. The only importer of the kernel.
 
 Indexes are views of the store: everything here can be thrown away and rebuilt from it.
+
+strings.py      sorted strings in flat arrays: ids, words
+columns.py      filterable fields as arrays, and filters over them
+growing.py      the segment that rows are appended to
+segment.py      the sealed segment: immutable, mapped from a file
+scan.py         queries over segments: kernel calls, ties, the merge
+sealing.py      makes sealed segments from frozen and from sealed ones
+compaction.py   which segments are worth making anew
+shard_files.py  what a shard remembers on disk
+view.py         what a reader sees of a shard
+shard.py        the shard: applies operations, swaps views, maintains its files
 """
 
 from bebr.index.scan import Found, ScanQueries, merge

@@ -1,4 +1,4 @@
-"""Filterable fields as arrays: one column per field, built in the head, frozen in a segment, and the filters over them.
+"""Filterable fields as arrays: one column per field of a segment, and the filters over them.
 
 A column answers one question fast: for which rows does a condition hold? `bebr.core.filters.matches` is its oracle.
 """

@@ -1,7 +1,8 @@
-"""The mutable end of a shard: rows of one code version, appended in blocked layout, searched at once.
+"""The mutable end of a shard: a growing segment holds rows of one code version in blocked layout, searched at once.
 
-One writer appends; readers hold a `HeadView`: a row count and a mask that never change. Rows beyond that count may be
-written meanwhile and are not looked at. Its size is bounded, so here (and only here) ids are Python strings.
+One writer appends; readers hold a `GrowingView`: a row count and a mask that never change. Rows beyond that count may
+be written meanwhile and are not read. Its size is bounded, so here (and only here) ids are Python strings. A growing
+segment that is full is frozen: nothing is appended any more, and maintenance seals it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,16 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr import kernel
-from bebr.core.codes import CodeSpec, split_records
+from bebr.core.codes import CodeSpec, join_records, split_records
 from bebr.core.filters import Filter
 from bebr.core.types import FieldType
 from bebr.index.columns import Column, build_column, evaluate, pack_mask, unpack_mask
 
 CHUNK_ROWS = 2048
 """Columns of full chunks are built once; only the last, partial chunk is built anew after a write."""
+NO_ROW = -1
 
 
-class Head:
+class GrowingSegment:
     """Append-only rows; a row dies when its id is written again or deleted."""
 
     sorted_by_id = False
@@ -29,7 +31,7 @@ class Head:
     def __init__(
         self, version: int, spec: CodeSpec, fields: Mapping[str, FieldType], capacity: int, after_seq: int = 0
     ) -> None:
-        """`after_seq`: all operations of the shard up to this seq are in other heads or in segments."""
+        """`after_seq`: all operations of the shard up to this seq are in other segments."""
         self.version = version
         self.after_seq = after_seq
         self.spec = spec
@@ -47,11 +49,12 @@ class Head:
         return len(self.ids)
 
     @property
-    def room(self) -> int:
+    def free_rows(self) -> int:
+        """How many rows can be appended."""
         return self.capacity - len(self.ids)
 
     def append(self, ids: Sequence[str], records: NDArray[np.uint8], values: Mapping[str, Sequence[Any]]) -> None:
-        """records (n, record_size_bytes) uint8, n at most `room`; values: one list per filterable field."""
+        """records (n, record_size_bytes) uint8, n at most `free_rows`; values: one list per filterable field."""
         codes, gains = split_records(records)
         first = self.rows
         kernel.pack(codes, self.spec, self.blocked, first)
@@ -61,9 +64,16 @@ class Head:
         self.row_of.update(zip(ids, range(first, first + len(ids)), strict=True))
         self.ids.extend(ids)
 
+    def append_rows(self, other: "GrowingSegment", rows: NDArray[np.int64]) -> None:
+        """Append rows (n,) int64 of another segment of the same version."""
+        where = rows.tolist()
+        records = join_records(kernel.unpack(other.blocked, other.spec, rows), other.gains[rows])
+        values = {key: [column[row] for row in where] for key, column in other.values.items()}
+        self.append([other.ids[row] for row in where], records, values)
+
     def forget(self, ids: Sequence[str]) -> NDArray[np.int64]:
         """Remove ids and return the rows that they had."""
-        rows = [self.row_of.pop(point_id, -1) for point_id in ids]
+        rows = [self.row_of.pop(point_id, NO_ROW) for point_id in ids]
         return np.array([row for row in rows if row >= 0], np.int64)
 
     def chunk(self, number: int, rows: int) -> dict[str, Column]:
@@ -78,63 +88,94 @@ class Head:
         return columns
 
 
-class HeadView:
-    """What a reader sees of a head: `rows` rows, of which `live` ones count."""
+class GrowingView:
+    """What a reader sees of a growing or frozen segment: `rows` rows, of which `live` ones count."""
 
     sorted_by_id = False
 
-    def __init__(self, head: Head, rows: int, live: NDArray[np.uint16], live_count: int) -> None:
-        self.head = head
+    def __init__(self, segment: GrowingSegment, rows: int, live: NDArray[np.uint16], live_count: int) -> None:
+        self.segment = segment
         self.rows = rows
         self.live = live
         self.live_count = live_count
 
+    @classmethod
+    def of(cls, segment: GrowingSegment) -> "GrowingView":
+        """No rows yet."""
+        return cls(segment, 0, np.empty(0, np.uint16), 0)
+
     @property
     def version(self) -> int:
-        return self.head.version
+        return self.segment.version
 
     @property
     def spec(self) -> CodeSpec:
-        return self.head.spec
+        return self.segment.spec
 
     @property
     def blocked(self) -> NDArray[np.uint8]:
-        return self.head.blocked
+        return self.segment.blocked
 
     @property
     def gains(self) -> NDArray[np.float16]:
-        return self.head.gains
+        return self.segment.gains
 
     @property
     def has_dead(self) -> bool:
         return self.live_count < self.rows
 
-    def extended(self) -> "HeadView":
-        """A view of all rows that the head has now, the new ones alive."""
-        rows = self.head.rows
+    def extended(self) -> "GrowingView":
+        """A view of all rows that the segment has now, the new ones alive."""
+        rows = self.segment.rows
         keep = np.ones(rows, bool)
         keep[: self.rows] = unpack_mask(self.live, self.rows)
-        return HeadView(self.head, rows, pack_mask(keep), self.live_count + rows - self.rows)
+        return GrowingView(self.segment, rows, pack_mask(keep), self.live_count + rows - self.rows)
 
-    def without(self, dead: NDArray[np.int64]) -> "HeadView":
+    def without(self, dead: NDArray[np.int64]) -> "GrowingView":
         """A view in which the rows `dead` (n,) int64 are dead too."""
         live, killed = kill(self.live, dead)
-        return HeadView(self.head, self.rows, live, self.live_count - killed)
+        return GrowingView(self.segment, self.rows, live, self.live_count - killed)
 
     def mask(self, condition: Filter) -> NDArray[np.uint16]:
         """Mask of the live rows for which the filter holds."""
         parts = []
         for number, columns in enumerate(self._columns):
             start, end = number * CHUNK_ROWS, min(self.rows, (number + 1) * CHUNK_ROWS)
-            parts.append(evaluate(condition, columns, end - start, _Finder(self.head.ids, start, end)))
+            parts.append(evaluate(condition, columns, end - start, _Finder(self.segment.ids, start, end)))
         return pack_mask(np.concatenate(parts)) & self.live if parts else self.live
 
     def ids_at(self, rows: Sequence[int]) -> list[str]:
-        return [self.head.ids[row] for row in rows]
+        return [self.segment.ids[row] for row in rows]
 
     @cached_property
     def _columns(self) -> list[dict[str, Column]]:
-        return [self.head.chunk(number, self.rows) for number in range((self.rows + CHUNK_ROWS - 1) // CHUNK_ROWS)]
+        return [self.segment.chunk(number, self.rows) for number in range((self.rows + CHUNK_ROWS - 1) // CHUNK_ROWS)]
+
+
+class Compaction:
+    """A growing segment made anew from its living rows, while the writer may go on with the old one.
+
+    The long part runs beside the writer (`__init__`), the short one (`finish`) while the writer waits.
+    """
+
+    def __init__(self, view: GrowingView) -> None:
+        old = view.segment
+        self._before = view
+        self._rows = np.flatnonzero(unpack_mask(view.live, view.rows))
+        self._segment = GrowingSegment(old.version, old.spec, old.fields, old.capacity, old.after_seq)
+        self._segment.append_rows(old, self._rows)
+
+    def finish(self, now: GrowingView) -> GrowingView:
+        """now: the view of the old segment as it is now. Carries over what was appended and what died meanwhile."""
+        late = np.arange(self._before.rows, now.rows)
+        self._segment.append_rows(now.segment, late)
+        alive = unpack_mask(now.live, now.rows)[np.concatenate([self._rows, late])]
+        dead = np.flatnonzero(~alive)
+        for row in dead.tolist():
+            point_id = self._segment.ids[row]
+            if self._segment.row_of.get(point_id) == row:
+                del self._segment.row_of[point_id]
+        return GrowingView.of(self._segment).extended().without(dead)
 
 
 def kill(live: NDArray[np.uint16], dead: NDArray[np.int64]) -> tuple[NDArray[np.uint16], int]:
@@ -147,7 +188,7 @@ def kill(live: NDArray[np.uint16], dead: NDArray[np.int64]) -> tuple[NDArray[np.
 
 
 class _Finder:
-    """Rows of ids within rows start .. end of a head; the last one wins, as it does in the shard."""
+    """Rows of ids within rows start .. end of a segment; the last one wins, as it does in the shard."""
 
     def __init__(self, ids: list[str], start: int, end: int) -> None:
         self.ids, self.start, self.end = ids, start, end

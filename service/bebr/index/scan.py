@@ -1,7 +1,7 @@
 """Scanning one shard's parts with prepared queries: kernel calls, exact ties, and the merge.
 
-Equal scores are ordered by ascending id. In a segment rows are sorted by id, so the kernel's order is right. In a head
-they are not: where the last place is tied, more rows are fetched until the tie is whole.
+Equal scores are ordered by ascending id. In a sealed segment rows are sorted by id, so the kernel's order is right. In
+a growing segment they are not: where the last place is tied, more rows are fetched until the tie is whole.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from bebr import kernel
 from bebr.core.filters import Filter
 from bebr.core.scoring import DotQueries, HammingQueries, hamming_scores
 from bebr.core.topk import rank_by_score_then_id
-from bebr.index.growing import HeadView
+from bebr.index.growing import GrowingView
 from bebr.index.segment import SegmentView
 
 FEW_ROWS = 8192
 """Raising the floors costs more than it saves when no more rows than this are left to scan."""
 FEW_CANDIDATES = 128
 """So many are sorted in less time than numpy takes to find the worst score that still counts."""
-Part = SegmentView | HeadView
+Part = SegmentView | GrowingView
 Scores = NDArray[np.float32]
 Rows = NDArray[np.int64]
 

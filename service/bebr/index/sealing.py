@@ -1,4 +1,4 @@
-"""Making segments: from a full head, and from several segments (compaction). Runs beside readers and the writer.
+"""Making sealed segments: from a frozen one, and from several sealed ones. Runs beside readers and the writer.
 
 Both return where each old row went, so that the shard can carry over the deaths of the meantime.
 """
@@ -20,28 +20,27 @@ from bebr.index.columns import (
     build_column,
     unpack_mask,
 )
-from bebr.index.growing import HeadView
+from bebr.index.growing import NO_ROW, GrowingView
 from bebr.index.segment import SegmentView, write_segment
 from bebr.index.strings import StringTable, build_lookup, hash_strings, hashes_of
 
-NO_ROW = -1
 
-
-def seal(view: HeadView, path: Path) -> NDArray[np.int64]:
-    """Write the live rows of a head as a segment.
+def seal(view: GrowingView, path: Path) -> NDArray[np.int64]:
+    """Write the live rows of a frozen segment as a sealed one.
 
     Returns (view.rows,) int64: the new row of each old one, -1 where it was dead.
     """
-    head = view.head
+    frozen = view.segment
     alive = np.flatnonzero(unpack_mask(view.live, view.rows)).tolist()
-    rows = np.array(sorted(alive, key=head.ids.__getitem__), np.int64)
-    ids = StringTable.build(head.ids[row] for row in rows.tolist())
+    rows = np.array(sorted(alive, key=frozen.ids.__getitem__), np.int64)
+    ids = StringTable.build(frozen.ids[row] for row in rows.tolist())
     columns = {
-        key: build_column(kind, [head.values[key][row] for row in rows.tolist()]) for key, kind in head.fields.items()
+        key: build_column(kind, [frozen.values[key][row] for row in rows.tolist()])
+        for key, kind in frozen.fields.items()
     }
-    blocked = _blocked(kernel.unpack(head.blocked, head.spec, rows), head.spec)
+    blocked = _blocked(kernel.unpack(frozen.blocked, frozen.spec, rows), frozen.spec)
     lookup = build_lookup(hash_strings(ids))
-    write_segment(path, head.version, head.spec, ids, lookup, blocked, head.gains[rows], head.fields, columns)
+    write_segment(path, frozen.version, frozen.spec, ids, lookup, blocked, frozen.gains[rows], frozen.fields, columns)
     return _moves(view.rows, rows)
 
 

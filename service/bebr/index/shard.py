@@ -1,4 +1,4 @@
-"""A shard: heads, frozen heads and segments behind one immutable view, kept equal to the store's map of the shard.
+"""A shard: growing, frozen and sealed segments behind one immutable view, kept equal to the store's map of the shard.
 
 One writer applies operations under a lock and swaps the view; readers take the view and never wait. Maintenance
 (sealing, checkpoints, compaction) runs beside both and swaps the view too. Nothing here is the truth: a shard that is
@@ -8,7 +8,6 @@ lost or damaged is rebuilt by replaying the store's feed from seq 0.
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +17,16 @@ from numpy.typing import NDArray
 from bebr.core.codes import CodeSpec
 from bebr.core.types import FieldType, Puts
 from bebr.errors import DamagedSegment
-from bebr.index import sealing
-from bebr.index import shard_files as checkpoint
+from bebr.index import sealing, shard_files
 from bebr.index.columns import unpack_mask
-from bebr.index.growing import Head, HeadView
+from bebr.index.compaction import is_mostly_dead, segments_to_merge
+from bebr.index.growing import Compaction, GrowingSegment, GrowingView
 from bebr.index.scan import Part
 from bebr.index.segment import Segment, SegmentView
+from bebr.index.view import ShardView
 
-FANOUT = 4
-"""So many segments of similar size become one."""
-MAX_SEGMENT_ROWS = 2**24
-MAX_DEAD_SHARE = 0.3
-
-
-@dataclass(frozen=True, slots=True)
-class ShardView:
-    """What a reader sees: the parts, and the seq up to which operations are applied."""
-
-    parts: tuple[Part, ...]
-    seq: int
-
-    def points(self) -> dict[int, int]:
-        """Living points by code version number."""
-        counts: dict[int, int] = {}
-        for part in self.parts:
-            counts[part.version] = counts.get(part.version, 0) + part.live_count
-        return {version: count for version, count in counts.items() if count}
+CHECKPOINT_HEADS = 4
+"""A checkpoint is due after as many operations as fill so many growing segments: the next start replays no more."""
 
 
 class Shard:
@@ -56,37 +39,47 @@ class Shard:
         self.specs = specs
         self.fields = dict(fields)
         self.head_rows = head_rows
+        """Rows of a growing segment when it is full."""
         self.seq = 0
         self.checkpoint_seq = 0
+        """The files hold all operations up to this seq."""
         self.rebuilt_because: str | None = None
-        self._segments: list[SegmentView] = []
-        self._frozen: list[HeadView] = []
-        self._heads: dict[int, HeadView] = {}
-        self._operations_since_checkpoint = 0
+        """Why the files could not be used at the start."""
+        self._sealed: list[SegmentView] = []
+        self._frozen: list[GrowingView] = []
+        self._growing: dict[int, GrowingView] = {}
+        """By code version."""
+        self._operations = 0
+        """Since the last checkpoint."""
+        self._is_unsaved = False
+        """Segments were sealed, merged or dropped since the last checkpoint."""
         self._is_replaced = False
         self._lock = threading.Lock()
+        """Held while the view changes."""
         self._maintenance = threading.Lock()
+        """Held while files change."""
         self.view = ShardView((), 0)
 
     def open(self) -> None:
         """Map the segments of the last checkpoint. A damaged one makes the shard start empty, to be rebuilt."""
-        checkpoint.settle(self.folder)
+        shard_files.settle(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            self.seq, self._segments = checkpoint.load(self.folder)
+            self.seq, self._sealed = shard_files.load(self.folder)
             self.checkpoint_seq = self.seq
-            for view in self._segments:
+            for view in self._sealed:
                 self._check_fits(view.segment)
         except DamagedSegment as damage:
             self.rebuilt_because = damage.detail
             self.clear()
+        self._drop_dead()
         self._publish()
 
     def clear(self) -> None:
         """Start with an empty folder and no points, to be filled from seq 0."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        self.seq, self.checkpoint_seq, self._segments = 0, 0, []
+        self.seq, self.checkpoint_seq, self._sealed = 0, 0, []
 
     def take_place_of(self, old: "Shard") -> None:
         """Move the files to where those of another shard are, which takes no part any more.
@@ -95,17 +88,10 @@ class Shard:
         """
         with old._maintenance, self._maintenance:
             old._is_replaced = True
-            checkpoint.replace_folder(self.folder, old.folder)
+            shard_files.replace_folder(self.folder, old.folder)
             self.folder = old.folder
 
-    @property
-    def backlog(self) -> int:
-        """Full heads that wait to be sealed."""
-        return len(self._frozen)
-
-    @property
-    def needs_maintenance(self) -> bool:
-        return bool(self._frozen) or self._operations_since_checkpoint > 4 * self.head_rows
+    # -- writes --------------------------------------------------------------------------------------------------------
 
     def apply(self, puts: Sequence[tuple[Puts, Mapping[str, Sequence[Any]]]], deletes: Sequence[str], seq: int) -> None:
         """Apply operations of distinct ids, whose last has `seq`, as one change of the view.
@@ -119,144 +105,167 @@ class Shard:
             for batch, values in puts:
                 self._kill(batch.ids)
                 self._append(batch, values)
-            self._operations_since_checkpoint += len(deletes) + sum(len(batch.ids) for batch, _ in puts)
+            self._drop_dead()
+            self._operations += len(deletes) + sum(len(batch.ids) for batch, _ in puts)
             self.seq = seq
             self._publish()
 
-    def maintain(self) -> None:
-        """Seal what is full, write a checkpoint, compact while it pays. Safe to call from any thread, any time."""
-        with self._maintenance:
-            if self._is_replaced:
-                return
-            if self._operations_since_checkpoint > 4 * self.head_rows:
-                with self._lock:
-                    self._freeze_all()
-                    self._publish()
-            sealed = False
-            while self._frozen:
-                self._seal_oldest()
-                sealed = True
-            while group := self._group_to_compact():
-                self._compact(group)
-                sealed = True
-            if sealed or self._operations_since_checkpoint > 4 * self.head_rows:
-                self._checkpoint()
-
-    def flush(self) -> None:
-        """Seal all heads and write a checkpoint, so that the next start replays nothing."""
-        with self._lock:
-            self._freeze_all()
-            self._operations_since_checkpoint += 4 * self.head_rows + 1
-            self._publish()
-        self.maintain()
-
     def _publish(self) -> None:
-        self.view = ShardView((*self._segments, *self._frozen, *self._heads.values()), self.seq)
+        self.view = ShardView(self._parts(), self.seq)
+
+    def _parts(self) -> tuple[Part, ...]:
+        return (*self._sealed, *self._frozen, *self._growing.values())
 
     def _kill(self, ids: Sequence[str]) -> None:
         if not ids:
             return
-        for i, segment in enumerate(self._segments):
-            rows = segment.segment.find(ids)
+        for i, sealed in enumerate(self._sealed):
+            rows = sealed.segment.find(ids)
             rows = rows[rows >= 0]
             if len(rows):
-                self._segments[i] = segment.without(rows)
+                self._sealed[i] = sealed.without(rows)
         for i, frozen in enumerate(self._frozen):
-            if len(rows := frozen.head.forget(ids)):
+            if len(rows := frozen.segment.forget(ids)):
                 self._frozen[i] = frozen.without(rows)
-        for version, view in self._heads.items():
-            if len(rows := view.head.forget(ids)):
-                self._heads[version] = view.without(rows)
+        for version, growing in self._growing.items():
+            if len(rows := growing.segment.forget(ids)):
+                self._growing[version] = growing.without(rows)
 
     def _append(self, puts: Puts, values: Mapping[str, Sequence[Any]]) -> None:
         start = 0
         while start < len(puts.ids):
-            view = self._heads.get(puts.version) or self._new_head(puts.version)
-            end = min(len(puts.ids), start + view.head.room)
+            view = self._growing.get(puts.version) or self._new_growing(puts.version)
+            end = min(len(puts.ids), start + view.segment.free_rows)
             part = {key: column[start:end] for key, column in values.items()}
-            view.head.append(puts.ids[start:end], puts.records[start:end], part)
-            self._heads[puts.version] = view.extended()
-            if not view.head.room:
-                self._freeze_all()
+            view.segment.append(puts.ids[start:end], puts.records[start:end], part)
+            self._growing[puts.version] = view.extended()
+            if not view.segment.free_rows:
+                self._freeze()
             start = end
 
-    def _new_head(self, version: int) -> HeadView:
-        head = Head(version, self.specs[version], self.fields, self.head_rows, after_seq=self.seq)
-        return HeadView(head, 0, np.empty(0, np.uint16), 0)
+    def _new_growing(self, version: int) -> GrowingView:
+        spec = self.specs[version]
+        return GrowingView.of(GrowingSegment(version, spec, self.fields, self.head_rows, after_seq=self.seq))
 
-    def _freeze_all(self) -> None:
-        """All heads together, so that a checkpoint covers every version up to one seq."""
-        self._frozen += [view for view in self._heads.values() if view.rows]
-        self._heads = {}
+    def _freeze(self) -> None:
+        """All growing segments together, so that a checkpoint covers every version up to one seq."""
+        self._frozen += [view for view in self._growing.values() if view.rows]
+        self._growing = {}
 
-    def _seal_oldest(self) -> None:
-        before = self._frozen[0]
-        path = self._next_path()
-        if not before.live_count:
-            self._replace([before], None)
+    def _drop_dead(self) -> None:
+        """Forget the segments without a living row at once: after a conversion they may be most of what is scanned."""
+        if all(part.live_count for part in self._parts()):
             return
+        self._is_unsaved |= not all(view.live_count for view in self._sealed)
+        self._sealed = [view for view in self._sealed if view.live_count]
+        self._frozen = [view for view in self._frozen if view.live_count]
+        self._growing = {version: view for version, view in self._growing.items() if view.live_count}
+
+    # -- maintenance ---------------------------------------------------------------------------------------------------
+
+    @property
+    def backlog(self) -> int:
+        """Frozen segments that wait to be sealed."""
+        return len(self._frozen)
+
+    @property
+    def needs_maintenance(self) -> bool:
+        if self._frozen or self._is_unsaved or self._is_checkpoint_due:
+            return True
+        return any(map(is_mostly_dead, self.view.parts))
+
+    def maintain(self) -> bool:
+        """Seal what is frozen, compact while it pays, write a checkpoint. Safe to call from any thread, any time.
+
+        Returns whether it made segments, which takes much memory for a moment.
+        """
+        with self._maintenance:
+            if self._is_replaced:
+                return False
+            with self._lock:
+                if self._is_checkpoint_due:
+                    self._freeze()
+                    self._publish()
+                mostly_dead = [view for view in self._growing.values() if is_mostly_dead(view)]
+            for view in mostly_dead:
+                self._compact_growing(view)
+            made = 0
+            while self._seal_oldest() or self._merge_some():
+                made += 1
+            if self._is_unsaved or self._is_checkpoint_due:
+                self._checkpoint()
+            return made > 0
+
+    def flush(self) -> None:
+        """Seal all growing segments and write a checkpoint, so that the next start replays nothing."""
+        with self._lock:
+            self._freeze()
+            self._is_unsaved = True
+            self._publish()
+        self.maintain()
+
+    @property
+    def _is_checkpoint_due(self) -> bool:
+        return self._operations > CHECKPOINT_HEADS * self.head_rows
+
+    def _compact_growing(self, before: GrowingView) -> None:
+        compaction = Compaction(before)
+        with self._lock:
+            now = self._growing.get(before.version)
+            if now is not None and now.segment is before.segment:  # else it was frozen or dropped meanwhile
+                self._growing[before.version] = compaction.finish(now)
+                self._publish()
+
+    def _seal_oldest(self) -> bool:
+        """Make a sealed segment of the oldest frozen one; False when there is none."""
+        with self._lock:
+            if not self._frozen:
+                return False
+            before = self._frozen[0]
+        path = self._next_path()
         moves = sealing.seal(before, path)
         self._replace([before], Segment(path), [moves])
+        return True
 
-    def _group_to_compact(self) -> list[SegmentView]:
-        """Segments of one version worth merging: FANOUT of a similar size, or one with many dead rows."""
-        tiers: dict[tuple[int, int], list[SegmentView]] = {}
-        for view in self._segments:
-            if view.rows - view.live_count > MAX_DEAD_SHARE * view.rows:
-                return [view]
-            tier = 0
-            while view.live_count > self.head_rows * FANOUT**tier:
-                tier += 1
-            tiers.setdefault((view.version, tier), []).append(view)
-        for group in tiers.values():
-            if len(group) >= FANOUT and sum(view.live_count for view in group[:FANOUT]) <= MAX_SEGMENT_ROWS:
-                return group[:FANOUT]
-        return []
+    def _merge_some(self) -> bool:
+        """Merge segments where that pays; False when it does not."""
+        with self._lock:
+            group = segments_to_merge(self._sealed, self.head_rows)
+        if group:
+            path = self._next_path()
+            moves = sealing.compact(group, path)
+            self._replace(group, Segment(path), moves)
+        return bool(group)
 
-    def _compact(self, group: list[SegmentView]) -> None:
-        living = [view for view in group if view.live_count]
-        if not living:
-            self._replace(group, None)
-            return
-        path = self._next_path()
-        moves = sealing.compact(living, path)
-        dead = [view for view in group if not view.live_count]
-        if dead:
-            self._replace(dead, None)
-        self._replace(living, Segment(path), moves)
-
-    def _replace(
-        self,
-        before: Sequence[Part],
-        segment: Segment | None,
-        moves: Sequence[NDArray[np.int64]] = (),
-    ) -> None:
+    def _replace(self, before: Sequence[Part], segment: Segment, moves: Sequence[NDArray[np.int64]]) -> None:
         """Swap parts for the segment made of them, carrying over the rows that died meanwhile."""
         with self._lock:
-            if segment is not None:
-                view = SegmentView.of(segment)
-                for old, moved in zip(before, moves, strict=True):
-                    died = np.flatnonzero(_alive(old) & ~_alive(self._current(old)))
-                    if len(died):
-                        view = view.without(moved[died])
-                self._segments.append(view)
-            gone = {_identity(old) for old in before}
-            self._segments = [view for view in self._segments if _identity(view) not in gone]
-            self._frozen = [view for view in self._frozen if _identity(view) not in gone]
+            current = {id(part.segment): part for part in self._parts()}
+            view = SegmentView.of(segment)
+            for old, moved in zip(before, moves, strict=True):
+                died = _alive(old)
+                if (now := current.get(id(old.segment))) is not None:  # else all of it died
+                    died &= ~_alive(now)
+                view = view.without(moved[np.flatnonzero(died)])
+            gone = {id(old.segment) for old in before}
+            self._sealed = [part for part in (*self._sealed, view) if id(part.segment) not in gone]
+            self._frozen = [part for part in self._frozen if id(part.segment) not in gone]
+            self._is_unsaved = True
+            self._drop_dead()
             self._publish()
-
-    def _current(self, old: Part) -> Part:
-        parts: list[Part] = [*self._segments, *self._frozen]
-        return next(part for part in parts if _identity(part) == _identity(old))
 
     def _checkpoint(self) -> None:
         with self._lock:
-            unsealed = [view.head.after_seq for view in (*self._frozen, *self._heads.values())]
-            seq, segments = min([self.seq, *unsealed]), list(self._segments)
-            covered = self._operations_since_checkpoint
-        checkpoint.save(self.folder, seq, segments)
+            unsealed = [view.segment.after_seq for view in (*self._frozen, *self._growing.values())]
+            seq, segments = min([self.seq, *unsealed]), list(self._sealed)
+            covered, self._is_unsaved = self._operations, False
+        try:
+            shard_files.save(self.folder, seq, segments)
+        except BaseException:
+            self._is_unsaved = True
+            raise
         with self._lock:
-            self._operations_since_checkpoint -= covered
+            self._operations -= covered
         self.checkpoint_seq = seq
 
     def _next_path(self) -> Path:
@@ -268,10 +277,6 @@ class Shard:
             raise DamagedSegment(
                 f"segment {segment.path.name} was written for other code versions or fields", segment=segment.path.name
             )
-
-
-def _identity(part: Part) -> int:
-    return id(part.segment) if isinstance(part, SegmentView) else id(part.head)
 
 
 def _alive(part: Part) -> NDArray[np.bool_]:

@@ -15,8 +15,9 @@ import numpy as np
 from bebr.core.codes import CodeSpec
 from bebr.core.operations import Committed, DeleteWrite, FeedEntry
 from bebr.core.types import Puts
-from bebr.index.shard import Shard, ShardView
+from bebr.index.shard import Shard
 from bebr.index.shard_files import rebuilt_folder
+from bebr.index.view import ShardView
 from bebr.shards.changes import Fields, ShardWrite, Values, values_of
 from bebr.shards.truth import Truth
 

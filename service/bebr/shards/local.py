@@ -192,8 +192,8 @@ class LocalShards:
     async def _maintain_shard(self, number: int) -> None:
         loop, follower = asyncio.get_running_loop(), self._followers[number]
         try:
-            await loop.run_in_executor(self._threads.maintenance, follower.shard.maintain)
-            await loop.run_in_executor(self._threads.maintenance, release_free_memory)
+            if await loop.run_in_executor(self._threads.maintenance, follower.shard.maintain):
+                await loop.run_in_executor(self._threads.maintenance, release_free_memory)
             await follower.purge()
         except Exception:
             # growing segments stay in memory and the store has everything: the next write tries again, but not at once

@@ -12,7 +12,7 @@ from bebr.core.filters import Filter
 from bebr.index.columns import unpack_mask
 from bebr.index.scan import Found, Part, ScanQueries, merge, scan_parts
 from bebr.index.segment import SegmentView
-from bebr.index.shard import ShardView
+from bebr.index.view import ShardView
 
 Views = Sequence[ShardView]
 

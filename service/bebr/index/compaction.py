@@ -1,0 +1,40 @@
+"""Which segments of a shard are worth making anew: rules alone, no data is touched."""
+
+from collections.abc import Sequence
+
+from bebr.index.scan import Part
+from bebr.index.segment import SegmentView
+
+FANOUT = 4
+"""Segments of similar size merged at once."""
+MAX_SEGMENT_ROWS = 2**24
+"""Segments are not merged to more rows than this."""
+MAX_DEAD_SHARE = 0.3
+"""A segment with a larger share of dead rows is made anew from the living ones."""
+MIN_DEAD_ROWS = 64
+"""Fewer dead rows are not worth starting maintenance for."""
+
+
+def is_mostly_dead(part: Part) -> bool:
+    """Whether so many rows are dead that searches scan them for nothing."""
+    return part.rows - part.live_count >= MIN_DEAD_ROWS and _has_many_dead(part)
+
+
+def segments_to_merge(segments: Sequence[SegmentView], head_rows: int) -> list[SegmentView]:
+    """Segments of one version worth making one: FANOUT of a similar size, or one with many dead rows; [] for none."""
+    tiers: dict[tuple[int, int], list[SegmentView]] = {}
+    for view in segments:
+        if _has_many_dead(view):
+            return [view]
+        tier = 0
+        while view.live_count > head_rows * FANOUT**tier:
+            tier += 1
+        tiers.setdefault((view.version, tier), []).append(view)
+    for group in tiers.values():
+        if len(group) >= FANOUT and sum(view.live_count for view in group[:FANOUT]) <= MAX_SEGMENT_ROWS:
+            return group[:FANOUT]
+    return []
+
+
+def _has_many_dead(part: Part) -> bool:
+    return part.rows - part.live_count > MAX_DEAD_SHARE * part.rows
