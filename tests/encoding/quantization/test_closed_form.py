@@ -8,7 +8,6 @@ from bebr.core.codes import CodeSpec, cosine_gains, grid_values, split_records, 
 from bebr.core.scoring import dot_scores, prepare_adc
 from bebr.encoding import Gain
 from bebr.encoding.quantization.closed_form import ClosedForm, Rotation, fit
-from bebr.encoding.quantization.rows import MAX_FIT_ROWS, sample_rows, unit_rows
 from bebr.errors import DimensionMismatch, InvalidEmbeddings
 
 ROWS = text_like(3000)
@@ -158,16 +157,6 @@ def test_too_few_directions_are_refused() -> None:
     flat[:, :8] = text_like(500, dims=8)
     with pytest.raises(InvalidEmbeddings, match="vary in fewer directions"):
         fit(flat, SPEC, center=False)
-
-
-def test_lengths_at_the_rim_of_float32_have_a_direction() -> None:
-    rows = unit_rows(np.array([[1e38, -1e38], [1e-40, 0], [3, 4]], np.float32))
-    np.testing.assert_allclose(rows, [[0.5**0.5, -(0.5**0.5)], [1, 0], [0.6, 0.8]], rtol=1e-4)
-
-
-def test_of_very_many_rows_a_sample_is_read() -> None:
-    rows = np.broadcast_to(np.float32(1), (3 * MAX_FIT_ROWS, 2))
-    assert len(sample_rows(rows, np.random.default_rng(0))) == MAX_FIT_ROWS
 
 
 def test_other_dims_are_refused() -> None:
