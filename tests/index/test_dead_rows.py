@@ -62,7 +62,7 @@ def test_a_segment_without_a_living_row_is_dropped_with_the_last_of_them(
         shard.flush()
     for start in range(0, count, 100):
         put(shard, names(start, min(start + 100, count)), version=1)
-    assert scanned_rows(shard) == count and shard.view.points() == {1: count}
+    assert scanned_rows(shard) == count and shard.view.points == {1: count}
     shard.apply([], names(0, count), shard.seq + count)
     assert shard.view.parts == ()
     if sealed:
@@ -100,7 +100,7 @@ def test_a_sealed_segment_of_a_small_shard_is_made_anew_when_most_of_it_died(tmp
     put(shard, names(0, 100), version=1)
     assert shard.needs_maintenance
     shard.maintain()
-    assert not shard.needs_maintenance and shard.view.points() == {0: 100, 1: 100}
+    assert not shard.needs_maintenance and shard.view.points == {0: 100, 1: 100}
     assert sum(part.rows for part in shard.view.parts if part.version == 0) == 100
     assert ids_of(shard) == names(0, 200)
 
@@ -132,7 +132,7 @@ def test_what_was_dropped_is_not_missed_after_a_restart(tmp_path: Path) -> None:
     for seq, name, version in sorted(feed):
         if seq > again.checkpoint_seq:
             again.apply([puts([name], version)] if version >= 0 else [], [name] if version < 0 else [], seq)
-    assert again.view.points() == shard.view.points() == {0: 30, 1: 70}
+    assert again.view.points == shard.view.points == {0: 30, 1: 70}
     assert ids_of(again) == ids_of(shard) == names(0, 100)
 
 
@@ -198,4 +198,4 @@ def test_a_writer_that_goes_on_while_a_shard_is_maintained_loses_nothing(
         shard.maintain()
         assert ids_of(shard) == sorted(living)
         expected = {version: sum(v == version for v in living.values()) for version in (0, 1)}
-        assert shard.view.points() == {version: count for version, count in expected.items() if count}
+        assert shard.view.points == {version: count for version, count in expected.items() if count}

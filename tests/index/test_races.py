@@ -141,13 +141,13 @@ def test_a_rebuilt_shard_waits_for_maintenance_of_the_old_one(tmp_path: Path, mo
     swap.join()
     shard.flush()  # it takes no part any more
     assert errors == []
-    assert shard.view.points() == {0: 100} and rebuilt.view.points() == {0: 40}
+    assert shard.view.points == {0: 100} and rebuilt.view.points == {0: 40}
     assert [path.name for path in tmp_path.iterdir()] == ["shard"]
     again = open_shard(tmp_path / "shard", 32)
-    assert (again.seq, again.view.points(), again.rebuilt_because) == (40, {0: 40}, None)
+    assert (again.seq, again.view.points, again.rebuilt_because) == (40, {0: 40}, None)
     put(rebuilt, 40, 50)
     rebuilt.flush()
-    assert open_shard(tmp_path / "shard", 32).view.points() == {0: 50}
+    assert open_shard(tmp_path / "shard", 32).view.points == {0: 50}
 
 
 def test_a_checkpoint_that_failed_is_written_by_the_next_maintenance(tmp_path: Path) -> None:

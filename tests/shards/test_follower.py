@@ -95,7 +95,7 @@ class Reader:
             if view is not last:
                 last = view
                 found = len(reads.ids([view], None, None, 10**6))
-                self.counts.append(found if found == sum(view.points().values()) else -1)
+                self.counts.append(found if found == sum(view.points.values()) else -1)
 
     def __enter__(self) -> "Reader":
         self._thread.start()

@@ -1,6 +1,7 @@
 """Reads over shards against a plain dict, after random writes, seals, compactions and restarts."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ class Shards:
         return [shard.view for shard in self.shards]
 
     def scan(self, queries: ScanQueries) -> list[Found]:
-        return reads.search(self.views, [queries], None)[0]
+        with ThreadPoolExecutor(2) as scanners:
+            return reads.search(self.views, [queries], scanners)[0]
 
 
 @dataclass
@@ -152,7 +154,7 @@ def reopen(folder: Path, model: Model, head_rows: int) -> Shards:
 
 
 def check(index: Shards, model: Model, rng: np.random.Generator) -> None:
-    assert sum(reads.points(index.views).values()) == len(model.points)
+    assert sum(sum(view.points.values()) for view in index.views) == len(model.points)
     for raw in FILTERS:
         condition = parse_filter(raw, FIELDS)
         expected = sorted(i for i, (_, _, metadata) in model.points.items() if matches(condition, i, metadata))
@@ -261,7 +263,7 @@ def test_damaged_files_are_noticed_and_the_shard_starts_empty(tmp_path: Path, da
         path.write_bytes(data[: len(data) // 2] if damage == "truncate" else data)
     index = Shards(tmp_path, 1, 32)
     assert index.shards[0].rebuilt_because is not None
-    assert index.shards[0].seq == 0 and reads.points(index.views) == {}
+    assert index.shards[0].seq == 0 and not any(view.points for view in index.views)
     check(reopen(tmp_path, model, 32), model, rng)
 
 

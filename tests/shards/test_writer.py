@@ -107,7 +107,7 @@ async def test_reencoding_moves_what_is_still_of_the_version_before(tmp_path: Pa
         )
         assert outcomes[4].applied == [True, False, False, True, False]
         assert at.ids() == await at.stored_ids() == ["a", "c", "d", "e", "f"]
-        assert at.shard.view.points() == {0: 2, 1: 3}
+        assert at.shard.view.points == {0: 2, 1: 3}
         after = {p.id: p for p in await at.store.fetch(UID, 0, ["a", "c", "d"], records=True) if p}
         for point_id in ("a", "d"):
             old = np.frombuffer(before[point_id].record, np.uint8)[None]
@@ -130,4 +130,4 @@ async def test_an_encoder_that_fails_fails_its_own_item_only(tmp_path: Path) -> 
             return_exceptions=True,
         )
         assert [type(outcome) for outcome in outcomes] == [Committed, BebrError, Committed]
-        assert at.ids() == ["a", "b", "c"] and at.shard.view.points() == {0: 3}
+        assert at.ids() == ["a", "b", "c"] and at.shard.view.points == {0: 3}

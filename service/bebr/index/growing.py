@@ -98,31 +98,15 @@ class GrowingView:
         self.rows = rows
         self.live = live
         self.live_count = live_count
+        self.has_dead = live_count < rows
+        # plain attributes, since every scan of every search reads them
+        self.version, self.spec = segment.version, segment.spec
+        self.blocked, self.gains = segment.blocked, segment.gains
 
     @classmethod
     def of(cls, segment: GrowingSegment) -> "GrowingView":
         """No rows yet."""
         return cls(segment, 0, np.empty(0, np.uint16), 0)
-
-    @property
-    def version(self) -> int:
-        return self.segment.version
-
-    @property
-    def spec(self) -> CodeSpec:
-        return self.segment.spec
-
-    @property
-    def blocked(self) -> NDArray[np.uint8]:
-        return self.segment.blocked
-
-    @property
-    def gains(self) -> NDArray[np.float16]:
-        return self.segment.gains
-
-    @property
-    def has_dead(self) -> bool:
-        return self.live_count < self.rows
 
     def extended(self) -> "GrowingView":
         """A view of all rows that the segment has now, the new ones alive."""

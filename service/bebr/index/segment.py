@@ -83,35 +83,16 @@ class SegmentView:
         self.segment = segment
         self.live = live
         self.live_count = live_count
+        self.rows = segment.rows
+        self.has_dead = live_count < segment.rows
+        # plain attributes, since every scan of every search reads them
+        self.version, self.spec = segment.version, segment.spec
+        self.blocked, self.gains = segment.blocked, segment.gains
 
     @classmethod
     def of(cls, segment: Segment) -> "SegmentView":
         """All rows alive."""
         return cls(segment, pack_mask(np.ones(segment.rows, bool)), segment.rows)
-
-    @property
-    def rows(self) -> int:
-        return self.segment.rows
-
-    @property
-    def version(self) -> int:
-        return self.segment.version
-
-    @property
-    def spec(self) -> CodeSpec:
-        return self.segment.spec
-
-    @property
-    def blocked(self) -> NDArray[np.uint8]:
-        return self.segment.blocked
-
-    @property
-    def gains(self) -> NDArray[np.float16]:
-        return self.segment.gains
-
-    @property
-    def has_dead(self) -> bool:
-        return self.live_count < self.rows
 
     def without(self, dead: NDArray[np.int64]) -> "SegmentView":
         """A view in which the rows `dead` (n,) int64 are dead too."""

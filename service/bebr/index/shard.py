@@ -58,7 +58,7 @@ class Shard:
         """Held while the view changes."""
         self._maintenance = threading.Lock()
         """Held while files change."""
-        self.view = ShardView((), 0)
+        self.view = ShardView.of((), 0)
 
     def open(self) -> None:
         """Map the segments of the last checkpoint. A damaged one makes the shard start empty, to be rebuilt."""
@@ -111,7 +111,7 @@ class Shard:
             self._publish()
 
     def _publish(self) -> None:
-        self.view = ShardView(self._parts(), self.seq)
+        self.view = ShardView.of(self._parts(), self.seq)
 
     def _parts(self) -> tuple[Part, ...]:
         return (*self._sealed, *self._frozen, *self._growing.values())

@@ -1,5 +1,6 @@
 """What a reader sees of a shard: a value that never changes, whatever the writer and maintenance do meanwhile."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bebr.index.scan import Part
@@ -14,9 +15,16 @@ class ShardView:
     seq: int
     """The operations up to this seq are applied."""
 
-    def points(self) -> dict[int, int]:
-        """Living points by code version number."""
-        counts: dict[int, int] = {}
-        for part in self.parts:
-            counts[part.version] = counts.get(part.version, 0) + part.live_count
-        return {version: count for version, count in counts.items() if count}
+    points: Mapping[int, int]
+    """Living points by code version number; versions without points are left out."""
+    scan_size_bytes: int
+    """Bytes of codes and gains that a scan of all parts reads."""
+
+    @classmethod
+    def of(cls, parts: tuple[Part, ...], seq: int) -> "ShardView":
+        """Counted once here, since every search asks for the counts."""
+        points: dict[int, int] = {}
+        for part in parts:
+            if part.live_count:
+                points[part.version] = points.get(part.version, 0) + part.live_count
+        return cls(parts, seq, points, sum(part.rows * part.spec.record_size_bytes for part in parts))

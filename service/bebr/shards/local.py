@@ -14,6 +14,7 @@ from bebr.core.filters import Filter
 from bebr.core.operations import Committed
 from bebr.errors import BebrError, Overloaded
 from bebr.index import ScanQueries
+from bebr.index.scan import scan_parts
 from bebr.shards import reads
 from bebr.shards.changes import Change, Fields
 from bebr.shards.client import Searched, ShardStats
@@ -96,22 +97,23 @@ class LocalShards:
 
     async def search(self, queries: Sequence[ScanQueries]) -> Searched:
         views = self._views()
-        if self.is_small(max(map(len, queries), default=0)):
-            found = reads.search(views, queries, None)
+        if self._is_small(views, max(map(len, queries), default=0)):
+            parts = [part for view in views for part in view.parts]
+            found = [scan_parts(parts, of_version) for of_version in queries]
         else:
             search = partial(reads.search, views, queries, self._threads.scans)
             found = await asyncio.get_running_loop().run_in_executor(self._threads.searches, search)
-        return Searched(found, reads.points(views))
+        return Searched(found, _points(views))
 
     def is_small(self, queries: int) -> bool:
-        return reads.scan_size_bytes(self._views()) * queries <= INLINE_SCAN_BYTES
+        return self._is_small(self._views(), queries)
 
     def points(self) -> dict[int, int]:
-        return reads.points(self._views())
+        return _points(self._views())
 
     def stats(self) -> list[ShardStats]:
         return [
-            ShardStats(number, view.points(), view.seq, len(view.parts), reads.scan_size_bytes([view]))
+            ShardStats(number, dict(view.points), view.seq, len(view.parts), view.scan_size_bytes)
             for number, view in enumerate(self._views())
         ]
 
@@ -129,11 +131,14 @@ class LocalShards:
         return await self._read(partial(reads.version_ids, self._followers[shard].view, version, limit))
 
     def _views(self) -> reads.Views:
-        return [follower.view for follower in self._followers]
+        return [follower.shard.view for follower in self._followers]
+
+    def _is_small(self, views: reads.Views, queries: int) -> bool:
+        return _scan_size_bytes(views) * queries <= INLINE_SCAN_BYTES
 
     async def _read(self, read: Callable[[], Result]) -> Result:
         """Here when the shards are small, in a thread when it would hold up others."""
-        if reads.scan_size_bytes(self._views()) <= INLINE_READ_BYTES:
+        if _scan_size_bytes(self._views()) <= INLINE_READ_BYTES:
             return read()
         return await asyncio.to_thread(read)
 
@@ -201,3 +206,16 @@ class LocalShards:
             await asyncio.sleep(0 if self._closed else RETRY_SECONDS)
         finally:
             del self._maintaining[number]
+
+
+def _points(views: reads.Views) -> dict[int, int]:
+    """Living points by code version number."""
+    totals: dict[int, int] = {}
+    for view in views:
+        for version, count in view.points.items():
+            totals[version] = totals.get(version, 0) + count
+    return totals
+
+
+def _scan_size_bytes(views: reads.Views) -> int:
+    return sum([view.scan_size_bytes for view in views])

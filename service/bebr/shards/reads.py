@@ -17,33 +17,17 @@ from bebr.index.view import ShardView
 Views = Sequence[ShardView]
 
 
-def search(views: Views, queries: Sequence[ScanQueries], scanners: Executor | None) -> list[list[Found]]:
+def search(views: Views, queries: Sequence[ScanQueries], scanners: Executor) -> list[list[Found]]:
     """The best points for each ScanQueries and each query of it, the same for any number of shards and threads.
 
-    scanners: one task for each shard, which scans all versions; None: all here.
+    scanners: one task for each shard, which scans all versions.
     """
-    if scanners is None or len(views) == 1:
-        return _scan([part for view in views for part in view.parts], queries)
     others = [scanners.submit(_scan, view.parts, queries) for view in views[1:]]
     found = [_scan(views[0].parts, queries), *(other.result() for other in others)]
     return [
         [merge([of_shard[version][q] for of_shard in found], wanted.limit) for q in range(len(wanted))]
         for version, wanted in enumerate(queries)
     ]
-
-
-def points(views: Views) -> dict[int, int]:
-    """Living points by code version number."""
-    totals: dict[int, int] = {}
-    for view in views:
-        for version, count in view.points().items():
-            totals[version] = totals.get(version, 0) + count
-    return totals
-
-
-def scan_size_bytes(views: Views) -> int:
-    """Bytes that one scan reads."""
-    return sum(part.rows * part.spec.record_size_bytes for view in views for part in view.parts)
 
 
 def count(views: Views, condition: Filter | None) -> int:

@@ -109,4 +109,5 @@ class Binarizer:
         return matrix if is_linear else None
 
     def _check(self, embeddings: Floats) -> None:
-        check_shape(embeddings, self.embedding_dims)
+        if embeddings.shape[1:] != (self.embedding_dims,):  # the way of every query
+            check_shape(embeddings, self.embedding_dims)
