@@ -53,7 +53,7 @@ class Binarizer:
 
         Raises DimensionMismatch on another shape.
         """
-        self._check(embeddings)
+        check_shape(embeddings, self.embedding_dims)
         (projected,) = self._query_session.run(["projected"], {"embedding": embeddings})
         return cast(Floats, projected)
 
@@ -62,7 +62,7 @@ class Binarizer:
 
         Raises DimensionMismatch on another shape, DamagedBundle when the graph makes levels over those of `spec`.
         """
-        self._check(embeddings)
+        check_shape(embeddings, self.embedding_dims)
         records = np.empty((len(embeddings), self.spec.record_size_bytes), np.uint8)
         for start in range(0, len(embeddings), BATCH_ROWS):
             batch = slice(start, start + BATCH_ROWS)
@@ -107,7 +107,3 @@ class Binarizer:
         projected = self.project(sample)
         is_linear = np.abs(projected - sample @ matrix).max() <= LINEAR_WITHIN * np.abs(projected).max()
         return matrix if is_linear else None
-
-    def _check(self, embeddings: Floats) -> None:
-        if embeddings.shape[1:] != (self.embedding_dims,):  # the way of every query
-            check_shape(embeddings, self.embedding_dims)

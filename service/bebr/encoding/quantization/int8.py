@@ -41,12 +41,12 @@ class Int8Binarizer:
 
     def project(self, embeddings: Floats) -> Floats:
         """embeddings (rows, embedding_dims) float32 -> the query side of adc (rows, 2 * embedding_dims) float32."""
-        self._check(embeddings)
+        check_shape(embeddings, self.embedding_dims)
         return np.hstack([embeddings, embeddings])
 
     def encode(self, embeddings: Floats) -> NDArray[np.uint8]:
         """embeddings (rows, embedding_dims) float32, no row of zeros -> records (rows, record_size_bytes) uint8."""
-        self._check(embeddings)
+        check_shape(embeddings, self.embedding_dims)
         peaks = np.maximum(np.abs(embeddings).max(axis=1, keepdims=True), TINY)
         levels = np.clip(np.floor(embeddings * ((PEAK + 1) / 2 / peaks)) + (PEAK + 1) // 2, 0, PEAK).astype(np.uint8)
         codes = pack_levels(np.hstack([levels >> 4, levels & 15]), self.spec)
@@ -66,6 +66,3 @@ class Int8Binarizer:
     def code_query(self, records: NDArray[np.uint8]) -> Floats:
         """records (rows, record_size_bytes) uint8 that are queries -> the query side of sdc (rows, 2 * dims)."""
         return self.project(self.decode(records))
-
-    def _check(self, embeddings: Floats) -> None:
-        check_shape(embeddings, self.embedding_dims)
