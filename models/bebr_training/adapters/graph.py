@@ -5,10 +5,11 @@
 
 import numpy as np
 
+from bebr.core.arrays import Floats
 from bebr.encoding import AdapterKind
 from bebr.encoding.adapters.adapter import INPUT, OUTPUTS
 from bebr.encoding.onnx.graph import Graph
-from bebr_training.adapters.maps import EmbeddingMap, Floats
+from bebr_training.adapters.maps import EmbeddingMap
 
 
 def adapter_to_onnx(basis: Floats, linear: EmbeddingMap) -> bytes:

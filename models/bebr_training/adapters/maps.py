@@ -18,15 +18,14 @@ from typing import cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bebr.core.arrays import Floats
 from bebr_training.binarizer.objectives import contrastive, distillation
 from bebr_training.binarizer.presets import Preset
 from bebr_training.search.neighbors import Neighbors
 
-Floats = NDArray[np.float32]
 Show = Callable[[str], None]
 """Called after each step as show(its loss, in words)."""
 

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bebr.core.arrays import Floats
 from bebr.core.metrics import Grades
 from bebr.encoding import AdapterEntry, AdapterFiles, AdapterKind, Bundle, CompatibilityFiles
 from bebr.encoding.adapters.adapter import Adapter, Reference
@@ -37,7 +38,6 @@ from bebr_training.search.metrics import recall_per_query
 from bebr_training.search.neighbors import Neighbors
 from bebr_training.search.ranking import dot_search
 
-Floats = NDArray[np.float32]
 StandsFor = Callable[[Floats], Floats]
 """Unit rows (rows, dims) -> the embeddings (rows, dims) that their codes stand for."""
 Progress = Callable[[int, int, str], None]

@@ -19,10 +19,10 @@ it shows what the symmetric distance would find at that rate.
 import numpy as np
 from numpy.typing import NDArray
 
+from bebr.core.arrays import Floats
 from bebr_training.baselines.spectrum import Documents
 from bebr_training.search.ranking import Rows, dot_search
 
-Floats = NDArray[np.float32]
 SEEDS = (0, 1, 2)
 """One simulation each."""
 

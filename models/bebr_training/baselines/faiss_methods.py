@@ -6,9 +6,9 @@ from typing import Any
 import faiss
 import numpy as np
 
+from bebr.core.arrays import Floats
 from bebr_training.baselines.numpy_methods import SEED, Variant, Variants, projected_variant
 from bebr_training.baselines.spectrum import Documents, tight_frame
-from bebr_training.search.ranking import Floats
 
 TRAIN_ROWS = 65_536
 RABITQ_BITS = (1, 2, 3, 4)

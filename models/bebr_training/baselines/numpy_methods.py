@@ -16,10 +16,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bebr.core.arrays import Floats, unit
 from bebr.core.scoring import Scorer
 from bebr_training.baselines.product import ProductQuantizer, train_opq, train_pq
 from bebr_training.baselines.spectrum import Documents, closest_orthonormal, tight_frame
-from bebr_training.search.ranking import Floats, Search, dot_search
+from bebr_training.search.ranking import Search, dot_search
 
 SEED = 0
 ITQ_ROUNDS = 50
@@ -123,8 +124,7 @@ def _product_variants(documents: Documents, size_bytes: int, quantizer: ProductQ
     """Score the reconstructed vectors, as they are and at length one."""
     decoded = quantizer.decode(quantizer.encode(documents.rows))
     yield projected_variant("as reconstructed", size_bytes, decoded, quantizer.rotation)
-    lengths = np.maximum(np.linalg.norm(decoded, axis=1, keepdims=True), np.float32(1e-12))
-    yield projected_variant("at length one", size_bytes, decoded / lengths, quantizer.rotation)
+    yield projected_variant("at length one", size_bytes, unit(decoded), quantizer.rotation)
 
 
 def projected_variant(detail: str, size_bytes: float, values: Floats, projection: Floats) -> Variant:

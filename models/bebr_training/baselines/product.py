@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bebr.core.arrays import Floats
 from bebr_training.baselines.spectrum import closest_orthonormal, tight_frame
-from bebr_training.search.ranking import Floats
 
 CENTROIDS = 256
 CHUNK_ROWS = 2_048

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from bebr.core.arrays import Floats
 
 
 @dataclass(frozen=True)

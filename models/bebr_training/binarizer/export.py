@@ -4,18 +4,17 @@ import tempfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bebr.core.arrays import Floats, unit
 from bebr.core.codes import split_records, unpack_levels
 from bebr.encoding import BinarizerFiles
 from bebr.encoding.quantization.binarizer import Binarizer
 from bebr.encoding.quantization.recurrent import Recurrent
 from bebr.errors import DamagedBundle
 from bebr_training.binarizer.model import Published
-
-Floats = NDArray[np.float32]
 
 WITHIN = 1e-5
 """A value this close to a boundary of the grid may fall on either side of it, because floats round differently."""
@@ -64,12 +63,11 @@ def boundary_margins(binarizer: Recurrent, rows: Floats) -> Floats:
     """(rows,) float32: the smallest distance, in grid cells, of any value of any loop from a boundary of the grid."""
     moves = binarizer.moves
     least = np.full(len(rows), np.inf, np.float32)
-    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    residuals = unit @ binarizer.encoder - binarizer.offset
+    residuals: Floats = unit(rows) @ binarizer.encoder - binarizer.offset
     points, targets = residuals @ binarizer.initial, residuals * moves.to_targets
     for hardness in binarizer.hardness:
         for block, pull in zip(moves.blocks, moves.pulls, strict=True):
-            aims = targets[:, block] - points @ pull
+            aims = cast(Floats, targets[:, block] - points @ pull)
             if aims.size:
                 least = np.minimum(least, np.abs(aims - np.rint(aims)).min(axis=1))
             points[:, block] = moves.step(aims, moves.halves[block], np.float32(hardness))

@@ -21,14 +21,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bebr.core.arrays import Floats
 from bebr.core.codes import CodeSpec
 from bebr.encoding import BinarizerFiles, Gain
 from bebr.encoding.quantization.recurrent import Moves, Recurrent, couplings
 from bebr.encoding.quantization.recurrent_fit import FIT_HARDNESS, assemble, initial_block
 from bebr.encoding.quantization.recurrent_graph import files_of
 from bebr_training.binarizer.published_graph import published_to_onnx
-
-Floats = NDArray[np.float32]
 
 
 class Model(Protocol):

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from bebr.encoding import BinarizerFiles
@@ -30,7 +29,6 @@ from bebr_training.data.held_out import HeldOut, HeldOutPairs
 from bebr_training.data.pairs import Pairs
 from bebr_training.search.neighbors import Neighbors
 
-Floats = NDArray[np.float32]
 Progress = Callable[[int, int, str], None]
 """Called as progress(done, total, what is being done)."""
 CLIP = 5.0

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bebr.core.arrays import Floats
 from bebr.encoding import TextKind
 from bebr.encoding.embedding.files import SUFFIXES, read_rows
 from bebr.encoding.embedding.vectors import check_embeddings
@@ -29,7 +29,6 @@ from bebr.encoding.encoder import Encoder
 from bebr.errors import BebrError, InvalidEmbeddings, InvalidOption
 from bebr_training.search.metrics import Judgments
 
-Floats = NDArray[np.float32]
 SIDES = (("docs", "db"), ("queries",))
 TEXTS_PER_STEP = 256
 

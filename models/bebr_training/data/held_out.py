@@ -5,6 +5,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bebr.core.arrays import Floats
 from bebr.core.scoring import Scorer
 from bebr.encoding import BinarizerFiles
 from bebr.encoding.quantization.recurrent import Recurrent
@@ -12,10 +13,7 @@ from bebr.errors import InvalidEmbeddings
 from bebr_training.data.pairs import Pairs
 from bebr_training.search.coded import Candidate, CodedDocuments
 from bebr_training.search.metrics import ndcg_per_query, recall_per_query
-from bebr_training.search.ranking import dot_search
-
-Floats = NDArray[np.float32]
-Rows = NDArray[np.int64]
+from bebr_training.search.ranking import Rows, dot_search
 
 QUERIES = 1_000
 """Maximum number of rows that are held out as queries."""

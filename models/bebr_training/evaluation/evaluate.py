@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from bebr.core.arrays import Floats
 from bebr.encoding.quantization.training import fit_own
 from bebr.errors import InvalidEmbeddings
 from bebr_training.baselines.numpy_methods import Variants
@@ -11,7 +12,6 @@ from bebr_training.data.collections import Collection, Progress
 from bebr_training.evaluation.measure import BOUND, DEPTH, Measured, Measurer, summarize
 from bebr_training.evaluation.results import Evaluation
 from bebr_training.search.coded import Candidate
-from bebr_training.search.ranking import Floats
 
 FITTED = "fitted binarizer"
 """Label of what `bebr fit` makes of the documents."""

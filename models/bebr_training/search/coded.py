@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bebr.core.arrays import Floats
 from bebr.core.codes import CodeSpec, code_values, grid_values, split_records, unpack_levels
 from bebr.core.scoring import DotQueries, Scorer, prepare_adc
 from bebr.encoding import BinarizerFiles, Bundle
 from bebr.encoding.quantization.binarizer import Binarizer
 from bebr.errors import DimensionMismatch
-from bebr_training.search.ranking import Floats, Search, search_by
+from bebr_training.search.ranking import Search, search_by
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.core.metrics import ndcg
+from bebr_training.search.ranking import Rows
 
-Rows = NDArray[np.int64]
 Values = NDArray[np.float64]
 Judgments = Mapping[int, Mapping[int, float]]
 """Relevance judgments: query row -> document row -> grade. Documents without one have grade 0."""

@@ -1,10 +1,9 @@
 """The float neighbors of a sample of rows, and batches of rows with their neighbors. Pure numpy."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Rows = NDArray[np.int64]
+from bebr.core.arrays import Floats
+from bebr_training.search.ranking import Rows
 
 MAX_SEEDS = 10_000
 """Maximum number of rows whose neighbors are computed. More cost time and teach little."""

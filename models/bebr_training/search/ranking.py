@@ -9,9 +9,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from bebr.core.arrays import Floats
 from bebr.core.topk import top_rows
 
-Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 Score = Callable[[Floats], Floats]
 """queries (queries, dims) float32 -> scores (queries, rows) float32, higher is better."""

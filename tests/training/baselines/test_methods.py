@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from tests.encoding.quantization.embeddings import text_like
 
+from bebr.core.arrays import Floats
 from bebr.core.scoring import Scorer
 from bebr.errors import InvalidOption
 from bebr_training.baselines import faiss_methods, numpy_methods
@@ -13,7 +14,7 @@ from bebr_training.baselines.methods import BASELINES, choose_baselines, parse_s
 from bebr_training.baselines.product import train_opq, train_pq
 from bebr_training.baselines.spectrum import Documents, closest_orthonormal, tight_frame
 from bebr_training.search.metrics import recall_per_query
-from bebr_training.search.ranking import Floats, dot_search
+from bebr_training.search.ranking import dot_search
 
 SIZES = (2, 4, 8)
 DOCUMENTS = Documents(text_like(2000))

@@ -19,44 +19,59 @@ NARROW_COLUMNS = 2
 MIN_CHARS = 12
 
 
+Query = Annotated[str, typer.Argument(help="Text to search for.", show_default=False)]
+Collection = Annotated[str, typer.Option("--collection", "-c", help="Collection or alias.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Number of hits.")]
+Filters = Annotated[
+    list[str] | None,
+    typer.Option("--filter", "-f", help="key=value, or a filter of the API as JSON; all must match."),
+]
+ScorerName = Annotated[
+    str | None, typer.Option("--scorer", help="adc, sdc or hamming.", show_default="chosen by the service")
+]
+Show = Annotated[
+    str | None,
+    typer.Option(help="Metadata fields to show, separated by commas.", show_default="the most descriptive ones"),
+]
+
+
 def search(
-    text: Annotated[str, typer.Argument(help="Text to search for.", show_default=False)],
-    collection: Annotated[str, typer.Option("--collection", "-c", help="Collection or alias.")] = "python-docs",
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many hits.")] = 10,
-    filter: Annotated[
-        list[str] | None,
-        typer.Option("--filter", "-f", help="key=value, or a filter of the API as JSON; all must match."),
-    ] = None,
-    scorer: Annotated[
-        str | None, typer.Option(help="adc, sdc or hamming.", show_default="chosen by the service")
-    ] = None,
-    show: Annotated[
-        str | None,
-        typer.Option(help="Metadata fields to show, separated by commas.", show_default="the most descriptive ones"),
-    ] = None,
+    text: Query,
+    collection: Collection = "python-docs",
+    limit: Limit = 10,
+    filter: Filters = None,
+    scorer: ScorerName = None,
+    show: Show = None,
     url: Url = None,
     api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Search a collection by meaning."""
     from bebr.cli.options import client, parse_filter
-    from bebr.cli.output import out, print_json
+    from bebr.cli.output import print_json
     from bebr.client.operations import SearchOptions
 
+    fields = [name.strip() for name in show.split(",")] if show else None
     options = SearchOptions(limit=limit)
     if (parsed := parse_filter(filter or ())) is not None:
         options["filter"] = parsed
     if scorer:
         options["scorer"] = scorer
-    if show:
-        options["with_metadata"] = [name.strip() for name in show.split(",")]
+    if fields:
+        options["with_metadata"] = fields
     with client(url, api_key) as service:
         result = service.search(collection, text, **options)
     if as_json:
         print_json(_json_of(result))
-        return
+    else:
+        _print(result, fields)
+
+
+def _print(result: "SearchResult", fields: Sequence[str] | None) -> None:
+    from bebr.cli.output import out
+
     if result.hits:
-        out().print(hits_table(result.hits, show.split(",") if show else None, out().width))
+        out().print(hits_table(result.hits, fields, out().width))
     searched = ", ".join(f"{count:,} points of {version}" for version, count in result.searched.items())
     out().print(
         f"[dim]{len(result.hits)} hits in {result.took_ms:.1f} ms, searched {searched or 'an empty collection'}[/]"
@@ -69,7 +84,7 @@ def hits_table(hits: Sequence["Hit"], fields: Sequence[str] | None, width: int) 
 
     from bebr.cli.output import COLUMN_GAP, table
 
-    fields = [name.strip() for name in fields] if fields else descriptive_fields(hits)
+    fields = fields or descriptive_fields(hits)
     heads = ["score", "id", *fields]
     rows = [
         [f"{hit.score:.3f}", hit.id, *(_one_line((hit.metadata or {}).get(name)) for name in fields)] for hit in hits
