@@ -1,10 +1,10 @@
-"""Measures what codes keep, beside other methods at equal bytes, on all evaluation collections that are there.
+"""Measures codes beside other methods at equal bytes, on all evaluation collections that are there.
 
     python -m bench.quality [DATA_FOLDER ...] [--bytes 32,64,128] [--baselines all] [--markdown FILE] [--plot FILE]
 
 `bebr evaluate` for all of them. Codes are measured through their ONNX graphs, as in the service:
-    minilm@1, ...   the bundles that come with bebr: none of the collections was seen when they were fitted
-    own fit         `bebr fit --bytes` on the documents of the collection itself
+    minilm@1, ...     the bundles that come with bebr, which were fitted without these collections
+    fitted binarizer  `bebr fit --bytes` on the documents of the collection itself
 """
 
 import argparse
@@ -25,7 +25,7 @@ from bebr_training.search.coded import Candidate
 
 
 def measure(collections: Sequence[TextCollection], plan: Plan) -> list[Evaluation]:
-    """Everything of the plan, with the shipped bundles, on every collection."""
+    """Measure everything in the plan, and the shipped bundles, on every collection."""
     bundles = [bundle for bundle in BundleRegistry([shipped_bundles()]).list() if bundle.has_binarizer]
     found = []
     for collection in collections:
@@ -44,11 +44,13 @@ def measure(collections: Sequence[TextCollection], plan: Plan) -> list[Evaluatio
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="*", type=Path, default=[DEFAULT_FOLDER], help="folders of collections")
-    parser.add_argument("--bytes", default="32,64,128", help="sizes of own fits, baselines and bound")
-    parser.add_argument("--baselines", default="all", help="all, none, or names as `bebr evaluate` takes them")
+    parser.add_argument(
+        "--bytes", default="32,64,128", help="sizes of the fitted binarizers, the baselines and the bound"
+    )
+    parser.add_argument("--baselines", default="all", help="all, none, or names as in `bebr evaluate`")
     parser.add_argument("--threads", type=int, default=0, help="threads of faiss; 0: all cores")
-    parser.add_argument("--markdown", type=Path, help="write the tables into this file")
-    parser.add_argument("--plot", type=Path, help="draw the figure into this file")
+    parser.add_argument("--markdown", type=Path, help="write the tables to this file")
+    parser.add_argument("--plot", type=Path, help="write the plot to this file")
     options = parser.parse_args()
     collections = [collection for folder in options.data for collection in collections_in(folder)]
     if DEFAULT_FOLDER in options.data:
@@ -56,7 +58,9 @@ def main() -> None:
             print(f"skipped {name}: not in {DEFAULT_FOLDER}")
     if not collections:
         folders = ", ".join(str(folder) for folder in options.data)
-        parser.exit(0 if options.data == [DEFAULT_FOLDER] else 1, f"no judged collections in {folders}\n")
+        parser.exit(
+            0 if options.data == [DEFAULT_FOLDER] else 1, f"no collections with relevance judgments in {folders}\n"
+        )
     use_threads(options.threads)
     plan = Plan((), parse_sizes(options.bytes), True, choose_baselines(options.baselines), True)
     evaluations = measure(collections, plan)

@@ -1,12 +1,12 @@
-"""What an upgrade of the embedding model gives at once, and on the way to a full backfill, on judged collections.
+"""What an upgrade of the embedding model gains at once, and during a backfill, on collections with relevance judgments.
 
     python -m bench.upgrade [DATA_FOLDER] [--rows NEW.npy OLD.npy] [--markdown FILE] [--plot FILE]
 
-Both models' embeddings of scifact, climate-fever and cranfield lie in the folder as docs.old, docs.new and so on. Each
-model gets codes of 64 bytes, fitted to the documents. The adapters are trained twice: on the documents themselves, and,
-where --rows names embeddings of other texts by both models, on 20,000 of those; the mixed points then are scaled by
-these texts, and once more by 512 points of the collection. Judgments measure and never choose, so the default kind is
-the one that is taken where nothing is judged.
+The folder has both models' embeddings of scifact, climate-fever and cranfield as docs.old, docs.new and so on. Each
+model gets codes of 64 bytes, fitted to the documents. The adapters are trained twice: on the documents themselves,
+and, if --rows gives embeddings of other texts by both models, on 20,000 of those. Then mixed points are scaled by
+these texts, and once more by 512 points of the collection. Relevance judgments measure and never choose, so the
+default kind of adapter is the one that is used without them.
 """
 
 import argparse

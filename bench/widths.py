@@ -2,8 +2,9 @@
 
     python -m bench.widths [DATA_FOLDER] [--only NAME ...] [--bytes 32,64,128] [--fits 5]
 
-Fitted to the documents of each collection. One fit says little about nDCG: with the seed of the fit it moves by half a
-point (the column 'from fit to fit' is its standard deviation). `encoding.choose` takes its preference from this.
+The codes are fitted to the documents of each collection. One fit says little about nDCG, which depends on the seed of
+the fit (the column 'from fit to fit' is its standard deviation). `encoding.quantization.layout` prefers wide codes
+because of this.
 """
 
 import argparse

@@ -7,7 +7,7 @@
 
 Training does not aim at the other model's embeddings. It aims to rank the other model's codes as this model's floats
 rank the texts: by distillation, a softmax over neighbors that approaches that of the float cosines, and by BEBR's
-contrastive loss, in which the positive of an item is its own old code. docs/training.md has what that gains.
+contrastive loss, in which the positive of an item is its own old code. See docs/benchmarks.md#training-of-an-adapter.
 """
 
 import math

@@ -50,7 +50,7 @@ MAX_ROWS = 50_000
 WEIGHTS = (0.3, 0.5, 0.7)
 """Weights of the linear adapter in the sum, of which relevance judgments choose."""
 DEFAULT_WEIGHTS = {"forward": 0.5, "backward": 0.3}
-"""Weights without relevance judgments: the older model counts less. See docs/training.md#what-to-expect."""
+"""Weights without relevance judgments: the older model counts less. See docs/benchmarks.md#upgrades."""
 K = 10
 
 
