@@ -2,52 +2,30 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 import pytest
-
-from bebr.core.codes import CodeSpec, join_records, pack_levels, split_records
-from bebr.core.filters import Filter, matches, parse_filter
-from bebr.core.scoring import (
-    DotQueries,
-    HammingQueries,
-    dot_scores,
-    hamming_distances,
-    hamming_scores,
-    prepare_hamming,
-    prepare_sdc,
+from tests.shards.model import (
+    FIELDS,
+    FILTERS,
+    SPECS,
+    Model,
+    Point,
+    random_metadata,
+    random_queries,
+    random_records,
+    same,
 )
-from bebr.core.types import FieldType, Puts
+
+from bebr.core.filters import Filter, parse_filter
+from bebr.core.types import Puts
 from bebr.index import ScanQueries, compaction
 from bebr.index.scan import Found
 from bebr.index.shard import Shard
 from bebr.shards import reads
-
-FIELDS = {
-    "lang": FieldType.KEYWORD,
-    "year": FieldType.INTEGER,
-    "price": FieldType.FLOAT,
-    "draft": FieldType.BOOL,
-    "tags": FieldType.KEYWORDS,
-}
-SPECS = {0: CodeSpec.parse("24x4+17x2+9x1"), 1: CodeSpec.parse("64x1")}
-FILTERS: list[dict[str, Any]] = [
-    {"must": [{"key": "lang", "match": {"value": "en"}}]},
-    {
-        "must": [{"key": "lang", "match": {"any": ["de", "fr", "absent"]}}],
-        "must_not": [{"key": "year", "range": {"lt": 2003}}],
-    },
-    {"should": [{"key": "tags", "match": {"value": "red"}}, {"key": "draft", "match": {"value": True}}]},
-    {"must_not": [{"is_empty": {"key": "price"}}], "must": [{"key": "price", "range": {"gte": 0.25, "lte": 0.75}}]},
-    {"must": [{"key": "tags", "match": {"except": ["red"]}}]},
-    {"must": [{"has_id": ["p3", "p10", "absent", "p77"]}]},
-    {"must": [{"key": "lang", "match": {"value": "absent"}}]},
-    {},
-]
 
 
 class Shards:
@@ -68,42 +46,18 @@ class Shards:
 
 
 @dataclass
-class Model:
-    """What the collection must hold: id -> (version, record, metadata), and the compacted feed per shard."""
+class FedModel(Model):
+    """With the compacted feed of each shard: the seq of the latest operation of each id."""
 
-    shards: int
-    points: dict[str, tuple[int, np.ndarray, dict[str, Any]]] = field(default_factory=dict)
     feed: dict[int, dict[str, int]] = field(default_factory=dict)
     seq: dict[int, int] = field(default_factory=dict)
 
-    def shard_of(self, point_id: str) -> int:
-        return crc32(point_id.encode()) % self.shards
-
-    def note(self, shard: int, point_id: str) -> int:
+    def note(self, shard: int, point_id: str) -> None:
         self.seq[shard] = self.seq.get(shard, 0) + 1
         self.feed.setdefault(shard, {})[point_id] = self.seq[shard]
-        return self.seq[shard]
 
 
-def random_metadata(rng: np.random.Generator) -> dict[str, Any]:
-    choices = {
-        "lang": lambda: str(rng.choice(["en", "de", "fr", "日本"])),
-        "year": lambda: int(rng.integers(2000, 2006)),
-        "price": lambda: float(rng.random()),
-        "draft": lambda: bool(rng.random() < 0.5),
-        "tags": lambda: [str(tag) for tag in rng.choice(["red", "blue", "green"], rng.integers(0, 3), replace=False)],
-    }
-    return {key: make() for key, make in choices.items() if rng.random() < 0.8}
-
-
-def random_records(rng: np.random.Generator, spec: CodeSpec, count: int) -> np.ndarray:
-    """Few distinct codes, so that ties are everywhere."""
-    levels = rng.integers(0, spec.max_levels.astype(int) + 1, (6, spec.dims)).astype(np.uint8)
-    codes = pack_levels(levels, spec)[rng.integers(0, 6, count)]
-    return join_records(codes, rng.choice([0.5, 0.75], count).astype(np.float16))
-
-
-def put(index: Shards, model: Model, rng: np.random.Generator, count: int, universe: int) -> None:
+def put(index: Shards, model: FedModel, rng: np.random.Generator, count: int, universe: int) -> None:
     ids = [f"p{i}" for i in rng.choice(universe, min(count, universe), replace=False)]
     version = int(rng.integers(0, 2))
     records = random_records(rng, SPECS[version], len(ids))
@@ -114,21 +68,21 @@ def put(index: Shards, model: Model, rng: np.random.Generator, count: int, unive
             continue
         for i in rows:
             model.note(shard, ids[i])
-            model.points[ids[i]] = (version, records[i], metadata[i])
+            model.points[ids[i]] = Point(version, records[i], metadata[i])
         index.shards[shard].apply(batches_of(model, [ids[i] for i in rows]), [], model.seq[shard])
 
 
-def batches_of(model: Model, ids: list[str]) -> list[tuple[Puts, dict[str, list[Any]]]]:
+def batches_of(model: FedModel, ids: list[str]) -> list[tuple[Puts, dict[str, list[Any]]]]:
     batches = []
     for version in SPECS:
-        some = [i for i in ids if model.points[i][0] == version]
+        some = [i for i in ids if model.points[i].version == version]
         if some:
-            puts = Puts(some, version, np.stack([model.points[i][1] for i in some]), [])
-            batches.append((puts, {key: [model.points[i][2].get(key) for i in some] for key in FIELDS}))
+            puts = Puts(some, version, np.stack([model.points[i].record for i in some]), [])
+            batches.append((puts, {key: [model.points[i].metadata.get(key) for i in some] for key in FIELDS}))
     return batches
 
 
-def delete(index: Shards, model: Model, rng: np.random.Generator, universe: int) -> None:
+def delete(index: Shards, model: FedModel, rng: np.random.Generator, universe: int) -> None:
     ids = {f"p{i}" for i in rng.integers(0, universe, 8)} & model.points.keys()
     for shard in range(model.shards):
         some = sorted(i for i in ids if model.shard_of(i) == shard)
@@ -139,7 +93,7 @@ def delete(index: Shards, model: Model, rng: np.random.Generator, universe: int)
             index.shards[shard].apply([], some, model.seq[shard])
 
 
-def reopen(folder: Path, model: Model, head_rows: int) -> Shards:
+def reopen(folder: Path, model: FedModel, head_rows: int) -> Shards:
     """A restart: open what is on disk, then replay what the feed has beyond it, some of it twice."""
     index = Shards(folder, model.shards, head_rows)
     for number, shard in enumerate(index.shards):
@@ -153,42 +107,28 @@ def reopen(folder: Path, model: Model, head_rows: int) -> Shards:
     return index
 
 
-def check(index: Shards, model: Model, rng: np.random.Generator) -> None:
-    assert sum(sum(view.points.values()) for view in index.views) == len(model.points)
+def added(views: reads.Views) -> dict[int, int]:
+    """Points by code version of all shards."""
+    return {v: count for v in SPECS if (count := sum(view.points.get(v, 0) for view in views))}
+
+
+def check(index: Shards, model: FedModel, rng: np.random.Generator) -> None:
+    assert added(index.views) == model.counts()
     for raw in FILTERS:
         condition = parse_filter(raw, FIELDS)
-        expected = sorted(i for i, (_, _, metadata) in model.points.items() if matches(condition, i, metadata))
+        expected = model.matching(condition)
         assert reads.count(index.views, condition) == len(expected), raw
         assert reads.ids(index.views, condition, None, 10_000) == expected
         if expected:
             middle = expected[len(expected) // 2]
             assert reads.ids(index.views, condition, middle, 3) == [i for i in expected if i > middle][:3]
-    for version, spec in SPECS.items():
-        filters = tuple(
+    for version in SPECS:
+        filters = [
             None if rng.random() < 0.3 else parse_filter(FILTERS[rng.integers(len(FILTERS))], FIELDS) for _ in range(5)
-        )
-        codes, gains = split_records(random_records(rng, spec, 5))
-        steps = np.linspace(0.5, 1, len(spec.blocks)).astype(np.float32)
-        for prepared in (prepare_sdc(codes, gains, spec, steps), prepare_hamming(codes)):
-            limit = int(rng.choice([1, 3, 10, 1000]))
-            queries = ScanQueries(version, prepared, limit, filters, np.full(5, -np.inf, np.float32))
-            check_scan(index, model, queries, spec)
-
-
-def check_scan(index: Shards, model: Model, queries: ScanQueries, spec: CodeSpec) -> None:
-    ids = sorted(i for i, (version, _, _) in model.points.items() if version == queries.version)
-    records = np.stack([model.points[i][1] for i in ids]) if ids else np.empty((0, spec.record_size_bytes), np.uint8)
-    codes, gains = split_records(records)
-    if isinstance(queries.prepared, DotQueries):
-        scores = dot_scores(queries.prepared, codes, gains, spec)
-    else:
-        assert isinstance(queries.prepared, HammingQueries)
-        scores = hamming_scores(hamming_distances(queries.prepared, codes, spec), spec.dims)
-    for found, row, condition in zip(index.scan(queries), scores, queries.filters, strict=True):
-        kept = [n for n, i in enumerate(ids) if condition is None or matches(condition, i, model.points[i][2])]
-        order = sorted(kept, key=lambda n: (-row[n], ids[n]))[: queries.limit]
-        assert found.ids == [ids[n] for n in order]
-        assert np.array_equal(np.array(found.scores, np.float32), row[order])
+        ]
+        for kind in ("sdc", "hamming"):
+            queries = random_queries(rng, version, filters, int(rng.choice([1, 3, 10, 1000])), kind)
+            assert same(index.scan(queries), model.search(queries))
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -198,7 +138,7 @@ def test_index_equals_a_dict_through_writes_seals_compactions_and_restarts(
     monkeypatch.setattr(compaction, "MIN_DEAD_ROWS", 4)  # so that growing segments of this size are compacted too
     rng = np.random.default_rng(seed)
     head_rows = int(rng.choice([16, 32, 50]))
-    model = Model(shards=int(rng.integers(1, 4)))
+    model = FedModel(shards=int(rng.integers(1, 4)))
     index = reopen(tmp_path, model, head_rows)
     for step in range(40):
         match int(rng.integers(0, 7)):
@@ -225,7 +165,7 @@ def test_rows_that_die_while_a_segment_is_made_stay_dead(tmp_path: Path, monkeyp
     from bebr.index import sealing
 
     rng = np.random.default_rng(1)
-    model = Model(shards=1)
+    model = FedModel(shards=1)
     index = reopen(tmp_path, model, 64)
     put(index, model, rng, 150, universe=150)
     original = sealing.write_segment
@@ -246,7 +186,7 @@ def test_rows_that_die_while_a_segment_is_made_stay_dead(tmp_path: Path, monkeyp
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "manifest", "mask"])
 def test_damaged_files_are_noticed_and_the_shard_starts_empty(tmp_path: Path, damage: str) -> None:
     rng = np.random.default_rng(2)
-    model = Model(shards=1)
+    model = FedModel(shards=1)
     index = reopen(tmp_path, model, 32)
     put(index, model, rng, 100, universe=100)
     index.shards[0].flush()
@@ -272,8 +212,8 @@ def test_every_flipped_byte_of_a_segment_is_noticed(tmp_path: Path) -> None:
     from bebr.index.segment import Segment
 
     rng = np.random.default_rng(3)
-    index = reopen(tmp_path, Model(shards=1), 16)
-    put(index, Model(shards=1), rng, 20, universe=20)
+    index = reopen(tmp_path, FedModel(shards=1), 16)
+    put(index, FedModel(shards=1), rng, 20, universe=20)
     index.shards[0].flush()
     path = next((tmp_path / "shard-0").glob("*.seg"))
     sound = path.read_bytes()
@@ -295,15 +235,13 @@ def test_every_flipped_byte_of_a_segment_is_noticed(tmp_path: Path) -> None:
 
 def test_floors_cut_and_thresholds_hold(tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
-    model = Model(shards=2)
+    model = FedModel(shards=2)
     index = reopen(tmp_path, model, 32)
     put(index, model, rng, 120, universe=120)
-    spec = SPECS[0]
-    codes, gains = split_records(random_records(rng, spec, 1))
-    prepared = prepare_sdc(codes, gains, spec, np.ones(3, np.float32))
-    everything = index.scan(ScanQueries(0, prepared, 500, (None,), np.array([-np.inf], np.float32)))[0]
+    queries = random_queries(rng, 0, [None], 500, "sdc")
+    (everything,) = index.scan(queries)
     floor = np.float32(everything.scores[len(everything.scores) // 2]) if everything.scores else np.float32(0)
-    found = index.scan(ScanQueries(0, prepared, 500, (None,), np.array([floor], np.float32)))[0]
+    (found,) = index.scan(replace(queries, floors=np.array([floor], np.float32)))
     assert found.ids == [i for i, s in zip(everything.ids, everything.scores, strict=True) if s >= floor]
 
 

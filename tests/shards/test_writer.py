@@ -2,16 +2,19 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from tests.shards.opened import OTHER, UID, bench, delete, put
 
-from bebr.core.operations import Commit, CommitOutcome, Committed, PutWrite, Receipt
+from bebr.core.operations import Commit, CommitOutcome, Committed, PutWrite, Receipt, ShardCounters
 from bebr.core.types import Puts
-from bebr.errors import BebrError, IdempotencyConflict, StoreUnavailable
+from bebr.errors import BebrError, DamagedStore, IdempotencyConflict, StoreUnavailable
+from bebr.shards import writer
 from bebr.shards.changes import Patch, Reencode, ShardWrite
 from bebr.shards.writer import MAX_GROUP_OPERATIONS
 from bebr.store.sqlite.store import SqliteStore
@@ -131,3 +134,152 @@ async def test_an_encoder_that_fails_fails_its_own_item_only(tmp_path: Path) -> 
         )
         assert [type(outcome) for outcome in outcomes] == [Committed, BebrError, Committed]
         assert at.ids() == ["a", "b", "c"] and at.shard.view.points == {0: 3}
+
+
+class GatedStore(SqliteStore):
+    """A real store that notes the shards of each call, and lets a call begin only when it may."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.calls: list[list[int]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def commit(self, uid: str, commits: Sequence[Commit]) -> list[CommitOutcome]:
+        self.calls.append([commit.shard for commit in commits])
+        await self.gate.wait()
+        return await super().commit(uid, commits)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not holds():
+            await asyncio.sleep(0.005)
+
+
+async def test_what_waits_is_committed_together_for_all_shards(tmp_path: Path) -> None:
+    async with bench(tmp_path, GatedStore, shards=3) as at:
+        store = at.store
+        assert isinstance(store, GatedStore)
+        store.gate.clear()
+        writes = [asyncio.create_task(at.write(put("first"), 0))]
+        await until(lambda: len(store.calls) == 1)
+        receipts = [Receipt(f"k{n}", b"1") if n % 2 else None for n in range(30)]
+        writes += [asyncio.create_task(at.write(put(f"p{n}", receipt=receipts[n]), n % 3)) for n in range(30)]
+        await asyncio.sleep(0.01)
+        store.gate.set()
+        await asyncio.gather(*writes)
+        assert store.calls[0] == [0] and sorted(store.calls[1]) == [0] * 10 + [1] * 10 + [2] * 10
+        assert len(store.calls) == 2
+        for shard in range(3):
+            assert at.ids(shard) == await at.stored_ids(shard)
+
+
+async def test_a_group_is_applied_while_the_next_is_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with bench(tmp_path, GatedStore) as at:
+        store = at.store
+        assert isinstance(store, GatedStore)
+        applying, go_on = threading.Event(), threading.Event()
+        original = at.shard.apply
+
+        def apply_slowly(*args: Any) -> None:
+            applying.set()
+            assert go_on.wait(5)
+            original(*args)
+
+        monkeypatch.setattr(at.shard, "apply", apply_slowly)
+        first = asyncio.create_task(at.write(put(*(f"a{n}" for n in range(100)))))  # many: applied in a thread
+        await until(applying.is_set)
+        second = asyncio.create_task(at.write(put(*(f"b{n}" for n in range(100)))))
+        await until(lambda: len(store.calls) == 2)
+        async with asyncio.timeout(5):
+            while len(await at.stored_ids()) < 200:
+                await asyncio.sleep(0.005)
+        assert not first.done() and not second.done(), "durable, but not visible yet"
+        go_on.set()
+        assert (await first).last_seq == 100 and (await second).last_seq == 200
+        assert at.ids() == await at.stored_ids()
+
+
+async def test_a_change_has_its_shard_to_itself_and_holds_up_no_other(tmp_path: Path) -> None:
+    async with bench(tmp_path, shards=2) as at:
+        await at.write(put("a", "b"), 0)
+        encoding, go_on = threading.Event(), threading.Event()
+
+        def slowly(records: np.ndarray) -> np.ndarray:
+            encoding.set()
+            assert go_on.wait(5)
+            return doubled(records)
+
+        change = asyncio.create_task(at.write(Reencode(["a", "b"], 0, 1, slowly), 0))
+        await until(encoding.is_set)
+        behind = [asyncio.create_task(at.write(put("a"), 0)), asyncio.create_task(at.write(delete("b"), 0))]
+        assert (await at.write(put("c"), 1)).last_seq == 1
+        assert not any(task.done() for task in (change, *behind))
+        go_on.set()
+        assert (await change).applied == [True, True]
+        assert [(await task).last_seq for task in behind] == [5, 6]
+        assert at.followers[0].view.points == {0: 1} and at.ids(0) == await at.stored_ids(0) == ["a"]
+
+
+async def test_shards_take_turns_when_more_waits_than_one_group_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "MAX_GROUP_OPERATIONS", 10)
+    async with bench(tmp_path, GatedStore, shards=2) as at:
+        store = at.store
+        assert isinstance(store, GatedStore)
+        store.gate.clear()
+        writes = [asyncio.create_task(at.write(put(*(f"{n}-{i}" for i in range(10))), 0)) for n in range(8)]
+        writes.append(asyncio.create_task(at.write(put("other"), 1)))
+        await asyncio.sleep(0.01)
+        store.gate.set()
+        await asyncio.gather(*writes)
+        assert [1] in store.calls[:3] and len(store.calls) == 9
+        assert len(at.ids(0)) == 80 and at.ids(1) == ["other"]
+
+
+async def test_a_shard_that_cannot_catch_up_takes_no_write_and_the_others_do(tmp_path: Path) -> None:
+    class Broken(SqliteStore):
+        broken = False
+
+        async def counters(self, uid: str, shard: int) -> ShardCounters:
+            if self.broken and shard == 0:
+                raise DamagedStore("the counters are damaged")
+            return await super().counters(uid, shard)
+
+        async def commit(self, uid: str, commits: Sequence[Commit]) -> list[CommitOutcome]:
+            outcomes = await super().commit(uid, commits)
+            away = StoreUnavailable("the answer was lost")
+            return [away if self.broken and c.shard == 0 else o for c, o in zip(commits, outcomes, strict=True)]
+
+    async with bench(tmp_path, Broken, shards=2) as at:
+        Broken.broken = True
+        with pytest.raises(StoreUnavailable):
+            await at.write(put("a"), 0)
+        outcomes = await asyncio.gather(
+            at.write(put("b"), 0), at.write(put("c"), 1), at.write(put("d"), 0), return_exceptions=True
+        )
+        assert [type(outcome) for outcome in outcomes] == [DamagedStore, Committed, DamagedStore]
+        assert await at.stored_ids(0) == ["a"] and at.ids(0) == [] and at.ids(1) == ["c"]
+        Broken.broken = False
+        await until(lambda: at.ids(0) == ["a"])
+        await at.write(put("e"), 0)
+        assert at.ids(0) == await at.stored_ids(0) == ["a", "e"]
+
+
+async def test_closing_lets_what_was_begun_end(tmp_path: Path) -> None:
+    async with bench(tmp_path, GatedStore) as at:
+        store = at.store
+        assert isinstance(store, GatedStore)
+        store.gate.clear()
+        writes = [asyncio.create_task(at.write(put(f"p{n}"))) for n in range(5)]
+        writes.append(asyncio.create_task(at.write(Patch(["p0"], {"n": 1}, 100))))
+        await until(lambda: bool(store.calls))
+        closing = asyncio.create_task(at.writer.close())
+        await asyncio.sleep(0.01)
+        assert not closing.done()
+        store.gate.set()
+        await closing
+        assert all(task.done() for task in writes) and (await writes[-1]).applied == [True]
+        assert at.ids() == await at.stored_ids() == [f"p{n}" for n in range(5)]
