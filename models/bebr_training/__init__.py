@@ -5,7 +5,7 @@ imports it but the commands `bebr train`, `bebr evaluate` and `bebr upgrade`, wh
 imports only those above it:
 
     search        exhaustive search in numpy: rankings, documents as codes, neighbors, metrics with intervals
-    data          collections with embeddings or texts, training rows, judged pairs, held-out rows
+    data          collections with embeddings or texts, training rows, relevance judgments, held-out rows
     baselines     other methods at equal bytes, the table of them, and the rate-distortion bound
     evaluation    one method on one collection; its row of results; all of them
     binarizer     the trainer: models, objectives, presets, checkpoints, and the check of an exported graph

@@ -73,16 +73,16 @@ def search_at_bound(
     for seed in SEEDS:
         passed = channel(documents, 8 * size_bytes, seed)
         axes = documents.axes[:, : passed.shape[1]]
-        mean, asked, along_mean = documents.mean, queries @ axes, queries @ documents.mean
+        mean, projected, along_mean = documents.mean, queries @ axes, queries @ documents.mean
         if symmetric:
             seen = channel(documents, 8 * size_bytes, len(SEEDS) + seed, queries)
-            asked, along_mean = mean @ axes + seen, mean @ mean + seen @ (mean @ axes)
+            projected, along_mean = mean @ axes + seen, mean @ mean + seen @ (mean @ axes)
         if not length_one:
-            found.append(dot_search(passed)(asked, k))
+            found.append(dot_search(passed)(projected, k))
             continue
         # The mean is one more dimension, in which every document has the value one.
         squares = mean @ mean + 2 * (passed @ (mean @ axes)) + np.einsum("ij,ij->i", passed, passed)
         ones = np.ones((len(passed), 1), np.float32)
         values = np.hstack([passed, ones]) / np.sqrt(np.maximum(squares, 1e-12))[:, None]
-        found.append(dot_search(values)(np.hstack([asked, along_mean[:, None]]), k))
+        found.append(dot_search(values)(np.hstack([projected, along_mean[:, None]]), k))
     return found

@@ -15,7 +15,7 @@ from bebr.errors import BebrError
 
 app = typer.Typer(
     name="bebr",
-    help="Binary-embedding search: 64 bytes a point, versioned codes.",
+    help="Binary-embedding search: 64 bytes per point, versioned codes.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -47,7 +47,7 @@ def root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Binary-embedding search: 64 bytes a point, versioned codes."""
+    """Binary-embedding search: 64 bytes per point, versioned codes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

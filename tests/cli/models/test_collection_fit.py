@@ -47,7 +47,7 @@ def test_fit_of_a_collection_waits_for_its_end(url: str, capsys: pytest.CaptureF
         assert client.wait_fit("own")["state"] == "failed"
         client.upsert_vectors("own", [f"p{n}" for n in range(124)], rows[:124])
         assert run("collection", "fit", "own", "--bytes", "6", "--wait") == 0
-        assert "6 bytes a point, recall@10" in capsys.readouterr().out
+        assert "6 bytes per point, recall@10" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,10 @@ class Destination:
     embeddings: Path | None
     """--to-embeddings: the rows of the data by its model; without a file its model embeds the texts."""
     model: str | None
-    """--to-model: which embeddings of the judged pairs are of its model."""
+    """--to-model: which embeddings of --pairs are of its model."""
 
     def check(self, data: TrainingData) -> None:
-        """Raise InvalidOption where its embeddings of the data, or of the judged pairs, are missing."""
+        """Raise InvalidOption where its embeddings of the data, or of --pairs, are missing."""
         _ = self.bundle.binarizer  # raises where there is none
         self._check_rows(data)
         self._check_pairs(data.pairs)

@@ -83,7 +83,7 @@ def _print(name: str, fit: dict[str, Any]) -> None:
     match fit["state"]:
         case "done":
             said = (
-                f"'{name}' now has its own binarizer {fit['version']}: {fit['code']}, {fit['bytes']} bytes a point, "
+                f"'{name}' now has its own binarizer {fit['version']}: {fit['code']}, {fit['bytes']} bytes per point, "
                 f"recall@10 {fit['recall_at_10']:.3f} of the float neighbors of {fit['queries']} held-out points"
             )
         case "failed":

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bebr.encoding import Bundle
     from bebr.encoding.quantization.trials import FitReport
 
-Embeddings = Annotated[Path, typer.Argument(help="Embeddings as .npy, .fvecs or .parquet, one a row.")]
+Embeddings = Annotated[Path, typer.Argument(help="Embeddings as .npy, .fvecs or .parquet, one per row.")]
 Base = Annotated[
     str | None,
     typer.Option(help="Bundle whose embedding model made these embeddings; the new bundle takes texts too."),
@@ -104,7 +104,7 @@ def _print(bundle: "Bundle", prefixes: "list[Bundle]", report: "FitReport") -> N
         )
     out().print(rows)
     out().print(
-        f"[bold]{bundle.id}[/] in {bundle.path}: {bundle.spec}, {bundle.spec.code_size_bytes} bytes a point, recall@10 "
+        f"[bold]{bundle.id}[/] in {bundle.path}: {bundle.spec}, {bundle.spec.code_size_bytes} bytes per point, recall@10 "
         f"{report.chosen.recall:.3f} of the float neighbors of {report.queries} held-out rows"
     )
     for prefix, recall in zip(prefixes, report.chosen.prefixes, strict=True):

@@ -1,4 +1,4 @@
-"""The bundles that a command may name, by id among those on hand or by folder, and where new ones are written."""
+"""The bundles that a command may name, by id or by folder, and where new ones are written."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

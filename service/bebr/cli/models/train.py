@@ -168,7 +168,7 @@ class _Written:
         for note in self.notes:
             err().print(f"{note}.", markup=False)
         out().print(
-            f"[bold]{bundle.id}[/] in {bundle.path}: {bundle.spec}, {bundle.spec.code_size_bytes} bytes a point, "
+            f"[bold]{bundle.id}[/] in {bundle.path}: {bundle.spec}, {bundle.spec.code_size_bytes} bytes per point, "
             f"{_metrics(self.trained)}"
         )
         for prefix in prefixes:

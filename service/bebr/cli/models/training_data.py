@@ -42,7 +42,7 @@ class TrainingData:
         return read
 
     def judged(self, read: "TrainingRows") -> "Pairs | None":
-        """The judged pairs, embedded as the rows are. Raises InvalidOption."""
+        """The queries and documents of --pairs, embedded as the rows are. Raises InvalidOption."""
         from bebr.errors import InvalidOption
         from bebr_training.data.rows import judged_pairs
 

@@ -51,7 +51,7 @@ def _folder(path: Path) -> dict[str, Any]:
 
         bundle = Bundle.load(path)
         files = {file.name: file.stat().st_size for file in sorted(path.iterdir()) if file.is_file()}
-        return {**asdict(bundle.summary()), "figures": dict(bundle.figures), "verified": True, "files": files}
+        return {**asdict(bundle.summary()), "metrics": dict(bundle.figures), "verified": True, "files": files}
     entries = {entry.name: _size(entry) for entry in sorted(path.iterdir()) if not entry.name.startswith(".")}
     if not entries:
         raise InvalidOption(f"the folder '{path}' is empty; expected a bundle or a data folder")

@@ -105,10 +105,10 @@ def evaluate(
     from bebr.cli.versions.steps import drawing, parse_adapter, read_queries, waiting
     from bebr.cli.versions.tables import print_matrix
 
-    asked, draw = read_queries(queries), drawing(plot)
+    judged_queries, draw = read_queries(queries), drawing(plot)
     with _service(url, api_key) as service, waiting("evaluating"):
         measured = service.evaluate_version(
-            collection, version, queries=asked, sample=sample, points=points, adapter=parse_adapter(adapter)
+            collection, version, queries=judged_queries, sample=sample, points=points, adapter=parse_adapter(adapter)
         )
     draw(measured)
     if as_json:
@@ -240,13 +240,13 @@ def run(
     from bebr.cli.versions.steps import end_with, follow_to_end, print_event, promote_behind_gate, read_queries, waiting
     from bebr.cli.versions.tables import print_matrix
 
-    asked, done = read_queries(queries), dict[str, Any]()
+    judged_queries, done = read_queries(queries), dict[str, Any]()
     with _service(url, api_key) as service:
         versions = service.list_versions(collection)["versions"]
         if not any(version["id"] == bundle and not version["retired"] for version in versions):
             service.attach_version(collection, bundle)
         with waiting("evaluating"):
-            done["evaluation"] = service.evaluate_version(collection, bundle, queries=asked)
+            done["evaluation"] = service.evaluate_version(collection, bundle, queries=judged_queries)
         if not as_json:
             print_matrix(done["evaluation"])
         if not yes:
