@@ -16,14 +16,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bebr.bootstrap import build_engine
+from bebr.bootstrap import build_engine, build_jobs
 from bebr.config import Settings
 from bebr.demo.corpus import collect
 from bebr.encoding import BundleRegistry, TextKind
 from bebr.encoding.encoder import Encoder
 from bebr.encoding.importing.pull import pull
 from bebr.engine import CollectionSettings, Engine
-from bebr.jobs import IngestJobs
+from bebr.jobs import IngestJob, JobQueue
 
 BUNDLE = "minilm@1"
 UPLOAD_BYTES = 1 << 16
@@ -35,14 +35,14 @@ def bare_seconds(encoder: Encoder, texts: list[str]) -> float:
     return time.perf_counter() - started
 
 
-async def job_seconds(engine: Engine, jobs: IngestJobs, name: str, body: bytes, points: int) -> float:
+async def job_seconds(engine: Engine, jobs: JobQueue, name: str, body: bytes, points: int) -> float:
     await engine.create_collection(name, CollectionSettings(bundle=BUNDLE))
-    job = await jobs.submit(name, upload(body))
+    job = await jobs.ingest.submit(name, upload(body))
     started = time.perf_counter()
-    while (state := jobs.get(job))["state"] in ("queued", "running"):
+    while not (state := jobs.get(job)).state.ended:
         await asyncio.sleep(0.005)
     seconds = time.perf_counter() - started
-    assert (state["state"], state["applied"]) == ("succeeded", points), state
+    assert isinstance(state, IngestJob) and (state.state, state.applied) == ("succeeded", points), state
     return seconds
 
 
@@ -58,7 +58,7 @@ async def measure(folder: Path, texts: list[str], rounds: int) -> None:
     encoder = Encoder(BundleRegistry([settings.bundles_dir]).get(BUNDLE), settings.encoder_thread_count)
     encoder.warm_up()
     engine = build_engine(settings)
-    jobs = IngestJobs(engine, folder / "jobs", settings.limits)
+    jobs = build_jobs(engine, settings)
     await engine.start()
     await engine.wait_until_ready()
     await jobs.start()

@@ -8,6 +8,7 @@ from bebr.engine import Engine
 from bebr.store import MetadataStore
 
 if TYPE_CHECKING:
+    from bebr.jobs import JobQueue
     from bebr.server import FastAPI
 
 
@@ -45,11 +46,19 @@ def build_engine(settings: Settings) -> Engine:
     )
 
 
+def build_jobs(engine: Engine, settings: Settings) -> "JobQueue":
+    """The jobs of an engine, which hear of its collections. Not started."""
+    from bebr.jobs import JobQueue
+
+    jobs = JobQueue(engine, settings.data_dir / "jobs", settings.limits)
+    engine.events.on_change, engine.events.on_close = jobs.changed, jobs.closing
+    return jobs
+
+
 def build_app(settings: Settings) -> "FastAPI":
-    """The HTTP app; its lifespan starts and stops the engine and the bulk jobs."""
-    from bebr.jobs import IngestJobs
+    """The HTTP app; its lifespan starts and stops the engine and the jobs."""
     from bebr.server import ApiOptions, create_app
 
     engine = build_engine(settings)
-    jobs = IngestJobs(engine, settings.data_dir / "jobs", settings.limits)
+    jobs = build_jobs(engine, settings)
     return create_app(engine, jobs, ApiOptions(settings.api_keys, settings.read_only_api_keys, settings.open_metrics))

@@ -43,7 +43,7 @@ def points() -> list[dict[str, Any]]:
 def test_an_upgrade_from_the_first_step_to_the_last(client: Client, docs: str):
     attached = client.attach_version("docs", "new@1")
     assert [version["id"] for version in attached["versions"]] == ["old@1", "new@1"]
-    with pytest.raises(errors.Conflict, match="was not measured"):
+    with pytest.raises(errors.Conflict, match="was not evaluated"):
         client.promote_version("docs", "new@1")
     measured = client.evaluate_version("docs", sample=20, points=50, seed=3)
     assert (measured["version"], measured["queries"], measured["points"]) == ("new@1", 20, 50)

@@ -3,16 +3,14 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.engine.running import running, settings
 
 from bebr.bootstrap import build_engine
-from bebr.config import Settings
 from bebr.core.codes import CodeSpec, cosine_gains, pack_levels
 from bebr.core.scoring import Scorer, dot_scores, prepare_sdc
 from bebr.core.types import FieldType, WriteMode
@@ -29,21 +27,6 @@ from bebr.errors import (
 
 SPEC = CodeSpec.parse("24x2")
 FIELDS = {"lang": FieldType.KEYWORD, "n": FieldType.INTEGER}
-
-
-def settings(folder: Path, **changes: Any) -> Settings:
-    return Settings(**({"data_dir": folder, "head_rows": 32, "min_free_disk_bytes": 0} | changes))
-
-
-@asynccontextmanager
-async def running(folder: Path, **changes: Any) -> AsyncIterator[Engine]:
-    engine = build_engine(settings(folder, **changes))
-    await engine.start()
-    await engine.wait_until_ready()
-    try:
-        yield engine
-    finally:
-        await engine.stop()
 
 
 def codes(count: int, seed: int = 0) -> np.ndarray:

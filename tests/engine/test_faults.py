@@ -91,7 +91,7 @@ async def test_an_error_that_is_told_again_and_again_does_not_grow(tmp_path: Pat
     """The error of a damaged bundle is kept; raised as it is, it would gather a traceback, and callers add fields."""
     async with running(tmp_path) as engine:
         await make(engine)
-        collection = engine._registry.get("docs")
+        collection = engine.registry.get("docs")
         damage = DamagedBundle("a file does not match", bundle="b@1")
         collection.encoders = CollectionEncoders({}, {0: damage}, {})
         lengths = set()
@@ -134,8 +134,9 @@ async def test_cursors_lead_up_to_the_limit_and_end_there(tmp_path: Path) -> Non
 
 
 async def test_a_disk_that_fails_while_loading_is_waited_for(tmp_path: Path) -> None:
+    from tests.engine.running import settings
+
     from bebr.bootstrap import build_engine
-    from engine.test_engine import settings
 
     async with running(tmp_path) as engine:
         await make(engine, shards=1)

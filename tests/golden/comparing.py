@@ -35,11 +35,16 @@ def kept(value: Any, every_key: bool = False) -> Any:
         return {
             key: each is not None if key == "cursor" else kept(each, key in MAPS)
             for key, each in named.items()
-            if every_key or key in KEPT
+            if every_key or (key in KEPT and not (key == "kind" and "retired" in named))
         }
     if isinstance(value, list):
-        return [kept(each) for each in value]
+        return [kept(each) for each in value if not _is_fit_job(each)]
     return RENAMED.get(value, value) if isinstance(value, str) else value
+
+
+def _is_fit_job(value: Any) -> bool:
+    """Format-1 listed no fits among the jobs, and no kinds of versions."""
+    return isinstance(value, dict) and value.get("kind") == "fit"
 
 
 def kept_lines(lines: list[str]) -> Any:

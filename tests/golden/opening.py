@@ -111,6 +111,6 @@ async def opened(data: Path, **store: Any) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def working(client: httpx.AsyncClient) -> bool:
-    """Whether a job is under way."""
+    """Whether a job is under way. A fit that is queued is not: it waits for points that nobody writes."""
     jobs = (await client.get("/v1/jobs")).json()["jobs"]
-    return any(job["state"] in ("queued", "running") for job in jobs)
+    return any(job["state"] == "running" or (job["state"], job["kind"]) == ("queued", "ingest") for job in jobs)

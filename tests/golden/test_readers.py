@@ -21,7 +21,7 @@ from bebr.encoding import Bundle
 from bebr.engine.collections.schema import CollectionDocument
 from bebr.index.segment import Segment
 from bebr.index.shard_files import load as load_checkpoint
-from bebr.jobs.job import Job
+from bebr.jobs.ingest.ingestion import Ingestion
 
 SEGMENTS, SHARDS, BUNDLES, JOBS, CATALOGS = (
     sorted(path for folder in FORMATS for path in folder.rglob(pattern))
@@ -77,7 +77,7 @@ def test_the_document_of_a_collection_is_read(tmp_path: Path, path: Path) -> Non
     documents = documents_in(tmp_path / path.name)
     assert documents
     for content in documents:
-        document = CollectionDocument.from_json(content)
+        document = CollectionDocument.from_document(content)
         assert (document.uid, document.shards, document.active) == (
             content["uid"],
             content["shards"],
@@ -99,6 +99,6 @@ def documents_in(catalog: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("path", JOBS, ids=name_of)
 def test_a_job_is_read(path: Path) -> None:
     content = json.loads(path.read_text())
-    job = Job.load(path.parent)
+    job = Ingestion.load(path.parent)
     assert (job.id, str(job.state), job.created_at) == (content["id"], content["state"], content["created_at"])
     assert (job.progress.line, job.progress.applied) == (content["progress"]["line"], content["progress"]["applied"])

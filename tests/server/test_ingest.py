@@ -14,7 +14,7 @@ from tests.server.service import DOCS, PATIENCE_SECONDS, assert_problem, create,
 from bebr.core.types import WriteMode
 from bebr.engine import Engine, WriteReport
 from bebr.errors import StoreUnavailable
-from bebr.jobs import IngestJobs, JobState
+from bebr.jobs import JobQueue, JobState
 
 NDJSON = {"content-type": "application/x-ndjson"}
 
@@ -220,13 +220,13 @@ async def test_a_job_killed_between_commit_and_save_repeats_without_counting_twi
         (folder / "job.json").write_text(json.dumps(saved | {"state": "running", "progress": fresh}))
         (folder / "errors.ndjson").write_text('{"line": 1}\n')
         (folder / "body").write_bytes(lines(points(23)))
-        jobs = IngestJobs(engine, tmp_path / "data" / "jobs", engine.limits)
+        jobs = JobQueue(engine, tmp_path / "data" / "jobs", engine.limits)
         await jobs.start()
-        while jobs.get(job)["state"] in ("queued", "running"):
+        while not jobs.get(job).state.ended:
             await asyncio.sleep(0.01)
         state = jobs.get(job)
         await jobs.stop()
-        assert (state["applied"], state["rejected"]) == (23, 0)
+        assert (state.applied, state.rejected) == (23, 0)
         assert (folder / "errors.ndjson").read_text() == ""
 
 
@@ -271,12 +271,12 @@ async def test_an_upload_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
     async with serving(tmp_path) as client:
         await create(client)
         engine = engine_of(client)
-        jobs = IngestJobs(engine, tmp_path / "jobs", engine.limits)
+        jobs = JobQueue(engine, tmp_path / "jobs", engine.limits)
         await jobs.start()
         with pytest.raises(ConnectionError):
-            await jobs.submit("docs", broken(), mode=WriteMode.UPSERT)
+            await jobs.ingest.submit("docs", broken(), mode=WriteMode.UPSERT)
         await jobs.stop()
-        assert jobs.list_jobs() == [] and not list((tmp_path / "jobs").iterdir())
+        assert jobs.list() == [] and not list((tmp_path / "jobs").iterdir())
 
 
 async def test_old_jobs_are_forgotten(tmp_path: Path) -> None:
@@ -292,4 +292,4 @@ async def test_old_jobs_are_forgotten(tmp_path: Path) -> None:
 
 
 def test_states_are_those_of_the_contract() -> None:
-    assert [*JobState] == ["queued", "running", "succeeded", "failed", "cancelled"]
+    assert [*JobState] == ["queued", "running", "paused", "succeeded", "failed", "cancelled"]

@@ -14,8 +14,8 @@ Imports only the errors of bebr and the types of `core`.
 
 from bebr.client.clients import AsyncClient, Client
 from bebr.client.operations import Search
-from bebr.client.results import Fetched, ItemError, Job, JobState, Page, Point, SearchResult, WriteReport
-from bebr.core.types import Hit
+from bebr.client.results import Fetched, ItemError, Job, Page, Point, SearchResult, WriteReport
+from bebr.core.types import Hit, JobState
 
 __all__ = [
     "AsyncClient",

@@ -3,10 +3,9 @@
 import base64
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
-from bebr.core.types import Hit
+from bebr.core.types import Hit, JobState
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,20 +118,9 @@ class Page:
     """Fetches the next page; None: this was the last one."""
 
 
-class JobState(StrEnum):
-    """State of a job. It ends as succeeded, failed or cancelled. Only backfills can be paused."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    PAUSED = "paused"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A bulk ingestion or a backfill, and how far it is."""
+    """A bulk ingestion, a backfill or a fit, and how far it is."""
 
     id: str
     state: JobState
@@ -157,7 +145,7 @@ class Job:
     @property
     def ended(self) -> bool:
         """Whether it has succeeded, failed or been cancelled."""
-        return self.state not in (JobState.QUEUED, JobState.RUNNING, JobState.PAUSED)
+        return self.state.ended
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Job":

@@ -20,16 +20,16 @@ from bebr.engine.capacity import RoomGuard
 from bebr.engine.collections.collection import Collection, collection_folder
 from bebr.engine.collections.encoders import Encoders
 from bebr.engine.collections.registry import CollectionRegistry
-from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.collections.version import Version
+from bebr.engine.events import CollectionEvents
 from bebr.engine.inputs import check_text
+from bebr.engine.loader import CollectionLoader
 from bebr.engine.projection import Wanted
 from bebr.engine.requests import AliasChange, CollectionSettings, SearchRequest
 from bebr.engine.results import (
     Changed,
     CollectionStatus,
     Embedded,
-    FitStatus,
     Page,
     Point,
     Readiness,
@@ -38,17 +38,17 @@ from bebr.engine.results import (
 )
 from bebr.engine.search import scroll as reading
 from bebr.engine.search.search import Searcher, Texts
-from bebr.engine.versions.backfills import Backfills
+from bebr.engine.versions.backfill import Backfills
 from bebr.engine.versions.calibration import Calibrations
 from bebr.engine.versions.evaluation import Evaluator
 from bebr.engine.versions.first_version import first_version
+from bebr.engine.versions.fit_steps import FitSteps
 from bebr.engine.versions.fits import Fits
 from bebr.engine.versions.fitted_bundles import FittedBundles
-from bebr.engine.versions.promotion import Versions
-from bebr.engine.versions.upgrading import Upgrading
+from bebr.engine.versions.versions import Versions
 from bebr.engine.write.points import PointWriter
-from bebr.errors import InvalidOption, NotReady, Unavailable
-from bebr.shards import LocalShards, ShardThreads
+from bebr.errors import InvalidOption
+from bebr.shards import ShardThreads
 from bebr.shards.memory import limit_arenas
 from bebr.store import MetadataStore
 
@@ -78,38 +78,54 @@ class Engine:
         self._store = store
         self._bundles = bundles
         self._folder = data_folder
-        self._head_rows = head_rows
         self._batching = batching
-        self._registry = CollectionRegistry(store, limits)
-        self._encoders = Encoders(bundles, encoder_threads)
-        self._fitted_bundles = FittedBundles(store, bundles)
         self._text_queues: dict[str, Texts] = {}
         self._searchers: dict[str, Searcher] = {}
-        self._guard = RoomGuard(data_folder, limits.min_free_disk_bytes, limits.memory_bytes)
         self._scanners = ThreadPoolExecutor(search_threads, "scan")
         self._coordinators = ThreadPoolExecutor(SCAN_COORDINATORS, "search")
         self._encoding = ThreadPoolExecutor(2, "encode")
         self._query_encoding = ThreadPoolExecutor(1, "encode-query")
         self._maintenance = ThreadPoolExecutor(1, "maintain")
-        self._fits = Fits(self._registry, self._fitted_bundles, self._encoders, limits, self._guard)
-        self._writer = PointWriter(limits, self._guard, self._encoding, self._fits.look)
-        versions = Versions(self._registry, self._encoders, self._fits, limits)
-        self._backfills = Backfills(self._registry, versions, self._fits, limits, self._guard, self._encoding)
+        self._guard = RoomGuard(data_folder, limits.min_free_disk_bytes, limits.memory_bytes)
+        self._encoders = Encoders(bundles, encoder_threads)
+        self._fitted_bundles = FittedBundles(store, bundles)
         self._calibrations = Calibrations(store)
-        evaluator = Evaluator(limits, self._encoding)
-        self.upgrading = Upgrading(self, versions, evaluator, self._backfills, self._writer, self._calibrations)
+        self.events = CollectionEvents()
+        """What happens to collections; the jobs listen."""
+        self.registry = registry = CollectionRegistry(store, limits)
+        """The open collections."""
+        self.fits = fits = Fits(registry, self.events, limits)
+        """State of fits, and requests for them."""
+        self.fit_steps = FitSteps(registry, self._fitted_bundles, self._encoders, limits, self._guard)
+        """What a fit job does."""
+        self.backfills = Backfills(registry, fits, limits, self._guard, self._encoding)
+        """What a backfill job does."""
+        self.versions = Versions(registry, self._encoders, fits, self._calibrations, self.events, limits)
         """The use cases of code versions."""
+        self.evaluator = Evaluator(registry, self._calibrations, limits, self._encoding)
+        """Evaluates a version before it is promoted."""
+        self._writer = PointWriter(limits, self._guard, self._encoding, self.events.changed)
+        self._loader = CollectionLoader(
+            registry=registry,
+            store=store,
+            encoders=self._encoders,
+            fitted_bundles=self._fitted_bundles,
+            calibrations=self._calibrations,
+            events=self.events,
+            folder=data_folder,
+            head_rows=head_rows,
+            max_queue=limits.max_queue,
+            threads=ShardThreads(self._scanners, self._coordinators, self._maintenance),
+        )
         self._loading: asyncio.Task[None] | None = None
-        self._problem: str | None = "not started"
-        self._knows_collections = False
 
     async def start(self) -> None:
         """Open the store and load the collections in the background; `ready` tells when they are there."""
         limit_arenas()
         self._folder.mkdir(parents=True, exist_ok=True)
         await self._store.open()
-        self._problem = "loading"
-        self._loading = asyncio.create_task(self._load())
+        self.registry.problem = "loading"
+        self._loading = asyncio.create_task(self._loader.load_all())
 
     async def wait_until_ready(self) -> None:
         """Return when all collections answer; raise what went wrong while loading."""
@@ -117,14 +133,12 @@ class Engine:
             await self._loading
 
     async def stop(self) -> None:
-        """Finish what is under way and write checkpoints, so that the next start replays little."""
-        self._problem = "stopping"
+        """Finish what is under way and write checkpoints, so that the next start replays little. Jobs stop before."""
+        self.registry.problem = "stopping"
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.gather(self._loading, return_exceptions=True)
-        await self._fits.stop()
-        await self._backfills.stop()
-        for collection in list(self._registry.collections.values()):
+        for collection in list(self.registry.collections.values()):
             await collection.close(keep=True)
         # coordinators before the scanners that they hand work to
         for pool in (self._coordinators, self._scanners, self._encoding, self._query_encoding, self._maintenance):
@@ -133,8 +147,9 @@ class Engine:
 
     def readiness(self) -> Readiness:
         """Whether every collection is caught up with the store; if not, why."""
-        loading = sorted(name for name, collection in self._registry.collections.items() if not collection.ready)
-        return Readiness(self._problem is None and not loading, self._problem, loading)
+        problem = self.registry.problem
+        loading = sorted(name for name, collection in self.registry.collections.items() if not collection.ready)
+        return Readiness(problem is None and not loading, problem, loading)
 
     async def ping_store(self) -> None:
         """Raises StoreUnavailable when the store does not answer."""
@@ -145,78 +160,56 @@ class Engine:
 
     async def create_collection(self, name: str, settings: CollectionSettings) -> CollectionStatus:
         """Raises AlreadyExists, BundleNotFound, DamagedBundle, InvalidOption, InvalidSpec."""
-        self._check_ready()
+        self.registry.check_ready()
         self._guard.check()
-        async with self._registry.lock:
-            self._registry.check_new(name)
+        async with self.registry.lock:
+            self.registry.check_new(name)
             version, plan = await asyncio.to_thread(first_version, settings, self._bundles, self.limits)
-            document = self._registry.new_document(settings, version, plan)
+            document = self.registry.new_document(settings, version, plan)
             await self._store.create(document.uid, document.shards)
-            collection = await asyncio.to_thread(self._open, name, document)
-            await self._registry.save(name, document)
+            collection = await asyncio.to_thread(self._loader.open, name, document)
+            await self.registry.save(name, document)
             collection.ready = True
-            self._registry.collections[name] = collection
+            self.registry.collections[name] = collection
         return self._status(collection)
 
     async def delete_collection(self, name: str) -> None:
         """Forget a collection, its points, its segments and the aliases that point to it."""
-        self._check_ready()
-        async with self._registry.lock:
-            collection = self._registry.get(name)
+        self.registry.check_ready()
+        async with self.registry.lock:
+            collection = self.registry.find(name)
             if collection.name != name:
                 raise InvalidOption(
                     f"'{name}' is an alias of '{collection.name}'; delete that, or the alias", key="name"
                 )
-            await self._registry.forget(name)
-            await self._fits.drop(collection)  # from here on none can begin
-            await self._backfills.drop(collection)
+            await self.registry.forget(name)
+            await self.events.closing(collection)  # from here on no job of it can begin
             self._searchers.pop(collection.document.uid, None)
             await collection.close(keep=False)
             await self._store.drop(collection.document.uid)
             folder = collection_folder(self._folder, collection.document.uid)
             await asyncio.to_thread(shutil.rmtree, folder, True)
-            others = [other.document for other in self._registry.collections.values()]
+            others = [other.document for other in self.registry.collections.values()]
             in_use = {version.fingerprint for document in others for version in document.versions}
             await self._calibrations.forget(collection)
             await self._fitted_bundles.forget(name, collection.document, in_use)
             await asyncio.to_thread(self._encoders.forget, collection.document)
 
-    async def fit_collection(
-        self, name: str, size_bytes: int | None = None, sample: int | None = None, now: bool = False
-    ) -> tuple[str, FitStatus]:
-        """Fit a new binarizer to the next `sample` embeddings of a collection, or now to those that are buffered.
-
-        -> the collection's name, and how far its fit is. Existing points keep their codes; both are searched together.
-        Raises Conflict, InvalidOption.
-        """
-        collection = self.collection(name)
-        await self._fits.ask(collection, size_bytes, sample, now)
-        fit = self._fits.status(collection)
-        assert fit is not None, "a fit was asked for"
-        return collection.name, fit
-
     def list_collections(self) -> list[CollectionStatus]:
         """Also those that are still loading. Raises NotReady before it is known which there are."""
-        self._check_knows_collections()
-        return [self._status(collection) for _, collection in sorted(self._registry.collections.items())]
+        return [self._status(collection) for collection in self.registry.all()]
 
     async def describe_collection(self, name: str) -> CollectionStatus:
-        self._check_knows_collections()
-        return self._status(self._registry.get(name))
-
-    def collections(self) -> list[Collection]:
-        """All of them. Raises NotReady before it is known which there are."""
-        self._check_knows_collections()
-        return list(self._registry.collections.values())
+        return self._status(self.registry.find(name))
 
     def list_aliases(self) -> dict[str, str]:
-        self._check_knows_collections()
-        return dict(sorted(self._registry.aliases.items()))
+        self.registry.all()  # raises NotReady
+        return dict(sorted(self.registry.aliases.items()))
 
     async def change_aliases(self, changes: Sequence[AliasChange]) -> None:
         """All of them, in order, or none."""
-        self._check_ready()
-        await self._registry.change_aliases(changes)
+        self.registry.check_ready()
+        await self.registry.change_aliases(changes)
 
     async def write_points(
         self,
@@ -232,7 +225,7 @@ class Engine:
         What the report calls applied is durable and visible to the next search. version: of which the caller takes the
         points to be; Incompatible where another is active. made_for: the same for vectors and codes, one by one.
         """
-        collection = self.collection(name)
+        collection = self.registry.get(name)
         return await self._writer.write_points(collection, points, mode, idempotency_key, version, made_for)
 
     async def write_vectors(
@@ -246,41 +239,50 @@ class Engine:
         version: str | None = None,
     ) -> WriteReport:
         """The fast path for many vectors (n, dims) float32. metadata None: empty objects. version: as above."""
-        collection = self.collection(name)
+        collection = self.registry.get(name)
         return await self._writer.write_vectors(collection, ids, vectors, metadata, mode, idempotency_key, version)
+
+    async def backfill_vectors(
+        self, name: str, version_id: str, ids: Sequence[object], vectors: NDArray[np.float32]
+    ) -> WriteReport:
+        """Give points that exist codes of these vectors (n, dims) float32 of a version, which must be the active one.
+
+        Their metadata stays.
+        """
+        return await self._writer.replace_codes(self.registry.get(name), ids, vectors, version_id)
 
     async def delete_points(
         self, name: str, ids: list[str] | None = None, filter: object = None, dry_run: bool = False
     ) -> Changed:
         """Delete by ids or by filter. dry_run: only count."""
-        return await self._writer.delete_points(self.collection(name), ids, filter, dry_run)
+        return await self._writer.delete_points(self.registry.get(name), ids, filter, dry_run)
 
     async def set_metadata(self, name: str, ids: list[str] | None, filter: object, changes: dict[str, Any]) -> Changed:
         """Set some metadata keys of points chosen by ids or filter; null removes a key."""
-        return await self._writer.set_metadata(self.collection(name), ids, filter, changes)
+        return await self._writer.set_metadata(self.registry.get(name), ids, filter, changes)
 
     async def get_points(
         self, name: str, ids: list[str], with_metadata: Wanted = True, with_code: bool = False
     ) -> tuple[list[Point], list[str]]:
         """-> (points in the order asked for, ids that do not exist)."""
         self._check_limit(len(ids), "ids")
-        return await reading.get_points(self.collection(name), ids, with_metadata, with_code)
+        return await reading.get_points(self.registry.get(name), ids, with_metadata, with_code)
 
     async def scroll(
         self, name: str, filter: object, limit: int, cursor: str | None, with_metadata: Wanted = True
     ) -> Page:
         """A page of points by ascending id, and the cursor of the next."""
         self._check_limit(limit, "limit")
-        return await reading.scroll(self.collection(name), filter, limit, cursor, with_metadata)
+        return await reading.scroll(self.registry.get(name), filter, limit, cursor, with_metadata)
 
     async def count(self, name: str, filter: object) -> int:
         """Points for which the filter holds; None: all."""
-        collection = self.collection(name)
+        collection = self.registry.get(name)
         return await collection.shards.count(collection.parse_filter(filter))
 
     async def search(self, name: str, requests: list[SearchRequest]) -> list[SearchResult]:
         """One result per request; all are scanned together."""
-        collection = self.collection(name)
+        collection = self.registry.get(name)
         if not 1 <= len(requests) <= self.limits.max_batch_searches:
             raise InvalidOption(
                 f"a batch has 1 to {self.limits.max_batch_searches} searches, got {len(requests)}", key="searches"
@@ -311,30 +313,13 @@ class Engine:
         return await asyncio.get_running_loop().run_in_executor(self._encoding, work)
 
     def _status(self, collection: Collection) -> CollectionStatus:
-        return collection.status(self._fits.status(collection))
+        return collection.status(self.fits.status(collection))
 
     def _only_text_bundle(self) -> str:
         names = [bundle.id for bundle in self._bundles.list() if bundle.has_embedding_model]
         if len(names) != 1:
             raise InvalidOption(f"'model' must name a bundle; those that take text: {names or 'none'}", key="model")
         return names[0]
-
-    def collection(self, name: str) -> Collection:
-        """An open collection. Raises CollectionNotFound, NotReady."""
-        self._check_ready()
-        collection = self._registry.get(name)
-        if not collection.ready:
-            raise NotReady(f"collection '{name}' is still loading; try again later", collection=name)
-        return collection
-
-    def _check_ready(self) -> None:
-        if self._problem is not None:
-            raise NotReady(f"the service is not ready: {self._problem}")
-
-    def _check_knows_collections(self) -> None:
-        """A service that has not read its store yet must not say that something does not exist."""
-        if not self._knows_collections:
-            raise NotReady(f"the service is not ready: {self._problem}")
 
     def _check_limit(self, count: int, key: str) -> None:
         if not 1 <= count <= self.limits.max_limit:
@@ -349,7 +334,8 @@ class Engine:
 
     def _text_queue(self, collection: Collection, version: Version) -> Texts:
         """Query texts of one model, embedded together when they arrive together."""
-        fingerprint, work = str(version.model_fingerprint), collection.encoders.embedder(version).embed
+        embedder = collection.encoders.embedder(version)
+        fingerprint, work = embedder.bundle.fingerprint, embedder.embed
 
         async def embed(texts: list[str]) -> list[NDArray[np.float32]]:
             loop = asyncio.get_running_loop()
@@ -360,53 +346,3 @@ class Engine:
             queue = Coalescer(embed, what="query texts", max_batch=together, max_queue=self.limits.max_queue)
             self._text_queues[fingerprint] = queue
         return self._text_queues[fingerprint]
-
-    async def _load(self) -> None:
-        while self._problem is not None:
-            try:
-                await self._load_collections()
-                self._problem = None
-            except Unavailable as error:
-                self._problem = f"waiting for the store: {error.detail}"
-                log.warning("loading the collections: %s; trying again", error.detail)
-                await asyncio.sleep(RETRY_SECONDS)
-            except OSError as error:
-                self._problem = f"waiting for the disk: {error}"
-                log.warning("loading the collections: %s; trying again", error)
-                await asyncio.sleep(RETRY_SECONDS)
-            except Exception as error:
-                self._problem = f"{type(error).__name__}: {error}"
-                log.exception("loading the collections failed")
-                raise
-
-    async def _load_collections(self) -> None:
-        for name, document in (await self._registry.load_documents()).items():
-            if name not in self._registry.collections:
-                await self._fitted_bundles.restore(document)
-                collection = await asyncio.to_thread(self._open, name, document)
-                await self._calibrations.apply(collection)
-                self._registry.collections[name] = collection
-        self._knows_collections = True
-        for collection in list(self._registry.collections.values()):
-            await collection.catch_up()
-            self._fits.look(collection)
-            self._backfills.look(collection)
-
-    def _open(self, name: str, document: CollectionDocument) -> Collection:
-        encoders = self._encoders.open(document)
-        specs = {version.number: version.spec for version in document.versions}
-        folder = collection_folder(self._folder, document.uid)
-        shards = LocalShards(
-            self._store,
-            document.uid,
-            folder,
-            name=name,
-            shards=document.shards,
-            specs=specs,
-            fields=document.filterable,
-            head_rows=self._head_rows,
-            max_queue=self.limits.max_queue,
-            threads=ShardThreads(self._scanners, self._coordinators, self._maintenance),
-        )
-        shards.open()
-        return Collection(name, document, self._store, shards, encoders)

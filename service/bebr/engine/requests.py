@@ -1,6 +1,6 @@
 """What callers of the engine hand in. Plain data; what comes back is in `results`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from bebr.core.scoring import Scorer
 from bebr.core.types import FieldType
+from bebr.encoding import AdapterKind
 from bebr.engine.projection import Wanted
 
 
@@ -55,13 +56,29 @@ class AliasChange:
 
 @dataclass(frozen=True, slots=True)
 class UpgradeQuery:
-    """A query to measure an upgrade with: its text, or its vectors."""
+    """A query to evaluate a version with: its text, or its vectors."""
 
     text: str | None = None
     vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     """By id of the version whose model made each: (dims,) float32."""
     relevant: Mapping[str, float] | None = None
     """Grades by id of the points that answer the query; None: nobody judged it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationRequest:
+    """How to evaluate a version."""
+
+    queries: Sequence[UpgradeQuery] | None = None
+    """The user's own; None: `sample` points stand in for queries."""
+    sample: int
+    """How many points stand in for queries."""
+    points: int
+    """How many points to search."""
+    adapter: AdapterKind | None = None
+    """The kind of adapter to report on; None: the best one."""
+    seed: int = 0
+    """Of the random choice of points."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -98,12 +99,25 @@ class SearchResult:
     explain: Explanation | None = None
 
 
+class FitState(StrEnum):
+    """State of a collection's fit."""
+
+    COLLECTING = "collecting"
+    """Embeddings are buffered until there are enough of them."""
+    FITTING = "fitting"
+    """A binarizer is fitted to them."""
+    FAILED = "failed"
+    """No binarizer could be fitted to them."""
+    CONVERTING = "converting"
+    """Points are re-encoded with the fitted binarizer."""
+    DONE = "done"
+
+
 @dataclass(frozen=True, slots=True)
 class FitStatus:
     """How far the collection's own fit is."""
 
-    state: str
-    """collecting, fitting, failed, converting or done."""
+    state: FitState
     bytes: int
     """Bytes per code."""
     sample: int

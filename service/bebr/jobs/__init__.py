@@ -1,16 +1,30 @@
-"""Bulk ingestion: a body of any length goes to disk, and a job applies it to a collection in the background.
+"""Jobs: work that goes on in the background, longer than a request, and over restarts of the service.
 
-    job      one job: its state, and how that is kept on disk
-    spool    the streamed body -> a file, within limits
-    lines    the file -> batches of points, one line at a time
-    runner   batches -> engine, several at once, so that the encoder never waits
-    jobs     all jobs: queue, resume after a restart, cancel
-
-A job that was answered with 202 is never lost: its body was synced to disk before, and a restart resumes it after the
-last applied line.
+job        what a job is for those who ask: its kind, state and progress, as of now
+runner     runs one job: waits while the store is away, stops when it is told to, and says how it ended
+source     the jobs of one kind, as the queue sees them
+queue      all jobs of all kinds: list, get, pause, resume, cancel
+ingest/    bulk ingestion: a body of any length goes to disk, and a job writes it to a collection
+backfill   re-encodes points as the active version
+fit        fits a binarizer to the buffered embeddings of a collection, and re-encodes them
 """
 
-from bebr.jobs.job import Job, JobState
-from bebr.jobs.queue import IngestJobs
+from bebr.core.types import JobState
+from bebr.jobs.backfill import BackfillJobs
+from bebr.jobs.fit import FitJobs
+from bebr.jobs.ingest import IngestJobs
+from bebr.jobs.job import BackfillJob, FitJob, IngestJob, Job, JobKind
+from bebr.jobs.queue import JobQueue
 
-__all__ = ["IngestJobs", "Job", "JobState"]
+__all__ = [
+    "BackfillJob",
+    "BackfillJobs",
+    "FitJob",
+    "FitJobs",
+    "IngestJob",
+    "IngestJobs",
+    "Job",
+    "JobKind",
+    "JobQueue",
+    "JobState",
+]

@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute
 
 from bebr import __version__
 from bebr.engine import Engine
-from bebr.jobs import IngestJobs
+from bebr.jobs import JobQueue
 from bebr.server.access import is_read
 from bebr.server.context import Services, reject_unknown_query
 from bebr.server.metrics import HttpMetrics, StateGauges
@@ -41,7 +41,7 @@ class ApiOptions:
     """Whether /metrics is answered without a key."""
 
 
-def create_app(engine: Engine, ingest_jobs: IngestJobs, options: ApiOptions | None = None) -> FastAPI:
+def create_app(engine: Engine, job_queue: JobQueue, options: ApiOptions | None = None) -> FastAPI:
     """The app around an engine and its jobs. Its lifespan starts and stops both."""
     app = FastAPI(
         title="bebr",
@@ -54,16 +54,16 @@ def create_app(engine: Engine, ingest_jobs: IngestJobs, options: ApiOptions | No
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
         dependencies=[Depends(reject_unknown_query)],
-        lifespan=lambda _: _lifespan(engine, ingest_jobs),
+        lifespan=lambda _: _lifespan(engine, job_queue),
     )
     hot = hot_routes(engine)
     app.router.routes[:0] = hot
     for router in ROUTERS:
         app.include_router(router)
     app.openapi = partial(_document, app, hot)  # type: ignore[method-assign]
-    app.state.services = Services(engine, ingest_jobs)
+    app.state.services = Services(engine, job_queue)
     app.state.metrics = HttpMetrics()
-    app.state.metrics.registry.register(StateGauges(engine, ingest_jobs))
+    app.state.metrics.registry.register(StateGauges(engine, job_queue))
     install_handlers(app)
     _add_layers(app, options or ApiOptions(), [*hot, *(route for router in ROUTERS for route in router.routes)])
     return app
@@ -90,11 +90,11 @@ def _document(app: FastAPI, hot: Sequence[HotRoute]) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _lifespan(engine: Engine, ingest_jobs: IngestJobs) -> AsyncIterator[None]:
+async def _lifespan(engine: Engine, job_queue: JobQueue) -> AsyncIterator[None]:
     await engine.start()
-    await ingest_jobs.start()
+    await job_queue.start()
     try:
         yield
     finally:
-        await ingest_jobs.stop()
+        await job_queue.stop()
         await engine.stop()

@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 from pydantic import BaseModel
 
 from bebr.engine import Engine
-from bebr.jobs import IngestJobs
+from bebr.jobs import JobQueue
 from bebr.server.bodies import JSON, read_body
 from bebr.server.validation import parse, reject_unknown
 
@@ -19,7 +19,7 @@ class Services:
     """What the app serves."""
 
     engine: Engine
-    jobs: IngestJobs
+    jobs: JobQueue
 
 
 async def get_engine(request: Request) -> Engine:
@@ -28,14 +28,14 @@ async def get_engine(request: Request) -> Engine:
     return services.engine
 
 
-async def get_jobs(request: Request) -> IngestJobs:
-    """The ingestion jobs of the app."""
+async def get_jobs(request: Request) -> JobQueue:
+    """The jobs of the app."""
     services: Services = request.app.state.services
     return services.jobs
 
 
 EngineOf = Annotated[Engine, Depends(get_engine)]
-JobsOf = Annotated[IngestJobs, Depends(get_jobs)]
+JobsOf = Annotated[JobQueue, Depends(get_jobs)]
 
 
 async def reject_unknown_query(request: Request) -> None:

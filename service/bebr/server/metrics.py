@@ -3,7 +3,6 @@
 One registry per app, so that two apps in one process never mix their numbers.
 """
 
-from collections import Counter as Counts
 from collections.abc import Iterable, Iterator
 
 from prometheus_client import (
@@ -20,7 +19,7 @@ from starlette.types import Scope
 
 from bebr.engine import Engine
 from bebr.errors import NotReady
-from bebr.jobs import IngestJobs, JobState
+from bebr.jobs import JobQueue, JobState
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
@@ -70,7 +69,7 @@ class HttpMetrics:
 class StateGauges(Collector):
     """Points and bytes of every collection, and jobs by state, read at scrape time."""
 
-    def __init__(self, engine: Engine, jobs: IngestJobs) -> None:
+    def __init__(self, engine: Engine, jobs: JobQueue) -> None:
         self._engine = engine
         self._jobs = jobs
 
@@ -88,9 +87,9 @@ class StateGauges(Collector):
         buffered = [(collection.name, collection.fit.collected) for collection in found if collection.fit is not None]
         help = "Points that are kept as embeddings until the collection's fit."
         yield _gauge("bebr_collection_buffered_points", help, "collection", buffered)
-        counts = Counts(job["state"] for job in self._jobs.list_jobs())
+        counts = self._jobs.states()
         states = [(state, counts[state]) for state in JobState]
-        yield _gauge("bebr_jobs", "Bulk jobs that the service remembers.", "state", states)
+        yield _gauge("bebr_jobs", "Jobs that the service remembers.", "state", states)
 
 
 def _gauge(name: str, help: str, label: str, values: Iterable[tuple[str, float]]) -> GaugeMetricFamily:

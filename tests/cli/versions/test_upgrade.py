@@ -85,7 +85,7 @@ def test_step_by_step(docs: Client, tmp_path: Path, capsys: Printed):
 def test_the_gate_refuses_with_the_numbers(docs: Client, judged: str, capsys: Printed):
     docs.attach_version("docs", "new@1")
     assert upgrade("promote", "docs", "new@1") == 1
-    assert "was not measured" in capsys.readouterr().err
+    assert "was not evaluated" in capsys.readouterr().err
     assert upgrade("evaluate", "docs", "--queries", judged) == 0
     shown = capsys.readouterr().out
     assert "20 queries with relevance judgments" in shown and "no relevance judgments" not in shown

@@ -1,9 +1,13 @@
 """What the store keeps about a collection can be read back, also as it was written before there were fits."""
 
 import json
+from typing import Any
 
-from bebr.core.types import FieldType
+from bebr.core.types import FieldType, JobState
+from bebr.encoding import AdapterKind
+from bebr.encoding.adapters.quality import AdapterQuality, Interval
 from bebr.engine.collections.schema import CollectionDocument, FitPlan
+from bebr.engine.collections.upgrades import Promotion, Rollback
 from bebr.engine.collections.version import Version, VersionKind
 
 BEFORE_FITS = {
@@ -18,44 +22,93 @@ BEFORE_FITS = {
 }
 
 
-BEFORE_ADAPTERS = {
+CELL = {"ndcg_at_10": 0.5, "recall_at_10": 0.25}
+GAIN = {"mean": 0.125, "low": 0.0, "high": 0.25}
+BEFORE_ADAPTERS: dict[str, Any] = {
     "previous": 0,
     "ways": {"a" * 64: "adapter", "b" * 64: "weighted"},
     "previous_ways": {"c" * 64: "adapter"},
     "evaluations": {
-        "old@1 -> new@1": {"measure": "recall_at_10", "way": "adapter", "ways": {"adapter": {"gain": None}, "dual": {}}}
+        "old@1 -> new@1": {
+            "active": "old@1",
+            "version": "new@1",
+            "at": 1.5,
+            "measure": "recall_at_10",
+            "judged": False,
+            "queries": 40,
+            "points": 100,
+            "way": "adapter",
+            "old_to_old": CELL,
+            "new_to_old": CELL,
+            "new_to_new": None,
+            "mixed": {"25": CELL},
+            "ways": {"adapter": {**CELL, "gain": GAIN}, "dual": {**CELL, "gain": None}},
+            "gain": GAIN,
+            "update_gain": None,
+            "negative_flips": 0.25,
+        }
     },
-    "history": [{"event": "promote", "way": "adapter", "to": "new@1"}, {"event": "rollback", "to": "old@1"}],
-    "backfill": None,
+    "history": [
+        {
+            "event": "promote",
+            "from": "old@1",
+            "to": "new@1",
+            "at": 2.5,
+            "forced": True,
+            "way": "adapter",
+            "gain": GAIN,
+            "min_gain": 0.25,
+        },
+        {"event": "rollback", "from": "new@1", "to": "old@1", "at": 3.5},
+    ],
+    "backfill": {
+        "job": "backfill-1",
+        "version": "new@1",
+        "rate": 20.0,
+        "total": 80,
+        "created_at": 4.5,
+        "state": "paused",
+        "finished_at": None,
+        "skipped": 2,
+        "applied": 16,
+        "detail": None,
+    },
 }
 """Upgrades as they were written before adapters were called so."""
 
 
 def test_a_document_with_ways_is_read_in_todays_words() -> None:
-    document = CollectionDocument.from_json({**BEFORE_FITS, "upgrades": BEFORE_ADAPTERS})
+    document = CollectionDocument.from_document({**BEFORE_FITS, "upgrades": BEFORE_ADAPTERS})
     upgrades = document.upgrades
     assert upgrades.adapters == {"a" * 64: "linear", "b" * 64: "weighted"}
     assert upgrades.previous_adapters == {"c" * 64: "linear"} and upgrades.previous == 0
-    (evaluation,) = upgrades.evaluations.values()
-    measured = {"linear": {"gain": None}, "dual": {}}
-    assert evaluation == {"measure": "recall_at_10", "adapter": "linear", "adapters": measured}
-    promoted, rolled_back = upgrades.history
-    assert promoted == {"event": "promote", "adapter": "linear", "to": "new@1"}
-    assert rolled_back == {"event": "rollback", "to": "old@1"}
-    assert CollectionDocument.from_json(json.loads(json.dumps(document.to_json()))).upgrades == upgrades
+    evaluation = upgrades.evaluation("old@1", "new@1")
+    assert evaluation is not None and evaluation.adapter == "linear" and evaluation.gain == Interval(**GAIN)
+    assert evaluation.adapters == {
+        "linear": AdapterQuality(0.5, 0.25, Interval(**GAIN)),
+        "dual": AdapterQuality(0.5, 0.25, None),
+    }
+    assert upgrades.history == (
+        Promotion("old@1", "new@1", 2.5, forced=True, adapter=AdapterKind.LINEAR, gain=Interval(**GAIN), min_gain=0.25),
+        Rollback("new@1", "old@1", 3.5),
+    )
+    assert upgrades.backfill is not None and upgrades.backfill.state is JobState.PAUSED
+    assert CollectionDocument.from_document(json.loads(json.dumps(document.to_document()))).upgrades == upgrades
+    assert upgrades.to_document()["backfill"] == BEFORE_ADAPTERS["backfill"]
+    assert upgrades.to_document()["history"][1] == BEFORE_ADAPTERS["history"][1]
 
 
 def test_a_document_from_before_fits_is_read_and_stays_as_it_was() -> None:
-    document = CollectionDocument.from_json(BEFORE_FITS)
+    document = CollectionDocument.from_document(BEFORE_FITS)
     assert document.fit is None and document.buffered is None and document.fitted is None
     version = document.active_version
     assert (version.model, version.model_fingerprint) == ("minilm@1", "f" * 64)
     assert document.filterable == {"lang": FieldType.KEYWORD}
-    assert document.to_json() == BEFORE_FITS
+    assert document.to_document() == BEFORE_FITS
 
 
 def test_a_document_with_a_fit_comes_back_whole() -> None:
-    before = CollectionDocument.from_json(BEFORE_FITS)
+    before = CollectionDocument.from_document(BEFORE_FITS)
     model = ("minilm@1", "f" * 64)
     buffered = Version.buffered(1, 32, *model)
     metrics = {"recall_at_10": 0.5, "queries": 30}
@@ -75,9 +128,9 @@ def test_a_document_with_a_fit_comes_back_whole() -> None:
     document = CollectionDocument(
         before.uid, before.created_at, 2, before.filterable, versions, 1, FitPlan(8, 300, failed="no")
     )
-    text = json.dumps(document.to_json())
-    again = CollectionDocument.from_json(json.loads(text))
-    assert json.dumps(again.to_json()) == text
+    text = json.dumps(document.to_document())
+    again = CollectionDocument.from_document(json.loads(text))
+    assert json.dumps(again.to_document()) == text
     assert again.fit == FitPlan(8, 300, False, "no")
     assert (again.buffered and again.buffered.buffered_dims, again.fitted and again.fitted.metrics) == (32, metrics)
     assert [version.kind for version in again.versions] == [

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.engine.test_engine import codes, make, point, running, search
+from tests.engine.running import running
+from tests.engine.test_engine import codes, make, point, search
 
 from bebr.core.types import FieldType, WriteMode
 from bebr.engine import CollectionSettings

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.engine.test_engine import SPEC, codes, make, running
+from tests.engine.running import running
+from tests.engine.test_engine import SPEC, codes, make
 
 from bebr.config import Limits
 from bebr.core.scoring import Scorer
@@ -30,7 +31,7 @@ async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
 
 @pytest.fixture
 def collection(engine: Engine) -> Collection:
-    return engine._registry.get("docs")
+    return engine.registry.get("docs")
 
 
 async def test_a_code_is_compared_as_a_code_and_a_vector_as_a_vector(engine: Engine, collection: Collection) -> None:
@@ -38,7 +39,7 @@ async def test_a_code_is_compared_as_a_code_and_a_vector_as_a_vector(engine: Eng
     assert query.scorer is Scorer.SDC and query.embedding is None and query.version is collection.active
     assert query.record is not None and query.record.shape == (1, SPEC.record_size_bytes)
     vector = np.arange(1, 385, dtype=np.float32)
-    query = parse(engine._registry.get("texts"), LIMITS, SearchRequest(vector=vector))
+    query = parse(engine.registry.get("texts"), LIMITS, SearchRequest(vector=vector))
     assert query.scorer is Scorer.ADC and query.record is None and query.embedding is not None
     np.testing.assert_allclose(np.linalg.norm(query.embedding), 1, rtol=1e-6)
 

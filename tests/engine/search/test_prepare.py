@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.encoding.quantization.embeddings import text_like
-from tests.engine.test_engine import running
+from tests.engine.running import running
 from tests.engine.versions.test_fits import DIMS, reached
 
 from bebr.core.codes import split_records
@@ -27,14 +27,14 @@ async def collection_of(engine: Engine) -> None:
 
 
 async def routed(engine: Engine, requests: list[SearchRequest]) -> list[RoutedQuery]:
-    return await engine._searcher(engine._registry.get("docs"))._route(requests)
+    return await engine._searcher(engine.registry.get("docs"))._route(requests)
 
 
 @pytest.mark.parametrize("scorer", list(Scorer))
 async def test_queries_prepared_together_score_as_each_alone(tmp_path: Path, scorer: Scorer) -> None:
     async with running(tmp_path) as engine:
         await collection_of(engine)
-        collection = engine._registry.get("docs")
+        collection = engine.registry.get("docs")
         version, codec = collection.active, collection.codec(collection.active)
         requests = [SearchRequest(vector=row, scorer=scorer) for row in ROWS[200:220]]
         if scorer is not Scorer.ADC:
@@ -59,7 +59,7 @@ def scored(queries: DotQueries | HammingQueries, records: np.ndarray, spec: obje
 
 def expected(engine: Engine, routed: RoutedQuery, records: np.ndarray) -> np.ndarray:
     """In floats: the inner product of what is asked for and what the codes stand for."""
-    collection, query = engine._registry.get("docs"), routed.query
+    collection, query = engine.registry.get("docs"), routed.query
     version, codec = collection.active, collection.codec(collection.active)
     if query.scorer is Scorer.HAMMING:
         own = query.record if query.record is not None else codec.encode(query.embedding)
@@ -75,7 +75,7 @@ def expected(engine: Engine, routed: RoutedQuery, records: np.ndarray) -> np.nda
 async def test_thresholds_become_floors_of_the_scan(tmp_path: Path) -> None:
     async with running(tmp_path) as engine:
         await collection_of(engine)
-        collection = engine._registry.get("docs")
+        collection = engine.registry.get("docs")
         version, codec = collection.active, collection.codec(collection.active)
         (query,) = await routed(engine, [SearchRequest(vector=ROWS[200], score_threshold=0.3)])
         prepared = prepare([query], version, codec, 5)

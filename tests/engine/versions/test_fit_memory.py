@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tests.engine.test_engine import running
+from tests.engine.running import running
 from tests.engine.versions.test_fits import make, reached, write
 
 POINTS = 500

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.encoding.quantization.embeddings import text_like
-from tests.engine.test_engine import running
+from tests.engine.running import running, running_jobs
 from tests.server.bundles import TINY, write_tiny_bundle
 
 from bebr.core.operations import PutWrite
@@ -20,8 +20,8 @@ from bebr.core.types import FieldType, Puts, WriteMode
 from bebr.engine import CollectionSettings, Engine, FitSettings, SearchRequest
 from bebr.engine.collections.collection import Collection
 from bebr.engine.results import FitStatus
-from bebr.engine.versions import fits
 from bebr.errors import BundleNotFound, Conflict, InvalidOption, Overloaded, StoreUnavailable
+from bebr.jobs import runner
 from bebr.shards import ShardWrite
 
 DIMS = 32
@@ -33,7 +33,7 @@ FIT = FitSettings(bytes=8, sample=SAMPLE, dims=DIMS)
 async def make(engine: Engine, fit: FitSettings = FIT, **changes: Any) -> Collection:
     fields = {"n": FieldType.INTEGER}
     await engine.create_collection("docs", CollectionSettings(fit=fit, filterable=fields, **changes))
-    return engine._registry.get("docs")
+    return engine.registry.get("docs")
 
 
 async def write(engine: Engine, numbers: range, rows: np.ndarray = ROWS) -> None:
@@ -147,15 +147,15 @@ async def test_a_refit_is_a_new_version_searched_with_the_old_one(tmp_path: Path
         await write(engine, range(SAMPLE))
         first = await reached(engine, "done")
         with pytest.raises(Conflict, match="at least 124, and 0 are buffered"):
-            await engine.fit_collection("docs", now=True)
-        _, answer = await engine.fit_collection("docs", 16, 400)
+            await engine.fits.request("docs", now=True)
+        answer = await engine.fits.request("docs", size_bytes=16, sample=400)
         assert answer.state == "collecting" and answer.code == first.code
         await write(engine, range(200, 500))
         assert (await fit_of(engine)).collected == 300
         assert await recall(engine, 500) > 0.5
         with pytest.raises(InvalidOption, match="does not apply with 'now'"):
-            await engine.fit_collection("docs", sample=300, now=True)
-        await engine.fit_collection("docs", now=True)
+            await engine.fits.request("docs", sample=300, now=True)
+        await engine.fits.request("docs", now=True)
         second = await reached(engine, "done")
         assert second.version == first.version.replace("@1", "@2") and second.bytes == 16
         described = await engine.describe_collection("docs")
@@ -167,7 +167,7 @@ async def test_a_refit_is_a_new_version_searched_with_the_old_one(tmp_path: Path
         (result,) = await engine.search("docs", [SearchRequest(vector=ROWS[0], limit=500)])
         assert result.searched == {first.version: 200, second.version: 300}
         assert {hit.version for hit in result.hits} == set(result.searched)
-        assert (await engine.fit_collection("docs", sample=300))[1].bytes == 16
+        assert (await engine.fits.request("docs", sample=300)).bytes == 16
         await write(engine, range(500))
         third = await reached(engine, "done")
         assert (await engine.describe_collection("docs")).points == {third.version: 500}
@@ -186,7 +186,7 @@ async def test_a_fit_that_fails_says_why_and_can_be_asked_for_again(tmp_path: Pa
         assert (await fit_of(engine)).state == "failed"
         assert (await nearest(engine, ROWS[310], 1)) == ["p310"]
         await write(engine, range(SAMPLE))
-        await engine.fit_collection("docs")
+        await engine.fits.request("docs")
         assert (await reached(engine, "done")).detail is None
         assert await recall(engine, 320) > 0.3
 
@@ -224,7 +224,7 @@ async def test_a_collection_that_was_made_without_a_fit_gets_one(tmp_path: Path)
         await engine.create_collection("docs", CollectionSettings(bundle=TINY, filterable={"n": FieldType.INTEGER}))
         assert (await engine.describe_collection("docs")).fit is None
         await write(engine, range(50))
-        _, answer = await engine.fit_collection("docs", sample=200)
+        answer = await engine.fits.request("docs", sample=200)
         assert answer.bytes == 16
         await write(engine, range(40, 260))
         fit = await reached(engine, "done")
@@ -233,7 +233,7 @@ async def test_a_collection_that_was_made_without_a_fit_gets_one(tmp_path: Path)
         assert await recall(engine, 260) > 0.5
         await engine.create_collection("codes", CollectionSettings(code="16x2"))
         with pytest.raises(InvalidOption, match="codes of your own"):
-            await engine.fit_collection("codes", 4)
+            await engine.fits.request("codes", size_bytes=4)
 
 
 async def test_versions_have_a_limit(tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ async def test_versions_have_a_limit(tmp_path: Path) -> None:
         await write(engine, range(SAMPLE))
         await reached(engine, "done")
         with pytest.raises(InvalidOption, match="limit is 2"):
-            await engine.fit_collection("docs")
+            await engine.fits.request("docs")
 
 
 @asynccontextmanager
@@ -264,10 +264,12 @@ async def test_a_stop_during_a_fit_is_quick_and_the_next_start_goes_on(tmp_path:
 
 
 async def test_a_collection_is_deleted_during_its_fit(tmp_path: Path) -> None:
-    async with collecting(tmp_path) as engine:
+    async with running_jobs(tmp_path) as (engine, jobs):
+        await make(engine)
+        await write(engine, range(200))
         writes = [write(engine, range(start, start + 20)) for start in range(200, 500, 20)]
         await asyncio.gather(*writes, engine.delete_collection("docs"), return_exceptions=True)
-        assert await engine._store.list_documents("collection") == {} and not engine._fits._tasks
+        assert await engine._store.list_documents("collection") == {} and not jobs.fit._runners
         await asyncio.sleep(0.3)
         assert await engine._store.list_documents("collection") == {}
         assert await engine._store.list_documents("binarizer") == {}
@@ -329,7 +331,7 @@ async def test_a_crash_around_the_switch_costs_the_fit_and_nothing_else(
     """The store goes away before the document of the switch is saved, or right after it, and then the process ends."""
     async with running(tmp_path) as engine:
         await make(engine)
-        save, tried = engine._registry.save, asyncio.Event()
+        save, tried = engine.registry.save, asyncio.Event()
 
         async def away(*arguments: Any) -> None:
             if saved:
@@ -337,7 +339,7 @@ async def test_a_crash_around_the_switch_costs_the_fit_and_nothing_else(
             tried.set()
             raise StoreUnavailable("the answer was lost")
 
-        monkeypatch.setattr(engine._registry, "save", away)
+        monkeypatch.setattr(engine.registry, "save", away)
         await write(engine, range(SAMPLE))
         async with asyncio.timeout(20):
             await tried.wait()
@@ -355,10 +357,10 @@ async def test_a_crash_around_the_switch_costs_the_fit_and_nothing_else(
 async def test_a_store_that_is_away_for_a_moment_does_not_cost_the_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fits, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(runner, "RETRY_SECONDS", 0.01)
     async with running(tmp_path) as engine:
         await make(engine)
-        save, failures = engine._registry.save, iter([True, False, True])
+        save, failures = engine.registry.save, iter([True, False, True])
 
         async def flaky(*arguments: Any) -> None:
             if (lost := next(failures, None)) is None or lost:
@@ -366,10 +368,10 @@ async def test_a_store_that_is_away_for_a_moment_does_not_cost_the_fit(
             if lost is not None:
                 raise StoreUnavailable("the answer was lost")
 
-        monkeypatch.setattr(engine._registry, "save", flaky)
+        monkeypatch.setattr(engine.registry, "save", flaky)
         await write(engine, range(SAMPLE))
         await reached(engine, "done")
-        assert len(engine._registry.get("docs").document.versions) == 2
+        assert len(engine.registry.get("docs").document.versions) == 2
 
 
 async def test_a_damaged_own_bundle_is_written_again(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.encoding.quantization.embeddings import text_like
-from tests.engine.test_engine import running
+from tests.engine.running import running
 from tests.engine.versions.test_fits import DIMS, reached
 
 from bebr.core.codes import CodeSpec, split_records
@@ -55,12 +55,12 @@ async def mixed(folder: Path, seed: int, buffered: bool) -> AsyncIterator[Engine
         rows = ROWS[rng.integers(0, 150, count)]  # many of them are equal
         await write(engine, list(range(count)), rows)
         await reached(engine, "done")
-        await engine.fit_collection("docs", 12, 130)
+        await engine.fits.request("docs", size_bytes=12, sample=130)
         again = rng.choice(count, 150, replace=False).tolist()
         await write(engine, again, rows[again])
         await reached(engine, "done")
         if buffered:
-            await engine.fit_collection("docs", 16, 300)
+            await engine.fits.request("docs", size_bytes=16, sample=300)
             again = rng.choice(count, 40, replace=False).tolist()
             await write(engine, again, rows[again])
         await engine.delete_points("docs", [f"p{n:03}" for n in rng.choice(count, 20).tolist()])
@@ -82,7 +82,7 @@ async def oracle(
     engine: Engine, score: Callable[[Version, np.ndarray], float], keep: Callable[[dict[str, Any]], bool]
 ) -> list[Entry]:
     """All points that `keep` lets pass, best first, scored version by version."""
-    versions = {version.id: version for version in engine._registry.get("docs").document.versions}
+    versions = {version.id: version for version in engine.registry.get("docs").document.versions}
     found: list[Entry] = []
     for point in filter(keep, await held(engine)):
         value = float(score(versions[point.version], record_of(point)))
@@ -94,7 +94,7 @@ def scorer_of_embedding(
     engine: Engine, embedding: np.ndarray, scorer: Scorer
 ) -> Callable[[Version, np.ndarray], float]:
     """How the embedding of a query is compared with a record of any version."""
-    collection, embedding = engine._registry.get("docs"), check_embeddings(embedding, DIMS)
+    collection, embedding = engine.registry.get("docs"), check_embeddings(embedding, DIMS)
 
     def score(version: Version, record: np.ndarray) -> float:
         codec, spec, steps = collection.codec(version), version.spec, version.steps
@@ -112,7 +112,7 @@ def scorer_of_embedding(
 
 def scorer_of_code(engine: Engine, version: Version, record: np.ndarray) -> Callable[[Version, np.ndarray], float]:
     """A code against several versions: what it stands for is projected into each."""
-    collection = engine._registry.get("docs")
+    collection = engine.registry.get("docs")
     embedding = collection.codec(version).decode(record)
     length = np.float32(np.linalg.norm(embedding))
 
@@ -175,7 +175,7 @@ async def test_codes_and_ids_equal_brute_force(tmp_path: Path, seed: int, buffer
     rng = np.random.default_rng(seed + 100)
     async with mixed(tmp_path, seed, buffered) as engine:
         points = await held(engine)
-        versions = {version.id: version for version in engine._registry.get("docs").document.versions}
+        versions = {version.id: version for version in engine.registry.get("docs").document.versions}
         for place in rng.choice(len(points), 12, replace=False).tolist():
             point, limit = points[place], int(rng.integers(1, 80))
             version = versions[point.version]
@@ -218,7 +218,7 @@ async def test_searches_of_all_kinds_share_scans(tmp_path: Path) -> None:
         alone = [entries((await engine.search("docs", [request]))[0]) for request in requests]
         together = await engine.search("docs", requests)
         assert [entries(result) for result in together] == alone
-        searcher = engine._searcher(engine._registry.get("docs"))
+        searcher = engine._searcher(engine.registry.get("docs"))
         routed = [await searcher._route([request]) for request in requests]
         queued = await asyncio.gather(*(searcher._submit(one) for one in routed))
         found = [answers[0].found for answers, _ in queued]
@@ -238,9 +238,7 @@ async def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
 
 async def test_a_code_is_of_the_newest_version_unless_it_says_which(tmp_path: Path) -> None:
     async with mixed(tmp_path, 3, True) as engine:
-        first, second = (
-            v for v in engine._registry.get("docs").document.versions if v.kind is not VersionKind.BUFFERED
-        )
+        first, second = (v for v in engine.registry.get("docs").document.versions if v.kind is not VersionKind.BUFFERED)
         points = {point.version: point for point in await held(engine)}
         code = record_of(points[second.id]).tobytes()
         (result,) = await engine.search("docs", [SearchRequest(code=code)])
@@ -260,7 +258,7 @@ async def centered(folder: Path) -> AsyncIterator[tuple[Engine, np.ndarray]]:
     async with running(folder) as engine:
         await engine.create_collection("docs", CollectionSettings(bundle="centered@1", filterable=FIELDS, shards=2))
         await write(engine, list(range(300)), rows)
-        await engine.fit_collection("docs", 16, 300)
+        await engine.fits.request("docs", size_bytes=16, sample=300)
         await write(engine, list(range(0, 300, 2)), rows[::2])
         yield engine, rows
 
@@ -287,7 +285,7 @@ async def test_versions_of_centered_codes_share_one_scale(tmp_path: Path) -> Non
             found.append(len(nearest & {point_id for _, point_id, _ in adc[:10]}) / 10)
         assert np.mean(found) > 0.75
         for point in (await held(engine))[:6]:
-            version = {v.id: v for v in engine._registry.get("docs").document.versions}[point.version]
+            version = {v.id: v for v in engine.registry.get("docs").document.versions}[point.version]
             expected = await oracle(engine, scorer_of_code(engine, version, record_of(point)), no_filter)
             (result,) = await engine.search("docs", [SearchRequest(id=point.id, limit=40)])
             assert [point_id for _, point_id, _ in entries(result)] == [point_id for _, point_id, _ in expected[:40]]

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from tests.engine.test_engine import codes, point, running
+from tests.engine.running import running
+from tests.engine.test_engine import codes, point
 
 from bebr.core import operations
 from bebr.core.types import WriteMode

@@ -8,14 +8,13 @@ from zlib import crc32
 from bebr.core.filters import Filter, parse_filter
 from bebr.core.types import StoredPoint
 from bebr.engine.collections.encoders import Codec, CollectionEncoders
+from bebr.engine.collections.hot_points import HotPoints
 from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.results import CollectionStatus, FitStatus, ShardStatus
+from bebr.errors import VersionNotFound
 from bebr.shards import ShardClient
 from bebr.store import MetadataStore
-
-MAX_ASKED = 10_000
-"""Ids whose hits are counted."""
 
 
 class Collection:
@@ -36,7 +35,7 @@ class Collection:
         self.encoders = encoders
         self.writing: Counter[int] = Counter()
         """Writes under way, by number of the version that their points get."""
-        self.asked = AskedFor()
+        self.hot_points = HotPoints()
         self._store = store
         self.closed = False
 
@@ -44,15 +43,25 @@ class Collection:
     def active(self) -> Version:
         return self.document.versions[self.document.active]
 
+    def version(self, version_id: str) -> Version:
+        """The version with codes of that id. Raises VersionNotFound, also for a buffered version."""
+        version = self.document.version(version_id)
+        if version is None:
+            names = ", ".join(f"'{version.id}'" for version in self.document.coded)
+            raise VersionNotFound(
+                f"'{self.name}' has the versions {names}, and none '{version_id:.120}'; attach it first",
+                version=version_id[:120],
+            )
+        return version
+
     def codec(self, version: Version) -> Codec:
         """What encodes for a code version. Raises what went wrong with its bundle, InvalidOption where it has none."""
         return self.encoders.codec(version)
 
-    def old_points(self, target: int | None = None) -> int:
-        """How many points have codes of another version than the target, or the active one; buffered ones aside."""
-        versions, target = self.document.versions, self.active.number if target is None else target
-        points = self.shards.points().items()
-        return sum(count for n, count in points if n != target and versions[n].kind is not VersionKind.BUFFERED)
+    def old_points(self, target: Version) -> int:
+        """How many points have codes of another version than the target; buffered ones are not counted."""
+        versions, points = self.document.versions, self.shards.points().items()
+        return sum(count for n, count in points if n != target.number and versions[n].kind is not VersionKind.BUFFERED)
 
     def buffered(self) -> int:
         """How many points wait as embeddings: for the fit that collects them, else to be re-encoded."""
@@ -121,22 +130,6 @@ class Collection:
             created_at=document.created_at,
             encoder_error=problem.detail if problem else None,
         )
-
-
-class AskedFor:
-    """Which points searches found most, of late: a backfill takes those first. Bounded, and forgotten at the end."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-
-    def count(self, ids: Sequence[str]) -> None:
-        self._counts.update(ids)
-        if len(self._counts) > 2 * MAX_ASKED:
-            self._counts = Counter(dict(self._counts.most_common(MAX_ASKED)))
-
-    def most(self) -> list[str]:
-        """Most asked for first."""
-        return [point_id for point_id, _ in self._counts.most_common(MAX_ASKED)]
 
 
 def collection_folder(data_folder: Path, uid: str) -> Path:

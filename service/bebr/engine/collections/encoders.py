@@ -78,6 +78,11 @@ class CollectionEncoders:
         """Dims of the embeddings that make codes of the version; None: it takes codes only."""
         return self.codec(version).embedding_dims if version.number in self._codecs else None
 
+    def adapter(self, here: Version, there: Version) -> Adapter | None:
+        """From the embedding model of one version to that of another."""
+        pair = model_pair(here, there)
+        return None if pair is None else self.adapters.get(pair)
+
     def add(self, number: int, codec: Codec) -> None:
         self._codecs[number] = codec
 
@@ -170,6 +175,13 @@ class Encoders:
         except BebrError as error:
             log.warning("bundle %s cannot be used: %s", bundle_id, error.detail)
             return error
+
+
+def model_pair(here: Version, there: Version) -> tuple[str, str] | None:
+    """Fingerprints of the embedding models of two versions; None where one has no model."""
+    if here.model_fingerprint is None or there.model_fingerprint is None:
+        return None
+    return here.model_fingerprint, there.model_fingerprint
 
 
 def _raised_anew(error: BebrError) -> BebrError:

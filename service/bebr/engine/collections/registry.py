@@ -12,7 +12,7 @@ from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.schema import CollectionDocument, FitPlan
 from bebr.engine.collections.version import Version
 from bebr.engine.requests import AliasChange, CollectionSettings
-from bebr.errors import AlreadyExists, CollectionNotFound, InvalidOption
+from bebr.errors import AlreadyExists, CollectionNotFound, InvalidOption, NotReady
 from bebr.store import MetadataStore
 
 COLLECTION, ALIAS = "collection", "alias"
@@ -30,21 +30,48 @@ class CollectionRegistry:
         self.collections: dict[str, Collection] = {}
         self.aliases: dict[str, str] = {}
         self.lock = asyncio.Lock()
-        """Held by whoever changes names, so that two requests never take the same one."""
+        """Held by whoever changes names or documents, so that two requests never take the same name."""
+        self.problem: str | None = "not started"
+        """Why nothing can be used now."""
+        self.complete = False
+        """Whether it is known which collections there are."""
+
+    def check_ready(self) -> None:
+        """Raise NotReady where nothing can be used now."""
+        if self.problem is not None:
+            raise NotReady(f"the service is not ready: {self.problem}")
 
     def get(self, name: str) -> Collection:
-        """The collection of that name or alias. Raises CollectionNotFound."""
+        """The collection of that name or alias, ready for use. Raises CollectionNotFound, NotReady."""
+        self.check_ready()
+        collection = self.find(name)
+        if not collection.ready:
+            raise NotReady(f"collection '{name}' is still loading; try again later", collection=name)
+        return collection
+
+    def all(self) -> list[Collection]:
+        """All collections by name, also those that are still loading. Raises NotReady before they are known."""
+        self._check_complete()
+        return [collection for _, collection in sorted(self.collections.items())]
+
+    def find(self, name: str) -> Collection:
+        """The collection of that name or alias, also while it is still loading. Raises CollectionNotFound, NotReady."""
+        self._check_complete()
         collection = self.collections.get(self.aliases.get(name, name))
         if collection is None:
             raise CollectionNotFound(f"no collection or alias '{name:.200}'; create it first", collection=name)
         return collection
+
+    def holds(self, collection: Collection) -> bool:
+        """Whether an open collection is still the one of its name: it may have been deleted meanwhile."""
+        return self.collections.get(collection.name) is collection
 
     async def load_documents(self) -> dict[str, CollectionDocument]:
         """Read everything from the store; sets the aliases."""
         documents = await self._store.list_documents(COLLECTION)
         aliases = await self._store.list_documents(ALIAS)
         self.aliases = {alias: document["collection"] for alias, document in aliases.items()}
-        return {name: CollectionDocument.from_json(document) for name, document in documents.items()}
+        return {name: CollectionDocument.from_document(document) for name, document in documents.items()}
 
     def check_new(self, name: str) -> None:
         """Raise InvalidOption or AlreadyExists where no collection of that name can be made."""
@@ -79,12 +106,12 @@ class CollectionRegistry:
         )
 
     async def save(self, name: str, document: CollectionDocument) -> None:
-        await self._store.put_document(COLLECTION, name, document.to_json())
+        await self._store.put_document(COLLECTION, name, document.to_document())
 
     async def update(
         self, collection: Collection, change: Callable[[CollectionDocument], CollectionDocument]
     ) -> CollectionDocument:
-        """Change the document of a collection as it is when the lock is won, and go by it from then on.
+        """Change the document of a collection as it is when the lock is won.
 
         Raises CollectionNotFound where the collection was deleted meanwhile, and what `change` raises.
         """
@@ -93,7 +120,7 @@ class CollectionRegistry:
 
     async def replace(self, collection: Collection, document: CollectionDocument) -> CollectionDocument:
         """`update` for a caller that holds the lock."""
-        if self.collections.get(collection.name) is not collection:
+        if not self.holds(collection):
             raise CollectionNotFound(f"collection '{collection.name}' was deleted", collection=collection.name)
         await self.save(collection.name, document)
         collection.document = document
@@ -119,6 +146,11 @@ class CollectionRegistry:
             deletes = [alias for alias in self.aliases if alias not in after]
             await self._store.replace_documents(ALIAS, puts, deletes)
             self.aliases = after
+
+    def _check_complete(self) -> None:
+        """A service that has not read its store yet must not say that something does not exist."""
+        if not self.complete:
+            raise NotReady(f"the service is not ready: {self.problem}")
 
     def _change_alias(self, aliases: dict[str, str], alias: str, target: str | None) -> None:
         if target is None:

@@ -5,117 +5,44 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bebr.core.types import FieldType
+from bebr.engine.collections.upgrades import Upgrades
 from bebr.engine.collections.version import Version, VersionKind
 
 
 @dataclass(frozen=True, slots=True)
 class FitPlan:
-    """The last fit that was asked for: bytes of a code, and how many embeddings to gather first.
-
-    due: fit now, with what is there. failed: why it could not be fitted.
-    """
+    """The last fit that was requested."""
 
     bytes: int
+    """Bytes per code."""
     sample: int
+    """Embeddings to collect before the fit."""
     due: bool = False
+    """Fit now, to the embeddings that are there."""
     failed: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Backfill:
-    """The last backfill: points of other versions are re-encoded as `version` (id). total: how many there were.
-
-    rate: points a second at most. state, times: as of a job. skipped: points that hold no text. applied: how many were
-    re-encoded, known once it rests.
-    """
-
-    job: str
-    version: str
-    rate: float
-    total: int
-    created_at: float
-    state: str
-    finished_at: float | None = None
-    skipped: int = 0
-    applied: int = 0
-    detail: str | None = None
-
-    @property
-    def ended(self) -> bool:
-        return self.state not in ("running", "paused")
-
-
-@dataclass(frozen=True, slots=True)
-class Upgrades:
-    """What became of the versions that were attached.
-
-    previous: number of the version that was active before the last promotion, while one may go back to it. adapters: by
-    fingerprint of another embedding model, the kind of adapter from the active version's queries to its codes, where
-    one was chosen; previous_adapters: those of the version before. evaluations: by '<active id> -> <evaluated id>', the
-    latest result. history: promotions and rollbacks, newest last.
-    """
-
-    previous: int | None = None
-    adapters: Mapping[str, str] = field(default_factory=dict)
-    previous_adapters: Mapping[str, str] = field(default_factory=dict)
-    evaluations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    history: tuple[Mapping[str, Any], ...] = ()
-    backfill: Backfill | None = None
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> "Upgrades":
-        document = _in_todays_words(document)
-        backfill = document["backfill"]
-        return cls(
-            document["previous"],
-            document["adapters"],
-            document["previous_adapters"],
-            document["evaluations"],
-            tuple(document["history"]),
-            None if backfill is None else Backfill(**backfill),
-        )
-
-
-def _in_todays_words(upgrades: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Documents written before adapters were called so say `ways`, and `adapter` for the linear kind."""
-    if "ways" not in upgrades:
-        return upgrades
-    keys = {"way": "adapter", "ways": "adapters", "previous_ways": "previous_adapters"}
-
-    def kind(value: str | None) -> str | None:
-        return "linear" if value == "adapter" else value
-
-    def renamed(entry: Mapping[str, Any]) -> dict[str, Any]:
-        return {keys.get(key, key): kind(value) if key == "way" else value for key, value in entry.items()}
-
-    def evaluation(entry: Mapping[str, Any]) -> dict[str, Any]:
-        return renamed(entry) | {"adapters": {kind(key): cell for key, cell in entry["ways"].items()}}
-
-    return renamed(upgrades) | {
-        "adapters": {model: kind(value) for model, value in upgrades["ways"].items()},
-        "previous_adapters": {model: kind(value) for model, value in upgrades["previous_ways"].items()},
-        "evaluations": {pair: evaluation(entry) for pair, entry in upgrades["evaluations"].items()},
-        "history": [renamed(event) for event in upgrades["history"]],
-    }
+    """Why no binarizer could be fitted."""
 
 
 @dataclass(frozen=True, slots=True)
 class CollectionDocument:
-    """What the store keeps about a collection. uid names its data, so that a name can be used again at once.
-
-    text_field: the metadata field that holds the text of a point, from which it can be encoded anew.
-
-    A version's number is its place in `versions`: none is ever removed, for stored points and segments name it.
-    """
+    """What the store keeps about a collection."""
 
     uid: str
+    """Names its data, so that the name of a deleted collection can be used again at once."""
     created_at: str
+    """ISO 8601."""
     shards: int
+    """How many there are."""
     filterable: Mapping[str, FieldType]
+    """Metadata fields that filters may use."""
     versions: tuple[Version, ...]
+    """By number. None is ever removed, because stored points and segments name it."""
     active: int
+    """Number of the version that writes and queries use."""
     fit: FitPlan | None = None
+    """The last fit that was requested; None: there never was one."""
     text_field: str | None = None
+    """Metadata field that holds the text of a point, from which it can be encoded anew."""
     upgrades: Upgrades = field(default_factory=Upgrades)
 
     @property
@@ -149,7 +76,7 @@ class CollectionDocument:
     def _newest(self, kind: VersionKind) -> Version | None:
         return next((version for version in reversed(self.versions) if version.kind is kind), None)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_document(self) -> dict[str, Any]:
         document: dict[str, Any] = {
             "uid": self.uid,
             "created_at": self.created_at,
@@ -163,11 +90,11 @@ class CollectionDocument:
         if self.text_field is not None:
             document["text_field"] = self.text_field
         if self.upgrades != Upgrades():
-            document["upgrades"] = asdict(self.upgrades)
+            document["upgrades"] = self.upgrades.to_document()
         return document
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> "CollectionDocument":
+    def from_document(cls, document: Mapping[str, Any]) -> "CollectionDocument":
         fit = document.get("fit")
         return cls(
             uid=document["uid"],
@@ -178,5 +105,5 @@ class CollectionDocument:
             active=document["active"],
             fit=None if fit is None else FitPlan(**fit),
             text_field=document.get("text_field"),
-            upgrades=Upgrades.from_json(document["upgrades"]) if "upgrades" in document else Upgrades(),
+            upgrades=Upgrades.from_document(document["upgrades"]) if "upgrades" in document else Upgrades(),
         )

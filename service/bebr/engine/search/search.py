@@ -219,7 +219,7 @@ class Searcher:
                 metadata |= request.with_metadata is not False
                 records |= request.with_code
         if len(self._collection.document.versions) > 1:
-            self._collection.asked.count([point_id for answer in answers for point_id in answer.found.ids])
+            self._collection.hot_points.count([point_id for answer in answers for point_id in answer.found.ids])
         if not ids:
             return {}
         return await self._collection.fetch(list(ids), metadata=metadata, records=records)

@@ -16,7 +16,7 @@ import numpy as np
 from bebr.core.codes import CodeSpec
 from bebr.encoding import BinarizerFiles, Bundle, BundleRegistry, Gain
 from bebr.engine.collections.schema import CollectionDocument
-from bebr.engine.collections.version import Version, VersionKind
+from bebr.engine.collections.version import VersionKind
 from bebr.errors import BundleNotFound, DamagedBundle, DamagedStore, Incompatible
 from bebr.store import MetadataStore
 
@@ -32,7 +32,7 @@ class FittedBundles:
         self._store = store
         self._bundles = bundles
 
-    async def keep(
+    async def save(
         self, bundle_id: str, embedding_dims: int, files: BinarizerFiles, metrics: Mapping[str, Any]
     ) -> Bundle:
         """Write both; what a fit that was cut short left under this id is replaced."""
@@ -54,41 +54,46 @@ class FittedBundles:
 
         What cannot be restored is logged here, and is an error for whoever needs it.
         """
-        for version in document.versions:
-            if version.kind is VersionKind.FITTED and not await asyncio.to_thread(self._is_sound, version):
-                log.warning("bundle %s is not on disk as it should be; writing it from the store", version.bundle)
-                try:
-                    await self._restore(version)
-                except DamagedStore as error:
-                    log.error("%s", error.detail)
+        for bundle_id, fingerprint in _bundles_of(document):
+            if await asyncio.to_thread(self._is_sound, bundle_id, fingerprint):
+                continue
+            log.warning("bundle %s is not on disk as it should be; writing it from the store", bundle_id)
+            try:
+                await self._restore(bundle_id, fingerprint)
+            except DamagedStore as error:
+                log.error("%s", error.detail)
 
     async def forget(self, name: str, document: CollectionDocument, in_use: Set[str | None]) -> None:
         """Remove what a deleted collection had; bundles whose fingerprint is `in_use` elsewhere stay on disk."""
-        for version in document.versions:
-            if version.kind is VersionKind.FITTED and version.bundle is not None:
-                await self._store.delete_document(BINARIZER, version.bundle)
-                if version.fingerprint not in in_use:
-                    await asyncio.to_thread(self._bundles.remove, version.bundle)
+        for bundle_id, fingerprint in _bundles_of(document):
+            await self._store.delete_document(BINARIZER, bundle_id)
+            if fingerprint not in in_use:
+                await asyncio.to_thread(self._bundles.remove, bundle_id)
         cut_short = next_bundle_id(name, document)
         await self._store.delete_document(BINARIZER, cut_short)
         await asyncio.to_thread(self._bundles.remove, cut_short)
 
-    def _is_sound(self, version: Version) -> bool:
+    def _is_sound(self, bundle_id: str, fingerprint: str | None) -> bool:
         try:
-            self._bundles.get(str(version.bundle), version.fingerprint)
+            self._bundles.get(bundle_id, fingerprint)
         except (BundleNotFound, DamagedBundle, Incompatible):
             return False
         return True
 
-    async def _restore(self, version: Version) -> None:
-        bundle_id = str(version.bundle)
+    async def _restore(self, bundle_id: str, fingerprint: str | None) -> None:
         kept = await self._store.get_document(BINARIZER, bundle_id)
-        if kept is None or kept["fingerprint"] != version.fingerprint:
+        if kept is None or kept["fingerprint"] != fingerprint:
             raise DamagedStore(f"the store has lost the binarizer of '{bundle_id}'", id=bundle_id)
         steps = np.array(kept["steps"], np.float32)
         spec, gain = CodeSpec.parse(kept["code"]), Gain(kept["gain"])
         files = BinarizerFiles(base64.b64decode(kept["graph"]), spec, steps, gain)
         await asyncio.to_thread(self._bundles.put_binarizer, bundle_id, kept["embedding_dims"], files, kept["figures"])
+
+
+def _bundles_of(document: CollectionDocument) -> list[tuple[str, str | None]]:
+    """Ids and fingerprints of the fitted bundles of a collection."""
+    fitted = [version for version in document.versions if version.kind is VersionKind.FITTED]
+    return [(version.bundle, version.fingerprint) for version in fitted if version.bundle is not None]
 
 
 def next_bundle_id(name: str, document: CollectionDocument) -> str:

@@ -1,13 +1,14 @@
 """Answers about jobs."""
 
+from collections.abc import Iterable
+from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, RootModel
 
-from bebr.core.types import WriteMode
-from bebr.server.responses.base import Answer
-
-State = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
+from bebr import jobs as background
+from bebr.core.types import JobState, WriteMode
+from bebr.server.responses.base import Answer, iso
 
 
 class JobAccepted(Answer):
@@ -15,41 +16,65 @@ class JobAccepted(Answer):
 
 
 class _Job(Answer):
-    """What bulk ingestions and backfills share."""
+    """What jobs of all kinds share."""
 
     job: str
     collection: str
-    version: str | None = Field(description="Code version of the vectors and codes that it writes.")
-    state: State
-    applied: int = Field(description="Points that were written.")
-    rejected: int = Field(description="Lines that were refused; of a backfill, points without a text.")
-    rate_per_s: float = Field(description="Points per second.")
-    eta_s: float | None = Field(description="Seconds left, about; null if that is not known.")
-    detail: str | None = Field(description="Why it failed, or what it waits for.")
-    created_at: str
-    finished_at: str | None
+    version: str | None = Field(description="Code version that it writes, or that vectors and codes must be of.")
+    state: JobState
+    detail: str | None = Field(description="Why it failed, or what it does or waits for.")
+    created_at: str | None = Field(description="Null for a fit that was requested after the collection was created.")
+    finished_at: str | None = Field(description="Null while it has not ended, and for a fit.")
 
 
 class IngestJob(_Job):
     kind: Literal["ingest"]
     mode: WriteMode
-    received: int = Field(description="Points that were read.")
     line: int = Field(description="Lines that were read.")
+    received: int = Field(description="Points that were read.")
+    applied: int = Field(description="Points that were written.")
+    rejected: int = Field(description="Lines that were refused.")
+    rate_per_s: float = Field(description="Points per second.")
+    eta_s: float | None = Field(description="Seconds left, about; null if that is not known.")
 
 
 class BackfillJob(_Job):
     kind: Literal["backfill"]
     total: int = Field(description="Points that had other codes when it began.")
+    applied: int = Field(description="Points that were re-encoded.")
+    rejected: int = Field(description="Points without a text.")
     remaining: int = Field(description="Points left.")
     rate_limit: float = Field(description="Points per second at most.")
+    rate_per_s: float = Field(description="Points per second.")
+    eta_s: float | None = Field(description="Seconds left, about; null if that is not known.")
 
 
-class Job(RootModel[Annotated[IngestJob | BackfillJob, Field(discriminator="kind")]]):
-    """A bulk ingestion or a backfill."""
+class FitJob(_Job):
+    """Queued while embeddings are collected, running until all points are re-encoded."""
+
+    kind: Literal["fit"]
+    bytes: int = Field(description="Bytes per code.")
+    sample: int = Field(description="Embeddings to collect before the fit.")
+    collected: int = Field(description="Points kept as embeddings: until the fit, then until they are re-encoded.")
+
+
+class Job(RootModel[Annotated[IngestJob | BackfillJob | FitJob, Field(discriminator="kind")]]):
+    """A bulk ingestion, a backfill or a fit."""
+
+    @classmethod
+    def of(cls, job: background.Job) -> "Job":
+        values = {field.name: getattr(job, field.name) for field in fields(job)}
+        rounded = {key: round(values[key], 1) for key in ("rate_per_s", "eta_s") if values.get(key) is not None}
+        times = {key: _iso(values[key]) for key in ("created_at", "finished_at")}
+        return cls.model_validate({"job": values.pop("id"), **values, **rounded, **times})
 
 
 class JobList(Answer):
     jobs: list[Job] = Field(description="Newest first.")
+
+    @classmethod
+    def of(cls, found: Iterable[background.Job]) -> "JobList":
+        return cls(jobs=[Job.of(job) for job in found])
 
 
 class LineError(Answer):
@@ -57,3 +82,7 @@ class LineError(Answer):
     id: Any = Field(description="Id of the point, as it was sent.")
     error: str = Field(description="Name of the error.", examples=["InvalidVector"])
     detail: str
+
+
+def _iso(seconds: float | None) -> str | None:
+    return None if seconds is None else iso(seconds).replace("+00:00", "Z")

@@ -1,15 +1,23 @@
 """Answers about the code versions of a collection."""
 
+from dataclasses import asdict
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
 from bebr.encoding import AdapterKind
+from bebr.engine.collections import upgrades
+from bebr.engine.collections.version import VersionKind
+from bebr.engine.versions.versions import VersionsStatus
 from bebr.server.responses.base import Answer
 
 
 class Version(Answer):
     id: str
+    kind: VersionKind = Field(
+        description="raw: your own codes. bundle: made by a bundle. buffered: embeddings kept until a fit. fitted: "
+        "made by a binarizer fitted to the collection."
+    )
     code: str = Field(description="CodeSpec of its codes.")
     code_bytes: int = Field(description="Bytes per code.")
     model: str | None = Field(description="Bundle whose model makes its embeddings; null for vectors of your own.")
@@ -60,6 +68,10 @@ class VersionEvaluation(Answer):
     update_gain: float | None = Field(description="Share of the whole gain that a promotion brings at once.")
     negative_flips: float | None = Field(description="Share of the queries that a promotion makes worse.")
 
+    @classmethod
+    def of(cls, evaluation: upgrades.Evaluation) -> "VersionEvaluation":
+        return cls.model_validate(asdict(evaluation))
+
 
 class Promotion(Answer):
     model_config = ConfigDict(populate_by_name=True)
@@ -72,6 +84,13 @@ class Promotion(Answer):
     gain: GainInterval | None = Field(description="What had been measured.")
     min_gain: float = Field(description="What the gate asked for.")
 
+    @classmethod
+    def of(cls, event: upgrades.Promotion) -> "Promotion":
+        fields = asdict(event)
+        return cls.model_validate(
+            {"event": "promote", "from": fields.pop("from_version"), "to": fields.pop("to_version"), **fields}
+        )
+
 
 class Rollback(Answer):
     model_config = ConfigDict(populate_by_name=True)
@@ -79,6 +98,12 @@ class Rollback(Answer):
     from_: str = Field(alias="from")
     to: str
     at: float = Field(description="Seconds since 1970.")
+
+    @classmethod
+    def of(cls, event: upgrades.Rollback) -> "Rollback":
+        return cls.model_validate(
+            {"event": "rollback", "from": event.from_version, "to": event.to_version, "at": event.at}
+        )
 
 
 class Versions(Answer):
@@ -90,3 +115,19 @@ class Versions(Answer):
     evaluations: dict[str, VersionEvaluation] = Field(description="The last of each pair, by 'active -> version'.")
     history: list[Annotated[Promotion | Rollback, Field(discriminator="event")]] = Field(description="Newest last.")
     backfill: str | None = Field(description="Job of the last backfill.")
+
+    @classmethod
+    def of(cls, status: VersionsStatus) -> "Versions":
+        return cls(
+            collection=status.collection,
+            active=status.active,
+            previous=status.previous,
+            text_field=status.text_field,
+            versions=[Version(**asdict(version)) for version in status.versions],
+            evaluations={pair: VersionEvaluation.of(found) for pair, found in status.evaluations.items()},
+            history=[
+                Promotion.of(event) if isinstance(event, upgrades.Promotion) else Rollback.of(event)
+                for event in status.history
+            ],
+            backfill=status.backfill,
+        )

@@ -106,7 +106,8 @@ async def describe_collection(collection: str, engine: EngineOf) -> Response:
 @router.post("/v1/collections/{collection}/fit", **FIT.route_options())
 async def fit_collection(collection: str, request: Request, engine: EngineOf) -> Response:
     body = await read_json(request, FitCollection)
-    name, fit = await engine.fit_collection(collection, body.bytes, body.sample, body.now)
+    name = engine.registry.get(collection).name
+    fit = await engine.fits.request(collection, size_bytes=body.bytes, sample=body.sample, now=body.now)
     return json_response(FitAccepted(name=name, fit=FitStatus.of(fit)), 202)
 
 

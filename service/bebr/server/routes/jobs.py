@@ -1,7 +1,4 @@
-"""Jobs: bulk ingestions and backfills. Their progress, their rejected lines, pausing and canceling."""
-
-from contextlib import suppress
-from typing import Any
+"""Jobs: bulk ingestions, backfills and fits. Their progress, their rejected lines, pausing and canceling."""
 
 from fastapi import APIRouter
 from starlette.responses import Response, StreamingResponse
@@ -9,7 +6,7 @@ from starlette.responses import Response, StreamingResponse
 from bebr.errors import Conflict, JobNotFound
 from bebr.server.access import Access
 from bebr.server.bodies import NDJSON
-from bebr.server.context import EngineOf, JobsOf
+from bebr.server.context import JobsOf
 from bebr.server.openapi import Operation
 from bebr.server.responses.base import json_response
 from bebr.server.responses.jobs import Job, JobList, LineError
@@ -39,23 +36,19 @@ CANCEL = Operation(
     "Cancel a job",
     "jobs",
     Job,
-    errors=(JobNotFound,),
-    description="What was applied stays. Batches in flight are completed first.",
+    errors=(JobNotFound, Conflict),
+    description="What was applied stays. Batches in flight are completed first. A fit cannot be cancelled.",
 )
 
 
 @router.get("", **LIST.route_options())
-async def list_jobs(jobs: JobsOf, engine: EngineOf) -> Response:
-    found = jobs.list_jobs() + engine.upgrading.list_backfills()
-    found.sort(key=lambda job: str(job["created_at"]), reverse=True)
-    return json_response(JobList(jobs=[Job.model_validate(job) for job in found]))
+async def list_jobs(jobs: JobsOf) -> Response:
+    return json_response(JobList.of(jobs.list()))
 
 
 @router.get("/{job}", **GET.route_options())
-async def get_job(job: str, jobs: JobsOf, engine: EngineOf) -> Response:
-    with suppress(JobNotFound):
-        return _answer(jobs.get(job))
-    return _answer(engine.upgrading.get_backfill(job))
+async def get_job(job: str, jobs: JobsOf) -> Response:
+    return json_response(Job.of(jobs.get(job)))
 
 
 @router.get("/{job}/errors", **ERRORS.route_options())
@@ -64,29 +57,15 @@ async def get_job_errors(job: str, jobs: JobsOf) -> Response:
 
 
 @router.post("/{job}/pause", **PAUSE.route_options())
-async def pause_job(job: str, jobs: JobsOf, engine: EngineOf) -> Response:
-    _check_backfill(jobs, job)
-    return _answer(await engine.upgrading.pause_backfill(job))
+async def pause_job(job: str, jobs: JobsOf) -> Response:
+    return json_response(Job.of(await jobs.pause(job)))
 
 
 @router.post("/{job}/resume", **RESUME.route_options())
-async def resume_job(job: str, jobs: JobsOf, engine: EngineOf) -> Response:
-    _check_backfill(jobs, job)
-    return _answer(await engine.upgrading.resume_backfill(job))
+async def resume_job(job: str, jobs: JobsOf) -> Response:
+    return json_response(Job.of(await jobs.resume(job)))
 
 
 @router.delete("/{job}", **CANCEL.route_options())
-async def cancel_job(job: str, jobs: JobsOf, engine: EngineOf) -> Response:
-    with suppress(JobNotFound):
-        return _answer(await jobs.cancel(job))
-    return _answer(await engine.upgrading.cancel_backfill(job))
-
-
-def _answer(job: dict[str, Any]) -> Response:
-    return json_response(Job.model_validate(job))
-
-
-def _check_backfill(jobs: JobsOf, job: str) -> None:
-    with suppress(JobNotFound):
-        jobs.get(job)
-        raise Conflict(f"job {job} is a bulk ingestion, which cannot be paused; cancel it and send the rest later")
+async def cancel_job(job: str, jobs: JobsOf) -> Response:
+    return json_response(Job.of(await jobs.cancel(job)))

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from bebr.engine import Evaluation, Gate, UpgradeQuery
+from bebr.engine import EvaluationRequest, Gate, UpgradeQuery
 from bebr.engine.inputs import read_vector
 from bebr.errors import (
     AlreadyExists,
@@ -22,7 +22,7 @@ from bebr.errors import (
 )
 from bebr.server.access import Access
 from bebr.server.bodies import BINARY, JSON, read_body
-from bebr.server.context import EngineOf, read_json
+from bebr.server.context import EngineOf, JobsOf, read_json
 from bebr.server.frames import decode_frame
 from bebr.server.openapi import COLLECTION, WRITES, Operation
 from bebr.server.requests.versions import (
@@ -116,15 +116,15 @@ RETIRE = Operation(
 
 @router.get("", **LIST.route_options())
 async def list_versions(collection: str, engine: EngineOf) -> Response:
-    return json_response(Versions.model_validate(await engine.upgrading.describe(collection)))
+    return json_response(Versions.of(engine.versions.describe(collection)))
 
 
 @router.post("", **ATTACH.route_options())
 async def attach_version(collection: str, request: Request, engine: EngineOf) -> Response:
     body = await read_json(request, AttachVersion)
     with at_fault("bundle", BundleNotFound):
-        versions = await engine.upgrading.attach(collection, body.bundle)
-    return json_response(Versions.model_validate(versions), 201)
+        versions = await engine.versions.attach(collection, body.bundle)
+    return json_response(Versions.of(versions), 201)
 
 
 @router.post("/evaluate", **EVALUATE.route_options())
@@ -132,34 +132,34 @@ async def evaluate_version(collection: str, request: Request, engine: EngineOf) 
     body = await read_json(request, EvaluateVersion)
     if body.queries is not None and body.sample is not None:
         raise InvalidOption("give 'queries' or a 'sample', not both", key="sample")
-    how = Evaluation(
+    how = EvaluationRequest(
         queries=None if body.queries is None else [_query(query) for query in body.queries],
         sample=body.sample or DEFAULT_SAMPLE,
         points=body.points,
         adapter=body.adapter,
         seed=body.seed,
     )
-    evaluation = await engine.upgrading.evaluate(collection, body.version, how)
-    return json_response(VersionEvaluation.model_validate(evaluation))
+    evaluation = await engine.evaluator.evaluate(collection, body.version, how)
+    return json_response(VersionEvaluation.of(evaluation))
 
 
 @router.post("/promote", **PROMOTE.route_options())
 async def promote_version(collection: str, request: Request, engine: EngineOf) -> Response:
     body = await read_json(request, PromoteVersion)
     gate = Gate(body.gate.min_gain)
-    event = await engine.upgrading.promote(collection, body.version, gate, body.force, body.adapter)
-    return json_response(Promotion.model_validate(event))
+    event = await engine.versions.promote(collection, body.version, gate, force=body.force, adapter=body.adapter)
+    return json_response(Promotion.of(event))
 
 
 @router.post("/rollback", **ROLLBACK.route_options())
 async def rollback_version(collection: str, engine: EngineOf) -> Response:
-    return json_response(Rollback.model_validate(await engine.upgrading.rollback(collection)))
+    return json_response(Rollback.of(await engine.versions.rollback(collection)))
 
 
 @router.post("/backfill", **BACKFILL.route_options())
-async def backfill(collection: str, request: Request, engine: EngineOf) -> Response:
+async def backfill(collection: str, request: Request, jobs: JobsOf) -> Response:
     body = await read_json(request, Backfill)
-    job = await engine.upgrading.backfill(collection, body.version, body.rate_limit)
+    job = await jobs.backfill.submit(collection, body.version, body.rate_limit)
     return json_response(JobAccepted(job=job), 202, {"location": f"/v1/jobs/{job}"})
 
 
@@ -174,13 +174,13 @@ async def backfill_vectors(
     frame = decode_frame(body)
     if any(metadata is not None for metadata in frame.metadata):
         raise InvalidOption("metadata does not apply: points keep theirs", key="metadata")
-    report = await engine.upgrading.backfill_vectors(collection, version, frame.ids, frame.vectors)
+    report = await engine.backfill_vectors(collection, version, frame.ids, frame.vectors)
     return json_response(WriteReport.of(report))
 
 
 @router.delete("/{version}", **RETIRE.route_options())
 async def retire_version(collection: str, version: str, engine: EngineOf) -> Response:
-    return json_response(Versions.model_validate(await engine.upgrading.retire(collection, version)))
+    return json_response(Versions.of(await engine.versions.retire(collection, version)))
 
 
 def _query(query: JudgedQuery) -> UpgradeQuery:

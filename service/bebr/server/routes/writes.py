@@ -117,7 +117,7 @@ async def ingest(
 ) -> Response:
     headers = dict(request.scope["headers"])
     check_content_type(headers, (NDJSON,))
-    job = await jobs.submit(
+    job = await jobs.ingest.submit(
         collection,
         stream_body(request.receive),
         gzip=is_gzip(headers),

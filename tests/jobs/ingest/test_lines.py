@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bebr.errors import Malformed
-from bebr.jobs.lines import MAX_DEPTH, MAX_LINE_BYTES, Batch, BatchReader
+from bebr.jobs.ingest.lines import MAX_DEPTH, MAX_LINE_BYTES, Batch, BatchReader
 
 
 def write(folder: Path, body: bytes, *, zipped: bool = False) -> Path:

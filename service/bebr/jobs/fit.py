@@ -1,0 +1,182 @@
+"""Fit jobs: when a collection's binarizer is fitted, and its points re-encoded. One fit is computed at a time."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from datetime import datetime
+from typing import TypeVar
+
+from bebr.core.types import JobState
+from bebr.engine import Engine
+from bebr.engine.collections.collection import Collection
+from bebr.engine.collections.version import VersionKind
+from bebr.engine.results import FitState, FitStatus
+from bebr.engine.versions.fit_steps import FitSteps, Fitted, fit
+from bebr.engine.versions.fits import Fits
+from bebr.errors import Unavailable
+from bebr.jobs.job import FitJob, Job, JobKind
+from bebr.jobs.runner import Runner, Stopped
+from bebr.jobs.source import JobSource
+
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+STATES = {
+    FitState.COLLECTING: JobState.QUEUED,
+    FitState.FITTING: JobState.RUNNING,
+    FitState.CONVERTING: JobState.RUNNING,
+    FitState.FAILED: JobState.FAILED,
+    FitState.DONE: JobState.SUCCEEDED,
+}
+
+
+class FitJobs(JobSource):
+    """The last fit of each collection, as its document and its points say. It is requested from the engine."""
+
+    kind = JobKind.FIT
+
+    def __init__(self, engine: Engine) -> None:
+        self._registry = engine.registry
+        self._fits = engine.fits
+        self._steps = engine.fit_steps
+        self._one_at_a_time = asyncio.Semaphore(1)
+        self._runners: dict[str, _FitRunner] = {}
+        """By uid of the collection."""
+        self._started = False
+
+    def all(self) -> Sequence[Job]:
+        statuses = [(collection, self._fits.status(collection)) for collection in self._registry.all()]
+        return [_job(collection, status) for collection, status in statuses if status is not None]
+
+    async def start(self) -> None:
+        self._started = True
+        for collection in list(self._registry.collections.values()):
+            self.changed(collection)
+
+    async def stop(self) -> None:
+        self._started = False
+        await asyncio.gather(*(runner.abort() for runner in list(self._runners.values())))
+
+    def changed(self, collection: Collection) -> None:
+        if not self._started or collection.document.fit is None or collection.closed or not collection.ready:
+            return
+        if not self._registry.holds(collection):
+            return  # it was deleted while the write went on
+        uid = collection.document.uid
+        if uid not in self._runners and self._fits.state(collection) in (FitState.FITTING, FitState.CONVERTING):
+            runner = self._runners[uid] = _FitRunner(self._fits, self._steps, self._one_at_a_time, collection)
+            runner.start(lambda: self._finished(collection))
+
+    async def closing(self, collection: Collection) -> None:
+        runner = self._runners.get(collection.document.uid)
+        if runner is not None:
+            await runner.abort()
+
+    def _finished(self, collection: Collection) -> None:
+        del self._runners[collection.document.uid]
+        self.changed(collection)
+
+
+class _FitRunner(Runner):
+    """Takes a fit through its steps, until nothing is due."""
+
+    def __init__(self, fits: Fits, steps: FitSteps, one_at_a_time: asyncio.Semaphore, collection: Collection) -> None:
+        super().__init__(f"the fit of collection {collection.name}")
+        self._fits = fits
+        self._steps = steps
+        self._one_at_a_time = one_at_a_time
+        self._collection = collection
+        self._abandoned = threading.Event()
+
+    async def abort(self) -> None:
+        self._abandoned.set()
+        await super().abort()
+
+    async def work(self) -> None:
+        while not self._collection.closed:
+            match self._fits.state(self._collection):
+                case FitState.FITTING:
+                    await self._fit()
+                case FitState.CONVERTING:
+                    await self._convert()
+                case _:
+                    return
+
+    async def ended(self, state: JobState, detail: str | None) -> None:
+        """That it succeeded follows from the points."""
+        if state is JobState.FAILED:
+            reason = detail or str(state)
+            await self.until_saved(lambda: self._steps.fail(self._collection, reason))
+
+    async def _fit(self) -> None:
+        collection, plan = self._collection, self._collection.document.fit
+        assert plan is not None, "its state says so"
+        with self._fits.running(collection, "waiting for another fit") as report:
+            async with self._one_at_a_time:
+                report("reading the embeddings")
+                buffered = await self._steps.read(collection, plan)
+                log.info(
+                    "fitting %d bytes to %d points of collection %s", plan.bytes, len(buffered.records), collection.name
+                )
+
+                def progress(done: int, total: int, label: str) -> None:
+                    if self._abandoned.is_set():
+                        raise asyncio.CancelledError
+                    report(f"{done} of {total}: {label}")
+
+                fitted = await asyncio.wrap_future(_in_thread(lambda: fit(buffered, plan.bytes, progress)))
+            if collection.document.fit == plan:  # else it was changed in the moment when this began
+                await self._save(fitted)
+
+    async def _save(self, fitted: Fitted) -> None:
+        """Retry until saved: a fit is too expensive to lose to a short store outage."""
+        await self.until_saved(lambda: self._steps.switch(self._collection, fitted))
+
+    async def _convert(self) -> None:
+        """Re-encode what is buffered, whatever goes wrong with a page."""
+        try:
+            async for applied in self._steps.convert(self._collection):
+                if not applied:
+                    await self.rest_before_retry()  # the index is behind the store, and catches up
+        except (Stopped, Unavailable, OSError):
+            raise
+        except Exception:
+            log.exception("re-encoding points of collection %s failed; trying again", self._collection.name)
+            await self.rest_before_retry()
+
+
+def _job(collection: Collection, status: FitStatus) -> FitJob:
+    """The newest fitted version is that of this fit once it is converting or done."""
+    document, state = collection.document, STATES[status.state]
+    fitted = status.state in (FitState.CONVERTING, FitState.DONE)
+    number = sum(version.kind is VersionKind.FITTED for version in document.versions) + (0 if fitted else 1)
+    of_creation = number == 1 and document.versions[0].kind is VersionKind.BUFFERED
+    return FitJob(
+        id=f"fit-{document.uid[:8]}-{number}",
+        kind=JobKind.FIT,
+        collection=collection.name,
+        version=status.version if fitted else None,
+        state=state,
+        detail=status.detail,
+        created_at=datetime.fromisoformat(document.created_at).timestamp() if of_creation else None,
+        finished_at=None,
+        bytes=status.bytes,
+        sample=status.sample,
+        collected=status.collected,
+    )
+
+
+def _in_thread(work: Callable[[], Result]) -> "Future[Result]":
+    """Run in a thread of its own that the end of the process does not wait for; a fit takes minutes."""
+    future: Future[Result] = Future()
+    future.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="fit", daemon=True).start()
+    return future

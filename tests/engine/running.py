@@ -1,0 +1,39 @@
+"""A real engine and its jobs, on SQLite in a temporary folder."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from bebr.bootstrap import build_engine, build_jobs
+from bebr.config import Settings
+from bebr.engine import Engine
+from bebr.jobs import JobQueue
+
+
+def settings(folder: Path, **changes: Any) -> Settings:
+    """Few rows in memory, and no regard for the disk of the machine that runs the tests."""
+    return Settings(**({"data_dir": folder, "head_rows": 32, "min_free_disk_bytes": 0} | changes))
+
+
+@asynccontextmanager
+async def running(folder: Path, **changes: Any) -> AsyncIterator[Engine]:
+    """An engine that is ready."""
+    async with running_jobs(folder, **changes) as (engine, _):
+        yield engine
+
+
+@asynccontextmanager
+async def running_jobs(folder: Path, **changes: Any) -> AsyncIterator[tuple[Engine, JobQueue]]:
+    """An engine that is ready, and its jobs."""
+    chosen = settings(folder, **changes)
+    engine = build_engine(chosen)
+    jobs = build_jobs(engine, chosen)
+    await engine.start()
+    await jobs.start()
+    try:
+        await engine.wait_until_ready()
+        yield engine, jobs
+    finally:
+        await jobs.stop()
+        await engine.stop()
