@@ -104,8 +104,8 @@ def _print(bundle: "Bundle", prefixes: "list[Bundle]", report: "FitReport") -> N
         )
     out().print(rows)
     out().print(
-        f"[bold]{bundle.id}[/] in {bundle.path}: {bundle.spec}, {bundle.spec.code_size_bytes} bytes per point, recall@10 "
-        f"{report.chosen.recall:.3f} of the float neighbors of {report.queries} held-out rows"
+        f"[bold]{bundle.id}[/] in {bundle.path}: {bundle.spec}, {bundle.spec.code_size_bytes} bytes per point, "
+        f"recall@10 {report.chosen.recall:.3f} of the float neighbors of {report.queries} held-out rows"
     )
     for prefix, recall in zip(prefixes, report.chosen.prefixes, strict=True):
         out().print(
