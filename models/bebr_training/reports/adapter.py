@@ -17,7 +17,7 @@ def heading(old: str, forward: TrainedAdapter) -> str:
     """What the table is about."""
     matrix = forward.matrix
     return (
-        f"{old}: queries of the new model on its codes, linear adapter by {forward.method} "
+        f"{old}: queries of the new model on its codes, linear adapter: {forward.method} "
         f"({len(matrix.new_to_old[matrix.kind].recall):,} held-out texts, {matrix.points:,} points)"
     )
 
@@ -35,7 +35,7 @@ def backward_summary(backward: TrainedAdapter) -> str:
     metric = "nDCG@10" if matrix.judged else "held-out recall@10"
     return (
         f"Backward, from queries of the old model to codes of the new one: {_name(backward, backward.files.default)} "
-        f"adapter, linear by {backward.method}, {metric} {value:.3f}"
+        f"adapter ({backward.method}), {metric} {value:.3f}"
     )
 
 
