@@ -111,3 +111,20 @@ def test_the_picture_shows_the_figures_of_the_page() -> None:
     images = ROOT / "docs" / "images"
     draw = runpy.run_path(str(images / "overview.py"))["draw"]
     assert draw() == (images / "overview.svg").read_text("utf-8"), "run: python docs/images/overview.py"
+
+
+def test_files_and_functions_of_the_architecture_exist() -> None:
+    """`search.py Searcher.search` names a file of the source and what it defines."""
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    files = [path for folder in ("service", "models", "tests") for path in (ROOT / folder).rglob("*.py")]
+    named = re.findall(r"`((?:[\w-]+/)*[\w-]+\.py)(?: ([\w.]+))?`", text)
+    assert len(named) > 40
+    for path, name in named:
+        found = [file for file in files if f"/{file.relative_to(ROOT)}".endswith(f"/{path}")]
+        assert found, path
+        parts = [part for part in name.split(".") if part]
+        assert any(all(defines(file, part) for part in parts) for file in found), f"{path} {name}"
+
+
+def defines(file: Path, name: str) -> bool:
+    return re.search(rf"^\s*(?:async )?(?:def|class) {name}\b", file.read_text("utf-8"), re.MULTILINE) is not None
