@@ -28,9 +28,9 @@ def json_response(answer: BaseModel | bytes, status: int = 200, headers: dict[st
     return Response(body, status, headers, media_type="application/json")
 
 
-def iso(seconds: float) -> str:
+def iso(seconds: float | None) -> str | None:
     """Seconds since 1970 -> ISO 8601 in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Problem(Answer):

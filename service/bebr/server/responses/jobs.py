@@ -65,7 +65,7 @@ class Job(RootModel[Annotated[IngestJob | BackfillJob | FitJob, Field(discrimina
     def of(cls, job: background.Job) -> "Job":
         values = {field.name: getattr(job, field.name) for field in fields(job)}
         rounded = {key: round(values[key], 1) for key in ("rate_per_s", "eta_s") if values.get(key) is not None}
-        times = {key: _iso(values[key]) for key in ("created_at", "finished_at")}
+        times = {key: iso(values[key]) for key in ("created_at", "finished_at")}
         return cls.model_validate({"job": values.pop("id"), **values, **rounded, **times})
 
 
@@ -82,7 +82,3 @@ class LineError(Answer):
     id: Any = Field(description="Id of the point, as it was sent.")
     error: str = Field(description="Name of the error.", examples=["InvalidVector"])
     detail: str
-
-
-def _iso(seconds: float | None) -> str | None:
-    return None if seconds is None else iso(seconds).replace("+00:00", "Z")
