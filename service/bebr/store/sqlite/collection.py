@@ -60,7 +60,7 @@ class CollectionFile:
         return self._counters(self._reader, shard)
 
     def fetch_few(self, shard: int, ids: Sequence[str], *, metadata: bool, records: bool) -> list[StoredPoint | None]:
-        """About 2 us a point, on the event loop: let them be few."""
+        """Runs on the event loop: only for few points."""
         return sql.read_points(self._reader, shard, ids, metadata=metadata, records=records)
 
     def fetch_few_of_all(
