@@ -52,7 +52,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Model:
-    """One model on one collection. codes (documents, dims): what the codes of the documents stand for."""
+    """One model on one collection. codes (documents, dims): what the codes of the documents represent."""
 
     pairs: Pairs
     binarizer: Recurrent
@@ -92,7 +92,7 @@ class Measured:
 
 
 def stands_for(binarizer: Recurrent, rows: Floats) -> Floats:
-    """Unit rows (rows, dims) -> what their codes stand for."""
+    """Unit rows (rows, dims) -> what their codes represent."""
     return np.asarray(binarizer.mean + binarizer.quantized_values(rows) @ binarizer.decoder, np.float32)
 
 

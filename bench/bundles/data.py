@@ -18,7 +18,7 @@ MAX_QUERIES = 2_000
 
 @dataclass(frozen=True)
 class TextCollection:
-    """One collection, read when it is first asked for."""
+    """One collection, read when it is first requested."""
 
     name: str
     folder: Path

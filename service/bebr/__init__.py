@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Import the client only when it is asked for, so that `import bebr` stays instant."""
+    """Import the client only when it is requested, so that `import bebr` stays instant."""
     if name in __all__:
         return getattr(import_module("bebr.client"), name)
     raise AttributeError(f"module 'bebr' has no attribute {name!r}")

@@ -35,7 +35,7 @@ def answer(status: int = 200, value: Any = None, headers: dict[str, str] | None 
 def drive(
     flow: Flow[Any], answers: Iterable[httpx.Response | httpx.TransportError], retries: int = 3
 ) -> tuple[Any, list]:
-    """Run a flow against prepared answers: (its value, the requests and pauses it asked for)."""
+    """Run a flow against prepared answers: (its value, the requests and pauses it requested)."""
     steps, asked = with_retries(flow, retries), []
     remaining = iter(answers)
     step = next_step(steps, None)

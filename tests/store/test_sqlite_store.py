@@ -150,7 +150,7 @@ async def test_an_interrupted_drop_is_finished_at_the_next_open(tmp_path: Path) 
 
 
 def test_a_full_disk_is_insufficient_storage_and_nothing_is_applied(tmp_path: Path) -> None:
-    """max_page_count stands for the disk: SQLite reports both alike."""
+    """max_page_count represents the disk: SQLite reports both alike."""
     path = tmp_path / f"{UID}.db"
     create_collection_file(path, "full", 1)
     file = CollectionFile(path, "full", 60)

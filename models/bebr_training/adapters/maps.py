@@ -107,7 +107,7 @@ def distil(
     """Train a map that starts at `start` (dims, their dims).
 
     rows (rows, dims): unit rows of this model. codes (rows, their dims): what the other model's codes of the same items
-    stand for. near: the neighbors among `rows`. hidden: width of the perceptron, 0 for none. The same seed and number
+    represent. near: the neighbors among `rows`. hidden: width of the perceptron, 0 for none. The same seed and number
     of threads give the same map.
     """
     torch.manual_seed(preset.seed)
@@ -172,7 +172,7 @@ class _Learned(nn.Module):
 
 
 def _loss(model: _Learned, rows: Tensor, codes: Tensor, items: Tensor, temperature: float) -> Tensor:
-    """The loss of one batch: rows (n, dims), what the other model's codes stand for (n, their dims), items (n,)."""
+    """The loss of one batch: rows (n, dims), what the other model's codes represent (n, their dims), items (n,)."""
     same = items[:, None] == items[None, :]
     scores = model(rows) @ codes.T * model.sharpness.exp()
     return distillation(scores, rows @ rows.T, same, temperature) + CONTRAST * contrastive(scores, same, temperature)

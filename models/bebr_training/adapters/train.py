@@ -39,7 +39,7 @@ from bebr_training.search.neighbors import Neighbors
 from bebr_training.search.ranking import dot_search
 
 StandsFor = Callable[[Floats], Floats]
-"""Unit rows (rows, dims) -> the embeddings (rows, dims) that their codes stand for."""
+"""Unit rows (rows, dims) -> the embeddings (rows, dims) that their codes represent."""
 Progress = Callable[[int, int, str], None]
 """Called as progress(done, total, what is being done)."""
 
@@ -163,7 +163,7 @@ class _Side:
     rows: Floats
     """(rows, dims): training texts, unit rows."""
     codes: Floats
-    """(rows, dims): what their codes stand for."""
+    """(rows, dims): what their codes represent."""
     queries: Floats
     """(queries, dims): held-out texts, unit rows."""
     embeds: bool
@@ -171,7 +171,7 @@ class _Side:
     judged_queries: Floats | None = None
     """(judged, dims): queries with relevance judgments, unit rows."""
     documents: Floats | None = None
-    """(documents, dims): what the codes of their documents stand for."""
+    """(documents, dims): what the codes of their documents represent."""
     judgments: Sequence[Grades] = ()
     """The grades of each of these queries."""
 

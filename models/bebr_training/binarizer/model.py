@@ -5,7 +5,7 @@ block, then loops of a reconstruction and a residual block that end on the grid.
 estimator, as in BEBR: one more residual step is differentiated with the points before it held fixed, and the grid
 counts as the identity within its range.
 
-    decoder (dims, embedding_dims)   what a code stands for; also gives the encoder side and the Gram matrix
+    decoder (dims, embedding_dims)   what a code represents; also gives the encoder side and the Gram matrix
     query (dims, embedding_dims)     what the query side adds to the decoder; zero at the start
 
 `Published` is BEBR's own (KDD 2023): c_0 = s(W f), f_t = normalize(B_t(c_t)), c_{t+1} = c_t + 2^-(t+1) s(R_t(f - f_t)),
@@ -34,7 +34,7 @@ class Model(Protocol):
     """What the trainer needs from a binarizer."""
 
     def codes(self, rows: Tensor) -> list[Tensor]:
-        """rows (rows, embedding_dims), unit -> the points that their codes stand for, with gradient.
+        """rows (rows, embedding_dims), unit -> the points that their codes represent, with gradient.
 
         The whole code comes first, then the prefixes of a nested code.
         """
@@ -79,7 +79,7 @@ class Learned(nn.Module):
         self.levels = torch.from_numpy(start.halves)
 
     def codes(self, rows: Tensor) -> list[Tensor]:
-        """(rows, embedding_dims) each: what the codes stand for, with the length of the rows minus the mean."""
+        """(rows, embedding_dims) each: what the codes represent, with the length of the rows minus the mean."""
         deviations = rows - self.mean
         gram = self.decoder @ self.decoder.T * self.shares
         residuals = deviations @ self.decoder.T * self.shares.diagonal()

@@ -55,7 +55,7 @@ class Candidate:
             return cls(label, Binarizer(path, files.spec, dims, threads), files.steps)
 
     def stands_for(self, rows: Floats) -> Floats:
-        """Unit rows (rows, dims) -> the embeddings (rows, dims) that their codes stand for. Raises Incompatible."""
+        """Unit rows (rows, dims) -> the embeddings (rows, dims) that their codes represent. Raises Incompatible."""
         return self.binarizer.decode(code_values(self.binarizer.encode(rows), self.spec, self.steps))
 
 

@@ -22,7 +22,7 @@ class SearchResult:
     cursor: str | None = None
     """Fetches the next page; None: there is none."""
     explain: dict[str, Any] | None = None
-    """How the search was done; only when it was asked for."""
+    """How the search was done; only when it was requested."""
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)
@@ -92,9 +92,9 @@ class Point:
     version: str
     """Its code version."""
     metadata: dict[str, Any] | None = None
-    """None when it was not asked for."""
+    """None when it was not requested."""
     code: bytes | None = None
-    """The stored record; None when it was not asked for."""
+    """The stored record; None when it was not requested."""
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Point":

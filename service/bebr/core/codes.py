@@ -1,6 +1,6 @@
 """CodeSpec and the packing of levels: what the bytes of a code mean.
 
-A code is the packed levels of one point. A *level* is an integer 0 .. 2^bits-1 of one dimension and stands for the odd
+A code is the packed levels of one point. A *level* is an integer 0 .. 2^bits-1 of one dimension and represents the odd
 grid value `2 * level - (2^bits - 1)`. A CodeSpec is an ordered list of blocks of (dims, bits), most bits first.
 
 Bytes: blocks follow each other, each padded with zero bits to a whole byte. Inside a block, consecutive dimensions fill

@@ -25,7 +25,7 @@ class Receipt:
     key: str
     """Names the request. The same key with another digest raises IdempotencyConflict."""
     digest: bytes
-    """What was asked for: of the request as it came, since encoding a text twice need not give the same bits."""
+    """What was requested: of the request as it came, since encoding a text twice need not give the same bits."""
 
 
 @dataclass(frozen=True)

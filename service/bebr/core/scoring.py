@@ -11,7 +11,7 @@ sdc and adc share one form: 8-bit query values and one float32 scale per block. 
 
 The product of grids in sdc is the published one. It says how near two codes are where their dimensions are orthogonal,
 and it is all that can be said of codes without a binarizer. Where a bundle made them, its `code_query` gives the y_q of
-what the query's code stands for, and adc with that is sdc: the product of what both codes stand for, up to a constant
+what the query's code represents, and adc with that is sdc: the product of what both codes represent, up to a constant
 for each query, whether or not dimensions are orthogonal.
 """
 

@@ -88,11 +88,11 @@ class Hit(NamedTuple):
     version: str
     """The code version that the point was found in."""
     metadata: Any = None
-    """In the client a dict, inside the service the same as JSON text; None when it was not asked for."""
+    """In the client a dict, inside the service the same as JSON text; None when it was not requested."""
     distance: int | None = None
     """The Hamming distance; only of the scorer `hamming`."""
     code: bytes | None = None
-    """The stored record; only when it was asked for."""
+    """The stored record; only when it was requested."""
 
 
 def check_id(value: object) -> str:
@@ -118,7 +118,7 @@ def check_id(value: object) -> str:
 
 
 def check_field(key: str, value: object, kind: FieldType) -> None:
-    """Raise InvalidMetadata unless the metadata value fits the filterable field. None stands for a missing value."""
+    """Raise InvalidMetadata unless the metadata value fits the filterable field. None represents a missing value."""
     if value is None or _fits(value, kind):
         return
     raise InvalidMetadata(

@@ -67,15 +67,15 @@ class Encoder:
         return self._opened.project(embeddings)
 
     def decode(self, records: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """records (rows, record_size_bytes) uint8 -> the embeddings they stand for (rows, embedding_dims) float32.
+        """records (rows, record_size_bytes) uint8 -> the embeddings they represent (rows, embedding_dims) float32.
 
-        Raises Incompatible where the binarizer's codes stand for no embedding.
+        Raises Incompatible where the binarizer's codes represent no embedding.
         """
         return self._opened.decode(code_values(records, self.spec, self.steps))
 
     @property
     def mean(self) -> NDArray[np.float32]:
-        """(embedding_dims,) float32: the middle of what codes stand for; zeros where the binarizer is not centered."""
+        """(embedding_dims,) float32: the middle of what codes represent; zeros where the binarizer is not centered."""
         return self._opened.mean
 
     def code_query(self, records: NDArray[np.uint8]) -> NDArray[np.float32]:

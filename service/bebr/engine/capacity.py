@@ -10,7 +10,7 @@ from bebr.errors import InsufficientStorage
 CHECK_EVERY_SECONDS = 0.5
 
 
-class RoomGuard:
+class CapacityGuard:
     """Watches free disk space of a folder and the memory of this process; looks at most twice a second."""
 
     def __init__(self, folder: Path, min_free_disk_bytes: int, max_memory_bytes: int) -> None:

@@ -16,7 +16,7 @@ from bebr.coalescer import Coalescer
 from bebr.config import Limits
 from bebr.core.types import WriteMode
 from bebr.encoding import Bundle, BundleRegistry, TextKind
-from bebr.engine.capacity import RoomGuard
+from bebr.engine.capacity import CapacityGuard
 from bebr.engine.collections.collection import Collection, collection_folder
 from bebr.engine.collections.encoders import Encoders
 from bebr.engine.collections.registry import CollectionRegistry
@@ -86,7 +86,7 @@ class Engine:
         self._encoding = ThreadPoolExecutor(2, "encode")
         self._query_encoding = ThreadPoolExecutor(1, "encode-query")
         self._maintenance = ThreadPoolExecutor(1, "maintain")
-        self._guard = RoomGuard(data_folder, limits.min_free_disk_bytes, limits.memory_bytes)
+        self._guard = CapacityGuard(data_folder, limits.min_free_disk_bytes, limits.memory_bytes)
         self._encoders = Encoders(bundles, encoder_threads)
         self._fitted_bundles = FittedBundles(store, bundles)
         self._calibrations = Calibrations(store)
@@ -264,7 +264,7 @@ class Engine:
     async def get_points(
         self, name: str, ids: list[str], with_metadata: Wanted = True, with_code: bool = False
     ) -> tuple[list[Point], list[str]]:
-        """-> (points in the order asked for, ids that do not exist)."""
+        """-> (points in the order requested, ids that do not exist)."""
         self._check_limit(len(ids), "ids")
         return await reading.get_points(self.registry.get(name), ids, with_metadata, with_code)
 
@@ -292,7 +292,7 @@ class Engine:
     async def embed(
         self, model: str | None, texts: Sequence[str], kind: TextKind, with_codes: bool = False
     ) -> Embedded:
-        """Texts as embeddings by the model of a bundle, and as its codes where those are asked for.
+        """Texts as embeddings by the model of a bundle, and as its codes where those are requested.
 
         model None: the only bundle with an embedding model; InvalidOption where there are none or several.
         """

@@ -22,7 +22,7 @@ def check_idempotency_key(key: str | None) -> None:
 
 
 def check_text(value: object, takes_text: bool, max_chars: int, key: str = "text") -> str:
-    """Return the text, which stands in the field `key`.
+    """Return the text of the field `key`.
 
     Raises InvalidText, or InvalidOption where there is no embedding model.
     """

@@ -47,7 +47,7 @@ class CollectionSettings:
 
 @dataclass(frozen=True, slots=True)
 class AliasChange:
-    """What an alias stands for from now on."""
+    """Which collection an alias names from now on."""
 
     alias: str
     collection: str | None
@@ -70,9 +70,9 @@ class EvaluationRequest:
     """How to evaluate a version."""
 
     queries: Sequence[UpgradeQuery] | None = None
-    """The user's own; None: `sample` points stand in for queries."""
+    """The user's own; None: `sample` points serve as queries."""
     sample: int
-    """How many points stand in for queries."""
+    """How many points serve as queries."""
     points: int
     """How many points to search."""
     adapter: AdapterKind | None = None

@@ -18,9 +18,9 @@ class Point(NamedTuple):
     version: str
     """Id of the code version that its code is of."""
     metadata: str | None = None
-    """A JSON object as text; None where it was not asked for."""
+    """A JSON object as text; None where it was not requested."""
     code: bytes | None = None
-    """Its record; None where it was not asked for."""
+    """Its record; None where it was not requested."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ class CollectionStatus:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """Texts as embeddings, and as codes where those were asked for."""
+    """Texts as embeddings, and as codes where those were requested."""
 
     bundle: str
     """Id of the bundle whose model made them."""

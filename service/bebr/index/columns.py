@@ -171,7 +171,7 @@ def _match_codes(codes: NDArray[np.int32], words: StringTable, values: frozenset
     wanted = [code for code in map(words.find, values) if code >= 0]
     if len(wanted) == 1:
         return np.equal(codes, wanted[0])
-    table = np.zeros(len(words) + 1, bool)  # the last entry stands for -1, missing
+    table = np.zeros(len(words) + 1, bool)  # the last entry represents -1, missing
     table[wanted] = True
     keep: BoolArray = table[codes]
     return keep

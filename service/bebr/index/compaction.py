@@ -16,7 +16,7 @@ MIN_DEAD_ROWS = 64
 
 
 def is_mostly_dead(part: Part) -> bool:
-    """Whether so many rows are dead that searches scan them for nothing."""
+    """Whether enough rows are dead for a new segment to pay."""
     return part.rows - part.live_count >= MIN_DEAD_ROWS and _has_many_dead(part)
 
 

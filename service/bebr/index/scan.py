@@ -20,7 +20,7 @@ from bebr.index.segment import SegmentView
 FEW_ROWS = 8192
 """Raising the floors costs more than it saves when no more rows than this are left to scan."""
 FEW_CANDIDATES = 128
-"""So many are sorted in less time than numpy takes to find the worst score that still counts."""
+"""Up to this many are sorted faster than numpy finds the lowest score that still counts."""
 Part = SegmentView | GrowingView
 Scores = NDArray[np.float32]
 Rows = NDArray[np.int64]

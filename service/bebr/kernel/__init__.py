@@ -45,7 +45,7 @@ def dot_top_k(
     """The k best rows of each query by sdc or adc.
 
     blocked: at least `blocked_size_bytes(spec, rows)` bytes. gains: (at least rows,) float16.
-    masks: each (ceil(rows / 16),) uint16, bit i of word g stands for row 16 * g + i.
+    masks: each (ceil(rows / 16),) uint16, bit i of word g represents row 16 * g + i.
     mask_of_query: (queries,) int32, an index into `masks`, or -1 for all rows; without it, masks[0] is for all queries.
     floors: (queries,) float32; only rows that score at least this much.
     Returns scores (queries, k) float32 and rows (queries, k) int64, padded with -inf and -1.

@@ -23,7 +23,7 @@ from bebr.shards.truth import Truth
 
 FEED_PAGE = 5_000
 INLINE_OPERATIONS = 64
-"""Up to so many operations are applied on the event loop: a thread would cost more."""
+"""Up to this many operations are applied on the event loop: a thread would cost more."""
 Done = tuple[ShardWrite, Committed]
 
 

@@ -36,7 +36,7 @@ class CatchUp:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
-    """What was asked for, and who waits for it."""
+    """What was requested, and who waits for it."""
 
     shard: int
     change: Change | CatchUp

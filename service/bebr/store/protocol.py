@@ -76,7 +76,7 @@ class MetadataStore(Protocol):
     async def fetch(
         self, uid: str, shard: int, ids: Sequence[str], *, metadata: bool = True, records: bool = False
     ) -> list[StoredPoint | None]:
-        """The points of these ids, None where there is none. What was not asked for comes back empty."""
+        """The points of these ids, None where there is none. What was not requested comes back empty."""
 
     async def fetch_all(
         self, uid: str, ids_of_shard: Mapping[int, Sequence[str]], *, metadata: bool = True, records: bool = False
@@ -93,7 +93,7 @@ class MetadataStore(Protocol):
 
 
 def check_uid(uid: str) -> None:
-    """Raise InvalidOption unless the uid can stand in file and key names: [a-z0-9]{16,32}."""
+    """Raise InvalidOption unless the uid can be part of file and key names: [a-z0-9]{16,32}."""
     if not re.fullmatch(r"[a-z0-9]{16,32}", uid):
         raise InvalidOption(f"a collection uid is 16 to 32 characters of a-z and 0-9, got {uid!r:.80}", uid=uid)
 

@@ -156,7 +156,7 @@ def texts_only(arrays: Arrays) -> str:
 
 @pytest.fixture(scope="module")
 def published(arrays: Arrays) -> str:
-    """A bundle of BEBR's own recipe, whose codes stand for no embedding."""
+    """A bundle of BEBR's own recipe, whose codes represent no embedding."""
     options = ["--code", "32x2", "--preset", "published", "--steps", "1", "--name", "published"]
     trained = run(arrays.data, *options, "--out", str(arrays.folder), "--json", command="train")
     return str(json.loads(trained)["path"])
@@ -180,7 +180,7 @@ def published(arrays: Arrays) -> str:
         ("{data} --from {texts} --to {old} --to-embeddings {old_data}", "has no binarizer: make one with bebr fit"),
         ("{aligned} --preset published", "expected distil, quick or contrastive"),
         ("{aligned} --preset best", "expected one of distil"),
-        ("{data} --from {published} --to {old} --to-embeddings {old_data}", "stand for no embedding"),
+        ("{data} --from {published} --to {old} --to-embeddings {old_data}", "represent no embedding"),
         ("{lines} --from {texts} --to {old}", "'old@1' has no embedding model"),
         ("{lines} --from {new} --to {old} --to-embeddings {old_data}", "'new@2' has no embedding model"),
         ("{data} --from {new} --to nowhere@1", "nowhere@1"),

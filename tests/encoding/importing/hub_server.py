@@ -13,7 +13,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves one folder as the model `repository`. `requests` records what was asked for."""
+    """Serves one folder as the model `repository`. `requests` records what was requested."""
 
     def __init__(self, folder: Path, repository: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)

@@ -1,4 +1,4 @@
-"""The closed-form binarizer: what its codes stand for, how well they find neighbors, what it refuses."""
+"""The closed-form binarizer: what its codes represent, how well they find neighbors, what it refuses."""
 
 import numpy as np
 import pytest
@@ -98,7 +98,7 @@ def test_a_strong_common_mean_does_not_cap_recall() -> None:
     # As good as where there is no common mean, and far better than what does not know of it.
     assert found(centered) > recall_of(fit(ROWS, spec, center=True)) - 0.03
     assert found(centered) > found(fit(rows, spec, center=False)) + 0.2
-    # The trap: without its length, a centered code stands for another cosine than the one that was asked for. The finer
+    # The trap: without its length, a centered code represents another cosine than the one that was requested. The finer
     # the code, the more of what it could reach is lost.
     fine = CodeSpec.parse("64x4")
     assert found(fit(rows, fine, center=True)) > found(fit(rows, fine, center=True, gain=Gain.COSINE)) + 0.04

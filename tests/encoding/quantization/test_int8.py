@@ -1,4 +1,4 @@
-"""Embeddings in 8 bits a dimension: near what they stand for, sound for adc, and small mistakes named."""
+"""Embeddings in 8 bits a dimension: near what they represent, sound for adc, and small mistakes named."""
 
 import numpy as np
 import pytest

@@ -31,7 +31,7 @@ def recall_of(binarizer: Recurrent | ClosedForm) -> float:
 
 
 def squared_error(binarizer: Recurrent | ClosedForm, rows: np.ndarray) -> float:
-    """Mean squared distance of unit rows from what their codes stand for, each at the best length."""
+    """Mean squared distance of unit rows from what their codes represent, each at the best length."""
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     if isinstance(binarizer, Recurrent):
         deviations, decoded = unit - binarizer.mean, binarizer.quantized_values(rows) @ binarizer.decoder

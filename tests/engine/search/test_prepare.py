@@ -58,7 +58,7 @@ def scored(queries: DotQueries | HammingQueries, records: np.ndarray, spec: obje
 
 
 def expected(engine: Engine, routed: RoutedQuery, records: np.ndarray) -> np.ndarray:
-    """In floats: the inner product of what is asked for and what the codes stand for."""
+    """In floats: the inner product of what is requested and what the codes represent."""
     collection, query = engine.registry.get("docs"), routed.query
     version, codec = collection.active, collection.codec(collection.active)
     if query.scorer is Scorer.HAMMING:

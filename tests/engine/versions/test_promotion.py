@@ -111,7 +111,7 @@ def scorer_of_embedding(
 
 
 def scorer_of_code(engine: Engine, version: Version, record: np.ndarray) -> Callable[[Version, np.ndarray], float]:
-    """A code against several versions: what it stands for is projected into each."""
+    """A code against several versions: what it represents is projected into each."""
     collection = engine.registry.get("docs")
     embedding = collection.codec(version).decode(record)
     length = np.float32(np.linalg.norm(embedding))

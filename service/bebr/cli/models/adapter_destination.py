@@ -64,7 +64,7 @@ class Destination:
             raise InvalidOption(f"bundle '{self.bundle.id}' has no embedding model, so it cannot embed '{pairs}'")
 
     def version(self, data: TrainingData, read: "TrainingRows") -> "ModelData":
-        """Its embeddings of the rows that were read, and what its codes stand for."""
+        """Its embeddings of the rows that were read, and what its codes represent."""
         from bebr_training.adapters.train import ModelData
         from bebr_training.data.rows import aligned_rows, judged_pairs
         from bebr_training.search.coded import Candidate

@@ -10,7 +10,7 @@ like any other of that model. `Adapter` is one direction between two models:
     weighted     weight * linear + (1 - weight) * dual
 
 **One scale.** Scores of two models do not mean the same: the tail of the best scores lies elsewhere, and that differs
-from query to query. So each bundle keeps a reference: what the codes of the same few hundred texts stand for in both
+from query to query. So each bundle keeps a reference: what the codes of the same few hundred texts represent in both
 models. For a query, the tail of its scores on them is taken on both sides (the mean of the highest TAIL_SHARE), and
 
     score on this side = scale * (score on the other side - its tail there) + its tail here
@@ -52,7 +52,7 @@ LEAST_SPREAD = 1e-3
 
 @dataclass(frozen=True)
 class Reference:
-    """What the codes of the same texts stand for in two models."""
+    """What the codes of the same texts represent in two models."""
 
     here: Floats
     """(texts, dims) float32: in this model."""
@@ -118,7 +118,7 @@ class Adapter:
     def calibrated(self, reference: Reference, embeddings: Floats, dual: Floats | None) -> "Adapter":
         """The same maps, with tails and scales by other texts, such as a sample of the points that are searched.
 
-        embeddings (rows, dims), dual (rows, their dims): some more of these texts, which stand in for queries and are
+        embeddings (rows, dims), dual (rows, their dims): some more of these texts, which serve as queries and are
         not in the reference. Without dual the kinds that need text keep their scales.
         """
         made, own = copy(self), max(LEAST_SPREAD, spread(embeddings, reference.here))

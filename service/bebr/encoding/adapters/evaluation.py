@@ -6,7 +6,7 @@
     mixed        new queries where 25, 50 and 75 % of the points have new codes
 
 Quality is nDCG@10 and recall@10: of relevant points where there are judgments; without them, of the 10 nearest by the
-new model's float cosines. All arrays are in embedding space: a code counts by what it stands for, so that an inner
+new model's float cosines. All arrays are in embedding space: a code counts by what it represents, so that an inner
 product is its adc score.
 """
 
@@ -39,9 +39,9 @@ class Pool:
     """The points that are searched."""
 
     old: Floats
-    """(points, old dims) float32: what their old codes stand for."""
+    """(points, old dims) float32: what their old codes represent."""
     new: Floats | None
-    """(points, new dims) float32: what their new codes would stand for; None where these are not known."""
+    """(points, new dims) float32: what their new codes would represent; None where these are not known."""
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class Gain(StrEnum):
     UNBIASED = "unbiased"
     """So that scores neither over- nor underestimate the cosine, whatever the code misses."""
     COSINE = "cosine"
-    """So that what the code stands for is as long as the embedding, or shorter where the code is far from it."""
+    """So that what the code represents is as long as the embedding, or shorter where the code is far from it."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class CompatibilityEntry:
     embedding_dims: int
     """Dims of the other model's embeddings."""
     reference: str
-    """Name of the file with what the codes of the same texts stand for in both models, see `adapters.adapter`."""
+    """Name of the file with what the codes of the same texts represent in both models, see `adapters.adapter`."""
     forward: AdapterEntry
     """From this model's embeddings to the other's."""
     backward: AdapterEntry

@@ -12,7 +12,7 @@ SUFFIXES = (".npy", ".fvecs", ".parquet")
 
 
 def read_rows(path: Path) -> NDArray[Any]:
-    """The rows (rows, dims) of a file, as numbers. A name that ends in .i8.npy stands for integers times scales.
+    """The rows (rows, dims) of a file, as numbers. A name that ends in .i8.npy represents integers times scales.
 
     A .npy file is mapped and not read, so it may be larger than memory. Raises InvalidEmbeddings naming the file when
     it is missing, is not of its kind, or holds no rows; InvalidOption when what reads Parquet is not installed.

@@ -49,7 +49,7 @@ def fetch_checkpoint(
 
 
 def _list_files(repository: str, revision: str | None, endpoint: str | None) -> tuple[dict[str, int], str]:
-    """Names and sizes of the files to fetch, and the commit that the revision stands for."""
+    """Names and sizes of the files to fetch, and the commit that the revision represents."""
     info = huggingface_hub.HfApi(endpoint=endpoint).model_info(repository, revision=revision, files_metadata=True)
     sizes = {
         file.rfilename: file.size or 0

@@ -46,7 +46,7 @@ class Binarizer:
         self._query_session = open_session(path, 1, cut_out(graph, ["projected"]))
         means = [numpy_helper.to_array(value) for value in graph.graph.initializer if value.name == "mean"]
         self.mean = np.asarray(means[0], np.float32) if means else np.zeros(embedding_dims, np.float32)
-        """(embedding_dims,) float32: the middle of what codes stand for; zeros where the graph names none."""
+        """(embedding_dims,) float32: the middle of what codes represent; zeros where the graph names none."""
 
     def project(self, embeddings: Floats) -> Floats:
         """embeddings (rows, embedding_dims) float32 -> (rows, dims) float32: the query side of adc.
@@ -73,14 +73,14 @@ class Binarizer:
         return records
 
     def decode(self, values: Floats) -> Floats:
-        """values (rows, dims) float32, as `core.codes.code_values` -> embeddings (rows, embedding_dims) they stand for.
+        """values (rows, dims) float32, as `core.codes.code_values` -> embeddings (rows, embedding_dims) they represent.
 
         The inner product of one with an embedding f is adc of f and the code, up to a constant per f, where the
         projection of queries is linear, f -> Q^T f: it is mean + Q values. Raises Incompatible where it is not.
         """
         if self._query_matrix is None:
             raise Incompatible(
-                "codes of a binarizer whose projection is not linear stand for no embedding; search by text or vector"
+                "codes of a binarizer whose projection is not linear represent no embedding; search by text or vector"
             )
         decoded: Floats = self.mean + values @ self._query_matrix.T
         return decoded
@@ -88,7 +88,7 @@ class Binarizer:
     def code_query(self, values: Floats) -> Floats:
         """values (rows, dims) float32 of codes that are queries -> the query side of sdc (rows, dims) float32.
 
-        What the code stands for, projected as a query is: codes may be compared by it whether or not their dimensions
+        What the code represents, projected as a query is: codes may be compared by it whether or not their dimensions
         are orthogonal. Where the projection is not linear, the values themselves: the published symmetric score.
         """
         if self._query_matrix is None:

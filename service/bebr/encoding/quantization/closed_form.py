@@ -5,7 +5,7 @@ scores estimate the cosine. Then, with P orthonormal columns (the widest directi
 most bits first), `offset` the projected mean (zero where the fit was not centered) and T a stretch (see below):
 
     y = P^T T^-1 f                  query side, never centered: the mean only adds a constant per query
-    z = P^T T f - offset            what the code stands for
+    z = P^T T f - offset            what the code represents
     v = the point step * grid value closest in angle to z
     gain = |z| / (|v| cos(v, z))    unbiased: E <y, gain v> = <y, z> when the error of v is evenly spread
 

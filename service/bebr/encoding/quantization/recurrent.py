@@ -1,7 +1,7 @@
 """The recurrent binarizer: codes found by loops of reconstruction and residual. Pure numpy; the reference of the graph.
 
 Embeddings count by direction only: every row is scaled to length one first. A code is a vector p of half-odd grid
-points, and stands for the embedding `mean + gain * p D`, with D the decoder (dims, embedding_dims). D need not be
+points, and represents the embedding `mean + gain * p D`, with D the decoder (dims, embedding_dims). D need not be
 orthogonal, nor have fewer dims than the embedding: it is an additive quantizer whose codebooks are the grids of the
 dimensions. So a query needs no more than `y = D f`, and the score is `gain * <y, p>`, as with any code.
 
@@ -142,7 +142,7 @@ class Recurrent:
     def gains(self, rows: Floats, points: Floats) -> Floats:
         """rows (rows, embedding_dims) of length one, and their grid points (rows, dims) -> (rows,) float32.
 
-        The length of the row less the mean, over the length of what the point stands for, times cos^shrink with cos the
+        The length of the row less the mean, over the length of what the point represents, times cos^shrink with cos the
         cosine of the two. With shrink 0 a code is as long as its embedding; with 1 its squared error is least. Fits
         measure which finds more.
         """

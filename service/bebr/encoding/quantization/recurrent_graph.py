@@ -2,7 +2,7 @@
 
 Input `embedding` (n, embedding_dims) float32. Outputs `projected` (n, dims) float32, `levels` (n, dims) uint8 and
 `gain` (n,) float16, as `Recurrent.project` and `.quantize` define them, with their order of float operations. The
-initializer `mean` (embedding_dims,) float32 is there too: what every code stands for lies around it.
+initializer `mean` (embedding_dims,) float32 is there too: what every code represents lies around it.
 """
 
 import numpy as np

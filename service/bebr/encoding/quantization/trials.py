@@ -20,7 +20,7 @@ from bebr.errors import InvalidEmbeddings
 RECALL_AT = 10
 MAX_QUERIES = 1_000
 HELD_OUT_ONE_IN = 5
-"""One row in so many is held out, up to MAX_QUERIES."""
+"""One of this many rows is held out, up to MAX_QUERIES."""
 MAX_SEARCHED_ROWS = 50_000
 CHEAP_SEARCHED_ROWS = 6_000
 FINAL = Effort(warm=15, full=4, rows=15_000)
@@ -150,7 +150,7 @@ class Trials:
 
 
 def held_out_rows(rows: int) -> int:
-    """How many of so many rows are held out as queries."""
+    """How many of these rows are held out as queries."""
     return min(MAX_QUERIES, rows // HELD_OUT_ONE_IN)
 
 

@@ -20,7 +20,7 @@ Adapters = dict[tuple[str, str], Adapter]
 
 
 class CollectionEncoders:
-    """What encodes for a collection. What could not be loaded is raised when it is asked for.
+    """What encodes for a collection. What could not be loaded is raised when it is requested.
 
     embedders: of texts, by fingerprint of the bundle whose embedding model it is; a version of the user's own vectors
     or codes has none. codecs: by number of the version; a version of the user's own codes has none. adapters: between

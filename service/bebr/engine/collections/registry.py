@@ -166,7 +166,7 @@ class CollectionRegistry:
 
 
 def check_name(name: str) -> None:
-    """Raise InvalidOption unless the name can stand in a URL."""
+    """Raise InvalidOption unless the name can be part of a URL."""
     if not NAME.fullmatch(name):
         raise InvalidOption(
             f"a name has 1 to 128 of A-Z a-z 0-9 . _ - and starts with a letter or digit, got {name!r:.200}", key="name"

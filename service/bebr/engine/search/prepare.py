@@ -1,7 +1,7 @@
 """Prepare: queries of one scorer become what a scan takes, for the codes of one version.
 
 adc       the embedding is projected into code space, all queries in one call
-sdc       what the query's code stands for is projected; a score then means the same in every version, and codes
+sdc       what the query's code represents is projected; a score then means the same in every version, and codes
           whose dimensions are not orthogonal can be compared. Codes without a binarizer are compared grid by grid
 hamming   the query's code itself
 """
@@ -53,77 +53,78 @@ def prepare_all(collection: Collection, routed: Sequence[RoutedQuery], limit: in
 
 def prepare(routed: Sequence[RoutedQuery], version: Version, codec: Codec | None, limit: int) -> Prepared:
     """Queries of one scorer -> what a scan of the version's codes takes. codec None: codes without a binarizer."""
-    asked = [one.of_version[version.number] for one in routed]
+    queries = [one.of_version[version.number] for one in routed]
     added = None
     match routed[0].query.scorer:
         case Scorer.HAMMING:
-            queries: DotQueries | HammingQueries = prepare_hamming(split_records(_records(asked, codec))[0])
+            prepared: DotQueries | HammingQueries = prepare_hamming(split_records(_records(queries, codec))[0])
         case Scorer.SDC if codec is None:
-            queries = prepare_sdc(*split_records(_records(asked, codec)), version.spec, version.steps)
+            prepared = prepare_sdc(*split_records(_records(queries, codec)), version.spec, version.steps)
         case scorer:
             assert codec is not None, "adc needs a binarizer"
             if scorer is Scorer.SDC:
-                asked = [_coded(one.query, what, codec) for one, what in zip(routed, asked, strict=True)]
-            queries = prepare_adc(_projected(asked, codec), version.spec, version.steps)
-            added = _added(asked, codec)
+                queries = [_coded(one.query, query, codec) for one, query in zip(routed, queries, strict=True)]
+            prepared = prepare_adc(_projected(queries, codec), version.spec, version.steps)
+            added = _added(queries, codec)
     floors = [_floor(one.query, version.spec) for one in routed]
     scan_floors = np.array(floors, np.float32)
     if added is not None:
         # a little too low, since float32 rounds; `finish` is exact
         scan_floors = (np.array(floors) - added - ADDED_ROUNDING).astype(np.float32)
     conditions = tuple(one.query.condition for one in routed)
-    return Prepared(ScanQueries(version.number, queries, limit, conditions, scan_floors), floors, added)
+    return Prepared(ScanQueries(version.number, prepared, limit, conditions, scan_floors), floors, added)
 
 
-def _records(asked: Sequence[VersionQuery], codec: Codec | None) -> NDArray[np.uint8]:
+def _records(queries: Sequence[VersionQuery], codec: Codec | None) -> NDArray[np.uint8]:
     """(queries, record_size_bytes) uint8: the queries' own codes, or those of their embeddings."""
-    return np.concatenate([_record(what, codec) for what in asked])
+    return np.concatenate([_record(query, codec) for query in queries])
 
 
-def _record(what: VersionQuery, codec: Codec | None) -> NDArray[np.uint8]:
-    if what.record is not None:
-        return what.record
-    assert codec is not None and what.unit is not None, "a query without a code needs a binarizer"
-    return codec.encode(what.unit)
+def _record(query: VersionQuery, codec: Codec | None) -> NDArray[np.uint8]:
+    if query.record is not None:
+        return query.record
+    assert codec is not None and query.unit is not None, "a query without a code needs a binarizer"
+    return codec.encode(query.unit)
 
 
-def _coded(query: Query, what: VersionQuery, codec: Codec) -> VersionQuery:
-    """For sdc a text or vector counts by its code. A code of another version stays what it stands for."""
-    return what if query.record is not None else replace(what, record=_record(what, codec))
+def _coded(source: Query, query: VersionQuery, codec: Codec) -> VersionQuery:
+    """For sdc a text or vector counts by its code. A code of another version stays what it represents."""
+    return query if source.record is not None else replace(query, record=_record(query, codec))
 
 
-def _projected(asked: Sequence[VersionQuery], codec: Codec) -> Floats:
-    """(queries, dims) float32 in code space: of what codes stand for; embeddings are projected together."""
-    if all(what.record is None for what in asked):
-        factors = np.array([what.factor for what in asked], np.float32)
-        return codec.project(np.concatenate([what.unit for what in asked if what.unit is not None])) * factors[:, None]
+def _projected(queries: Sequence[VersionQuery], codec: Codec) -> Floats:
+    """(queries, dims) float32 in code space: of what codes represent; embeddings are projected together."""
+    if all(query.record is None for query in queries):
+        factors = np.array([query.factor for query in queries], np.float32)
+        units = np.concatenate([query.unit for query in queries if query.unit is not None])
+        return codec.project(units) * factors[:, None]
     return np.concatenate(
         [
-            _projected([what], codec) if what.record is None else codec.code_query(what.record) * what.factor
-            for what in asked
+            _projected([query], codec) if query.record is None else codec.code_query(query.record) * query.factor
+            for query in queries
         ]
     )
 
 
-def _added(asked: Sequence[VersionQuery], codec: Codec) -> NDArray[np.float64] | None:
+def _added(queries: Sequence[VersionQuery], codec: Codec) -> NDArray[np.float64] | None:
     """(queries,) float64: what a scan leaves out of the scores; None where that is nothing.
 
     Codes of a centered binarizer lie around a mean, and the kernel sees only how they differ from it: the inner product
-    of the mean and what is asked for is added. For codes of another embedding model the offset that brings them to one
+    of the mean and what is requested is added. For codes of another embedding model the offset that brings them to one
     scale is added too. With both, scores of all versions mean the same.
     """
-    added = np.array([what.offset for what in asked])
+    added = np.array([query.offset for query in queries])
     if codec.mean.any():
-        embeddings = np.concatenate([_embedding(what, codec) for what in asked])
+        embeddings = np.concatenate([_embedding(query, codec) for query in queries])
         added += embeddings.astype(np.float64) @ codec.mean.astype(np.float64)
     return added if added.any() else None
 
 
-def _embedding(what: VersionQuery, codec: Codec) -> Floats:
-    if what.record is not None:
-        return codec.decode(what.record) * what.factor
-    assert what.embedding is not None, "a query is a code or an embedding"
-    return what.embedding
+def _embedding(query: VersionQuery, codec: Codec) -> Floats:
+    if query.record is not None:
+        return codec.decode(query.record) * query.factor
+    assert query.embedding is not None, "a query is a code or an embedding"
+    return query.embedding
 
 
 def _floor(query: Query, spec: CodeSpec) -> float:

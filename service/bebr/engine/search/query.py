@@ -45,7 +45,7 @@ class VersionQuery:
     """What a query asks of the codes of one version."""
 
     embedding: Floats | None = None
-    """(1, embedding dims of the version's model): what is asked for. None: it is `record`."""
+    """(1, embedding dims of the version's model): what is requested. None: it is `record`."""
     unit: Floats | None = None
     """The same at length one, as a projection takes it."""
     factor: np.float32 = ONE

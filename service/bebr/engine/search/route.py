@@ -117,7 +117,7 @@ def _unit(collection: Collection, query: Query) -> Floats:
 
 
 def _embedding(collection: Collection, query: Query) -> tuple[Floats, float]:
-    """What is asked for (1, dims), and its length: one for texts and vectors, not for what a code stands for."""
+    """What is requested (1, dims), and its length: one for texts and vectors, not for what a code represents."""
     if query.record is None:
         assert query.embedding is not None, "the query was not embedded"
         return query.embedding, 1.0

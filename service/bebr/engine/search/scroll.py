@@ -11,7 +11,7 @@ from bebr.engine.results import Page, Point
 async def get_points(
     collection: Collection, ids: Sequence[str], with_metadata: Wanted, with_code: bool
 ) -> tuple[list[Point], list[str]]:
-    """-> (points in the order asked for, ids that do not exist)."""
+    """-> (points in the order requested, ids that do not exist)."""
     distinct = list(dict.fromkeys(ids))
     found = await collection.fetch(distinct, metadata=with_metadata is not False, records=with_code)
     versions = collection.document.versions

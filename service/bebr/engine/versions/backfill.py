@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from bebr.config import Limits
 from bebr.core.types import JobState, StoredPoint
 from bebr.encoding import TextKind
-from bebr.engine.capacity import RoomGuard
+from bebr.engine.capacity import CapacityGuard
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.registry import CollectionRegistry
 from bebr.engine.collections.schema import CollectionDocument
@@ -48,7 +48,7 @@ class Backfills:
     """The backfills of all collections: one each at most, kept in the collection's document."""
 
     def __init__(
-        self, registry: CollectionRegistry, fits: Fits, limits: Limits, guard: RoomGuard, encoding: Executor
+        self, registry: CollectionRegistry, fits: Fits, limits: Limits, guard: CapacityGuard, encoding: Executor
     ) -> None:
         self._registry = registry
         self._fits = fits

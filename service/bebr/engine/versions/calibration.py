@@ -33,7 +33,7 @@ class Sample:
     """A sample of points and queries by two models: that of the new queries (here), and that of the codes (there)."""
 
     reference: Reference
-    """What the points' codes stand for in both versions."""
+    """What the points' codes represent in both versions."""
     queries_here: Floats
     """(queries, dims) float32."""
     queries_there: Floats

@@ -70,13 +70,13 @@ class EvaluationPoints:
     rows: Mapping[str, int]
     """Row of each by id."""
     old: Floats
-    """(points, old dims) float32: what their stored codes stand for."""
+    """(points, old dims) float32: what their stored codes represent."""
     texts: list[str] | None
     """Text of each; None where the collection keeps none."""
     embeddings: Floats | None
     """(points, new dims) float32 by the new model; None where there are no texts or it cannot embed."""
     new: Floats | None
-    """(points, new dims) float32: what new codes would stand for; None as above."""
+    """(points, new dims) float32: what new codes would represent; None as above."""
 
 
 async def read_points(comparison: Comparison, request: EvaluationRequest) -> EvaluationPoints:

@@ -1,4 +1,4 @@
-"""What may be asked of a collection's own fit: how many bytes a code, after how many embeddings."""
+"""Plans of fits: how many bytes per code, after how many embeddings."""
 
 from bebr.config import Limits
 from bebr.encoding.quantization.int8 import MAX_INT8_DIMS
@@ -7,11 +7,11 @@ from bebr.engine.collections.schema import FitPlan
 from bebr.errors import InvalidOption
 
 DEFAULT_SAMPLE = 20_000
-"""Where recall has mostly stopped to grow with more, and a fit still takes seconds."""
+"""With more, recall hardly grows; with this many, a fit still takes seconds."""
 
 
 def make_plan(size_bytes: int, sample: int | None, dims: int, limits: Limits, at: str = "") -> FitPlan:
-    """sample None: the default, or what the dims need where that is more. `at`: where the fields stand, for errors.
+    """sample None: the default, or what the dims need where that is more. at: prefix of the fields, for errors.
 
     Raises InvalidOption.
     """

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from bebr.config import Limits
 from bebr.encoding import BinarizerFiles
 from bebr.encoding.quantization.training import fit_own
-from bebr.engine.capacity import RoomGuard
+from bebr.engine.capacity import CapacityGuard
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.encoders import Codec, Encoders
 from bebr.engine.collections.registry import CollectionRegistry
@@ -63,7 +63,7 @@ class FitSteps:
         fitted_bundles: FittedBundles,
         encoders: Encoders,
         limits: Limits,
-        guard: RoomGuard,
+        guard: CapacityGuard,
     ) -> None:
         self._registry = registry
         self._fitted_bundles = fitted_bundles

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bebr.config import Limits
 from bebr.core.operations import Committed, DeleteWrite, Receipt
 from bebr.core.types import WriteMode
-from bebr.engine.capacity import RoomGuard
+from bebr.engine.capacity import CapacityGuard
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.inputs import check_idempotency_key
@@ -40,7 +40,7 @@ class PointWriter:
     """
 
     def __init__(
-        self, limits: Limits, guard: RoomGuard, encoding: Executor, after_write: Callable[[Collection], None]
+        self, limits: Limits, guard: CapacityGuard, encoding: Executor, after_write: Callable[[Collection], None]
     ) -> None:
         self._after_write = after_write
         self._limits = limits

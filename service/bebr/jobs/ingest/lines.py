@@ -155,7 +155,7 @@ class BatchReader:
 
 @dataclass(frozen=True, slots=True)
 class _Overlong:
-    """Stands for a line that was passed over without being held."""
+    """Represents a line that was passed over without being held."""
 
     size_bytes: int
 

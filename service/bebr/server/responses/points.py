@@ -94,7 +94,7 @@ def page_json(page: results.Page) -> bytes:
 
 
 def optional_fields(metadata: str | None, code: bytes | None) -> str:
-    """The fields of a point or a hit that follow the others where they were asked for."""
+    """The fields of a point or a hit that follow the others where they were requested."""
     text = "" if metadata is None else f',"metadata":{metadata}'
     return text if code is None else f'{text},"code_b64":"{b64encode(code).decode()}"'
 

@@ -82,7 +82,7 @@ class Promotion(Answer):
     forced: bool = Field(description="Whether it did not pass the gate.")
     adapter: AdapterKind | None = Field(description="Adapter to old codes from then on.")
     gain: GainInterval | None = Field(description="What had been measured.")
-    min_gain: float = Field(description="What the gate asked for.")
+    min_gain: float = Field(description="What the gate required.")
 
     @classmethod
     def of(cls, event: upgrades.Promotion) -> "Promotion":

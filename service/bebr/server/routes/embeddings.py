@@ -65,7 +65,7 @@ def _write(embedded: Embedded, encoding: EncodingFormat) -> list[Any]:
         case EncodingFormat.BINARY:
             values = (_signs(rows).astype(np.int16) - 128).tolist()  # the same bytes, moved into int8
         case EncodingFormat.CODE:
-            assert embedded.records is not None, "codes were asked for"
+            assert embedded.records is not None, "codes were requested"
             values = _base64(embedded.records)
     return values
 

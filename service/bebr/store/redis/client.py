@@ -149,7 +149,7 @@ class RedisClient:
 
 
 def translate(error: Exception) -> BebrError:
-    """The bebr error that a Redis error stands for."""
+    """The bebr error that a Redis error represents."""
     text = str(error)
     if isinstance(error, ResponseError):
         # Before Redis 7 an error inside a script came wrapped in another one, so its name may stand anywhere.

@@ -1,7 +1,7 @@
 """Commits as calls of `commit.lua`. Pure.
 
 Neighbouring commits of a shard without receipts are joined in one call: nothing in them can be refused for its own
-sake, so one outcome stands for all. A commit with a receipt has a call of its own, for its conflict must stop only it.
+sake, so one outcome represents all. A commit with a receipt has a call of its own, for its conflict must stop only it.
 """
 
 from collections.abc import Sequence

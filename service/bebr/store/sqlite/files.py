@@ -135,7 +135,7 @@ def transaction(connection: sqlite3.Connection, begin: str) -> Iterator[sqlite3.
 
 
 def translate(error: sqlite3.Error, path: Path) -> BebrError:
-    """The bebr error that a SQLite error stands for."""
+    """The bebr error that a SQLite error represents."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or _names_missing_part(error):
         return DamagedStore(f"{path} is damaged ({error}); restore it from a backup", path=str(path))
@@ -148,7 +148,7 @@ def translate(error: sqlite3.Error, path: Path) -> BebrError:
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Raise what SQLite raises in the block as the bebr error that it stands for."""
+    """Raise what SQLite raises in the block as the bebr error that it represents."""
     try:
         yield
     except sqlite3.Error as error:

@@ -23,7 +23,7 @@ from bebr.store.sqlite.write_plan import PutRows, ReceiptBook, ReceiptKey, Store
 INSERT_CHUNK_BYTES = 32 * 2**20
 """Metadata of one insert statement; SQLite refuses values near 1 GB."""
 FEW_IDS = 32
-"""So many points are fetched row by row; of more, SQLite joins the columns."""
+"""Up to this many points are fetched row by row; for more, SQLite joins the columns."""
 
 
 def schema(shards: int) -> list[str]:

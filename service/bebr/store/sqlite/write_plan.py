@@ -111,7 +111,7 @@ class ReceiptBook:
         self.added: list[tuple[int, Receipt, Committed]] = []
 
     def check(self, shard: int, writes: Sequence[Write]) -> None:
-        """Raise IdempotencyConflict when one of the writes bears a key that stands for something else."""
+        """Raise IdempotencyConflict when one of the writes bears a key that represents something else."""
         digests: dict[str, bytes] = {}
         for receipt in filter(None, (write.receipt for write in writes)):
             stored = self._known.get((shard, receipt.key))
