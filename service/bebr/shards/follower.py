@@ -24,6 +24,8 @@ from bebr.shards.truth import Truth
 FEED_PAGE = 5_000
 INLINE_OPERATIONS = 64
 """Up to this many operations are applied on the event loop: a thread would cost more."""
+MAX_JOINED_OPERATIONS = 64
+"""Writes of more operations change the view by themselves."""
 Done = tuple[ShardWrite, Committed]
 
 
@@ -125,15 +127,52 @@ class Follower:
         shard.apply(puts, deletes, entries[-1].seq)
 
     def _apply(self, done: Sequence[Done]) -> None:
-        for item, result in done:
-            if isinstance(item.write, DeleteWrite):
-                ids = [i for i, applied in zip(item.write.ids, result.applied, strict=True) if applied]
-                self.shard.apply([], ids, result.last_seq)
-            else:
-                self.shard.apply([_applied(item.write.puts, item.values, result.applied)], [], result.last_seq)
+        """Small writes are joined to as few changes of the view as their ids allow; large ones gain nothing by it."""
+        run = _Run()
+        for change, committed in done:
+            if not run.takes(change):
+                run.apply_to(self.shard)
+                run = _Run()
+            run.add(change, committed)
+        run.apply_to(self.shard)
 
     def _new_shard(self, folder: Path) -> Shard:
         return Shard(folder, self._specs, self._fields, self._head_rows)
+
+
+class _Run:
+    """Operations of several commits, no id twice, that become one change of the view."""
+
+    def __init__(self) -> None:
+        self._ids: set[str] = set()
+        self._puts: dict[int, list[tuple[Puts, Values]]] = {}
+        self._deletes: list[str] = []
+        self._seq = 0
+
+    def takes(self, change: ShardWrite) -> bool:
+        return len(change.write.ids) <= MAX_JOINED_OPERATIONS and self._ids.isdisjoint(change.write.ids)
+
+    def add(self, change: ShardWrite, committed: Committed) -> None:
+        write, applied = change.write, committed.applied
+        self._ids.update(write.ids)
+        self._seq = committed.last_seq
+        if isinstance(write, DeleteWrite):
+            self._deletes += [i for i, yes in zip(write.ids, applied, strict=True) if yes]
+        else:
+            self._puts.setdefault(write.puts.version, []).append(_applied(write.puts, change.values, applied))
+
+    def apply_to(self, shard: Shard) -> None:
+        shard.apply([_joined(some) for some in self._puts.values()], self._deletes, self._seq)
+
+
+def _joined(some: Sequence[tuple[Puts, Values]]) -> tuple[Puts, Values]:
+    """Points of one code version as one batch, without their metadata, which views do not keep."""
+    if len(some) == 1:
+        return some[0]
+    ids = [i for puts, _ in some for i in puts.ids]
+    records = np.concatenate([puts.records for puts, _ in some])
+    values = {key: [value for _, columns in some for value in columns[key]] for key in some[0][1]}
+    return Puts(ids, some[0][0].version, records, []), values
 
 
 def _follow_on(done: Sequence[Done], seq: int) -> bool:
