@@ -1,4 +1,4 @@
-"""While one batch runs, gather what arrives; run all of it next. Nothing waits when idle."""
+"""While one batch runs, gather what arrives; run all of it next. Nothing waits when all is idle."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -28,7 +28,7 @@ class Coalescer(Generic[Item, Result]):
         self._busy = False
         self._drainer: asyncio.Task[None] | None = None
 
-    def check_room(self) -> None:
+    def check_capacity(self) -> None:
         """Raise Overloaded when no item can be taken."""
         if len(self._waiting) >= self._max_queue:
             raise Overloaded(
@@ -38,7 +38,7 @@ class Coalescer(Generic[Item, Result]):
     async def submit(self, item: Item) -> Result:
         """Run the item, alone and at once when idle, else with all others that wait."""
         if self._busy:
-            self.check_room()
+            self.check_capacity()
             future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
             self._waiting.append((item, future))
             return await future

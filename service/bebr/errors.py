@@ -15,7 +15,7 @@
     │   ├── InvalidEmbeddings     embeddings that no binarizer can be fitted to
     │   ├── InvalidCheckpoint     a model folder that cannot be imported
     │   ├── Malformed             a body that does not parse
-    │   ├── PayloadTooLarge       a body over the limit
+    │   ├── PayloadTooLarge       a body over the limit, or a batch over that of one commit
     │   ├── Unauthorized          no key, or a wrong one
     │   └── Forbidden             a key without permission
     ├── NotFound                  BundleNotFound, CollectionNotFound, PointNotFound, JobNotFound, VersionNotFound
@@ -102,7 +102,7 @@ class Malformed(InvalidRequest):
 
 
 class PayloadTooLarge(InvalidRequest):
-    """The body is over the limit."""
+    """The body is over the limit, or the batch is too large for one commit."""
 
 
 class Unauthorized(InvalidRequest):

@@ -14,9 +14,9 @@ from tests.shards.opened import OTHER, UID, bench, delete, put
 from bebr.core.operations import Commit, CommitOutcome, Committed, PutWrite, Receipt, ShardCounters
 from bebr.core.types import Puts
 from bebr.errors import BebrError, DamagedStore, IdempotencyConflict, StoreUnavailable
-from bebr.shards import writer
+from bebr.shards import group
 from bebr.shards.changes import Patch, Reencode, ShardWrite
-from bebr.shards.writer import MAX_GROUP_OPERATIONS
+from bebr.shards.group import MAX_GROUP_OPERATIONS
 from bebr.store.sqlite.store import SqliteStore
 
 
@@ -225,7 +225,7 @@ async def test_a_change_has_its_shard_to_itself_and_holds_up_no_other(tmp_path: 
 async def test_shards_take_turns_when_more_waits_than_one_group_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "MAX_GROUP_OPERATIONS", 10)
+    monkeypatch.setattr(group, "MAX_GROUP_OPERATIONS", 10)
     async with bench(tmp_path, GatedStore, shards=2) as at:
         store = at.store
         assert isinstance(store, GatedStore)

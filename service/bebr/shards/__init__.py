@@ -4,6 +4,7 @@ client.py    the contract, ShardClient, and what a search and a shard say of the
 local.py     LocalShards, the client of shards in this process
 truth.py     what the shards need of the store
 writer.py    the order of the writes, and what is committed together
+group.py     what waits to be written, and what goes into one commit
 changes.py   what a shard can be asked to write
 follower.py  keeps one shard equal to the store
 reads.py     searches, counts and lists of ids over several shards

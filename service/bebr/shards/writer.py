@@ -14,64 +14,16 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from bebr.core.operations import Commit, CommitOutcome, Committed
 from bebr.errors import Overloaded, StoreUnavailable
 from bebr.shards.changes import Change, Fields, Patch, Reencode, Replace, ShardWrite, affected, commits_of, rewritten
 from bebr.shards.follower import INLINE_OPERATIONS, Follower
+from bebr.shards.group import CatchUp, Group, Waiting
 from bebr.shards.truth import Truth
 
 log = logging.getLogger(__name__)
-MAX_GROUP_OPERATIONS = 20_000
-MAX_GROUP_BYTES = 16 * 2**20
-"""Writes are joined up to here. A larger commit would save no more, and hold up the store for those who only read."""
 RETRY_SECONDS = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class CatchUp:
-    """Bring the view of a shard up to the store, in line with its writes."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Waiting:
-    """What was requested, and who waits for it."""
-
-    shard: int
-    change: Change | CatchUp
-    outcome: "asyncio.Future[Committed | Exception]"
-
-    def resolve(self, outcome: Committed | Exception) -> None:
-        if not self.outcome.done():
-            self.outcome.set_result(outcome)
-
-
-class _Group:
-    """Writes of any shards that are committed in one call."""
-
-    def __init__(self) -> None:
-        self.items: list[tuple[_Waiting, ShardWrite]] = []
-        self.operations = 0
-        self._size_bytes = 0
-        self._shards: set[int] = set()
-
-    def takes(self, change: ShardWrite) -> bool:
-        """Whether it has place for one more; for the first one it always has."""
-        return not self.items or (
-            self.operations + len(change.write.ids) <= MAX_GROUP_OPERATIONS
-            and self._size_bytes + change.write.size_bytes <= MAX_GROUP_BYTES
-        )
-
-    def holds(self, shard: int) -> bool:
-        """Whether it has a write of the shard."""
-        return shard in self._shards
-
-    def add(self, item: _Waiting, change: ShardWrite) -> None:
-        self.items.append((item, change))
-        self.operations += len(change.write.ids)
-        self._size_bytes += change.write.size_bytes
-        self._shards.add(item.shard)
 
 
 class Writer:
@@ -84,7 +36,7 @@ class Writer:
         self._followers = followers
         self._fields = fields
         self._max_queue = max_queue
-        self._queues: list[deque[_Waiting]] = [deque() for _ in followers]
+        self._queues: list[deque[Waiting]] = [deque() for _ in followers]
         self._first = 0
         """The shard whose turn comes first in the next group."""
         self._behind: set[int] = set()
@@ -126,7 +78,7 @@ class Writer:
         return [task for task in (self._groups, self._applying, *self._alone.values()) if task is not None]
 
     async def _outcome(self, shard: int, change: Change | CatchUp) -> Committed:
-        item = _Waiting(shard, change, asyncio.get_running_loop().create_future())
+        item = Waiting(shard, change, asyncio.get_running_loop().create_future())
         self._queues[shard].append(item)
         self._wake()
         outcome = await asyncio.shield(item.outcome)
@@ -154,16 +106,16 @@ class Writer:
         finally:
             self._groups = None
 
-    def _take_group(self) -> _Group:
+    def _take_group(self) -> Group:
         """The writes to commit next. What needs a shard to itself is started when its turn comes."""
-        group = _Group()
+        group = Group()
         shards = len(self._queues)
         for turn in range(shards):
             self._take_from((self._first + turn) % shards, group)
         self._first = (self._first + 1) % shards
         return group
 
-    def _take_from(self, shard: int, group: _Group) -> None:
+    def _take_from(self, shard: int, group: Group) -> None:
         queue = self._queues[shard]
         while queue and shard not in self._alone:
             change = queue[0].change
@@ -174,7 +126,7 @@ class Writer:
             elif group.holds(shard):
                 return
             elif isinstance(change, ShardWrite):  # its shard is behind
-                self._start_alone(_Waiting(shard, CatchUp(), asyncio.get_running_loop().create_future()))
+                self._start_alone(Waiting(shard, CatchUp(), asyncio.get_running_loop().create_future()))
             else:
                 self._start_alone(queue.popleft())
 
@@ -190,14 +142,14 @@ class Writer:
             await self._applying
             self._applying = None
 
-    async def _apply(self, group: _Group, outcomes: Sequence[CommitOutcome]) -> None:
-        of_shard: dict[int, list[tuple[_Waiting, ShardWrite, CommitOutcome]]] = {}
+    async def _apply(self, group: Group, outcomes: Sequence[CommitOutcome]) -> None:
+        of_shard: dict[int, list[tuple[Waiting, ShardWrite, CommitOutcome]]] = {}
         for (item, change), outcome in zip(group.items, outcomes, strict=True):
             of_shard.setdefault(item.shard, []).append((item, change, outcome))
         await asyncio.gather(*(self._apply_to_shard(shard, some) for shard, some in of_shard.items()))
 
-    async def _apply_to_shard(self, shard: int, some: Sequence[tuple[_Waiting, ShardWrite, CommitOutcome]]) -> None:
-        done: list[tuple[_Waiting, ShardWrite, Committed]] = []
+    async def _apply_to_shard(self, shard: int, some: Sequence[tuple[Waiting, ShardWrite, CommitOutcome]]) -> None:
+        done: list[tuple[Waiting, ShardWrite, Committed]] = []
         for item, change, outcome in some:
             if isinstance(outcome, Exception):
                 self._note_failure(shard, outcome)
@@ -216,10 +168,10 @@ class Writer:
 
     # -- one at a time -------------------------------------------------------------------------------------------------
 
-    def _start_alone(self, item: _Waiting) -> None:
+    def _start_alone(self, item: Waiting) -> None:
         self._alone[item.shard] = asyncio.create_task(self._run_alone(item))
 
-    async def _run_alone(self, item: _Waiting) -> None:
+    async def _run_alone(self, item: Waiting) -> None:
         try:
             if self._applying is not None:
                 await asyncio.wait([self._applying])

@@ -21,7 +21,7 @@ BUSY_TIMEOUT_SECONDS = 5
 WRITER_CACHE_KIB = 8 * 1024
 READER_CACHE_KIB = 8 * 1024
 CHECKPOINT_PAGES = 4000
-"""16 MB of write-ahead log between checkpoints: fewer fsyncs than with the default 4 MB."""
+"""Size of the write-ahead log at which it is folded into the file: larger than the default, for fewer fsyncs."""
 MAX_LOG_BYTES = 64 * 2**20
 
 

@@ -1,9 +1,9 @@
 """The SQL of a collection file: its tables, and one function per statement that writes or reads them.
 
 Every statement handles a whole batch and yields one row. Python's sqlite3 gives up the interpreter lock for each row
-that it binds or fetches, and under a busy second thread gets it back only after up to 5 ms: a batch of 1,000 points
-would take seconds instead of milliseconds. So rows go in as one JSON array plus one blob each for records and metadata,
-cut up by `substr`, and come out joined.
+that it binds or fetches, and must wait for it where a second thread is busy. So rows go in as one JSON array plus one
+blob each for records and metadata, cut up by `substr`, and come out joined. docs/benchmarks.md has the figures
+("Writing to SQLite").
 
 Tables: one `points_<shard>` per shard. Its key is the seq, so that the feed is a scan in order of storage; an upsert
 deletes the id's old row and appends the new one (`insert or replace` on the unique id). A tombstone has no record.
