@@ -1,18 +1,14 @@
 """The use cases of the service, one method each. Nothing here knows HTTP; the work is done by the modules beside it."""
 
 import asyncio
-import logging
 import shutil
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bebr.coalescer import Coalescer
 from bebr.config import Limits
 from bebr.core.types import WriteMode
 from bebr.encoding import Bundle, BundleRegistry, TextKind
@@ -20,9 +16,8 @@ from bebr.engine.capacity import CapacityGuard
 from bebr.engine.collections.collection import Collection, collection_folder
 from bebr.engine.collections.encoders import Encoders
 from bebr.engine.collections.registry import CollectionRegistry
-from bebr.engine.collections.version import Version
+from bebr.engine.embedder import Embedder
 from bebr.engine.events import CollectionEvents
-from bebr.engine.inputs import check_text
 from bebr.engine.loader import CollectionLoader
 from bebr.engine.projection import Wanted
 from bebr.engine.requests import AliasChange, CollectionSettings, SearchRequest
@@ -37,7 +32,8 @@ from bebr.engine.results import (
     WriteReport,
 )
 from bebr.engine.search import scroll as reading
-from bebr.engine.search.search import Searcher, Texts
+from bebr.engine.search.searchers import Searchers
+from bebr.engine.threads import Threads
 from bebr.engine.versions.backfill import Backfills
 from bebr.engine.versions.calibration import Calibrations
 from bebr.engine.versions.evaluation import Evaluator
@@ -48,15 +44,8 @@ from bebr.engine.versions.fitted_bundles import FittedBundles
 from bebr.engine.versions.versions import Versions
 from bebr.engine.write.points import PointWriter
 from bebr.errors import InvalidOption
-from bebr.shards import ShardThreads
 from bebr.shards.memory import limit_arenas
 from bebr.store import MetadataStore
-
-log = logging.getLogger(__name__)
-MAX_TEXTS_TOGETHER = 64
-RETRY_SECONDS = 1.0
-SCAN_COORDINATORS = 32
-"""Threads that wait for shard scans; they do no work of their own."""
 
 
 class Engine:
@@ -78,46 +67,30 @@ class Engine:
         self._store = store
         self._bundles = bundles
         self._folder = data_folder
-        self._batching = batching
-        self._text_queues: dict[str, Texts] = {}
-        self._searchers: dict[str, Searcher] = {}
-        self._scanners = ThreadPoolExecutor(search_threads, "scan")
-        self._coordinators = ThreadPoolExecutor(SCAN_COORDINATORS, "search")
-        self._encoding = ThreadPoolExecutor(2, "encode")
-        self._query_encoding = ThreadPoolExecutor(1, "encode-query")
-        self._maintenance = ThreadPoolExecutor(1, "maintain")
+        self._threads = threads = Threads(search_threads)
         self._guard = CapacityGuard(data_folder, limits.min_free_disk_bytes, limits.memory_bytes)
         self._encoders = Encoders(bundles, encoder_threads)
         self._fitted_bundles = FittedBundles(store, bundles)
         self._calibrations = Calibrations(store)
         self.events = CollectionEvents()
         """What happens to collections; the jobs listen."""
-        self.registry = registry = CollectionRegistry(store, limits)
+        self.registry = CollectionRegistry(store, limits)
         """The open collections."""
-        self.fits = fits = Fits(registry, self.events, limits)
-        """State of fits, and requests for them."""
-        self.fit_steps = FitSteps(registry, self._fitted_bundles, self._encoders, limits, self._guard)
-        """What a fit job does."""
-        self.backfills = Backfills(registry, fits, limits, self._guard, self._encoding)
-        """What a backfill job does."""
-        self.versions = Versions(registry, self._encoders, fits, self._calibrations, self.events, limits)
-        """The use cases of code versions."""
-        self.evaluator = Evaluator(registry, self._calibrations, limits, self._encoding)
-        """Evaluates a version before it is promoted."""
-        self._writer = PointWriter(limits, self._guard, self._encoding, self.events.changed)
-        self._loader = CollectionLoader(
-            registry=registry,
-            store=store,
-            encoders=self._encoders,
-            fitted_bundles=self._fitted_bundles,
-            calibrations=self._calibrations,
-            events=self.events,
-            folder=data_folder,
-            head_rows=head_rows,
-            max_queue=limits.max_queue,
-            threads=ShardThreads(self._scanners, self._coordinators, self._maintenance),
-        )
+        self.searchers = Searchers(limits, threads.coordinators, threads.query_encoding, batching=batching)
+        self._embedder = Embedder(bundles, self._encoders, limits, threads.encoding)
+        self._writer = PointWriter(limits, self._guard, threads.encoding, self.events.changed)
+        self._loader = self._make_loader(head_rows)
         self._loading: asyncio.Task[None] | None = None
+        self.fits = Fits(self.registry, self.events, limits)
+        """State of fits, and requests for them."""
+        self.fit_steps = FitSteps(self.registry, self._fitted_bundles, self._encoders, limits, self._guard)
+        """What a fit job does."""
+        self.backfills = Backfills(self.registry, self.fits, limits, self._guard, threads.encoding)
+        """What a backfill job does."""
+        self.evaluator = Evaluator(self.registry, self._calibrations, limits, threads.encoding)
+        """Evaluates a version before it is promoted."""
+        self.versions = Versions(self.registry, self._encoders, self.fits, self._calibrations, self.events, limits)
+        """The use cases of code versions."""
 
     async def start(self) -> None:
         """Open the store and load the collections in the background; `ready` tells when they are there."""
@@ -140,9 +113,7 @@ class Engine:
             await asyncio.gather(self._loading, return_exceptions=True)
         for collection in list(self.registry.collections.values()):
             await collection.close(keep=True)
-        # coordinators before the scanners that they hand work to
-        for pool in (self._coordinators, self._scanners, self._encoding, self._query_encoding, self._maintenance):
-            await asyncio.to_thread(pool.shutdown)
+        await self._threads.shut_down()
         await self._store.close()
 
     def readiness(self) -> Readiness:
@@ -184,7 +155,7 @@ class Engine:
                 )
             await self.registry.forget(name)
             await self.events.closing(collection)  # from here on no job of it can begin
-            self._searchers.pop(collection.document.uid, None)
+            self.searchers.forget(collection)
             await collection.close(keep=False)
             await self._store.drop(collection.document.uid)
             folder = collection_folder(self._folder, collection.document.uid)
@@ -203,8 +174,7 @@ class Engine:
         return self._status(self.registry.find(name))
 
     def list_aliases(self) -> dict[str, str]:
-        self.registry.all()  # raises NotReady
-        return dict(sorted(self.registry.aliases.items()))
+        return self.registry.all_aliases()
 
     async def change_aliases(self, changes: Sequence[AliasChange]) -> None:
         """All of them, in order, or none."""
@@ -287,7 +257,7 @@ class Engine:
             raise InvalidOption(
                 f"a batch has 1 to {self.limits.max_batch_searches} searches, got {len(requests)}", key="searches"
             )
-        return await self._searcher(collection).search(requests)
+        return await self.searchers.of(collection).search(requests)
 
     async def embed(
         self, model: str | None, texts: Sequence[str], kind: TextKind, with_codes: bool = False
@@ -296,53 +266,26 @@ class Engine:
 
         model None: the only bundle with an embedding model; InvalidOption where there are none or several.
         """
-        encoder = await asyncio.to_thread(self._encoders.get, model or self._only_text_bundle())
         self._check_limit(len(texts), "input")
-        if not encoder.bundle.has_embedding_model:
-            raise InvalidOption(
-                f"bundle '{encoder.bundle.id}' has no embedding model, so it takes no text", key="model"
-            )
-        for number, text in enumerate(texts):
-            check_text(text, True, self.limits.max_text_chars, f"input[{number}]")
+        return await self._embedder.embed(model, texts, kind, with_codes)
 
-        def work() -> Embedded:
-            embeddings = encoder.embed(list(texts), kind)
-            records = encoder.encode(embeddings) if with_codes else None
-            return Embedded(encoder.bundle.id, embeddings, records, encoder.count_tokens(texts, kind))
-
-        return await asyncio.get_running_loop().run_in_executor(self._encoding, work)
+    def _make_loader(self, head_rows: int) -> CollectionLoader:
+        return CollectionLoader(
+            registry=self.registry,
+            store=self._store,
+            encoders=self._encoders,
+            fitted_bundles=self._fitted_bundles,
+            calibrations=self._calibrations,
+            events=self.events,
+            folder=self._folder,
+            head_rows=head_rows,
+            max_queue=self.limits.max_queue,
+            threads=self._threads.of_shards,
+        )
 
     def _status(self, collection: Collection) -> CollectionStatus:
         return collection.status(self.fits.status(collection))
 
-    def _only_text_bundle(self) -> str:
-        names = [bundle.id for bundle in self._bundles.list() if bundle.has_embedding_model]
-        if len(names) != 1:
-            raise InvalidOption(f"'model' must name a bundle; those that take text: {names or 'none'}", key="model")
-        return names[0]
-
     def _check_limit(self, count: int, key: str) -> None:
         if not 1 <= count <= self.limits.max_limit:
             raise InvalidOption(f"'{key}' must be 1 to {self.limits.max_limit}, got {count}", key=key)
-
-    def _searcher(self, collection: Collection) -> Searcher:
-        uid = collection.document.uid
-        if uid not in self._searchers:
-            texts = partial(self._text_queue, collection)
-            self._searchers[uid] = Searcher(collection, self.limits, texts, self._coordinators, self._batching)
-        return self._searchers[uid]
-
-    def _text_queue(self, collection: Collection, version: Version) -> Texts:
-        """Query texts of one model, embedded together when they arrive together."""
-        embedder = collection.encoders.embedder(version)
-        fingerprint, work = embedder.bundle.fingerprint, embedder.embed
-
-        async def embed(texts: list[str]) -> list[NDArray[np.float32]]:
-            loop = asyncio.get_running_loop()
-            return list(await loop.run_in_executor(self._query_encoding, work, texts, TextKind.QUERY))
-
-        if fingerprint not in self._text_queues:
-            together = MAX_TEXTS_TOGETHER if self._batching else 1
-            queue = Coalescer(embed, what="query texts", max_batch=together, max_queue=self.limits.max_queue)
-            self._text_queues[fingerprint] = queue
-        return self._text_queues[fingerprint]

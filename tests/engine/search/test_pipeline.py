@@ -38,7 +38,7 @@ def listed(answer: Answer) -> list[tuple[float, str]]:
 async def test_points_of_a_version_that_came_after_routing_are_found(tmp_path: Path, inline: bool) -> None:
     async with running(tmp_path) as engine:
         await fitted(engine)
-        searcher = engine._searcher(engine.registry.get("docs"))
+        searcher = engine.searchers.of(engine.registry.get("docs"))
         requests = [SearchRequest(vector=row, limit=5) for row in ROWS[200:210]]
         routed = await searcher._route(requests)
         await engine.fits.request("docs", size_bytes=12, sample=300)
@@ -55,7 +55,7 @@ async def test_points_of_a_version_that_came_after_routing_are_found(tmp_path: P
 async def test_a_query_that_cannot_be_answered_any_more_fails_alone(tmp_path: Path) -> None:
     async with running(tmp_path) as engine:
         await fitted(engine)
-        searcher = engine._searcher(engine.registry.get("docs"))
+        searcher = engine.searchers.of(engine.registry.get("docs"))
         scorers = [Scorer.HAMMING if n % 3 == 1 else Scorer.ADC for n in range(9)]
         requests = [SearchRequest(vector=row, limit=5, scorer=s) for row, s in zip(ROWS[200:], scorers, strict=False)]
         batch = [await searcher._route([request]) for request in requests]
@@ -83,7 +83,7 @@ async def test_a_query_is_a_value(tmp_path: Path) -> None:
     """Running a routed query twice, alone or with others, changes nothing in it."""
     async with running(tmp_path) as engine:
         await fitted(engine)
-        searcher = engine._searcher(engine.registry.get("docs"))
+        searcher = engine.searchers.of(engine.registry.get("docs"))
         requests = [SearchRequest(id="p003", limit=4), SearchRequest(vector=ROWS[7], limit=200, scorer=Scorer.SDC)]
         routed = await searcher._route(requests)
         first, _ = await searcher._run(routed, inline=True)

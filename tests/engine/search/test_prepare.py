@@ -27,7 +27,7 @@ async def collection_of(engine: Engine) -> None:
 
 
 async def routed(engine: Engine, requests: list[SearchRequest]) -> list[RoutedQuery]:
-    return await engine._searcher(engine.registry.get("docs"))._route(requests)
+    return await engine.searchers.of(engine.registry.get("docs"))._route(requests)
 
 
 @pytest.mark.parametrize("scorer", list(Scorer))

@@ -218,7 +218,7 @@ async def test_searches_of_all_kinds_share_scans(tmp_path: Path) -> None:
         alone = [entries((await engine.search("docs", [request]))[0]) for request in requests]
         together = await engine.search("docs", requests)
         assert [entries(result) for result in together] == alone
-        searcher = engine._searcher(engine.registry.get("docs"))
+        searcher = engine.searchers.of(engine.registry.get("docs"))
         routed = [await searcher._route([request]) for request in requests]
         queued = await asyncio.gather(*(searcher._submit(one) for one in routed))
         found = [answers[0].found for answers, _ in queued]

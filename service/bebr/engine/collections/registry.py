@@ -54,6 +54,11 @@ class CollectionRegistry:
         self._check_complete()
         return [collection for _, collection in sorted(self.collections.items())]
 
+    def all_aliases(self) -> dict[str, str]:
+        """Collection by alias. Raises NotReady before they are known."""
+        self._check_complete()
+        return dict(sorted(self.aliases.items()))
+
     def find(self, name: str) -> Collection:
         """The collection of that name or alias, also while it is still loading. Raises CollectionNotFound, NotReady."""
         self._check_complete()

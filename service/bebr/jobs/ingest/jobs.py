@@ -76,13 +76,7 @@ class IngestJobs(JobSource):
         """
         # an alias may move while the job runs or waits; the job stays with the collection it was sent to
         found = self._engine.registry.find(collection)
-        unfinished = sum(not ingestion.state.ended for ingestion in self._ingestions.values()) + self._spooling
-        if unfinished >= self._limits.max_jobs:
-            raise Overloaded(
-                f"{unfinished} ingestion jobs are on their way already, the limit is {self._limits.max_jobs}",
-                max_jobs=self._limits.max_jobs,
-                retry_after_seconds=RETRY_AFTER_SECONDS,
-            )
+        self._check_capacity()
         job_id = uuid.uuid4().hex[:16]
         ingestion = Ingestion(
             id=job_id,
@@ -122,6 +116,16 @@ class IngestJobs(JobSource):
             self._runner.stopping.set()
             ingestion.detail = "cancelling: the batches in flight come to their end"
             await asyncio.to_thread(ingestion.save)
+
+    def _check_capacity(self) -> None:
+        unfinished = sum(not ingestion.state.ended for ingestion in self._ingestions.values()) + self._spooling
+        if unfinished >= self._limits.max_jobs:
+            raise Overloaded(
+                f"{unfinished} ingestion jobs are waiting or running, and the limit is {self._limits.max_jobs}; try "
+                "again later",
+                max_jobs=self._limits.max_jobs,
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+            )
 
     async def _spool(self, ingestion: Ingestion, body: AsyncIterator[bytes], expected_bytes: int | None) -> None:
         """Put the body on disk, and then the job, which is durable then."""

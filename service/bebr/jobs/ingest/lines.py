@@ -26,8 +26,11 @@ class LineError:
     """Why one line was not applied."""
 
     line: int
+    """Its number, from 1."""
     id: Any
+    """Id of the point, as it was sent; None where it cannot be told."""
     error: str
+    """Name of the class in bebr.errors."""
     detail: str
 
     @classmethod
@@ -37,21 +40,26 @@ class LineError:
 
 @dataclass(slots=True)
 class Batch:
-    """Points of consecutive lines, no id twice; none when all lines were blank or wrong.
-
-    lines: the line of each point. end_line, end_offset: where the batch ends in the unzipped body.
-    read_bytes: where it ends in the file as it lies on disk, for the estimate of the remaining time.
-    """
+    """Points of consecutive lines, no id twice; none when all lines were blank or wrong."""
 
     first_line: int
+    """Number of its first line, from 1."""
     points: list[Any] = field(default_factory=list)
+    """JSON values, not checked yet."""
     lines: list[int] = field(default_factory=list)
+    """Number of the line of each point."""
     errors: list[LineError] = field(default_factory=list)
+    """Lines that are no JSON."""
     ids: set[str] = field(default_factory=set)
+    """Ids of the points."""
     size_bytes: int = 0
+    """Bytes of its lines."""
     end_line: int = 0
+    """Number of its last line."""
     end_offset: int = 0
+    """Where that line ends in the unzipped body."""
     read_bytes: int = 0
+    """Where it ends in the file as it lies on disk, for the estimate of the remaining time."""
 
     @property
     def received(self) -> int:
