@@ -1,5 +1,6 @@
-"""What the project's pages point to exists: files, headings, commands with their options, benchmarks, the picture."""
+"""What the project's pages point to exists: files, headings, commands with their options, benchmarks, messages."""
 
+import ast
 import re
 import runpy
 import shlex
@@ -105,6 +106,26 @@ def test_benchmarks_that_the_pages_name_exist() -> None:
     named = {name for page in PAGES for name in re.findall(r"\bbench\.(\w+)\b", page.read_text("utf-8"))}
     assert named
     assert not {name for name in named if not any((ROOT / "bench" / path).exists() for path in (f"{name}.py", name))}
+
+
+def texts_of(source: str) -> Iterator[str]:
+    """The string literals of a module, adjacent ones joined; a line break where a value goes in."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "\n" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def test_messages_that_the_page_on_upgrades_explains_exist() -> None:
+    engine = (ROOT / "service" / "bebr" / "engine").rglob("*.py")
+    said = "\n".join(text for path in engine for text in texts_of(path.read_text("utf-8")))
+    page = (ROOT / "docs" / "upgrading.md").read_text("utf-8")
+    table = page.partition("| Message |")[2].partition("\n\n")[0]
+    messages = re.findall(r"^\| ([^|]+) \|", table, flags=re.M)
+    parts = {part for message in messages for part in re.split(r"'[.a-z]+'|\.\.\.", message) if part.strip()}
+    assert len(parts) > len(messages) > 10
+    assert not {part for part in parts if part.strip() not in said}
 
 
 def test_the_picture_shows_the_figures_of_the_page() -> None:
