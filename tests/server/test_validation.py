@@ -3,9 +3,9 @@
 import pytest
 
 from bebr.errors import InvalidOption, Malformed
+from bebr.server.bodies import parse
 from bebr.server.problems import status_of
 from bebr.server.requests.search import Search, SearchBatch
-from bebr.server.validation import parse
 
 
 @pytest.mark.parametrize(

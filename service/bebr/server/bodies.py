@@ -1,4 +1,4 @@
-"""Reading request bodies: content type, encoding, size. The only place where the bytes of a caller enter.
+"""Reading request bodies: content type, encoding, size, model. The only place where the bytes of a caller enter.
 
 Content types are strict on purpose: a web page can post `text/plain` to a service on localhost without asking, but not
 `application/json`.
@@ -6,12 +6,17 @@ Content types are strict on purpose: a web page can post `text/plain` to a servi
 
 import zlib
 from collections.abc import AsyncIterator, Collection
+from typing import TypeVar
 
+from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope
 
 from bebr.errors import Malformed, PayloadTooLarge
 from bebr.server.problems import UnsupportedMedia
+from bebr.server.validation import invalid_body
+
+Model = TypeVar("Model", bound=BaseModel)
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -39,6 +44,14 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int, types: Colle
         return body
     chunks = _chunks(receive, message)
     return await _collect(_unzip(chunks) if zipped else chunks, max_bytes)
+
+
+def parse(model: type[Model], body: bytes) -> Model:
+    """JSON body -> model. Raises Malformed with line and column, or InvalidOption naming the fields at fault."""
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise invalid_body(error, model) from error
 
 
 async def stream_body(receive: Receive) -> AsyncIterator[bytes]:

@@ -8,8 +8,8 @@ from pydantic import BaseModel
 
 from bebr.engine import Engine
 from bebr.jobs import JobQueue
-from bebr.server.bodies import JSON, read_body
-from bebr.server.validation import parse, reject_unknown
+from bebr.server.bodies import JSON, parse, read_body
+from bebr.server.validation import reject_unknown
 
 Model = TypeVar("Model", bound=BaseModel)
 

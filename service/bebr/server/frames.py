@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from bebr.errors import DimensionMismatch, InvalidOption, Malformed
+from bebr.server.bodies import parse
 from bebr.server.requests.base import Body
-from bebr.server.validation import parse
 
 _SIZE = struct.Struct("<Q")
 

@@ -4,14 +4,12 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from bebr.core.types import check_id
 from bebr.errors import BebrError, InvalidId, InvalidOption, InvalidRequest, Malformed
-
-Model = TypeVar("Model", bound=BaseModel)
 
 MAX_NAMED_ERRORS = 20
 _POSITION = re.compile(r"^(?P<what>.*?) at line (?P<line>\d+) column (?P<column>\d+)$", re.DOTALL)
@@ -19,13 +17,9 @@ _UNION_MEMBER = re.compile(r"^(bool|str|int|float|.+\[.*\])$")
 """Pydantic puts the member of a union into the location of an error; it is not a field of the body."""
 
 
-def parse(model: type[Model], body: bytes) -> Model:
-    """JSON body -> model. Raises Malformed with line and column, or InvalidOption naming the fields at fault."""
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        findings = error.errors(include_url=False, include_input=False)
-        raise _invalid_body(findings, model) from error
+def invalid_body(error: ValidationError, model: type[BaseModel]) -> BebrError:
+    """Malformed with line and column for a body that is not JSON, else InvalidOption naming the fields at fault."""
+    return _invalid_body(error.errors(include_url=False, include_input=False), model)
 
 
 def malformed(message: str, what: str = "body") -> Malformed:

@@ -28,11 +28,11 @@ from bebr.errors import (
     PointNotFound,
 )
 from bebr.server.access import Access
-from bebr.server.bodies import JSON, read_body
+from bebr.server.bodies import JSON, parse, read_body
 from bebr.server.openapi import COLLECTION, Errors, Operation
 from bebr.server.requests.search import Search, SearchBatch
 from bebr.server.responses.search import SearchAnswer, SearchBatchAnswer, search_batch_json, search_json
-from bebr.server.validation import check_ids, parse, reject_unknown
+from bebr.server.validation import check_ids, reject_unknown
 
 PATH = "/v1/collections/{collection}/search"
 _ERRORS: Errors = (

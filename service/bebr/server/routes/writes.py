@@ -17,6 +17,7 @@ from bebr.server.bodies import (
     content_type,
     declared_size,
     is_gzip,
+    parse,
     read_body,
     stream_body,
 )
@@ -27,7 +28,7 @@ from bebr.server.requests.points import Point, WritePoints
 from bebr.server.responses.base import json_response
 from bebr.server.responses.jobs import JobAccepted
 from bebr.server.responses.points import WriteReport
-from bebr.server.validation import malformed, parse
+from bebr.server.validation import malformed
 
 router = APIRouter(prefix="/v1/collections/{collection}")
 DeclaredVersion = Annotated[

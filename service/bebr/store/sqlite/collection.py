@@ -7,7 +7,7 @@ thread could be asked to, and one for long reads in the pool. Readers see the la
 import sqlite3
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,7 +44,8 @@ class CollectionFile:
         self.path = path
         self._synchronous = synchronous
         self._receipt_ttl_seconds = receipt_ttl_seconds
-        self._reader = connect_reader(path)
+        self.reader = connect_reader(path)
+        """For short reads, on the event loop."""
         self._scanner: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
         self._write_lock = threading.Lock()
@@ -52,22 +53,16 @@ class CollectionFile:
     def close(self) -> None:
         """Close all connections; the last one folds the write-ahead log into the file. No read may be under way."""
         with self._write_lock:
-            for connection in (self._reader, self._scanner, self._writer):
+            for connection in (self.reader, self._scanner, self._writer):
                 if connection is not None:
                     connection.close()
 
     def counters(self, shard: int) -> ShardCounters:
-        return self._counters(self._reader, shard)
+        return self._counters(self.reader, shard)
 
     def fetch_few(self, shard: int, ids: Sequence[str], *, metadata: bool, records: bool) -> list[StoredPoint | None]:
         """Runs on the event loop: only for few points."""
-        return sql.read_points(self._reader, shard, ids, metadata=metadata, records=records)
-
-    def fetch_few_of_all(
-        self, ids_of_shard: Mapping[int, Sequence[str]], *, metadata: bool, records: bool
-    ) -> dict[str, StoredPoint]:
-        """One statement for all shards, on the event loop."""
-        return sql.read_few_points(self._reader, ids_of_shard, metadata=metadata, records=records)
+        return sql.read_points(self.reader, shard, ids, metadata=metadata, records=records)
 
     def fetch_many(self, shard: int, ids: Sequence[str], *, metadata: bool, records: bool) -> list[StoredPoint | None]:
         return sql.read_points(self._open_scanner(), shard, ids, metadata=metadata, records=records)

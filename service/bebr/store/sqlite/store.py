@@ -25,7 +25,7 @@ from bebr.store.sqlite.collection import CollectionFile, create_collection_file
 from bebr.store.sqlite.documents import Catalog
 from bebr.store.sqlite.files import FolderLock, translate, translated
 from bebr.store.sqlite.open_files import OpenFile, OpenFiles
-from bebr.store.sqlite.statements import FEW_IDS
+from bebr.store.sqlite.statements import FEW_IDS, read_few_points
 
 POOL_THREADS = 4
 MAX_OPEN_FILES = 64
@@ -199,7 +199,7 @@ class SqliteStore:
         if 0 < sum(map(len, ids_of_shard.values())) <= FEW_IDS:
             files = [self._file(uid, shard) for shard in ids_of_shard]  # the same one; each shard is checked
             try:
-                return files[0].fetch_few_of_all(ids_of_shard, metadata=metadata, records=records)
+                return read_few_points(files[0].reader, ids_of_shard, metadata=metadata, records=records)
             except sqlite3.Error as error:
                 raise translate(error, files[0].path) from error
         found: dict[str, StoredPoint] = {}
