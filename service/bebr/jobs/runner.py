@@ -40,8 +40,9 @@ class Runner(ABC):
     async def ended(self, state: JobState, detail: str | None) -> None:
         """Save how the job ended: succeeded, or failed and why."""
 
-    async def stopped(self) -> None:  # noqa: B027
+    async def stopped(self) -> None:
         """Save what is worth saving when the job was told to stop."""
+        return
 
     def start(self, finished: Callable[[], None]) -> None:
         """Run in the background. finished: called after the end."""

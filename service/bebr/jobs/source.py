@@ -26,11 +26,13 @@ class JobSource(ABC):
     async def stop(self) -> None:
         """Stop everything; the next start resumes it."""
 
-    def changed(self, collection: Collection) -> None:  # noqa: B027
+    def changed(self, collection: Collection) -> None:
         """Start or stop what is due after a change of a collection. Called after every write: it must be cheap."""
+        return
 
-    async def closing(self, collection: Collection) -> None:  # noqa: B027
+    async def closing(self, collection: Collection) -> None:
         """End at once what is running for a collection that is about to be closed. Its registry is locked."""
+        return
 
     async def pause(self, job: Job) -> None:
         """Pause a job, also over restarts."""

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.encoding.quantization.embeddings import text_like
+from tests.engine.fitting import DIMS, reached
 from tests.engine.running import running
-from tests.engine.versions.test_fits import DIMS, reached
 
 from bebr.core.scoring import Scorer
 from bebr.core.types import WriteMode

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.encoding.quantization.embeddings import text_like
+from tests.engine.fitting import DIMS, reached
 from tests.engine.running import running
-from tests.engine.versions.test_fits import DIMS, reached
 
 from bebr.core.codes import split_records
 from bebr.core.scoring import DotQueries, HammingQueries, Scorer, dot_scores, hamming_distances

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
+from tests.engine.fitting import make, reached, write
 from tests.engine.running import running
-from tests.engine.versions.test_fits import make, reached, write
 
 POINTS = 500
 

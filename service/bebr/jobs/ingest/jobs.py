@@ -10,7 +10,7 @@ from pathlib import Path
 from bebr.config import Limits
 from bebr.core.types import JobState, WriteMode
 from bebr.engine import Engine
-from bebr.errors import DamagedStore, Overloaded
+from bebr.errors import Conflict, DamagedStore, Overloaded
 from bebr.jobs.ingest.ingestion import STATE_FILE, Ingestion
 from bebr.jobs.ingest.runner import IngestRunner
 from bebr.jobs.ingest.spool import spool
@@ -104,6 +104,11 @@ class IngestJobs(JobSource):
     def errors(self, job: Job) -> AsyncIterator[bytes]:
         ingestion = self._ingestions[job.id]
         return _pieces(ingestion.errors_path, ingestion.progress.errors_size_bytes)
+
+    async def pause(self, job: Job) -> None:
+        raise Conflict(
+            f"job {job.id} is a bulk ingestion, which cannot be paused; cancel it and send the rest later", job=job.id
+        )
 
     async def cancel(self, job: Job) -> None:
         ingestion = self._ingestions[job.id]

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.encoding.quantization.embeddings import text_like
+from tests.engine.fitting import DIMS, reached
 from tests.engine.running import running
-from tests.engine.versions.test_fits import DIMS, reached
 
 from bebr.core.codes import CodeSpec, split_records
 from bebr.core.scoring import (
