@@ -15,7 +15,7 @@ from bebr.engine.projection import Wanted
 
 @dataclass(frozen=True, slots=True)
 class FitSettings:
-    """A binarizer of the collection's own, fitted to its first embeddings."""
+    """A binarizer to be fitted to the first embeddings of a collection."""
 
     bytes: int
     """Bytes per code."""

@@ -115,7 +115,7 @@ class FitState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FitStatus:
-    """How far the collection's own fit is."""
+    """How far a collection's fit is."""
 
     state: FitState
     bytes: int

@@ -59,7 +59,7 @@ async def test_without_texts_judged_vectors_measure(tmp_path: Path, bundles: Pat
         measured = await engine.evaluator.evaluate("docs", "new@1", how)
         assert measured.adapter == "linear" and measured.new_to_new is None and measured.mixed == {}
         assert set(measured.adapters) == {"compatible", "linear"}  # a search by vector has no others
-        with pytest.raises(Conflict, match="keeps no texts that could be encoded anew"):
+        with pytest.raises(Conflict, match="keeps no texts to re-encode"):
             await engine.versions.promote("docs", "new@1", Gate(), force=True)
             await jobs.backfill.submit("docs")
 

@@ -34,7 +34,7 @@ class Collection:
         self.ready = False
         self.encoders = encoders
         self.writing: Counter[int] = Counter()
-        """Writes under way, by number of the version that their points get."""
+        """Writes in progress, by number of the version that their points get."""
         self.hot_points = HotPoints()
         self._store = store
         self.closed = False
@@ -110,7 +110,7 @@ class Collection:
         await self.shards.close(keep)
 
     def status(self, fit: FitStatus | None) -> CollectionStatus:
-        """The collection as its users see it. fit: the status of its own fit."""
+        """The collection as its users see it. fit: the status of its fit."""
         document, active, problem = self.document, self.active, self.encoders.problem
         shards = self.shards.stats()
         return CollectionStatus(

@@ -20,12 +20,7 @@ Adapters = dict[tuple[str, str], Adapter]
 
 
 class CollectionEncoders:
-    """What encodes for a collection. What could not be loaded is raised when it is requested.
-
-    embedders: of texts, by fingerprint of the bundle whose embedding model it is; a version of the user's own vectors
-    or codes has none. codecs: by number of the version; a version of the user's own codes has none. adapters: between
-    the models of the versions. lost: why adapters that bundles name are not among them.
-    """
+    """What encodes for a collection. What could not be loaded is raised when it is needed."""
 
     def __init__(
         self,
@@ -35,9 +30,13 @@ class CollectionEncoders:
         lost: Sequence[BebrError] = (),
     ) -> None:
         self._embedders = embedders
+        """By fingerprint of the bundle whose embedding model it is. Vectors and codes that users bring have none."""
         self._codecs = codecs
+        """By number of the version. Raw versions have none."""
         self.adapters: Mapping[tuple[str, str], Adapter] = adapters
+        """Between the embedding models of the versions."""
         self._lost = lost
+        """Why adapters that bundles name are not among them."""
 
     @property
     def problem(self) -> BebrError | None:
@@ -60,7 +59,7 @@ class CollectionEncoders:
         if embedder is None:
             raise InvalidOption("this collection was made without a bundle, so it takes no text", key="text")
         if isinstance(embedder, BebrError):
-            raise _raised_anew(embedder)
+            raise _copy_of(embedder)
         return embedder
 
     def codec(self, version: Version) -> Codec:
@@ -71,7 +70,7 @@ class CollectionEncoders:
                 "this collection was made without a bundle: it takes codes ('code_b64') only", key="vector"
             )
         if isinstance(codec, BebrError):
-            raise _raised_anew(codec)
+            raise _copy_of(codec)
         return codec
 
     def dims(self, version: Version) -> int | None:
@@ -154,7 +153,7 @@ class Encoders:
             try:
                 bundle = self._bundles.get(model, fingerprint)
             except BebrError:
-                continue  # its encoder could not be loaded either, which is said there
+                continue  # its encoder could not be loaded either, and that error is kept
             for entry in bundle.manifest.compatible_with:
                 if entry.fingerprint in models:
                     try:
@@ -166,7 +165,7 @@ class Encoders:
                         continue
                     forward[fingerprint, entry.fingerprint] = there
                     backward.setdefault((entry.fingerprint, fingerprint), back)
-        # where two bundles name each other, each decides over its own queries
+        # where two bundles name each other, each decides about queries of its model
         return backward | forward, lost
 
     def _try(self, bundle_id: str, fingerprint: str | None) -> Encoder | BebrError:
@@ -184,6 +183,6 @@ def model_pair(here: Version, there: Version) -> tuple[str, str] | None:
     return here.model_fingerprint, there.model_fingerprint
 
 
-def _raised_anew(error: BebrError) -> BebrError:
+def _copy_of(error: BebrError) -> BebrError:
     """The same error, without the traceback of when it was first raised."""
     return type(error)(error.detail, **error.fields)

@@ -42,7 +42,7 @@ class CollectionDocument:
     fit: FitPlan | None = None
     """The last fit that was requested; None: there never was one."""
     text_field: str | None = None
-    """Metadata field that holds the text of a point, from which it can be encoded anew."""
+    """Metadata field that holds the text of a point, so that another model can encode it later."""
     upgrades: Upgrades = field(default_factory=Upgrades)
 
     @property

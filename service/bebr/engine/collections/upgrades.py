@@ -51,7 +51,7 @@ class Promotion:
     forced: bool
     """Whether the gate would not have let it pass."""
     adapter: AdapterKind | None
-    """Kind of adapter that queries take to the codes of the version before; None: the adapter's own choice."""
+    """Kind of adapter from its queries to the codes of the version before; None: the adapter's default."""
     gain: Interval | None
     """What was measured before; None where nothing was."""
     min_gain: float
@@ -196,7 +196,7 @@ def _event_of(document: Mapping[str, Any]) -> VersionEvent:
 
 
 def _in_todays_words(upgrades: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Documents written before adapters were called so say `ways`, and `adapter` for the linear kind."""
+    """Older documents say `ways` for adapters, and `adapter` for the linear kind."""
     if "ways" not in upgrades:
         return upgrades
     keys = {"way": "adapter", "ways": "adapters", "previous_ways": "previous_adapters"}

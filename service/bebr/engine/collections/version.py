@@ -59,7 +59,7 @@ class Version:
 
     @classmethod
     def raw(cls, number: int, spec: CodeSpec) -> "Version":
-        """Codes of the user's own."""
+        """Codes that the user brings."""
         return cls(
             number=number,
             id=str(spec),

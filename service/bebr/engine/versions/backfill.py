@@ -68,8 +68,8 @@ class Backfills:
                 )
             if document.text_field is None or not collection.encoders.takes_text(version):
                 raise Conflict(
-                    f"'{collection.name}' keeps no texts that could be encoded anew: it was made without 'text_field', "
-                    "or takes vectors; backfill it from vectors of the new model",
+                    f"'{collection.name}' keeps no texts to re-encode: it was created without 'text_field', or takes "
+                    "vectors; backfill it from vectors of the new model",
                     key="text_field",
                 )
             backfill = Backfill(

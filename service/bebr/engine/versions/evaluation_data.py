@@ -1,4 +1,4 @@
-"""What an evaluation is measured on: points with stored codes, new codes made for the occasion, and queries.
+"""What an evaluation is measured on: points with stored codes, new codes that are not stored, and queries.
 
 The points are a random sample of those that have codes of the active version, with all that were judged relevant. Their
 new codes are made from the texts that their metadata holds. Without texts there are none, and what needs them is left
@@ -161,7 +161,8 @@ async def read_queries(
         queries = await _users_queries(comparison, request.queries)
     if queries.old is None and comparison.collection.encoders.adapter(comparison.version, comparison.active) is None:
         raise Conflict(
-            f"the embedding model of '{comparison.active.id}' is not on hand, and no adapter leads there without it"
+            f"the embedding model of '{comparison.active.id}' is not available, and no adapter leads to its codes "
+            "without it"
         )
     if request.queries is not None and request.queries[0].relevant is not None:
         return queries, [_judgment(query, points.rows, number) for number, query in enumerate(request.queries)]

@@ -24,7 +24,7 @@ def first_version(
 def _buffered(
     settings: CollectionSettings, fit: FitSettings, bundles: BundleRegistry, limits: Limits
 ) -> tuple[Version, FitPlan]:
-    """Embeddings of a bundle's model, or of the user's own, until the fit."""
+    """Embeddings of a bundle's model, or those that the user brings, until the fit."""
     if settings.code is not None:
         raise InvalidOption("'code' does not apply with 'fit', which chooses the code", key="code")
     if settings.bundle is not None and fit.dims is None:
@@ -35,7 +35,7 @@ def _buffered(
         plan = make_plan(fit.bytes, fit.sample, fit.dims, limits, "fit.")
         return Version.buffered(0, fit.dims, None, None), plan
     raise InvalidOption(
-        "a fit needs a 'bundle' whose embeddings it takes, or the 'dims' of your own; exactly one", key="fit.dims"
+        "a fit needs either a 'bundle' that makes the embeddings, or the 'dims' of your own embeddings", key="fit.dims"
     )
 
 

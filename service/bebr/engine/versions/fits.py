@@ -119,7 +119,8 @@ class Fits:
         dims = collection.encoders.dims(collection.active)
         if dims is None:
             raise InvalidOption(
-                f"collection '{collection.name}' holds codes of your own, which no binarizer can be fitted to", key=None
+                f"collection '{collection.name}' holds codes of your own; a binarizer can only be fitted to embeddings",
+                key=None,
             )
         before, active = collection.document.fit, collection.active
         if size_bytes is None:

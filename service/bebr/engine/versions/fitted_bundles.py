@@ -1,7 +1,7 @@
 """Binarizers fitted for collections: kept in the metadata store, which is the truth, and as bundles on disk, a view.
 
 A bundle that is missing or damaged on disk is written again from the store, so that a lost folder costs time, not data.
-Such a bundle holds the binarizer alone; texts go through the embedding model of the collection's own bundle.
+Such a bundle holds the binarizer alone; texts are embedded by the model of the collection's bundle.
 """
 
 import asyncio

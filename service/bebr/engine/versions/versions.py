@@ -60,7 +60,7 @@ class VersionsStatus:
     previous: str | None
     """Id of the version that a rollback makes active."""
     text_field: str | None
-    """Metadata field from which points can be encoded anew."""
+    """Metadata field from which points can be re-encoded."""
     versions: list[VersionStatus]
     """By number."""
     evaluations: Mapping[str, Evaluation]
@@ -100,7 +100,7 @@ class Versions:
         Raises BundleNotFound, AlreadyExists, Incompatible where its queries could not search existing codes.
         """
         collection = self._registry.get(name)
-        # a bundle of this id may have been loaded before it was made anew
+        # an older bundle of this id may have been loaded before
         bundle = await asyncio.to_thread(self._encoders.bundle, bundle_id)
         await asyncio.to_thread(self._encoders.get, bundle.id, bundle.fingerprint)  # takes seconds the first time
         async with self._registry.lock:

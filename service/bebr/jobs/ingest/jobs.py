@@ -72,7 +72,7 @@ class IngestJobs(JobSource):
 
         version: that vectors and codes are of; the active one unless given. When one of another model becomes active
         while the job waits or runs, they are refused line by line, and texts go on. Raises CollectionNotFound;
-        Overloaded when max_jobs are on their way; PayloadTooLarge; InsufficientStorage.
+        Overloaded when max_jobs are waiting or running; PayloadTooLarge; InsufficientStorage.
         """
         # an alias may move while the job runs or waits; the job stays with the collection it was sent to
         found = self._engine.registry.find(collection)
@@ -158,7 +158,7 @@ class IngestJobs(JobSource):
         ingestions = []
         for folder in self._folder.iterdir():
             if not (folder / STATE_FILE).exists():
-                shutil.rmtree(folder, ignore_errors=True)  # its upload never ended, so nobody was told of it
+                shutil.rmtree(folder, ignore_errors=True)  # its upload never ended, so no caller knows of it
                 continue
             try:
                 ingestion = Ingestion.load(folder)

@@ -28,7 +28,7 @@ class LineError:
     line: int
     """Its number, from 1."""
     id: Any
-    """Id of the point, as it was sent; None where it cannot be told."""
+    """Id of the point, as it was sent; None where that is unknown."""
     error: str
     """Name of the class in bebr.errors."""
     detail: str

@@ -1,4 +1,4 @@
-"""The body of a job on its way to disk: in pieces, within limits, durable before anyone is told."""
+"""The body of a job on its way to disk: in pieces, within limits, durable before the caller gets an answer."""
 
 import asyncio
 import errno
