@@ -176,13 +176,14 @@ async def test_a_rebuild_that_failed_leaves_the_view_and_is_begun_anew(tmp_path:
 
     async with bench(tmp_path, Failing) as at:
         await at.write(put(*numbered(0, 200)))
+        at.shard.apply([], [], 210)  # as if the store had lost the last ones
         Failing.fails = True
         with Reader(at.followers[0]) as reader, pytest.raises(StoreUnavailable):
-            await at.followers[0].catch_up(anew=True)
+            await at.followers[0].catch_up()
         assert reader.counts == [200] and at.ids() == numbered(0, 200)
         Failing.fails = False
         with Reader(at.followers[0]) as reader:
-            await at.followers[0].catch_up(anew=True)
+            await at.followers[0].catch_up()
         assert set(reader.counts) == {200} and at.ids() == await at.stored_ids()
         assert [path.name for path in tmp_path.glob("shard*")] == ["shard-0"]
 
@@ -213,7 +214,8 @@ async def main():
         await at.write(put(*numbered(150, 260)))
         pathlib.Path.rename = dying(pathlib.Path.rename)
         shutil.rmtree = dying(shutil.rmtree)
-        await at.followers[0].catch_up(anew=True)
+        at.shard.apply([], [], at.shard.seq + 5)  # as if the store had lost the last ones
+        await at.followers[0].catch_up()
         print("survived", calls, flush=True)
 
 asyncio.run(main())
@@ -257,3 +259,49 @@ async def test_tombstones_are_purged_once_they_are_on_disk(tmp_path: Path) -> No
         assert len(await at.store.feed(UID, 0, 0, 1000)) == 90
         await follower.catch_up()
         assert at.ids() == numbered(10, 100)
+
+
+async def test_a_shard_that_is_rebuilt_holds_up_no_other(tmp_path: Path) -> None:
+    """Callers that write to it wait until it is rebuilt; those that write to other shards do not."""
+
+    class Gated(SqliteStore):
+        gate = asyncio.Event()
+        gated = False
+
+        async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:
+            if self.gated and shard == 0:
+                await self.gate.wait()
+            return await super().feed(uid, shard, after_seq, limit)
+
+    async with bench(tmp_path, Gated, shards=2) as at:
+        await at.write(put(*numbered(0, 100)), 0)
+        lost = put("lost0", "lost1").write
+        assert isinstance(lost, PutWrite)
+        at.shard.apply([(lost.puts, {})], [], 102)
+        Gated.gated = True
+        waiting = [asyncio.create_task(at.write(put(f"new{n}"), 0)) for n in range(3)]
+        for n in range(20):
+            async with asyncio.timeout(5):
+                await at.write(put(f"other{n}"), 1)
+        waiting.append(asyncio.create_task(at.write(delete("p000"), 0)))
+        await asyncio.sleep(0.05)
+        assert len(at.ids(1)) == 20 and not any(task.done() for task in waiting)
+        assert "lost0" in at.ids(0) and len(at.ids(0)) == 102, "readers see the view of before"
+        Gated.gate.set()
+        assert [(await task).applied for task in waiting] == [[True]] * 4
+        assert at.ids(0) == await at.stored_ids(0) == sorted([*numbered(1, 100), "new0", "new1", "new2"])
+
+
+async def test_a_store_that_is_older_than_the_files_is_noticed_at_the_start(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        await at.write(put(*numbered(0, 100)))
+        lost = put(*numbered(200, 230)).write
+        assert isinstance(lost, PutWrite)
+        at.shard.apply([(lost.puts, {})], numbered(0, 10), 140)
+        at.shard.flush()
+    async with bench(tmp_path) as at:
+        assert len(at.ids()) == 120
+        with Reader(at.followers[0]) as reader:
+            await at.writer.catch_up(0)
+        assert set(reader.counts) <= {120, 100} and at.ids() == await at.stored_ids() == numbered(0, 100)
+        assert at.shard.seq == 100

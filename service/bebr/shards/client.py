@@ -11,8 +11,9 @@ What holds for every client, and is held by `tests/shards/test_client_contract.p
 - A search says what it covered, of the very views that it scanned. A point that moves from one code version to another
   meanwhile is found once.
 - Reads never wait for writes. What a reader sees only moves towards the store; it is never emptied to be filled anew.
-- Errors: Overloaded where a shard can take no write now, StoreUnavailable, InsufficientStorage and others of the store
-  as they come, BebrError of the change itself (InvalidMetadata, IdempotencyConflict, DuplicateId).
+- Errors: Overloaded where a shard can take no write now; those of the store (StoreUnavailable, InsufficientStorage,
+  DamagedStore, CollectionNotFound) as they come; those of the write itself (DuplicateId, IdempotencyConflict,
+  PayloadTooLarge, InvalidMetadata, and what an encoder raises).
 """
 
 from collections.abc import Iterable, Sequence

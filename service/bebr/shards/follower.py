@@ -30,8 +30,8 @@ Done = tuple[ShardWrite, Committed]
 
 
 class Follower:
-    """Of `apply`, `catch_up` and `close` one call may run at a time; whoever calls sees to it that no commit to the
-    shard is under way meanwhile, but for the one that `apply` is told of. `view` may be read at any time."""
+    """`apply` and `catch_up` are called one at a time. No commit to the shard may be under way during a `catch_up`, or
+    wait for its `apply`: what the view has then comes from the feed alone. `view` may be read at any time."""
 
     def __init__(
         self,
@@ -48,6 +48,8 @@ class Follower:
         self._specs, self._fields, self._head_rows = specs, fields, head_rows
         self._purged_seq = 0
         self._catching_up = False
+        self._distrusted = False
+        """The view may have what the store has not."""
         self.shard = self._new_shard(folder)
 
     @property
@@ -59,26 +61,29 @@ class Follower:
         """Map the files that are there; where they are damaged, the shard starts empty and says why."""
         self.shard.open()
 
-    async def apply(self, done: Sequence[Done]) -> None:
-        """Bring the view to where the store is after these commits, in order."""
+    async def apply(self, done: Sequence[Done]) -> bool:
+        """Bring the view to where the store is after these commits, in order.
+
+        False where they do not follow on what the view has: nothing was done, and `catch_up` must come first.
+        """
         done = [(write, committed) for write, committed in done if not committed.replayed]
         if not done:
-            return
-        if done[0][1].first_seq <= self.shard.seq:
-            await self.catch_up(anew=True)  # the store lost what it had acknowledged
-        elif not _follow_on(done, self.shard.seq):
-            await self.catch_up()
-        elif sum(len(committed.applied) for _, committed in done) <= INLINE_OPERATIONS:
+            return True
+        if not _follow_on(done, self.shard.seq):
+            self._distrusted |= done[0][1].first_seq <= self.shard.seq  # the store lost what it had acknowledged
+            return False
+        if sum(len(committed.applied) for _, committed in done) <= INLINE_OPERATIONS:
             self._apply(done)
         else:
             await asyncio.to_thread(self._apply, done)
+        return True
 
-    async def catch_up(self, anew: bool = False) -> None:
-        """Apply everything that the store has and the view has not. `anew`: what the view has cannot be trusted."""
+    async def catch_up(self) -> None:
+        """Apply everything that the store has and the view has not; rebuild the view where that is not enough."""
         self._catching_up = True
         try:
-            while not await self._try_to_catch_up(anew):
-                anew = True
+            while not await self._try_to_catch_up():
+                self._distrusted = True
         finally:
             self._catching_up = False
 
@@ -89,11 +94,11 @@ class Follower:
             await self._truth.purge_tombstones(self._uid, self._number, seq)
             self._purged_seq = seq
 
-    async def _try_to_catch_up(self, anew: bool) -> bool:
+    async def _try_to_catch_up(self) -> bool:
         """False where tombstones were purged that this has not read: the view may hold what was deleted."""
         before = await self._truth.counters(self._uid, self._number)
         shard = self.shard
-        if anew or before.last_seq < shard.seq or 0 < shard.seq < before.purged_seq:
+        if self._distrusted or before.last_seq < shard.seq or 0 < shard.seq < before.purged_seq:
             shard = self._new_shard(rebuilt_folder(self.shard.folder))
             await asyncio.to_thread(shard.clear)
         known_seq = max(shard.seq, before.purged_seq)
@@ -105,6 +110,7 @@ class Follower:
         if shard is not self.shard:
             await asyncio.to_thread(shard.take_place_of, self.shard)
             self.shard, self._purged_seq = shard, 0
+        self._distrusted = False
         return True
 
     async def _replay_all(self, shard: Shard) -> None:

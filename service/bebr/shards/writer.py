@@ -40,7 +40,9 @@ class Writer:
         self._first = 0
         """The shard whose turn comes first in the next group."""
         self._behind: set[int] = set()
-        """Shards whose view may have parted from the store."""
+        """Shards whose view may have parted from the store. They catch up before anything else happens to them."""
+        self._unseen: dict[int, list[tuple[Waiting, Committed]]] = {}
+        """What was committed to a shard that is behind: visible once it has caught up."""
         self._alone: dict[int, asyncio.Task[None]] = {}
         """Shards that a change or a catch-up has to itself."""
         self._groups: asyncio.Task[None] | None = None
@@ -117,16 +119,16 @@ class Writer:
 
     def _take_from(self, shard: int, group: Group) -> None:
         queue = self._queues[shard]
+        if shard in self._behind and shard not in self._alone and (queue or shard in self._unseen):
+            self._start_alone(Waiting(shard, CatchUp(), asyncio.get_running_loop().create_future()))
         while queue and shard not in self._alone:
             change = queue[0].change
-            if isinstance(change, ShardWrite) and shard not in self._behind:
+            if isinstance(change, ShardWrite):
                 if not group.takes(change):
                     return
                 group.add(queue.popleft(), change)
             elif group.holds(shard):
                 return
-            elif isinstance(change, ShardWrite):  # its shard is behind
-                self._start_alone(Waiting(shard, CatchUp(), asyncio.get_running_loop().create_future()))
             else:
                 self._start_alone(queue.popleft())
 
@@ -157,7 +159,11 @@ class Writer:
             else:
                 done.append((item, change, outcome[0]))
         try:
-            await self._followers[shard].apply([(change, committed) for _, change, committed in done])
+            if shard in self._behind or not await self._followers[shard].apply([(c, result) for _, c, result in done]):
+                self._behind.add(shard)
+                self._unseen.setdefault(shard, []).extend((item, committed) for item, _, committed in done)
+                self._wake()  # others go on while it catches up
+                return
         except Exception as error:
             self._recover(shard)
             for item, _, _ in done:
@@ -177,9 +183,10 @@ class Writer:
                 await asyncio.wait([self._applying])
             item.resolve(await self._do(item.shard, item.change))
         except Exception as error:
-            self._note_failure(item.shard, error)
             if isinstance(item.change, CatchUp):
-                self._fail_queued(item.shard, error)
+                self._give_up(item.shard, error)
+            else:
+                self._note_failure(item.shard, error)
             item.resolve(error)
         finally:
             del self._alone[item.shard]
@@ -190,6 +197,8 @@ class Writer:
         if isinstance(change, CatchUp):
             await follower.catch_up()
             self._behind.discard(shard)
+            for item, committed in self._unseen.pop(shard, []):
+                item.resolve(committed)
         elif not isinstance(change, ShardWrite):
             return await self._rewrite(shard, change)
         return _nothing(follower, 0)
@@ -211,7 +220,8 @@ class Writer:
             if isinstance(outcome, Exception):
                 raise outcome
             try:
-                await follower.apply(list(zip(together, outcome, strict=True)))
+                if not await follower.apply(list(zip(together, outcome, strict=True))):
+                    await follower.catch_up()
             except Exception:
                 self._recover(shard)
                 raise
@@ -224,10 +234,13 @@ class Writer:
     def _note_failure(self, shard: int, error: Exception) -> None:
         """After a store that is away a commit may have happened all the same; the others would wait for it as long."""
         if isinstance(error, StoreUnavailable):
-            self._recover(shard)
-            self._fail_queued(shard, error)
+            self._give_up(shard, error)
 
-    def _fail_queued(self, shard: int, error: Exception) -> None:
+    def _give_up(self, shard: int, error: Exception) -> None:
+        """Fail all that waits for the shard, and go on trying to catch up."""
+        self._recover(shard)
+        for item, _ in self._unseen.pop(shard, []):
+            item.resolve(error)
         queue = self._queues[shard]
         while queue:
             queue.popleft().resolve(error)
