@@ -50,9 +50,9 @@ class Bench:
 
     def forget(self) -> None:
         """The first shard knows of nothing, as if its files had been damaged."""
-        empty = Shard(self.shard.folder, SPECS, FIELDS, HEAD_ROWS)
-        empty.clear()
-        self.followers[0].shard = empty
+        folder = self.shard.folder
+        self.followers[0] = Follower(self.store, UID, 0, folder, specs=SPECS, fields=FIELDS, head_rows=HEAD_ROWS)
+        self.shard.clear()
 
 
 def ids_of(follower: Follower) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.shards.opened import FIELDS, HEAD_ROWS, SPECS, UID, bench, delete, ids_of, numbered, put
 
-from bebr.core.operations import Commit, FeedEntry, PutWrite
+from bebr.core.operations import Commit, Committed, FeedEntry, PutWrite
 from bebr.errors import StoreUnavailable
 from bebr.index.view import ShardView
 from bebr.shards import reads
@@ -43,6 +43,25 @@ async def test_a_store_that_lost_acknowledged_writes_is_noticed_by_its_seqs(tmp_
         await at.write(put(*numbered(50, 70)))
         assert at.ids() == await at.stored_ids() == sorted(numbered(0, 10) + numbered(50, 70))
         assert at.shard.seq == (await at.store.counters(UID, 0)).last_seq
+
+
+async def test_a_store_that_lost_acknowledged_writes_and_took_others_is_noticed_by_their_ids(tmp_path: Path) -> None:
+    """Its seqs are beyond the view's by the time it answers again: only the ids tell that its history is another."""
+    async with bench(tmp_path) as at:
+        await at.write(put(*numbered(0, 10)))
+        lost = [(put(*numbered(100, 105)), Committed([True] * 5, 11, 15)), (delete("p001"), Committed([True], 16, 16))]
+        assert await at.followers[0].apply(lost)  # acknowledged; the store knows nothing of it
+        (outcome,) = await at.store.commit(UID, [Commit(0, [put(*numbered(50, 70)).write])])
+        assert isinstance(outcome, list) and outcome[0].last_seq == 30
+        with Reader(at.followers[0]) as reader:
+            await at.writer.catch_up(0)
+        assert set(reader.counts) <= {14, 30}
+        assert at.ids() == await at.stored_ids() == sorted(numbered(0, 10) + numbered(50, 70))
+        (outcome,) = await at.store.commit(UID, [Commit(0, [delete("p050", "p069").write, put("p051").write])])
+        before = at.shard
+        await at.writer.catch_up(0)
+        assert at.shard is before, "the same history needs no rebuild"
+        assert at.ids() == await at.stored_ids() and at.shard.seq == 33
 
 
 async def test_two_catch_ups_at_once_lose_nothing(tmp_path: Path) -> None:

@@ -50,6 +50,8 @@ class Follower:
         self._catching_up = False
         self._distrusted = False
         """The view may have what the store has not."""
+        self._last: tuple[int, str] | None = None
+        """Seq and id of the last operation that the view took, where it is known."""
         self.shard = self._new_shard(folder)
 
     @property
@@ -98,26 +100,38 @@ class Follower:
         """False where tombstones were purged that this has not read: the view may hold what was deleted."""
         before = await self._truth.counters(self._uid, self._number)
         shard = self.shard
-        if self._distrusted or before.last_seq < shard.seq or 0 < shard.seq < before.purged_seq:
+        if before.last_seq < shard.seq or 0 < shard.seq < before.purged_seq or await self._is_distrusted():
             shard = self._new_shard(rebuilt_folder(self.shard.folder))
             await asyncio.to_thread(shard.clear)
         known_seq = max(shard.seq, before.purged_seq)
-        await self._replay_all(shard)
+        last = await self._replay_all(shard)
         shard.apply([], [], before.last_seq)  # the last operations may be purged deletes, which no feed has
         after = await self._truth.counters(self._uid, self._number)
         if after.purged_seq > known_seq:
             return False
         if shard is not self.shard:
             await asyncio.to_thread(shard.take_place_of, self.shard)
-            self.shard, self._purged_seq = shard, 0
-        self._distrusted = False
+            self.shard, self._purged_seq, self._last = shard, 0, None
+        self._distrusted, self._last = False, last or self._last
         return True
 
-    async def _replay_all(self, shard: Shard) -> None:
+    async def _is_distrusted(self) -> bool:
+        """Whether the view has what the store has not: to the store, the seq of its last operation is that of another."""
+        if self._distrusted or self._last is None:
+            return self._distrusted
+        seq, point_id = self._last
+        entries = await self._truth.feed(self._uid, self._number, seq - 1, 1)
+        return bool(entries) and entries[0].seq == seq and entries[0].id != point_id
+
+    async def _replay_all(self, shard: Shard) -> tuple[int, str] | None:
+        """Apply the feed from where the shard is; seq and id of the last entry, if there was one."""
+        last: tuple[int, str] | None = None
         while entries := await self._truth.feed(self._uid, self._number, shard.seq, FEED_PAGE):
             await asyncio.to_thread(self._replay, shard, entries)
+            last = entries[-1].seq, entries[-1].id
             if shard.needs_maintenance:
                 await asyncio.to_thread(shard.maintain)
+        return last
 
     def _replay(self, shard: Shard, entries: Sequence[FeedEntry]) -> None:
         deletes = [entry.id for entry in entries if entry.record is None]
@@ -141,6 +155,7 @@ class Follower:
                 run = _Run()
             run.add(change, committed)
         run.apply_to(self.shard)
+        self._last = _last_applied(done) or self._last
 
     def _new_shard(self, folder: Path) -> Shard:
         return Shard(folder, self._specs, self._fields, self._head_rows)
@@ -188,6 +203,15 @@ def _follow_on(done: Sequence[Done], seq: int) -> bool:
             return False
         seq = committed.last_seq
     return True
+
+
+def _last_applied(done: Sequence[Done]) -> tuple[int, str] | None:
+    """Seq and id of the last operation that was applied, if one was."""
+    for change, committed in reversed(done):
+        if committed.last_seq >= committed.first_seq:
+            places = [place for place, yes in enumerate(committed.applied) if yes]
+            return committed.last_seq, change.write.ids[places[-1]]
+    return None
 
 
 def _applied(puts: Puts, values: Values, applied: list[bool]) -> tuple[Puts, Values]:
