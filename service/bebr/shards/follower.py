@@ -116,7 +116,7 @@ class Follower:
         return True
 
     async def _is_distrusted(self) -> bool:
-        """Whether the view has what the store has not: to the store, the seq of its last operation is that of another."""
+        """Whether the view has what the store has not: in the store the seq of its last operation has another id."""
         if self._distrusted or self._last is None:
             return self._distrusted
         seq, point_id = self._last
