@@ -192,8 +192,9 @@ class Engine:
     ) -> WriteReport:
         """Check, encode and store points given as JSON values; those that are wrong are named in the report.
 
-        What the report calls applied is durable and visible to the next search. version: of which the caller takes the
-        points to be; Incompatible where another is active. made_for: the same for vectors and codes, one by one.
+        What the report calls applied is durable and visible to the next search. version: the version that
+        the caller's points are of; Incompatible where another is active. made_for: the same for vectors and codes, one
+        by one.
         """
         collection = self.registry.get(name)
         return await self._writer.write_points(collection, points, mode, idempotency_key, version, made_for)

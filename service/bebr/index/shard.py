@@ -26,7 +26,7 @@ from bebr.index.segment import Segment, SegmentView
 from bebr.index.view import ShardView
 
 CHECKPOINT_HEADS = 4
-"""A checkpoint is due after as many operations as fill so many growing segments: the next start replays no more."""
+"""A checkpoint is due after the operations that fill this many growing segments; the next start replays no more."""
 
 
 class Shard:

@@ -64,7 +64,7 @@ class ShardClient(Protocol):
         """
 
     def is_small(self, queries: int) -> bool:
-        """Whether so few bytes are scanned for so many queries that handing the search over would cost more."""
+        """Whether a search of this many queries costs less than handing it over to a thread or another process."""
 
     def points(self) -> dict[int, int]:
         """Living points by code version, as of now; versions without points are left out."""

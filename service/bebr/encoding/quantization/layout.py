@@ -87,7 +87,7 @@ def fit_target(
     sizes = list(range(SIZE_STEP_BYTES, dims // 2 + 1, SIZE_STEP_BYTES))
     if not sizes:
         raise InvalidOption(f"embeddings of {dims} dims are too short", option="target-recall")
-    # The sizes are halved so many times, and each has about as many candidates.
+    # How often the sizes are halved; each size has about as many candidates.
     trials.total = len(sizes).bit_length() * _steps(list(candidates(sizes[len(sizes) // 2], dims))) + 1
     best: dict[int, Trial] = {}
     low, high = 0, len(sizes) - 1
@@ -105,7 +105,7 @@ def fit_target(
 
 
 def _steps(specs: Sequence[CodeSpec]) -> int:
-    """How many trials `_best` makes of so many specs."""
+    """How many trials `_best` makes of this many specs."""
     return len(specs) + min(FINALISTS, len(specs)) + 1
 
 

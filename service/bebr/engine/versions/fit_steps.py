@@ -30,7 +30,7 @@ from bebr.shards import Reencode
 
 log = logging.getLogger(__name__)
 PAGE = 256
-"""Points re-encoded at a time: other writes of the shard wait for so many."""
+"""Points re-encoded at a time; other writes of the shard wait that long."""
 READ_PAGE = 2_000
 Progress = Callable[[int, int, str], None]
 """Called with steps done, steps in all, and what was done last. What it raises ends the fit."""
@@ -142,7 +142,7 @@ class FitSteps:
 
 
 def fit(buffered: Buffered, size_bytes: int, progress: Progress) -> Fitted:
-    """Fit a binarizer of so many bytes per code. It takes minutes: run it in a thread."""
+    """Fit a binarizer of `size_bytes` per code. It takes minutes: run it in a thread."""
     files, metrics = fit_own(buffered.codec.decode(buffered.records), size_bytes, progress)
     return Fitted(files, metrics)
 

@@ -70,7 +70,7 @@ class IngestJobs(JobSource):
     ) -> str:
         """Put `body` (NDJSON, one point a line) on disk and return the id of its job, which is durable then.
 
-        version: that vectors and codes are of; the active one unless given. When one of another model becomes active
+        version: the one that vectors and codes are of; default: the active one. When another model becomes active
         while the job waits or runs, they are refused line by line, and texts go on. Raises CollectionNotFound;
         Overloaded when max_jobs are waiting or running; PayloadTooLarge; InsufficientStorage.
         """

@@ -23,7 +23,7 @@ redis.call('HEXISTS', points, '')
 redis.call('XLEN', feed)
 redis.call('ZCARD', tombstones)
 
--- First pass: where each write stands in ARGV, and which receipts are known.
+-- First pass: where each write is in ARGV, and which receipts are known.
 local writes, digests = {}, {}
 local at = 3
 for _ = 1, tonumber(ARGV[2]) do
