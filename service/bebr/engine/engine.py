@@ -83,13 +83,28 @@ class Engine:
         self._loading: asyncio.Task[None] | None = None
         self.fits = Fits(self.registry, self.events, limits)
         """State of fits, and requests for them."""
-        self.fit_steps = FitSteps(self.registry, self._fitted_bundles, self._encoders, limits, self._guard)
+        self.fit_steps = FitSteps(
+            registry=self.registry,
+            fitted_bundles=self._fitted_bundles,
+            encoders=self._encoders,
+            limits=limits,
+            guard=self._guard,
+        )
         """What a fit job does."""
-        self.backfills = Backfills(self.registry, self.fits, limits, self._guard, threads.encoding)
+        self.backfills = Backfills(
+            registry=self.registry, fits=self.fits, limits=limits, guard=self._guard, threads=threads.encoding
+        )
         """What a backfill job does."""
         self.evaluator = Evaluator(self.registry, self._calibrations, limits, threads.encoding)
         """Evaluates a version before it is promoted."""
-        self.versions = Versions(self.registry, self._encoders, self.fits, self._calibrations, self.events, limits)
+        self.versions = Versions(
+            registry=self.registry,
+            encoders=self._encoders,
+            fits=self.fits,
+            calibrations=self._calibrations,
+            events=self.events,
+            limits=limits,
+        )
         """The use cases of code versions."""
 
     async def start(self) -> None:
@@ -197,7 +212,9 @@ class Engine:
         by one.
         """
         collection = self.registry.get(name)
-        return await self._writer.write_points(collection, points, mode, idempotency_key, version, made_for)
+        return await self._writer.write_points(
+            collection, points, mode=mode, idempotency_key=idempotency_key, declared=version, made_for=made_for
+        )
 
     async def write_vectors(
         self,
@@ -211,7 +228,9 @@ class Engine:
     ) -> WriteReport:
         """The fast path for many vectors (n, dims) float32. metadata None: empty objects. version: as above."""
         collection = self.registry.get(name)
-        return await self._writer.write_vectors(collection, ids, vectors, metadata, mode, idempotency_key, version)
+        return await self._writer.write_vectors(
+            collection, ids, vectors, metadata, mode=mode, idempotency_key=idempotency_key, declared=version
+        )
 
     async def backfill_vectors(
         self, name: str, version_id: str, ids: Sequence[object], vectors: NDArray[np.float32]
@@ -244,7 +263,9 @@ class Engine:
     ) -> Page:
         """A page of points by ascending id, and the cursor of the next."""
         self._check_limit(limit, "limit")
-        return await reading.scroll(self.registry.get(name), filter, limit, cursor, with_metadata)
+        return await reading.scroll(
+            self.registry.get(name), filter, limit=limit, cursor=cursor, with_metadata=with_metadata
+        )
 
     async def count(self, name: str, filter: object) -> int:
         """Points for which the filter holds; None: all."""

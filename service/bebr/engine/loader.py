@@ -63,7 +63,7 @@ class CollectionLoader:
         )
         encoders = self._encoders.open(document)
         shards.open()
-        return Collection(name, document, self._store, shards, encoders)
+        return Collection(name=name, document=document, store=self._store, shards=shards, encoders=encoders)
 
     async def load_all(self) -> None:
         """Load all collections, however long the store or the disk is away. The registry says what is missing."""

@@ -22,6 +22,7 @@ class Collection:
 
     def __init__(
         self,
+        *,
         name: str,
         document: CollectionDocument,
         store: MetadataStore,

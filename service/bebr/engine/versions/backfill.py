@@ -48,13 +48,13 @@ class Backfills:
     """The backfills of all collections: one each at most, kept in the collection's document."""
 
     def __init__(
-        self, registry: CollectionRegistry, fits: Fits, limits: Limits, guard: CapacityGuard, encoding: Executor
+        self, *, registry: CollectionRegistry, fits: Fits, limits: Limits, guard: CapacityGuard, threads: Executor
     ) -> None:
         self._registry = registry
         self._fits = fits
         self._limits = limits
         self._guard = guard
-        self._encoding = encoding
+        self._threads = threads
 
     async def begin(self, collection: Collection, job: str, version_id: str, rate: float) -> None:
         """Save that a backfill is running, by a job of that id. Raises Conflict, VersionNotFound."""
@@ -166,7 +166,7 @@ class Backfills:
         def work() -> NDArray[np.uint8]:
             return codec.encode(embedder.embed(texts, TextKind.PASSAGE))
 
-        return await asyncio.get_running_loop().run_in_executor(self._encoding, work)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def _change(self, collection: Collection, before: JobState, after: JobState, what: str) -> None:
         def changed(document: CollectionDocument) -> CollectionDocument:

@@ -54,7 +54,9 @@ class Evaluator:
         if self._one_at_a_time.locked():
             raise Overloaded("another evaluation is running; try again later", waiting="evaluations")
         async with self._one_at_a_time:
-            comparison = Comparison(collection, active, version, self._limits, self._threads)
+            comparison = Comparison(
+                collection=collection, active=active, version=version, limits=self._limits, threads=self._threads
+            )
             matrix, sample = await _measure(comparison, request)
             summary = await comparison.compute(matrix.summary)
         evaluation = Evaluation(active=active.id, version=version.id, at=time.time(), **vars(summary))

@@ -90,7 +90,9 @@ async def read_points(comparison: Comparison, request: EvaluationRequest) -> Eva
         embeddings = await comparison.embed(version, texts, TextKind.PASSAGE)
         codec = collection.codec(version)
         new = await comparison.compute(lambda: codec.decode(codec.encode(embeddings)))
-    return EvaluationPoints({point.id: row for row, point in enumerate(points)}, old, texts, embeddings, new)
+    return EvaluationPoints(
+        rows={point.id: row for row, point in enumerate(points)}, old=old, texts=texts, embeddings=embeddings, new=new
+    )
 
 
 async def _choose_points(

@@ -10,7 +10,7 @@ DEFAULT_SAMPLE = 20_000
 """With more, recall hardly grows; with this many, a fit still takes seconds."""
 
 
-def make_plan(size_bytes: int, sample: int | None, dims: int, limits: Limits, at: str = "") -> FitPlan:
+def make_plan(size_bytes: int, sample: int | None, dims: int, limits: Limits, *, at: str = "") -> FitPlan:
     """sample None: the default, or what the dims need where that is more. at: prefix of the fields, for errors.
 
     Raises InvalidOption.

@@ -59,6 +59,7 @@ class FitSteps:
 
     def __init__(
         self,
+        *,
         registry: CollectionRegistry,
         fitted_bundles: FittedBundles,
         encoders: Encoders,

@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass
 
 from bebr.encoding import AdapterKind
 from bebr.encoding.adapters.quality import Interval
-from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.upgrades import Evaluation
 from bebr.engine.collections.version import Version
 from bebr.errors import Conflict
@@ -27,13 +26,15 @@ def gain_of(evaluation: Evaluation | None, kind: AdapterKind | None) -> Interval
 
 
 def check_gate(
-    collection: Collection, version: Version, evaluation: Evaluation | None, gain: Interval | None, gate: Gate
+    version: Version, active: Version, gate: Gate, *, evaluation: Evaluation | None, gain: Interval | None
 ) -> None:
-    """Raise Conflict, with what was measured, where the gate does not let a version pass."""
+    """Raise Conflict, with what was measured, where the gate does not let a version take the place of the active one.
+
+    evaluation: the last one of the two. gain: what it says of the adapter that is to be used.
+    """
     if evaluation is None:
         raise Conflict(
-            f"'{version.id}' was not evaluated against '{collection.active.id}'; evaluate it first, or force the "
-            "promotion",
+            f"'{version.id}' was not evaluated against '{active.id}'; evaluate it first, or force the promotion",
             version=version.id,
         )
     if gain is None:
@@ -45,7 +46,7 @@ def check_gate(
     if gain.mean < gate.min_gain:
         raise Conflict(
             f"'{version.id}' does not pass the gate: its queries gain {gain.mean:+.4f} [{gain.low:+.4f}, "
-            f"{gain.high:+.4f}] {evaluation.measure} over '{collection.active.id}' on existing codes, and "
+            f"{gain.high:+.4f}] {evaluation.measure} over '{active.id}' on existing codes, and "
             f"{gate.min_gain:+.4f} is required; force the promotion if you know better",
             min_gain=gate.min_gain,
             evaluation=asdict(evaluation),

@@ -76,6 +76,7 @@ class Versions:
 
     def __init__(
         self,
+        *,
         registry: CollectionRegistry,
         encoders: Encoders,
         fits: Fits,
@@ -140,7 +141,7 @@ class Versions:
             if version.model_fingerprint != active.model_fingerprint:
                 forced = force and (gain is None or gain.mean < gate.min_gain)
                 if not forced:
-                    check_gate(collection, version, evaluation, gain, gate)
+                    check_gate(version, active, gate, evaluation=evaluation, gain=gain)
             event = Promotion(
                 from_version=active.id,
                 to_version=version.id,

@@ -97,7 +97,9 @@ async def delete_points(collection: str, request: Request, engine: EngineOf) -> 
 @router.post("/scroll", **SCROLL.route_options())
 async def scroll(collection: str, request: Request, engine: EngineOf) -> Response:
     body = await read_json(request, Scroll)
-    page = await engine.scroll(collection, body.filter, body.limit, body.cursor, body.with_metadata)
+    page = await engine.scroll(
+        collection, body.filter, limit=body.limit, cursor=body.cursor, with_metadata=body.with_metadata
+    )
     return json_response(page_json(page))
 
 

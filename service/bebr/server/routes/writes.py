@@ -85,10 +85,12 @@ async def write_points(
     body = await read_body(request.scope, request.receive, limits.max_body_bytes, (JSON, NDJSON))
     key = idempotency_key(request)
     if content_type(dict(request.scope["headers"])) == JSON:
-        report = await engine.write_points(collection, parse(WritePoints, body).points, mode, key, version)
+        report = await engine.write_points(
+            collection, parse(WritePoints, body).points, mode, idempotency_key=key, version=version
+        )
         return json_response(WriteReport.of(report))
     points, positions, broken = _parse_lines(body, limits.max_batch_points)
-    report = await engine.write_points(collection, points, mode, key, version)
+    report = await engine.write_points(collection, points, mode, idempotency_key=key, version=version)
     return json_response(WriteReport.of(_join(report, positions, broken)))
 
 
@@ -103,7 +105,13 @@ async def write_vectors(
     body = await read_body(request.scope, request.receive, engine.limits.max_body_bytes, (BINARY,))
     frame = decode_frame(body)
     report = await engine.write_vectors(
-        collection, frame.ids, frame.vectors, frame.metadata, mode, idempotency_key(request), version
+        collection,
+        frame.ids,
+        frame.vectors,
+        frame.metadata,
+        mode=mode,
+        idempotency_key=idempotency_key(request),
+        version=version,
     )
     return json_response(WriteReport.of(report))
 
