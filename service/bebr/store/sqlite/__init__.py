@@ -1,1 +1,10 @@
-"""The embedded store: SQLite files in a folder."""
+"""The embedded store: SQLite files in a folder.
+
+store.py        SqliteStore: one method for each call of the contract
+open_files.py   which collection files are open, and what keeps their users apart
+collection.py   one collection file: its connections and transactions
+write_plan.py   what a group of commits will do, decided before the file is touched
+statements.py   the SQL of a collection file
+documents.py    the catalog file: documents, and which collections exist
+files.py        how files are opened, checked and locked, and what SQLite's errors mean
+"""
