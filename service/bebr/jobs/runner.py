@@ -46,8 +46,14 @@ class Runner(ABC):
 
     def start(self, finished: Callable[[], None]) -> None:
         """Run in the background. finished: called after the end."""
+
+        def done(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                log.error("how %s ended could not be saved", self.what, exc_info=error)
+            finished()
+
         self._task = asyncio.create_task(self.run(), name=self.what)
-        self._task.add_done_callback(lambda _: finished())
+        self._task.add_done_callback(done)
 
     async def stop(self) -> None:
         """Tell the job to stop, and wait until it has."""
