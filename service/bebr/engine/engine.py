@@ -1,7 +1,6 @@
 """The use cases of the service, one method each. Nothing here knows HTTP; the work is done by the modules beside it."""
 
 import asyncio
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from bebr.config import Limits
 from bebr.core.types import WriteMode
 from bebr.encoding import Bundle, BundleRegistry, TextKind
 from bebr.engine.capacity import CapacityGuard
-from bebr.engine.collections.collection import Collection, collection_folder
+from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.encoders import Encoders
 from bebr.engine.collections.registry import CollectionRegistry
 from bebr.engine.embedder import Embedder
@@ -83,28 +82,13 @@ class Engine:
         self._loading: asyncio.Task[None] | None = None
         self.fits = Fits(self.registry, self.events, limits)
         """State of fits, and requests for them."""
-        self.fit_steps = FitSteps(
-            registry=self.registry,
-            fitted_bundles=self._fitted_bundles,
-            encoders=self._encoders,
-            limits=limits,
-            guard=self._guard,
-        )
+        self.fit_steps = FitSteps(self.registry, self._fitted_bundles, self._encoders, limits=limits, guard=self._guard)
         """What a fit job does."""
-        self.backfills = Backfills(
-            registry=self.registry, fits=self.fits, limits=limits, guard=self._guard, threads=threads.encoding
-        )
+        self.backfills = Backfills(self.registry, self.fits, limits=limits, guard=self._guard, threads=threads.encoding)
         """What a backfill job does."""
         self.evaluator = Evaluator(self.registry, self._calibrations, limits, threads.encoding)
         """Evaluates a version before it is promoted."""
-        self.versions = Versions(
-            registry=self.registry,
-            encoders=self._encoders,
-            fits=self.fits,
-            calibrations=self._calibrations,
-            events=self.events,
-            limits=limits,
-        )
+        self.versions = self._make_versions()
         """The use cases of code versions."""
 
     async def start(self) -> None:
@@ -171,15 +155,7 @@ class Engine:
             await self.registry.forget(name)
             await self.events.closing(collection)  # from here on no job of it can begin
             self.searchers.forget(collection)
-            await collection.close(keep=False)
-            await self._store.drop(collection.document.uid)
-            folder = collection_folder(self._folder, collection.document.uid)
-            await asyncio.to_thread(shutil.rmtree, folder, True)
-            others = [other.document for other in self.registry.collections.values()]
-            in_use = {version.fingerprint for document in others for version in document.versions}
-            await self._calibrations.forget(collection)
-            await self._fitted_bundles.forget(name, collection.document, in_use)
-            await asyncio.to_thread(self._encoders.forget, collection.document)
+            await self._loader.remove(collection)
 
     def list_collections(self) -> list[CollectionStatus]:
         """Also those that are still loading. Raises NotReady before it is known which there are."""
@@ -290,6 +266,16 @@ class Engine:
         """
         self._check_limit(len(texts), "input")
         return await self._embedder.embed(model, texts, kind, with_codes)
+
+    def _make_versions(self) -> Versions:
+        return Versions(
+            self.registry,
+            self._encoders,
+            self.fits,
+            calibrations=self._calibrations,
+            events=self.events,
+            limits=self.limits,
+        )
 
     def _make_loader(self, head_rows: int) -> CollectionLoader:
         return CollectionLoader(

@@ -1,7 +1,8 @@
-"""Opens collections, and loads all of them from the store when the service starts."""
+"""Opens collections, loads all of them from the store when the service starts, and removes what deleted ones leave."""
 
 import asyncio
 import logging
+import shutil
 from pathlib import Path
 
 from bebr.engine.collections.collection import Collection, collection_folder
@@ -20,7 +21,7 @@ RETRY_SECONDS = 1.0
 
 
 class CollectionLoader:
-    """Makes open collections of documents."""
+    """Opens and removes collections."""
 
     def __init__(
         self,
@@ -64,6 +65,18 @@ class CollectionLoader:
         encoders = self._encoders.open(document)
         shards.open()
         return Collection(name=name, document=document, store=self._store, shards=shards, encoders=encoders)
+
+    async def remove(self, collection: Collection) -> None:
+        """Close a collection that the registry has forgotten, and remove its points, segments and bundles."""
+        document = collection.document
+        await collection.close(keep=False)
+        await self._store.drop(document.uid)
+        await asyncio.to_thread(shutil.rmtree, collection_folder(self._folder, document.uid), True)
+        others = [other.document for other in self._registry.collections.values()]
+        in_use = {version.fingerprint for other in others for version in other.versions}
+        await self._calibrations.forget(collection)
+        await self._fitted_bundles.forget(collection.name, document, in_use)
+        await asyncio.to_thread(self._encoders.forget, document)
 
     async def load_all(self) -> None:
         """Load all collections, however long the store or the disk is away. The registry says what is missing."""

@@ -48,7 +48,7 @@ class Backfills:
     """The backfills of all collections: one each at most, kept in the collection's document."""
 
     def __init__(
-        self, *, registry: CollectionRegistry, fits: Fits, limits: Limits, guard: CapacityGuard, threads: Executor
+        self, registry: CollectionRegistry, fits: Fits, *, limits: Limits, guard: CapacityGuard, threads: Executor
     ) -> None:
         self._registry = registry
         self._fits = fits

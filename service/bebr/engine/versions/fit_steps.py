@@ -59,10 +59,10 @@ class FitSteps:
 
     def __init__(
         self,
-        *,
         registry: CollectionRegistry,
         fitted_bundles: FittedBundles,
         encoders: Encoders,
+        *,
         limits: Limits,
         guard: CapacityGuard,
     ) -> None:

@@ -76,10 +76,10 @@ class Versions:
 
     def __init__(
         self,
-        *,
         registry: CollectionRegistry,
         encoders: Encoders,
         fits: Fits,
+        *,
         calibrations: Calibrations,
         events: CollectionEvents,
         limits: Limits,
