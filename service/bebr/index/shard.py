@@ -177,7 +177,7 @@ class Shard:
     def maintain(self) -> bool:
         """Seal what is frozen, compact while it pays, write a checkpoint. Safe to call from any thread, any time.
 
-        Returns whether it made segments, which takes much memory for a moment.
+        Returns whether it made segments or wrote a checkpoint, which takes much memory for a moment.
         """
         with self._maintenance:
             if self._is_replaced:
@@ -192,9 +192,9 @@ class Shard:
             made = 0
             while self._seal_oldest() or self._merge_some():
                 made += 1
-            if self._is_unsaved or self._is_checkpoint_due:
+            if is_due := self._is_unsaved or self._is_checkpoint_due:
                 self._checkpoint()
-            return made > 0
+            return made > 0 or is_due
 
     def flush(self) -> None:
         """Seal all growing segments and write a checkpoint, so that the next start replays nothing."""

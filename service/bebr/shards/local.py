@@ -176,9 +176,10 @@ class LocalShards:
     async def catch_up(self) -> None:
         numbers = range(len(self._followers))
         await asyncio.gather(*(self._writer.catch_up(number) for number in numbers))
-        await asyncio.to_thread(release_free_memory)
         for number in numbers:
             self._maintain(number)
+        await asyncio.gather(*self._maintaining.values())
+        await asyncio.to_thread(release_free_memory)
 
     async def close(self, keep: bool) -> None:
         self._closed = True
