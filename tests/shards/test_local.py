@@ -13,7 +13,6 @@ from tests.shards.model import SPECS, Model, Point, fill, names, random_records,
 from bebr.core.operations import DeleteWrite
 from bebr.errors import Overloaded
 from bebr.index import shard_files
-from bebr.index.shard import Shard
 from bebr.shards import LocalShards, Reencode, ShardWrite
 
 
@@ -70,16 +69,13 @@ async def test_points_that_are_written_again_and_again_take_their_own_bytes(loca
 
 
 async def test_sealing_that_fails_is_tried_again_and_bounds_what_waits(
-    local: LocalClients, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    local: LocalClients, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = await local.open(2, head_rows=16)
     monkeypatch.setattr("bebr.shards.local.RETRY_SECONDS", 0.02)
-    original = Shard.maintain
-
-    def no_space(self: Shard) -> bool:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Shard, "maintain", no_space)
+    folder, aside = tmp_path / "shards" / "shard-0", tmp_path / "aside"
+    folder.rename(aside)
+    folder.write_bytes(b"")  # no segment can be written into a file
     model = Model(2)
     with caplog.at_level(logging.ERROR):
         for number in range(10):
@@ -92,7 +88,8 @@ async def test_sealing_that_fails_is_tried_again_and_bounds_what_waits(
     waiting = asyncio.create_task(client.wait_for_capacity(0))
     await asyncio.sleep(0.1)
     assert not waiting.done()
-    monkeypatch.setattr(Shard, "maintain", original)
+    folder.unlink()
+    aside.rename(folder)
     async with asyncio.timeout(10):
         await waiting
     client.check_capacity([0, 1])
