@@ -1,7 +1,7 @@
 """The store of several processes: Redis, Valkey, or a cluster of either.
 
 store.py          RedisStore: keys, and one method for each call of the contract
-commit_calls.py   commits as calls of the script, joined where one outcome stands for all
+commit_calls.py   commits as calls of the script, joined where all have one outcome
 values.py         the bytes of a point
 client.py         commands and scripts with deadlines, and bebr's errors for Redis's
 lua/              the scripts: atomic on the server
