@@ -25,7 +25,7 @@
     │   ├── StoreUnavailable      the metadata store does not answer
     │   ├── NotReady              starting or stopping
     │   └── InsufficientStorage   disk or memory is low
-    └── Damaged                   DamagedBundle, DamagedSegment, DamagedStore
+    └── Damaged                   DamagedBundle, DamagedCollection, DamagedPoint, DamagedSegment, DamagedStore
 
 Nothing here knows HTTP: `bebr.server.problems` has the one table of statuses.
 """
@@ -181,9 +181,17 @@ class DamagedBundle(Damaged):
     """Files of the bundle do not match its manifest."""
 
 
+class DamagedCollection(Damaged):
+    """The collection cannot be opened. The others serve."""
+
+
 class DamagedSegment(Damaged):
     """A segment file is truncated or altered. It is rebuilt from the store."""
 
 
 class DamagedStore(Damaged):
     """The store contains something that bebr did not write."""
+
+
+class DamagedPoint(DamagedStore):
+    """The store holds another id, code or metadata for the point than was written."""

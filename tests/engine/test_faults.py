@@ -147,10 +147,11 @@ async def test_a_disk_that_fails_while_loading_is_waited_for(tmp_path: Path) -> 
     await engine.start()
     try:
         async with asyncio.timeout(10):
-            while "waiting" not in str(engine.readiness().problem):
-                await asyncio.sleep(0.05)
-            folder.unlink()
             await engine.wait_until_ready()
+            assert (await engine.describe_collection("docs")).damage
+            folder.unlink()
+            while (await engine.describe_collection("docs")).damage:
+                await asyncio.sleep(0.05)
         assert await engine.count("docs", None) == 100
     finally:
         await engine.stop()

@@ -42,7 +42,7 @@ from bebr.engine.versions.fits import Fits
 from bebr.engine.versions.fitted_bundles import FittedBundles
 from bebr.engine.versions.versions import Versions
 from bebr.engine.write.points import PointWriter
-from bebr.errors import InvalidOption
+from bebr.errors import DamagedCollection, InvalidOption
 from bebr.shards.memory import limit_arenas
 from bebr.store import MetadataStore
 
@@ -80,6 +80,7 @@ class Engine:
         self._writer = PointWriter(limits, self._guard, threads.encoding, self.events.changed)
         self._loader = self._make_loader(head_rows)
         self._loading: asyncio.Task[None] | None = None
+        self._retrying: asyncio.Task[None] | None = None
         self.fits = Fits(self.registry, self.events, limits)
         """State of fits, and requests for them."""
         self.fit_steps = FitSteps(self.registry, self._fitted_bundles, self._encoders, limits=limits, guard=self._guard)
@@ -97,26 +98,31 @@ class Engine:
         self._folder.mkdir(parents=True, exist_ok=True)
         await self._store.open()
         self.registry.problem = "loading"
-        self._loading = asyncio.create_task(self._loader.load_all())
+        self._loading = asyncio.create_task(self._load())
+
+    async def _load(self) -> None:
+        await self._loader.load_all()
+        self._retrying = asyncio.create_task(self._loader.retry_failed())
 
     async def wait_until_ready(self) -> None:
-        """Return when all collections answer; raise what went wrong while loading."""
+        """Return when all collections that can be opened answer; raise what went wrong while loading."""
         if self._loading is not None:
             await self._loading
 
     async def stop(self) -> None:
         """Finish what is under way and write checkpoints, so that the next start replays little. Jobs stop before."""
         self.registry.problem = "stopping"
-        if self._loading is not None:
-            self._loading.cancel()
-            await asyncio.gather(self._loading, return_exceptions=True)
+        for task in (self._loading, self._retrying):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         for collection in list(self.registry.collections.values()):
             await collection.close(keep=True)
         await self._threads.shut_down()
         await self._store.close()
 
     def readiness(self) -> Readiness:
-        """Whether every collection is caught up with the store; if not, why."""
+        """Whether every collection that can be opened is caught up with the store; if not, why."""
         problem = self.registry.problem
         loading = sorted(name for name, collection in self.registry.collections.items() if not collection.ready)
         return Readiness(problem is None and not loading, problem, loading)
@@ -147,6 +153,10 @@ class Engine:
         """Forget a collection, its points, its segments and the aliases that point to it."""
         self.registry.check_ready()
         async with self.registry.lock:
+            if (entry := self.registry.damaged.get(name)) is not None:
+                await self.registry.forget(name)
+                await self._loader.remove_damaged(entry)
+                return
             collection = self.registry.find(name)
             if collection.name != name:
                 raise InvalidOption(
@@ -154,15 +164,19 @@ class Engine:
                 )
             await self.registry.forget(name)
             await self.events.closing(collection)  # from here on no job of it can begin
-            self.searchers.forget(collection)
+            self.searchers.forget(collection.document.uid)
             await self._loader.remove(collection)
 
     def list_collections(self) -> list[CollectionStatus]:
-        """Also those that are still loading. Raises NotReady before it is known which there are."""
-        return [self._status(collection) for collection in self.registry.all()]
+        """Also those that are still loading, or damaged. Raises NotReady before it is known which there are."""
+        found = [self._status(collection) for collection in self.registry.all()]
+        return sorted(found + [entry.status() for entry in self.registry.damaged.values()], key=lambda s: s.name)
 
     async def describe_collection(self, name: str) -> CollectionStatus:
-        return self._status(self.registry.find(name))
+        try:
+            return self._status(self.registry.find(name))
+        except DamagedCollection:
+            return self.registry.damaged[self.registry.aliases.get(name, name)].status()
 
     def list_aliases(self) -> dict[str, str]:
         return self.registry.all_aliases()

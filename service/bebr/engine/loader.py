@@ -6,13 +6,14 @@ import shutil
 from pathlib import Path
 
 from bebr.engine.collections.collection import Collection, collection_folder
+from bebr.engine.collections.damaged import PASSING, DamagedEntry, damaged
 from bebr.engine.collections.encoders import Encoders
 from bebr.engine.collections.registry import CollectionRegistry
 from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.events import CollectionEvents
 from bebr.engine.versions.calibration import Calibrations
 from bebr.engine.versions.fitted_bundles import FittedBundles
-from bebr.errors import Unavailable
+from bebr.errors import StoreUnavailable, Unavailable
 from bebr.shards import LocalShards, ShardThreads
 from bebr.store import MetadataStore
 
@@ -68,15 +69,27 @@ class CollectionLoader:
 
     async def remove(self, collection: Collection) -> None:
         """Close a collection that the registry has forgotten, and remove its points, segments and bundles."""
-        document = collection.document
         await collection.close(keep=False)
-        await self._store.drop(document.uid)
-        await asyncio.to_thread(shutil.rmtree, collection_folder(self._folder, document.uid), True)
-        others = [other.document for other in self._registry.collections.values()]
-        in_use = {version.fingerprint for other in others for version in other.versions}
-        await self._calibrations.forget(collection)
-        await self._fitted_bundles.forget(collection.name, document, in_use)
-        await asyncio.to_thread(self._encoders.forget, document)
+        await self._remove_data(collection.name, collection.document.uid, collection.document)
+
+    async def remove_damaged(self, entry: DamagedEntry) -> None:
+        """The same for one that could not be opened, as far as it is known what it has."""
+        in_use = {collection.document.uid for collection in self._registry.collections.values()}
+        if entry.uid is None or entry.uid in in_use:
+            log.warning("collection %s is forgotten; its files are unknown and stay", entry.name)
+            return
+        await self._remove_data(entry.name, entry.uid, entry.document)
+
+    async def _remove_data(self, name: str, uid: str, document: CollectionDocument | None) -> None:
+        await self._store.drop(uid)
+        await asyncio.to_thread(shutil.rmtree, collection_folder(self._folder, uid), True)
+        if document is not None:
+            others = [other.document for other in self._registry.collections.values()]
+            others += [other.document for other in self._registry.damaged.values() if other.document is not None]
+            in_use = {version.fingerprint for other in others for version in other.versions}
+            await self._calibrations.forget(document)
+            await self._fitted_bundles.forget(name, document, in_use)
+            await asyncio.to_thread(self._encoders.forget, document)
 
     async def load_all(self) -> None:
         """Load all collections, however long the store or the disk is away. The registry says what is missing."""
@@ -89,24 +102,78 @@ class CollectionLoader:
                 registry.problem = f"waiting for the store: {error.detail}"
                 log.warning("loading the collections: %s; trying again", error.detail)
                 await asyncio.sleep(RETRY_SECONDS)
-            except OSError as error:
-                registry.problem = f"waiting for the disk: {error}"
-                log.warning("loading the collections: %s; trying again", error)
-                await asyncio.sleep(RETRY_SECONDS)
             except Exception as error:
                 registry.problem = f"{type(error).__name__}: {error}"
                 log.exception("loading the collections failed")
                 raise
 
     async def _load_all(self) -> None:
+        """What stops one collection does not stop the others. Raises StoreUnavailable where the store is away."""
         registry = self._registry
         for name, document in (await registry.load_documents()).items():
             if name not in registry.collections:
-                await self._fitted_bundles.restore(document)
-                collection = await asyncio.to_thread(self.open, name, document)
-                await self._calibrations.apply(collection)
-                registry.collections[name] = collection
+                await self._load(name, document)
         registry.complete = True
         for collection in list(registry.collections.values()):
+            if not collection.ready:
+                await self._catch_up(collection)
+
+    async def _load(self, name: str, document: CollectionDocument) -> None:
+        try:
+            self._registry.collections[name] = await self._open(name, document)
+        except Exception as error:
+            await self._note_damage(name, document, error)
+
+    async def _open(self, name: str, document: CollectionDocument) -> Collection:
+        await self._fitted_bundles.restore(document)
+        collection = await asyncio.to_thread(self.open, name, document)
+        await self._calibrations.apply(collection)
+        return collection
+
+    async def _catch_up(self, collection: Collection) -> None:
+        try:
             await collection.catch_up()
+        except Exception as error:
+            await self._note_damage(collection.name, collection.document, error)
+            self._registry.collections.pop(collection.name, None)
+            await collection.close(keep=False)
+        else:
             self._events.changed(collection)
+
+    async def _note_damage(self, name: str, document: CollectionDocument, error: Exception) -> None:
+        if isinstance(error, StoreUnavailable):
+            await self._store.ping()  # raises where it is away for all
+        self._registry.damaged[name] = damaged(name, document, error)
+
+    async def retry_failed(self) -> None:
+        """Go on trying to open what failed for a reason that may pass. Runs until it is cancelled."""
+        while True:
+            await asyncio.sleep(RETRY_SECONDS)
+            for entry in [entry for entry in self._registry.damaged.values() if entry.passing]:
+                try:
+                    await self._retry(entry)
+                except PASSING:
+                    continue
+                except Exception as error:
+                    if entry.document is not None:
+                        await self._note_damage(entry.name, entry.document, error)
+
+    async def _retry(self, entry: DamagedEntry) -> None:
+        """Raises what went wrong again."""
+        registry = self._registry
+        assert entry.document is not None, "it was read, or no error would pass"
+        collection = await self._open(entry.name, entry.document)
+        try:
+            await collection.catch_up()
+        except BaseException:
+            await collection.close(keep=False)
+            raise
+        async with registry.lock:
+            if registry.damaged.get(entry.name) is entry:
+                del registry.damaged[entry.name]
+                registry.collections[entry.name] = collection
+                log.info("collection %s is open again", entry.name)
+                self._events.changed(collection)
+                return
+        await collection.close(keep=False)  # it was deleted meanwhile
+        await self._remove_data(entry.name, entry.document.uid, entry.document)

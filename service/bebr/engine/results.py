@@ -174,6 +174,8 @@ class CollectionStatus:
     created_at: str
     encoder_error: str | None
     """Why texts or vectors cannot be encoded now."""
+    damage: str | None = None
+    """Why the collection cannot be used; what is not known then is empty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,9 @@ class StateGauges(Collector):
         scanned = [(collection.name, collection.memory_bytes) for collection in found]
         help = "Bytes of codes and gains that a search without a filter scans."
         yield _gauge("bebr_collection_memory_bytes", help, "collection", scanned)
+        damaged = [(collection.name, float(collection.damage is not None)) for collection in found]
+        help = "1 where a collection is damaged and cannot be used."
+        yield _gauge("bebr_collection_damaged", help, "collection", damaged)
         buffered = [(collection.name, collection.fit.collected) for collection in found if collection.fit is not None]
         help = "Points that are kept as embeddings until the collection's fit."
         yield _gauge("bebr_collection_buffered_points", help, "collection", buffered)

@@ -16,12 +16,13 @@ from bebr.core.operations import (
     ShardCounters,
     Write,
 )
-from bebr.store.protocol import MetadataStore
+from bebr.store.protocol import DamagedDocument, MetadataStore
 
 __all__ = [
     "Commit",
     "CommitOutcome",
     "Committed",
+    "DamagedDocument",
     "DeleteWrite",
     "FeedEntry",
     "MetadataStore",

@@ -24,13 +24,26 @@ Nothing here knows SQLite or Redis; nothing outside this package does either.
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
+from zlib import crc32
 
 from bebr.core.operations import Commit, CommitOutcome, FeedEntry, ShardCounters
 from bebr.core.types import StoredPoint
-from bebr.errors import CollectionNotFound, IdempotencyConflict, InvalidOption
+from bebr.errors import CollectionNotFound, DamagedStore, IdempotencyConflict, InvalidOption
 
 Document = dict[str, Any]
+_CHECKSUM = "crc32"
+"""Key of a stored document. Those of older releases have none, and get one when they are written again."""
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedDocument:
+    """What is stored in the place of a document, which is not what was written."""
+
+    text: str
+    """As it is stored."""
+    reason: str
 
 
 class MetadataStore(Protocol):
@@ -48,10 +61,11 @@ class MetadataStore(Protocol):
     async def put_document(self, kind: str, name: str, value: Document) -> None:
         """Store one JSON document, replacing the one of that kind and name."""
 
-    async def get_document(self, kind: str, name: str) -> Document | None: ...
+    async def get_document(self, kind: str, name: str) -> Document | None:
+        """Raises DamagedStore for one that is not what was written."""
 
-    async def list_documents(self, kind: str) -> dict[str, Document]:
-        """All documents of a kind by name, in order of name."""
+    async def list_documents(self, kind: str) -> dict[str, Document | DamagedDocument]:
+        """All documents of a kind by name, in order of name; one that is damaged does not hide the others."""
 
     async def delete_document(self, kind: str, name: str) -> bool:
         """Delete one document; False when there was none."""
@@ -111,3 +125,36 @@ def unknown_shard(uid: str, shard: int) -> CollectionNotFound:
 def to_json(value: object) -> str:
     """Compact JSON text, the form in which documents are stored."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def pack_document(kind: str, name: str, value: Document) -> str:
+    """What to store of a document: its JSON text with a checksum."""
+    text = to_json(value)
+    return to_json(value | {_CHECKSUM: _document_checksum(kind, name, text)})
+
+
+def read_document(kind: str, name: str, text: str | bytes) -> Document | DamagedDocument:
+    """The inverse of `pack_document`."""
+    try:
+        value = json.loads(text)
+        if not isinstance(value, dict):
+            raise ValueError("it is no JSON object")
+        checksum = value.pop(_CHECKSUM, None)
+        if checksum not in (None, _document_checksum(kind, name, to_json(value))):
+            raise ValueError("it does not match its checksum")
+    except (ValueError, RecursionError) as error:
+        shown = text if isinstance(text, str) else text.decode(errors="replace")
+        return DamagedDocument(shown, f"the store holds a damaged document of kind '{kind}' for '{name}': {error}")
+    return value
+
+
+def sound_document(kind: str, name: str, text: str | bytes) -> Document:
+    """The same for a caller who needs it. Raises DamagedStore."""
+    found = read_document(kind, name, text)
+    if isinstance(found, DamagedDocument):
+        raise DamagedStore(found.reason, kind=kind, name=name)
+    return found
+
+
+def _document_checksum(kind: str, name: str, text: str) -> str:
+    return f"{crc32(f'{kind}/{name}/{text}'.encode('utf-8', 'surrogatepass')):08x}"

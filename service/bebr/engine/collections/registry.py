@@ -1,6 +1,7 @@
 """Which collections and aliases there are: loaded from the store, kept in memory, changed one request at a time."""
 
 import asyncio
+import logging
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -9,12 +10,14 @@ from datetime import UTC, datetime
 from bebr.config import Limits
 from bebr.core.types import FieldType
 from bebr.engine.collections.collection import Collection
+from bebr.engine.collections.damaged import DamagedEntry, read_document
 from bebr.engine.collections.schema import CollectionDocument, FitPlan
 from bebr.engine.collections.version import Version
 from bebr.engine.requests import AliasChange, CollectionSettings
 from bebr.errors import AlreadyExists, CollectionNotFound, InvalidOption, NotReady
-from bebr.store import MetadataStore
+from bebr.store import DamagedDocument, MetadataStore
 
+log = logging.getLogger(__name__)
 COLLECTION, ALIAS = "collection", "alias"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 MAX_FILTERABLE = 64
@@ -28,6 +31,8 @@ class CollectionRegistry:
         self._store = store
         self._limits = limits
         self.collections: dict[str, Collection] = {}
+        self.damaged: dict[str, DamagedEntry] = {}
+        """Collections that cannot be opened, by name."""
         self.aliases: dict[str, str] = {}
         self.lock = asyncio.Lock()
         """Held by whoever changes names or documents, so that two requests never take the same name."""
@@ -50,7 +55,10 @@ class CollectionRegistry:
         return collection
 
     def all(self) -> list[Collection]:
-        """All collections by name, also those that are still loading. Raises NotReady before they are known."""
+        """All collections by name, also those that are still loading, but for the damaged ones.
+
+        Raises NotReady before they are known.
+        """
         self._check_complete()
         return [collection for _, collection in sorted(self.collections.items())]
 
@@ -60,10 +68,16 @@ class CollectionRegistry:
         return dict(sorted(self.aliases.items()))
 
     def find(self, name: str) -> Collection:
-        """The collection of that name or alias, also while it is still loading. Raises CollectionNotFound, NotReady."""
+        """The collection of that name or alias, also while it is still loading.
+
+        Raises CollectionNotFound, DamagedCollection, NotReady.
+        """
         self._check_complete()
-        collection = self.collections.get(self.aliases.get(name, name))
+        name = self.aliases.get(name, name)
+        collection = self.collections.get(name)
         if collection is None:
+            if (damaged := self.damaged.get(name)) is not None:
+                raise damaged.error()
             raise CollectionNotFound(f"no collection or alias '{name:.200}'; create it first", collection=name)
         return collection
 
@@ -72,22 +86,32 @@ class CollectionRegistry:
         return self.collections.get(collection.name) is collection
 
     async def load_documents(self) -> dict[str, CollectionDocument]:
-        """Read everything from the store; sets the aliases."""
+        """Read everything from the store; sets the aliases, and the collections whose document is damaged."""
         documents = await self._store.list_documents(COLLECTION)
         aliases = await self._store.list_documents(ALIAS)
-        self.aliases = {alias: document["collection"] for alias, document in aliases.items()}
-        return {name: CollectionDocument.from_document(document) for name, document in documents.items()}
+        for alias, stored in aliases.items():
+            if isinstance(stored, DamagedDocument) or not isinstance(stored.get("collection"), str):
+                log.error("alias %s is lost, set it again: its document in the store is damaged", alias)
+            else:
+                self.aliases[alias] = stored["collection"]
+        sound: dict[str, CollectionDocument] = {}
+        for name, stored in documents.items():
+            read = read_document(name, stored)
+            if isinstance(read, DamagedEntry):
+                self.damaged[name] = read
+            else:
+                sound[name] = read
+        return sound
 
     def check_new(self, name: str) -> None:
         """Raise InvalidOption or AlreadyExists where no collection of that name can be made."""
         check_name(name)
-        if name in self.collections or name in self.aliases:
+        if name in self.collections or name in self.damaged or name in self.aliases:
             kind = "an alias" if name in self.aliases else "a collection"
             raise AlreadyExists(f"'{name}' is {kind} already; delete it first or take another name", collection=name)
-        if len(self.collections) >= self._limits.max_collections:
-            raise InvalidOption(
-                f"there are {len(self.collections)} collections already (the limit)", key="max_collections"
-            )
+        count = len(self.collections) + len(self.damaged)
+        if count >= self._limits.max_collections:
+            raise InvalidOption(f"there are {count} collections already (the limit)", key="max_collections")
 
     def new_document(self, settings: CollectionSettings, version: Version, fit: FitPlan | None) -> CollectionDocument:
         """Check the settings of a new collection -> what to store about it.
@@ -138,6 +162,7 @@ class CollectionRegistry:
         self.aliases = {alias: target for alias, target in self.aliases.items() if target != name}
         await self._store.delete_document(COLLECTION, name)
         self.collections.pop(name, None)
+        self.damaged.pop(name, None)
 
     async def change_aliases(self, changes: Sequence[AliasChange]) -> None:
         """Apply the changes in order, all or nothing. Raises AlreadyExists, CollectionNotFound, InvalidOption."""
@@ -163,9 +188,9 @@ class CollectionRegistry:
                 raise CollectionNotFound(f"no alias '{alias:.200}'", alias=alias)
             return
         check_name(alias)
-        if alias in self.collections:
+        if alias in self.collections or alias in self.damaged:
             raise AlreadyExists(f"'{alias}' is a collection, so it cannot be an alias", alias=alias)
-        if target not in self.collections:
+        if target not in self.collections and target not in self.damaged:
             raise CollectionNotFound(f"no collection '{target:.200}' for alias '{alias}'", collection=target)
         aliases[alias] = target
 

@@ -39,9 +39,9 @@ class Searchers:
             self._searchers[uid] = Searcher(collection, self._limits, texts, self._scans, self._batching)
         return self._searchers[uid]
 
-    def forget(self, collection: Collection) -> None:
+    def forget(self, uid: str) -> None:
         """Let go of a deleted collection."""
-        self._searchers.pop(collection.document.uid, None)
+        self._searchers.pop(uid, None)
 
     def _texts(self, collection: Collection, version: Version) -> Texts:
         """Query texts of one model, embedded together when they arrive together."""

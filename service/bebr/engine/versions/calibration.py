@@ -7,6 +7,7 @@ models make of a few hundred texts.
 
 import base64
 import io
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import permutations
@@ -18,9 +19,12 @@ from numpy.typing import NDArray
 from bebr.encoding.adapters.adapter import Reference
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.encoders import model_pair
+from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.collections.version import Version
+from bebr.errors import DamagedStore
 from bebr.store import MetadataStore
 
+log = logging.getLogger(__name__)
 Floats = NDArray[np.float32]
 Pair = tuple[str, str]
 """Fingerprints of the embedding models of queries and of codes."""
@@ -67,21 +71,25 @@ class Calibrations:
         if pair is None:
             return
         document = sample.to_document()
-        await self._store.put_document(KIND, _name(collection, pair), document)
+        await self._store.put_document(KIND, _name(collection.document, pair), document)
         _calibrate(collection, pair, Sample.from_document(document))  # rounded, as after a restart
 
     async def apply(self, collection: Collection) -> None:
         """Bring adapters that were just opened to the scales that are kept."""
         for pair in list(collection.encoders.adapters):
-            kept = await self._store.get_document(KIND, _name(collection, pair))
+            try:
+                kept = await self._store.get_document(KIND, _name(collection.document, pair))
+            except DamagedStore as error:
+                log.error("scores of two models in collection %s: %s; evaluate again", collection.name, error.detail)
+                continue
             if kept is not None:
                 _calibrate(collection, pair, Sample.from_document(kept))
 
-    async def forget(self, collection: Collection) -> None:
+    async def forget(self, document: CollectionDocument) -> None:
         """Remove what a deleted collection had, also of retired versions."""
-        models = [version.model_fingerprint for version in collection.document.versions]
+        models = [version.model_fingerprint for version in document.versions]
         for pair in permutations(dict.fromkeys(model for model in models if model is not None), 2):
-            await self._store.delete_document(KIND, _name(collection, pair))
+            await self._store.delete_document(KIND, _name(document, pair))
 
 
 def _calibrate(collection: Collection, pair: Pair, sample: Sample) -> None:
@@ -96,5 +104,5 @@ def _calibrate(collection: Collection, pair: Pair, sample: Sample) -> None:
     collection.encoders.adapters = adapters
 
 
-def _name(collection: Collection, pair: Pair) -> str:
-    return f"{collection.document.uid}-{pair[0][:16]}-{pair[1][:16]}"
+def _name(document: CollectionDocument, pair: Pair) -> str:
+    return f"{document.uid}-{pair[0][:16]}-{pair[1][:16]}"

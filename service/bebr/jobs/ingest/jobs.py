@@ -10,6 +10,7 @@ from pathlib import Path
 from bebr.config import Limits
 from bebr.core.types import JobState, WriteMode
 from bebr.engine import Engine
+from bebr.engine.collections.collection import Collection
 from bebr.errors import Conflict, DamagedStore, Overloaded
 from bebr.jobs.ingest.ingestion import STATE_FILE, Ingestion
 from bebr.jobs.ingest.runner import IngestRunner
@@ -35,6 +36,8 @@ class IngestJobs(JobSource):
         self._ingestions: dict[str, Ingestion] = {}
         self._spooling = 0
         self._waiting: asyncio.Queue[Ingestion | None] = asyncio.Queue()
+        self._set_aside: list[Ingestion] = []
+        """Of collections that are damaged."""
         self._stopping = False
         self._runner: IngestRunner | None = None
         self._running: asyncio.Task[None] | None = None
@@ -153,6 +156,15 @@ class IngestJobs(JobSource):
             except Exception:  # the disk of the jobs: the others may still run, and the next start tries this one again
                 log.exception("the state of job %s could not be saved", ingestion.id)
             self._runner = None
+            if ingestion.state is JobState.QUEUED:
+                self._set_aside.append(ingestion)
+
+    def changed(self, collection: Collection) -> None:
+        """A collection that was damaged is open again."""
+        if self._set_aside:
+            for ingestion in [i for i in self._set_aside if i.collection == collection.name]:
+                self._set_aside.remove(ingestion)
+                self._waiting.put_nowait(ingestion)
 
     def _load(self) -> list[Ingestion]:
         ingestions = []

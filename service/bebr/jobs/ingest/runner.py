@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from bebr.core.types import JobState
 from bebr.engine import Engine
 from bebr.engine.results import WriteReport
-from bebr.errors import Unavailable
+from bebr.errors import DamagedCollection, Unavailable
 from bebr.jobs.ingest.ingestion import Ingestion
 from bebr.jobs.ingest.lines import Batch, BatchReader, LineError
 from bebr.jobs.runner import Runner, Stopped
@@ -108,6 +108,10 @@ class IngestRunner(Runner):
                     idempotency_key=f"ingest-{ingestion.id}-{batch.first_line}",
                     made_for=ingestion.version,
                 )
+            except DamagedCollection as error:  # it may take long to mend; other jobs go first
+                ingestion.detail = f"waiting: {error.detail}"
+                ingestion.state = JobState.QUEUED
+                self.stopping.set()
             except Unavailable as error:
                 ingestion.detail = f"waiting: {error.detail}"
             await self.rest(pause)

@@ -59,7 +59,7 @@ class Shard(Answer):
 
 class Collection(Answer):
     name: str
-    status: Literal["ready", "loading"]
+    status: Literal["ready", "loading", "damaged"]
     points: int
     points_per_version: dict[str, int]
     bundle: str | None = Field(description="Bundle whose model embeds texts; null for codes or vectors of your own.")
@@ -74,12 +74,15 @@ class Collection(Answer):
     bytes_in_memory: int = Field(description="Bytes that a search without a filter scans.")
     created_at: str
     encoder_error: str | None = Field(description="Why texts and vectors cannot be encoded now; null if they can.")
+    damage: str | None = Field(
+        description="Why it cannot be used; null if it can. What is not known of a damaged collection is empty."
+    )
 
     @classmethod
     def of(cls, status: results.CollectionStatus) -> "Collection":
         return cls(
             name=status.name,
-            status="ready" if status.ready else "loading",
+            status="damaged" if status.damage else "ready" if status.ready else "loading",
             points=sum(status.points.values()),
             points_per_version=status.points,
             bundle=status.bundle,
@@ -94,6 +97,7 @@ class Collection(Answer):
             bytes_in_memory=status.memory_bytes,
             created_at=status.created_at,
             encoder_error=status.encoder_error,
+            damage=status.damage,
         )
 
 

@@ -18,7 +18,6 @@ only with `appendfsync always`. With `everysec` the last second or two may be lo
 """
 
 import asyncio
-import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,16 @@ from typing import Any
 from bebr.core.operations import Commit, CommitOutcome, Committed, FeedEntry, ShardCounters
 from bebr.core.types import StoredPoint
 from bebr.errors import AlreadyExists, DamagedStore, InvalidOption, StoreUnavailable
-from bebr.store.protocol import Document, check_uid, receipt_conflict, to_json, unknown_shard
+from bebr.store.protocol import (
+    DamagedDocument,
+    Document,
+    check_uid,
+    pack_document,
+    read_document,
+    receipt_conflict,
+    sound_document,
+    unknown_shard,
+)
 from bebr.store.redis.client import Argument, RedisClient, Refused, Script
 from bebr.store.redis.commit_calls import CommitCall, commit_calls
 from bebr.store.redis.values import unpack_value
@@ -107,21 +115,22 @@ class RedisStore:
     # -- documents -----------------------------------------------------------------------------------------------------
 
     async def put_document(self, kind: str, name: str, value: Document) -> None:
-        await self._client.write("HSET", self._documents(kind), name, to_json(value))
+        await self._client.write("HSET", self._documents(kind), name, pack_document(kind, name, value))
 
     async def get_document(self, kind: str, name: str) -> Document | None:
         text = await self._client.read("HGET", self._documents(kind), name)
-        return json.loads(text) if text is not None else None
+        return sound_document(kind, name, text) if text is not None else None
 
-    async def list_documents(self, kind: str) -> dict[str, Document]:
+    async def list_documents(self, kind: str) -> dict[str, Document | DamagedDocument]:
         documents = await self._client.read("HGETALL", self._documents(kind))
-        return {name.decode(): json.loads(text) for name, text in sorted(documents.items())}
+        names = {raw.decode(errors="replace"): text for raw, text in sorted(documents.items())}
+        return {name: read_document(kind, name, text) for name, text in names.items()}
 
     async def delete_document(self, kind: str, name: str) -> bool:
         return bool(await self._client.write("HDEL", self._documents(kind), name))
 
     async def replace_documents(self, kind: str, puts: Mapping[str, Document], deletes: Sequence[str]) -> None:
-        stored = [part for name, value in puts.items() for part in (name, to_json(value))]
+        stored = [part for name, value in puts.items() for part in (name, pack_document(kind, name, value))]
         await self._client.run(self._replace, [self._documents(kind)], [len(deletes), *deletes, *stored], changes=True)
 
     def _documents(self, kind: str) -> str:

@@ -1,10 +1,9 @@
 """The catalog file of a SqliteStore: small JSON documents, and the collections that exist. All methods block."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bebr.store.protocol import Document, to_json
+from bebr.store.protocol import DamagedDocument, Document, pack_document, read_document, sound_document
 from bebr.store.sqlite.files import connect_reader, connect_writer, transaction, write_schema
 
 _TABLES = [
@@ -37,12 +36,15 @@ class Catalog:
         self._reader.execute("select 1 from documents limit 1").fetchone()
 
     def get_document(self, kind: str, name: str) -> Document | None:
-        row = self._reader.execute("select value from documents where kind = ? and name = ?", (kind, name)).fetchone()
-        return json.loads(row[0]) if row else None
+        row = self._reader.execute(
+            "select cast(value as blob) from documents where kind = ? and name = ?", (kind, name)
+        ).fetchone()
+        return sound_document(kind, name, row[0]) if row else None
 
-    def list_documents(self, kind: str) -> dict[str, Document]:
-        rows = self._reader.execute("select name, value from documents where kind = ? order by name", (kind,))
-        return {name: json.loads(value) for name, value in rows}
+    def list_documents(self, kind: str) -> dict[str, Document | DamagedDocument]:
+        statement = "select cast(name as blob), cast(value as blob) from documents where kind = ? order by name"
+        rows = [(name.decode(errors="replace"), value) for name, value in self._reader.execute(statement, (kind,))]
+        return {name: read_document(kind, name, value) for name, value in rows}
 
     def replace_documents(self, kind: str, puts: Mapping[str, Document], deletes: Sequence[str]) -> int:
         """Delete, then put, as one change; how many were deleted."""
@@ -52,7 +54,7 @@ class Catalog:
             ).rowcount
             writer.executemany(
                 "insert or replace into documents (kind, name, value) values (?, ?, ?)",
-                [(kind, name, to_json(value)) for name, value in puts.items()],
+                [(kind, name, pack_document(kind, name, value)) for name, value in puts.items()],
             )
         return deleted
 

@@ -10,6 +10,7 @@ death of the process, but not of the machine.
 """
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,13 +21,14 @@ from typing import Literal, TypeVar
 from bebr.core.operations import Commit, CommitOutcome, FeedEntry, ShardCounters, check_commit
 from bebr.core.types import StoredPoint
 from bebr.errors import AlreadyExists, BebrError, StoreUnavailable
-from bebr.store.protocol import Document, check_uid, unknown_shard
+from bebr.store.protocol import DamagedDocument, Document, check_uid, unknown_shard
 from bebr.store.sqlite.collection import CollectionFile, create_collection_file
 from bebr.store.sqlite.documents import Catalog
 from bebr.store.sqlite.files import FolderLock, translate, translated
 from bebr.store.sqlite.open_files import OpenFile, OpenFiles
 from bebr.store.sqlite.statements import FEW_IDS, read_few_points
 
+log = logging.getLogger(__name__)
 POOL_THREADS = 4
 MAX_OPEN_FILES = 64
 """Collections open at a time; each takes up to three connections of three file descriptors."""
@@ -105,7 +107,7 @@ class SqliteStore:
         with translated(self._folder / "catalog.db"):
             return self._opened_catalog().get_document(kind, name)
 
-    async def list_documents(self, kind: str) -> dict[str, Document]:
+    async def list_documents(self, kind: str) -> dict[str, Document | DamagedDocument]:
         with translated(self._folder / "catalog.db"):
             return self._opened_catalog().list_documents(kind)
 
@@ -141,19 +143,23 @@ class SqliteStore:
         self._shards[uid] = shards
 
     async def drop(self, uid: str) -> None:
+        check_uid(uid)
         catalog = self._opened_catalog()
         async with self._catalog_lock:
-            if self._shards.pop(uid, None) is None:
-                return
+            self._shards.pop(uid, None)
             await self._in_thread(catalog.path, lambda: catalog.mark_dropped(uid))
             await self._files.close(uid)
             await self._in_thread(catalog.path, lambda: self._forget(uid))
 
     def _forget(self, uid: str) -> None:
-        """Delete the files of a dropped collection, then its entry."""
+        """Delete the files of a dropped collection, then its entry; what stays is tried again at the next start."""
         path = self._files.path(uid)
-        for suffix in ("", "-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        try:
+            for suffix in ("", "-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("a file of a dropped collection cannot be deleted: %s", error)
+            return
         self._opened_catalog().remove_collection(uid)
 
     # -- points --------------------------------------------------------------------------------------------------------
