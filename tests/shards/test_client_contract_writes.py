@@ -135,7 +135,6 @@ async def test_a_large_change_of_points_is_done_in_parts(clients: MakeClients, m
     points = random_points(rng, 0, [f"p{n:02}" for n in range(50)])
     await client.write(0, write_of(points, 0))
     monkeypatch.setattr(operations, "MAX_COMMIT_OPERATIONS", 7)
-    monkeypatch.setattr("bebr.shards.changes.MAX_COMMIT_OPERATIONS", 7)
     patched = await client.write(0, Patch([*points, "absent"], {"year": 7}, MAX_METADATA_BYTES))
     assert patched.applied == [True] * 50 + [False] and (patched.first_seq, patched.last_seq) == (51, 100)
     moved = await client.write(0, Reencode(list(points), 0, 1, reencoded))

@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 from tests.store.points import UID, MakeStore, commit, metadata, put, puts, record, whole_feed
 
+from bebr.core.operations import MAX_COMMIT_BYTES, Commit
 from bebr.core.types import Puts, StoredPoint, WriteMode
-from bebr.errors import (
-    DuplicateId,
-    IdempotencyConflict,
-)
+from bebr.errors import DuplicateId, IdempotencyConflict, PayloadTooLarge
 from bebr.store import Committed, DeleteWrite, FeedEntry, MetadataStore, PutWrite, Receipt, ShardCounters
 
 STRANGE_IDS = [
@@ -300,13 +298,20 @@ async def test_metadata_may_be_large_or_strange(store: MetadataStore) -> None:
 
 
 async def test_a_large_batch(store: MetadataStore) -> None:
-    """10,000 points, and more metadata than one statement takes."""
+    """As much as one commit carries; a store is done with it well within its deadline. One point may be larger."""
     await store.create(UID, 1)
-    ids = [f"p{number}" for number in range(10_000)]
-    batch = Puts(ids, 1, np.zeros((10_000, 66), np.uint8), ['{"t":"' + "x" * 4000 + '"}'] * 10_000)
-    assert await commit(store, 0, [PutWrite(batch)]) == [Committed([True] * 10_000, 1, 10_000)]
-    assert await store.counters(UID, 0) == ShardCounters(10_000, 10_000)
+    count = MAX_COMMIT_BYTES // 4200
+    ids = [f"p{number}" for number in range(count)]
+    batch = Puts(ids, 1, np.zeros((count, 66), np.uint8), ['{"t":"' + "x" * 4000 + '"}'] * count)
+    assert await commit(store, 0, [PutWrite(batch)]) == [Committed([True] * count, 1, count)]
+    assert await store.counters(UID, 0) == ShardCounters(count, count)
     assert all(await store.fetch(UID, 0, ids))
+    text = '{"t":"' + "x" * MAX_COMMIT_BYTES + '"}'
+    one, two = (
+        PutWrite(Puts(some, 1, np.zeros((len(some), 66), np.uint8), [text] * len(some))) for some in (["a"], ["b", "c"])
+    )
+    outcomes = await store.commit(UID, [Commit(0, [two]), Commit(0, [one])])
+    assert isinstance(outcomes[0], PayloadTooLarge) and isinstance(outcomes[1], list)
 
 
 async def test_fetching_nothing_missing_and_repeated_ids(store: MetadataStore) -> None:

@@ -13,9 +13,12 @@ from typing import NamedTuple
 from bebr.core.types import Puts, WriteMode
 from bebr.errors import DuplicateId, PayloadTooLarge
 
-MAX_COMMIT_OPERATIONS = 50_000
-MAX_COMMIT_BYTES = 64 * 2**20
-"""What one commit carries at most, in ids, records and metadata: a store is busy with a commit until it is done."""
+MAX_COMMIT_OPERATIONS = 10_000
+MAX_COMMIT_BYTES = 8 * 2**20
+"""What one commit carries at most, in ids, records and metadata: a store is busy with a commit until it is done. Larger
+batches are split by whoever writes them."""
+MAX_POINT_BYTES = 64 * 2**20
+"""A commit of one operation, which cannot be split, may be larger: up to here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +130,15 @@ def check_commit(commit: Commit) -> None:
     check_commit_size(commit)
 
 
+def fits_commit(operations: int, size_bytes: int) -> bool:
+    """Whether one commit may carry so much."""
+    most_bytes = MAX_COMMIT_BYTES if operations > 1 else max(MAX_COMMIT_BYTES, MAX_POINT_BYTES)
+    return operations <= MAX_COMMIT_OPERATIONS and size_bytes <= most_bytes
+
+
 def check_commit_size(commit: Commit) -> None:
     """Raise PayloadTooLarge where the commit is over the limits."""
-    operations, size = commit.operations, commit.size_bytes
-    if operations > MAX_COMMIT_OPERATIONS or size > MAX_COMMIT_BYTES:
+    if not fits_commit(operations := commit.operations, size := commit.size_bytes):
         raise PayloadTooLarge(
             f"one write takes at most {MAX_COMMIT_OPERATIONS} points and {MAX_COMMIT_BYTES} bytes for one shard, got "
             f"{operations} points and {size} bytes; send fewer points at once"

@@ -12,7 +12,7 @@ memory.py    gives memory back to the system
 """
 
 from bebr.index import Found, ScanQueries, merge
-from bebr.shards.changes import Change, Patch, Reencode, Replace, ShardWrite, values_of
+from bebr.shards.changes import Change, Patch, Reencode, Replace, ShardWrite, pieces_of, values_of
 from bebr.shards.client import Searched, ShardClient, ShardStats
 from bebr.shards.local import LocalShards, ShardThreads
 
@@ -30,5 +30,6 @@ __all__ = [
     "ShardThreads",
     "ShardWrite",
     "merge",
+    "pieces_of",
     "values_of",
 ]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bebr.core.operations import MAX_COMMIT_BYTES, MAX_COMMIT_OPERATIONS, PutWrite, Write
+from bebr.core.operations import PutWrite, Write, fits_commit
 from bebr.core.types import FieldType, Puts, StoredPoint, WriteMode
 from bebr.errors import InvalidMetadata
 
@@ -104,12 +104,30 @@ def rewritten(change: Patch | Reencode | Replace, points: Sequence[StoredPoint],
 def commits_of(writes: Sequence[ShardWrite]) -> list[list[ShardWrite]]:
     """The writes in order, in as few commits as the limits of one allow: one, unless the metadata is very large."""
     commits: list[list[ShardWrite]] = []
-    for piece in (piece for write in writes for piece in _pieces(write)):
+    for piece in (piece for write in writes for piece in pieces_of(write)):
         if commits and _fit([*commits[-1], piece]):
             commits[-1].append(piece)
         else:
             commits.append([piece])
     return commits
+
+
+def pieces_of(item: ShardWrite) -> list[ShardWrite]:
+    """A put that is too large for one commit, cut in halves until it is not; only the whole keeps its receipt."""
+    write = item.write
+    if not isinstance(write, PutWrite) or len(write.ids) == 1 or _fit([item]):
+        return [item]
+    puts, half = write.puts, len(write.ids) // 2
+    return [
+        piece
+        for part in (slice(half), slice(half, None))
+        for piece in pieces_of(
+            ShardWrite(
+                PutWrite(Puts(puts.ids[part], puts.version, puts.records[part], puts.metadata[part]), write.mode),
+                {key: column[part] for key, column in item.values.items()},
+            )
+        )
+    ]
 
 
 def values_of(metadata: Sequence[Mapping[str, Any]], fields: Fields) -> dict[str, list[Any]]:
@@ -141,25 +159,7 @@ def _patched(patch: Patch, points: Sequence[StoredPoint], fields: Fields) -> lis
 def _fit(writes: Sequence[ShardWrite]) -> bool:
     operations = sum(len(item.write.ids) for item in writes)
     size_bytes = sum(item.write.size_bytes for item in writes)
-    return operations <= MAX_COMMIT_OPERATIONS and size_bytes <= MAX_COMMIT_BYTES
-
-
-def _pieces(item: ShardWrite) -> list[ShardWrite]:
-    """A put that is too large for one commit, cut in halves until it is not."""
-    write = item.write
-    if not isinstance(write, PutWrite) or len(write.ids) == 1 or _fit([item]):
-        return [item]
-    puts, half = write.puts, len(write.ids) // 2
-    return [
-        piece
-        for part in (slice(half), slice(half, None))
-        for piece in _pieces(
-            ShardWrite(
-                PutWrite(Puts(puts.ids[part], puts.version, puts.records[part], puts.metadata[part]), write.mode),
-                {key: column[part] for key, column in item.values.items()},
-            )
-        )
-    ]
+    return fits_commit(operations, size_bytes)
 
 
 def _records(points: Sequence[StoredPoint]) -> NDArray[np.uint8]:

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from bebr.core.operations import Commit, CommitOutcome, Committed
-from bebr.errors import Overloaded, StoreUnavailable
+from bebr.errors import BebrError, Overloaded, StoreUnavailable
 from bebr.shards.changes import Change, Fields, Patch, Reencode, Replace, ShardWrite, affected, commits_of, rewritten
 from bebr.shards.follower import INLINE_OPERATIONS, Follower
 from bebr.shards.group import CatchUp, Group, Waiting
@@ -218,7 +218,7 @@ class Writer:
         for together in commits_of(writes):
             (outcome,) = await self._commit([Commit(shard, [item.write for item in together])])
             if isinstance(outcome, Exception):
-                raise outcome
+                raise _after_others(outcome) if results else outcome
             try:
                 if not await follower.apply(list(zip(together, outcome, strict=True))):
                     await follower.catch_up()
@@ -264,6 +264,11 @@ class Writer:
                         log.warning("shard %d of collection %s is behind the store: %s", shard, self._name, reason)
         finally:
             del self._recoveries[shard]
+
+
+def _after_others(error: Exception) -> Exception:
+    """What a commit failed with whose predecessors of the same change were applied."""
+    return type(error)(error.detail, **error.fields, partly_applied=True) if isinstance(error, BebrError) else error
 
 
 def _nothing(follower: Follower, operations: int) -> Committed:

@@ -2,20 +2,24 @@
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bebr.core.operations import Commit, Committed, PutWrite, Receipt, check_commit_size
+from bebr.core.operations import Commit, Committed, DeleteWrite, PutWrite, Receipt, check_commit_size
 from bebr.core.types import Puts, WriteMode
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import Version
 from bebr.engine.results import ItemError, WriteReport
+from bebr.engine.write.outcome import Failed, Fate, fate_of, first_failure, items_json, told
 from bebr.engine.write.parse import Draft, item_error
 from bebr.errors import AlreadyExists, BebrError, PointNotFound
-from bebr.shards import Replace, ShardWrite, values_of
+from bebr.shards import Replace, ShardWrite, pieces_of, values_of
+
+_OF_REQUEST, _OF_PIECE = "\x1fr", "\x1fp"
+"""Follow the caller's key in the names of receipts; keys have no control characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +43,33 @@ class Batch:
         return places
 
 
-async def put_batch(collection: Collection, batch: Batch, mode: WriteMode, receipt: Receipt | None) -> WriteReport:
-    """Store the points shard by shard, each shard's whole or not at all.
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Drafts that are committed together: those of a shard, or as many of them as one commit carries."""
 
-    Raises Overloaded and PayloadTooLarge before anything is stored.
+    shard: int
+    members: list[int]
+    """Their places among the drafts."""
+    write: ShardWrite
+
+
+async def put_batch(collection: Collection, batch: Batch, mode: WriteMode, receipt: Receipt | None) -> WriteReport:
+    """Store the points, each piece of a shard whole or not at all.
+
+    Raises Overloaded, PayloadTooLarge and IdempotencyConflict before anything is stored. What one piece fails with is
+    raised once all have ended, with what became of every point (`outcome`).
     """
-    places = batch.by_shard(collection)
-    collection.shards.check_capacity(places)  # all of them first: an overloaded service does nothing at all
-    writes: dict[int, ShardWrite] = {}
-    for number, members in places.items():
-        some = [batch.drafts[place] for place in members]
-        texts = [draft.metadata_text for draft in some]
-        puts = Puts([draft.id for draft in some], batch.version.number, batch.records[members], texts)
-        values = values_of([draft.metadata for draft in some], collection.document.filterable)
-        writes[number] = ShardWrite(PutWrite(puts, mode, receipt), values)
-        check_commit_size(Commit(number, [writes[number].write]))
-    outcomes = await asyncio.gather(
-        *(collection.shards.write(*item) for item in writes.items()), return_exceptions=True
-    )
-    return _report(batch, places, outcomes, mode)
+    pieces = _pieces(collection, batch, mode, receipt)
+    if not pieces:
+        return _report(batch, [], [], mode)
+    home = None if receipt is None else collection.shard_of(receipt.key)
+    shards = {piece.shard for piece in pieces} | ({home} if home is not None else set())
+    collection.shards.check_capacity(shards)  # all of them first: an overloaded service does nothing at all
+    if home is not None and receipt is not None:
+        await collection.shards.write(home, _reservation(receipt))
+    writes = [collection.shards.write(piece.shard, piece.write) for piece in pieces]
+    outcomes = await asyncio.gather(*writes, return_exceptions=True)
+    return _report(batch, [(piece.shard, piece.members) for piece in pieces], outcomes, mode)
 
 
 async def replace_batch(collection: Collection, batch: Batch) -> WriteReport:
@@ -70,7 +82,46 @@ async def replace_batch(collection: Collection, batch: Batch) -> WriteReport:
         change = Replace(ids, batch.version.number, batch.records[members], made_from=None)
         writes.append(collection.shards.write(number, change))
     outcomes = await asyncio.gather(*writes, return_exceptions=True)
-    return _report(batch, places, outcomes, WriteMode.UPDATE_ONLY)
+    return _report(batch, list(places.items()), outcomes, WriteMode.UPDATE_ONLY)
+
+
+def _pieces(collection: Collection, batch: Batch, mode: WriteMode, receipt: Receipt | None) -> list[_Piece]:
+    """The batch as commits. Raises PayloadTooLarge where one point is too large for any."""
+    pieces: list[_Piece] = []
+    for number, members in batch.by_shard(collection).items():
+        some = [batch.drafts[place] for place in members]
+        texts = [draft.metadata_text for draft in some]
+        puts = Puts([draft.id for draft in some], batch.version.number, batch.records[members], texts)
+        values = values_of([draft.metadata for draft in some], collection.document.filterable)
+        start = 0
+        for part in pieces_of(ShardWrite(PutWrite(puts, mode), values)):
+            stop = start + len(part.write.ids)
+            whole = not batch.errors and stop - start == len(members)
+            write = replace(part.write, receipt=_receipt_of(receipt, part.write.ids, whole=whole))
+            check_commit_size(Commit(number, [write]))
+            pieces.append(_Piece(number, members[start:stop], ShardWrite(write, part.values)))
+            start = stop
+    return pieces
+
+
+def _reservation(receipt: Receipt) -> ShardWrite:
+    """A write of nothing that claims the key for this request, in a shard that follows from the key alone.
+
+    Whatever shards another request has points in, it finds the claim before any of them is written.
+    """
+    return ShardWrite(DeleteWrite([], Receipt(f"{receipt.key}{_OF_REQUEST}", receipt.digest)), {})
+
+
+def _receipt_of(receipt: Receipt | None, ids: Sequence[str], *, whole: bool) -> Receipt | None:
+    """The receipt of one piece. whole: it has all points that the request has in its shard.
+
+    Else it is named by its ids too: a retry may find other points valid, or be cut elsewhere, and a receipt says what
+    became of exactly these.
+    """
+    if receipt is None or whole:
+        return receipt
+    name = sha256("\0".join(ids).encode()).hexdigest()[:32]
+    return Receipt(f"{receipt.key}{_OF_PIECE}{name}", receipt.digest)
 
 
 def make_receipt(
@@ -96,19 +147,34 @@ def last_seqs(results: Iterable[tuple[int, Committed]]) -> dict[int, int]:
 
 
 def _report(
-    batch: Batch, places: dict[int, list[int]], outcomes: Sequence[Committed | BaseException], mode: WriteMode
+    batch: Batch,
+    pieces: Sequence[tuple[int, list[int]]],
+    outcomes: Sequence[Committed | BaseException],
+    mode: WriteMode,
 ) -> WriteReport:
-    """What became of every point. Raises what one of the shards raised."""
+    """What became of every point; pieces: number of the shard and places of the drafts. Raises what one failed with."""
     results: list[tuple[int, Committed]] = []
     refused: list[ItemError] = []
-    for (number, members), outcome in zip(places.items(), outcomes, strict=True):
-        if isinstance(outcome, BaseException):
-            raise outcome  # only now: the other shards' writes have ended, so a retry meets a quiet collection
-        results.append((number, outcome))
-        missed = [batch.drafts[p] for p, applied in zip(members, outcome.applied, strict=True) if not applied]
-        refused += [_refusal(draft, mode) for draft in missed]
+    failed: list[Failed] = []
+    failure = first_failure(outcomes)  # only now: the others have ended, so a retry meets a quiet collection
+    for (number, members), outcome in zip(pieces, outcomes, strict=True):
+        drafts = [batch.drafts[place] for place in members]
+        if isinstance(outcome, Committed):
+            results.append((number, outcome))
+            missed = [draft for draft, applied in zip(drafts, outcome.applied, strict=True) if not applied]
+            refused += [_refusal(draft, mode) for draft in missed]
+        elif isinstance(outcome, BebrError):
+            fate, name = fate_of(outcome), type(outcome).__name__
+            failed += [Failed(draft.index, draft.id, fate, name, outcome.detail) for draft in drafts]
+    applied = len(batch.drafts) - len(refused) - len(failed)
     items = sorted(batch.errors + refused, key=lambda item: item.index)
-    return WriteReport(len(batch.drafts) - len(refused), len(items), items, last_seqs(results))
+    if failure is None:
+        return WriteReport(applied, len(items), items, last_seqs(results))
+    unknown = sum(item.fate is Fate.UNKNOWN for item in failed)
+    failed += [Failed(item.index, item.id, Fate.NOT_APPLIED, item.error, item.detail) for item in items]
+    raise told(
+        failure, applied, len(failed) - unknown, unknown, items=items_json(failed), seq=last_seqs(results)
+    ) from failure
 
 
 def _refusal(draft: Draft, mode: WriteMode) -> ItemError:

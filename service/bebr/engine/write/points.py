@@ -19,8 +19,10 @@ from bebr.engine.inputs import check_idempotency_key
 from bebr.engine.results import Changed, WriteReport
 from bebr.engine.write.commit import Batch, applied_count, last_seqs, make_receipt, put_batch, replace_batch
 from bebr.engine.write.encode import encode_drafts, encode_vectors
+from bebr.engine.write.outcome import Fate, fate_of, told
 from bebr.engine.write.parse import read_metadata, read_points, read_vectors, rules_for
 from bebr.errors import (
+    BebrError,
     Conflict,
     Incompatible,
     InvalidMetadata,
@@ -178,11 +180,27 @@ class PointWriter:
     async def _write_pages(
         self, collection: Collection, groups: dict[int, list[str]], make: Callable[[list[str]], ShardWrite | Patch]
     ) -> list[tuple[int, Committed]]:
-        results = []
+        """Page after page; what one fails with is raised with what was done before it."""
+        results: list[tuple[int, Committed]] = []
+        pages = [(n, ids[start : start + PAGE]) for n, ids in groups.items() for start in range(0, len(ids), PAGE)]
         with self._writing(collection):
             collection.shards.check_capacity(groups)
-            for number, ids in groups.items():
-                for start in range(0, len(ids), PAGE):
+            for place, (number, page) in enumerate(pages):
+                try:
                     await collection.shards.wait_for_capacity(number)
-                    results.append((number, await collection.shards.write(number, make(ids[start : start + PAGE]))))
+                    results.append((number, await collection.shards.write(number, make(page))))
+                except BebrError as error:
+                    after = [point_id for _, other in pages[place + 1 :] for point_id in other]
+                    raise _told(error, results, page, after) from error
         return results
+
+
+def _told(error: BebrError, results: list[tuple[int, Committed]], page: list[str], after: list[str]) -> BebrError:
+    """The error of one page, saying what the pages before it did. The ids of what was not done are named, up to a
+    page of them."""
+    fate = fate_of(error)
+    unknown = len(page) if fate is Fate.UNKNOWN else 0
+    left = [(point_id, fate) for point_id in page] + [(point_id, Fate.NOT_APPLIED) for point_id in after]
+    items = [{"id": point_id, "outcome": str(one)} for point_id, one in left[:PAGE]]
+    not_applied = len(left) - unknown
+    return told(error, applied_count(results), not_applied, unknown, items=items, seq=last_seqs(results))

@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as LostConnection
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
 
-from bebr.core.operations import MAX_COMMIT_BYTES
+from bebr.core.operations import MAX_POINT_BYTES
 from bebr.errors import BebrError, DamagedStore, InsufficientStorage, StoreUnavailable
 
 Result = TypeVar("Result")
@@ -66,7 +66,7 @@ class RedisClient:
     async def open(self) -> None:
         """Connect, and find out whether the server is part of a cluster. Raises StoreUnavailable."""
         options = {
-            "socket_timeout": self._deadline_seconds(MAX_COMMIT_BYTES),
+            "socket_timeout": self._deadline_seconds(MAX_POINT_BYTES),
             "socket_connect_timeout": self._timeout_seconds,
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,
