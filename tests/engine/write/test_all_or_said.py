@@ -7,6 +7,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -249,3 +250,20 @@ def _left(error: BebrError, ids: list[str]) -> dict[str, str]:
     if "items" not in error.fields:
         return dict.fromkeys(ids, "not_applied")
     return {item["id"]: item["outcome"] for item in error.fields["items"]}
+
+
+async def test_a_retry_that_finds_other_points_valid_says_what_it_did(tmp_path: Path) -> None:
+    """Between the two attempts the bad point became good, or the good one bad: no receipt of the other is its own."""
+    mine = of_shard(0, 2)
+    good, long = ([point(n, CODES[n], lang="de", v=v) for v, n in enumerate(mine)] for _ in range(2))
+    long[0]["metadata"]["text"] = "x" * 70_000
+    async with faulty(tmp_path) as (engine, _):
+        first = await engine.write_points("docs", [good[1], {"id": 7}], WriteMode.INSERT_ONLY, "a")
+        assert first.applied == 1
+        assert (await engine.write_points("docs", [good[1], {"id": 7}], WriteMode.INSERT_ONLY, "a")) == first
+        body = [long[0], good[1]]
+        assert (await engine.write_points("docs", body, WriteMode.UPSERT, "b")).applied == 1
+        larger = replace(engine.limits, max_metadata_bytes=100_000)
+        engine._writer._limits = larger
+        assert (await engine.write_points("docs", body, WriteMode.UPSERT, "b")).applied == 2
+        assert set(await stored(engine)) == {one["id"] for one in body}

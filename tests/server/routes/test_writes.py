@@ -1,7 +1,9 @@
 """Writing points over HTTP: texts, vectors and codes, as JSON, NDJSON, binary frames and in bulk."""
 
 import json
+import sqlite3
 import struct
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -178,3 +180,25 @@ async def test_a_retry_with_the_same_key_changes_nothing(tmp_path: Path) -> None
         assert_problem(other, 409, "IdempotencyConflict")
         empty = await client.post(f"{DOCS}/points", json=body, headers={"idempotency-key": ""})
         assert_problem(empty, 400, "InvalidOption", "idempotency-key")
+
+
+async def test_a_request_that_fails_in_one_shard_says_so_line_by_line(tmp_path: Path) -> None:
+    """One shard takes nothing (a trigger); lines are counted as they were sent, also those that do not parse."""
+    async with serving(tmp_path) as client:
+        await create(client, shards=2)
+        (file,) = (tmp_path / "data" / "store" / "collections").glob("*.db")
+        with closing(sqlite3.connect(file)) as database:
+            database.execute("create trigger full before insert on points_1 begin select raise(abort, 'no'); end")
+        lines = [b"{", *(json.dumps(one).encode() for one in points(6)), b"]"]
+        headers = {"content-type": "application/x-ndjson", "idempotency-key": "k"}
+        failed = await client.post(f"{DOCS}/points", content=b"\n".join(lines), headers=headers)
+        fields = assert_problem(failed, 503, "StoreUnavailable")["fields"]
+        names = [None, *(one["id"] for one in points(6)), None]
+        outcomes = {item["index"]: item["outcome"] for item in fields["items"]}
+        there = (await client.post(f"{DOCS}/points/get", json={"ids": names[1:-1]})).json()["points"]
+        assert {names[n] for n in set(range(8)) - outcomes.keys()} == {one["id"] for one in there}
+        assert (fields["applied"], fields["unknown"], fields["not_applied"]) == (len(there), 6 - len(there), 2)
+        with closing(sqlite3.connect(file)) as database:
+            database.execute("drop trigger full")
+        again = await client.post(f"{DOCS}/points", content=b"\n".join(lines), headers=headers)
+        assert (again.json()["applied"], again.json()["rejected"]) == (6, 2)

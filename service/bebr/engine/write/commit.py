@@ -15,7 +15,7 @@ from bebr.engine.collections.version import Version
 from bebr.engine.results import ItemError, WriteReport
 from bebr.engine.write.outcome import Failed, Fate, fate_of, first_failure, items_json, told
 from bebr.engine.write.parse import Draft, item_error
-from bebr.errors import AlreadyExists, BebrError, PointNotFound
+from bebr.errors import AlreadyExists, BebrError, IdempotencyConflict, PointNotFound
 from bebr.shards import Replace, ShardWrite, pieces_of, values_of
 
 _OF_REQUEST, _OF_PIECE = "\x1fr", "\x1fp"
@@ -51,6 +51,9 @@ class _Piece:
     members: list[int]
     """Their places among the drafts."""
     write: ShardWrite
+    """Without a receipt."""
+    receipts: list[Receipt]
+    """Names under which a write of this key may be known, in the order to try; empty without a key."""
 
 
 async def put_batch(collection: Collection, batch: Batch, mode: WriteMode, receipt: Receipt | None) -> WriteReport:
@@ -67,7 +70,7 @@ async def put_batch(collection: Collection, batch: Batch, mode: WriteMode, recei
     collection.shards.check_capacity(shards)  # all of them first: an overloaded service does nothing at all
     if home is not None and receipt is not None:
         await collection.shards.write(home, _reservation(receipt))
-    writes = [collection.shards.write(piece.shard, piece.write) for piece in pieces]
+    writes = [_write_piece(collection, piece) for piece in pieces]
     outcomes = await asyncio.gather(*writes, return_exceptions=True)
     return _report(batch, [(piece.shard, piece.members) for piece in pieces], outcomes, mode)
 
@@ -96,10 +99,11 @@ def _pieces(collection: Collection, batch: Batch, mode: WriteMode, receipt: Rece
         start = 0
         for part in pieces_of(ShardWrite(PutWrite(puts, mode), values)):
             stop = start + len(part.write.ids)
-            whole = not batch.errors and stop - start == len(members)
-            write = replace(part.write, receipt=_receipt_of(receipt, part.write.ids, whole=whole))
-            check_commit_size(Commit(number, [write]))
-            pieces.append(_Piece(number, members[start:stop], ShardWrite(write, part.values)))
+            check_commit_size(Commit(number, [part.write]))
+            receipts = _receipts(
+                receipt, part.write.ids, all_valid=not batch.errors, whole=len(part.write.ids) == len(members)
+            )
+            pieces.append(_Piece(number, members[start:stop], part, receipts))
             start = stop
     return pieces
 
@@ -112,16 +116,38 @@ def _reservation(receipt: Receipt) -> ShardWrite:
     return ShardWrite(DeleteWrite([], Receipt(f"{receipt.key}{_OF_REQUEST}", receipt.digest)), {})
 
 
-def _receipt_of(receipt: Receipt | None, ids: Sequence[str], *, whole: bool) -> Receipt | None:
-    """The receipt of one piece. whole: it has all points that the request has in its shard.
+def _receipts(receipt: Receipt | None, ids: list[str], *, all_valid: bool, whole: bool) -> list[Receipt]:
+    """all_valid: no point of the request was refused. whole: the piece has all that is valid for its shard.
 
-    Else it is named by its ids too: a retry may find other points valid, or be cut elsewhere, and a receipt says what
-    became of exactly these.
+    A retry may find other points valid, or be cut elsewhere, and a receipt says what became of exactly the points that
+    it was written for. So these are part of what it is compared by, unless the request determines them; the last name
+    has them too. The second is that of receipts which say nothing of them.
     """
-    if receipt is None or whole:
-        return receipt
-    name = sha256("\0".join(ids).encode()).hexdigest()[:32]
-    return Receipt(f"{receipt.key}{_OF_PIECE}{name}", receipt.digest)
+    if receipt is None:
+        return []
+    points = sha256("\0".join(ids).encode()).digest()
+    named = Receipt(f"{receipt.key}{_OF_PIECE}{points.hex()[:32]}", receipt.digest)
+    if not whole:
+        return [named]
+    exact = receipt if all_valid else Receipt(receipt.key, sha256(receipt.digest + points).digest())
+    return list(dict.fromkeys([exact, receipt, named]))
+
+
+async def _write_piece(collection: Collection, piece: _Piece) -> Committed:
+    """Write the piece, or find what became of it before. Raises IdempotencyConflict where all names are taken."""
+    conflict: IdempotencyConflict | None = None
+    for receipt in piece.receipts:
+        write = ShardWrite(replace(piece.write.write, receipt=receipt), piece.write.values)
+        try:
+            committed = await collection.shards.write(piece.shard, write)
+        except IdempotencyConflict as error:
+            conflict = error
+            continue
+        if len(committed.applied) == len(piece.members):
+            return committed
+    if conflict is not None:
+        raise conflict
+    return await collection.shards.write(piece.shard, piece.write)
 
 
 def make_receipt(

@@ -1,5 +1,6 @@
 """Writing points: as JSON, as NDJSON, as a binary frame of vectors, or as a bulk job."""
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -8,7 +9,15 @@ from starlette.responses import Response
 
 from bebr.core.types import WriteMode
 from bebr.engine import results
-from bebr.errors import DimensionMismatch, IdempotencyConflict, Incompatible, InvalidOption, InvalidVector, Malformed
+from bebr.errors import (
+    BebrError,
+    DimensionMismatch,
+    IdempotencyConflict,
+    Incompatible,
+    InvalidOption,
+    InvalidVector,
+    Malformed,
+)
 from bebr.server.bodies import (
     BINARY,
     JSON,
@@ -90,7 +99,10 @@ async def write_points(
         )
         return json_response(WriteReport.of(report))
     points, positions, broken = _parse_lines(body, limits.max_batch_points)
-    report = await engine.write_points(collection, points, mode, idempotency_key=key, version=version)
+    try:
+        report = await engine.write_points(collection, points, mode, idempotency_key=key, version=version)
+    except BebrError as error:
+        raise _moved(error, positions, broken) from error
     return json_response(WriteReport.of(_join(report, positions, broken)))
 
 
@@ -154,6 +166,17 @@ def _parse_lines(body: bytes, max_points: int) -> tuple[list[Any], list[int], li
         except ValueError as error:
             broken.append(results.ItemError(position, None, Malformed.__name__, malformed(str(error), "line").detail))
     return points, positions, broken
+
+
+def _moved(error: BebrError, positions: list[int], broken: list[results.ItemError]) -> BebrError:
+    """An error that names points (engine.write.outcome) by their position among those that parsed -> among all."""
+    if "items" not in error.fields:
+        return error
+    items = [item | {"index": positions[item["index"]]} for item in error.fields["items"]]
+    items += [asdict(item) | {"outcome": "not_applied"} for item in broken]
+    counted = {"not_applied": error.fields["not_applied"] + len(broken)}
+    fields = error.fields | counted | {"items": sorted(items, key=lambda item: item["index"])}
+    return type(error)(error.detail, **fields)
 
 
 def _join(report: results.WriteReport, positions: list[int], broken: list[results.ItemError]) -> results.WriteReport:
