@@ -1,5 +1,6 @@
 """Puts the parts together: settings in, engine or app out. The only place, with the CLI, that sees settings."""
 
+import resource
 from typing import TYPE_CHECKING
 
 from bebr.config import Settings
@@ -9,7 +10,7 @@ from bebr.store import MetadataStore
 
 if TYPE_CHECKING:
     from bebr.jobs import JobQueue
-    from bebr.server import FastAPI
+    from bebr.server import ConnectionLimits, FastAPI
 
 
 def build_store(settings: Settings) -> MetadataStore:
@@ -61,4 +62,23 @@ def build_app(settings: Settings) -> "FastAPI":
 
     engine = build_engine(settings)
     jobs = build_jobs(engine, settings)
-    return create_app(engine, jobs, ApiOptions(settings.api_keys, settings.read_only_api_keys, settings.open_metrics))
+    options = ApiOptions(
+        settings.api_keys, settings.read_only_api_keys, settings.open_metrics, connections=connection_limits(settings)
+    )
+    return create_app(engine, jobs, options)
+
+
+def connection_limits(settings: Settings) -> "ConnectionLimits":
+    """What the connections of the service may take; half of the process's open files are left to everything else."""
+    from bebr.server import ConnectionLimits
+
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    most = settings.max_connections if descriptors < 0 else min(settings.max_connections, descriptors // 2)
+    return ConnectionLimits(
+        max_header_bytes=settings.max_header_bytes,
+        max_headers=settings.max_headers,
+        header_timeout_seconds=settings.header_timeout_seconds,
+        min_body_bytes_per_s=settings.min_body_bytes_per_s,
+        keep_alive_seconds=settings.keep_alive_seconds,
+        max_connections=most,
+    )

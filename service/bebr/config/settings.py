@@ -171,6 +171,38 @@ class Settings(Limits):
         metadata=_about(choice(LogFormat), "Service", "Log lines for people (text) or as JSON (json)."),
     )
 
+    max_connections: int = field(
+        default=4096,
+        metadata=_about(
+            integer(1),
+            "Connections",
+            "Maximum number of open connections, and never more than half of the process's open files; those that wait "
+            "longest for their caller make room for new ones.",
+        ),
+    )
+    keep_alive_seconds: float = field(
+        default=60.0,
+        metadata=_about(DURATION, "Connections", "How long an idle connection is kept for the next request."),
+    )
+    header_timeout_seconds: float = field(
+        default=10.0,
+        metadata=_about(DURATION, "Connections", "The request line and headers must have come within this time."),
+    )
+    min_body_bytes_per_s: int = field(
+        default=1024,
+        metadata=_about(
+            size(0), "Connections", "Bodies must arrive, and answers be read, at this rate over 10 seconds; 0: any."
+        ),
+    )
+    max_header_bytes: int = field(
+        default=64 * 1024,
+        metadata=_about(size(1024), "Connections", "Maximum size of the request line and headers."),
+    )
+    max_headers: int = field(
+        default=100,
+        metadata=_about(integer(10), "Connections", "Maximum number of headers."),
+    )
+
     data_dir: Path = field(
         default=Path("bebr-data"),
         metadata=_about(FOLDER, "Storage", "Folder for everything that the service stores."),

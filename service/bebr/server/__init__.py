@@ -8,6 +8,7 @@
     access                        which routes only read
     problems                      errors -> RFC 9457, with the one table of statuses
     context                       what routes need from the app
+    protocol, connection, rates   HTTP on the socket, and its limits; refusals: answers that need no app
     openapi, docs_page, metrics   what the service says about itself
 
 `create_app` builds it around an engine; everything it needs is passed in.
@@ -16,5 +17,6 @@
 from fastapi import FastAPI
 
 from bebr.server.app import ApiOptions, create_app
+from bebr.server.connection import ConnectionLimits
 
-__all__ = ["ApiOptions", "FastAPI", "create_app"]
+__all__ = ["ApiOptions", "ConnectionLimits", "FastAPI", "create_app"]

@@ -6,7 +6,7 @@ CompressLargeAnswers, then the routes. The hot ones come first, because routes a
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from bebr import __version__
 from bebr.engine import Engine
 from bebr.jobs import JobQueue
 from bebr.server.access import is_read
+from bebr.server.connection import ConnectionLimits, Gate
 from bebr.server.context import Services, reject_unknown_query
 from bebr.server.metrics import HttpMetrics, StateGauges
 from bebr.server.middleware.auth import ApiKeys
@@ -39,10 +40,12 @@ class ApiOptions:
     read_only_api_keys: tuple[str, ...] = ()
     open_metrics: bool = False
     """Whether /metrics is answered without a key."""
+    connections: ConnectionLimits = field(default_factory=ConnectionLimits)
 
 
 def create_app(engine: Engine, job_queue: JobQueue, options: ApiOptions | None = None) -> FastAPI:
-    """The app around an engine and its jobs. Its lifespan starts and stops both."""
+    """The app around an engine and its jobs. Its lifespan starts and stops both. `app.state.gate` is for `protocol`."""
+    options = options or ApiOptions()
     app = FastAPI(
         title="bebr",
         version=__version__,
@@ -64,8 +67,9 @@ def create_app(engine: Engine, job_queue: JobQueue, options: ApiOptions | None =
     app.state.services = Services(engine, job_queue)
     app.state.metrics = HttpMetrics()
     app.state.metrics.registry.register(StateGauges(engine, job_queue))
+    app.state.gate = Gate(options.connections, on_refusal=app.state.metrics.refused)
     install_handlers(app)
-    _add_layers(app, options or ApiOptions(), [*hot, *(route for router in ROUTERS for route in router.routes)])
+    _add_layers(app, options, [*hot, *(route for router in ROUTERS for route in router.routes)])
     return app
 
 

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from starlette.types import Scope
 
 from bebr.engine import Engine
-from bebr.errors import NotReady
+from bebr.errors import BebrError, NotReady
 from bebr.jobs import JobQueue, JobState
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -46,6 +46,12 @@ class HttpMetrics:
             buckets=BUCKETS_SECONDS,
             registry=self.registry,
         )
+        self._refused = Counter(
+            "bebr_refused",
+            "Requests and connections that were refused, by the error.",
+            ("error",),
+            registry=self.registry,
+        )
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def observe(self, scope: Scope, status: int, seconds: float) -> None:
@@ -60,6 +66,10 @@ class HttpMetrics:
                 self._children[key] = children
         children[0].inc()
         children[1].observe(seconds)
+
+    def refused(self, error: BebrError, client: str, request_id: str) -> None:
+        """Count a request or connection that was refused before it reached the app."""
+        self._refused.labels(type(error).__name__).inc()
 
     def render(self) -> bytes:
         """The text that Prometheus reads."""

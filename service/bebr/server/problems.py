@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bebr import errors
-from bebr.errors import BebrError, InvalidRequest
+from bebr.errors import BebrError, InvalidRequest, Unavailable
 from bebr.server.validation import invalid_parameters
 
 PROBLEM_TYPE = "application/problem+json"
@@ -29,6 +29,22 @@ class UnsupportedMedia(InvalidRequest):
     """The route does not read this content type or encoding."""
 
 
+class InvalidHttp(InvalidRequest):
+    """What came is not an HTTP request that this service reads."""
+
+
+class HeadTooLarge(InvalidRequest):
+    """The headers, trailers or chunk extensions are over the limit."""
+
+
+class RequestTimeout(InvalidRequest):
+    """The request did not arrive in time."""
+
+
+class TooManyConnections(Unavailable):
+    """The service holds as many connections as it may."""
+
+
 STATUS: dict[type[BebrError], int] = {
     BebrError: 500,
     InvalidRequest: 400,
@@ -38,6 +54,8 @@ STATUS: dict[type[BebrError], int] = {
     errors.Forbidden: 403,
     MethodNotAllowed: 405,
     UnsupportedMedia: 415,
+    RequestTimeout: 408,
+    HeadTooLarge: 431,
     errors.NotFound: 404,
     errors.Conflict: 409,
     errors.Unavailable: 503,

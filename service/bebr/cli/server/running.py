@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -38,21 +39,24 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         from bebr.bootstrap import build_app
+        from bebr.server.protocol import GuardedProtocol
 
         self._socket = _listen(settings.host, settings.port)
         self.url = local_url(*self._socket.getsockname()[:2])
-        self._app = _Watched(build_app(settings))
+        app = build_app(settings)
+        self._app = _Watched(app)
         self._started = threading.Event()
         self._ended = threading.Event()
         self._ended.set()
         self._server = _Server(
             uvicorn.Config(
                 self._app,
+                http=partial(GuardedProtocol, app.state.gate),  # type: ignore[arg-type]
+                ws="none",
                 access_log=False,
                 log_config=None,
                 lifespan="on",
                 server_header=False,
-                timeout_keep_alive=60,
                 timeout_graceful_shutdown=SHUTDOWN_SECONDS,
                 backlog=BACKLOG,
             ),

@@ -1,0 +1,28 @@
+"""Refusals that are written to the connection as they are, before or instead of a request's way through the app."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from http import HTTPStatus
+
+from bebr import __version__
+from bebr.errors import BebrError
+from bebr.server.problems import problem
+
+
+def request_ids() -> Iterator[bytes]:
+    """Ids for requests whose callers sent none: unique over restarts, and in order within a process."""
+    prefix = os.urandom(4).hex()
+    return (f"{prefix}-{number:x}".encode() for number in itertools.count(1))
+
+
+def wire(error: BebrError, request_id: bytes, close: bool = False) -> bytes:
+    """The whole answer to a refused request, as it goes over the connection. `close`: nothing comes after it."""
+    response = problem(error)
+    status = response.status_code
+    headers = [*response.raw_headers, (b"x-request-id", request_id), (b"bebr-version", __version__.encode())]
+    if close:
+        headers.append((b"connection", b"close"))
+    lines = [b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode())]
+    lines += [name + b": " + value for name, value in headers]
+    return b"\r\n".join([*lines, b"", bytes(response.body)])
