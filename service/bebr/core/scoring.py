@@ -23,6 +23,9 @@ from numpy.typing import NDArray
 
 from bebr.core.codes import CodeSpec, grid_values, unpack_levels
 
+SCORE_FORMAT = ".7g"
+"""How a score is shown: as many digits as a float32 has."""
+
 
 class Scorer(StrEnum):
     """How a query is compared with codes."""
@@ -111,6 +114,11 @@ def hamming_distances(queries: HammingQueries, codes: NDArray[np.uint8], spec: C
 def hamming_scores(distances: NDArray[np.int32], dims: int) -> NDArray[np.float32]:
     """distances int32 -> scores 1 - 2 * distance / dims float32, same shape."""
     return (1.0 - 2.0 * distances.astype(np.float64) / dims).astype(np.float32)
+
+
+def reaches(score: float, threshold: float) -> bool:
+    """Whether a score counts. What is shown of it may be sent back as a threshold, and is rounded."""
+    return score >= threshold or float(format(score, SCORE_FORMAT)) >= threshold
 
 
 def sign_plane(codes: NDArray[np.uint8], spec: CodeSpec) -> NDArray[np.bool_]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bebr import kernel
 from bebr.core.filters import Filter
-from bebr.core.scoring import DotQueries, HammingQueries, hamming_scores
+from bebr.core.scoring import DotQueries, HammingQueries, hamming_scores, reaches
 from bebr.core.topk import rank_by_score_then_id
 from bebr.index.growing import GrowingView
 from bebr.index.segment import SegmentView
@@ -54,9 +54,9 @@ class Found:
     distances: list[int] | None = None
 
     def raised(self, by: float, floor: float) -> "Found":
-        """The same hits with `by` added to every score, less those that are then below the floor."""
+        """The same hits with `by` added to every score, less those that then do not reach the floor."""
         scores = [score + by for score in self.scores]
-        kept = sum(score >= floor for score in scores)
+        kept = sum(reaches(score, floor) for score in scores)
         return Found(scores[:kept], self.ids[:kept], self.versions[:kept], self.distances)
 
     def at(self, positions: Sequence[int]) -> "Found":

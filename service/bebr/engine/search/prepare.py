@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 
 from bebr.core.arrays import Floats
 from bebr.core.codes import CodeSpec, split_records
-from bebr.core.scoring import DotQueries, HammingQueries, Scorer, prepare_adc, prepare_hamming, prepare_sdc
+from bebr.core.scoring import (
+    DotQueries,
+    HammingQueries,
+    Scorer,
+    hamming_scores,
+    prepare_adc,
+    prepare_hamming,
+    prepare_sdc,
+    reaches,
+)
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.encoders import Codec
 from bebr.engine.collections.version import Version, VersionKind
@@ -22,8 +31,8 @@ from bebr.engine.search.query import Query, RoutedQuery, VersionQuery
 from bebr.shards import Found, ScanQueries
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-ADDED_ROUNDING = 1e-6
-"""How far a floor of float32 may lie from the exact one: scores are about as large as one."""
+ROUNDING = 1e-6
+"""How much lower the floors of a scan are than the exact ones: float32 rounds, and so does what is shown of a score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +77,10 @@ def prepare(routed: Sequence[RoutedQuery], version: Version, codec: Codec | None
             added = _added(queries, codec)
     floors = [_floor(one.query, version.spec) for one in routed]
     scan_floors = np.array(floors, np.float32)
+    if added is None and scan_floors.max() > -np.inf and routed[0].query.scorer is not Scorer.HAMMING:
+        added = np.zeros(len(floors))  # nothing, but `finish` has to compare
     if added is not None:
-        # a little too low, since float32 rounds; `finish` is exact
-        scan_floors = (np.array(floors) - added - ADDED_ROUNDING).astype(np.float32)
+        scan_floors = _scan_floors(np.array(floors), added)
     conditions = tuple(one.query.condition for one in routed)
     return Prepared(ScanQueries(version.number, prepared, limit, conditions, scan_floors), floors, added)
 
@@ -115,8 +125,9 @@ def _added(queries: Sequence[VersionQuery], codec: Codec) -> NDArray[np.float64]
     """
     added = np.array([query.offset for query in queries])
     if codec.mean.any():
-        embeddings = np.concatenate([_embedding(query, codec) for query in queries])
-        added += embeddings.astype(np.float64) @ codec.mean.astype(np.float64)
+        mean = codec.mean.astype(np.float64)
+        # one by one: a product of many rows rounds otherwise than that of one, and a score must not depend on others
+        added += np.concatenate([_embedding(query, codec).astype(np.float64) @ mean for query in queries])
     return added if added.any() else None
 
 
@@ -128,10 +139,26 @@ def _embedding(query: VersionQuery, codec: Codec) -> Floats:
 
 
 def _floor(query: Query, spec: CodeSpec) -> float:
-    """The lowest score that counts, in the unit of a scan of such codes."""
+    """The lowest score that counts, in the unit of a scan of such codes: a hit's own score keeps the hit."""
     threshold = query.request.score_threshold
     if threshold is None:
         return -np.inf
     if query.scorer is Scorer.HAMMING:
-        return -float(np.clip(np.floor((1 - threshold) * spec.dims / 2 + 1e-9), -1, spec.dims))
+        return -float(_farthest(threshold, spec.dims))
     return float(np.clip(threshold, -FLOAT32_MAX, FLOAT32_MAX))
+
+
+def _scan_floors(floors: NDArray[np.float64], added: NDArray[np.float64]) -> NDArray[np.float32]:
+    """A little too low; `Prepared.finish` compares exactly."""
+    is_finite = np.isfinite(floors)
+    size = np.maximum(1, np.where(is_finite, np.abs(floors), 0) + np.abs(added))
+    lowered = np.clip(floors - added - ROUNDING * size, -FLOAT32_MAX, FLOAT32_MAX)
+    return np.where(is_finite, lowered, -np.inf).astype(np.float32)
+
+
+def _farthest(threshold: float, dims: int) -> int:
+    """The largest distance whose score is at least the threshold; -1 where there is none."""
+    guess = int(np.clip(np.floor((1 - threshold) * dims / 2), -1, dims))
+    near = [distance for distance in (guess + 1, guess, guess - 1) if 0 <= distance <= dims]
+    scores = hamming_scores(np.array(near, np.int32), dims).tolist()  # float32, so that the guess may be one off
+    return next((distance for distance, score in zip(near, scores, strict=True) if reaches(score, threshold)), -1)

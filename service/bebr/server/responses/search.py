@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from bebr.core.scoring import Scorer
+from bebr.core.scoring import SCORE_FORMAT, Scorer
 from bebr.core.types import Hit as FoundHit
 from bebr.engine import results
 from bebr.server.responses.base import Absent, Answer
@@ -17,7 +17,7 @@ from bebr.server.responses.points import optional_fields
 
 class Hit(Answer):
     id: str
-    score: float = Field(description="Higher is better.")
+    score: float = Field(description="Higher is better. As `score_threshold` it keeps this hit.")
     version: str = Field(description="Code version of its code.")
     distance: int | Absent = Field(None, description="With scorer hamming: how many signs differ.")
     metadata: dict[str, Any] | Absent = Field(None, description="Unless `with_metadata` is false.")
@@ -66,7 +66,7 @@ def search_batch_json(found: Iterable[results.SearchResult]) -> bytes:
 def _hit(hit: FoundHit) -> str:
     distance = "" if hit.distance is None else f',"distance":{hit.distance}'
     more = optional_fields(hit.metadata, hit.code)
-    return f'{{"id":{quote(hit.id)},"score":{hit.score:.7g},"version":{quote(hit.version)}{distance}{more}}}'
+    return f'{{"id":{quote(hit.id)},"score":{hit.score:{SCORE_FORMAT}},"version":{quote(hit.version)}{distance}{more}}}'
 
 
 def _explanation(explain: results.Explanation) -> str:
