@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE_ROOTS = (ROOT / "service", ROOT / "models")
 
-MIDDLE = frozenset({"encoding", "index", "shards", "store", "coalescer"})
+MIDDLE = frozenset({"encoding", "index", "shards", "store", "coalescer", "telemetry"})
 USE_CASES = frozenset({"engine", "jobs"}) | MIDDLE | {"core", "errors"}
 EVERY_LAYER = USE_CASES | {"disk", "kernel", "config", "bootstrap", "server", "client", "cli", "demo"}
 
@@ -26,12 +26,13 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "errors": frozenset(),
     "core": frozenset({"errors"}),
     "disk": frozenset({"errors"}),
+    "telemetry": frozenset(),
     "kernel": frozenset({"core", "errors"}),
-    "encoding": frozenset({"core", "disk", "errors"}),
-    "index": frozenset({"core", "disk", "errors", "kernel"}),
+    "encoding": frozenset({"core", "disk", "errors", "telemetry"}),
+    "index": frozenset({"core", "disk", "errors", "kernel", "telemetry"}),
     "coalescer": frozenset({"errors"}),
-    "shards": frozenset({"core", "errors", "index"}),
-    "store": frozenset({"core", "disk", "errors"}),
+    "shards": frozenset({"core", "errors", "index", "telemetry"}),
+    "store": frozenset({"core", "disk", "errors", "telemetry"}),
     "config": frozenset({"errors"}),
     "client": frozenset({"core", "errors"}),
     "engine": (MIDDLE - {"index"}) | {"core", "errors"},

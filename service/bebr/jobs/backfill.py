@@ -141,7 +141,12 @@ class _BackfillRunner(Runner):
     """Re-encodes page by page, no faster than the rate, until no point is left but those without text."""
 
     def __init__(self, backfills: Backfills, collection: Collection, backfill: Backfill) -> None:
-        super().__init__(f"the backfill of collection {collection.name}")
+        super().__init__(
+            f"the backfill of collection {collection.name}",
+            job=backfill.job,
+            kind="backfill",
+            collection=collection.name,
+        )
         self._backfills = backfills
         self._collection = collection
         self._backfill = backfill

@@ -19,6 +19,7 @@ from bebr.errors import Unavailable
 from bebr.jobs.job import FitJob, Job, JobKind
 from bebr.jobs.runner import Runner, Stopped
 from bebr.jobs.source import JobSource
+from bebr.telemetry import event
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -82,7 +83,7 @@ class _FitRunner(Runner):
     """Takes a fit through its steps, until nothing is due."""
 
     def __init__(self, fits: Fits, steps: FitSteps, one_at_a_time: asyncio.Semaphore, collection: Collection) -> None:
-        super().__init__(f"the fit of collection {collection.name}")
+        super().__init__(f"the fit of collection {collection.name}", kind="fit", collection=collection.name)
         self._fits = fits
         self._steps = steps
         self._one_at_a_time = one_at_a_time
@@ -116,9 +117,7 @@ class _FitRunner(Runner):
             async with self._one_at_a_time:
                 report("reading the embeddings")
                 buffered = await self._steps.read(collection, plan)
-                log.info(
-                    "fitting %d bytes to %d points of collection %s", plan.bytes, len(buffered.records), collection.name
-                )
+                event(log, "fitting", **self.about, bytes=plan.bytes, points=len(buffered.records))
 
                 def progress(done: int, total: int, label: str) -> None:
                     if self._abandoned.is_set():

@@ -1,6 +1,7 @@
 """All jobs of all kinds: list, get, pause, resume, cancel. What runs when is the business of each kind."""
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -15,6 +16,9 @@ from bebr.jobs.fit import FitJobs
 from bebr.jobs.ingest import IngestJobs
 from bebr.jobs.job import Job
 from bebr.jobs.source import JobSource
+from bebr.telemetry import event
+
+log = logging.getLogger(__name__)
 
 
 class JobQueue:
@@ -77,18 +81,21 @@ class JobQueue:
         """Pause a job, also over restarts. Raises JobNotFound, Conflict where it is not running or cannot be paused."""
         source, job = self._find(job_id)
         await source.pause(job)
+        event(log, "job paused", job=job.id, kind=job.kind, collection=job.collection)
         return self.get(job_id)
 
     async def resume(self, job_id: str) -> Job:
         """Resume a paused job. Raises JobNotFound, Conflict where it is not paused."""
         source, job = self._find(job_id)
         await source.resume(job)
+        event(log, "job resumed", job=job.id, kind=job.kind, collection=job.collection)
         return self.get(job_id)
 
     async def cancel(self, job_id: str) -> Job:
         """Cancel a job; what it applied stays. No effect on a job that has ended. Raises JobNotFound, Conflict."""
         source, job = self._find(job_id)
         await source.cancel(job)
+        event(log, "job cancelled", job=job.id, kind=job.kind, collection=job.collection)
         return self.get(job_id)
 
     def _find(self, job_id: str) -> tuple[JobSource, Job]:

@@ -5,10 +5,11 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from bebr.core.types import JobState
 from bebr.errors import BebrError, Unavailable
+from bebr.telemetry import event
 
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
@@ -24,11 +25,14 @@ class Runner(ABC):
     passing: ClassVar[tuple[type[Exception], ...]] = (Unavailable, OSError)
     """Errors that pass by themselves: the work is tried again."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, **about: Any) -> None:
         self.what = what
         """Names the job in the log."""
+        self.about = about
+        """Its fields in the log: job, kind, collection."""
         self.waiting: str | None = None
         """What it waits for."""
+        self._reason = ""
         self.stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -74,6 +78,7 @@ class Runner(ABC):
 
     async def run(self) -> None:
         """Work until the job has ended or is told to stop."""
+        event(log, "job running", **self.about)
         try:
             while not await self._try():
                 await self.rest_before_retry()
@@ -110,15 +115,26 @@ class Runner(ABC):
             self._wait_for(error)
             return False
         except BebrError as error:
-            await self.ended(JobState.FAILED, f"{type(error).__name__}: {error.detail}")
+            await self._end(JobState.FAILED, f"{type(error).__name__}: {error.detail}")
         except Exception as error:
             # a bug ends this job and not all others; the job and the log both tell of it
             log.exception("%s failed", self.what)
-            await self.ended(JobState.FAILED, f"unexpected {type(error).__name__}; the log of the service has it")
+            await self._end(JobState.FAILED, f"unexpected {type(error).__name__}; the log of the service has it")
         else:
-            await self.ended(JobState.SUCCEEDED, None)
+            await self._end(JobState.SUCCEEDED, None)
         return True
 
+    async def _end(self, state: JobState, detail: str | None) -> None:
+        await self.ended(state, detail)
+        level = logging.ERROR if state is JobState.FAILED else logging.INFO
+        event(log, "job ended", level, **self.about, state=state, detail=detail)
+
     def _wait_for(self, error: Exception) -> None:
-        self.waiting = f"waiting: {error}"
-        log.warning("%s waits: %s", self.what, error)
+        self.wait_for(str(error))
+
+    def wait_for(self, reason: str) -> None:
+        """Say what the job waits for; the log hears of each reason once."""
+        if reason != self._reason:
+            self._reason = reason
+            event(log, "job waits", logging.WARNING, **self.about, reason=reason)
+        self.waiting = f"waiting: {reason}"

@@ -1,6 +1,5 @@
 """A running service: its socket, its server thread, and its shutdown on Ctrl-C or SIGTERM."""
 
-import json
 import logging
 import os
 import signal
@@ -20,6 +19,7 @@ from bebr.cli.options import local_url
 from bebr.client import Client
 from bebr.config import LogFormat, LogLevel, Settings
 from bebr.errors import InvalidOption, NotReady, Unavailable
+from bebr.telemetry import JsonLines, TextLines
 
 BACKLOG = 2048
 POLL_SECONDS = 0.02
@@ -185,7 +185,7 @@ def run(settings: Settings, when_ready: Callable[[str], None]) -> None:
 def configure_logs(level: LogLevel, form: LogFormat) -> None:
     """Log to stderr, as text or as one JSON object per line. The web server's own messages are left out."""
     handler = logging.StreamHandler()
-    handler.setFormatter(_JsonLines() if form is LogFormat.JSON else logging.Formatter(_TEXT_FORMAT))
+    handler.setFormatter(JsonLines() if form is LogFormat.JSON else TextLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for chatty in ("uvicorn.error", "uvicorn.asgi", "httpx", "httpcore", "asyncio"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
@@ -203,22 +203,6 @@ class _Waiting:
         if reason != self._said and time.monotonic() - self._since > PATIENCE_SECONDS:
             self._said = reason
             print(f"not ready yet: {reason}", file=sys.stderr)
-
-
-_TEXT_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-
-
-class _JsonLines(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
 
 
 def _is_ready(client: Client, waiting: Callable[[str], None]) -> bool:

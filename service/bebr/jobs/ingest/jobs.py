@@ -17,6 +17,7 @@ from bebr.jobs.ingest.runner import IngestRunner
 from bebr.jobs.ingest.spool import spool
 from bebr.jobs.job import IngestJob, Job, JobKind
 from bebr.jobs.source import JobSource
+from bebr.telemetry import event
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ class IngestJobs(JobSource):
             self._spooling -= 1
         self._ingestions[ingestion.id] = ingestion
         self._waiting.put_nowait(ingestion)
+        event(log, "job queued", job=job_id, kind="ingest", collection=found.name, bytes=ingestion.body_size_bytes)
         self._forget_oldest()
         return ingestion.id
 

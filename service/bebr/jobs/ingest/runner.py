@@ -39,7 +39,7 @@ class IngestRunner(Runner):
     passing = ()  # batches wait by themselves, so that those after them stay in line
 
     def __init__(self, engine: Engine, ingestion: Ingestion) -> None:
-        super().__init__(f"job {ingestion.id}")
+        super().__init__(f"job {ingestion.id}", job=ingestion.id, kind="ingest", collection=ingestion.collection)
         self._engine = engine
         self.ingestion = ingestion
         self._flights: deque[_Flight] = deque()
@@ -109,11 +109,13 @@ class IngestRunner(Runner):
                     made_for=ingestion.version,
                 )
             except DamagedCollection as error:  # it may take long to mend; other jobs go first
-                ingestion.detail = f"waiting: {error.detail}"
+                self.wait_for(error.detail)
+                ingestion.detail = self.waiting
                 ingestion.state = JobState.QUEUED
                 self.stopping.set()
             except Unavailable as error:
-                ingestion.detail = f"waiting: {error.detail}"
+                self.wait_for(error.detail)
+                ingestion.detail = self.waiting
             await self.rest(pause)
             pause = min(2 * pause, LONGEST_RETRY_SECONDS)
 
