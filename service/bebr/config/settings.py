@@ -64,6 +64,10 @@ class Limits:
         default=256,
         metadata=_limit(integer(1), "Maximum number of searches per batch."),
     )
+    max_filter_size: int = field(
+        default=20_000,
+        metadata=_limit(integer(1), "Maximum number of conditions and values in the filters of one request."),
+    )
     max_text_chars: int = field(
         default=100_000,
         metadata=_limit(integer(1), "Maximum length of a text, in characters."),

@@ -13,7 +13,7 @@ The shapes are Qdrant's. A missing value matches nothing but is_empty.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bebr.core.types import FieldType, check_field, check_id
@@ -22,6 +22,9 @@ from bebr.errors import InvalidFilter, InvalidId, InvalidMetadata
 MAX_CONDITIONS = 1000
 MAX_DEPTH = 8
 MAX_VALUES = 10_000
+"""Of one condition."""
+MAX_SIZE = 20_000
+"""Conditions and values in all, unless the caller says otherwise."""
 
 _SHAPE = "a filter is an object with 'must', 'should' and 'must_not', each a list of conditions"
 Scalar = str | int | float | bool
@@ -68,15 +71,19 @@ class Filter:
     must: tuple["Condition", ...] = ()
     should: tuple["Condition", ...] = ()
     must_not: tuple["Condition", ...] = ()
+    size: int = field(default=0, compare=False)
+    """Conditions and values in all, also of the filters within: what it costs to evaluate."""
 
 
 Condition = Match | Range | IsEmpty | HasId | Filter
 
 
-def parse_filter(data: object, fields: Mapping[str, FieldType]) -> Filter:
-    """JSON value -> Filter. Raises InvalidFilter naming the place, what was expected and what came."""
-    counter = [0]
-    return _parse_filter(data, fields, "filter", counter, 0)
+def parse_filter(data: object, fields: Mapping[str, FieldType], max_size: int = MAX_SIZE) -> Filter:
+    """JSON value -> Filter. Raises InvalidFilter naming the place, what was expected and what came.
+
+    max_size: conditions and values that it may have in all.
+    """
+    return _parse_filter(data, fields, "filter", _Counter(max_size), 0)
 
 
 def matches(node: Condition, point_id: str, metadata: Mapping[str, Any]) -> bool:
@@ -109,7 +116,36 @@ def matches(node: Condition, point_id: str, metadata: Mapping[str, Any]) -> bool
             )
 
 
-def _parse_filter(data: object, fields: Mapping[str, FieldType], where: str, counter: list[int], depth: int) -> Filter:
+@dataclass(slots=True)
+class _Counter:
+    """What a filter has so far."""
+
+    max_size: int
+    conditions: int = 0
+    size: int = 0
+
+    def add_conditions(self, count: int, where: str) -> None:
+        self.conditions += count
+        if self.conditions > MAX_CONDITIONS:
+            raise InvalidFilter(f"{where}: a filter has at most {MAX_CONDITIONS} conditions", at=where)
+        self._add(count, where)
+
+    def add_values(self, count: int, where: str) -> None:
+        if count > MAX_VALUES:
+            raise InvalidFilter(f"{where}: expected at most {MAX_VALUES} values, got {count}", at=where)
+        self._add(count, where)
+
+    def _add(self, count: int, where: str) -> None:
+        self.size += count
+        if self.size > self.max_size:
+            raise InvalidFilter(
+                f"{where}: the filters of a request have at most {self.max_size} conditions and values in all; "
+                "search for a part of the values at a time, or store what they have in common in a field",
+                at=where,
+            )
+
+
+def _parse_filter(data: object, fields: Mapping[str, FieldType], where: str, counter: _Counter, depth: int) -> Filter:
     if not isinstance(data, dict):
         raise InvalidFilter(f"{where}: {_SHAPE}, got {type(data).__name__}", at=where)
     if depth > MAX_DEPTH:
@@ -117,35 +153,33 @@ def _parse_filter(data: object, fields: Mapping[str, FieldType], where: str, cou
     unknown = set(data) - {"must", "should", "must_not"}
     if unknown:
         raise InvalidFilter(f"{where}: unknown key {sorted(unknown)[0]!r}; {_SHAPE}", at=where)
-    parts = {}
+    parts, before = {}, counter.size
     for name in ("must", "should", "must_not"):
         conditions = [] if data.get(name) is None else data[name]
         if not isinstance(conditions, list):
             raise InvalidFilter(f"{where}.{name}: expected a list of conditions", at=f"{where}.{name}")
-        counter[0] += len(conditions)
-        if counter[0] > MAX_CONDITIONS:
-            raise InvalidFilter(f"{where}: a filter has at most {MAX_CONDITIONS} conditions", at=where)
+        counter.add_conditions(len(conditions), where)
         parts[name] = tuple(
             _parse_condition(c, fields, f"{where}.{name}[{i}]", counter, depth) for i, c in enumerate(conditions)
         )
-    return Filter(**parts)
+    return Filter(**parts, size=counter.size - before)
 
 
 def _parse_condition(
-    data: object, fields: Mapping[str, FieldType], where: str, counter: list[int], depth: int
+    data: object, fields: Mapping[str, FieldType], where: str, counter: _Counter, depth: int
 ) -> Condition:
     if not isinstance(data, dict):
         raise InvalidFilter(f"{where}: a condition is an object, got {type(data).__name__}", at=where)
     keys = set(data)
     if keys == {"key", "match"}:
-        return _parse_match(data, fields, where)
+        return _parse_match(data, fields, where, counter)
     if keys == {"key", "range"}:
         return _parse_range(data, fields, where)
     if keys == {"is_empty"} and isinstance(data["is_empty"], dict) and set(data["is_empty"]) == {"key"}:
         key, _ = _field(data["is_empty"], fields, where)
         return IsEmpty(key)
     if keys == {"has_id"} and isinstance(data["has_id"], list):
-        return _parse_has_id(data["has_id"], where)
+        return _parse_has_id(data["has_id"], where, counter)
     if keys and keys <= {"must", "should", "must_not"}:
         return _parse_filter(data, fields, where, counter, depth + 1)
     raise InvalidFilter(
@@ -155,7 +189,7 @@ def _parse_condition(
     )
 
 
-def _parse_match(data: dict[str, Any], fields: Mapping[str, FieldType], where: str) -> Match:
+def _parse_match(data: dict[str, Any], fields: Mapping[str, FieldType], where: str, counter: _Counter) -> Match:
     key, kind = _field(data, fields, where)
     match = data["match"]
     if not isinstance(match, dict) or len(match) != 1 or not set(match) <= {"value", "any", "except"}:
@@ -164,8 +198,9 @@ def _parse_match(data: dict[str, Any], fields: Mapping[str, FieldType], where: s
         )
     ((form, given),) = match.items()
     values = [given] if form == "value" else given
-    if not isinstance(values, list) or len(values) > MAX_VALUES:
+    if not isinstance(values, list):
         raise InvalidFilter(f"{where}.match.{form}: expected a list of at most {MAX_VALUES} values", at=where)
+    counter.add_values(len(values), f"{where}.match.{form}")
     element = FieldType.KEYWORD if kind is FieldType.KEYWORDS else kind
     for value in values:
         _check_value(key, value, element, where)
@@ -185,9 +220,8 @@ def _parse_range(data: dict[str, Any], fields: Mapping[str, FieldType], where: s
     return Range(key, **given)
 
 
-def _parse_has_id(values: list[object], where: str) -> HasId:
-    if len(values) > MAX_VALUES:
-        raise InvalidFilter(f"{where}.has_id: at most {MAX_VALUES} ids, got {len(values)}", at=where)
+def _parse_has_id(values: list[object], where: str, counter: _Counter) -> HasId:
+    counter.add_values(len(values), f"{where}.has_id")
     try:
         return HasId(frozenset(check_id(value) for value in values))
     except InvalidId as error:

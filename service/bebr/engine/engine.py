@@ -253,14 +253,14 @@ class Engine:
     ) -> Page:
         """A page of points by ascending id, and the cursor of the next."""
         self._check_limit(limit, "limit")
-        return await reading.scroll(
-            self.registry.get(name), filter, limit=limit, cursor=cursor, with_metadata=with_metadata
-        )
+        collection = self.registry.get(name)
+        condition = collection.parse_filter(filter, self.limits.max_filter_size)
+        return await reading.scroll(collection, condition, limit=limit, cursor=cursor, with_metadata=with_metadata)
 
     async def count(self, name: str, filter: object) -> int:
         """Points for which the filter holds; None: all."""
         collection = self.registry.get(name)
-        return await collection.shards.count(collection.parse_filter(filter))
+        return await collection.shards.count(collection.parse_filter(filter, self.limits.max_filter_size))
 
     async def search(self, name: str, requests: list[SearchRequest]) -> list[SearchResult]:
         """One result per request; all are scanned together."""

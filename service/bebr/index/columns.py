@@ -3,19 +3,22 @@
 A column answers one question fast: for which rows does a condition hold? `bebr.core.filters.matches` is its oracle.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bebr.core.filters import Condition, Filter, HasId, IsEmpty, Match, Range
-from bebr.core.types import FieldType
+from bebr.core.numbers import float_terms
+from bebr.core.types import INT64_MAX, INT64_MIN, FieldType
 from bebr.index.strings import StringTable
 
 BoolArray = NDArray[np.bool_]
 Arrays = dict[str, NDArray[Any]]
-FindIds = Callable[[Sequence[str]], NDArray[np.int64]]
+FindIds = Callable[[frozenset[str]], NDArray[np.int64]]
 
 
 class Column(Protocol):
@@ -27,33 +30,67 @@ class Column(Protocol):
 
 
 class ScalarColumn:
-    """integer, float and bool: data (rows,) int64, float64 or bool, has (rows,) bool."""
+    """integer, float and bool: data (rows,) int64, float64 or bool, has (rows,) bool.
 
-    def __init__(self, data: NDArray[Any], has: BoolArray) -> None:
-        self.data, self.has = data, has
+    more (terms, rows) float64: what is left of integers in a float field that float64 cannot hold, see
+    `bebr.core.numbers`. None where there is none, which is nearly always.
+    """
+
+    def __init__(self, data: NDArray[Any], has: BoolArray, more: NDArray[np.float64] | None = None) -> None:
+        self.data, self.has, self.more = data, has, more
 
     def present(self) -> BoolArray:
         return self.has
 
     def match(self, values: frozenset[Any]) -> BoolArray:
-        wanted = [value for value in values if _representable(value, self.data.dtype)]
+        if self.data.dtype == np.float64:
+            return self.has & self._is_any_float(values)
+        wanted = [int(value) for value in values if INT64_MIN <= value <= INT64_MAX and value == int(value)]
         return self.has & np.isin(self.data, np.array(wanted, self.data.dtype))
 
     def range(self, condition: Range) -> BoolArray:
         keep = self.has.copy()
-        data = self.data
-        for bound, compare in (
-            (condition.gte, np.greater_equal),
-            (condition.gt, np.greater),
-            (condition.lte, np.less_equal),
-            (condition.lt, np.less),
+        for bound, is_upper, is_strict in (
+            (condition.gte, False, False),
+            (condition.gt, False, True),
+            (condition.lte, True, False),
+            (condition.lt, True, True),
         ):
             if bound is not None:
-                keep &= compare(data, bound)
+                keep &= self._beyond(bound, is_upper=is_upper, is_strict=is_strict)
         return keep
 
     def arrays(self) -> Arrays:
-        return {"data": self.data, "has": self.has}
+        arrays = {"data": self.data, "has": self.has}
+        return arrays if self.more is None else arrays | {"more": self.more.ravel()}
+
+    def value_at(self, row: int) -> bool | int | float:
+        """The very value, wherever it came from."""
+        value: bool | int | float = self.data[row].item()
+        rest = [] if self.more is None else self.more[:, row].tolist()
+        return sum(map(int, rest), int(value)) if any(rest) else value
+
+    def _beyond(self, bound: float, *, is_upper: bool, is_strict: bool) -> BoolArray:
+        """Rows above the bound, or below it where it is an upper one; equal ones too unless it is strict."""
+        if self.data.dtype == np.int64:
+            return _beyond_integers(self.data, bound, is_upper=is_upper, is_strict=is_strict)
+        terms, more = float_terms(bound), () if self.more is None else self.more
+        is_nearer, equal = np.zeros(len(self.data), bool), np.ones(len(self.data), bool)
+        for values, term in zip_longest((self.data, *more), terms, fillvalue=0.0):
+            is_nearer |= equal & (np.less(values, term) if is_upper else np.greater(values, term))
+            equal &= np.equal(values, term)
+        return is_nearer if is_strict else is_nearer | equal
+
+    def _is_any_float(self, values: frozenset[Any]) -> BoolArray:
+        by_terms = [float_terms(value) for value in values]
+        if self.more is None:
+            return np.isin(self.data, [terms[0] for terms in by_terms if len(terms) == 1])
+        wanted = np.zeros((len(by_terms), max([len(self.more) + 1, *map(len, by_terms)])))
+        for row, terms in zip(wanted, by_terms, strict=True):
+            row[: len(terms)] = terms
+        held = np.zeros((len(self.data), wanted.shape[1]))
+        held[:, 0], held[:, 1 : len(self.more) + 1] = self.data, self.more.T
+        return np.isin(_as_bytes(held), _as_bytes(wanted))
 
 
 class KeywordColumn:
@@ -104,7 +141,8 @@ def build_column(kind: FieldType, values: Sequence[Any]) -> Column:
         return KeywordsColumn(starts, np.array([code_of[w] for v in lists for w in v], np.int32), words)
     dtype = _DTYPES[kind]
     has = np.array([value is not None for value in values], bool)
-    return ScalarColumn(np.array([value if value is not None else 0 for value in values], dtype), has)
+    more = _more_terms(values) if kind is FieldType.FLOAT else None
+    return ScalarColumn(np.array([value if value is not None else 0 for value in values], dtype), has, more)
 
 
 def column_from_arrays(kind: FieldType, arrays: Arrays) -> Column:
@@ -113,7 +151,8 @@ def column_from_arrays(kind: FieldType, arrays: Arrays) -> Column:
         return KeywordColumn(arrays["codes"], StringTable(arrays["offsets"], arrays["blob"]))
     if kind is FieldType.KEYWORDS:
         return KeywordsColumn(arrays["starts"], arrays["codes"], StringTable(arrays["offsets"], arrays["blob"]))
-    return ScalarColumn(arrays["data"], arrays["has"])
+    more = arrays.get("more")
+    return ScalarColumn(arrays["data"], arrays["has"], None if more is None else more.reshape(-1, len(arrays["data"])))
 
 
 def evaluate(node: Condition, columns: Mapping[str, Column], rows: int, find_ids: FindIds) -> BoolArray:
@@ -130,7 +169,7 @@ def evaluate(node: Condition, columns: Mapping[str, Column], rows: int, find_ids
             return keep
         case HasId(ids):
             keep = np.zeros(rows, bool)
-            found = find_ids(sorted(ids))
+            found = find_ids(ids)
             keep[found[found >= 0]] = True
             return keep
         case IsEmpty(key):
@@ -168,7 +207,7 @@ def _dictionary(words: Any) -> tuple[StringTable, dict[str, int]]:
 
 
 def _match_codes(codes: NDArray[np.int32], words: StringTable, values: frozenset[Any]) -> BoolArray:
-    wanted = [code for code in map(words.find, values) if code >= 0]
+    wanted = words.find_any(values)
     if len(wanted) == 1:
         return np.equal(codes, wanted[0])
     table = np.zeros(len(words) + 1, bool)  # the last entry represents -1, missing
@@ -177,6 +216,28 @@ def _match_codes(codes: NDArray[np.int32], words: StringTable, values: frozenset
     return keep
 
 
-def _representable(value: Any, dtype: np.dtype[Any]) -> bool:
-    """Integers beyond int64 match no row; comparing them would raise."""
-    return dtype != np.int64 or -(2**63) <= value < 2**63
+def _more_terms(values: Sequence[Any]) -> NDArray[np.float64] | None:
+    """(terms, rows) float64: all terms of the values but the first."""
+    rest = {row: float_terms(value)[1:] for row, value in enumerate(values) if type(value) is int}
+    most = max(map(len, rest.values()), default=0)
+    if not most:
+        return None
+    more = np.zeros((most, len(values)))
+    for row, terms in rest.items():
+        more[: len(terms), row] = terms
+    return more
+
+
+def _beyond_integers(data: NDArray[np.int64], bound: float, *, is_upper: bool, is_strict: bool) -> BoolArray:
+    """As `ScalarColumn._beyond`: a bound that is no integer, or beyond them, is replaced by the next one that is."""
+    whole = math.floor(bound) if is_upper else math.ceil(bound)
+    if is_strict and whole == bound:
+        whole += -1 if is_upper else 1
+    if not INT64_MIN <= whole <= INT64_MAX:
+        return np.full(len(data), (whole > 0) == is_upper)
+    return np.less_equal(data, whole) if is_upper else np.greater_equal(data, whole)
+
+
+def _as_bytes(rows: NDArray[np.float64]) -> NDArray[np.bytes_]:
+    """(rows, terms) -> (rows,) of fixed width, equal where all terms are equal."""
+    return np.ascontiguousarray(rows + 0.0).view(f"S{8 * rows.shape[1]}").ravel()  # + 0: -0 equals 0

@@ -177,8 +177,7 @@ class _Finder:
     def __init__(self, ids: list[str], start: int, end: int) -> None:
         self.ids, self.start, self.end = ids, start, end
 
-    def __call__(self, wanted: Sequence[str]) -> NDArray[np.int64]:
-        among = set(wanted)
+    def __call__(self, wanted: frozenset[str]) -> NDArray[np.int64]:
         return np.array(
-            [i for i, point_id in enumerate(self.ids[self.start : self.end]) if point_id in among], np.int64
+            [i for i, point_id in enumerate(self.ids[self.start : self.end]) if point_id in wanted], np.int64
         )

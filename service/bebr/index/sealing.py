@@ -80,10 +80,11 @@ def _merge_columns(
     kind: FieldType, columns: Sequence[Column], alive: Sequence[NDArray[np.int64]], order: NDArray[np.int64]
 ) -> Column:
     pairs = list(zip(columns, alive, strict=True))
-    if all(isinstance(column, ScalarColumn) for column in columns):
-        data = np.concatenate([c.data[rows] for c, rows in pairs if isinstance(c, ScalarColumn)])
-        has = np.concatenate([c.has[rows] for c, rows in pairs if isinstance(c, ScalarColumn)])
-        return ScalarColumn(data[order], has[order])
+    scalars = [(c, rows) for c, rows in pairs if isinstance(c, ScalarColumn)]
+    if len(scalars) == len(pairs):
+        data = np.concatenate([c.data[rows] for c, rows in scalars])
+        has = np.concatenate([c.has[rows] for c, rows in scalars])
+        return ScalarColumn(data[order], has[order], _merge_more(scalars, order))
     words = StringTable.build(
         sorted({w for c in columns if isinstance(c, KeywordColumn | KeywordsColumn) for w in c.words})
     )
@@ -96,6 +97,19 @@ def _merge_columns(
     first = np.concatenate([[0], np.cumsum(counts)])
     starts = np.concatenate([[0], np.cumsum(counts[order])])
     return KeywordsColumn(starts, items[_items(first, order)], words)
+
+
+def _merge_more(
+    parts: Sequence[tuple[ScalarColumn, NDArray[np.int64]]], order: NDArray[np.int64]
+) -> NDArray[np.float64] | None:
+    most = max([0 if column.more is None else len(column.more) for column, _ in parts])
+    if not most:
+        return None
+    grids = [np.zeros((most, len(rows))) for _, rows in parts]
+    for grid, (column, rows) in zip(grids, parts, strict=True):
+        if column.more is not None:
+            grid[: len(column.more)] = column.more[:, rows]
+    return np.concatenate(grids, axis=1)[:, order]
 
 
 def _items(starts: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:

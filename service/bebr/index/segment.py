@@ -10,7 +10,7 @@ import mmap
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -58,7 +58,7 @@ class Segment:
         """Bytes that a scan reads: codes and gains."""
         return self.blocked.nbytes + self.gains.nbytes
 
-    def find(self, ids: Sequence[str]) -> NDArray[np.int64]:
+    def find(self, ids: Collection[str]) -> NDArray[np.int64]:
         """Rows (len(ids),) int64 of ids, -1 where absent; dead rows are found too."""
         return find_many(self.ids, self.lookup, ids)
 

@@ -1,7 +1,7 @@
 """Sorted strings in two flat arrays: ids of a segment, words of a keyword column. No Python object per string."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence, Set
 from zlib import crc32
 
 import numpy as np
@@ -40,6 +40,12 @@ class StringTable(Sequence[str]):
         """Position of `text`, or -1."""
         position = bisect_left(self, text)
         return position if position < len(self) and self[position] == text else -1
+
+    def find_any(self, texts: Set[str]) -> list[int]:
+        """Positions of those of `texts` that are here: by binary search, or through the table where that is shorter."""
+        if len(texts) * len(self).bit_length() < len(self):
+            return [position for position in map(self.find, texts) if position >= 0]
+        return [position for position, text in enumerate(self) if text in texts]
 
     def first_after(self, text: str) -> int:
         """Position of the first string greater than `text`."""
@@ -89,7 +95,7 @@ def build_lookup(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return lookup
 
 
-def find_many(table: StringTable, lookup: NDArray[np.uint64], texts: Sequence[str]) -> NDArray[np.int64]:
+def find_many(table: StringTable, lookup: NDArray[np.uint64], texts: Collection[str]) -> NDArray[np.int64]:
     """Positions (len(texts),) int64 of `texts` in the table, -1 where absent.
 
     One vectorized binary search by hash; only strings whose hash is present are compared, so a batch of new ids

@@ -33,6 +33,8 @@ INLINE_SCAN_BYTES = 2**21
 """Searches that scan no more than this run on the event loop: a thread would cost more."""
 INLINE_READ_BYTES = 2**20
 """Counts and lists of ids of shards of this size run on the event loop."""
+INLINE_FILTER_SIZE = 100
+"""Filters with more conditions and values are evaluated in a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class LocalShards:
 
     async def search(self, queries: Sequence[ScanQueries]) -> Searched:
         views = self._views()
-        if self._is_small(views, max(map(len, queries), default=0)):
+        if self._is_small(views, max(map(len, queries), default=0)) and _are_small_filters(queries):
             parts = [part for view in views for part in view.parts]
             found = [scan_parts(parts, of_version) for of_version in queries]
         else:
@@ -118,14 +120,16 @@ class LocalShards:
         ]
 
     async def count(self, condition: Filter | None) -> int:
-        return await self._read(partial(reads.count, self._views(), condition))
+        return await self._read(partial(reads.count, self._views(), condition), condition)
 
     async def ids(self, condition: Filter | None, after: str | None, limit: int) -> list[str]:
-        return await self._read(partial(reads.ids, self._views(), condition, after, limit))
+        return await self._read(partial(reads.ids, self._views(), condition, after, limit), condition)
 
     async def matching(self, condition: Filter | None) -> dict[int, list[str]]:
         views = self._views()
-        return await self._read(lambda: {n: reads.shard_ids(view, condition) for n, view in enumerate(views)})
+        return await self._read(
+            lambda: {n: reads.shard_ids(view, condition) for n, view in enumerate(views)}, condition
+        )
 
     async def version_ids(self, shard: int, version: int, limit: int | None) -> list[str]:
         return await self._read(partial(reads.version_ids, self._followers[shard].view, version, limit))
@@ -136,9 +140,9 @@ class LocalShards:
     def _is_small(self, views: reads.Views, queries: int) -> bool:
         return _scan_size_bytes(views) * queries <= INLINE_SCAN_BYTES
 
-    async def _read(self, read: Callable[[], Result]) -> Result:
+    async def _read(self, read: Callable[[], Result], condition: Filter | None = None) -> Result:
         """Here when the shards are small, in a thread when it would hold up others."""
-        if _scan_size_bytes(self._views()) <= INLINE_READ_BYTES:
+        if _scan_size_bytes(self._views()) <= INLINE_READ_BYTES and _is_small_filter(condition):
             return read()
         return await asyncio.to_thread(read)
 
@@ -220,3 +224,11 @@ def _points(views: reads.Views) -> dict[int, int]:
 
 def _scan_size_bytes(views: reads.Views) -> int:
     return sum([view.scan_size_bytes for view in views])
+
+
+def _is_small_filter(condition: Filter | None) -> bool:
+    return condition is None or condition.size <= INLINE_FILTER_SIZE
+
+
+def _are_small_filters(queries: Sequence[ScanQueries]) -> bool:
+    return all(_is_small_filter(condition) for of_version in queries for condition in of_version.filters)

@@ -90,8 +90,9 @@ class Collection:
             groups.setdefault(self.shard_of(point_id), []).append(point_id)
         return groups
 
-    def parse_filter(self, data: object) -> Filter | None:
-        return None if data is None else parse_filter(data, self.document.filterable)
+    def parse_filter(self, data: object, max_size: int) -> Filter | None:
+        """max_size: conditions and values that it may have in all. Raises InvalidFilter."""
+        return None if data is None else parse_filter(data, self.document.filterable, max_size)
 
     async def fetch(
         self, ids: Sequence[str], *, metadata: bool = True, records: bool = False

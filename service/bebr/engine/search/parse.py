@@ -20,9 +20,12 @@ MAX_GROUP_SIZE = 100
 def parse_all(collection: Collection, limits: Limits, requests: Sequence[SearchRequest]) -> list[Query]:
     """One query per request. Raises InvalidRequest for the first that is wrong; where there are several, says which."""
     queries: list[Query] = []
+    size_left = limits.max_filter_size
     for request in requests:
         try:
-            queries.append(parse(collection, limits, request))
+            query = parse(collection, limits, request, size_left)
+            queries.append(query)
+            size_left -= 0 if query.condition is None else query.condition.size
         except BebrError as error:
             if len(requests) > 1:
                 error.fields["search"] = len(queries)
@@ -30,8 +33,11 @@ def parse_all(collection: Collection, limits: Limits, requests: Sequence[SearchR
     return queries
 
 
-def parse(collection: Collection, limits: Limits, request: SearchRequest) -> Query:
-    """Check a request against a collection and the limits. Raises InvalidRequest naming what is wrong."""
+def parse(collection: Collection, limits: Limits, request: SearchRequest, max_filter_size: int | None = None) -> Query:
+    """Check a request against a collection and the limits. Raises InvalidRequest naming what is wrong.
+
+    max_filter_size: where other searches of the batch have taken a part of the limit.
+    """
     source = _source(request)
     scorer = _scorer(request, source)
     offset, wanted = _window(request, limits.max_limit)
@@ -39,7 +45,8 @@ def parse(collection: Collection, limits: Limits, request: SearchRequest) -> Que
         raise InvalidOption("score_threshold must be a finite number", key="score_threshold")
     version = _version(collection, request)
     _check_grouping(collection, request)
-    condition = None if request.filter is None else collection.parse_filter(request.filter)
+    max_size = limits.max_filter_size if max_filter_size is None else max_filter_size
+    condition = None if request.filter is None else collection.parse_filter(request.filter, max_size)
     embedding, record = None, None
     if request.text is not None:
         check_text(request.text, collection.encoders.takes_text(version), limits.max_text_chars)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from bebr.core.filters import Filter
 from bebr.engine.collections.collection import Collection
 from bebr.engine.cursors import read_scroll_cursor, write_scroll_cursor
 from bebr.engine.projection import Wanted, project
@@ -23,9 +24,10 @@ async def get_points(
     return points, [point_id for point_id in distinct if point_id not in found]
 
 
-async def scroll(collection: Collection, filter: object, limit: int, cursor: str | None, with_metadata: Wanted) -> Page:
+async def scroll(
+    collection: Collection, condition: Filter | None, limit: int, cursor: str | None, with_metadata: Wanted
+) -> Page:
     """A page of points by ascending id, and the cursor of the next; points written meanwhile may or may not show."""
-    condition = collection.parse_filter(filter)
     points: list[Point] = []
     after = None if cursor is None else read_scroll_cursor(cursor)
     while len(points) < limit:

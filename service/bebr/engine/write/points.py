@@ -175,7 +175,7 @@ class PointWriter:
         if ids is not None:
             self._check_batch(len(ids))
             return collection.by_shard(list(dict.fromkeys(ids)))
-        return await collection.shards.matching(collection.parse_filter(filter))
+        return await collection.shards.matching(collection.parse_filter(filter, self._limits.max_filter_size))
 
     async def _write_pages(
         self, collection: Collection, groups: dict[int, list[str]], make: Callable[[list[str]], ShardWrite | Patch]
