@@ -153,7 +153,7 @@ def test_a_full_disk_is_insufficient_storage_and_nothing_is_applied(tmp_path: Pa
     """max_page_count represents the disk: SQLite reports both alike."""
     path = tmp_path / f"{UID}.db"
     create_collection_file(path, "full", 1)
-    file = CollectionFile(path, "full", 60)
+    file = CollectionFile(path, "full", 60, epoch="e1")
     file.commit_group([Commit(0, [put("a")])])
     file._open_writer().execute("pragma max_page_count = 20")
     big = [put(*(f"p{number}" for number in range(3000)))]
@@ -214,7 +214,7 @@ async def test_the_commits_of_one_call_share_a_transaction(tmp_path: Path) -> No
     """400 commits of two shards, one of which is refused, take one fsync."""
     path = tmp_path / f"{UID}.db"
     create_collection_file(path, "full", 2)
-    file = CollectionFile(path, "full", 60)
+    file = CollectionFile(path, "full", 60, epoch="e1")
     statements: list[str] = []
     file._open_writer().set_trace_callback(statements.append)
     commits = [Commit(n % 2, [put(f"p{n}", receipt=Receipt(f"k{n}", b"1"))]) for n in range(400)]

@@ -13,6 +13,9 @@ What holds for every store, and is held by `tests/store/test_store_contract.py`:
 - Commits of one shard happen one after the other; readers see all of a commit or nothing of it.
 - A commit carries at most MAX_COMMIT_OPERATIONS operations and MAX_COMMIT_BYTES bytes. A larger one is refused with
   PayloadTooLarge before anything happens.
+- A store has a random id, made once, and knows of every operation in which epoch it was written (`bebr.core.history`):
+  a view that was made of another store, or of what this one has lost, is recognized. A commit never goes on from less
+  than the open store has acknowledged: it fails with StoreUnavailable, and a new epoch begins.
 - Whoever calls does the grouping: all commits of one call share what makes them durable, such as one fsync, and nothing
   waits inside the store to be joined with others.
 - Errors: StoreUnavailable when the store does not answer, InsufficientStorage when its disk or memory is full,
@@ -28,6 +31,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from zlib import crc32
 
+from bebr.core.history import History
 from bebr.core.operations import Commit, CommitOutcome, FeedEntry, ShardCounters
 from bebr.core.types import StoredPoint
 from bebr.errors import CollectionNotFound, DamagedStore, IdempotencyConflict, InvalidOption
@@ -57,6 +61,13 @@ class MetadataStore(Protocol):
 
     async def ping(self) -> None:
         """Return when the store answers; raise StoreUnavailable when it does not."""
+
+    async def identity(self) -> str:
+        """The store's id."""
+
+    async def renew_identity(self) -> str:
+        """Give the store a new id, which is returned: for a copy that goes on as a store of its own, such as a restored
+        backup. Views that were made of the store before are rebuilt."""
 
     async def put_document(self, kind: str, name: str, value: Document) -> None:
         """Store one JSON document, replacing the one of that kind and name."""
@@ -101,6 +112,9 @@ class MetadataStore(Protocol):
         """The first `limit` entries of the feed whose seq is greater than `after_seq`, by ascending seq."""
 
     async def counters(self, uid: str, shard: int) -> ShardCounters: ...
+
+    async def history(self, uid: str, shard: int) -> History:
+        """Which operations of the shard the store has, and which it will write next."""
 
     async def purge_tombstones(self, uid: str, shard: int, up_to_seq: int) -> int:
         """Remove the tombstones with seq <= up_to_seq, which every view must have applied; how many there were."""

@@ -1,9 +1,10 @@
 """RedisStore: the store for several processes, in Redis, Valkey, or a cluster of either.
 
     <prefix>:schema                          number of this layout
-    <prefix>:collections                     hash uid -> number of shards
+    <prefix>:collections                     hash uid -> number of shards; "identity" -> the store's id
     <prefix>:documents:<kind>                hash name -> JSON text
-    {<prefix>:<uid>:<shard>}:info            hash last_seq, points, purged_seq; a shard exists while this does
+    {<prefix>:<uid>:<shard>}:info            hash last_seq, points, purged_seq, the names of its epochs and where
+                                             they began, and the fencing token; a shard exists while this does
     {<prefix>:<uid>:<shard>}:points          hash id -> seq (6 bytes), then nothing for a tombstone, or version (4),
                                              record size (2), record, metadata
     {<prefix>:<uid>:<shard>}:feed            stream "<seq>-0" -> id: the latest operation of each id
@@ -20,9 +21,11 @@ only with `appendfsync always`. With `everysec` the last second or two may be lo
 import asyncio
 import logging
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bebr.core.history import Epoch, History, new_epoch, new_store_id
 from bebr.core.operations import Commit, CommitOutcome, Committed, FeedEntry, ShardCounters
 from bebr.core.types import StoredPoint
 from bebr.errors import AlreadyExists, DamagedStore, InvalidOption, StoreUnavailable
@@ -46,6 +49,12 @@ FEED_CHUNK_ENTRIES = 1000
 PURGE_CHUNK_ENTRIES = 1000
 """What one script handles of a long read or purge: the server serves nobody else meanwhile."""
 
+Shard = tuple[str, int]
+"""(uid, number)"""
+
+IDENTITY = "identity"
+"""Too short for a uid, among which it stands."""
+
 _PARTS = ("info", "points", "feed", "tombstones")
 
 log = logging.getLogger(__name__)
@@ -66,6 +75,11 @@ class RedisStore:
             raise InvalidOption(f"a Redis prefix is 1 to 64 of letters, digits and '_.:-', got {prefix!r:.80}")
         self._prefix = prefix
         self._receipt_ttl_ms = max(1, round(receipt_ttl_seconds * 1000))
+        self._identity = ""
+        self._epochs: defaultdict[Shard, str] = defaultdict(new_epoch)
+        """The epoch that commits to each shard are part of."""
+        self._acknowledged: dict[Shard, int] = {}
+        """The highest seq that this store has acknowledged in each shard."""
         self._client = RedisClient(url, timeout_seconds, max_connections)
         self._commit, self._feed, self._purge, self._replace = (
             Script.load(name) for name in ("commit.lua", "feed.lua", "purge.lua", "replace_documents.lua")
@@ -82,6 +96,7 @@ class RedisStore:
             await self._client.open()
             await self._check_schema()
             await self._check_server()
+            self._identity = await self._make_identity()
         except BaseException:
             await self._client.close()
             raise
@@ -97,6 +112,12 @@ class RedisStore:
                 "upgrade bebr, or choose another prefix"
             )
 
+    async def _make_identity(self) -> str:
+        registry = f"{self._prefix}:collections"
+        await self._client.write("HSETNX", registry, IDENTITY, new_store_id())
+        identity: bytes = await self._client.read("HGET", registry, IDENTITY)
+        return identity.decode()
+
     async def _check_server(self) -> None:
         policy = (await self._client.info("memory")).get("maxmemory_policy", "noeviction")
         if policy.startswith("allkeys"):
@@ -111,6 +132,14 @@ class RedisStore:
 
     async def ping(self) -> None:
         await self._client.read("EXISTS", f"{self._prefix}:schema")
+
+    async def identity(self) -> str:
+        return self._identity
+
+    async def renew_identity(self) -> str:
+        self._identity = new_store_id()
+        await self._client.write("HSET", f"{self._prefix}:collections", IDENTITY, self._identity)
+        return self._identity
 
     # -- documents -----------------------------------------------------------------------------------------------------
 
@@ -154,6 +183,8 @@ class RedisStore:
         registry = f"{self._prefix}:collections"
         shards = await self._client.read("HGET", registry, uid)
         if shards is not None:
+            for shard in range(int(shards)):
+                self._acknowledged.pop((uid, shard), None)
             # The entry goes last, so that a drop that was cut short can be sent again.
             for shard in range(int(shards)):
                 await self._client.write("UNLINK", *(self._key(uid, shard, part) for part in _PARTS))
@@ -183,14 +214,27 @@ class RedisStore:
                 outcomes |= dict.fromkeys(call.places, error)
 
     async def _commit_call(self, uid: str, shard: int, call: CommitCall) -> list[Committed]:
-        arguments = [self._receipt_ttl_ms, call.writes, *call.arguments]
+        epoch, floor = self._epochs[uid, shard], self._acknowledged.get((uid, shard), 0)
+        arguments = [self._receipt_ttl_ms, 0, epoch, floor, call.writes, *call.arguments]
         results = await self._run(
             self._commit, uid, shard, arguments, receipts=call.receipts, changes=True, size_bytes=call.size_bytes
         )
-        return [
+        committed = [
             Committed([flag == ord("1") for flag in flags], first_seq, last_seq, bool(replayed))
             for replayed, first_seq, last_seq, flags in results
         ]
+        self._acknowledged[uid, shard] = max([floor, *(one.last_seq for one in committed)])
+        return committed
+
+    def _note_loss(self, uid: str, shard: int, last_seq: int) -> StoreUnavailable:
+        """What the store has now is not what it was: it goes on from there in another epoch."""
+        acknowledged = self._acknowledged[uid, shard]
+        self._epochs[uid, shard], self._acknowledged[uid, shard] = new_epoch(), last_seq
+        return StoreUnavailable(
+            f"the store went back from {acknowledged} to {last_seq} in shard {shard} of collection {uid}; try again",
+            uid=uid,
+            shard=shard,
+        )
 
     async def fetch(
         self, uid: str, shard: int, ids: Sequence[str], *, metadata: bool = True, records: bool = False
@@ -239,6 +283,18 @@ class RedisStore:
             raise unknown_shard(uid, shard)
         return ShardCounters(int(points), int(last_seq), int(purged_seq))
 
+    async def history(self, uid: str, shard: int) -> History:
+        info = self._key(uid, shard, "info")
+        last_seq, names = await self._client.read("HMGET", info, "last_seq", "epochs")
+        if last_seq is None:
+            raise unknown_shard(uid, shard)
+        epochs = [
+            Epoch(int(start), name) for start, name in (one.split(":") for one in (names or b"").decode().split())
+        ]
+        if not epochs or epochs[-1].name != self._epochs[uid, shard]:
+            epochs.append(Epoch(int(last_seq), self._epochs[uid, shard]))
+        return History(self._identity, epochs, int(last_seq), lossless=False)
+
     async def purge_tombstones(self, uid: str, shard: int, up_to_seq: int) -> int:
         purged = 0
         while True:
@@ -266,6 +322,8 @@ class RedisStore:
         except Refused as refused:
             if refused.reason == "BEBRCONFLICT":
                 raise receipt_conflict(receipts[int(refused.detail) - len(_PARTS) - 1]) from None
+            if refused.reason == "BEBRWENTBACK":
+                raise self._note_loss(uid, shard, int(refused.detail)) from None
             raise unknown_shard(uid, shard) from None
 
     def _key(self, uid: str, shard: int, part: str) -> str:

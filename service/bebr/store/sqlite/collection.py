@@ -8,15 +8,17 @@ import sqlite3
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+from bebr.core.history import Epoch, History
 from bebr.core.operations import Commit, CommitOutcome, FeedEntry, ShardCounters
 from bebr.core.types import StoredPoint
 from bebr.errors import IdempotencyConflict
 from bebr.store.protocol import unknown_shard
 from bebr.store.sqlite import statements as sql
-from bebr.store.sqlite.files import connect_reader, connect_writer, transaction, translate, write_schema
+from bebr.store.sqlite.files import connect_reader, connect_writer, transaction, translate, translated, write_schema
 from bebr.store.sqlite.write_plan import ReceiptBook, ShardPlan
 
 FEED_CHUNK_ROWS = 2000
@@ -33,15 +35,29 @@ def create_collection_file(path: Path, synchronous: str, shards: int) -> None:
         connection.close()
 
 
+def has_operations(path: Path) -> bool:
+    """Whether anything was ever written to the collection of a file, which is not open. Raises DamagedStore."""
+    if not path.stat().st_size:
+        return False
+    with translated(path), closing(connect_reader(path)) as reader:
+        (last_seq,) = reader.execute("select max(last_seq) from shards").fetchone()
+        return bool(last_seq)
+
+
 class CollectionFile:
     """Reads and writes one collection file. All methods block.
 
-    `counters` and `fetch_few` belong to the event loop's thread; of `fetch_many` and `feed` one call at a time may run,
-    in any thread; `commit_group` and `purge_tombstones` wait for each other.
+    epoch: the name of the epoch that the first commit to each shard begins.
+
+    `counters`, `history` and `fetch_few` belong to the event loop's thread; of `fetch_many` and `feed` one call at a
+    time may run, in any thread; `commit_group` and `purge_tombstones` wait for each other.
     """
 
-    def __init__(self, path: Path, synchronous: str, receipt_ttl_seconds: float) -> None:
+    def __init__(self, path: Path, synchronous: str, receipt_ttl_seconds: float, epoch: str) -> None:
         self.path = path
+        self._epoch = epoch
+        self._begun: set[int] = set()
+        """Shards in which the epoch has begun."""
         self._synchronous = synchronous
         self._receipt_ttl_seconds = receipt_ttl_seconds
         self.reader = connect_reader(path)
@@ -59,6 +75,12 @@ class CollectionFile:
 
     def counters(self, shard: int) -> ShardCounters:
         return self._counters(self.reader, shard)
+
+    def history(self, shard: int, store: str) -> History:
+        counters, epochs = self._counters(self.reader, shard), sql.read_epochs(self.reader, shard)
+        if not epochs or epochs[-1].name != self._epoch:
+            epochs.append(Epoch(counters.last_seq, self._epoch))
+        return History(store, epochs, counters.last_seq, lossless=self._synchronous == "full")
 
     def fetch_few(self, shard: int, ids: Sequence[str], *, metadata: bool, records: bool) -> list[StoredPoint | None]:
         """Runs on the event loop: only for few points."""
@@ -93,13 +115,17 @@ class CollectionFile:
         receipts = [(c.shard, write.receipt.key) for c in commits for write in c.writes if write.receipt]
         with self._write_lock, transaction(self._open_writer(), "begin immediate") as writer:
             book = ReceiptBook(sql.read_receipts(writer, receipts, now))
-            plans = {shard: self._read_plan(writer, shard, commits) for shard in {commit.shard for commit in commits}}
+            shards = {commit.shard for commit in commits}
+            for shard in shards - self._begun:
+                sql.begin_epoch(writer, shard, Epoch(self._counters(writer, shard).last_seq, self._epoch))
+            plans = {shard: self._read_plan(writer, shard, commits) for shard in shards}
             outcomes = [_decide(commit, plans[commit.shard], book) for commit in commits]
             for shard, plan in plans.items():
                 sql.write_points(writer, shard, plan.put_rows())
                 sql.write_tombstones(writer, shard, plan.tombstones())
                 sql.write_counters(writer, shard, plan.counters)
             sql.write_receipts(writer, book, now, self._receipt_ttl_seconds)
+        self._begun |= shards
         return outcomes
 
     def _read_plan(self, writer: sqlite3.Connection, shard: int, commits: Sequence[Commit]) -> ShardPlan:
@@ -127,7 +153,9 @@ class CollectionFile:
 
     def _open_writer(self) -> sqlite3.Connection:
         if self._writer is None:
-            self._writer = connect_writer(self.path, self._synchronous)
+            writer = connect_writer(self.path, self._synchronous)
+            writer.execute(sql.EPOCHS)
+            self._writer = writer
         return self._writer
 
 

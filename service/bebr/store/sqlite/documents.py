@@ -1,8 +1,14 @@
-"""The catalog file of a SqliteStore: small JSON documents, and the collections that exist. All methods block."""
+"""The catalog file of a SqliteStore: its id, small JSON documents, and the collections that exist. All methods block.
 
-from collections.abc import Mapping, Sequence
+Each change is folded into the file at once, so that nothing of it is in the write-ahead log alone.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from sqlite3 import Connection
 
+from bebr.core.history import new_store_id
 from bebr.store.protocol import DamagedDocument, Document, pack_document, read_document, sound_document
 from bebr.store.sqlite.files import connect_reader, connect_writer, transaction, write_schema
 
@@ -12,6 +18,8 @@ _TABLES = [
     "create table collections (uid text primary key, shards integer not null, dropped integer not null default 0) "
     "without rowid",
 ]
+_IDENTITY = "create table if not exists identity (id text not null)"
+"""Also for files of releases that knew no ids."""
 
 
 class Catalog:
@@ -23,6 +31,9 @@ class Catalog:
         try:
             if self._writer.execute("pragma user_version").fetchone() == (0,):
                 write_schema(self._writer, _TABLES)
+            self._writer.execute(_IDENTITY)
+            known = self._writer.execute("select id from identity").fetchone()
+            self.identity: str = known[0] if known else self.renew_identity()
             self._reader = connect_reader(path)
         except BaseException:
             self._writer.close()
@@ -34,6 +45,15 @@ class Catalog:
 
     def ping(self) -> None:
         self._reader.execute("select 1 from documents limit 1").fetchone()
+
+    def renew_identity(self) -> str:
+        """Give the store a new id."""
+        identity = new_store_id()
+        with self._change() as writer:
+            writer.execute("delete from identity")
+            writer.execute("insert into identity (id) values (?)", (identity,))
+        self.identity = identity
+        return identity
 
     def get_document(self, kind: str, name: str) -> Document | None:
         row = self._reader.execute(
@@ -48,7 +68,7 @@ class Catalog:
 
     def replace_documents(self, kind: str, puts: Mapping[str, Document], deletes: Sequence[str]) -> int:
         """Delete, then put, as one change; how many were deleted."""
-        with transaction(self._writer, "begin immediate") as writer:
+        with self._change() as writer:
             deleted = writer.executemany(
                 "delete from documents where kind = ? and name = ?", [(kind, name) for name in deletes]
             ).rowcount
@@ -76,5 +96,11 @@ class Catalog:
         self._write("delete from collections where uid = ?", (uid,))
 
     def _write(self, statement: str, parameters: tuple[object, ...]) -> None:
-        with transaction(self._writer, "begin immediate") as writer:
+        with self._change() as writer:
             writer.execute(statement, parameters)
+
+    @contextmanager
+    def _change(self) -> Iterator[Connection]:
+        with transaction(self._writer, "begin immediate") as writer:
+            yield writer
+        self._writer.execute("pragma wal_checkpoint(truncate)").fetchone()

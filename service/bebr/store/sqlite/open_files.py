@@ -2,12 +2,12 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from bebr.errors import DamagedStore
-from bebr.store.sqlite.collection import CollectionFile
+from bebr.store.sqlite.collection import CollectionFile, has_operations
 from bebr.store.sqlite.files import translated
 
 
@@ -32,6 +32,8 @@ class OpenFiles:
         self._synchronous = synchronous
         self._receipt_ttl_seconds = receipt_ttl_seconds
         self._most = most
+        self.epoch = ""
+        """The epoch that commits to the files begin; set by whoever opens the store."""
         self._open: OrderedDict[str, OpenFile] = OrderedDict()
 
     def __len__(self) -> int:
@@ -39,6 +41,10 @@ class OpenFiles:
 
     def path(self, uid: str) -> Path:
         return self._folder / f"{uid}.db"
+
+    def strays(self, known: Collection[str]) -> list[Path]:
+        """Files of collections that are not known, but have points; a crash while one is made leaves an empty file."""
+        return [path for path in sorted(self._folder.glob("*.db")) if path.stem not in known and has_operations(path)]
 
     def get(self, uid: str) -> OpenFile:
         """The open file, now the most recently used. Raises DamagedStore when it is gone, StoreUnavailable."""
@@ -50,7 +56,7 @@ class OpenFiles:
                     f"{path} is missing; restore it from a backup, or drop the collection", path=str(path)
                 )
             with translated(path):
-                file = CollectionFile(path, self._synchronous, self._receipt_ttl_seconds)
+                file = CollectionFile(path, self._synchronous, self._receipt_ttl_seconds, self.epoch)
             opened = self._open[uid] = OpenFile(file)
         self._open.move_to_end(uid)
         if len(self._open) > self._most:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from sqlite3 import Connection
 from typing import AnyStr
 
+from bebr.core.history import MAX_EPOCHS, Epoch
 from bebr.core.operations import Committed, FeedEntry, ShardCounters
 from bebr.core.types import StoredPoint
 from bebr.store.protocol import to_json
@@ -26,6 +27,13 @@ FEW_IDS = 32
 """Up to this many points are fetched row by row; for more, SQLite joins the columns."""
 
 
+EPOCHS = (
+    "create table if not exists epochs (shard integer not null, start_seq integer not null, name text not null, "
+    "primary key (shard, start_seq)) without rowid"
+)
+"""Also for files of releases that knew no epochs."""
+
+
 def schema(shards: int) -> list[str]:
     """The statements that make a new collection file."""
     statements = [
@@ -35,6 +43,7 @@ def schema(shards: int) -> list[str]:
         "applied text not null, first_seq integer not null, last_seq integer not null, expires real not null, "
         "primary key (shard, key)) without rowid",
         "create index receipts_by_expiry on receipts (expires)",
+        EPOCHS,
     ]
     for shard in range(shards):
         statements += [
@@ -59,6 +68,28 @@ def write_counters(connection: Connection, shard: int, counters: ShardCounters) 
     connection.execute(
         "update shards set points = ?, last_seq = ?, purged_seq = ? where shard = ?",
         (counters.points, counters.last_seq, counters.purged_seq, shard),
+    )
+
+
+def read_epochs(connection: Connection, shard: int) -> list[Epoch]:
+    """By ascending start."""
+    if connection.execute("select 1 from sqlite_master where name = 'epochs'").fetchone() is None:
+        return []
+    rows = connection.execute("select start_seq, name from epochs where shard = ? order by start_seq", (shard,))
+    return [Epoch(*row) for row in rows]
+
+
+def begin_epoch(connection: Connection, shard: int, epoch: Epoch) -> None:
+    """Note the epoch unless it has begun already, and forget the oldest ones."""
+    connection.execute(
+        "insert or replace into epochs (shard, start_seq, name) "
+        "select ?1, ?2, ?3 where not exists (select 1 from epochs where shard = ?1 and name = ?3)",
+        (shard, *epoch),
+    )
+    connection.execute(
+        "delete from epochs where shard = ?1 and start_seq < (select min(start_seq) from "
+        "(select start_seq from epochs where shard = ?1 order by start_seq desc limit ?2))",
+        (shard, MAX_EPOCHS),
     )
 
 

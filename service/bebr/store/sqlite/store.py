@@ -18,9 +18,10 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from bebr.core.history import History, new_epoch
 from bebr.core.operations import Commit, CommitOutcome, FeedEntry, ShardCounters, check_commit
 from bebr.core.types import StoredPoint
-from bebr.errors import AlreadyExists, BebrError, StoreUnavailable
+from bebr.errors import AlreadyExists, BebrError, DamagedStore, StoreUnavailable
 from bebr.store.protocol import DamagedDocument, Document, check_uid, unknown_shard
 from bebr.store.sqlite.collection import CollectionFile, create_collection_file
 from bebr.store.sqlite.documents import Catalog
@@ -72,15 +73,33 @@ class SqliteStore:
         except OSError as error:
             raise StoreUnavailable(f"the data folder {self._folder} cannot be used: {error}") from error
         try:
-            with translated(self._folder / "catalog.db"):
-                self._catalog = Catalog(self._folder / "catalog.db", self._synchronous)
-                for uid in self._catalog.dropped():
-                    self._forget(uid)
-                self._shards = self._catalog.collections()
+            self._files.epoch = new_epoch()
+            await asyncio.to_thread(self._open_catalog)
             self._pool = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="bebr-sqlite")
         except BaseException:
             await self.close()
             raise
+
+    def _open_catalog(self) -> None:
+        path = self._folder / "catalog.db"
+        if not path.exists():
+            self._check_strays(path, self._files.strays([]), "is missing")
+        with translated(path):
+            self._catalog = Catalog(path, self._synchronous)
+            for uid in self._catalog.dropped():
+                self._forget(uid)
+            self._shards = self._catalog.collections()
+        self._check_strays(path, self._files.strays(self._shards), "does not know all of its collections")
+
+    def _check_strays(self, catalog: Path, strays: Sequence[Path], what: str) -> None:
+        """Raise DamagedStore where there are files of collections with points that the catalog does not know."""
+        if strays:
+            raise DamagedStore(
+                f"{catalog} {what}: there are {', '.join(path.name for path in strays[:3])} with points in "
+                f"{strays[0].parent}. Restore {catalog.name} from the same backup as these files; or, to go on without "
+                "their points, move these files to another folder, and start again",
+                path=str(catalog),
+            )
 
     async def close(self) -> None:
         """Write what is queued and close every file."""
@@ -97,6 +116,14 @@ class SqliteStore:
     async def ping(self) -> None:
         with translated(self._folder / "catalog.db"):
             self._opened_catalog().ping()
+
+    async def identity(self) -> str:
+        return self._opened_catalog().identity
+
+    async def renew_identity(self) -> str:
+        catalog = self._opened_catalog()
+        async with self._catalog_lock:
+            return await self._in_thread(catalog.path, catalog.renew_identity)
 
     # -- documents -----------------------------------------------------------------------------------------------------
 
@@ -223,6 +250,11 @@ class SqliteStore:
         file = self._file(uid, shard)
         with translated(self._files.path(uid)):
             return file.counters(shard)
+
+    async def history(self, uid: str, shard: int) -> History:
+        file = self._file(uid, shard)
+        with translated(self._files.path(uid)):
+            return file.history(shard, self._opened_catalog().identity)
 
     async def purge_tombstones(self, uid: str, shard: int, up_to_seq: int) -> int:
         async with self._using(uid, shard) as opened, opened.commit_lock:

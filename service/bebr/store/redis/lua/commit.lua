@@ -1,20 +1,28 @@
 -- Applies the writes of one commit to one shard: all of them, or none when it returns an error.
 --
 -- KEYS: info, points, feed, tombstones, then the receipts that the writes refer to.
--- ARGV: lifetime of receipts in ms, number of writes, and for each write:
+-- ARGV: lifetime of receipts in ms, fencing token, name of the epoch, lowest seq that the shard may have, number of
+--       writes, and for each write:
 --       mode ("upsert", "insert_only", "update_only" or "delete"), its receipt's place among KEYS or 0, digest, n,
 --       n ids, and unless it deletes, n values (what stands behind the seq in a stored value).
 -- Returns for each write {replayed, first_seq, last_seq, flags}, flags being one "1" or "0" per operation.
 --
 -- A stored value is 6 bytes of seq, big-endian, and the rest as the client packed it; a tombstone is the seq alone.
 local info, points, feed, tombstones = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local lifetime = ARGV[1]
+local lifetime, token, epoch, floor = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local SEQ_BYTES = 6
+local MAX_EPOCHS = 256 -- as in bebr.core.history
 local CHUNK = 1000 -- arguments of one call; Lua's stack holds about 8,000
 
-local counters = redis.call('HMGET', info, 'last_seq', 'points')
+local counters = redis.call('HMGET', info, 'last_seq', 'points', 'epoch', 'fence')
 if not counters[1] then
   return redis.error_reply('BEBRNOSHARD no such shard')
+end
+if tonumber(counters[4] or 0) > tonumber(token) then
+  return redis.error_reply('BEBRFENCED ' .. counters[4])
+end
+if tonumber(counters[1]) < floor then
+  return redis.error_reply('BEBRWENTBACK ' .. counters[1])
 end
 local last_seq, living_points = tonumber(counters[1]), tonumber(counters[2])
 
@@ -25,8 +33,8 @@ redis.call('ZCARD', tombstones)
 
 -- First pass: where each write is in ARGV, and which receipts are known.
 local writes, digests = {}, {}
-local at = 3
-for _ = 1, tonumber(ARGV[2]) do
+local at = 6
+for _ = 1, tonumber(ARGV[5]) do
   local write = { mode = ARGV[at], receipt = tonumber(ARGV[at + 1]), digest = ARGV[at + 2], n = tonumber(ARGV[at + 3]) }
   write.ids = at + 3
   write.values = write.ids + write.n
@@ -111,6 +119,16 @@ local function apply(write)
 end
 
 -- Second pass: nothing below can fail.
+if counters[3] ~= epoch then
+  local epochs = redis.call('HGET', info, 'epochs') or ''
+  local kept = {}
+  for one in string.gmatch(epochs, '%S+') do
+    kept[#kept + 1] = one
+  end
+  kept[#kept + 1] = counters[1] .. ':' .. epoch
+  local first = math.max(1, #kept - MAX_EPOCHS + 1)
+  redis.call('HSET', info, 'epoch', epoch, 'epochs', table.concat(kept, ' ', first))
+end
 local results = {}
 for number, write in ipairs(writes) do
   local key = write.receipt > 0 and KEYS[write.receipt]
