@@ -2,7 +2,6 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -27,9 +26,9 @@ def load_checkpoint(path: Path, preset: Preset) -> dict[str, Any] | None:
         return None
     try:
         content: dict[str, Any] = torch.load(path, weights_only=True)
-    except (RuntimeError, UnpicklingError, EOFError, ValueError) as error:
+    except Exception as error:  # torch, pickle and zipfile raise what they like on a damaged file
         raise InvalidOption(f"'{path}' is not a checkpoint of bebr train: {error}; delete it to start over") from error
-    if content.get("format") != FORMAT or content.get("preset") != _stored(preset):
+    if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("preset") != _stored(preset):
         raise InvalidOption(
             f"'{path}' is the checkpoint of a run with other settings; delete it or choose another file"
         )

@@ -13,6 +13,7 @@ judgments, only queries that have them are used, in the order of the file, up to
 import gzip
 import hashlib
 import json
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ import numpy as np
 
 from bebr.core.arrays import Floats
 from bebr.encoding import TextKind
-from bebr.encoding.embedding.files import SUFFIXES, read_rows
+from bebr.encoding.embedding.files import SUFFIXES, read_array, read_rows
 from bebr.encoding.embedding.vectors import check_embeddings
 from bebr.encoding.encoder import Encoder
 from bebr.errors import BebrError, InvalidEmbeddings, InvalidOption
@@ -114,6 +115,8 @@ def read_texts(path: Path) -> tuple[list[str], list[str]]:
         if id_ is None:
             raise InvalidOption(f"{path}: line {number} has neither '_id' nor 'id'")
         title, text = line.get("title") or "", line.get("text") or ""
+        if not isinstance(id_, str | int) or not isinstance(title, str) or not isinstance(text, str):
+            raise InvalidOption(f"{path}: line {number}: id, title and text must be texts")
         ids.append(str(id_))
         texts.append(f"{title.rstrip('.')}. {text}" if title and text else title or text)
     if len(set(ids)) < len(ids):
@@ -200,7 +203,9 @@ def _judgments(folder: Path, rows: int, queries: int) -> Judgments | None:
     row_of = _document_rows(folder, rows)
     query_of = {id_: row for row, id_ in enumerate(_ids(folder, "queries", queries))}
     found: dict[int, dict[int, float]] = {}
-    for number, line in enumerate(path.read_text("utf-8").splitlines()[1:], 2):
+    for number, line in _lines(path):
+        if number == 1 or not line.strip():
+            continue
         cells = line.split("\t")
         if len(cells) != 3 or not _is_number(cells[2]):
             raise InvalidOption(f"{path}: line {number}: expected query-id, corpus-id and a number, got {line[:80]!r}")
@@ -220,9 +225,9 @@ def _document_rows(folder: Path, rows: int) -> dict[str, int]:
     chosen = folder / "db_rows.i32.npy"
     if not chosen.is_file():
         return {id_: row for row, id_ in enumerate(_ids(folder, "corpus", rows))}
-    lines = np.load(chosen)
+    lines = read_array(chosen)
     ids = _ids(folder, "corpus", None)
-    if len(lines) != rows or not 0 <= lines.min() <= lines.max() < len(ids):
+    if lines.shape != (rows,) or lines.dtype.kind not in "iu" or not 0 <= lines.min() <= lines.max() < len(ids):
         raise InvalidOption(f"{chosen}: expected {rows} line numbers below {len(ids)}, one per embedding")
     return dict.fromkeys(ids, -1) | {ids[line]: row for row, line in enumerate(lines.tolist())}
 
@@ -242,16 +247,27 @@ def _texts(folder: Path, name: str) -> Path | None:
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                try:
-                    value = json.loads(line)
-                except ValueError as error:
-                    raise InvalidOption(f"{path}: line {number} is not valid JSON: {error}") from error
-                if not isinstance(value, dict):
-                    raise InvalidOption(f"{path}: line {number} is not a JSON object")
-                yield number, value
+    for number, line in _lines(path):
+        if line.strip():
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise InvalidOption(f"{path}: line {number} is not valid JSON: {error}") from error
+            if not isinstance(value, dict):
+                raise InvalidOption(f"{path}: line {number} is not a JSON object")
+            yield number, value
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a text file, from 1, without their ends. Raises InvalidOption for what is not UTF-8 or gzip."""
+    number = 0
+    packed = path.suffix == ".gz"
+    with gzip.open(path, "rt", encoding="utf-8-sig") if packed else path.open(encoding="utf-8-sig") as lines:
+        try:
+            for number, line in enumerate(lines, 1):
+                yield number, line.rstrip("\r\n")
+        except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise InvalidOption(f"{path}: cannot be read after line {number}: {error}") from error
 
 
 def _is_number(text: str) -> bool:

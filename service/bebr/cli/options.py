@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
+API_KEY_VARIABLE = "BEBR_API_KEY"
+
 Url = Annotated[
     str | None,
     typer.Option("--url", envvar="BEBR_URL", help="URL of the service.", show_default="BEBR_HOST, BEBR_PORT"),
 ]
 ApiKey = Annotated[
-    str | None, typer.Option("--api-key", envvar="BEBR_API_KEY", show_envvar=True, help="API key of the service.")
+    str | None, typer.Option("--api-key", envvar=API_KEY_VARIABLE, show_envvar=True, help="API key of the service.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 ConfigFile = Annotated[
@@ -38,6 +40,8 @@ def client(url: str | None, api_key: str | None, retries: int = 2) -> "Client":
     """A client of the service that the options or the environment name."""
     from bebr.client import Client
 
+    if api_key and api_key != os.environ.get(API_KEY_VARIABLE):
+        _warn_of_secret("--api-key", API_KEY_VARIABLE)
     return Client(url or default_url(), api_key=api_key, timeout_seconds=60.0, retries=retries)
 
 
@@ -62,6 +66,7 @@ def local_url(host: str, port: int) -> str:
 def settings_from(file: Path | None, flags: Mapping[str, Any], others: Sequence[str] = ()) -> "Settings":
     """Settings from a command's own flags and its `--set name=value` options."""
     from bebr.config import load_settings
+    from bebr.config.settings import setting_fields
 
     given = dict(flags)
     for other in others:
@@ -69,7 +74,15 @@ def settings_from(file: Path | None, flags: Mapping[str, Any], others: Sequence[
         if not equals:
             raise InvalidOption(f"--set expects name=value, got '{other}'")
         given[name.strip().lower().removeprefix("bebr_")] = value
+    for setting in setting_fields():
+        value = given.get(setting.name)
+        if value and setting.metadata["secret"] and ("@" in value or setting.name != "redis_url"):
+            _warn_of_secret(f"the flag for {setting.name}", f"BEBR_{setting.name.upper()}")
     return load_settings(given, os.environ, file)
+
+
+def _warn_of_secret(flag: str, variable: str) -> None:
+    typer.echo(f"note: everyone on this machine can read the value of {flag}; set {variable} instead", err=True)
 
 
 def parse_choice(kind: type[Choice], given: str, option: str) -> Choice:

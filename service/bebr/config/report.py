@@ -2,11 +2,11 @@
 
 from dataclasses import Field
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from bebr.config.load import OTHER_VARIABLES, PREFIX
 from bebr.config.settings import setting_fields
-from bebr.config.values import human_size
+from bebr.config.values import NONE, human_size
 
 _HEAD = """\
 # Settings
@@ -28,9 +28,9 @@ from. Sizes may have units (`64MiB`, `2GB`), and so may durations (`500ms`, `5s`
 def shown_value(setting: Field[Any], value: Any) -> str:
     """The value as a person would write it; of secrets, only that they are set."""
     if setting.name == "redis_url":
-        return _without_password(value) if value else "none"
+        return _without_secrets(value) if value else NONE
     if setting.metadata["secret"]:
-        return f"{len(value)} set" if value else "none"
+        return f"{len(value)} set" if value else NONE
     if setting.name.endswith("_bytes"):
         return human_size(value)
     if isinstance(value, bool):
@@ -54,9 +54,13 @@ def settings_markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _without_password(url: str) -> str:
+def _without_secrets(url: str) -> str:
+    """Scheme, host, path and names of options; of the user, only the name beside a password."""
     parts = urlsplit(url)
-    if not parts.password:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+    user, _, host = parts.netloc.rpartition("@")
+    if user:
+        host = f"{parts.username}:***@{host}" if parts.password and parts.username else f"***@{host}"
+    options = "&".join(
+        f"{name}={value if name == 'db' else '***'}" for name, value in parse_qsl(parts.query, keep_blank_values=True)
+    )
+    return urlunsplit(parts._replace(netloc=host, query=options, fragment=""))

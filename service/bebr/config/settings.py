@@ -153,7 +153,7 @@ class Settings(Limits):
         metadata=_about(
             KEYS,
             "Service",
-            "Keys that may read and write, separated by commas; without any, none is needed.",
+            "Keys that may read and write, separated by commas; none: no key is needed.",
             True,
         ),
     )

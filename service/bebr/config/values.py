@@ -16,6 +16,8 @@ _SIZE_UNITS: dict[str, int] = {"": 1, "b": 1} | {
     for ending, base in (("b", 1000), ("i", 1024), ("ib", 1024))
 }
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
+NONE = "none"
+"""A value that says so: no keys, no Redis."""
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -77,24 +79,30 @@ def _text(value: object) -> str:
 
 
 def _keys(value: object) -> tuple[str, ...]:
-    """'a,b' or a list of strings; a key with spaces is more likely a mistake than a key."""
-    parts = value.split(",") if isinstance(value, str) else value
+    """'a,b' or a list of strings; a key with spaces is more likely a mistake than a key.
+
+    An empty variable is an error: a secret that was not filled in must not leave the service open.
+    """
+    if value == NONE:
+        return ()
+    parts = value.rstrip(",").split(",") if isinstance(value, str) else value
     if not isinstance(parts, list | tuple):
         raise TypeError
-    keys = tuple(_text(part) for part in parts if part != "")
+    keys = tuple(_text(part) for part in parts)
     if any(re.search(r"\s", key) for key in keys):
         raise ValueError
     return keys
 
 
 def _redis_url(value: object) -> str | None:
-    """An empty string switches Redis off, so that a variable can undo what a file says."""
-    if value == "":
+    """'none' switches Redis off, so that a variable can undo what a file says; an empty one was not filled in."""
+    if value == NONE:
         return None
     url = _text(value)
     parts = urlsplit(url)
-    if parts.scheme not in ("redis", "rediss", "unix") or not (parts.hostname or parts.path):
-        raise ValueError
+    is_named = parts.path if parts.scheme == "unix" else parts.hostname
+    if parts.scheme not in ("redis", "rediss", "unix") or not is_named or parts.port == 0:
+        raise ValueError  # `port` raises it too, where a password holds a slash that was not escaped
     return url
 
 
@@ -103,9 +111,9 @@ TEXT = Kind("a text that is not empty", _text)
 FOLDER = Kind(
     "the path of a folder", lambda value: Path(_text(value) if not isinstance(value, Path) else value).expanduser()
 )
-KEYS = Kind("keys without spaces, separated by commas", _keys)
+KEYS = Kind("keys without spaces, separated by commas, or none", _keys)
 DURATION = Kind("a duration such as 5s, 500ms or 2h, at least 1ms", _duration)
-REDIS_URL = Kind("an address such as redis://host:6379/0, rediss://... or unix:///path", _redis_url)
+REDIS_URL = Kind("an address such as redis://host:6379/0, rediss://..., unix:///path or none", _redis_url)
 
 
 def human_size(size_bytes: int) -> str:

@@ -24,7 +24,6 @@ instead (docs/benchmarks.md#scaled-by-the-collections-own-points).
 """
 
 import io
-import zipfile
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass
@@ -32,13 +31,12 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from bebr.core.arrays import Floats, unit
 from bebr.encoding.bundles.bundle import Bundle
 from bebr.encoding.bundles.manifest import AdapterEntry, AdapterKind, CompatibilityEntry
-from bebr.encoding.onnx.session import EMBEDDING, FLOAT32, check_signature, cut_out, open_session
+from bebr.encoding.onnx.session import EMBEDDING, FLOAT32, check_signature, cut_out, open_session, read_graph
 from bebr.errors import DamagedBundle
 
 INPUT = EMBEDDING
@@ -71,10 +69,12 @@ class Reference:
             with path.open("rb") as stream:  # numpy leaves a file that it opened itself open when the archive is bad
                 arrays = np.load(stream)
                 here, there = (np.ascontiguousarray(arrays[key], np.float32) for key in ("here", "there"))
-        except (OSError, ValueError, EOFError, LookupError, zipfile.BadZipFile) as error:
+        except Exception as error:  # zipfile, zlib and numpy raise what they like on a damaged archive
             raise DamagedBundle(f"{path.name} cannot be read: {error}", path=str(path), file=path.name) from error
         if here.ndim != 2 or there.ndim != 2 or len(here) != len(there) or not len(here):
             raise DamagedBundle(f"{path.name} holds arrays of {here.shape} and {there.shape}", file=path.name)
+        if not (np.isfinite(here).all() and np.isfinite(there).all()):
+            raise DamagedBundle(f"{path.name} holds NaN or infinity", path=str(path), file=path.name)
         return cls(here, there)
 
     def turned(self) -> "Reference":
@@ -94,7 +94,7 @@ class Adapter:
         dims = reference.there.shape[1]
         outputs: dict[str, tuple[str, int | None]] = dict.fromkeys(OUTPUTS.values(), (FLOAT32, dims))
         check_signature(session, path, {EMBEDDING: (FLOAT32, reference.here.shape[1])}, outputs)
-        graph = onnx.load(path)
+        graph = read_graph(path)
         self._sessions = {kind: open_session(path, 1, cut_out(graph, [name])) for kind, name in OUTPUTS.items()}
 
     def map(self, kind: AdapterKind, embeddings: Floats, dual: Floats | None) -> Floats:

@@ -19,6 +19,8 @@ from bebr.encoding.bundles.manifest import AdapterEntry, BinarizerEntry, Embeddi
 from bebr.encoding.bundles.manifest_json import MANIFEST, read_manifest
 from bebr.errors import BundleNotFound, DamagedBundle, InvalidOption
 
+MAX_MANIFEST_BYTES = 16 * 2**20
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -35,11 +37,7 @@ class Bundle:
         Raises BundleNotFound where there is no manifest, DamagedBundle naming the file at fault.
         """
         try:
-            text = (path / MANIFEST).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            raise BundleNotFound(f"no bundle at {path}: it has no {MANIFEST}", path=str(path)) from None
-        try:
-            manifest = read_manifest(text)
+            manifest = read_manifest(_manifest_bytes(path / MANIFEST))
         except DamagedBundle as error:
             raise DamagedBundle(f"bundle at {path}: {error.detail}", path=str(path), file=MANIFEST) from error
         for name, entry in manifest.files.items():
@@ -171,6 +169,17 @@ class BundleSummary:
     fingerprint: str
     compatible_with: list[str]
     """Ids of the bundles whose codes its queries can search."""
+
+
+def _manifest_bytes(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise DamagedBundle(f"{MANIFEST} has more than {MAX_MANIFEST_BYTES} bytes")
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise BundleNotFound(f"no bundle at {path.parent}: it has no {MANIFEST}", path=str(path.parent)) from None
+    except OSError as error:
+        raise DamagedBundle(f"{MANIFEST} cannot be read: {error.strerror}") from error
 
 
 def no_binarizer(manifest: Manifest) -> InvalidOption:

@@ -79,9 +79,15 @@ def write_manifest(manifest: Manifest) -> str:
 def read_manifest(text: str | bytes) -> Manifest:
     """Read manifest.json strictly. Raises DamagedBundle, whose detail names the field at fault."""
     try:
-        root = Reader(json.loads(text), MANIFEST)
-    except (ValueError, UnicodeDecodeError) as error:
+        return _read_json(json.loads(text))
+    except RecursionError as error:
+        raise DamagedBundle(f"{MANIFEST} is not valid JSON: it is nested too deeply", file=MANIFEST) from error
+    except ValueError as error:
         raise DamagedBundle(f"{MANIFEST} is not valid JSON: {error}", file=MANIFEST) from error
+
+
+def _read_json(value: object) -> Manifest:
+    root = Reader(value, MANIFEST)
     if (number := root.take("format", int)) != FORMAT:
         raise root.error(f"format {number} is not known, this release reads format {FORMAT}; upgrade bebr")
     checksum, content = root.take("checksum", str), root.rest()

@@ -20,17 +20,20 @@ def read_rows(path: Path) -> NDArray[Any]:
     if not path.is_file():
         raise InvalidEmbeddings(f"there is no file '{path}'")
     readers = {".fvecs": _fvecs, ".parquet": _parquet}
-    read = _scaled if path.name.endswith(".i8.npy") else readers.get(path.suffix, _npy)
+    read = _scaled if path.name.endswith(".i8.npy") else readers.get(path.suffix, read_array)
     rows = read(path)
+    if rows.dtype.kind not in "fiu":
+        raise InvalidEmbeddings(f"'{path}': expected embeddings of numbers, got {rows.dtype}")
     if rows.ndim != 2 or 0 in rows.shape:
         raise InvalidEmbeddings(f"'{path}': expected a 2-D array (rows, dims), got shape {rows.shape}")
     return rows
 
 
-def _npy(path: Path) -> NDArray[Any]:
+def read_array(path: Path) -> NDArray[Any]:
+    """The array in a .npy file, mapped. Raises InvalidEmbeddings where it is none."""
     try:
         rows = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # numpy raises whatever its parser of headers does
         raise InvalidEmbeddings(f"'{path}' is not a .npy file of numbers, as numpy.save writes them") from error
     if not isinstance(rows, np.ndarray):
         rows.close()
@@ -40,8 +43,8 @@ def _npy(path: Path) -> NDArray[Any]:
 
 def _scaled(path: Path) -> NDArray[np.float32]:
     scales_path = path.with_name(path.name.removesuffix(".i8.npy") + ".scale.npy")
-    rows, scales = _npy(path), _npy(scales_path)
-    if rows.ndim != 2 or scales.shape != (len(rows),):
+    rows, scales = read_array(path), read_array(scales_path)
+    if rows.ndim != 2 or scales.shape != (len(rows),) or {rows.dtype.kind, scales.dtype.kind} - set("fiu"):
         raise InvalidEmbeddings(f"'{scales_path}': expected one scale for each row of '{path.name}', {rows.shape}")
     scaled: NDArray[np.float32] = rows.astype(np.float32) * scales.astype(np.float32)[:, None]
     return scaled

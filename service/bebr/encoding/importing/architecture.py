@@ -14,12 +14,17 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from bebr.core.arrays import Floats
+from bebr.encoding.importing.json_file import JsonFile
 from bebr.errors import InvalidCheckpoint
 
 Linear = tuple[Floats, Floats]
 """weight (inputs, outputs) float32 and bias (outputs,) float32."""
 Norm = tuple[Floats, Floats]
 """scale (dims,) float32 and bias (dims,) float32."""
+
+
+EPSILON = 1e-12
+"""Added to variances where config.json does not say."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,8 @@ class _Family:
     up: str = "intermediate.dense"
     down: str = "output.dense"
     norm: str = "output.LayerNorm"
+    epsilon: str = "layer_norm_eps"
+    """Config field; empty where the family has no choice."""
     has_token_types: bool = True
     skips_padding_positions: bool = False
 
@@ -123,6 +130,7 @@ _DISTILBERT = _Family(
     up="ffn.lin1",
     down="ffn.lin2",
     norm="output_layer_norm",
+    epsilon="",
     has_token_types=False,
 )
 FAMILIES: Mapping[str, _Family] = {
@@ -135,45 +143,50 @@ FAMILIES: Mapping[str, _Family] = {
 """By the `model_type` of config.json."""
 
 
-def read_transformer(config: Mapping[str, Any], tensors: Tensors) -> Transformer:
+def read_transformer(config: JsonFile, tensors: Tensors) -> Transformer:
     """Bring the tensors of a checkpoint under our names. Raises InvalidCheckpoint naming what does not fit."""
     family = _family(config)
-    dims, heads = _count(config, family.dims), _count(config, family.heads)
+    dims, heads = config.count(family.dims), config.count(family.heads)
     if dims % heads:
         raise InvalidCheckpoint(f"config.json: {family.dims} {dims} is not a multiple of {family.heads} {heads}")
-    positions = tensors.take("embeddings.position_embeddings.weight", _count(config, "max_position_embeddings"), dims)
+    positions = tensors.take("embeddings.position_embeddings.weight", config.count("max_position_embeddings"), dims)
     if family.skips_padding_positions:
         # RoBERTa counts positions from one past the id of its padding token.
-        positions = positions[int(config.get("pad_token_id", 1)) + 1 :]
+        first = config.count("pad_token_id", 1, low=0) + 1
+        if first >= len(positions):
+            raise config.wrong("pad_token_id", f"must be below max_position_embeddings {len(positions)} less one")
+        positions = positions[first:]
     if family.has_token_types:
         positions = (
             positions
-            + tensors.take("embeddings.token_type_embeddings.weight", _count(config, "type_vocab_size"), dims)[0]
+            + tensors.take("embeddings.token_type_embeddings.weight", config.count("type_vocab_size"), dims)[0]
         )
     return Transformer(
-        words=tensors.take("embeddings.word_embeddings.weight", _count(config, "vocab_size"), dims),
+        words=tensors.take("embeddings.word_embeddings.weight", config.count("vocab_size"), dims),
         positions=positions,
         embedding_norm=_norm(tensors, "embeddings.LayerNorm", dims),
         layers=tuple(
-            _layer(tensors, family, number, dims=dims, widened=_count(config, family.widened))
-            for number in range(_count(config, family.depth))
+            _layer(tensors, family, number, dims=dims, widened=config.count(family.widened))
+            for number in range(config.count(family.depth))
         ),
         heads=heads,
-        epsilon=float(config.get("layer_norm_eps", 1e-12)),
+        epsilon=config.number(family.epsilon, EPSILON) if family.epsilon else EPSILON,
     )
 
 
-def _family(config: Mapping[str, Any]) -> _Family:
+def _family(config: JsonFile) -> _Family:
     """The family of a config, after a check that nothing in it asks for other arithmetic."""
-    kind = str(config.get("model_type"))
+    kind = str(config.fields.get("model_type"))
     if kind not in FAMILIES:
         raise InvalidCheckpoint(
             f"config.json: model_type {kind!r} is not supported; supported are {', '.join(FAMILIES)}", model_type=kind
         )
     family = FAMILIES[kind]
     for key, expected in ((family.activation, "gelu"), ("position_embedding_type", "absolute")):
-        if config.get(key, expected) != expected:
-            raise InvalidCheckpoint(f"config.json: {key} {config[key]!r} is not supported, only {expected!r}")
+        if config.fields.get(key, expected) != expected:
+            raise config.unsupported(key, expected)
+    config.refuse_unless(is_decoder=False, add_cross_attention=False, is_encoder_decoder=False, pruned_heads={})
+    config.refuse_unless(quantization_config=None, rope_scaling=None, auto_map=None)
     return family
 
 
@@ -203,10 +216,3 @@ def _old_name(name: str) -> str:
 
 def _norm(tensors: Tensors, name: str, dims: int) -> Norm:
     return tensors.take(f"{name}.weight", dims), tensors.take(f"{name}.bias", dims)
-
-
-def _count(config: Mapping[str, Any], key: str) -> int:
-    value = config.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InvalidCheckpoint(f"config.json: {key} must be a positive integer, got {value!r}")
-    return value

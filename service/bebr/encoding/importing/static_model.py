@@ -9,7 +9,6 @@ plain: what a service may have begun with, and what the demo of an upgrade begin
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,8 @@ from bebr.encoding.bundles.contents import EmbeddingFiles
 from bebr.encoding.bundles.manifest import Pooling, Precision, SourceHashes, canonical_sha256
 from bebr.encoding.embedding.tokenization import TextTokenizer
 from bebr.encoding.importing.architecture import Tensors, read_transformer
+from bebr.encoding.importing.checkpoint import CONFIG, WEIGHTS
+from bebr.encoding.importing.json_file import existing, read_json_file
 from bebr.encoding.onnx.graph import Graph, Signature
 from bebr.encoding.onnx.session import ATTENTION_MASK, EMBEDDING, INPUT_IDS
 
@@ -44,8 +45,7 @@ class StaticModel:
 
 def read_pieces(checkpoint: Path) -> Floats:
     """The input vectors (vocabulary, dims) float32 of a checkpoint's word pieces. Raises InvalidCheckpoint."""
-    config = json.loads((checkpoint / "config.json").read_bytes())
-    return read_transformer(config, Tensors(checkpoint / "model.safetensors")).words
+    return read_transformer(read_json_file(checkpoint, CONFIG), Tensors(existing(checkpoint, WEIGHTS))).words
 
 
 def fit_static(pieces: Floats, tokens: Sequence[Sequence[int]], seed: int = 0) -> StaticModel:

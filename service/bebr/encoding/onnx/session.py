@@ -6,6 +6,7 @@ from pathlib import Path
 import onnx
 import onnx.utils
 import onnxruntime
+from onnx.external_data_helper import uses_external_data
 
 from bebr.errors import DamagedBundle
 
@@ -13,6 +14,8 @@ from bebr.errors import DamagedBundle
 INPUT_IDS, ATTENTION_MASK, EMBEDDING = "input_ids", "attention_mask", "embedding"
 FLOAT32 = "tensor(float)"
 INT64 = "tensor(int64)"
+ENDLESS = frozenset({"Loop", "Scan", "If", "SequenceMap"})
+"""Operators with graphs of their own inside; a loop need not end, not even when the graph is loaded."""
 
 
 def open_session(path: Path, threads: int = 1, part: bytes | None = None) -> onnxruntime.InferenceSession:
@@ -20,8 +23,10 @@ def open_session(path: Path, threads: int = 1, part: bytes | None = None) -> onn
 
     Where `part` is given, it is opened instead: a graph cut out of the one in the file, which errors then name.
 
-    Raises DamagedBundle when ONNX Runtime cannot load the graph.
+    Raises DamagedBundle when ONNX Runtime cannot load the graph, and what `read_graph` raises.
     """
+    if part is None:
+        read_graph(path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -36,6 +41,29 @@ def open_session(path: Path, threads: int = 1, part: bytes | None = None) -> onn
             path=str(path),
             file=path.name,
         ) from error
+
+
+def read_graph(path: Path) -> onnx.ModelProto:
+    """The graph in a file, which is all there is to it: no loops, and no weights in other files.
+
+    Raises DamagedBundle for a file that is no graph, or is not of that kind.
+    """
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf's errors, and those of the file
+        raise DamagedBundle(
+            f"{path.name} is not a graph that ONNX can read: {error}", path=str(path), file=path.name
+        ) from error
+    if model.functions:
+        raise _mismatch(path, "has functions of its own, which are not supported")
+    for node in model.graph.node:
+        if node.op_type in ENDLESS:
+            raise _mismatch(path, f"has the operator {node.op_type}, which is not supported: it may never end")
+    constants = [a.t for node in model.graph.node for a in node.attribute if a.type == onnx.AttributeProto.TENSOR]
+    sparse = [part for tensor in model.graph.sparse_initializer for part in (tensor.values, tensor.indices)]
+    if any(map(uses_external_data, [*model.graph.initializer, *constants, *sparse])):
+        raise _mismatch(path, "has weights in another file, which no checksum covers; save it as one file")
+    return model
 
 
 def cut_out(whole: onnx.ModelProto, outputs: Sequence[str]) -> bytes:

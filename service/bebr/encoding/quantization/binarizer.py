@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from bebr.core.arrays import Floats
 from bebr.core.codes import CodeSpec, join_records, pack_levels
-from bebr.encoding.onnx.session import FLOAT32, check_signature, cut_out, open_session
+from bebr.encoding.onnx.session import FLOAT32, check_signature, cut_out, open_session, read_graph
 from bebr.encoding.quantization.rows import check_shape
 from bebr.errors import DamagedBundle, Incompatible
 
@@ -41,7 +40,7 @@ class Binarizer:
         # ONNX Runtime computes every node of a graph whatever is fetched from it, so queries and points get a session
         # each. That of queries has one thread: waking a second one costs more than a row, and on a busy machine a
         # hundred times more.
-        graph = onnx.load(path)
+        graph = read_graph(path)
         self._session = open_session(path, threads, cut_out(graph, ["levels", "gain"]))
         self._query_session = open_session(path, 1, cut_out(graph, ["projected"]))
         means = [numpy_helper.to_array(value) for value in graph.graph.initializer if value.name == "mean"]

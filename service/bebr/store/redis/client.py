@@ -75,8 +75,10 @@ class RedisClient:
             pool = BlockingConnectionPool.from_url(
                 self._url, max_connections=self._max_connections, timeout=self._timeout_seconds, **options
             )
-        except ValueError as error:
-            raise StoreUnavailable(f"{error}; write the address as redis://host:6379/0") from error
+        except (ValueError, TypeError):  # their texts may hold the password
+            raise StoreUnavailable(
+                "the address of the Redis server has a part that is not understood; write it as redis://host:6379/0"
+            ) from None
         self._redis = Redis.from_pool(pool)
         if (await self.info("cluster")).get("cluster_enabled") == 1:
             await self._redis.aclose()
