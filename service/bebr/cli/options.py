@@ -75,8 +75,8 @@ def settings_from(file: Path | None, flags: Mapping[str, Any], others: Sequence[
             raise InvalidOption(f"--set expects name=value, got '{other}'")
         given[name.strip().lower().removeprefix("bebr_")] = value
     for setting in setting_fields():
-        value = given.get(setting.name)
-        if value and setting.metadata["secret"] and ("@" in value or setting.name != "redis_url"):
+        secret = given.get(setting.name) if setting.metadata["secret"] else None
+        if secret and ("@" in secret or setting.name != "redis_url"):
             _warn_of_secret(f"the flag for {setting.name}", f"BEBR_{setting.name.upper()}")
     return load_settings(given, os.environ, file)
 

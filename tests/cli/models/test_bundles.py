@@ -52,6 +52,32 @@ def test_wrong_options_of_an_import(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", '{"model_type": "roberta"}'),
+        ("config.json", "[" * 100_000),
+        ("tokenizer_config.json", '{"do_lower_case": "yes"}'),
+        ("model.safetensors", "no weights"),
+    ],
+)
+def test_a_checkpoint_of_any_content_is_refused_in_one_line(
+    tmp_path: Path, bundles: Path, capsys: pytest.CaptureFixture[str], name: str, content: str
+):
+    folder = write_checkpoint(tmp_path / "model")
+    (folder / name).write_text(content)
+    assert run("models", "import", str(folder)) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("error: ") and name in said
+    assert not list(bundles.glob("*"))
+
+
+def test_secrets_as_flags_are_warned_of(capsys: pytest.CaptureFixture[str]):
+    assert run("search", "text", "--api-key", "s3cret", "--url", "http://127.0.0.1:9") == 1
+    said = capsys.readouterr().err
+    assert "BEBR_API_KEY" in said and "s3cret" not in said
+
+
 def test_a_model_that_nobody_knows(capsys: pytest.CaptureFixture[str]):
     assert run("models", "pull", "no_such_package_anywhere") == 1
     assert "no known model" in capsys.readouterr().err
