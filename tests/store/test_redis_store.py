@@ -8,11 +8,11 @@ from uuid import uuid4
 
 import pytest
 from tests.servers import Server, ServerKind, running_server
-from tests.store.points import UID, commit, put, whole_feed
+from tests.store.points import UID, commit, put, puts, whole_feed
 
 from bebr.core.types import WriteMode
 from bebr.errors import DamagedStore, InsufficientStorage, InvalidOption, StoreUnavailable
-from bebr.store import Committed, DeleteWrite, Receipt, ShardCounters
+from bebr.store import Commit, Committed, DeleteWrite, PutWrite, Receipt, ShardCounters
 from bebr.store.redis.store import RedisStore
 
 
@@ -106,6 +106,25 @@ async def test_a_full_server_is_insufficient_storage_and_nothing_is_applied(serv
         finally:
             server.command("CONFIG", "SET", "maxmemory", "0")
         assert await commit(store, 0, [put("b")]) == [Committed([True], 2, 2)]
+
+
+async def test_a_full_server_takes_deletes_and_what_shrinks(server: Server) -> None:
+    async with opened(server) as store:
+        await store.create(UID, 1)
+        await store.put_document("kind", "name", {"a": 1})
+        await commit(store, 0, [put("a", "b", "c")])
+        server.command("CONFIG", "SET", "maxmemory", "1mb")
+        try:
+            assert await commit(store, 0, [DeleteWrite(["a"])]) == [Committed([True], 4, 4)]
+            smaller = PutWrite(puts(["b"]), WriteMode.UPDATE_ONLY, shrinks=True)
+            commits = [Commit(0, [write]) for write in (DeleteWrite(["c"]), put("d"), smaller)]
+            mixed = await store.commit(UID, commits)
+            assert [type(outcome) for outcome in mixed] == [list, InsufficientStorage, list]
+            await store.replace_documents("kind", {"name": {"a": 2}}, [])
+            assert await store.get_document("kind", "name") == {"a": 2}
+            await store.drop(UID)
+        finally:
+            server.command("CONFIG", "SET", "maxmemory", "0")
 
 
 async def test_a_server_that_would_evict_points_is_refused(server: Server) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.store.points import UID, commit, put, puts, whole_feed
 
@@ -246,3 +247,18 @@ async def test_a_group_is_split_into_statements_that_sqlite_can_hold(
         (text, row.tobytes()) for text, row in zip(texts, batch.records, strict=True)
     ]
     await store.close()
+
+
+async def test_the_file_becomes_smaller_when_points_are_deleted(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    await store.open()
+    await store.create(UID, 1)
+    pages = [[f"p{n}" for n in range(start, start + 500)] for start in range(0, 4000, 500)]
+    for ids in pages:
+        await commit(store, 0, [PutWrite(Puts(ids, 1, np.zeros((500, 66), np.uint8), ['"' + "x" * 4000 + '"'] * 500))])
+    for ids in pages:
+        await commit(store, 0, [DeleteWrite(ids)])
+    await store.purge_tombstones(UID, 0, 10_000)
+    await store.close()
+    size = sum(file.stat().st_size for file in (tmp_path / "collections").iterdir())
+    assert size < 6 * 2**20, "16 MB were written, and 4 MB may be kept for what comes next"

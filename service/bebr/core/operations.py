@@ -8,7 +8,7 @@ promises about them.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from bebr.core.types import Puts, WriteMode
 from bebr.errors import DuplicateId, PayloadTooLarge
@@ -38,6 +38,8 @@ class PutWrite:
     puts: Puts
     mode: WriteMode = WriteMode.UPSERT
     receipt: Receipt | None = None
+    shrinks: bool = False
+    """The points exist, and with this take no more room than before."""
 
     @property
     def ids(self) -> list[str]:
@@ -54,6 +56,7 @@ class DeleteWrite:
 
     ids: list[str]
     receipt: Receipt | None = None
+    shrinks: ClassVar[bool] = True
 
     @cached_property
     def size_bytes(self) -> int:
@@ -78,6 +81,11 @@ class Commit:
     @property
     def size_bytes(self) -> int:
         return sum(write.size_bytes for write in self.writes)
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether it is to pass where there is no room for more points."""
+        return all(write.shrinks for write in self.writes)
 
 
 @dataclass(frozen=True, slots=True)

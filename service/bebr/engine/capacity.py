@@ -1,5 +1,6 @@
 """Refuses writes before the disk or the memory runs out, rather than after."""
 
+import logging
 import os
 import shutil
 import time
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from bebr.errors import InsufficientStorage
 
+log = logging.getLogger(__name__)
 CHECK_EVERY_SECONDS = 0.5
 
 
@@ -22,30 +24,45 @@ class CapacityGuard:
 
     def check(self) -> None:
         """Raise InsufficientStorage when disk or memory is low."""
+        if (problem := self.problem()) is not None:
+            raise problem
+
+    def problem(self) -> InsufficientStorage | None:
+        """What `check` raises now."""
         now = time.monotonic()
         if now - self._checked >= CHECK_EVERY_SECONDS:
-            self._checked, self._problem = now, self._look()
-        if self._problem is not None:
-            raise InsufficientStorage(self._problem.detail, **self._problem.fields)
+            before, self._checked, self._problem = self._problem, now, self._look()
+            if (before is None) != (self._problem is None):
+                _log_change(self._problem)
+        if self._problem is None:
+            return None
+        return InsufficientStorage(self._problem.detail, **self._problem.fields)
 
     def _look(self) -> InsufficientStorage | None:
         free = shutil.disk_usage(self._folder).free
         if free < self._min_free:
             return InsufficientStorage(
-                f"the disk of the data folder has {free:,} bytes free, writes need {self._min_free:,}; "
-                "free some space or lower min_free_disk_bytes",
+                f"the disk of the data folder has {free:,} bytes free, and writes need {self._min_free:,}. Deletes "
+                "still work: delete points or collections, free some space, or lower min_free_disk_bytes",
                 free=free,
                 needed=self._min_free,
             )
         used = resident_bytes()
         if used > self._max_memory:
             return InsufficientStorage(
-                f"the process uses {used:,} bytes of memory, the limit is {self._max_memory:,}; "
-                "delete points, raise max_memory_bytes or use a larger machine",
+                f"the process uses {used:,} bytes of memory, the limit is {self._max_memory:,}. Deletes still work: "
+                "delete points or collections, raise max_memory_bytes, or use a larger machine",
                 used=used,
                 limit=self._max_memory,
             )
         return None
+
+
+def _log_change(problem: InsufficientStorage | None) -> None:
+    if problem is None:
+        log.warning("disk and memory suffice again: writes are taken")
+    else:
+        log.warning("writes are refused: %s", problem.detail)
 
 
 def resident_bytes() -> int:

@@ -127,6 +127,11 @@ class Engine:
         loading = sorted(name for name, collection in self.registry.collections.items() if not collection.ready)
         return Readiness(problem is None and not loading, problem, loading)
 
+    def writes_refused_because(self) -> str | None:
+        """Why writes that need room are refused now: 'disk' or 'memory' is low."""
+        problem = self._guard.problem()
+        return None if problem is None else "disk" if "free" in problem.fields else "memory"
+
     async def ping_store(self) -> None:
         """Raises StoreUnavailable when the store does not answer."""
         await self._store.ping()

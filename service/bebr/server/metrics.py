@@ -85,6 +85,9 @@ class StateGauges(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield GaugeMetricFamily("bebr_ready", "1 when /readyz says ready.", float(self._engine.readiness().ready))
+        cause = self._engine.writes_refused_because()
+        low = [(name, float(name == cause)) for name in ("disk", "memory")]
+        yield _gauge("bebr_writes_refused", "1 while writes are refused because this is low.", "cause", low)
         try:
             found = self._engine.list_collections()
         except NotReady:

@@ -6,7 +6,7 @@ between. Pure, but for the encoder that a `Reencode` brings with it.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bebr.core.operations import PutWrite, Write, fits_commit
 from bebr.core.types import FieldType, Puts, StoredPoint, WriteMode
-from bebr.errors import InvalidMetadata
+from bebr.errors import InsufficientStorage, InvalidMetadata
 
 Fields = Mapping[str, FieldType]
 Values = Mapping[str, Sequence[Any]]
@@ -40,6 +40,8 @@ class Patch:
     """New values by key; None removes the key."""
     max_metadata_bytes: int
     """Where the metadata of one point would be larger, none is changed and InvalidMetadata names it."""
+    low: InsufficientStorage | None = None
+    """Why there is no room. It is raised where the points would take more of it than before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,11 @@ def pieces_of(item: ShardWrite) -> list[ShardWrite]:
         for part in (slice(half), slice(half, None))
         for piece in pieces_of(
             ShardWrite(
-                PutWrite(Puts(puts.ids[part], puts.version, puts.records[part], puts.metadata[part]), write.mode),
+                replace(
+                    write,
+                    puts=Puts(puts.ids[part], puts.version, puts.records[part], puts.metadata[part]),
+                    receipt=None,
+                ),
                 {key: column[part] for key, column in item.values.items()},
             )
         )
@@ -152,7 +158,11 @@ def _patched(patch: Patch, points: Sequence[StoredPoint], fields: Fields) -> lis
         texts = [json.dumps(metadata, ensure_ascii=False, separators=(",", ":")) for metadata in merged]
         _check_sizes(some, texts, patch.max_metadata_bytes)
         puts = Puts([point.id for point in some], version, _records(some), texts)
-        group.append(ShardWrite(PutWrite(puts, WriteMode.UPDATE_ONLY), values_of(merged, fields)))
+        shrinks = sum(map(len, texts)) <= sum(len(point.metadata) for point in some)
+        if patch.low is not None and not shrinks:
+            raise patch.low
+        write = PutWrite(puts, WriteMode.UPDATE_ONLY, shrinks=shrinks)
+        group.append(ShardWrite(write, values_of(merged, fields)))
     return group
 
 

@@ -117,7 +117,9 @@ class PointWriter:
             if ids is None:
                 return Changed(sum(map(len, groups.values())), {})
             return Changed(len(await collection.fetch(ids, metadata=False)), {})
-        results = await self._write_pages(collection, groups, lambda page: ShardWrite(DeleteWrite(page), {}))
+        results = await self._write_pages(
+            collection, groups, lambda page: ShardWrite(DeleteWrite(page), {}), grows=False
+        )
         return Changed(applied_count(results), last_seqs(results))
 
     async def set_metadata(
@@ -128,8 +130,9 @@ class PointWriter:
             raise InvalidMetadata("'set' must name at least one metadata key", key="set")
         read_metadata(changes, rules)
         groups = await self._targets(collection, ids, filter)
+        low = self._guard.problem()
         results = await self._write_pages(
-            collection, groups, lambda page: Patch(page, changes, rules.max_metadata_bytes)
+            collection, groups, lambda page: Patch(page, changes, rules.max_metadata_bytes, low), grows=low is None
         )
         return Changed(applied_count(results), last_seqs(results))
 
@@ -148,7 +151,7 @@ class PointWriter:
             )
 
     @contextmanager
-    def _writing(self, collection: Collection, declared: str | None = None) -> Iterator[Version]:
+    def _writing(self, collection: Collection, declared: str | None = None, *, grows: bool = True) -> Iterator[Version]:
         """Count one more write. Yields the version of all its points, also when another becomes active meanwhile."""
         version = collection.active
         if declared is not None and declared != version.id:
@@ -158,7 +161,8 @@ class PointWriter:
                 key="version",
                 active_version=version.id,
             )
-        self._guard.check()
+        if grows:
+            self._guard.check()
         if self._under_way >= self._limits.max_queue:
             raise Overloaded(f"{self._under_way} writes are under way (the limit); try again later", waiting="writes")
         self._under_way += 1
@@ -178,16 +182,26 @@ class PointWriter:
         return await collection.shards.matching(collection.parse_filter(filter, self._limits.max_filter_size))
 
     async def _write_pages(
-        self, collection: Collection, groups: dict[int, list[str]], make: Callable[[list[str]], ShardWrite | Patch]
+        self,
+        collection: Collection,
+        groups: dict[int, list[str]],
+        make: Callable[[list[str]], ShardWrite | Patch],
+        *,
+        grows: bool,
     ) -> list[tuple[int, Committed]]:
-        """Page after page; what one fails with is raised with what was done before it."""
+        """Page after page; what one fails with is raised with what was done before it.
+
+        grows: refuse it, or let it wait, where there is no room for more points.
+        """
         results: list[tuple[int, Committed]] = []
         pages = [(n, ids[start : start + PAGE]) for n, ids in groups.items() for start in range(0, len(ids), PAGE)]
-        with self._writing(collection):
-            collection.shards.check_capacity(groups)
+        with self._writing(collection, grows=grows):
+            if grows:
+                collection.shards.check_capacity(groups)
             for place, (number, page) in enumerate(pages):
                 try:
-                    await collection.shards.wait_for_capacity(number)
+                    if grows:
+                        await collection.shards.wait_for_capacity(number)
                     results.append((number, await collection.shards.write(number, make(page))))
                 except BebrError as error:
                     after = [point_id for _, other in pages[place + 1 :] for point_id in other]

@@ -125,7 +125,10 @@ class IngestJobs(JobSource):
         else:
             self._runner.stopping.set()
             ingestion.detail = "cancelling: the batches in flight come to their end"
-            await asyncio.to_thread(ingestion.save)
+            try:
+                await asyncio.to_thread(ingestion.save)
+            except OSError:  # a full disk: the runner saves how it ended
+                log.exception("that job %s is to be cancelled could not be saved", ingestion.id)
 
     def _check_capacity(self) -> None:
         unfinished = sum(not ingestion.state.ended for ingestion in self._ingestions.values()) + self._spooling

@@ -45,8 +45,15 @@ class Script:
 
     @classmethod
     def load(cls, name: str) -> "Script":
-        text = resources.files("bebr.store.redis").joinpath("lua", name).read_bytes()
+        return cls.of(resources.files("bebr.store.redis").joinpath("lua", name).read_bytes())
+
+    @classmethod
+    def of(cls, text: bytes) -> "Script":
         return cls(text, sha1(text, usedforsecurity=False).hexdigest())
+
+    def past_maxmemory(self) -> "Script":
+        """The same, run although memory is full: for what takes less of it. Servers before 7.0 do not know this."""
+        return self.of(b"#!lua flags=allow-oom\n" + self.text)
 
 
 class RedisClient:

@@ -31,6 +31,8 @@ class CommitCall:
     """All writes, as the script reads them."""
     receipts: list[str] = field(default_factory=list)
     """Keys of their receipts."""
+    shrinks: bool = True
+    """Whether it is to pass where there is no room for more points."""
     operations: int = 0
     size_bytes: int = 0
 
@@ -43,6 +45,7 @@ class CommitCall:
         return (
             not self.receipts
             and not _receipts(commit)
+            and self.shrinks == commit.shrinks
             and self.operations + commit.operations <= MAX_COMMIT_OPERATIONS
             and self.size_bytes + commit.size_bytes <= MAX_COMMIT_BYTES
         )
@@ -52,6 +55,7 @@ class CommitCall:
         self.lengths.append(len(commit.writes))
         self.arguments += arguments
         self.receipts += _receipts(commit)
+        self.shrinks = self.shrinks and commit.shrinks
         self.operations += commit.operations
         self.size_bytes += commit.size_bytes
 

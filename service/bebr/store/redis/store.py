@@ -45,6 +45,8 @@ from bebr.store.redis.values import unpack_value
 
 SCHEMA = 1
 MAX_CONNECTIONS = 32
+FLAGS_SINCE = 7
+"""First version of Redis whose scripts may run past maxmemory; Valkey says 7 too."""
 FEED_CHUNK_ENTRIES = 1000
 PURGE_CHUNK_ENTRIES = 1000
 """What one script handles of a long read or purge: the server serves nobody else meanwhile."""
@@ -84,6 +86,8 @@ class RedisStore:
         self._commit, self._feed, self._purge, self._replace = (
             Script.load(name) for name in ("commit.lua", "feed.lua", "purge.lua", "replace_documents.lua")
         )
+        self._shrink = self._commit
+        """What commits that take no more room than before are run by."""
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -124,6 +128,11 @@ class RedisStore:
             raise StoreUnavailable(
                 f"Redis would evict points when memory is full (maxmemory-policy {policy}); set it to noeviction"
             )
+        flags_known = (
+            int(str((await self._client.info("server")).get("redis_version", "0")).split(".")[0]) >= FLAGS_SINCE
+        )
+        if flags_known and self._shrink is self._commit:
+            self._shrink, self._replace = self._commit.past_maxmemory(), self._replace.past_maxmemory()
         if (await self._client.info("persistence")).get("aof_enabled") == 0:
             log.warning("Redis runs without an append-only file: what it acknowledges is lost when it stops")
 
@@ -217,7 +226,13 @@ class RedisStore:
         epoch, floor = self._epochs[uid, shard], self._acknowledged.get((uid, shard), 0)
         arguments = [self._receipt_ttl_ms, 0, epoch, floor, call.writes, *call.arguments]
         results = await self._run(
-            self._commit, uid, shard, arguments, receipts=call.receipts, changes=True, size_bytes=call.size_bytes
+            self._shrink if call.shrinks else self._commit,
+            uid,
+            shard,
+            arguments,
+            receipts=call.receipts,
+            changes=True,
+            size_bytes=call.size_bytes,
         )
         committed = [
             Committed([flag == ord("1") for flag in flags], first_seq, last_seq, bool(replayed))

@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,6 +126,8 @@ class CollectionFile:
                 sql.write_counters(writer, shard, plan.counters)
             sql.write_receipts(writer, book, now, self._receipt_ttl_seconds)
         self._begun |= shards
+        if any(commit.shrinks for commit in commits):
+            self._give_back_space()
         return outcomes
 
     def _read_plan(self, writer: sqlite3.Connection, shard: int, commits: Sequence[Commit]) -> ShardPlan:
@@ -138,7 +140,18 @@ class CollectionFile:
             counters = self._counters(writer, shard)
             count, highest = sql.delete_tombstones(writer, shard, up_to_seq)
             sql.write_counters(writer, shard, replace(counters, purged_seq=max(counters.purged_seq, highest)))
+        self._give_back_space()
         return count
+
+    def _give_back_space(self) -> None:
+        """A courtesy: what it fails with is no failure of the commit before it."""
+        with self._write_lock, suppress(sqlite3.Error):
+            sql.give_back_space(self._open_writer())
+
+    def shorten_log(self) -> None:
+        """Fold the write-ahead log into the file, so that the next transactions have its room, which it keeps."""
+        with self._write_lock:
+            self._open_writer().execute("pragma wal_checkpoint(restart)").fetchall()
 
     def _counters(self, connection: sqlite3.Connection, shard: int) -> ShardCounters:
         counters = sql.read_counters(connection, shard)

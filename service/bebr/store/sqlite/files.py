@@ -61,6 +61,8 @@ def connect_writer(path: Path, synchronous: str, *, create: bool = False) -> sql
     connection = _connect(path, "rwc" if create else "rw")
     try:
         check_schema(connection, path)  # before the first pragma that would change a foreign file
+        if create:  # only before the first table; files of before it keep the space of what was deleted for new points
+            connection.execute("pragma auto_vacuum = incremental")
         connection.execute("pragma journal_mode = wal")
         connection.execute(f"pragma synchronous = {synchronous}")
         connection.execute(f"pragma wal_autocheckpoint = {CHECKPOINT_PAGES}")

@@ -23,6 +23,10 @@ from bebr.store.sqlite.write_plan import PutRows, ReceiptBook, ReceiptKey, Store
 
 INSERT_CHUNK_BYTES = 32 * 2**20
 """Metadata of one insert statement; SQLite refuses values near 1 GB."""
+KEPT_FREE_PAGES = 1000
+"""Free pages that a file keeps for what is written next."""
+GIVEN_BACK_PAGES = 2000
+"""At least so many of the others are given back to the disk at a time, if there are as many; else a quarter."""
 FEW_IDS = 32
 """Up to this many points are fetched row by row; for more, SQLite joins the columns."""
 
@@ -215,6 +219,15 @@ def delete_tombstones(connection: Connection, shard: int, up_to_seq: int) -> tup
     which = f"from points_{shard} where record is null and seq <= ?"
     (highest,) = connection.execute(f"select max(seq) {which}", (up_to_seq,)).fetchone()
     return connection.execute(f"delete {which}", (up_to_seq,)).rowcount, highest or 0
+
+
+def give_back_space(connection: Connection) -> None:
+    """Shorten the file by some of its free pages, in a transaction of its own. A file made without `auto_vacuum` stays
+    as long as it is."""
+    (free,) = connection.execute("pragma freelist_count").fetchone()
+    if free > KEPT_FREE_PAGES:
+        pages = min(free - KEPT_FREE_PAGES, max(GIVEN_BACK_PAGES, free // 4))
+        connection.executescript(f"pragma incremental_vacuum({pages})")  # `execute` would stop after one page
 
 
 @dataclass(slots=True)

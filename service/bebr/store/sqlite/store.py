@@ -3,6 +3,7 @@
     <folder>/lock                     held while a store is open, so that a second process is refused
     <folder>/catalog.db               documents, and which collections exist
     <folder>/collections/<uid>.db     points, receipts and counters of one collection
+    <folder>/reserve                  room that deletes take when the disk is full
 
 All commits of one call share a transaction, and its fsync. Calls for one collection are served one after the other.
 With `synchronous = full`, the default, an acknowledged commit survives a power failure; with `normal` it survives the
@@ -14,19 +15,20 @@ import logging
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from bebr.core.history import History, new_epoch
 from bebr.core.operations import Commit, CommitOutcome, FeedEntry, ShardCounters, check_commit
 from bebr.core.types import StoredPoint
-from bebr.errors import AlreadyExists, BebrError, DamagedStore, StoreUnavailable
+from bebr.errors import AlreadyExists, BebrError, DamagedStore, InsufficientStorage, StoreUnavailable
 from bebr.store.protocol import DamagedDocument, Document, check_uid, unknown_shard
 from bebr.store.sqlite.collection import CollectionFile, create_collection_file
 from bebr.store.sqlite.documents import Catalog
 from bebr.store.sqlite.files import FolderLock, translate, translated
 from bebr.store.sqlite.open_files import OpenFile, OpenFiles
+from bebr.store.sqlite.reserve import Reserve
 from bebr.store.sqlite.statements import FEW_IDS, read_few_points
 
 log = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ class SqliteStore:
         self._synchronous = synchronous
         self._files = OpenFiles(self._folder / "collections", synchronous, receipt_ttl_seconds, max_open_files)
         self._lock = FolderLock(self._folder)
+        self._reserve = Reserve(self._folder / "reserve")
         self._pool: ThreadPoolExecutor | None = None
         self._catalog: Catalog | None = None
         self._catalog_lock = asyncio.Lock()
@@ -76,6 +79,7 @@ class SqliteStore:
             self._files.epoch = new_epoch()
             await asyncio.to_thread(self._open_catalog)
             self._pool = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="bebr-sqlite")
+            self._reserve.fill()
         except BaseException:
             await self.close()
             raise
@@ -147,7 +151,15 @@ class SqliteStore:
     async def _change_documents(self, kind: str, puts: Mapping[str, Document], deletes: Sequence[str]) -> int:
         catalog = self._opened_catalog()
         async with self._catalog_lock:
-            return await self._in_thread(catalog.path, lambda: catalog.replace_documents(kind, puts, deletes))
+            return await self._write_catalog(catalog, lambda: catalog.replace_documents(kind, puts, deletes))
+
+    async def _write_catalog(self, catalog: Catalog, write: Callable[[], Result]) -> Result:
+        """Documents are small, and say what is to be deleted: they pass although the disk is full."""
+        try:
+            return await self._in_thread(catalog.path, write)
+        except InsufficientStorage:
+            self._reserve.release()
+            return await self._in_thread(catalog.path, write)
 
     # -- collections ---------------------------------------------------------------------------------------------------
 
@@ -174,9 +186,10 @@ class SqliteStore:
         catalog = self._opened_catalog()
         async with self._catalog_lock:
             self._shards.pop(uid, None)
-            await self._in_thread(catalog.path, lambda: catalog.mark_dropped(uid))
+            await self._write_catalog(catalog, lambda: catalog.mark_dropped(uid))
             await self._files.close(uid)
-            await self._in_thread(catalog.path, lambda: self._forget(uid))
+            await self._write_catalog(catalog, lambda: self._forget(uid))
+            self._reserve.fill()
 
     def _forget(self, uid: str) -> None:
         """Delete the files of a dropped collection, then its entry; what stays is tried again at the next start."""
@@ -209,7 +222,22 @@ class SqliteStore:
     async def _commit_sound(self, uid: str, commits: Sequence[Commit]) -> list[CommitOutcome]:
         async with self._using(uid, commits[0].shard) as opened, opened.commit_lock:
             commit = opened.file.commit_group
-            return await self._in_thread(self._files.path(uid), lambda: commit(commits))
+            outcomes = await self._in_thread(self._files.path(uid), lambda: commit(commits))
+            refused = [n for n, outcome in enumerate(outcomes) if isinstance(outcome, InsufficientStorage)]
+            if again := [n for n in refused if commits[n].shrinks]:
+                await self._make_room(opened.file)
+                some = [commits[n] for n in again]
+                for place, outcome in zip(
+                    again, await self._in_thread(opened.file.path, lambda: commit(some)), strict=True
+                ):
+                    outcomes[place] = outcome
+            return outcomes
+
+    async def _make_room(self, file: CollectionFile) -> None:
+        """For what must pass although the disk is full."""
+        self._reserve.release()
+        with suppress(BebrError):
+            await self._in_thread(file.path, file.shorten_log)
 
     async def fetch(
         self, uid: str, shard: int, ids: Sequence[str], *, metadata: bool = True, records: bool = False
@@ -259,7 +287,9 @@ class SqliteStore:
     async def purge_tombstones(self, uid: str, shard: int, up_to_seq: int) -> int:
         async with self._using(uid, shard) as opened, opened.commit_lock:
             purge = opened.file.purge_tombstones
-            return await self._in_thread(self._files.path(uid), lambda: purge(shard, up_to_seq))
+            purged = await self._in_thread(self._files.path(uid), lambda: purge(shard, up_to_seq))
+            self._reserve.fill()
+            return purged
 
     def _file(self, uid: str, shard: int) -> CollectionFile:
         self._check_shard(uid, shard)
