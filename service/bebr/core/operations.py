@@ -114,6 +114,8 @@ class FeedEntry(NamedTuple):
     version: int
     record: bytes | None
     metadata: str | None
+    is_damaged: bool = False
+    """What is stored is not what was written; nothing of it is here but its seq, and an id that may be wrong."""
 
 
 @dataclass(frozen=True, slots=True)

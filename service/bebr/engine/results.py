@@ -174,6 +174,8 @@ class CollectionStatus:
     created_at: str
     encoder_error: str | None
     """Why texts or vectors cannot be encoded now."""
+    damaged_points: int = 0
+    """Points found damaged in the store since the start, those left out of searches among them."""
     damage: str | None = None
     """Why the collection cannot be used; what is not known then is empty."""
 

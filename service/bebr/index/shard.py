@@ -110,6 +110,13 @@ class Shard:
             self.seq = seq
             self._publish()
 
+    def leave_out(self, ids: Sequence[str]) -> None:
+        """Take points out of the view, whatever the store says; what is written of them later counts again."""
+        with self._lock:
+            self._kill(ids)
+            self._drop_dead()
+            self._publish()
+
     def _publish(self) -> None:
         self.view = ShardView.of(self._parts(), self.seq)
 

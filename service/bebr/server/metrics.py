@@ -100,6 +100,9 @@ class StateGauges(Collector):
         damaged = [(collection.name, float(collection.damage is not None)) for collection in found]
         help = "1 where a collection is damaged and cannot be used."
         yield _gauge("bebr_collection_damaged", help, "collection", damaged)
+        points = [(collection.name, collection.damaged_points) for collection in found]
+        help = "Points that were found damaged in the store."
+        yield _gauge("bebr_collection_damaged_points", help, "collection", points)
         buffered = [(collection.name, collection.fit.collected) for collection in found if collection.fit is not None]
         help = "Points that are kept as embeddings until the collection's fit."
         yield _gauge("bebr_collection_buffered_points", help, "collection", buffered)

@@ -52,6 +52,8 @@ class ShardStats:
     """Growing, frozen and sealed segments that a search scans."""
     scan_size_bytes: int
     """Bytes of codes and gains that a search without a filter reads."""
+    damaged: int = 0
+    """Points that the store has, but damaged: they are left out."""
 
 
 class ShardClient(Protocol):

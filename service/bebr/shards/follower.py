@@ -7,6 +7,7 @@ soon as it is equal to the store. Until then readers see the old view; after a c
 
 import asyncio
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,7 +22,10 @@ from bebr.index.view import ShardView
 from bebr.shards.changes import Fields, ShardWrite, Values, values_of
 from bebr.shards.truth import Truth
 
+log = logging.getLogger(__name__)
 FEED_PAGE = 5_000
+MAX_LOGGED = 20
+"""Damaged points of one page that the log names."""
 INLINE_OPERATIONS = 64
 """Up to this many operations are applied on the event loop: a thread would cost more."""
 MAX_JOINED_OPERATIONS = 64
@@ -43,13 +47,17 @@ class Follower:
         specs: Mapping[int, CodeSpec],
         fields: Fields,
         head_rows: int,
+        name: str = "",
     ) -> None:
         self._truth, self._uid, self._number = truth, uid, number
+        self._name = name or uid
         self._specs, self._fields, self._head_rows = specs, fields, head_rows
         self._purged_seq = 0
         self._catching_up = False
         self._distrusted = False
         """The view may have what the store has not."""
+        self.damaged = 0
+        """Points of the store that were found damaged, and are not in the view."""
         self._last: tuple[int, str] | None = None
         """Seq and id of the last operation that the view took, where it is known."""
         self.shard = self._new_shard(folder)
@@ -102,6 +110,7 @@ class Follower:
         shard = self.shard
         if before.last_seq < shard.seq or 0 < shard.seq < before.purged_seq or await self._is_distrusted():
             shard = self._new_shard(rebuilt_folder(self.shard.folder))
+            self.damaged = 0
             await asyncio.to_thread(shard.clear)
         known_seq = max(shard.seq, before.purged_seq)
         last = await self._replay_all(shard)
@@ -113,7 +122,26 @@ class Follower:
             await asyncio.to_thread(shard.take_place_of, self.shard)
             self.shard, self._purged_seq, self._last = shard, 0, None
         self._distrusted, self._last = False, last or self._last
+        self._note_missing(after.points - sum(self.view.points.values()))
         return True
+
+    def _note_missing(self, count: int) -> None:
+        """count: points that the store has and the view has not, of now and of earlier runs."""
+        if count > self.damaged:
+            log.error(
+                "shard %d of collection %s: %d points of the store are damaged and left out; see `bebr verify`",
+                self._number,
+                self._name,
+                count,
+            )
+            self.damaged = count
+
+    def leave_out(self, ids: Sequence[str]) -> None:
+        """Take points out of the view that the store has found damaged: nothing can be made of them."""
+        self.shard.leave_out(ids)
+        self.damaged += len(ids)
+        for point_id in ids[:MAX_LOGGED]:
+            log.error("collection %s: point %r is damaged in the store and left out", self._name, point_id)
 
     async def _is_distrusted(self) -> bool:
         """Whether the view has what the store has not: in the store the seq of its last operation has another id."""
@@ -135,6 +163,10 @@ class Follower:
 
     def _replay(self, shard: Shard, entries: Sequence[FeedEntry]) -> None:
         deletes = [entry.id for entry in entries if entry.record is None]
+        damaged = [entry.id for entry in entries if entry.is_damaged]
+        for point_id in damaged[:MAX_LOGGED]:
+            log.error("collection %s: point %r is damaged in the store and left out", self._name, point_id)
+        self.damaged += len(damaged)
         by_version: dict[int, list[FeedEntry]] = {}
         for entry in entries:
             if entry.record is not None:

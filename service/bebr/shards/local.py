@@ -81,6 +81,7 @@ class LocalShards:
                 specs=self._specs,
                 fields=fields,
                 head_rows=head_rows,
+                name=name,
             )
             for number in range(shards)
         ]
@@ -115,7 +116,14 @@ class LocalShards:
 
     def stats(self) -> list[ShardStats]:
         return [
-            ShardStats(number, dict(view.points), view.seq, len(view.parts), view.scan_size_bytes)
+            ShardStats(
+                number,
+                dict(view.points),
+                view.seq,
+                len(view.parts),
+                view.scan_size_bytes,
+                self._followers[number].damaged,
+            )
             for number, view in enumerate(self._views())
         ]
 

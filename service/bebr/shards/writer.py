@@ -16,7 +16,8 @@ from collections import deque
 from collections.abc import Sequence
 
 from bebr.core.operations import Commit, CommitOutcome, Committed
-from bebr.errors import BebrError, Overloaded, StoreUnavailable
+from bebr.core.types import StoredPoint
+from bebr.errors import BebrError, DamagedPoint, Overloaded, StoreUnavailable
 from bebr.shards.changes import Change, Fields, Patch, Reencode, Replace, ShardWrite, affected, commits_of, rewritten
 from bebr.shards.follower import INLINE_OPERATIONS, Follower
 from bebr.shards.group import CatchUp, Group, Waiting
@@ -206,8 +207,7 @@ class Writer:
     async def _rewrite(self, shard: int, change: Patch | Reencode | Replace) -> Committed:
         """Read points as they are now, and write what becomes of them; nothing comes between."""
         follower = self._followers[shard]
-        found = await self._truth.fetch(self._uid, shard, change.ids, metadata=True, records=True)
-        points = affected(change, found)
+        points = affected(change, await self._read(shard, change))
         if not points:
             return _nothing(follower, len(change.ids))
         if isinstance(change, Reencode):
@@ -228,6 +228,20 @@ class Writer:
             results += outcome
         changed = {point.id for point in points}
         return Committed([i in changed for i in change.ids], results[0].first_seq, results[-1].last_seq)
+
+    async def _read(self, shard: int, change: Patch | Reencode | Replace) -> list[StoredPoint | None]:
+        """The points of a change. Damaged ones are an error for a patch; new codes are made of the others."""
+        ids = change.ids
+        while True:
+            try:
+                found = await self._truth.fetch(self._uid, shard, ids, metadata=True, records=True)
+            except DamagedPoint as error:
+                if isinstance(change, Patch):
+                    raise
+                self._followers[shard].leave_out(error.fields["ids"])
+                ids = [point_id for point_id in ids if point_id not in error.fields["ids"]]
+            else:
+                return found
 
     # -- failures ------------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,9 @@ What holds for every store, and is held by `tests/store/test_store_contract.py`:
   than the open store has acknowledged: it fails with StoreUnavailable, and a new epoch begins.
 - Whoever calls does the grouping: all commits of one call share what makes them durable, such as one fsync, and nothing
   waits inside the store to be joined with others.
+- Every point is stored with checksums (`bebr.core.checksums`), and what is read is checked against them. Points of
+  older releases have none, and are taken as they are until they are written again. A damaged point is DamagedPoint for
+  whoever fetches it, and is marked in the feed, so that it hides no other.
 - Errors: StoreUnavailable when the store does not answer, InsufficientStorage when its disk or memory is full,
   DamagedStore when it holds what bebr did not write, CollectionNotFound for a uid that was not created or was dropped.
 
@@ -34,7 +37,7 @@ from zlib import crc32
 from bebr.core.history import History
 from bebr.core.operations import Commit, CommitOutcome, FeedEntry, ShardCounters
 from bebr.core.types import StoredPoint
-from bebr.errors import CollectionNotFound, DamagedStore, IdempotencyConflict, InvalidOption
+from bebr.errors import CollectionNotFound, DamagedPoint, DamagedStore, IdempotencyConflict, InvalidOption
 
 Document = dict[str, Any]
 _CHECKSUM = "crc32"
@@ -101,7 +104,10 @@ class MetadataStore(Protocol):
     async def fetch(
         self, uid: str, shard: int, ids: Sequence[str], *, metadata: bool = True, records: bool = False
     ) -> list[StoredPoint | None]:
-        """The points of these ids, None where there is none. What was not requested comes back empty."""
+        """The points of these ids, None where there is none. What was not requested comes back empty.
+
+        Raises DamagedPoint, which names in `ids` all of them that are damaged.
+        """
 
     async def fetch_all(
         self, uid: str, ids_of_shard: Mapping[int, Sequence[str]], *, metadata: bool = True, records: bool = False
@@ -129,6 +135,15 @@ def check_uid(uid: str) -> None:
 def receipt_conflict(key: str) -> IdempotencyConflict:
     """The error for a receipt key that came before with another digest."""
     return IdempotencyConflict(f"the idempotency key {key!r:.80} was used for another request; use a new key", key=key)
+
+
+def damaged_points(ids: Sequence[str]) -> DamagedPoint:
+    """The error for points that are not what was written."""
+    named = ", ".join(f"{id!r:.80}" for id in ids[:10])
+    return DamagedPoint(
+        f"the store holds something else than was written for {named}; write it again from its source, or delete it",
+        ids=list(ids),
+    )
 
 
 def unknown_shard(uid: str, shard: int) -> CollectionNotFound:

@@ -1,5 +1,6 @@
 """A collection at run time: its shards, its encoders, and what its document says."""
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,9 +13,13 @@ from bebr.engine.collections.hot_points import HotPoints
 from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.results import CollectionStatus, FitStatus, ShardStatus
-from bebr.errors import VersionNotFound
+from bebr.errors import DamagedPoint, VersionNotFound
 from bebr.shards import ShardClient
 from bebr.store import MetadataStore
+
+log = logging.getLogger(__name__)
+MAX_DAMAGED = 10_000
+"""Ids of damaged points that are remembered, so that each is logged once."""
 
 
 class Collection:
@@ -38,6 +43,8 @@ class Collection:
         """Writes in progress, by number of the version that their points get."""
         self.hot_points = HotPoints()
         self._store = store
+        self._damaged: set[str] = set()
+        """Ids of points that were found damaged when they were fetched."""
         self.closed = False
 
     @property
@@ -97,9 +104,32 @@ class Collection:
     async def fetch(
         self, ids: Sequence[str], *, metadata: bool = True, records: bool = False
     ) -> dict[str, StoredPoint]:
-        """The points that exist, by id."""
+        """The points that exist, by id. Raises DamagedPoint."""
         groups = self.by_shard(ids)
-        return await self._store.fetch_all(self.document.uid, groups, metadata=metadata, records=records)
+        try:
+            return await self._store.fetch_all(self.document.uid, groups, metadata=metadata, records=records)
+        except DamagedPoint as error:
+            self._note_damaged(error.fields["ids"])
+            named = f"collection '{self.name}': {error.detail}"
+            raise DamagedPoint(named, collection=self.name, id=error.fields["ids"][0], **error.fields) from None
+
+    async def fetch_sound(
+        self, ids: Sequence[str], *, metadata: bool = True, records: bool = False
+    ) -> tuple[dict[str, StoredPoint], list[str]]:
+        """The points that exist, by id, and the ids of damaged ones: for work on many points that must go on."""
+        damaged: list[str] = []
+        while True:
+            try:
+                return await self.fetch(ids, metadata=metadata, records=records), damaged
+            except DamagedPoint as error:
+                damaged += error.fields["ids"]
+                ids = [point_id for point_id in ids if point_id not in error.fields["ids"]]
+
+    def _note_damaged(self, ids: Sequence[str]) -> None:
+        for point_id in ids:
+            if point_id not in self._damaged and len(self._damaged) < MAX_DAMAGED:
+                self._damaged.add(point_id)
+                log.error("collection %s: point %r is damaged in the store", self.name, point_id)
 
     async def catch_up(self) -> None:
         """Bring all shards up to the store."""
@@ -128,6 +158,7 @@ class Collection:
             text_field=document.text_field,
             filterable=document.filterable,
             shards=[ShardStatus(s.number, self.points_by_id(s.points), s.seq, s.parts) for s in shards],
+            damaged_points=max(len(self._damaged), sum(shard.damaged for shard in shards)),
             memory_bytes=sum(shard.scan_size_bytes for shard in shards),
             created_at=document.created_at,
             encoder_error=problem.detail if problem else None,

@@ -126,7 +126,7 @@ class Backfills:
 
     async def pages(self, collection: Collection, target: Version, skipped: Set[str]) -> AsyncIterator[list[str]]:
         """Ids of points of other versions, hot points first; a shard at a time, so that few ids are held."""
-        hot = await collection.fetch(collection.hot_points.hottest(), metadata=False)
+        hot, _ = await collection.fetch_sound(collection.hot_points.hottest(), metadata=False)
         for page in _batched(point.id for point in hot.values() if point.version != target.number):
             yield page
         for version in collection.document.versions:
@@ -141,8 +141,9 @@ class Backfills:
         """Re-encode a page of points as the target. Raises InsufficientStorage, Overloaded, StoreUnavailable."""
         self._guard.check()
         versions, text_field = collection.document.versions, collection.document.text_field
-        points, texts, without_text = [], [], []
-        for point in (await collection.fetch(ids, records=True)).values():
+        points, texts = [], []
+        found, without_text = await collection.fetch_sound(ids, records=True)
+        for point in found.values():
             if point.version == target.number or versions[point.version].kind is VersionKind.BUFFERED:
                 continue
             text = _text(point, text_field, self._limits.max_text_chars)

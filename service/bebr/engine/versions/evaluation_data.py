@@ -132,7 +132,7 @@ async def _fetch(comparison: Comparison, request: EvaluationRequest) -> list[Sto
     chosen = list(dict.fromkeys([*sorted(relevant), *await comparison.compute(draw)]))[: request.points]
     points: list[StoredPoint] = []
     for start in range(0, len(chosen), FETCH_PAGE):
-        found = await collection.fetch(chosen[start : start + FETCH_PAGE], records=True)
+        found, _ = await collection.fetch_sound(chosen[start : start + FETCH_PAGE], records=True)
         points += [point for point in found.values() if point.version == active.number]
     return points
 

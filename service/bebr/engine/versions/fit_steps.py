@@ -84,7 +84,7 @@ class FitSteps:
             ids = [ids[place] for place in np.sort(chosen).tolist()]
         records: list[bytes] = []
         for start in range(0, len(ids), READ_PAGE):
-            points = await collection.fetch(ids[start : start + READ_PAGE], metadata=False, records=True)
+            points, _ = await collection.fetch_sound(ids[start : start + READ_PAGE], metadata=False, records=True)
             records += [point.record for point in points.values() if point.version == number]
         size = collection.active.spec.record_size_bytes
         joined = np.frombuffer(b"".join(records), np.uint8).reshape(len(records), size)

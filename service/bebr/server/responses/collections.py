@@ -74,6 +74,7 @@ class Collection(Answer):
     bytes_in_memory: int = Field(description="Bytes that a search without a filter scans.")
     created_at: str
     encoder_error: str | None = Field(description="Why texts and vectors cannot be encoded now; null if they can.")
+    damaged_points: int = Field(description="Points that were found damaged in the store.")
     damage: str | None = Field(
         description="Why it cannot be used; null if it can. What is not known of a damaged collection is empty."
     )
@@ -97,6 +98,7 @@ class Collection(Answer):
             bytes_in_memory=status.memory_bytes,
             created_at=status.created_at,
             encoder_error=status.encoder_error,
+            damaged_points=status.damaged_points,
             damage=status.damage,
         )
 

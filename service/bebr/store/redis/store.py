@@ -6,7 +6,7 @@
     {<prefix>:<uid>:<shard>}:info            hash last_seq, points, purged_seq, the names of its epochs and where
                                              they began, and the fencing token; a shard exists while this does
     {<prefix>:<uid>:<shard>}:points          hash id -> seq (6 bytes), then nothing for a tombstone, or version (4),
-                                             record size (2), record, metadata
+                                             record size (2), checksums (8), record, metadata
     {<prefix>:<uid>:<shard>}:feed            stream "<seq>-0" -> id: the latest operation of each id
     {<prefix>:<uid>:<shard>}:tombstones      sorted set of deleted ids by seq
     {<prefix>:<uid>:<shard>}:receipt:<key>   seqs, digest and outcome of a write, with a lifetime
@@ -33,6 +33,7 @@ from bebr.store.protocol import (
     DamagedDocument,
     Document,
     check_uid,
+    damaged_points,
     pack_document,
     read_document,
     receipt_conflict,
@@ -43,7 +44,8 @@ from bebr.store.redis.client import Argument, RedisClient, Refused, Script
 from bebr.store.redis.commit_calls import CommitCall, commit_calls
 from bebr.store.redis.values import unpack_value
 
-SCHEMA = 1
+SCHEMA = 2
+"""2: points may have checksums."""
 MAX_CONNECTIONS = 32
 FLAGS_SINCE = 7
 """First version of Redis whose scripts may run past maxmemory; Valkey says 7 too."""
@@ -108,7 +110,7 @@ class RedisStore:
     async def _check_schema(self) -> None:
         key = f"{self._prefix}:schema"
         schema = await self._client.read("GET", key)
-        if schema is None:
+        if schema is None or int(schema) < SCHEMA:
             await self._client.write("SET", key, SCHEMA)
         elif int(schema) > SCHEMA:
             raise DamagedStore(
@@ -258,13 +260,18 @@ class RedisStore:
         if not any(values) and not await self._client.read("EXISTS", self._key(uid, shard, "info")):
             raise unknown_shard(uid, shard)
         found: list[StoredPoint | None] = []
+        damaged = []
         for id, value in zip(ids, values, strict=True):
             entry = unpack_value(id, value) if value else None
+            if entry is not None and entry.is_damaged:
+                damaged.append(id)
             if entry is None or entry.record is None or entry.metadata is None:
                 found.append(None)
                 continue
             record, text = entry.record if records else b"", entry.metadata if metadata else ""
             found.append(StoredPoint(id, entry.seq, entry.version, record, text))
+        if damaged:
+            raise damaged_points(damaged)
         return found
 
     async def fetch_all(
@@ -281,13 +288,15 @@ class RedisStore:
         while wanted > 0:
             chunk = min(wanted, FEED_CHUNK_ENTRIES)
             parts = await self._run(self._feed, uid, shard, [after_seq, chunk], changes=False)
-            for raw_id, value in zip(parts[::2], parts[1::2], strict=True):
-                entry = unpack_value(raw_id.decode(), value or b"")
+            for raw_id, value, seq in zip(parts[::3], parts[1::3], map(int, parts[2::3]), strict=True):
+                entry = unpack_value(raw_id.decode(errors="replace"), value or b"")
+                if entry.seq != seq:
+                    entry = FeedEntry(seq, entry.id, 0, None, None, True)
                 entries.pop(entry.id, None)  # it was changed since the last chunk, and stands at its new place now
                 entries[entry.id] = entry
                 after_seq = entry.seq
             wanted -= chunk
-            if len(parts) < 2 * chunk:
+            if len(parts) < 3 * chunk:
                 break
         return list(entries.values())
 

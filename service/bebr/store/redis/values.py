@@ -1,18 +1,21 @@
 """The bytes of a point in Redis, and the arguments of a commit. Pure.
 
-A stored value: seq (6 bytes), code version (4), record size (2), all big-endian, then record and metadata. A tombstone
-is the seq alone. The server puts the seq in front, the rest is packed here.
+A stored value: seq (6 bytes), code version (4), record size (2), all big-endian, checksums (8), record and metadata.
+The highest bit of the version says that there are checksums: older releases wrote none. A tombstone is the seq alone.
+The server puts the seq in front, the rest is packed here.
 """
 
 from struct import Struct
+from struct import error as StructError
 
+from bebr.core.checksums import CHECKSUMS_SIZE_BYTES, is_sound, point_checksums
 from bebr.core.operations import DeleteWrite, FeedEntry, Write
 from bebr.core.types import Puts
-from bebr.errors import DamagedStore
 
 _SEQ = Struct(">HI")
 _HEAD = Struct(">HIIH")
 _REST_OF_HEAD = Struct(">IH")
+_WITH_CHECKSUMS = 1 << 31
 
 
 def write_arguments(write: Write, receipt_place: int) -> list[str | bytes | int]:
@@ -26,29 +29,31 @@ def write_arguments(write: Write, receipt_place: int) -> list[str | bytes | int]
 def pack_values(puts: Puts) -> list[bytes]:
     """Stored values without their seq."""
     size = puts.records.shape[1]
-    head = _REST_OF_HEAD.pack(puts.version, size)
+    head = _REST_OF_HEAD.pack(puts.version | _WITH_CHECKSUMS, size)
     records = puts.records.tobytes()
-    return [
-        b"".join((head, records[start : start + size], metadata.encode()))
-        for start, metadata in zip(range(0, len(records), size), puts.metadata, strict=True)
-    ]
+    values = []
+    for id, start, metadata in zip(puts.ids, range(0, len(records), size), puts.metadata, strict=True):
+        record, text = records[start : start + size], metadata.encode()
+        values.append(b"".join((head, point_checksums(id, puts.version, record, text), record, text)))
+    return values
 
 
 def unpack_value(id: str, value: bytes) -> FeedEntry:
-    """A stored value as feed entry. Raises DamagedStore when it is none."""
+    """A stored value as feed entry, marked where it is not what was written."""
     if len(value) == _SEQ.size:
-        high, low = _SEQ.unpack(value)
-        return FeedEntry(high << 32 | low, id, 0, None, None)
-    if len(value) >= _HEAD.size:
-        high, low, version, size = _HEAD.unpack_from(value)
-        stop = _HEAD.size + size
-        if len(value) >= stop:
-            return FeedEntry(high << 32 | low, id, version, value[_HEAD.size : stop], _text(id, value[stop:]))
-    raise DamagedStore(f"Redis holds {len(value)} bytes for point {id!r:.80} that bebr did not write", id=id)
-
-
-def _text(id: str, data: bytes) -> str:
+        return FeedEntry(_seq(value), id, 0, None, None)
     try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise DamagedStore(f"Redis holds metadata for point {id!r:.80} that is not UTF-8", id=id) from error
+        high, low, version, size = _HEAD.unpack_from(value)
+        start, checksums = _HEAD.size, None
+        if version & _WITH_CHECKSUMS:
+            start, checksums = start + CHECKSUMS_SIZE_BYTES, value[start : start + CHECKSUMS_SIZE_BYTES]
+            version &= ~_WITH_CHECKSUMS
+        record, text = value[start : start + size], value[start + size :].decode()
+    except (StructError, UnicodeDecodeError):
+        return FeedEntry(_seq(value), id, 0, None, None, True)
+    is_damaged = len(record) != size or not (checksums is None or is_sound(checksums, id, version, record, text))
+    return FeedEntry(high << 32 | low, id, *((0, None, None, True) if is_damaged else (version, record, text)))
+
+
+def _seq(value: bytes) -> int:
+    return int.from_bytes(value[: _SEQ.size])

@@ -19,6 +19,7 @@ from bebr.errors import IdempotencyConflict
 from bebr.store.protocol import unknown_shard
 from bebr.store.sqlite import statements as sql
 from bebr.store.sqlite.files import connect_reader, connect_writer, transaction, translate, translated, write_schema
+from bebr.store.sqlite.reading import read_feed, read_points
 from bebr.store.sqlite.write_plan import ReceiptBook, ShardPlan
 
 FEED_CHUNK_ROWS = 2000
@@ -62,6 +63,10 @@ class CollectionFile:
         self._receipt_ttl_seconds = receipt_ttl_seconds
         self.reader = connect_reader(path)
         """For short reads, on the event loop."""
+        if sql.lacks_checksums(self.reader):
+            writer = connect_writer(path, synchronous)
+            with closing(writer), transaction(writer, "begin immediate"):
+                sql.add_checksums(writer)
         self._scanner: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
         self._write_lock = threading.Lock()
@@ -84,10 +89,10 @@ class CollectionFile:
 
     def fetch_few(self, shard: int, ids: Sequence[str], *, metadata: bool, records: bool) -> list[StoredPoint | None]:
         """Runs on the event loop: only for few points."""
-        return sql.read_points(self.reader, shard, ids, metadata=metadata, records=records)
+        return read_points(self.reader, shard, ids, metadata=metadata, records=records)
 
     def fetch_many(self, shard: int, ids: Sequence[str], *, metadata: bool, records: bool) -> list[StoredPoint | None]:
-        return sql.read_points(self._open_scanner(), shard, ids, metadata=metadata, records=records)
+        return read_points(self._open_scanner(), shard, ids, metadata=metadata, records=records)
 
     def feed(self, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:
         """Read in chunks, to bound what SQLite joins at once, and in one transaction, so that no id comes twice."""
@@ -95,7 +100,7 @@ class CollectionFile:
         with transaction(self._open_scanner(), "begin") as scanner:
             while len(entries) < limit:
                 wanted = min(limit - len(entries), FEED_CHUNK_ROWS)
-                chunk = sql.read_feed(scanner, shard, entries[-1].seq if entries else after_seq, wanted)
+                chunk = read_feed(scanner, shard, entries[-1].seq if entries else after_seq, wanted)
                 entries += chunk
                 if len(chunk) < wanted:
                     break

@@ -157,6 +157,11 @@ def translated(path: Path) -> Iterator[None]:
         raise translate(error, path) from error
 
 
+def names_undecodable(error: sqlite3.Error) -> bool:
+    """Whether a text is not UTF-8, or what should be JSON is not: SQLite has no error code of its own for these."""
+    return str(error).startswith(("Could not decode to UTF-8", "malformed JSON"))
+
+
 def _names_missing_part(error: sqlite3.Error) -> bool:
     """Whether a table or column is missing, or a text is not UTF-8: SQLite has no error code of its own for these."""
-    return str(error).startswith(("no such table", "no such column", "Could not decode to UTF-8"))
+    return str(error).startswith(("no such table", "no such column")) or names_undecodable(error)

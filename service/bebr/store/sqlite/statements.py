@@ -10,14 +10,13 @@ deletes the id's old row and appends the new one (`insert or replace` on the uni
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from sqlite3 import Connection
-from typing import AnyStr
 
+from bebr.core.checksums import point_checksums
 from bebr.core.history import MAX_EPOCHS, Epoch
-from bebr.core.operations import Committed, FeedEntry, ShardCounters
-from bebr.core.types import StoredPoint
+from bebr.core.operations import Committed, ShardCounters
 from bebr.store.protocol import to_json
 from bebr.store.sqlite.write_plan import PutRows, ReceiptBook, ReceiptKey, StoredReceipt
 
@@ -27,8 +26,6 @@ KEPT_FREE_PAGES = 1000
 """Free pages that a file keeps for what is written next."""
 GIVEN_BACK_PAGES = 2000
 """At least so many of the others are given back to the disk at a time, if there are as many; else a quarter."""
-FEW_IDS = 32
-"""Up to this many points are fetched row by row; for more, SQLite joins the columns."""
 
 
 EPOCHS = (
@@ -52,11 +49,23 @@ def schema(shards: int) -> list[str]:
     for shard in range(shards):
         statements += [
             f"create table points_{shard} (seq integer primary key, id text not null unique, "
-            "version integer not null, record blob, metadata text)",
+            "version integer not null, record blob, metadata text, crc blob)",
             f"create index tombstones_{shard} on points_{shard} (seq) where record is null",
             f"insert into shards values ({shard}, 0, 0, 0)",
         ]
     return statements
+
+
+def lacks_checksums(connection: Connection) -> bool:
+    """Whether the file was made by a release that kept none."""
+    columns = [row[1] for row in connection.execute("pragma table_info(points_0)")]
+    return bool(columns) and "crc" not in columns
+
+
+def add_checksums(connection: Connection) -> None:
+    """Make room for them; a point gets its own when it is written again."""
+    for (shard,) in connection.execute("select shard from shards").fetchall():
+        connection.execute(f"alter table points_{int(shard)} add column crc blob")
 
 
 # -- shards ----------------------------------------------------------------------------------------------------------
@@ -110,75 +119,6 @@ def read_living(connection: Connection, shard: int, ids: Sequence[str]) -> set[s
     return {ids[position] for position in json.loads(positions)}
 
 
-def read_points(
-    connection: Connection, shard: int, ids: Sequence[str], *, metadata: bool, records: bool
-) -> list[StoredPoint | None]:
-    """The points of the ids, None where there is none.
-
-    A few ids are read row by row; of many, SQLite joins the columns, because between two rows the interpreter lock
-    is given away and must be won back.
-    """
-    if len(ids) <= FEW_IDS:
-        points = read_few_points(connection, {shard: ids}, metadata=metadata, records=records)
-        return [points.get(id) for id in ids]
-    found: list[StoredPoint | None] = [None] * len(ids)
-    texts = "group_concat(length(metadata)), group_concat(metadata, '')" if metadata else "null, null"
-    blobs = "group_concat(length(record)), cast(group_concat(record, '') as blob)" if records else "null, null"
-    positions, seqs, versions, text_lengths, text, record_lengths, record = connection.execute(
-        f"select group_concat(wanted.key), group_concat(seq), group_concat(version), {texts}, {blobs} "
-        f"from json_each(?) wanted cross join points_{shard} p on p.id = wanted.value where record is not null",
-        (to_json(ids),),
-    ).fetchone()
-    if positions is None:
-        return found
-    where = _integers(positions)
-    rows = zip(
-        where,
-        _integers(seqs),
-        _integers(versions),
-        _split(record, _integers(record_lengths)) if records else [b""] * len(where),
-        _split(text, _integers(text_lengths)) if metadata else [""] * len(where),
-        strict=True,
-    )
-    for position, seq, version, one_record, one_text in rows:
-        found[position] = StoredPoint(ids[position], seq, version, one_record, one_text)
-    return found
-
-
-def read_few_points(
-    connection: Connection, ids_of_shard: Mapping[int, Sequence[str]], *, metadata: bool, records: bool
-) -> dict[str, StoredPoint]:
-    """The points that exist among a few ids of several shards, by id."""
-    record, text = "record" if records else "x''", "metadata" if metadata else "''"
-    statement = " union all ".join(
-        f"select id, seq, version, {record}, {text} from points_{shard} "
-        f"where id in ({','.join('?' * len(ids))}) and record is not null"
-        for shard, ids in ids_of_shard.items()
-    )
-    wanted = [id for ids in ids_of_shard.values() for id in ids]
-    return {row[0]: StoredPoint(*row) for row in connection.execute(statement, wanted).fetchall()}
-
-
-def read_feed(connection: Connection, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:
-    """Points and tombstones by ascending seq."""
-    heads, record, text = connection.execute(
-        "select json_group_array(json_array(seq, id, version, length(record), length(metadata))), "
-        "cast(group_concat(record, '') as blob), group_concat(metadata, '') "
-        f"from (select * from points_{shard} where seq > ? order by seq limit ?)",
-        (after_seq, limit),
-    ).fetchone()
-    entries = []
-    record_start = text_start = 0
-    for seq, id, version, record_length, text_length in json.loads(heads):
-        if record_length is None:
-            entries.append(FeedEntry(seq, id, version, None, None))
-            continue
-        record_stop, text_stop = record_start + record_length, text_start + text_length
-        entries.append(FeedEntry(seq, id, version, record[record_start:record_stop], text[text_start:text_stop]))
-        record_start, text_start = record_stop, text_stop
-    return entries
-
-
 def write_points(connection: Connection, shard: int, put_rows: Iterable[PutRows]) -> None:
     """Store points, each in place of what its id was before."""
     for (version, record_size_bytes), columns in _columns(put_rows).items():
@@ -191,15 +131,16 @@ def write_points(connection: Connection, shard: int, put_rows: Iterable[PutRows]
                 rows.append((seq, id, offset, len(text)))
                 offset += len(text)
             connection.execute(
-                f"insert or replace into points_{shard} (seq, id, version, record, metadata) "
+                f"insert or replace into points_{shard} (seq, id, version, record, metadata, crc) "
                 "select value ->> 0, value ->> 1, ?1, substr(?2, key * ?3 + 1, ?3), "
-                "cast(substr(?4, value ->> 2, value ->> 3) as text) from json_each(?5)",
+                "cast(substr(?4, value ->> 2, value ->> 3) as text), substr(?6, key * 8 + 1, 8) from json_each(?5)",
                 (
                     version,
                     records[start * record_size_bytes : stop * record_size_bytes],
                     record_size_bytes,
                     b"".join(columns.metadata[start:stop]),
                     to_json(rows),
+                    b"".join(columns.checksums[start:stop]),
                 ),
             )
 
@@ -208,9 +149,9 @@ def write_tombstones(connection: Connection, shard: int, tombstones: Sequence[tu
     """Store (seq, id) tombstones, each in place of what its id was before."""
     if tombstones:
         connection.execute(
-            f"insert or replace into points_{shard} (seq, id, version) "
-            "select value ->> 0, value ->> 1, 0 from json_each(?)",
-            (to_json(tombstones),),
+            f"insert or replace into points_{shard} (seq, id, version, crc) "
+            "select value ->> 0, value ->> 1, 0, substr(?2, key * 8 + 1, 8) from json_each(?1)",
+            (to_json(tombstones), b"".join(point_checksums(id, 0, b"", b"") for _, id in tombstones)),
         )
 
 
@@ -238,17 +179,25 @@ class _Columns:
     ids: list[str] = field(default_factory=list)
     records: list[bytes] = field(default_factory=list)
     metadata: list[bytes] = field(default_factory=list)
+    checksums: list[bytes] = field(default_factory=list)
 
 
 def _columns(put_rows: Iterable[PutRows]) -> dict[tuple[int, int], _Columns]:
     batches: dict[tuple[int, int], _Columns] = {}
     for rows in put_rows:
-        puts = rows.puts
-        columns = batches.setdefault((puts.version, puts.records.shape[1]), _Columns())
+        puts, size = rows.puts, rows.puts.records.shape[1]
+        columns = batches.setdefault((puts.version, size), _Columns())
+        ids = [puts.ids[position] for position in rows.positions]
+        records = puts.records[rows.positions].tobytes()
+        metadata = [puts.metadata[position].encode() for position in rows.positions]
         columns.seqs += rows.seqs
-        columns.ids += [puts.ids[position] for position in rows.positions]
-        columns.records.append(puts.records[rows.positions].tobytes())
-        columns.metadata += [puts.metadata[position].encode() for position in rows.positions]
+        columns.ids += ids
+        columns.records.append(records)
+        columns.metadata += metadata
+        columns.checksums += [
+            point_checksums(id, puts.version, records[start : start + size], text)
+            for id, start, text in zip(ids, range(0, len(records), size), metadata, strict=True)
+        ]
     return batches
 
 
@@ -262,19 +211,6 @@ def _chunks(texts: Sequence[bytes], limit_bytes: int) -> Iterator[tuple[int, int
         size += len(text)
     if start < len(texts):
         yield start, len(texts)
-
-
-def _integers(joined: str) -> list[int]:
-    return [int(part) for part in joined.split(",")]
-
-
-def _split(joined: AnyStr, lengths: list[int]) -> list[AnyStr]:
-    """Cut `joined` into pieces of these lengths."""
-    pieces, start = [], 0
-    for length in lengths:
-        pieces.append(joined[start : start + length])
-        start += length
-    return pieces
 
 
 # -- receipts --------------------------------------------------------------------------------------------------------

@@ -28,8 +28,8 @@ from bebr.store.sqlite.collection import CollectionFile, create_collection_file
 from bebr.store.sqlite.documents import Catalog
 from bebr.store.sqlite.files import FolderLock, translate, translated
 from bebr.store.sqlite.open_files import OpenFile, OpenFiles
+from bebr.store.sqlite.reading import FEW_IDS, read_few_points
 from bebr.store.sqlite.reserve import Reserve
-from bebr.store.sqlite.statements import FEW_IDS, read_few_points
 
 log = logging.getLogger(__name__)
 POOL_THREADS = 4

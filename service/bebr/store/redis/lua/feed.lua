@@ -1,7 +1,7 @@
 -- The latest operation of each id, by ascending seq.
 --
 -- KEYS: info, points, feed. ARGV: seq after which to begin, most entries to return.
--- Returns {id, value, id, value, ...}.
+-- Returns {id, value, seq, id, value, seq, ...}.
 local CHUNK = 1000
 if redis.call('EXISTS', KEYS[1]) == 0 then
   return redis.error_reply('BEBRNOSHARD no such shard')
@@ -9,13 +9,15 @@ end
 local entries = redis.call('XRANGE', KEYS[3], '(' .. ARGV[1] .. '-0', '+', 'COUNT', ARGV[2])
 local result = {}
 for from = 1, #entries, CHUNK do
-  local ids = {}
+  local ids, seqs = {}, {}
   for position = from, math.min(from + CHUNK - 1, #entries) do
     ids[#ids + 1] = entries[position][2][2]
+    seqs[#seqs + 1] = string.match(entries[position][1], '^%d+')
   end
   for place, value in ipairs(redis.call('HMGET', KEYS[2], unpack(ids))) do
     result[#result + 1] = ids[place]
     result[#result + 1] = value
+    result[#result + 1] = seqs[place]
   end
 end
 return result
