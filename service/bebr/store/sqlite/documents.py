@@ -78,6 +78,10 @@ class Catalog:
             )
         return deleted
 
+    def mentions(self, uid: str) -> bool:
+        """Whether a document names the collection."""
+        return self._reader.execute("select 1 from documents where instr(value, ?)", (uid,)).fetchone() is not None
+
     def collections(self) -> dict[str, int]:
         """uid -> number of shards."""
         return dict(self._reader.execute("select uid, shards from collections where not dropped"))

@@ -93,7 +93,10 @@ class SqliteStore:
             for uid in self._catalog.dropped():
                 self._forget(uid)
             self._shards = self._catalog.collections()
-        self._check_strays(path, self._files.strays(self._shards), "does not know all of its collections")
+        # a file that only a document names is for its reader to judge: one damaged collection stops no other
+        known = [*self._shards, *self._catalog.dropped()]
+        strays = [file for file in self._files.strays(known) if not self._catalog.mentions(file.stem)]
+        self._check_strays(path, strays, "does not know all of its collections")
 
     def _check_strays(self, catalog: Path, strays: Sequence[Path], what: str) -> None:
         """Raise DamagedStore where there are files of collections with points that the catalog does not know."""
