@@ -221,3 +221,38 @@ async def test_a_cluster(kind: ServerKind) -> None:
             server.start()
             assert await commit(store, 0, [put("c")]) == [Committed([True], 4, 4)]
             await store.drop(UID)
+
+
+async def test_a_server_that_hangs_makes_nobody_wait_but_the_first(
+    redis_server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those under way end with the first timeout, those after it fail at once; a probe notices that it is back."""
+    async with opened(redis_server, timeout_seconds=2) as store:
+        await store.create(UID, 1)
+        await commit(store, 0, [put("a")])
+        redis_server.freeze()
+        try:
+            first = asyncio.create_task(store.fetch(UID, 0, ["a"]))
+            await asyncio.sleep(1.8)
+            calls = [store.fetch(UID, 0, ["a"]), store.counters(UID, 0), commit(store, 0, [put("b")])]
+            tasks = [asyncio.ensure_future(call) for call in calls]
+            with pytest.raises(StoreUnavailable):
+                await first
+            await asyncio.wait(tasks, timeout=1)
+            assert [type(task.exception()) for task in tasks if task.done()] == [StoreUnavailable] * 3
+            for _ in range(50):
+                with pytest.raises(StoreUnavailable, match="still"):
+                    await store.fetch(UID, 0, ["a"])
+                with pytest.raises(StoreUnavailable, match="still"):
+                    await commit(store, 0, [put("c")])
+        finally:
+            redis_server.thaw()
+        async with asyncio.timeout(5):
+            while True:
+                try:
+                    assert await store.fetch(UID, 0, ["a"]) != [None]
+                    break
+                except StoreUnavailable:
+                    await asyncio.sleep(0.02)
+        said = [record.getMessage() for record in caplog.records if record.name.endswith("breaker")]
+        assert said == ["store is away", "store is back"]

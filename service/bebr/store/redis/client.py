@@ -16,14 +16,18 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as LostConnection
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeout
 
 from bebr.core.operations import MAX_POINT_BYTES
 from bebr.errors import BebrError, DamagedStore, InsufficientStorage, StoreUnavailable
+from bebr.store.redis.breaker import Breaker
 
 Result = TypeVar("Result")
 READ_ATTEMPTS = 2
 SLOW_BYTES_PER_SECOND = 4 * 2**20
 """A call that carries data may take as much longer as that takes at this rate."""
+LARGE_BYTES = 2**20
+"""A call that carries more may be what others wait for: it has its own time."""
 Argument = str | bytes | int
 
 
@@ -69,6 +73,7 @@ class RedisClient:
         self._redis: Any = None
         self._calls = 0
         self._idle = asyncio.Event()
+        self._breaker = Breaker(self._ping)
 
     async def open(self) -> None:
         """Connect, and find out whether the server is part of a cluster. Raises StoreUnavailable."""
@@ -93,6 +98,7 @@ class RedisClient:
 
     async def close(self) -> None:
         """Let no new call begin, wait for those under way, and disconnect."""
+        await self._breaker.stop()
         if self._redis is not None:
             redis, self._redis = self._redis, None
             self._idle.clear()
@@ -133,28 +139,48 @@ class RedisClient:
         redis = self._redis
         if redis is None:
             raise StoreUnavailable("the store is not open")
+        self._breaker.check()
         self._calls += 1
+        deadline = asyncio.timeout(self._deadline_seconds(size_bytes))
+        if size_bytes < LARGE_BYTES:  # what carries much data may be what the others wait for
+            self._breaker.waiting.add(deadline)
         try:
-            async with asyncio.timeout(self._deadline_seconds(size_bytes)):
-                for _ in range(attempts - 1):
-                    try:
-                        return await operation(redis)
-                    except LostConnection:
-                        continue
-                return await operation(redis)
-        except TimeoutError as error:
-            raise StoreUnavailable(f"Redis did not answer within {self._deadline_seconds(size_bytes):g} s") from error
+            async with deadline:
+                result = await _attempt(operation, redis, attempts)
+            self._breaker.works()
+            return result
+        except (TimeoutError, RedisTimeout) as error:
+            why = f"Redis did not answer within {self._deadline_seconds(size_bytes):g} s"
+            self._breaker.hangs(why)
+            raise StoreUnavailable(why) from error
         except (RedisError, OSError) as error:
             if isinstance(error, ResponseError) and str(error).startswith("BEBR"):
                 raise Refused(*str(error).split(" ", 1)) from None
-            raise translate(error) from error
+            translated = translate(error)
+            if isinstance(translated, StoreUnavailable):
+                self._breaker.fails(translated.detail)
+            raise translated from error
         finally:
+            self._breaker.waiting.discard(deadline)
             self._calls -= 1
             if not self._calls:
                 self._idle.set()
 
+    async def _ping(self) -> None:
+        redis = self._redis
+        await (redis.ping(target_nodes=RedisCluster.PRIMARIES) if isinstance(redis, RedisCluster) else redis.ping())
+
     def _deadline_seconds(self, size_bytes: int) -> float:
         return self._timeout_seconds + size_bytes / SLOW_BYTES_PER_SECOND
+
+
+async def _attempt(operation: Callable[[Any], Awaitable[Result]], redis: Any, attempts: int) -> Result:
+    for _ in range(attempts - 1):
+        try:
+            return await operation(redis)
+        except LostConnection:
+            continue
+    return await operation(redis)
 
 
 def translate(error: Exception) -> BebrError:
