@@ -26,7 +26,7 @@ DRAWN = (
     "index",
     "kernel",
 )
-"""Layers in the drawing. `core`, `errors`, `disk` and `telemetry` are below all of them, so their arrows are left out."""
+"""Layers in the drawing. `core`, `errors`, `disk` and `telemetry` are below all of them: their arrows are left out."""
 OPENED = ("engine", "encoding", "store")
 """Layers whose rooms are drawn."""
 

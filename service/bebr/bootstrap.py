@@ -63,7 +63,13 @@ def build_app(settings: Settings) -> "FastAPI":
     engine = build_engine(settings)
     jobs = build_jobs(engine, settings)
     options = ApiOptions(
-        settings.api_keys, settings.read_only_api_keys, settings.open_metrics, connections=connection_limits(settings)
+        settings.api_keys,
+        settings.read_only_api_keys,
+        settings.open_metrics,
+        allowed_hosts=(*settings.allowed_hosts, settings.host),
+        allowed_origins=settings.allowed_origins,
+        log_requests_per_s=settings.log_requests_per_s,
+        connections=connection_limits(settings),
     )
     return create_app(engine, jobs, options)
 

@@ -33,6 +33,8 @@ def shown_value(setting: Field[Any], value: Any) -> str:
         return f"{len(value)} set" if value else NONE
     if setting.name.endswith("_bytes"):
         return human_size(value)
+    if isinstance(value, tuple):
+        return ",".join(value) or "none"
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:.15g}" if isinstance(value, float) else str(value)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bebr.config import machine
-from bebr.config.values import BOOLEAN, DURATION, FOLDER, KEYS, REDIS_URL, TEXT, Kind, choice, integer, size
+from bebr.config.values import BOOLEAN, DURATION, FOLDER, KEYS, NAMES, REDIS_URL, TEXT, Kind, choice, integer, size
 
 MIB = 2**20
 GIB = 2**30
@@ -166,6 +166,23 @@ class Settings(Limits):
         default=False,
         metadata=_about(BOOLEAN, "Service", "Serve /metrics without a key even if keys are set."),
     )
+    allowed_hosts: tuple[str, ...] = field(
+        default=(),
+        metadata=_about(
+            NAMES,
+            "Service",
+            "Names that a service without keys answers to, separated by commas, with * for any part; addresses and "
+            "names of private networks need no entry.",
+        ),
+    )
+    allowed_origins: tuple[str, ...] = field(
+        default=(),
+        metadata=_about(
+            NAMES,
+            "Service",
+            "Origins of web pages that may call a service without keys, separated by commas, as https://app.example.com.",
+        ),
+    )
     log_level: LogLevel = field(
         default=LogLevel.INFO,
         metadata=_about(choice(LogLevel), "Service", "Least important message to log: debug, info, warning, error."),
@@ -173,6 +190,12 @@ class Settings(Limits):
     log_format: LogFormat = field(
         default=LogFormat.TEXT,
         metadata=_about(choice(LogFormat), "Service", "Log lines for people (text) or as JSON (json)."),
+    )
+    log_requests_per_s: int = field(
+        default=10,
+        metadata=_about(
+            integer(0), "Service", "Requests that succeeded have at most this many log lines per second; 0: none."
+        ),
     )
 
     max_connections: int = field(

@@ -112,6 +112,7 @@ FOLDER = Kind(
     "the path of a folder", lambda value: Path(_text(value) if not isinstance(value, Path) else value).expanduser()
 )
 KEYS = Kind("keys without spaces, separated by commas, or none", _keys)
+NAMES = Kind("names without spaces, separated by commas, or none", _keys)
 DURATION = Kind("a duration such as 5s, 500ms or 2h, at least 1ms", _duration)
 REDIS_URL = Kind("an address such as redis://host:6379/0, rediss://..., unix:///path or none", _redis_url)
 

@@ -1,7 +1,7 @@
 """The app: routes, the layers around them, error handlers, the OpenAPI document.
 
-From the outside in: Envelope (request id, metrics, unexpected errors), ApiKeys (if there are keys),
-CompressLargeAnswers, then the routes. The hot ones come first, because routes are tried in order.
+From the outside in: Envelope (request id, metrics, unexpected errors), ApiKeys (if there are keys, else
+KnownHosts), CompressLargeAnswers, then the routes. The hot ones come first, because routes are tried in order.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -15,14 +15,17 @@ from starlette.routing import BaseRoute
 
 from bebr import __version__
 from bebr.engine import Engine
+from bebr.errors import BebrError
 from bebr.jobs import JobQueue
 from bebr.server.access import is_read
 from bebr.server.connection import ConnectionLimits, Gate
 from bebr.server.context import Services, reject_unknown_query
 from bebr.server.metrics import HttpMetrics, StateGauges
+from bebr.server.middleware.access_log import AccessLog
 from bebr.server.middleware.auth import ApiKeys
 from bebr.server.middleware.envelope import Envelope
 from bebr.server.middleware.gzip import CompressLargeAnswers
+from bebr.server.middleware.hosts import KnownHosts
 from bebr.server.openapi import build_document
 from bebr.server.problems import install_handlers
 from bebr.server.routes import collections, embeddings, jobs, operations, points, versions, writes
@@ -40,6 +43,12 @@ class ApiOptions:
     read_only_api_keys: tuple[str, ...] = ()
     open_metrics: bool = False
     """Whether /metrics is answered without a key."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names that a service without keys answers to, beside addresses and names of private networks."""
+    allowed_origins: tuple[str, ...] = ()
+    """Origins of web pages that may call a service without keys."""
+    log_requests_per_s: int = 10
+    """Lines per second of requests that succeeded."""
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
 
 
@@ -67,13 +76,19 @@ def create_app(engine: Engine, job_queue: JobQueue, options: ApiOptions | None =
     app.state.services = Services(engine, job_queue)
     app.state.metrics = HttpMetrics()
     app.state.metrics.registry.register(StateGauges(engine, job_queue))
-    app.state.gate = Gate(options.connections, on_refusal=app.state.metrics.refused)
+    access_log = AccessLog(options.log_requests_per_s)
+    app.state.gate = Gate(options.connections, on_refusal=partial(_refused, app.state.metrics, access_log))
     install_handlers(app)
-    _add_layers(app, options, [*hot, *(route for router in ROUTERS for route in router.routes)])
+    _add_layers(app, options, access_log, [*hot, *(route for router in ROUTERS for route in router.routes)])
     return app
 
 
-def _add_layers(app: FastAPI, options: ApiOptions, routes: Sequence[BaseRoute]) -> None:
+def _refused(metrics: HttpMetrics, access_log: AccessLog, error: BebrError, client: str, request_id: str) -> None:
+    metrics.count_error(type(error).__name__)
+    access_log.refused(error, client, request_id)
+
+
+def _add_layers(app: FastAPI, options: ApiOptions, access_log: AccessLog, routes: Sequence[BaseRoute]) -> None:
     """The last one added is the outermost."""
     app.add_middleware(CompressLargeAnswers)
     if options.api_keys or options.read_only_api_keys:
@@ -84,7 +99,9 @@ def _add_layers(app: FastAPI, options: ApiOptions, routes: Sequence[BaseRoute]) 
             is_read=partial(is_read, routes),
             open_metrics=options.open_metrics,
         )
-    app.add_middleware(Envelope, metrics=app.state.metrics)
+    else:
+        app.add_middleware(KnownHosts, hosts=options.allowed_hosts, origins=options.allowed_origins)
+    app.add_middleware(Envelope, metrics=app.state.metrics, access_log=access_log, ids=app.state.gate.request_ids)
 
 
 def _document(app: FastAPI, hot: Sequence[HotRoute]) -> dict[str, Any]:

@@ -18,11 +18,13 @@ from prometheus_client.registry import Collector
 from starlette.types import Scope
 
 from bebr.engine import Engine
-from bebr.errors import BebrError, NotReady
+from bebr.errors import NotReady
 from bebr.jobs import JobQueue, JobState
+from bebr.server.problems import ERROR
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
+FIRST_FAILURE = 400
 _KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 
 
@@ -46,9 +48,9 @@ class HttpMetrics:
             buckets=BUCKETS_SECONDS,
             registry=self.registry,
         )
-        self._refused = Counter(
-            "bebr_refused",
-            "Requests and connections that were refused, by the error.",
+        self._errors = Counter(
+            "bebr_errors",
+            "Requests that were answered with an error, and connections that were refused, by the error.",
             ("error",),
             registry=self.registry,
         )
@@ -66,10 +68,12 @@ class HttpMetrics:
                 self._children[key] = children
         children[0].inc()
         children[1].observe(seconds)
+        if status >= FIRST_FAILURE and (error := scope.get(ERROR)) is not None:
+            self.count_error(error)
 
-    def refused(self, error: BebrError, client: str, request_id: str) -> None:
-        """Count a request or connection that was refused before it reached the app."""
-        self._refused.labels(type(error).__name__).inc()
+    def count_error(self, name: str) -> None:
+        """Count an error by its class. `observe` does so for requests that reach the app."""
+        self._errors.labels(name).inc()
 
     def render(self) -> bytes:
         """The text that Prometheus reads."""

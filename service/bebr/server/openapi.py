@@ -36,7 +36,7 @@ from bebr.server.problems import PROBLEM_TYPE, UnsupportedMedia, status_of
 from bebr.server.responses.base import Problem
 
 Errors = tuple[type[BebrError], ...]
-ALWAYS: Errors = (Unauthorized, Forbidden, InvalidOption)
+ALWAYS: Errors = (Unauthorized, Forbidden, InvalidOption, Overloaded)
 WITH_BODY: Errors = (Malformed, PayloadTooLarge, UnsupportedMedia)
 STORE: Errors = (NotReady, StoreUnavailable, Damaged)
 COLLECTION: Errors = (CollectionNotFound, *STORE)

@@ -12,11 +12,16 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from bebr import errors
 from bebr.errors import BebrError, InvalidRequest, Unavailable
 from bebr.server.validation import invalid_parameters
 
+ERROR = "bebr.error"
+"""Entry of a scope: the class of the error that the request was answered with."""
+ANONYMOUS = "bebr.anonymous"
+"""Entry of a scope: the caller of an open path has no key, though there are keys, and must not learn names."""
 PROBLEM_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
 
@@ -81,6 +86,12 @@ def problem(error: BebrError, headers: dict[str, str] | None = None) -> Response
     return Response(problem_json(error), status, extra, media_type=PROBLEM_TYPE)
 
 
+async def answer_problem(error: BebrError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request with `error`, which the log and the metrics name."""
+    scope[ERROR] = type(error).__name__
+    await problem(error)(scope, receive, send)
+
+
 def problem_json(error: BebrError) -> bytes:
     """The problem document as UTF-8 JSON. `type` points into the page at /docs, where every error is explained."""
     name = type(error).__name__
@@ -114,14 +125,14 @@ def _methods_of(request: Request) -> list[str]:
     return [method.upper() for method in methods] + (["HEAD"] if "get" in methods else [])
 
 
-async def _on_bebr_error(_: Request, error: Exception) -> Response:
+async def _on_bebr_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, BebrError)
-    return problem(error)
+    return _problem(request, error)
 
 
-async def _on_validation_error(_: Request, error: Exception) -> Response:
+async def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return problem(invalid_parameters(error.errors()))
+    return _problem(request, invalid_parameters(error.errors()))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -129,10 +140,17 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     path: Any = request.url.path
     headers = dict(error.headers or {})
     if error.status_code == 404:
-        return problem(errors.NotFound(f"no route {path!r:.200}; /docs lists every route", path=path), headers)
+        return _problem(
+            request, errors.NotFound(f"no route {path!r:.200}; /docs lists every route", path=path), headers
+        )
     if error.status_code == 405:
         allowed = ", ".join(_methods_of(request)) or headers.get("Allow", "")
         detail = f"{path!r:.200} does not take {request.method}; it takes {allowed}"
         error_405 = MethodNotAllowed(detail, method=request.method, path=path, allowed=allowed)
-        return problem(error_405, {"allow": allowed})
-    return problem(InvalidRequest(str(error.detail)), headers)
+        return _problem(request, error_405, {"allow": allowed})
+    return _problem(request, InvalidRequest(str(error.detail)), headers)
+
+
+def _problem(request: Request, error: BebrError, headers: dict[str, str] | None = None) -> Response:
+    request.scope[ERROR] = type(error).__name__
+    return problem(error, headers)

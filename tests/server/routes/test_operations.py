@@ -23,3 +23,13 @@ async def test_probes(tmp_path: Path) -> None:
         for path in ("/readyz", "/metrics", "/v1/collections"):
             assert (await client.head(path)).status_code == 200
         assert (await client.head("/v1/jobs/nope")).status_code == 404
+
+
+async def test_who_has_no_key_learns_no_names_from_readyz(tmp_path: Path) -> None:
+    app = build_app(settings(tmp_path, api_keys=("secret",)))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://bebr") as client:
+        for headers in ({}, {"api-key": "wrong"}):
+            problem = assert_problem(await client.get("/readyz", headers=headers), 503, "NotReady")
+            assert problem["fields"] == {} and "API key" in problem["detail"]
+        known = assert_problem(await client.get("/readyz", headers={"api-key": "secret"}), 503, "NotReady")
+        assert set(known["fields"]) == {"problem", "loading"}

@@ -43,6 +43,7 @@ class Service:
 
         self._socket = _listen(settings.host, settings.port)
         self.url = local_url(*self._socket.getsockname()[:2])
+        self._key = next(iter((*settings.read_only_api_keys, *settings.api_keys)), None)
         app = build_app(settings)
         self._app = _Watched(app)
         self._started = threading.Event()
@@ -72,7 +73,7 @@ class Service:
             if self._ended.is_set():
                 self._socket.close()
                 raise self._app.failure or Unavailable("the service stopped during startup; see its log")
-        with Client(self.url, retries=0) as client:
+        with Client(self.url, api_key=self._key, retries=0) as client:
             while not _is_ready(client, waiting):
                 time.sleep(POLL_SECONDS)
 

@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bebr.errors import Forbidden, Unauthorized
-from bebr.server.problems import problem
+from bebr.errors import Forbidden, Overloaded, Unauthorized
+from bebr.server.middleware.access_log import KEY
+from bebr.server.middleware.wrong_keys import WrongKeys, fingerprint
+from bebr.server.problems import ANONYMOUS, answer_problem
 
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/openapi.json", "/docs", "/"})
 """Probes and documentation hold no data."""
-METRICS_PATH = "/metrics"
+METRICS_PATH, READY_PATH = "/metrics", "/readyz"
 
 
 class ApiKeys:
@@ -29,29 +31,40 @@ class ApiKeys:
         self._digests = [(_digest(key.encode()), True) for key in keys]
         self._digests += [(_digest(key.encode()), False) for key in read_only_keys]
         self._is_read = is_read
+        self._wrong = WrongKeys()
         self._open_paths = OPEN_PATHS | {METRICS_PATH} if open_metrics else OPEN_PATHS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in self._open_paths:
-            refusal = self._refusal(scope)
-            if refusal is not None:
-                await problem(refusal)(scope, receive, send)
-                return
+        if scope["type"] == "http":
+            is_open = scope["path"] in self._open_paths
+            try:
+                if not is_open or scope["path"] == READY_PATH:
+                    await self._check(scope)
+            except (Unauthorized, Forbidden, Overloaded) as refusal:
+                if not is_open:
+                    await answer_problem(refusal, scope, receive, send)
+                    return
+                scope[ANONYMOUS] = True
         await self._app(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> Unauthorized | Forbidden | None:
+    async def _check(self, scope: Scope) -> None:
+        """Raises Unauthorized, Forbidden, or Overloaded for an address that guesses."""
         given = _given_key(scope)
         if given is None:
-            return Unauthorized("an API key is required: send 'Authorization: Bearer <key>' or 'api-key: <key>'")
+            raise Unauthorized("an API key is required: send 'Authorization: Bearer <key>' or 'api-key: <key>'")
         digest, known, may_write = _digest(given), False, False
+        address = (scope.get("client") or ("unknown",))[0]
+        await self._wrong.delay(address, digest)
         for other, writes in self._digests:  # all are compared, and in constant time, so that timing tells nothing
             same = hmac.compare_digest(digest, other)
             known, may_write = known | same, may_write | (same & writes)
         if not known:
-            return Unauthorized("unknown API key")
+            self._wrong.wrong(address, digest)
+            raise Unauthorized("unknown API key")
+        self._wrong.right(address, digest)
+        scope[KEY] = fingerprint(digest)
         if not may_write and not self._is_read(scope):
-            return Forbidden("this API key is read-only", method=scope["method"], path=scope["path"])
-        return None
+            raise Forbidden("this API key is read-only", method=scope["method"], path=scope["path"])
 
 
 def _given_key(scope: Scope) -> bytes | None:

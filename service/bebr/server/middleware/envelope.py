@@ -1,13 +1,12 @@
-"""The outermost layer: request ids, the version header, metrics, unexpected exceptions.
+"""The outermost layer: request ids, the version header, metrics, the line in the log, unexpected exceptions.
 
 Pure ASGI, because every search passes through it: Starlette's BaseHTTPMiddleware costs more than a whole search.
 """
 
-import itertools
 import logging
-import os
 import re
 import time
+from collections.abc import Iterator
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,7 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bebr import __version__
 from bebr.errors import BebrError
 from bebr.server.metrics import HttpMetrics
-from bebr.server.problems import problem
+from bebr.server.middleware.access_log import AccessLog
+from bebr.server.problems import answer_problem
+from bebr.telemetry import Request
 
 logger = logging.getLogger(__name__)
 
@@ -31,11 +32,11 @@ class InternalError(BebrError):
 class Envelope:
     """Wrap `app` so that every response carries `x-request-id` and `bebr-version` and is counted."""
 
-    def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: HttpMetrics, access_log: AccessLog, ids: Iterator[bytes]) -> None:
         self._app = app
         self._metrics = metrics
-        self._prefix = os.urandom(4).hex()
-        self._counter = itertools.count(1)
+        self._access_log = access_log
+        self._ids = ids
         self._version_header = (b"bebr-version", __version__.encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,14 +45,17 @@ class Envelope:
             return
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}  # the server, which has the scope as it came, drops the body
-        started, status = time.perf_counter(), 0
+        started, status, size_bytes = time.perf_counter(), 0, 0
         request_id = self._request_id(scope)
+        request = Request(request_id.decode())
 
         async def send_sealed(message: Message) -> None:
-            nonlocal status
+            nonlocal status, size_bytes
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id), self._version_header]
+            else:
+                size_bytes += len(message.get("body", b""))
             await send(message)
 
         try:
@@ -60,19 +64,22 @@ class Envelope:
             status = STATUS_CLIENT_GONE
         except Exception:
             # The one catch-all: the caller gets an answer without internals, the log gets everything.
-            logger.exception("request %s: %s %s failed", request_id.decode(), scope["method"], scope["path"])
+            logger.exception("request %s: %s %s failed", request.id, scope["method"], scope["path"])
             if status:  # the answer has begun; all that is left is to cut it off
                 raise
             error = InternalError(
-                "an unexpected error; find the request id in the log of the service", request_id=request_id.decode()
+                "an unexpected error; find the request id in the log of the service", request_id=request.id
             )
-            await problem(error)(scope, receive, send_sealed)
+            await answer_problem(error, scope, receive, send_sealed)
         finally:
-            self._metrics.observe(scope, status, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._metrics.observe(scope, status, seconds)
+            self._access_log.write(scope, status, seconds, size_bytes, request.id)
+            request.ended()
 
     def _request_id(self, scope: Scope) -> bytes:
         """The id that the caller sent, if it is valid, else a new one."""
         for name, value in scope["headers"]:
             if name == b"x-request-id" and _VALID_ID.fullmatch(value):
                 return bytes(value)
-        return f"{self._prefix}-{next(self._counter):x}".encode()
+        return next(self._ids)

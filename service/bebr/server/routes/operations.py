@@ -3,12 +3,14 @@
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from bebr.engine import Engine
 from bebr.errors import NotReady, StoreUnavailable
 from bebr.server.access import Access
 from bebr.server.context import EngineOf
 from bebr.server.docs_page import render_page
 from bebr.server.metrics import CONTENT_TYPE, HttpMetrics
 from bebr.server.openapi import Operation
+from bebr.server.problems import ANONYMOUS
 from bebr.server.responses.base import json_response
 from bebr.server.responses.operations import Health
 
@@ -32,12 +34,21 @@ async def livez() -> Response:
 
 
 @router.get("/readyz", **READYZ.route_options())
-async def readyz(engine: EngineOf) -> Response:
+async def readyz(request: Request, engine: EngineOf) -> Response:
+    try:
+        await _check_ready(engine)
+    except (NotReady, StoreUnavailable) as error:
+        if request.scope.get(ANONYMOUS):  # the reason has names of collections and paths
+            raise NotReady("not ready yet; send an API key to learn why") from error
+        raise
+    return json_response(Health(status="ready"))
+
+
+async def _check_ready(engine: Engine) -> None:
     state = engine.readiness()
     if not state.ready:
         raise NotReady("not ready yet; see 'fields' for the reason", problem=state.problem, loading=state.loading)
     await engine.ping_store()
-    return json_response(Health(status="ready"))
 
 
 @router.get("/metrics", **METRICS.route_options())
