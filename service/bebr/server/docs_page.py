@@ -81,8 +81,8 @@ def _body_rows(kind: str, schema: Mapping[str, Any], schemas: Mapping[str, Any])
     model = schemas[schema["$ref"].rpartition("/")[2]]
     rows = [f"<tr><td colspan=3>Body: <code>{escape(kind)}</code>. {escape(model.get('description', ''))}"]
     for name, field in model["properties"].items():
-        default = f"default <code>{escape(json.dumps(field['default']))}</code>" if "default" in field else "required"
-        rows.append(f"<tr><td><code>{escape(name)}</code><td>{default}<td>{escape(field.get('description', ''))}")
+        need = "required" if name in model.get("required", ()) else ""
+        rows.append(f"<tr><td><code>{escape(name)}</code><td>{need}<td>{escape(field.get('description', ''))}")
     for example in model.get("examples", ()):
         rows.append(f"<tr><td colspan=3><pre>{escape(json.dumps(example, indent=2))}</pre>")
     return "".join(rows)

@@ -17,14 +17,14 @@ from pydantic import Field
 
 from bebr.errors import DimensionMismatch, InvalidOption, Malformed
 from bebr.server.bodies import parse
-from bebr.server.requests.base import Body
+from bebr.server.requests.base import Body, Integer
 
 _SIZE = struct.Struct("<Q")
 
 
 class FrameHeader(Body):
-    dims: int = Field(ge=1)
-    count: int = Field(ge=0)
+    dims: Integer = Field(ge=1)
+    count: Integer = Field(ge=0)
     ids: Annotated[list[Any], Field(description="One id per row.")]
     metadata: list[Any] | None = Field(None, description="One object or null per row; null for no metadata at all.")
 

@@ -5,15 +5,16 @@ Routes read their bodies themselves, so each says in an `Operation` what it take
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
 
 from bebr import __version__
+from bebr.config import Limits
+from bebr.core.types import MAX_ID_BYTES
+from bebr.engine.collections.registry import NAME
 from bebr.engine.inputs import MAX_IDEMPOTENCY_KEY_CHARS
 from bebr.errors import (
     BebrError,
@@ -34,6 +35,8 @@ from bebr.server.access import ACCESS, Access
 from bebr.server.frames import FrameHeader
 from bebr.server.problems import PROBLEM_TYPE, UnsupportedMedia, status_of
 from bebr.server.responses.base import Problem
+from bebr.server.responses.jobs import JobAccepted
+from bebr.server.schemas import models_of, ref, schemas_of, tidied
 
 Errors = tuple[type[BebrError], ...]
 ALWAYS: Errors = (Unauthorized, Forbidden, InvalidOption, Overloaded)
@@ -49,9 +52,31 @@ parameters and options that do not apply are errors, never ignored. Every respon
 set its own. Bodies may be sent with `content-encoding: gzip`, and large answers are compressed for callers that accept
 it.
 """
+LINE_SCHEMA = "x-line-schema"
+"""The key of the schema of an NDJSON body that says what each line is."""
 _FRAMEWORKS_SCHEMAS = ("HTTPValidationError", "ValidationError")
-_REF = "#/components/schemas/{model}"
-_RETRY_AFTER = {"retry-after": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
+_HEADERS: dict[str, Any] = {
+    "x-request-id": {"description": "The id that the request sent, or a new one.", "schema": {"type": "string"}},
+    "bebr-version": {"description": "Version of the service.", "schema": {"type": "string"}},
+    "retry-after": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}},
+    "location": {"description": "Path of the job.", "schema": {"type": "string"}},
+    "www-authenticate": {"description": "How to send the key.", "schema": {"type": "string"}},
+}
+_OF_STATUS = {401: "www-authenticate", 429: "retry-after", 503: "retry-after", 507: "retry-after"}
+"""The header that answers of a status have beside those of every answer."""
+_PATH_PARAMETERS: dict[str, Any] = {
+    "collection": {
+        "description": "Name of the collection, or, except to create or delete one, an alias of it.",
+        "schema": {"type": "string", "pattern": f"^{NAME.pattern}$"},
+    },
+    "id": {
+        "description": f"Id of the point: at most {MAX_ID_BYTES} bytes.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES},
+    },
+    "job": {"description": "Id of the job.", "schema": {"type": "string", "minLength": 1}},
+    "version": {"description": "Id of the code version.", "schema": {"type": "string", "minLength": 1}},
+    "model": {"description": "Id of the bundle, or its name for the newest version.", "schema": {"type": "string"}},
+}
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -109,8 +134,10 @@ class Operation:
         """What FastAPI does not derive from a route."""
         extra: dict[str, Any] = {ACCESS: str(self.access)}
         if self.body:
-            content = {kind: {"schema": _schema(model)} for kind, model in self.body.items()}
-            extra["requestBody"] = {"required": self.body_required, "content": content}
+            extra["requestBody"] = {
+                "required": self.body_required,
+                "content": {kind: {"schema": _schema(kind, model)} for kind, model in self.body.items()},
+            }
         if self.idempotent:
             extra["parameters"] = [_IDEMPOTENCY_KEY]
         return extra
@@ -123,25 +150,33 @@ class Operation:
         by_status.setdefault(500, []).append("InternalError")
         for status, names in sorted(by_status.items()):
             responses[status] = _problem_response(", ".join(dict.fromkeys(names)))
-            if status in (429, 503, 507):
-                responses[status]["headers"] = _RETRY_AFTER
+            responses[status]["headers"] = _headers(_OF_STATUS.get(status))
         return responses
 
     def _success(self) -> dict[str, Any]:
-        schema = {"type": "string"} if self.answer is None else _schema(self.answer)
-        return {"description": "Done.", "content": {self.answer_type: {"schema": schema}}}
+        schema = {"type": "string"} if self.answer is None else _schema(self.answer_type, self.answer)
+        return {
+            "description": "Done.",
+            "headers": _headers("location" if self.answer is JobAccepted else None),
+            "content": {self.answer_type: {"schema": schema}},
+        }
 
 
-def build_document(app: FastAPI, raw_operations: Mapping[str, Mapping[str, dict[str, Any]]]) -> dict[str, Any]:
+def build_document(
+    app: FastAPI, raw_operations: Mapping[str, Mapping[str, dict[str, Any]]], limits: Limits
+) -> dict[str, Any]:
     """The whole document. `raw_operations`: path -> method -> operation object of routes that FastAPI does not know."""
     document = get_openapi(title="bebr", version=__version__, description=DESCRIPTION, routes=app.routes)
     document["paths"] = dict(sorted({**document["paths"], **raw_operations}.items()))
     for path_item in document["paths"].values():
         for operation in path_item.values():
             _drop_frameworks_error(operation)
+            operation["parameters"] = [_parameter(given) for given in operation.get("parameters", ())]
     components = document.setdefault("components", {})
-    derived = {k: v for k, v in components.get("schemas", {}).items() if k not in _FRAMEWORKS_SCHEMAS}
-    components["schemas"] = dict(sorted((derived | _all_schemas()).items()))
+    derived = {k: tidied(v, {}) for k, v in components.get("schemas", {}).items() if k not in _FRAMEWORKS_SCHEMAS}
+    ours = schemas_of([FrameHeader, *models_of(requests), *models_of(responses)], limits)
+    components["schemas"] = dict(sorted((derived | ours).items()))
+    components["headers"] = _HEADERS
     components["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
         "api-key": {"type": "apiKey", "in": "header", "name": "api-key"},
@@ -150,30 +185,29 @@ def build_document(app: FastAPI, raw_operations: Mapping[str, Mapping[str, dict[
     return document
 
 
-def _all_schemas() -> dict[str, Any]:
-    models = [FrameHeader, *_models_of(requests), *_models_of(responses)]
-    _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REF)  # type: ignore[misc]
-    found: dict[str, Any] = definitions["$defs"]
-    return found
-
-
-def _models_of(package: ModuleType) -> list[type[BaseModel]]:
-    """The models with fields of all modules of `requests` or `responses`."""
-    found: list[type[BaseModel]] = []
-    for module in (vars(package)[name] for name in package.__all__):
-        own = [v for v in vars(module).values() if isinstance(v, type) and v.__module__ == module.__name__]
-        found += [v for v in own if issubclass(v, BaseModel) and v.model_fields and not v.__name__.startswith("_")]
-    return found
-
-
-def _schema(model: type[BaseModel] | None) -> dict[str, Any]:
+def _schema(kind: str, model: type[BaseModel] | None) -> dict[str, Any]:
+    """The schema of a body of this content type."""
     if model is None:
         return {"type": "string", "format": "binary"}
-    return {"$ref": _REF.format(model=model.__name__)}
+    if kind == bodies.NDJSON:  # a schema is about the whole body, which has one JSON document per line
+        return {"type": "string", "format": "binary", LINE_SCHEMA: ref(model)}
+    return ref(model)
+
+
+def _parameter(given: dict[str, Any]) -> dict[str, Any]:
+    """The parameter as the document has it: what path parameters look like stands in one table."""
+    if given["in"] == "path":
+        return {"name": given["name"], "in": "path", "required": True, **_PATH_PARAMETERS[given["name"]]}
+    return given
+
+
+def _headers(more: str | None) -> dict[str, Any]:
+    names = ("x-request-id", "bebr-version", *([more] if more else ()))
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
 def _problem_response(description: str) -> dict[str, Any]:
-    return {"description": description, "content": {PROBLEM_TYPE: {"schema": _schema(Problem)}}}
+    return {"description": description, "content": {PROBLEM_TYPE: {"schema": ref(Problem)}}}
 
 
 def _drop_frameworks_error(operation: dict[str, Any]) -> None:

@@ -90,7 +90,7 @@ class Ingestion:
             state=self.state,
             detail=self.detail,
             created_at=self.created_at,
-            finished_at=self.finished_at,
+            finished_at=self.finished_at if self.state.ended else None,
             mode=self.mode,
             line=progress.line,
             received=progress.received,

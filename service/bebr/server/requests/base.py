@@ -3,16 +3,47 @@
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
-from pydantic.config import JsonDict, JsonValue
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic.config import JsonDict
+from pydantic.json_schema import SkipJsonSchema
 
-_NOT_NULL: JsonDict = {"not": {"type": "null"}}
-_ID: JsonDict = {"type": "string", "minLength": 1, "maxLength": 256}
+from bebr.core.types import MAX_ID_BYTES
+from bebr.engine.collections.registry import NAME
+from bebr.server import schemas
+
+_ID: JsonDict = {"type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES}
 Ids = Annotated[
     list[Any],
-    WithJsonSchema({"type": "array", "items": _ID}),
+    WithJsonSchema({"type": "array", "items": _ID, "maxItems": "max_batch_points"}),
     Field(description="Point ids: strings of up to 256 bytes.", examples=[["a", "b"]]),
 ]
+Id = Annotated[str, WithJsonSchema(_ID)]
+Name = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{NAME.pattern}$"})]
+"""Of a collection or an alias."""
+Text = Annotated[
+    str, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": "max_text_chars", "pattern": "\\S"})
+]
+Vector = Annotated[list[float], WithJsonSchema({"type": "array", "items": {"type": "number"}, "minItems": 1})]
+Base64 = Annotated[
+    str,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "contentEncoding": "base64",
+            "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})$",
+        }
+    ),
+]
+
+
+def _integral(value: object) -> object:
+    return int(value) if type(value) is float and value.is_integer() else value
+
+
+Integer = Annotated[int, BeforeValidator(_integral)]
+"""3.0 is an integer, as JSON Schema has it; "3" is not."""
+Omitted = SkipJsonSchema[None]
+"""`field: Type | Omitted = None` may be left out, but is not null."""
 WithMetadata = Annotated[
     bool | list[str],
     Field(description="true for all metadata, false for none, or a list of the field names to return."),
@@ -28,5 +59,6 @@ class Body(BaseModel):
 def documented(example: JsonDict, exactly_one: Sequence[str] = ()) -> ConfigDict:
     """What a model's schema says beside its fields: an example that works when it is sent, and that exactly one of some
     fields is there."""
-    alternatives: list[JsonValue] = [{"required": [name], "properties": {name: _NOT_NULL}} for name in exactly_one]
-    return ConfigDict(json_schema_extra={"examples": [example], **({"oneOf": alternatives} if alternatives else {})})
+    return ConfigDict(
+        json_schema_extra={"examples": [example], **(schemas.exactly_one(exactly_one) if exactly_one else {})}
+    )

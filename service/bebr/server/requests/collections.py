@@ -4,18 +4,18 @@ from pydantic import Field
 
 from bebr.core.types import FieldType
 from bebr.engine.versions.fit_plan import DEFAULT_SAMPLE
-from bebr.server.requests.base import Body, documented
+from bebr.server.requests.base import Body, Integer, Name, documented
 
 
 class OwnFit(Body):
     """A binarizer of the collection's own, fitted to its first embeddings."""
 
     model_config = documented({"bytes": 64, "sample": 20_000})
-    bytes: int = Field(ge=1, description="Bytes per code. The layout of the code is chosen automatically.")
-    sample: int | None = Field(
+    bytes: Integer = Field(ge=1, description="Bytes per code. The layout of the code is chosen automatically.")
+    sample: Integer | None = Field(
         None, ge=1, description=f"Number of embeddings to collect first. Default {DEFAULT_SAMPLE:,}."
     )
-    dims: int | None = Field(None, ge=1, description="Dimensions of your own embeddings, if there is no bundle.")
+    dims: Integer | None = Field(None, ge=1, description="Dimensions of your own embeddings, if there is no bundle.")
 
 
 class CreateCollection(Body):
@@ -33,7 +33,7 @@ class CreateCollection(Body):
         description="Fit a binarizer to the collection's own embeddings: of the bundle's model, or your own with "
         "`dims`. The bundle's binarizer is not used.",
     )
-    shards: int = Field(2, ge=1, description="Number of slices that are scanned in parallel.")
+    shards: Integer = Field(2, ge=1, description="Number of slices that are scanned in parallel.")
     filterable: dict[str, FieldType] = Field(
         {}, description="Metadata fields that filters may use.", examples=[{"lang": "keyword", "year": "integer"}]
     )
@@ -52,18 +52,18 @@ class FitCollection(Body):
     and `sample` its default."""
 
     model_config = documented({"sample": 20_000})
-    bytes: int | None = Field(None, ge=1, description="Bytes per code.")
-    sample: int | None = Field(None, ge=1, description="Number of embeddings to collect first.")
+    bytes: Integer | None = Field(None, ge=1, description="Bytes per code.")
+    sample: Integer | None = Field(None, ge=1, description="Number of embeddings to collect first.")
     now: bool = Field(False, description="Fit to the embeddings that are buffered already.")
 
 
 class CreateAlias(Body):
-    alias: str = Field(examples=["prod"])
-    collection: str = Field(examples=["docs"])
+    alias: Name = Field(examples=["prod"])
+    collection: Name = Field(examples=["docs"])
 
 
 class DeleteAlias(Body):
-    alias: str = Field(examples=["prod"])
+    alias: Name = Field(examples=["prod"])
 
 
 class AliasAction(Body):

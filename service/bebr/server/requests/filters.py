@@ -1,47 +1,68 @@
 """What a filter looks like. For the documentation only: `bebr.core.filters` reads and checks it."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, WithJsonSchema
 from pydantic.config import JsonDict
 
-from bebr.server.requests.base import Body, Ids
+from bebr.core.filters import MAX_CONDITIONS, MAX_VALUES
+from bebr.server.requests.base import Body, Ids, Omitted, documented
+from bebr.server.schemas import REF
 
 EXAMPLE_FILTER: JsonDict = {
     "must": [{"key": "lang", "match": {"value": "en"}}, {"key": "year", "range": {"gte": 2020}}]
 }
 Filter = Annotated[
-    dict[str, Any],
-    WithJsonSchema({"$ref": "#/components/schemas/FilterTree"}),
-    Field(examples=[EXAMPLE_FILTER]),
+    dict[str, Any], WithJsonSchema({"$ref": REF.format(model="FilterTree")}), Field(examples=[EXAMPLE_FILTER])
 ]
+Key = Annotated[str, Field(description="Name of a filterable field.", examples=["lang"])]
+Value = str | float | bool
+Values = Annotated[list[Value], Field(max_length=MAX_VALUES)]
 
 
 class FilterTree(Body):
     """All conditions of `must`, at least one of `should` and none of `must_not` hold."""
 
-    must: list["Condition"] = Field([])
-    should: list["Condition"] = Field([])
-    must_not: list["Condition"] = Field([])
+    must: list["Condition"] | None = Field(None, max_length=MAX_CONDITIONS)
+    should: list["Condition"] | None = Field(None, max_length=MAX_CONDITIONS)
+    must_not: list["Condition"] | None = Field(None, max_length=MAX_CONDITIONS)
+
+
+class Match(Body):
+    """Exactly one of `value`, `any` and `except`."""
+
+    model_config = documented({"value": "en"}, exactly_one=("value", "any", "except"))
+    value: Value | Omitted = Field(None, description="The field equals it.")
+    any: Values | Omitted = Field(None, description="The field is one of them.")
+    except_: Values | Omitted = Field(None, alias="except", description="The field is present and none of them.")
+
+
+class Range(Body):
+    """The number is within all bounds; at least one is given."""
+
+    model_config = documented({"gte": 2020}) | {"json_schema_extra": {"examples": [{"gte": 2020}], "minProperties": 1}}
+    gte: float | None = None
+    gt: float | None = None
+    lte: float | None = None
+    lt: float | None = None
 
 
 class MatchCondition(Body):
-    """The field equals `value`, is one of `any`, or is present and none of `except`. A keyword[] field matches if it
-    contains the value."""
+    """A keyword[] field matches if it contains the value."""
 
-    key: str = Field(examples=["lang"])
-    match: dict[Literal["value", "any", "except"], Any] = Field(min_length=1, max_length=1, examples=[{"value": "en"}])
+    key: Key
+    match: Match
 
 
 class RangeCondition(Body):
-    """The number is within all bounds."""
+    """Of an integer or float field."""
 
-    key: str = Field(examples=["year"])
-    range: dict[Literal["gte", "gt", "lte", "lt"], float] = Field(min_length=1, examples=[{"gte": 2020}])
+    key: Key
+    range: Range
 
 
 class EmptyField(Body):
-    key: str = Field(examples=["lang"])
+    key: Key
 
 
 class IsEmptyCondition(Body):
@@ -56,4 +77,5 @@ class HasIdCondition(Body):
     has_id: Ids
 
 
-Condition = MatchCondition | RangeCondition | IsEmptyCondition | HasIdCondition | FilterTree
+NestedFilter = Annotated[FilterTree, WithJsonSchema({"$ref": REF.format(model="FilterTree"), "minProperties": 1})]
+Condition = MatchCondition | RangeCondition | IsEmptyCondition | HasIdCondition | NestedFilter

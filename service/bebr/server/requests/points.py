@@ -5,8 +5,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.config import JsonDict
 
-from bebr.server.requests.base import Body, Ids, WithMetadata, documented
+from bebr.server.requests.base import Base64, Body, Id, Ids, Integer, Text, Vector, WithMetadata, documented
 from bebr.server.requests.filters import EXAMPLE_FILTER, Filter
+from bebr.server.schemas import REF
 
 SOURCES = ("text", "vector", "vector_b64", "code_b64")
 EXAMPLE_POINT: JsonDict = {
@@ -20,20 +21,24 @@ class Point(BaseModel):
     """One point to write: an id and exactly one of `text`, `vector`, `vector_b64` and `code_b64`."""
 
     model_config = ConfigDict(extra="forbid") | documented(EXAMPLE_POINT, exactly_one=SOURCES)
-    id: str = Field(max_length=256, min_length=1, examples=["a"])
-    text: str | None = Field(None, examples=["parse a date from a string"])
-    vector: list[float] | None = Field(None, description="The embedding.")
-    vector_b64: str | None = Field(None, description="The embedding as base64 of little-endian float32.")
-    code_b64: str | None = Field(None, description="The code as base64, with or without its gain.")
+    id: Id = Field(examples=["a"])
+    text: Text | None = Field(None, examples=["parse a date from a string"])
+    vector: Vector | None = Field(None, description="The embedding.")
+    vector_b64: Base64 | None = Field(None, description="The embedding as base64 of little-endian float32.")
+    code_b64: Base64 | None = Field(None, description="The code as base64, with or without its gain.")
     metadata: dict[str, Any] | None = Field(None, examples=[{"lang": "en", "year": 2024}])
+
+
+Batch = Annotated[
+    list[Any],
+    WithJsonSchema({"type": "array", "items": {"$ref": REF.format(model="Point")}, "maxItems": "max_batch_points"}),
+]
 
 
 class WritePoints(Body):
     model_config = documented({"points": [EXAMPLE_POINT]})
-    points: Annotated[list[Any], WithJsonSchema({"type": "array", "items": {"$ref": "#/components/schemas/Point"}})] = (
-        Field(
-            description="Each point is checked on its own: valid ones are applied, `items` names the others.",
-        )
+    points: Batch = Field(
+        description="Each point is checked on its own: valid ones are applied, `items` names the others.",
     )
 
 
@@ -56,7 +61,9 @@ class DeletePoints(Body):
 class Scroll(Body):
     model_config = documented({"filter": EXAMPLE_FILTER, "limit": 100})
     filter: Filter | None = None
-    limit: int = Field(100, ge=1, description="Number of points per page.")
+    limit: Integer = Field(
+        100, ge=1, description="Number of points per page.", json_schema_extra={"maximum": "max_limit"}
+    )
     cursor: str | None = Field(None, description="The `cursor` of the previous page; send it with the same filter.")
     with_metadata: WithMetadata = True
 

@@ -4,7 +4,8 @@ from pydantic import Field, FiniteFloat
 from pydantic.config import JsonDict
 
 from bebr.core.scoring import Scorer
-from bebr.server.requests.base import Body, WithMetadata, documented
+from bebr.engine.search.parse import MAX_GROUP_SIZE
+from bebr.server.requests.base import Base64, Body, Id, Integer, Text, Vector, WithMetadata, documented
 from bebr.server.requests.filters import EXAMPLE_FILTER, Filter
 from bebr.server.requests.points import SOURCES
 
@@ -15,15 +16,15 @@ class Search(Body):
     """Exactly one of `text`, `vector`, `vector_b64`, `code_b64` and `id`."""
 
     model_config = documented(EXAMPLE_SEARCH, exactly_one=(*SOURCES, "id"))
-    text: str | None = Field(None, examples=["how do I parse a date"])
-    vector: list[float] | None = Field(None, description="The embedding of the query.")
-    vector_b64: str | None = Field(
+    text: Text | None = Field(None, examples=["how do I parse a date"])
+    vector: Vector | None = Field(None, description="The embedding of the query.")
+    vector_b64: Base64 | None = Field(
         None, description="The embedding as base64 of little-endian float32: faster to parse than `vector`."
     )
-    code_b64: str | None = Field(None, description="A code as base64, with or without its gain.")
-    id: str | None = Field(None, description="Id of a stored point, to find points like it.")
-    limit: int = Field(10, ge=1, description="Number of hits.")
-    offset: int = Field(0, ge=0, description="Number of hits to skip.")
+    code_b64: Base64 | None = Field(None, description="A code as base64, with or without its gain.")
+    id: Id | None = Field(None, description="Id of a stored point, to find points like it.")
+    limit: Integer = Field(10, ge=1, description="Number of hits.", json_schema_extra={"maximum": "max_limit"})
+    offset: Integer = Field(0, ge=0, description="Number of hits to skip.", json_schema_extra={"maximum": "max_limit"})
     scorer: Scorer | None = Field(None, description="Default adc for texts and vectors, sdc for codes and ids.")
     filter: Filter | None = None
     score_threshold: FiniteFloat | None = Field(None, description="Only return hits with at least this score.")
@@ -34,10 +35,12 @@ class Search(Body):
     group_by: str | None = Field(
         None, description="Filterable field to group hits by: at most `group_size` per value; `limit` counts groups."
     )
-    group_size: int = Field(1, ge=1, description="Number of hits per group.")
+    group_size: Integer = Field(
+        1, ge=1, description="Number of hits per group.", json_schema_extra={"maximum": MAX_GROUP_SIZE}
+    )
     explain: bool = Field(False, description="Add how the search was computed: time per stage, shards, bytes scanned.")
 
 
 class SearchBatch(Body):
     model_config = documented({"searches": [EXAMPLE_SEARCH, {"id": "a", "limit": 3}]})
-    searches: list[Search] = Field(min_length=1)
+    searches: list[Search] = Field(min_length=1, json_schema_extra={"maxItems": "max_batch_searches"})

@@ -56,6 +56,7 @@ FIT = Operation(
     FitAccepted,
     errors=(Conflict, DamagedBundle, *COLLECTION),
     body={JSON: FitCollection},
+    body_required=False,
     status=202,
     description="The next `sample` points to be written, new or rewritten, are kept as embeddings until a binarizer is "
     "fitted to them. Other points keep their codes; all are searched together. Conflict while a fit is running.",

@@ -65,6 +65,7 @@ EVALUATE = Operation(
     VersionEvaluation,
     errors=(VersionNotFound, Conflict, InvalidText, InvalidVector, DimensionMismatch, Overloaded, *COLLECTION),
     body={JSON: EvaluateVersion},
+    body_required=False,
     description="Searches a sample of the points with old and new queries, against old and new codes: what a promotion "
     "would bring, and what a backfill would. The result is kept for the gate. Takes seconds to minutes: the new model "
     "embeds the sample.",
@@ -91,6 +92,7 @@ BACKFILL = Operation(
     JobAccepted,
     errors=(VersionNotFound, Conflict, *COLLECTION),
     body={JSON: Backfill},
+    body_required=False,
     status=202,
     description="Re-encode all points as the active version, from the text in their metadata (`text_field`). "
     "The routes of jobs show its progress, pause, resume and cancel it.",
