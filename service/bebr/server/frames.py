@@ -17,14 +17,14 @@ from pydantic import Field
 
 from bebr.errors import DimensionMismatch, InvalidOption, Malformed
 from bebr.server.bodies import parse
-from bebr.server.requests.base import Body, Integer
+from bebr.server.requests.base import Body, Natural, Positive
 
 _SIZE = struct.Struct("<Q")
 
 
 class FrameHeader(Body):
-    dims: Integer = Field(ge=1)
-    count: Integer = Field(ge=0)
+    dims: Positive
+    count: Natural
     ids: Annotated[list[Any], Field(description="One id per row.")]
     metadata: list[Any] | None = Field(None, description="One object or null per row; null for no metadata at all.")
 

@@ -119,10 +119,14 @@ def install_handlers(app: FastAPI) -> None:
 
 
 def _methods_of(request: Request) -> list[str]:
-    """All methods of the path, including those of other routes."""
-    template = getattr(request.scope.get("route"), "path_format", None)
-    methods = request.app.openapi()["paths"].get(template, {})
-    return [method.upper() for method in methods] + (["HEAD"] if "get" in methods else [])
+    """All methods of the path, by the document: of the template with the fewest parameters that fits it."""
+    paths: dict[str, dict[str, Any]] = request.app.openapi()["paths"]
+    for template in sorted(paths, key=lambda template: template.count("{")):
+        pattern = re.sub(r"{(\w+)}", lambda found: ".+" if found[1] == "id" else "[^/]+", template)
+        if re.fullmatch(pattern, request.url.path, re.DOTALL):
+            methods = [method.upper() for method in paths[template]]
+            return methods + (["HEAD"] if "GET" in methods else [])
+    return []
 
 
 async def _on_bebr_error(request: Request, error: Exception) -> Response:

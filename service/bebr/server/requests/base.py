@@ -40,8 +40,9 @@ def _integral(value: object) -> object:
     return int(value) if type(value) is float and value.is_integer() else value
 
 
-Integer = Annotated[int, BeforeValidator(_integral)]
-"""3.0 is an integer, as JSON Schema has it; "3" is not."""
+# 3.0 is an integer, as JSON Schema has it; "3" is not.
+Positive = Annotated[int, Field(ge=1), BeforeValidator(_integral)]
+Natural = Annotated[int, Field(ge=0), BeforeValidator(_integral)]
 Omitted = SkipJsonSchema[None]
 """`field: Type | Omitted = None` may be left out, but is not null."""
 WithMetadata = Annotated[

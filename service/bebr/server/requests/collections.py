@@ -4,18 +4,18 @@ from pydantic import Field
 
 from bebr.core.types import FieldType
 from bebr.engine.versions.fit_plan import DEFAULT_SAMPLE
-from bebr.server.requests.base import Body, Integer, Name, documented
+from bebr.server.requests.base import Body, Name, Positive, documented
 
 
 class OwnFit(Body):
     """A binarizer of the collection's own, fitted to its first embeddings."""
 
     model_config = documented({"bytes": 64, "sample": 20_000})
-    bytes: Integer = Field(ge=1, description="Bytes per code. The layout of the code is chosen automatically.")
-    sample: Integer | None = Field(
-        None, ge=1, description=f"Number of embeddings to collect first. Default {DEFAULT_SAMPLE:,}."
+    bytes: Positive = Field(description="Bytes per code. The layout of the code is chosen automatically.")
+    sample: Positive | None = Field(
+        None, description=f"Number of embeddings to collect first. Default {DEFAULT_SAMPLE:,}."
     )
-    dims: Integer | None = Field(None, ge=1, description="Dimensions of your own embeddings, if there is no bundle.")
+    dims: Positive | None = Field(None, description="Dimensions of your own embeddings, if there is no bundle.")
 
 
 class CreateCollection(Body):
@@ -33,7 +33,9 @@ class CreateCollection(Body):
         description="Fit a binarizer to the collection's own embeddings: of the bundle's model, or your own with "
         "`dims`. The bundle's binarizer is not used.",
     )
-    shards: Integer = Field(2, ge=1, description="Number of slices that are scanned in parallel.")
+    shards: Positive = Field(
+        2, description="Number of slices that are scanned in parallel.", json_schema_extra={"maximum": "max_shards"}
+    )
     filterable: dict[str, FieldType] = Field(
         {}, description="Metadata fields that filters may use.", examples=[{"lang": "keyword", "year": "integer"}]
     )
@@ -52,8 +54,8 @@ class FitCollection(Body):
     and `sample` its default."""
 
     model_config = documented({"sample": 20_000})
-    bytes: Integer | None = Field(None, ge=1, description="Bytes per code.")
-    sample: Integer | None = Field(None, ge=1, description="Number of embeddings to collect first.")
+    bytes: Positive | None = Field(None, description="Bytes per code.")
+    sample: Positive | None = Field(None, description="Number of embeddings to collect first.")
     now: bool = Field(False, description="Fit to the embeddings that are buffered already.")
 
 

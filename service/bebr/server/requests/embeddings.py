@@ -5,7 +5,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from bebr.encoding import TextKind
-from bebr.server.requests.base import Body, Integer, documented
+from bebr.server.requests.base import Body, Positive, documented
 
 
 class EncodingFormat(StrEnum):
@@ -28,4 +28,4 @@ class Embeddings(Body):
         "uint8; code: base64 of the code and its gain, as `code_b64` takes it.",
     )
     kind: TextKind = Field(TextKind.PASSAGE, description="Models may prefix queries and passages differently.")
-    dimensions: Integer | None = Field(None, ge=1, description="Must be the number of dimensions of the model.")
+    dimensions: Positive | None = Field(None, description="Must be the number of dimensions of the model.")

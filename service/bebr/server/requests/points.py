@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.config import JsonDict
 
-from bebr.server.requests.base import Base64, Body, Id, Ids, Integer, Text, Vector, WithMetadata, documented
+from bebr.server.requests.base import Base64, Body, Id, Ids, Positive, Text, Vector, WithMetadata, documented
 from bebr.server.requests.filters import EXAMPLE_FILTER, Filter
 from bebr.server.schemas import REF
 
@@ -61,9 +61,7 @@ class DeletePoints(Body):
 class Scroll(Body):
     model_config = documented({"filter": EXAMPLE_FILTER, "limit": 100})
     filter: Filter | None = None
-    limit: Integer = Field(
-        100, ge=1, description="Number of points per page.", json_schema_extra={"maximum": "max_limit"}
-    )
+    limit: Positive = Field(100, description="Number of points per page.", json_schema_extra={"maximum": "max_limit"})
     cursor: str | None = Field(None, description="The `cursor` of the previous page; send it with the same filter.")
     with_metadata: WithMetadata = True
 

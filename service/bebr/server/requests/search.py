@@ -5,7 +5,7 @@ from pydantic.config import JsonDict
 
 from bebr.core.scoring import Scorer
 from bebr.engine.search.parse import MAX_GROUP_SIZE
-from bebr.server.requests.base import Base64, Body, Id, Integer, Text, Vector, WithMetadata, documented
+from bebr.server.requests.base import Base64, Body, Id, Natural, Positive, Text, Vector, WithMetadata, documented
 from bebr.server.requests.filters import EXAMPLE_FILTER, Filter
 from bebr.server.requests.points import SOURCES
 
@@ -23,8 +23,8 @@ class Search(Body):
     )
     code_b64: Base64 | None = Field(None, description="A code as base64, with or without its gain.")
     id: Id | None = Field(None, description="Id of a stored point, to find points like it.")
-    limit: Integer = Field(10, ge=1, description="Number of hits.", json_schema_extra={"maximum": "max_limit"})
-    offset: Integer = Field(0, ge=0, description="Number of hits to skip.", json_schema_extra={"maximum": "max_limit"})
+    limit: Positive = Field(10, description="Number of hits.", json_schema_extra={"maximum": "max_limit"})
+    offset: Natural = Field(0, description="Number of hits to skip.", json_schema_extra={"maximum": "max_limit"})
     scorer: Scorer | None = Field(None, description="Default adc for texts and vectors, sdc for codes and ids.")
     filter: Filter | None = None
     score_threshold: FiniteFloat | None = Field(None, description="Only return hits with at least this score.")
@@ -35,8 +35,8 @@ class Search(Body):
     group_by: str | None = Field(
         None, description="Filterable field to group hits by: at most `group_size` per value; `limit` counts groups."
     )
-    group_size: Integer = Field(
-        1, ge=1, description="Number of hits per group.", json_schema_extra={"maximum": MAX_GROUP_SIZE}
+    group_size: Positive = Field(
+        1, description="Number of hits per group.", json_schema_extra={"maximum": MAX_GROUP_SIZE}
     )
     explain: bool = Field(False, description="Add how the search was computed: time per stage, shards, bytes scanned.")
 

@@ -5,7 +5,8 @@ from typing import Annotated
 from pydantic import Field, FiniteFloat
 
 from bebr.encoding import AdapterKind
-from bebr.server.requests.base import Body, Integer, documented
+from bebr.engine.versions.evaluation_data import MIN_POINTS
+from bebr.server.requests.base import Body, Natural, Positive, documented
 
 DEFAULT_SAMPLE = 300
 
@@ -36,12 +37,18 @@ class EvaluateVersion(Body):
     model_config = documented({"version": "minilm@1", "sample": 200, "points": 2_000})
     version: str | None = Field(None, description="Id of the version. Default: the newest one that is not active.")
     queries: list[JudgedQuery] | None = Field(None, min_length=1, description="All with `relevant`, or none.")
-    sample: Integer | None = Field(
-        None, ge=1, description=f"Number of points to use as queries. Default {DEFAULT_SAMPLE}."
+    sample: Positive | None = Field(
+        None,
+        description=f"Number of points to use as queries. Default {DEFAULT_SAMPLE}.",
+        json_schema_extra={"maximum": "max_limit"},
     )
-    points: Integer = Field(2_000, ge=1, description="Number of points to search; the new model embeds each.")
+    points: Positive = Field(
+        2_000,
+        description="Number of points to search; the new model embeds each.",
+        json_schema_extra={"minimum": MIN_POINTS, "maximum": "max_evaluation_points"},
+    )
     adapter: AdapterKind | None = Field(None, description="Kind of adapter to report on. Default: the best of all.")
-    seed: Integer = Field(0, ge=0, description="Decides which points are drawn.")
+    seed: Natural = Field(0, description="Decides which points are drawn.")
 
 
 class PromotionGate(Body):
