@@ -33,13 +33,22 @@ from bebr.errors import (
 from bebr.server import bodies, requests, responses
 from bebr.server.access import ACCESS, Access
 from bebr.server.frames import FrameHeader
-from bebr.server.problems import PROBLEM_TYPE, UnsupportedMedia, status_of
+from bebr.server.problems import (
+    PROBLEM_TYPE,
+    HeadTooLarge,
+    InvalidHttp,
+    RequestTimeout,
+    TooManyConnections,
+    UnsupportedMedia,
+    status_of,
+)
 from bebr.server.responses.base import Problem
 from bebr.server.responses.jobs import JobAccepted
 from bebr.server.schemas import models_of, ref, schemas_of, tidied
 
 Errors = tuple[type[BebrError], ...]
-ALWAYS: Errors = (Unauthorized, Forbidden, InvalidOption, Overloaded)
+ON_THE_SOCKET: Errors = (InvalidHttp, RequestTimeout, HeadTooLarge, TooManyConnections)
+ALWAYS: Errors = (Unauthorized, Forbidden, InvalidOption, Overloaded, *ON_THE_SOCKET)
 WITH_BODY: Errors = (Malformed, PayloadTooLarge, UnsupportedMedia)
 STORE: Errors = (NotReady, StoreUnavailable, Damaged)
 COLLECTION: Errors = (CollectionNotFound, *STORE)
