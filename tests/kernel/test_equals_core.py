@@ -229,3 +229,86 @@ def test_no_rows(any_isa: str) -> None:
     scores, rows = kernel.dot_top_k(kernel.allocate(0), np.empty(0, np.float16), 0, spec, queries, 2)
     assert (rows == -1).all()
     assert (scores == -np.inf).all()
+
+
+# -- the best rows of each label ---------------------------------------------------------------------------------------
+
+
+def some_labels(
+    rng: np.random.Generator, rows: int, ragged: bool
+) -> tuple[NDArray[np.int32], NDArray[np.int64] | None]:
+    """Labels 0 to 4 and none; ragged: up to three of a row, the same one perhaps twice."""
+    if not ragged:
+        return rng.integers(-1, 5, rows).astype(np.int32), None
+    starts = np.concatenate([[0], np.cumsum(rng.integers(0, 4, rows))]).astype(np.int64)
+    return rng.integers(-1, 5, int(starts[-1])).astype(np.int32), starts
+
+
+def expected_of_labels(
+    keys: NDArray[np.generic],
+    wanted: NDArray[np.bool_],
+    codes: NDArray[np.int32],
+    starts: NDArray[np.int64] | None,
+    k: int,
+) -> list[list[int]]:
+    """keys (rows,), lower is better -> the k best items of each label."""
+    starts = np.arange(len(keys) + 1) if starts is None else starts
+    found: list[list[int]] = [[] for _ in range(5)]
+    for row in sorted(np.flatnonzero(wanted).tolist(), key=lambda row: (keys[row], row)):
+        first: dict[int, int] = {}
+        for item in range(int(starts[row]), int(starts[row + 1])):
+            first.setdefault(int(codes[item]), item)
+        for label, item in first.items():
+            if label >= 0 and len(found[label]) < k:
+                found[label].append(item)
+    return found
+
+
+@SETTINGS
+@given(case=cases(), ragged=st.booleans(), k=st.sampled_from([1, 2, 7]), floor_rank=st.sampled_from([None, 5]))
+def test_best_rows_of_labels(any_isa: str, case: Case, ragged: bool, k: int, floor_rank: int | None) -> None:
+    codes, starts = some_labels(np.random.default_rng(case.rows), case.rows, ragged)
+    mask = None if not case.masks or case.mask_of_query is not None else case.masks[0]
+    allowed = case.allowed()[0] if mask is not None else np.ones(case.rows, bool)
+    options = {"codes": codes, "starts": starts, "labels": 5, "wanted": 5}
+    scores = dot_scores(case.dot, case.codes, case.gains, case.spec)[0]
+    floor = -np.inf if floor_rank is None or case.rows <= floor_rank else float(np.sort(scores)[floor_rank])
+    dot = DotQueries(case.dot.values[:1], case.dot.scales[:1])
+    got_scores, items = kernel.dot_top_labels(
+        case.blocked, case.gains, case.rows, case.spec, dot, k, mask, floor, **options
+    )
+    expected = expected_of_labels(-scores, allowed & (scores >= floor), codes, starts, k)
+    assert [[item for item in line if item >= 0] for line in items.tolist()] == expected
+    rows = np.arange(case.rows) if starts is None else np.repeat(np.arange(case.rows), np.diff(starts))
+    np.testing.assert_array_equal(got_scores[items >= 0], scores[rows[items[items >= 0]]])
+
+    distances = hamming_distances(case.hamming, case.codes, case.spec)[0]
+    got, items = kernel.hamming_top_labels(
+        case.blocked, case.rows, case.spec, HammingQueries(case.hamming.codes[:1]), k, mask, 2**24, **options
+    )
+    expected = expected_of_labels(distances, allowed, codes, starts, k)
+    assert [[item for item in line if item >= 0] for line in items.tolist()] == expected
+    np.testing.assert_array_equal(got[items >= 0], distances[rows[items[items >= 0]]])
+
+
+def test_labels_that_are_not_wanted_may_be_left_out(any_isa: str) -> None:
+    """Over many chunks the scan raises its floor; what is wanted stays exact."""
+    rng, rows, spec = np.random.default_rng(0), 300_000, CodeSpec.parse("8x4")
+    codes = pack_levels(rng.integers(0, 16, (rows, 8)).astype(np.uint8), spec)
+    blocked = kernel.allocate(kernel.blocked_size_bytes(spec, rows))
+    kernel.pack(codes, spec, blocked, 0)
+    gains = np.ones(rows, np.float16)
+    query = DotQueries(rng.integers(-128, 128, (1, 8)).astype(np.int8), np.ones((1, 1), np.float32))
+    scores = dot_scores(query, codes, gains, spec)[0]
+    labels = rng.integers(0, 1000, rows).astype(np.int32)
+    order = np.lexsort((np.arange(rows), -scores))
+    firsts = {label: row for label, row in zip(labels[order][::-1].tolist(), order[::-1].tolist(), strict=True)}
+    best = sorted(firsts.values(), key=lambda row: (-scores[row], row))
+    for k, wanted in ((1, 10), (1, 1000), (3, 1000)):
+        found, items = kernel.dot_top_labels(
+            blocked, gains, rows, spec, query, k, None, -np.inf, codes=labels, starts=None, labels=1000, wanted=wanted
+        )
+        rank = np.lexsort((items[:, 0], -found[:, 0]))[:wanted]
+        assert items[rank, 0].tolist() == best[:wanted]
+    per_label = [order[labels[order] == label][:3].tolist() for label in range(0, 1000, 97)]
+    assert items[::97].tolist() == per_label

@@ -6,7 +6,9 @@ strings.py      sorted strings in flat arrays: ids, words
 columns.py      filterable fields as arrays, and filters over them
 growing.py      the segment that rows are appended to
 segment.py      the sealed segment: immutable, mapped from a file
+labels.py       the values of a field, numbered, and which rows have them
 scan.py         queries over segments: kernel calls, ties, the merge
+grouped.py      scans for the best rows of each value of a field
 sealing.py      makes sealed segments from frozen and from sealed ones
 compaction.py   which segments are worth making anew
 shard_files.py  what a shard remembers on disk
@@ -14,6 +16,7 @@ view.py         what a reader sees of a shard
 shard.py        the shard: applies operations, swaps views, maintains its files
 """
 
+from bebr.index.grouped import Grouping, merge_groups
 from bebr.index.scan import Found, ScanQueries, merge
 
-__all__ = ["Found", "ScanQueries", "merge"]
+__all__ = ["Found", "Grouping", "ScanQueries", "merge", "merge_groups"]

@@ -183,6 +183,13 @@ def evaluate(node: Condition, columns: Mapping[str, Column], rows: int, find_ids
             return column.range(node)
 
 
+def items_of(starts: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Positions of the items of `rows`, row after row: row r owns starts[r] .. starts[r + 1]."""
+    counts = np.diff(starts)[rows]
+    shift = np.repeat(starts[rows] - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
+    return np.arange(int(counts.sum()), dtype=np.int64) + shift.astype(np.int64)
+
+
 def pack_mask(keep: BoolArray) -> NDArray[np.uint16]:
     """keep (rows,) bool -> (ceil(rows / 16),) uint16, bit i of entry b = row 16 b + i: the kernel's mask."""
     blocks = (len(keep) + 15) // 16

@@ -17,6 +17,7 @@ from bebr.core.codes import CodeSpec, join_records, split_records
 from bebr.core.filters import Filter
 from bebr.core.types import FieldType
 from bebr.index.columns import Column, build_column, evaluate, pack_mask, unpack_mask
+from bebr.index.labels import Labels, labels_of_values
 
 CHUNK_ROWS = 2048
 """Columns of full chunks are built once; only the last, partial chunk is built anew after a write."""
@@ -102,6 +103,7 @@ class GrowingView:
         # plain attributes, since every scan of every search reads them
         self.version, self.spec = segment.version, segment.spec
         self.blocked, self.gains = segment.blocked, segment.gains
+        self._labels: dict[str, Labels] = {}
 
     @classmethod
     def of(cls, segment: GrowingSegment) -> "GrowingView":
@@ -127,6 +129,13 @@ class GrowingView:
             start, end = number * CHUNK_ROWS, min(self.rows, (number + 1) * CHUNK_ROWS)
             parts.append(evaluate(condition, columns, end - start, _Finder(self.segment.ids, start, end)))
         return pack_mask(np.concatenate(parts)) & self.live if parts else self.live
+
+    def labels(self, key: str) -> Labels:
+        """The labels of a field of all rows, dead or alive; kept, for the rows of a view never change."""
+        labels = self._labels.get(key)
+        if labels is None:
+            labels = self._labels[key] = labels_of_values(self.segment.values[key][: self.rows])
+        return labels
 
     def ids_at(self, rows: Sequence[int]) -> list[str]:
         return [self.segment.ids[row] for row in rows]

@@ -6,6 +6,7 @@ a growing segment they are not: where the last place is tied, more rows are fetc
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,18 +47,23 @@ class ScanQueries:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Hits of one query, best first. versions: number of each hit's code version. distances: Hamming only."""
+    """Hits of one query, best first."""
 
     scores: list[float]
     ids: list[str]
     versions: list[int]
+    """Number of each hit's code version."""
     distances: list[int] | None = None
+    """Hamming only."""
+    groups: Sequence[tuple[int, Any]] = ()
+    """Grouped scans only: the value by which each is a hit, after its place among the values of the point."""
 
     def raised(self, by: float, floor: float) -> "Found":
         """The same hits with `by` added to every score, less those that then do not reach the floor."""
         scores = [score + by for score in self.scores]
         kept = sum(reaches(score, floor) for score in scores)
-        return Found(scores[:kept], self.ids[:kept], self.versions[:kept], self.distances)
+        distances = None if self.distances is None else self.distances[:kept]
+        return Found(scores[:kept], self.ids[:kept], self.versions[:kept], distances, self.groups[:kept])
 
     def at(self, positions: Sequence[int]) -> "Found":
         """The hits at these positions."""
@@ -102,8 +108,20 @@ def merge(found: Sequence[Found], limit: int) -> Found:
     return Found(scores[order].tolist(), [ids[i] for i in order], [versions[i] for i in order], distances)
 
 
+def top_rows(part: Part, queries: ScanQueries) -> tuple[Scores, Rows]:
+    """All rows that the first query finds: scores (rows,) float32 and rows (rows,) int64, best first, padded with -1."""
+    masks, mask_of_query = masks_of(part, queries.filters)
+    scores, rows = _kernel_top_k(part, queries, part.rows, masks, mask_of_query, queries.floors)
+    return scores[0], rows[0]
+
+
+def ceiling_of(floors: Scores) -> NDArray[np.int32]:
+    """The largest distances that count, (queries,) int32."""
+    return np.where(np.isfinite(floors), -floors, np.float32(2**24)).astype(np.int32)
+
+
 def _scan_part(part: Part, queries: ScanQueries, floors: Scores) -> tuple[Scores, Rows]:
-    masks, mask_of_query = _masks(part, queries.filters)
+    masks, mask_of_query = masks_of(part, queries.filters)
     wanted = min(queries.limit, part.rows)
     if part.sorted_by_id:
         return _kernel_top_k(part, queries, wanted, masks, mask_of_query, floors)
@@ -131,14 +149,13 @@ def _kernel_top_k(
         return kernel.dot_top_k(
             part.blocked, part.gains, part.rows, part.spec, prepared, k, masks, mask_of_query, floors
         )
-    ceilings = np.where(np.isfinite(floors), -floors, np.float32(2**24)).astype(np.int32)
     distances, rows = kernel.hamming_top_k(
-        part.blocked, part.rows, part.spec, prepared, k, masks, mask_of_query, ceilings
+        part.blocked, part.rows, part.spec, prepared, k, masks, mask_of_query, ceiling_of(floors)
     )
     return np.where(rows >= 0, -distances.astype(np.float32), np.float32(-np.inf)), rows
 
 
-def _masks(
+def masks_of(
     part: Part, filters: tuple[Filter | None, ...]
 ) -> tuple[list[NDArray[np.uint16]] | None, NDArray[np.int32] | None]:
     """The kernel's masks: one per distinct filter, none where all rows are alive and nothing is filtered."""

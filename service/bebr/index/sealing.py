@@ -18,6 +18,7 @@ from bebr.index.columns import (
     KeywordsColumn,
     ScalarColumn,
     build_column,
+    items_of,
     unpack_mask,
 )
 from bebr.index.growing import NO_ROW, GrowingView
@@ -93,10 +94,10 @@ def _merge_columns(
         return KeywordColumn(np.concatenate(codes)[order], words)
     parts = [(c, rows) for c, rows in pairs if isinstance(c, KeywordsColumn)]
     counts = np.concatenate([np.diff(c.starts)[rows] for c, rows in parts])
-    items = np.concatenate([_recode(c.codes[_items(c.starts, rows)], c.words, words) for c, rows in parts])
+    items = np.concatenate([_recode(c.codes[items_of(c.starts, rows)], c.words, words) for c, rows in parts])
     first = np.concatenate([[0], np.cumsum(counts)])
     starts = np.concatenate([[0], np.cumsum(counts[order])])
-    return KeywordsColumn(starts, items[_items(first, order)], words)
+    return KeywordsColumn(starts, items[items_of(first, order)], words)
 
 
 def _merge_more(
@@ -110,13 +111,6 @@ def _merge_more(
         if column.more is not None:
             grid[: len(column.more)] = column.more[:, rows]
     return np.concatenate(grids, axis=1)[:, order]
-
-
-def _items(starts: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Positions of the items of `rows`, row after row."""
-    counts = np.diff(starts)[rows]
-    shift = np.repeat(starts[rows] - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
-    return np.arange(int(counts.sum()), dtype=np.int64) + shift.astype(np.int64)
 
 
 def _recode(codes: NDArray[np.int32], old: StringTable, new: StringTable) -> NDArray[np.int32]:

@@ -25,6 +25,7 @@ from bebr.disk import replacing
 from bebr.errors import DamagedSegment
 from bebr.index.columns import Arrays, Column, column_from_arrays, evaluate, pack_mask
 from bebr.index.growing import kill
+from bebr.index.labels import Labels, labels_of_column
 from bebr.index.strings import StringTable, find_many
 
 MAGIC = b"BEBRSEG\x00"
@@ -52,6 +53,7 @@ class Segment:
         self.columns = {key: _column(key, kind, sections) for key, kind in self.fields.items()}
         self._masks: OrderedDict[Filter, NDArray[np.uint16]] = OrderedDict()
         self._masks_lock = threading.Lock()
+        self._labels: dict[str, Labels] = {}
 
     @property
     def size_bytes(self) -> int:
@@ -72,6 +74,13 @@ class Segment:
                 while len(self._masks) > CACHED_FILTERS:
                     self._masks.popitem(last=False)
         return mask
+
+    def labels(self, key: str) -> Labels:
+        """The labels of a field, kept once hits were grouped by it."""
+        labels = self._labels.get(key)
+        if labels is None:
+            labels = self._labels[key] = labels_of_column(self.columns[key])
+        return labels
 
 
 class SegmentView:
@@ -102,6 +111,10 @@ class SegmentView:
     def mask(self, condition: Filter) -> NDArray[np.uint16]:
         """Mask of the live rows for which the filter holds."""
         return self.segment.mask(condition) & self.live
+
+    def labels(self, key: str) -> Labels:
+        """The labels of a field of all rows, dead or alive."""
+        return self.segment.labels(key)
 
     def ids_at(self, rows: Sequence[int]) -> list[str]:
         return self.segment.ids.take(rows)

@@ -107,6 +107,76 @@ def hamming_top_k(
     return distances, found
 
 
+def dot_top_labels(
+    blocked: NDArray[np.uint8],
+    gains: NDArray[np.float16],
+    rows: int,
+    spec: CodeSpec,
+    query: DotQueries,
+    k: int,
+    mask: NDArray[np.uint16] | None,
+    floor: float,
+    *,
+    codes: NDArray[np.int32],
+    starts: NDArray[np.int64] | None,
+    labels: int,
+    wanted: int,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The k best rows of each label, for one query of sdc or adc.
+
+    codes: (at least rows,) int32, the label of each row, 0 up to `labels`; below 0: none. With `starts` (rows + 1,)
+    int64 a row has several: those of the items starts[row] .. starts[row + 1] of `codes`.
+    wanted: of how many labels, the best ones, the result is needed; with k = 1 others may be left out.
+    Returns scores (labels, k) float32 and items (labels, k) int64, which are rows where there are no `starts`; best
+    first, ties by ascending item, padded with -inf and -1. The other arguments are those of `dot_top_k`.
+    """
+    _select_isa()
+    layout = _layout(spec)
+    if query.values.shape != (1, spec.dims) or query.scales.shape != (1, len(spec.blocks)):
+        raise DimensionMismatch(f"expected one query for '{spec}', got {query.values.shape} and {query.scales.shape}")
+    _check(query.values, np.int8, "query values")
+    _check(query.scales, np.float32, "query scales")
+    _check_rows(blocked, rows, layout, k)
+    _check(gains, np.float16, "gains", rows)
+    masks = _check_masks(None if mask is None else [mask], None, rows, 1)
+    _check_labels(codes, starts, rows)
+    scores, items = np.empty((labels, k), np.float32), np.empty((labels, k), np.int64)
+    _kernel.dot_top_labels(
+        layout, blocked, gains.view(np.uint16), rows, query.values, query.scales, masks, floor, codes, starts, wanted,
+        scores, items,
+    )  # fmt: skip
+    return scores, items
+
+
+def hamming_top_labels(
+    blocked: NDArray[np.uint8],
+    rows: int,
+    spec: CodeSpec,
+    query: HammingQueries,
+    k: int,
+    mask: NDArray[np.uint16] | None,
+    ceiling: int,
+    *,
+    codes: NDArray[np.int32],
+    starts: NDArray[np.int64] | None,
+    labels: int,
+    wanted: int,
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The k nearest rows of each label, for one query; arguments and results are as of `dot_top_labels`, with distances
+    (labels, k) int32 padded with 2^31 - 1."""
+    _select_isa()
+    layout = _layout(spec)
+    _check_codes(query.codes, spec)
+    _check_rows(blocked, rows, layout, k)
+    masks = _check_masks(None if mask is None else [mask], None, rows, 1)
+    _check_labels(codes, starts, rows)
+    distances, items = np.empty((labels, k), np.int32), np.empty((labels, k), np.int64)
+    _kernel.hamming_top_labels(
+        layout, blocked, rows, query.codes[:1], masks, ceiling, codes, starts, wanted, distances, items
+    )
+    return distances, items
+
+
 def pack(codes: NDArray[np.uint8], spec: CodeSpec, blocked: NDArray[np.uint8], first_row: int) -> None:
     """Write codes (rows, code_size_bytes) uint8 to the rows first_row.. of `blocked`.
 
@@ -196,6 +266,14 @@ def _check_rows(blocked: NDArray[np.uint8], rows: int, layout: _kernel.Layout, k
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     _check_blocked(blocked, rows, layout)
+
+
+def _check_labels(codes: NDArray[np.int32], starts: NDArray[np.int64] | None, rows: int) -> None:
+    if starts is None:
+        _check(codes, np.int32, "codes", rows)
+        return
+    _check(starts, np.int64, "starts", rows + 1)
+    _check(codes, np.int32, "codes", int(starts[rows]))
 
 
 def _check_masks(

@@ -41,4 +41,32 @@ def hamming_top_k(
     found_distances: NDArray[np.int32],
     found_rows: NDArray[np.int64],
 ) -> None: ...
+def dot_top_labels(
+    layout: Layout,
+    blocked: NDArray[np.uint8],
+    gains: NDArray[np.uint16],
+    rows: int,
+    values: NDArray[np.int8],
+    scales: NDArray[np.float32],
+    masks: Sequence[NDArray[np.uint16]],
+    floor: float,
+    codes: NDArray[np.int32],
+    starts: NDArray[np.int64] | None,
+    wanted: int,
+    found_scores: NDArray[np.float32],
+    found_items: NDArray[np.int64],
+) -> None: ...
+def hamming_top_labels(
+    layout: Layout,
+    blocked: NDArray[np.uint8],
+    rows: int,
+    query: NDArray[np.uint8],
+    masks: Sequence[NDArray[np.uint16]],
+    ceiling: int,
+    codes: NDArray[np.int32],
+    starts: NDArray[np.int64] | None,
+    wanted: int,
+    found_distances: NDArray[np.int32],
+    found_items: NDArray[np.int64],
+) -> None: ...
 def read_checksum(bytes: NDArray[np.uint8]) -> int: ...

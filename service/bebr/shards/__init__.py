@@ -11,7 +11,7 @@ reads.py     searches, counts and lists of ids over several shards
 memory.py    gives memory back to the system
 """
 
-from bebr.index import Found, ScanQueries, merge
+from bebr.index import Found, Grouping, ScanQueries, merge, merge_groups
 from bebr.shards.changes import Change, Patch, Reencode, Replace, ShardWrite, pieces_of, values_of
 from bebr.shards.client import Searched, ShardClient, ShardStats
 from bebr.shards.local import LocalShards, ShardThreads
@@ -19,6 +19,7 @@ from bebr.shards.local import LocalShards, ShardThreads
 __all__ = [
     "Change",
     "Found",
+    "Grouping",
     "LocalShards",
     "Patch",
     "Reencode",
@@ -30,6 +31,7 @@ __all__ = [
     "ShardThreads",
     "ShardWrite",
     "merge",
+    "merge_groups",
     "pieces_of",
     "values_of",
 ]

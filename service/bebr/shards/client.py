@@ -23,7 +23,7 @@ from typing import Protocol
 from bebr.core.codes import CodeSpec
 from bebr.core.filters import Filter
 from bebr.core.operations import Committed
-from bebr.index import Found, ScanQueries
+from bebr.index import Found, Grouping, ScanQueries
 from bebr.shards.changes import Change
 
 
@@ -59,10 +59,11 @@ class ShardStats:
 class ShardClient(Protocol):
     """All shards of one collection. One instance serves one event loop."""
 
-    async def search(self, queries: Sequence[ScanQueries]) -> Searched:
+    async def search(self, queries: Sequence[ScanQueries], grouping: Grouping | None = None) -> Searched:
         """The best points for queries of one code version each, all in one pass over the same views.
 
-        Without queries it only says which points there are.
+        Without queries it only says which points there are. With a grouping there is one query of each code version,
+        and hits are what the grouping wants instead of the best of all.
         """
 
     def is_small(self, queries: int) -> bool:

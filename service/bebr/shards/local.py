@@ -13,8 +13,7 @@ from bebr.core.codes import CodeSpec
 from bebr.core.filters import Filter
 from bebr.core.operations import Committed
 from bebr.errors import BebrError, Overloaded
-from bebr.index import ScanQueries
-from bebr.index.scan import scan_parts
+from bebr.index import Grouping, ScanQueries
 from bebr.shards import reads
 from bebr.shards.changes import Change, Fields
 from bebr.shards.client import Searched, ShardStats
@@ -98,13 +97,13 @@ class LocalShards:
 
     # -- reads ---------------------------------------------------------------------------------------------------------
 
-    async def search(self, queries: Sequence[ScanQueries]) -> Searched:
+    async def search(self, queries: Sequence[ScanQueries], grouping: Grouping | None = None) -> Searched:
         views = self._views()
         if self._is_small(views, max(map(len, queries), default=0)) and _are_small_filters(queries):
             parts = [part for view in views for part in view.parts]
-            found = [scan_parts(parts, of_version) for of_version in queries]
+            found = reads.scan(parts, queries, grouping)
         else:
-            search = partial(reads.search, views, queries, self._threads.scans)
+            search = partial(reads.search, views, queries, self._threads.scans, grouping)
             found = await asyncio.get_running_loop().run_in_executor(self._threads.searches, search)
         return Searched(found, _points(views))
 

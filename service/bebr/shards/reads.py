@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bebr.core.filters import Filter
 from bebr.index.columns import unpack_mask
+from bebr.index.grouped import Grouping, merge_groups, scan_groups
 from bebr.index.scan import Found, Part, ScanQueries, merge, scan_parts
 from bebr.index.segment import SegmentView
 from bebr.index.view import ShardView
@@ -17,17 +18,28 @@ from bebr.index.view import ShardView
 Views = Sequence[ShardView]
 
 
-def search(views: Views, queries: Sequence[ScanQueries], scanners: Executor) -> list[list[Found]]:
+def search(
+    views: Views, queries: Sequence[ScanQueries], scanners: Executor, grouping: Grouping | None = None
+) -> list[list[Found]]:
     """The best points for each ScanQueries and each query of it, the same for any number of shards and threads.
 
     scanners: one task for each shard, which scans all versions.
     """
-    others = [scanners.submit(_scan, view.parts, queries) for view in views[1:]]
-    found = [_scan(views[0].parts, queries), *(other.result() for other in others)]
+    others = [scanners.submit(scan, view.parts, queries, grouping) for view in views[1:]]
+    found = [scan(views[0].parts, queries, grouping), *(other.result() for other in others)]
+    if grouping is not None:
+        return [[merge_groups([hits for (hits,) in of_version], grouping)] for of_version in zip(*found, strict=True)]
     return [
         [merge([of_shard[version][q] for of_shard in found], wanted.limit) for q in range(len(wanted))]
         for version, wanted in enumerate(queries)
     ]
+
+
+def scan(parts: Sequence[Part], queries: Sequence[ScanQueries], grouping: Grouping | None) -> list[list[Found]]:
+    """The best points in these parts for each ScanQueries and each query of it."""
+    if grouping is not None:
+        return [[scan_groups(parts, of_version, grouping)] for of_version in queries]
+    return [scan_parts(parts, of_version) for of_version in queries]
 
 
 def count(views: Views, condition: Filter | None) -> int:
@@ -50,10 +62,6 @@ def version_ids(view: ShardView, version: int, limit: int | None) -> list[str]:
     """Up to `limit` ids, or all, of the living points of one code version in one shard, in no order."""
     pages = (_page(part, None, None, limit) for part in view.parts if part.version == version)
     return list(islice((point_id for page in pages for point_id in page), limit))
-
-
-def _scan(parts: Sequence[Part], queries: Sequence[ScanQueries]) -> list[list[Found]]:
-    return [scan_parts(parts, of_version) for of_version in queries]
 
 
 def _mask(part: Part, condition: Filter | None) -> NDArray[np.uint16]:

@@ -44,7 +44,7 @@ def parse(collection: Collection, limits: Limits, request: SearchRequest, max_fi
     if request.score_threshold is not None and not np.isfinite(request.score_threshold):
         raise InvalidOption("score_threshold must be a finite number", key="score_threshold")
     version = _version(collection, request)
-    _check_grouping(collection, request)
+    _check_grouping(collection, request, limits.max_limit)
     max_size = limits.max_filter_size if max_filter_size is None else max_filter_size
     condition = None if request.filter is None else collection.parse_filter(request.filter, max_size)
     embedding, record = None, None
@@ -118,7 +118,7 @@ def _version(collection: Collection, request: SearchRequest) -> Version:
     )
 
 
-def _check_grouping(collection: Collection, request: SearchRequest) -> None:
+def _check_grouping(collection: Collection, request: SearchRequest, maximum: int) -> None:
     if request.group_by is None:
         if request.group_size != 1:
             raise InvalidOption("group_size applies only together with group_by", key="group_size")
@@ -129,3 +129,8 @@ def _check_grouping(collection: Collection, request: SearchRequest) -> None:
         raise InvalidOption(f"group_size must be 1 to {MAX_GROUP_SIZE}, got {request.group_size}", key="group_size")
     if request.cursor is not None or request.offset:
         raise InvalidOption("group_by cannot be combined with offset or cursor", key="group_by")
+    if request.limit * request.group_size > maximum:
+        raise InvalidOption(
+            f"limit * group_size is at most {maximum}, got {request.limit} groups of {request.group_size} hits",
+            key="group_size",
+        )

@@ -39,7 +39,7 @@ from bebr.engine.search.prepare import prepare_all
 from bebr.engine.search.query import Answer, Query, RoutedQuery
 from bebr.engine.search.route import needed_texts, route_all
 from bebr.errors import Incompatible, PointNotFound
-from bebr.shards import Found, merge
+from bebr.shards import Found, Grouping, merge, merge_groups
 
 MAX_REQUESTS_TOGETHER = 64
 MAX_CANDIDATES = 2**20
@@ -165,29 +165,28 @@ class Searcher:
     async def _run(self, routed: list[RoutedQuery], inline: bool) -> Together:
         """Scan, group, fetch. Queries of one scorer that want about as many hits are scanned together."""
         together: dict[tuple[Scorer, int], list[int]] = {}
+        answers: dict[int, Answer] = {}
         for place, one in enumerate(routed):
+            if one.query.request.group_by is not None:
+                answers[place] = await group(one, partial(self._scan_groups, inline))
+                continue
             # a query for many hits would make every other one in its scan gather as many
             together.setdefault((one.query.scorer, one.query.wanted.bit_length() // 4), []).append(place)
-        answers: dict[int, Answer] = {}
         for places in together.values():
             size = max(1, MAX_CANDIDATES // max(routed[place].query.wanted for place in places))
             for start in range(0, len(places), size):
                 some = places[start : start + size]
                 scanned = await self._scan([routed[place] for place in some], inline)
                 answers |= zip(some, scanned, strict=True)
-        for place, one in enumerate(routed):
-            if one.query.request.group_by is not None:
-                rescan = partial(self._rescan, inline=inline)
-                answers[place] = await group(self._collection, one, answers[place], rescan, self._limits.max_limit)
         page = [_page(answers[place]) for place in range(len(routed))]
         return page, await self._fetch(page)
 
-    async def _rescan(self, one: RoutedQuery, inline: bool) -> Answer:
-        (answer,) = await self._scan([one], inline)
+    async def _scan_groups(self, inline: bool, one: RoutedQuery, grouping: Grouping) -> Answer:
+        (answer,) = await self._scan([one], inline, grouping)
         return answer
 
-    async def _scan(self, routed: list[RoutedQuery], inline: bool) -> list[Answer]:
-        """Queries of one scorer -> the best hits of each, of all versions that have points."""
+    async def _scan(self, routed: list[RoutedQuery], inline: bool, grouping: Grouping | None = None) -> list[Answer]:
+        """Queries of one scorer -> the best hits of each, of all versions that have points; or those of its groups."""
         limit = max(one.query.wanted for one in routed)
         numbers = {number for one in routed for number in one.of_version}
         while True:
@@ -199,12 +198,13 @@ class Searcher:
             else:
                 work = partial(prepare_all, self._collection, routed, limit)
                 prepared = await asyncio.get_running_loop().run_in_executor(self._workers, work)
-            searched = await self._collection.shards.search([one.scan for one in prepared])
+            searched = await self._collection.shards.search([one.scan for one in prepared], grouping)
             if searched.points.keys() <= numbers:
                 break
             numbers |= searched.points.keys()
         finished = [one.finish(found) for one, found in zip(prepared, searched.found, strict=True)]
-        merged = finished[0] if len(finished) == 1 else [merge(hits, limit) for hits in zip(*finished, strict=True)]
+        join = partial(merge, limit=limit) if grouping is None else partial(merge_groups, grouping=grouping)
+        merged = finished[0] if len(finished) == 1 else [join(hits) for hits in zip(*finished, strict=True)]
         return [Answer(one.query, hits, searched.points) for one, hits in zip(routed, merged, strict=True)]
 
     # -- after the scan ------------------------------------------------------------------------------------------------

@@ -126,8 +126,8 @@ std::vector<std::span<const std::uint32_t>> cut(std::span<const std::uint32_t> o
 }
 
 // Runs every tile over every group. run(tile number, groups, list) calls the kernel.
-template <class Order, class Run>
-void scan(const Layout& layout, const Rows& rows, std::vector<Tile<Order>>& tiles, const Run& run) {
+template <class AnyTile, class Run>
+void scan(const Layout& layout, const Rows& rows, std::vector<AnyTile>& tiles, const Run& run) {
     const std::size_t full_groups = rows.count / kGroupRows;
     const std::size_t group_bytes = layout.group_words() * sizeof(std::uint32_t);
     std::size_t chunk = tiles.size() == 1 ? kListedGroups : std::max<std::size_t>(1, kChunkBytes / group_bytes);
@@ -150,6 +150,55 @@ void scan(const Layout& layout, const Rows& rows, std::vector<Tile<Order>>& tile
         run(t, last, tiles[t].start_chunk(full_groups, full_groups + 1, lists));
     }
 }
+
+// One query that wants the best rows of each label. Every row within the bound is offered: a row that is far from the
+// best of all may be the best of its label.
+template <class Order>
+struct LabelTile : Tile<Order> {
+    using Score = typename Order::Score;
+
+    const Labels& labels;
+    BestOfLabels<Order> best_of_labels;
+
+    LabelTile(std::span<const std::uint32_t> members, const Wanted<Score>& wanted, const Labels& labels_)
+        : Tile<Order>(members, wanted), labels(labels_), best_of_labels(labels_.count, wanted.k) {
+        this->offer = &take;
+    }
+
+    static void take(Sink<Score>& sink, int, std::uint32_t group, std::uint32_t lanes, const Score* scores) {
+        auto& tile = static_cast<LabelTile&>(static_cast<Tile<Order>&>(sink));
+        const std::size_t absolute = tile.first_group + group;
+        lanes &= tile.lanes_in_use;
+        if (tile.masks[0]) lanes &= tile.masks[0][absolute];
+        for (; lanes; lanes &= lanes - 1) {
+            const int lane = std::countr_zero(lanes);
+            if (Order::within(scores[lane], tile.bounds[0])) tile.push(scores[lane], absolute * kGroupRows + lane);
+        }
+    }
+
+    std::span<const std::uint32_t> start_chunk(std::size_t first, std::size_t end, Lists& lists) {
+        if (const auto bound = best_of_labels.bound(labels.wanted); bound && Order::within(*bound, this->bounds[0]))
+            this->bounds[0] = *bound;
+        return Tile<Order>::start_chunk(first, end, lists);
+    }
+
+private:
+    // A row has one label, or those of the items starts[row] .. starts[row + 1], each counted once.
+    void push(Score score, std::size_t row) {
+        if (!labels.starts) return push_item(score, row);
+        const auto first = static_cast<std::size_t>(labels.starts[row]);
+        const auto end = static_cast<std::size_t>(labels.starts[row + 1]);
+        for (std::size_t item = first; item < end; ++item) {
+            const std::int32_t* codes = labels.codes;
+            if (std::find(codes + first, codes + item, codes[item]) == codes + item) push_item(score, item);
+        }
+    }
+
+    void push_item(Score score, std::size_t item) {
+        const std::int32_t label = labels.codes[item];
+        if (label >= 0) best_of_labels.push(static_cast<std::size_t>(label), score, static_cast<std::uint32_t>(item));
+    }
+};
 
 template <class Order>
 void write(std::vector<Tile<Order>>& tiles, std::size_t k, const Found<typename Order::Score>& found) {
@@ -190,6 +239,33 @@ void hamming_top_k(const Kernels& kernels, const Layout& layout, const Rows& row
         kernel(layout.view(), packed[t].view(), groups, list.data(), list.size(), tiles[t]);
     });
     write(tiles, wanted.k, found);
+}
+
+void dot_top_labels(const Kernels& kernels, const Layout& layout, const Rows& rows, const DotQueries& query,
+                    const Wanted<float>& wanted, const Labels& labels, const Found<float>& found) {
+    const std::uint32_t member = 0;
+    const std::span<const std::uint32_t> members(&member, 1);
+    std::vector<LabelTile<HighestScore>> tiles;
+    tiles.emplace_back(members, wanted, labels);
+    const PackedDotTile packed(layout, query, members);
+    scan(layout, rows, tiles, [&](std::size_t t, const Groups& groups, std::span<const std::uint32_t> list) {
+        kernels.dot[1](layout.view(), packed.view(), groups, list.data(), list.size(), tiles[t]);
+    });
+    tiles[0].best_of_labels.write(found.scores, found.rows);
+}
+
+void hamming_top_labels(const Kernels& kernels, const Layout& layout, const Rows& rows,
+                        const std::uint8_t* query_code, const Wanted<std::int32_t>& wanted, const Labels& labels,
+                        const Found<std::int32_t>& found) {
+    const std::uint32_t member = 0;
+    const std::span<const std::uint32_t> members(&member, 1);
+    std::vector<LabelTile<LowestDistance>> tiles;
+    tiles.emplace_back(members, wanted, labels);
+    const PackedHammingTile packed(layout, query_code, members);
+    scan(layout, rows, tiles, [&](std::size_t t, const Groups& groups, std::span<const std::uint32_t> list) {
+        kernels.hamming[1](layout.view(), packed.view(), groups, list.data(), list.size(), tiles[t]);
+    });
+    tiles[0].best_of_labels.write(found.scores, found.rows);
 }
 
 }  // namespace bebr

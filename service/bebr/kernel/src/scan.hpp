@@ -33,10 +33,28 @@ struct Found {
     std::int64_t* rows;
 };
 
+// What rows are grouped by: `count` labels 0, 1, ..; below 0: none. `starts` (rows + 1), unless null, says which items of
+// `codes` are a row's; without it, item and row are the same. The best rows of the `wanted` best labels are asked for.
+struct Labels {
+    const std::int32_t* codes;
+    const std::int64_t* starts;
+    std::size_t count;
+    std::size_t wanted;
+};
+
 void dot_top_k(const Kernels& kernels, const Layout& layout, const Rows& rows, const DotQueries& queries,
                const Wanted<float>& wanted, const Found<float>& found);
 
 void hamming_top_k(const Kernels& kernels, const Layout& layout, const Rows& rows, const std::uint8_t* query_codes,
                    const Wanted<std::int32_t>& wanted, const Found<std::int32_t>& found);
+
+// One query: the k best rows of each label, by ascending label: (labels, k). Where k is 1, labels that are not among the
+// best `wanted` ones may be left out. What is found are items.
+void dot_top_labels(const Kernels& kernels, const Layout& layout, const Rows& rows, const DotQueries& query,
+                    const Wanted<float>& wanted, const Labels& labels, const Found<float>& found);
+
+void hamming_top_labels(const Kernels& kernels, const Layout& layout, const Rows& rows,
+                        const std::uint8_t* query_code, const Wanted<std::int32_t>& wanted, const Labels& labels,
+                        const Found<std::int32_t>& found);
 
 }  // namespace bebr

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <vector>
 
 namespace bebr {
@@ -75,6 +76,65 @@ private:
     std::size_t k_;
     std::size_t capacity_;
     std::vector<std::uint64_t> entries_;  // key of the score above, row below: their order is the order of results
+};
+
+// The k best items of each of many labels, best first, ties by ascending item.
+template <class Order>
+class BestOfLabels {
+public:
+    using Score = typename Order::Score;
+
+    BestOfLabels(std::size_t labels, std::size_t k) : k_(k), entries_(labels * k, kEmpty), filled_(labels, 0) {}
+
+    // Keeps the entries of a label as a heap with its worst on top.
+    void push(std::size_t label, Score score, std::uint32_t item) {
+        const std::uint64_t entry = std::uint64_t{Order::key(score)} << 32 | item;
+        std::uint64_t* const first = entries_.data() + label * k_;
+        std::uint32_t& filled = filled_[label];
+        if (filled == k_) {
+            if (entry >= *first) return;
+            std::pop_heap(first, first + k_);
+            first[k_ - 1] = entry;
+        } else {
+            full_ += filled + 1 == k_;
+            first[filled++] = entry;
+        }
+        std::push_heap(first, first + filled);
+    }
+
+    // A score below which nothing can change what is asked for, if there is one: with k = 1 the best of the `wanted`
+    // best labels, else the k-th best of every label.
+    std::optional<Score> bound(std::size_t wanted) {
+        const std::size_t labels = filled_.size(), needed = k_ == 1 ? std::min(wanted, labels) : labels;
+        if (labels > kMostRanked || full_ < needed || needed == 0) return std::nullopt;
+        worst_.resize(labels);
+        for (std::size_t label = 0; label < labels; ++label) worst_[label] = entries_[label * k_];
+        std::nth_element(worst_.begin(), worst_.begin() + (needed - 1), worst_.end());
+        return Order::score(worst_[needed - 1] >> 32);
+    }
+
+    // Writes (labels, k) scores and items, padded with kNothing and -1.
+    void write(Score* scores, std::int64_t* items) {
+        for (std::size_t label = 0; label < filled_.size(); ++label) {
+            std::uint64_t* const first = entries_.data() + label * k_;
+            std::sort(first, first + filled_[label]);
+            for (std::size_t i = 0; i < k_; ++i) {
+                const bool found = i < filled_[label];
+                scores[label * k_ + i] = found ? Order::score(first[i] >> 32) : Order::kNothing;
+                items[label * k_ + i] = found ? static_cast<std::uint32_t>(first[i]) : std::int64_t{-1};
+            }
+        }
+    }
+
+private:
+    static constexpr std::uint64_t kEmpty = ~std::uint64_t{0};  // worse than any
+    static constexpr std::size_t kMostRanked = 1 << 16;         // finding a bound among more costs more than it saves
+
+    std::size_t k_;
+    std::vector<std::uint64_t> entries_;  // key of the score above, item below
+    std::vector<std::uint32_t> filled_;
+    std::size_t full_ = 0;
+    std::vector<std::uint64_t> worst_;
 };
 
 }  // namespace bebr

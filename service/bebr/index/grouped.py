@@ -1,0 +1,144 @@
+"""Grouped scans: the best rows of each value of a field, from the scores of all rows and the field's column.
+
+Two scans make an answer: the first finds the best hit of each of the best groups, the second the best hits of these
+groups. A group belongs to the best ones by its best hit over all parts, and in the part where that hit is, no more groups
+can come before it than over all; so each part hands over as many groups as are wanted, and nothing is lost.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebr import kernel
+from bebr.core.scoring import DotQueries, hamming_scores
+from bebr.index.columns import items_of
+from bebr.index.labels import Labels, Value
+from bebr.index.scan import Found, Part, ScanQueries, ceiling_of, masks_of, top_rows
+
+Entries = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
+"""Scores, labels and items of hits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """What hits are grouped by, and which are wanted."""
+
+    key: str
+    """A filterable field. A point with several values is in the group of each; one without a value is in none."""
+    limit: int
+    """Groups wanted, those with the best hits."""
+    values: tuple[Value, ...] | None = None
+    """The groups wanted; None: find them, and the best hit of each."""
+    size: int = 1
+    """Hits wanted of each group in `values`."""
+
+
+def scan_groups(parts: Sequence[Part], queries: ScanQueries, grouping: Grouping) -> Found:
+    """The hits wanted by the one query, best first. A point in several groups comes once for each."""
+    parts = [part for part in parts if part.version == queries.version and part.live_count]
+    return merge_groups([_scan_part(part, queries, grouping) for part in parts], grouping)
+
+
+def merge_groups(found: Sequence[Found], grouping: Grouping) -> Found:
+    """Join the hits of several parts, shards or code versions: the first of each group, up to what is wanted."""
+    hits = sorted(
+        (-score, point_id, place, value, version, distance)
+        for one in found
+        for score, point_id, (place, value), version, distance in zip(
+            one.scores, one.ids, one.groups, one.versions, one.distances or [0] * len(one.ids), strict=True
+        )
+    )
+    taken: dict[Value, int] = {}
+    kept = []
+    for hit in hits:
+        count = taken.get(hit[3], 0)
+        if count < grouping.size and (count or grouping.values is not None or len(taken) < grouping.limit):
+            taken[hit[3]] = count + 1
+            kept.append(hit)
+    is_hamming = any(one.distances is not None for one in found)
+    return Found(
+        [-hit[0] for hit in kept],
+        [hit[1] for hit in kept],
+        [hit[4] for hit in kept],
+        [hit[5] for hit in kept] if is_hamming else None,
+        [(hit[2], hit[3]) for hit in kept],
+    )
+
+
+def _scan_part(part: Part, queries: ScanQueries, grouping: Grouping) -> Found:
+    labels = part.labels(grouping.key)
+    if grouping.values is not None:
+        labels = labels.only(grouping.values)
+    if part.sorted_by_id:
+        entries = _sealed_entries(part, queries, grouping, labels)
+    else:
+        entries = _growing_entries(part, queries, grouping, labels)
+    return _found(part, queries, labels, entries)
+
+
+def _sealed_entries(part: Part, queries: ScanQueries, grouping: Grouping, labels: Labels) -> Entries:
+    """The kernel keeps the best rows of each label, and its order of equal scores is right, for rows are sorted."""
+    masks, _ = masks_of(part, queries.filters)
+    mask = None if masks is None else masks[0]
+    count, size = len(labels.values), grouping.size
+    prepared = queries.prepared
+    if isinstance(prepared, DotQueries):
+        scores, items = kernel.dot_top_labels(
+            part.blocked, part.gains, part.rows, part.spec, prepared, size, mask, float(queries.floors[0]),
+            codes=labels.codes, starts=labels.starts, labels=count, wanted=grouping.limit,
+        )  # fmt: skip
+    else:
+        distances, items = kernel.hamming_top_labels(
+            part.blocked, part.rows, part.spec, prepared, size, mask, int(ceiling_of(queries.floors)[0]),
+            codes=labels.codes, starts=labels.starts, labels=count, wanted=grouping.limit,
+        )  # fmt: skip
+        scores = -distances.astype(np.float32)
+    kept = np.flatnonzero(items.ravel() >= 0)
+    flat_scores, flat_items = scores.ravel()[kept], items.ravel()[kept]
+    if grouping.values is None and len(kept) > grouping.limit:
+        order = np.lexsort((flat_items, -flat_scores))[: grouping.limit]
+        kept, flat_scores, flat_items = kept[order], flat_scores[order], flat_items[order]
+    return flat_scores, kept // size, flat_items
+
+
+def _growing_entries(part: Part, queries: ScanQueries, grouping: Grouping, labels: Labels) -> Entries:
+    """Rows are not sorted by id here: all that are tied with the last one wanted of a group are handed over."""
+    all_scores, all_rows = top_rows(part, queries)
+    rows = all_rows[all_rows >= 0]
+    scores = all_scores[: len(rows)]
+    items = rows
+    if labels.starts is not None:
+        items = items_of(labels.starts, rows)
+        scores = np.repeat(scores, np.diff(labels.starts)[rows])
+    numbers = labels.codes[items].astype(np.int64)
+    has = numbers >= 0
+    scores, numbers, items = scores[has], numbers[has], items[has]
+    order = np.argsort(numbers, kind="stable")
+    counts = np.bincount(numbers, minlength=len(labels.values))
+    ends = np.cumsum(counts)
+    present = np.flatnonzero(counts)
+    last_wanted = (ends - counts + np.minimum(counts, grouping.size) - 1)[present]
+    least = np.full(len(labels.values), np.inf, np.float32)
+    least[present] = scores[order[last_wanted]]
+    if grouping.values is None and len(present) > grouping.limit:
+        best = least[present]
+        lowest = np.partition(best, len(best) - grouping.limit)[len(best) - grouping.limit]
+        least = np.maximum(least, lowest)
+    kept = scores >= least[numbers]
+    return scores[kept], numbers[kept], items[kept]
+
+
+def _found(part: Part, queries: ScanQueries, labels: Labels, entries: Entries) -> Found:
+    scores, numbers, items = entries
+    rows, places = items, np.zeros(len(items), np.int64)
+    if labels.starts is not None:
+        rows = np.searchsorted(labels.starts, items, side="right") - 1
+        places = items - labels.starts[rows]
+    groups = [(place, labels.value(n)) for place, n in zip(places.tolist(), numbers.tolist(), strict=True)]
+    ids, versions = part.ids_at(rows.tolist()), [queries.version] * len(rows)
+    if isinstance(queries.prepared, DotQueries):
+        return Found(scores.tolist(), ids, versions, None, groups)
+    distances = (-scores).astype(np.int32)
+    return Found(hamming_scores(distances, part.spec.dims).tolist(), ids, versions, distances.tolist(), groups)
