@@ -30,7 +30,8 @@ def split_embeddings(values: ArrayLike, dims: int) -> tuple[Floats, dict[int, In
     """
     array = _as_matrix(values, dims)
     if len(array) == 1 and array.dtype == np.float32:  # one query: the whole of what follows, in a fifth of the time
-        square = float(np.dot(array[0], array[0]))
+        with np.errstate(over="ignore", invalid="ignore"):  # such numbers are looked at below
+            square = float(np.dot(array[0], array[0]))
         if _SAFE_SQUARES[0] < square < _SAFE_SQUARES[1]:
             return np.ascontiguousarray(array / np.float32(math.sqrt(square))), {}
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -41,7 +42,8 @@ def split_embeddings(values: ArrayLike, dims: int) -> tuple[Floats, dict[int, In
         rows = rows / np.sqrt(squares)[:, None]
     faults = {}
     for row in odd.tolist():
-        exact = array[row].astype(np.float64)
+        with np.errstate(invalid="ignore"):  # of a signaling NaN
+            exact = array[row].astype(np.float64)
         if not np.isfinite(exact).all():
             column = int(np.flatnonzero(~np.isfinite(exact))[0])
             faults[row] = InvalidVector(f"row {row}: number {column} of the embedding is {exact[column]}", row=row)

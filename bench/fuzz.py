@@ -1,0 +1,70 @@
+"""Odd requests over all routes, in process: statuses, errors of ours, hangs, stops of the event loop, memory.
+
+    python -m bench.fuzz [--requests 300000] [--seed 1]
+
+The requests are made from the OpenAPI document: valid ones, and ones with odd types, sizes, nesting, encodings, headers,
+ids, paths, cut bodies and hung-up callers, over collections of codes, vectors and texts that live as long as the run. A
+fault is a 5xx other than 503 and 507, an error that leaves the app, an answer that is no JSON, or none within 60 s.
+"""
+
+import argparse
+import asyncio
+import logging
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.faults.fuzzing import Report, fuzz, served
+from tests.server.bundles import write_tiny_bundle
+
+from bench.scale import resident_bytes
+
+LONG_STOP_SECONDS = 0.1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=300_000)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    logging.disable(logging.CRITICAL)  # errors are in the answers, and lines of odd requests are long
+    with tempfile.TemporaryDirectory() as folder:
+        sys.exit(asyncio.run(run(Path(folder), options.requests, options.seed)))
+
+
+async def run(folder: Path, count: int, seed: int) -> int:
+    """Returns 1 when there was a fault."""
+    write_tiny_bundle(folder / "bundles", folder / "scratch")
+    memory: list[tuple[int, int]] = []
+
+    def after(report: Report) -> None:
+        if not memory or report.sent - memory[-1][0] >= count // 10:
+            memory.append((report.sent, resident_bytes() // 2**20))
+            print(
+                f"{report.sent:,} requests, {memory[-1][1]} MiB, {len(report.faults)} faults",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    started = time.perf_counter()
+    async with served(folder) as app:
+        report = await fuzz(app, seed, count, after=after)
+    show(report, memory, time.perf_counter() - started)
+    return 1 if report.faults else 0
+
+
+def show(report: Report, memory: list[tuple[int, int]], seconds: float) -> None:
+    print(f"{report.sent:,} requests in {seconds:.0f} s over {len(report.by_route)} routes")
+    print("by status:", ", ".join(f"{status or 'hung up'} {n:,}" for status, n in sorted(report.statuses.items())))
+    print("resident MiB:", ", ".join(f"{size} after {sent:,}" for sent, size in memory))
+    print(f"longest stop of the event loop: {report.longest_stop[0] * 1000:.0f} ms of processor time")
+    if report.longest_stop[0] > LONG_STOP_SECONDS:
+        print(f"    while under way: {report.longest_stop[1][:2000]}")
+    print(f"faults: {len(report.faults)}")
+    for name, (times, first) in report.faults.items():
+        print(f"  {times} x {name}\n    {first}")
+
+
+if __name__ == "__main__":
+    main()
