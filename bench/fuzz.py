@@ -2,9 +2,10 @@
 
     python -m bench.fuzz [--requests 300000] [--seed 1]
 
-The requests are made from the OpenAPI document: valid ones, and ones with odd types, sizes, nesting, encodings, headers,
-ids, paths, cut bodies and hung-up callers, over collections of codes, vectors and texts that live as long as the run. A
-fault is a 5xx other than 503 and 507, an error that leaves the app, an answer that is no JSON, or none within 60 s.
+The requests are made from the OpenAPI document: valid ones, and ones with odd types, sizes, nesting, encodings,
+headers, ids, paths, cut bodies and hung-up callers, over collections of codes, vectors and texts that live as long as
+the run. A fault is a 5xx other than 503 and 507, an error that leaves the app, an answer that is no JSON, or none
+within 60 s.
 """
 
 import argparse
@@ -15,10 +16,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench.scale import resident_bytes
 from tests.faults.fuzzing import Report, fuzz, served
 from tests.server.bundles import write_tiny_bundle
-
-from bench.scale import resident_bytes
 
 LONG_STOP_SECONDS = 0.1
 

@@ -16,7 +16,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from fastapi import FastAPI
-from tests.faults.odd_requests import DIMS, OddRequest, OddRequests
+from tests.faults.odd_requests import OddRequest, OddRequests
+from tests.faults.odd_values import DIMS
 
 from bebr.bootstrap import build_app
 from bebr.config import Settings

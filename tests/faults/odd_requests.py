@@ -15,45 +15,19 @@ from urllib.parse import quote
 
 import numpy as np
 from tests.core.odd_filters import random_filter, random_metadata
+from tests.faults.odd_values import (
+    CODE_BYTES,
+    CONTENT_TYPES,
+    DIMS,
+    IDS,
+    ODD,
+    ODD_HEADERS,
+    ODD_SEGMENTS,
+    RAW,
+    RAWS,
+)
 
 JSON, NDJSON, BINARY = "application/json", "application/x-ndjson", "application/octet-stream"
-IDS = [f"p{n}" for n in range(200)] + ["7", "é", "a/b", "a\n", "日本", " ", "x" * 256]
-DIMS, CODE_BYTES = 24, 6
-RAW = "@raw{}@"
-"""Stands in a body for text that no JSON writer makes."""
-RAWS = ["NaN", "-Infinity", "1e999", "-0", "1" * 5000, "1." + "0" * 400 + "1", '"\\ud800"', '"\\udc00\\ud800"', "01",
-        "[" * 3000 + "]" * 3000, '{"a":' * 500 + "1" + "}" * 500, "{,}", "'a'", "tru", '{"a":1,"a":2}', "\x01", '"\x01"'
-        ]  # fmt: skip
-ODD = [None, True, False, 0, -1, 1, 2**31, 2**63, -(2**63) - 1, 10**400, 1e308, -0.0, 0.5, 5e-324, "", "a", "\0", "a\n",
-       "x" * 5000, "é" * 300, "\ufeff", "../../etc/passwd", "%00", [], {}, [None], [[]], {"a": 1}, {"": ""}, [[[[1]]]],
-       [0] * 3000, ["x"] * 3000, ["x" * 300], {str(n): n for n in range(1500)}, {"must": []}, "AAAA", "=", "24x2", "1" * 400,
-       ]  # fmt: skip
-ODD_SEGMENTS = [
-    "",
-    ".",
-    "..",
-    "%00",
-    "%0A",
-    "docs%0A",
-    "%ff",
-    "%2e%2e",
-    "a%2Fb",
-    "x" * 300,
-    "%F0%9F%98%80",
-    "docs/",
-    "?",
-    "*",
-]
-ODD_HEADERS = [
-    (b"idempotency-key", b""), (b"idempotency-key", b"k" * 3000), (b"idempotency-key", b"\xff\xfe"), (b"idempotency-key", b"a b"),
-    (b"x-request-id", b"x" * 5000), (b"x-request-id", b"\xff\r\n"), (b"x-request-id", b""), (b"accept-encoding", b"gzip"),
-    (b"accept", b"\xff"), (b"content-length", b"-1"), (b"content-length", b"99999999999999999999"), (b"content-length", b"1"),
-    (b"content-encoding", b"br"), (b"content-encoding", b"gzip, gzip"), (b"expect", b"100-continue"), (b"x-timeout-ms", b"nan"),
-    (b"x-timeout-ms", b"-1"), (b"x-timeout-ms", b"9" * 400), (b"host", b"\xff"), (b"origin", b"null"), (b"api-key", b"\xff"),
-    (b"authorization", b"Bearer"), (b"cookie", b"a=" + b"b" * 4000), (b"x-forwarded-for", b"::1"), (b"range", b"bytes=-1"),
-]  # fmt: skip
-CONTENT_TYPES = [b"", b"text/plain", b"application/json; charset=utf-16", b"APPLICATION/JSON", b"application/x-ndjson", b"\xff",
-                 b"application/octet-stream", b"multipart/form-data; boundary=a", b"application/json,application/json"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -73,7 +47,8 @@ class OddRequest:
     def __str__(self) -> str:
         body = b"".join(self.chunks)
         more = f" +{len(body) - 300}" if len(body) > 300 else ""
-        return f"{self.method} {self.path[:200]}?{self.query[:100]} {self.content_type!r} {self.headers!r:.200} {body[:300]!r}{more}"
+        sent = f"{self.method} {self.path[:200]}?{self.query[:100]} {self.content_type!r} {self.headers!r:.200}"
+        return f"{sent} {body[:300]!r}{more}"
 
 
 @dataclass
@@ -121,19 +96,35 @@ class OddRequests:
         self._weights = [4 if path.rsplit("/", 1)[-1] in heavy else 1 for path, _, _ in self._operations]
         self._collections = collections
         self._raws: list[str] = []
+        pick = self.random.choice
         self._made: dict[str, Callable[[], Any]] = {
-            "id": self._id, "ids": self._ids, "has_id": self._ids, "metadata": self._metadata, "set": self._metadata,
-            "vector": lambda: self.numpy.normal(size=DIMS).tolist(), "vector_b64": lambda: self._base64(DIMS * 4),
-            "code_b64": lambda: self._base64(CODE_BYTES), "filter": self._filter, "text": self._text, "input": self._text,
-            "cursor": lambda: self.random.choice(self.seen.cursors), "version": lambda: self.random.choice(self.seen.versions),
-            "bundle": lambda: self.random.choice(["tiny@1", "tiny", "absent@1"]), "model": lambda: "tiny@1",
-            "collection": self._collection, "alias": lambda: self.random.choice(["prod", "codes", "x"]),
-            "group_by": lambda: self.random.choice(["word", "words", "whole", "real", "flag", "absent"]),
-            "filterable": lambda: {self.random.choice(["word", "a.b", ""]): self.random.choice(["keyword", "float", "keyword[]"])},
-            "sample": lambda: self.random.choice([150, 300, 1]), "limit": lambda: self.random.choice([1, 3, 10, 100, 10_000]),
-            "shards": lambda: self.random.choice([1, 2, 3]), "points": lambda: [self._point() for _ in range(self.random.choice([1, 3, 20]))],
-            "queries": lambda: [{"text": self._text()}], "bytes": lambda: 8, "dims": lambda: self.random.choice([DIMS, 8]),
-        }  # fmt: skip
+            "id": self._id,
+            "ids": self._ids,
+            "has_id": self._ids,
+            "metadata": self._metadata,
+            "set": self._metadata,
+            "filter": self._filter,
+            "text": self._text,
+            "input": self._text,
+            "collection": self._collection,
+            "vector": lambda: self.numpy.normal(size=DIMS).tolist(),
+            "vector_b64": lambda: self._base64(DIMS * 4),
+            "code_b64": lambda: self._base64(CODE_BYTES),
+            "cursor": lambda: pick(self.seen.cursors),
+            "version": lambda: pick(self.seen.versions),
+            "bundle": lambda: pick(["tiny@1", "tiny", "absent@1"]),
+            "model": lambda: "tiny@1",
+            "alias": lambda: pick(["prod", "codes", "x"]),
+            "group_by": lambda: pick(["word", "words", "whole", "real", "flag", "absent"]),
+            "filterable": lambda: {pick(["word", "a.b", ""]): pick(["keyword", "float", "keyword[]"])},
+            "sample": lambda: pick([150, 300, 1]),
+            "limit": lambda: pick([1, 3, 10, 100, 10_000]),
+            "shards": lambda: pick([1, 2, 3]),
+            "points": lambda: [self._point() for _ in range(pick([1, 3, 20]))],
+            "queries": lambda: [{"text": self._text()}],
+            "bytes": lambda: 8,
+            "dims": lambda: pick([DIMS, 8]),
+        }
 
     def next(self) -> OddRequest:
         path, method, operation = self.random.choices(self._operations, self._weights)[0]
@@ -192,9 +183,8 @@ class OddRequests:
             return self._made[name]()
         if "$ref" in schema:
             return self._value(self._schemas[schema["$ref"].rsplit("/", 1)[-1]], name, depth)
-        if examples := schema.get("examples"):
-            if self.random.random() < 0.3:
-                return deepcopy(self.random.choice(examples))
+        if (examples := schema.get("examples")) and self.random.random() < 0.3:
+            return deepcopy(self.random.choice(examples))
         if depth > 6:
             return None
         if "properties" in schema:

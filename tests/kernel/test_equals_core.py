@@ -302,7 +302,7 @@ def test_labels_that_are_not_wanted_may_be_left_out(any_isa: str) -> None:
     scores = dot_scores(query, codes, gains, spec)[0]
     labels = rng.integers(0, 1000, rows).astype(np.int32)
     order = np.lexsort((np.arange(rows), -scores))
-    firsts = {label: row for label, row in zip(labels[order][::-1].tolist(), order[::-1].tolist(), strict=True)}
+    firsts = dict(zip(labels[order][::-1].tolist(), order[::-1].tolist(), strict=True))
     best = sorted(firsts.values(), key=lambda row: (-scores[row], row))
     for k, wanted in ((1, 10), (1, 1000), (3, 1000)):
         found, items = kernel.dot_top_labels(

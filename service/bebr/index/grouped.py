@@ -1,8 +1,8 @@
 """Grouped scans: the best rows of each value of a field, from the scores of all rows and the field's column.
 
 Two scans make an answer: the first finds the best hit of each of the best groups, the second the best hits of these
-groups. A group belongs to the best ones by its best hit over all parts, and in the part where that hit is, no more groups
-can come before it than over all; so each part hands over as many groups as are wanted, and nothing is lost.
+groups. A group belongs to the best ones by its best hit over all parts, and in the part where that hit is, no more
+groups can come before it than over all; so each part hands over as many groups as are wanted, and nothing is lost.
 """
 
 from collections.abc import Sequence

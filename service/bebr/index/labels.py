@@ -1,4 +1,4 @@
-"""Labels: the values that a field has in one part, numbered, and which of them each row has. What hits are grouped by."""
+"""Labels: the values of a field in one part, numbered, and which of them each row has. Hits are grouped by them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

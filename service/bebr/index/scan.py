@@ -109,7 +109,7 @@ def merge(found: Sequence[Found], limit: int) -> Found:
 
 
 def top_rows(part: Part, queries: ScanQueries) -> tuple[Scores, Rows]:
-    """All rows that the first query finds: scores (rows,) float32 and rows (rows,) int64, best first, padded with -1."""
+    """All rows that the first query finds: scores (rows,) float32, rows (rows,) int64, best first, padded with -1."""
     masks, mask_of_query = masks_of(part, queries.filters)
     scores, rows = _kernel_top_k(part, queries, part.rows, masks, mask_of_query, queries.floors)
     return scores[0], rows[0]
