@@ -11,6 +11,7 @@ from bebr.store import MetadataStore
 if TYPE_CHECKING:
     from bebr.jobs import JobQueue
     from bebr.server import ConnectionLimits, FastAPI
+    from bebr.store.backup.make import StoreReader
 
 
 def build_store(settings: Settings) -> MetadataStore:
@@ -31,6 +32,20 @@ def build_store(settings: Settings) -> MetadataStore:
         synchronous=settings.sqlite_synchronous.value,
         receipt_ttl_seconds=settings.receipt_ttl_seconds,
     )
+
+
+def build_reader(settings: Settings) -> "StoreReader":
+    """What a backup reads: the same store, while a service may be writing to it."""
+    if settings.redis_url is not None:
+        from bebr.store.redis.reader import RedisReader
+        from bebr.store.redis.store import RedisStore
+
+        return RedisReader(
+            RedisStore(settings.redis_url, prefix=settings.redis_prefix, timeout_seconds=settings.store_timeout_seconds)
+        )
+    from bebr.store.sqlite.reader import SqliteReader
+
+    return SqliteReader(settings.data_dir / "store")
 
 
 def build_engine(settings: Settings) -> Engine:

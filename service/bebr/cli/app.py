@@ -9,7 +9,7 @@ import typer
 import bebr
 from bebr.cli.models import bundles, collection_fit, evaluate, fit, train, train_adapter
 from bebr.cli.points import ingest, inspect, search
-from bebr.cli.server import config, demo, serve
+from bebr.cli.server import backup, config, demo, serve
 from bebr.cli.versions import upgrade
 from bebr.errors import BebrError
 
@@ -32,6 +32,8 @@ app.command("train-adapter")(train_adapter.train_adapter)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(upgrade.app, name="upgrade")
 app.command("inspect")(inspect.inspect)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.command("config")(config.config)
 
 

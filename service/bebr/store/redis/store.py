@@ -9,6 +9,7 @@
                                              record size (2), checksums (8), record, metadata
     {<prefix>:<uid>:<shard>}:feed            stream "<seq>-0" -> id: the latest operation of each id
     {<prefix>:<uid>:<shard>}:tombstones      sorted set of deleted ids by seq
+    {<prefix>:<uid>:<shard>}:hold            there while a backup reads the shard, at most a minute after it
     {<prefix>:<uid>:<shard>}:receipt:<key>   seqs, digest and outcome of a write, with a lifetime
 
 The braces keep a shard in one slot of a cluster, where one Lua script commits to it atomically. A stream holds a seq
@@ -106,6 +107,14 @@ class RedisStore:
         except BaseException:
             await self._client.close()
             raise
+
+    async def open_for_reading(self) -> bool:
+        """Connect beside a service, without a change. False where there is no store."""
+        await self._client.open()
+        schema = await self._client.read("GET", f"{self._prefix}:schema")
+        if schema is not None and int(schema) > SCHEMA:
+            await self._check_schema()
+        return schema is not None
 
     async def _check_schema(self) -> None:
         key = f"{self._prefix}:schema"
@@ -319,10 +328,16 @@ class RedisStore:
             epochs.append(Epoch(int(last_seq), self._epochs[uid, shard]))
         return History(self._identity, epochs, int(last_seq), lossless=False)
 
+    async def hold_tombstones(self, uid: str, shard: int, seconds: int) -> None:
+        """Let nobody purge tombstones for so long; 0: no more."""
+        key = self._key(uid, shard, "hold")
+        await (self._client.write("SET", key, 1, "EX", seconds) if seconds else self._client.write("DEL", key))
+
     async def purge_tombstones(self, uid: str, shard: int, up_to_seq: int) -> int:
         purged = 0
         while True:
-            count: int = await self._run(self._purge, uid, shard, [up_to_seq, PURGE_CHUNK_ENTRIES], changes=True)
+            arguments = [up_to_seq, PURGE_CHUNK_ENTRIES]
+            count: int = await self._run(self._purge, uid, shard, arguments, others=("hold",), changes=True)
             purged += count
             if count < PURGE_CHUNK_ENTRIES:
                 return purged
@@ -334,12 +349,13 @@ class RedisStore:
         shard: int,
         arguments: Sequence[Argument],
         *,
+        others: Sequence[str] = (),
         receipts: Sequence[str] = (),
         changes: bool,
         size_bytes: int = 0,
     ) -> Any:
         """Run a script on a shard's keys, in the order that all scripts expect."""
-        keys = [self._key(uid, shard, part) for part in _PARTS]
+        keys = [self._key(uid, shard, part) for part in (*_PARTS, *others)]
         keys += [self._key(uid, shard, f"receipt:{key}") for key in receipts]
         try:
             return await self._client.run(script, keys, arguments, changes=changes, size_bytes=size_bytes)

@@ -22,6 +22,13 @@ _IDENTITY = "create table if not exists identity (id text not null)"
 """Also for files of releases that knew no ids."""
 
 
+def list_documents(connection: Connection, kind: str) -> dict[str, Document | DamagedDocument]:
+    """All documents of a kind by name, in order of name."""
+    statement = "select cast(name as blob), cast(value as blob) from documents where kind = ? order by name"
+    rows = [(name.decode(errors="replace"), value) for name, value in connection.execute(statement, (kind,))]
+    return {name: read_document(kind, name, value) for name, value in rows}
+
+
 class Catalog:
     """Reads belong to the event loop's thread; of the methods that write, one call at a time may run, in any thread."""
 
@@ -62,9 +69,7 @@ class Catalog:
         return sound_document(kind, name, row[0]) if row else None
 
     def list_documents(self, kind: str) -> dict[str, Document | DamagedDocument]:
-        statement = "select cast(name as blob), cast(value as blob) from documents where kind = ? order by name"
-        rows = [(name.decode(errors="replace"), value) for name, value in self._reader.execute(statement, (kind,))]
-        return {name: read_document(kind, name, value) for name, value in rows}
+        return list_documents(self._reader, kind)
 
     def replace_documents(self, kind: str, puts: Mapping[str, Document], deletes: Sequence[str]) -> int:
         """Delete, then put, as one change; how many were deleted."""

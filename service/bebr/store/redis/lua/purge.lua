@@ -1,9 +1,12 @@
 -- Removes some of the oldest tombstones.
 --
--- KEYS: info, points, feed, tombstones. ARGV: highest seq to remove, how many at most.
+-- KEYS: info, points, feed, tombstones, and the hold of a backup that reads: while it exists nothing is removed. ARGV: highest seq to remove, how many at most.
 -- Returns how many were removed.
 if redis.call('EXISTS', KEYS[1]) == 0 then
   return redis.error_reply('BEBRNOSHARD no such shard')
+end
+if redis.call('EXISTS', KEYS[5]) == 1 then
+  return 0
 end
 local found = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', ARGV[1], 'WITHSCORES', 'LIMIT', 0, ARGV[2])
 local ids, entries, highest = {}, {}, 0
