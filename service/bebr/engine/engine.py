@@ -123,8 +123,10 @@ class Engine:
 
     def readiness(self) -> Readiness:
         """Whether every collection that can be opened is caught up with the store; if not, why."""
-        problem = self.registry.problem
-        loading = sorted(name for name, collection in self.registry.collections.items() if not collection.ready)
+        collections = self.registry.collections.items()
+        problems = (f"collection '{name}': {why}" for name, collection in collections if (why := collection.problem))
+        problem = self.registry.problem or next(problems, None)
+        loading = sorted(name for name, collection in collections if not collection.ready)
         return Readiness(problem is None and not loading, problem, loading)
 
     def writes_refused_because(self) -> str | None:
@@ -150,7 +152,7 @@ class Engine:
             await self._store.create(document.uid, document.shards)
             collection = await asyncio.to_thread(self._loader.open, name, document)
             await self.registry.save(name, document)
-            collection.ready = True
+            await collection.catch_up()
             self.registry.collections[name] = collection
         return self._status(collection)
 
@@ -159,6 +161,7 @@ class Engine:
         self.registry.check_ready()
         async with self.registry.lock:
             if (entry := self.registry.damaged.get(name)) is not None:
+                self._loader.prepare_removal(entry.uid)
                 await self.registry.forget(name)
                 await self._loader.remove_damaged(entry)
                 return
@@ -167,6 +170,7 @@ class Engine:
                 raise InvalidOption(
                     f"'{name}' is an alias of '{collection.name}'; delete that, or the alias", key="name"
                 )
+            self._loader.prepare_removal(collection.document.uid)
             await self.registry.forget(name)
             await self.events.closing(collection)  # from here on no job of it can begin
             self.searchers.forget(collection.document.uid)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from bebr.engine.collections.collection import Collection, collection_folder
@@ -13,8 +14,8 @@ from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.events import CollectionEvents
 from bebr.engine.versions.calibration import Calibrations
 from bebr.engine.versions.fitted_bundles import FittedBundles
-from bebr.errors import StoreUnavailable, Unavailable
-from bebr.shards import LocalShards, ShardThreads
+from bebr.errors import DamagedStore, StoreUnavailable, Unavailable
+from bebr.shards import LocalShards, ShardThreads, acknowledged, forget_notes
 from bebr.store import MetadataStore
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,12 @@ class CollectionLoader:
         shards.open()
         return Collection(name=name, document=document, store=self._store, shards=shards, encoders=encoders)
 
+    def prepare_removal(self, uid: str | None) -> None:
+        """From here on nobody misses the points of a collection, even if its removal is cut short."""
+        if uid is not None:
+            with suppress(OSError):
+                forget_notes(collection_folder(self._folder, uid))
+
     async def remove(self, collection: Collection) -> None:
         """Close a collection that the registry has forgotten, and remove its points, segments and bundles."""
         await collection.close(keep=False)
@@ -110,13 +117,32 @@ class CollectionLoader:
     async def _load_all(self) -> None:
         """What stops one collection does not stop the others. Raises StoreUnavailable where the store is away."""
         registry = self._registry
-        for name, document in (await registry.load_documents()).items():
+        documents = await registry.load_documents()
+        await self._check_all_known({document.uid for document in documents.values()})
+        for name, document in documents.items():
             if name not in registry.collections:
                 await self._load(name, document)
         registry.complete = True
         for collection in list(registry.collections.values()):
             if not collection.ready:
                 await self._catch_up(collection)
+
+    async def _check_all_known(self, known: set[str]) -> None:
+        """Raise DamagedStore where the store does not know a collection that it has acknowledged points of."""
+        damaged = self._registry.damaged.values()
+        if any(entry.uid is None for entry in damaged):
+            return  # it may be one of them
+        known |= {str(entry.uid) for entry in damaged}
+        folders = [path for path in (self._folder / "collections").glob("*") if path.name not in known]
+        lost = {folder: count for folder in sorted(folders) if (count := await asyncio.to_thread(acknowledged, folder))}
+        if lost:
+            which = ", ".join(f"{folder} ({count:,} operations)" for folder, count in lost.items())
+            raise DamagedStore(
+                f"the store (id {await self._store.identity()}) does not know collections whose writes it has "
+                f"acknowledged: {which}. It was emptied, went back to a time before them, or is another store. Restore "
+                "it from a backup or name the right one; or, to go on without these collections, stop the service, "
+                "delete these folders, and start again"
+            )
 
     async def _load(self, name: str, document: CollectionDocument) -> None:
         try:

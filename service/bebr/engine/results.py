@@ -178,6 +178,12 @@ class CollectionStatus:
     """Points found damaged in the store since the start, those left out of searches among them."""
     damage: str | None = None
     """Why the collection cannot be used; what is not known then is empty."""
+    rebuilding: int = 0
+    """How many shards are rebuilt from the store now."""
+    rebuilds: int = 0
+    """How many were since the start."""
+    losses: int = 0
+    """How often since the start the store was found to have lost what it had acknowledged."""
 
 
 @dataclass(frozen=True, slots=True)

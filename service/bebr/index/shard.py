@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.core.codes import CodeSpec
+from bebr.core.history import History, Mark
 from bebr.core.types import FieldType, Puts
 from bebr.errors import DamagedSegment
 from bebr.index import sealing, shard_files
@@ -43,6 +44,9 @@ class Shard:
         self.seq = 0
         self.checkpoint_seq = 0
         """The files hold all operations up to this seq."""
+        self.history: History | None = None
+        """What the store that the operations come from says of them; it gives checkpoints their marks."""
+        self._loaded = Mark("", "", 0)
         self.rebuilt_because: str | None = None
         """Why the files could not be used at the start."""
         self._sealed: list[SegmentView] = []
@@ -65,6 +69,7 @@ class Shard:
         shard_files.settle(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
+            self._loaded = shard_files.load_mark(self.folder)
             self.seq, self._sealed = shard_files.load(self.folder)
             self.checkpoint_seq = self.seq
             for view in self._sealed:
@@ -80,6 +85,12 @@ class Shard:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         self.seq, self.checkpoint_seq, self._sealed = 0, 0, []
+        self._loaded = Mark("", "", 0)
+
+    @property
+    def mark(self) -> Mark:
+        """The last operation that the shard has."""
+        return self.history.mark(self.seq) if self.history else self._loaded
 
     def take_place_of(self, old: "Shard") -> None:
         """Move the files to where those of another shard are, which takes no part any more.
@@ -267,7 +278,7 @@ class Shard:
             seq, segments = min([self.seq, *unsealed]), list(self._sealed)
             covered, self._is_unsaved = self._operations, False
         try:
-            shard_files.save(self.folder, seq, segments)
+            shard_files.save(self.folder, self.history.mark(seq) if self.history else Mark("", "", seq), segments)
         except BaseException:
             self._is_unsaved = True
             raise

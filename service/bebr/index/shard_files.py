@@ -1,6 +1,7 @@
 """What a shard remembers on disk: which segments it has, which of their rows are alive, and up to which seq.
 
-`shard.json` names the files; it is replaced atomically. Everything with a seq up to its `seq` is in the segments;
+`shard.json` names the files, and the last operation that they hold by its mark, which tells later whether the store
+still has it; it is replaced atomically. Everything with a seq up to its `seq` is in the segments;
 masks may be newer, because replaying what follows changes nothing that is already applied.
 """
 
@@ -8,10 +9,12 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import numpy as np
 
+from bebr.core.history import Mark
 from bebr.disk import replace_file, replacing, sync_folder
 from bebr.errors import DamagedSegment
 from bebr.index.segment import Segment, SegmentView
@@ -20,7 +23,7 @@ NAME = "shard.json"
 FORMAT = 1
 
 
-def save(folder: Path, seq: int, segments: Sequence[SegmentView]) -> None:
+def save(folder: Path, mark: Mark, segments: Sequence[SegmentView]) -> None:
     """Write the masks and then the manifest, and remove files that it no longer names."""
     entries = []
     for view in segments:
@@ -36,7 +39,7 @@ def save(folder: Path, seq: int, segments: Sequence[SegmentView]) -> None:
                 with replacing(path, durable=False) as file:
                     file.write(data)
         entries.append(entry)
-    body = json.dumps({"format": FORMAT, "seq": seq, "segments": entries})
+    body = json.dumps({"format": FORMAT, **mark._asdict(), "segments": entries})
     replace_file(folder / NAME, f"{crc32(body.encode()):08x} {body}".encode())
     named = {str(name) for entry in entries for name in (entry["file"], entry["live"])} | {NAME}
     for path in folder.iterdir():
@@ -46,17 +49,30 @@ def save(folder: Path, seq: int, segments: Sequence[SegmentView]) -> None:
 
 def load(folder: Path) -> tuple[int, list[SegmentView]]:
     """(seq, segments) of the last checkpoint; (0, []) when there is none. Raises DamagedSegment."""
+    if (manifest := _read_manifest(folder)) is None:
+        return 0, []
+    return manifest["seq"], [_open(folder, entry) for entry in manifest["segments"]]
+
+
+def load_mark(folder: Path) -> Mark:
+    """The last operation of the last checkpoint. Raises DamagedSegment."""
+    manifest = _read_manifest(folder) or {"seq": 0}
+    return Mark(manifest.get("store", ""), manifest.get("epoch", ""), manifest["seq"])
+
+
+def _read_manifest(folder: Path) -> Any:
+    """None where there is no checkpoint. Raises DamagedSegment."""
     try:
         text = (folder / NAME).read_bytes()
     except FileNotFoundError:
-        return 0, []
+        return None
     checksum, _, body = text.partition(b" ")
     if checksum != f"{crc32(body):08x}".encode():
         raise DamagedSegment(f"{NAME} does not match its checksum", segment=NAME)
     manifest = json.loads(body)
     if manifest["format"] != FORMAT:
         raise DamagedSegment(f"{NAME} has format {manifest['format']}, this version reads {FORMAT}", segment=NAME)
-    return manifest["seq"], [_open(folder, entry) for entry in manifest["segments"]]
+    return manifest
 
 
 def rebuilt_folder(folder: Path) -> Path:

@@ -13,7 +13,7 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import Scope
 
@@ -107,6 +107,16 @@ class StateGauges(Collector):
         points = [(collection.name, collection.damaged_points) for collection in found]
         help = "Points that were found damaged in the store."
         yield _gauge("bebr_collection_damaged_points", help, "collection", points)
+        rebuilding = [(collection.name, float(collection.rebuilding)) for collection in found]
+        yield _gauge("bebr_collection_rebuilding", "Shards that are being rebuilt.", "collection", rebuilding)
+        for name, help, field in (
+            ("bebr_collection_rebuilds", "Rebuilds of shards from the store.", "rebuilds"),
+            ("bebr_collection_losses", "Times that the store had lost what it had acknowledged.", "losses"),
+        ):
+            family = CounterMetricFamily(name, help, labels=["collection"])
+            for collection in found:
+                family.add_metric([collection.name], getattr(collection, field))
+            yield family
         buffered = [(collection.name, collection.fit.collected) for collection in found if collection.fit is not None]
         help = "Points that are kept as embeddings until the collection's fit."
         yield _gauge("bebr_collection_buffered_points", help, "collection", buffered)

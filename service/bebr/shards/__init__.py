@@ -6,6 +6,8 @@ truth.py     what the shards need of the store
 writer.py    the order of the writes, and what is committed together
 group.py     what waits to be written, and what goes into one commit
 changes.py   what a shard can be asked to write
+runs.py      what a follower applies at once
+note.py      what the store acknowledged last, noted beside a shard's files
 follower.py  keeps one shard equal to the store
 reads.py     searches, counts and lists of ids over several shards
 memory.py    gives memory back to the system
@@ -15,6 +17,7 @@ from bebr.index import Found, Grouping, ScanQueries, merge, merge_groups
 from bebr.shards.changes import Change, Patch, Reencode, Replace, ShardWrite, pieces_of, values_of
 from bebr.shards.client import Searched, ShardClient, ShardStats
 from bebr.shards.local import LocalShards, ShardThreads
+from bebr.shards.note import acknowledged, forget_notes
 
 __all__ = [
     "Change",
@@ -30,6 +33,8 @@ __all__ = [
     "ShardStats",
     "ShardThreads",
     "ShardWrite",
+    "acknowledged",
+    "forget_notes",
     "merge",
     "merge_groups",
     "pieces_of",

@@ -54,6 +54,12 @@ class ShardStats:
     """Bytes of codes and gains that a search without a filter reads."""
     damaged: int = 0
     """Points that the store has, but damaged: they are left out."""
+    problem: str | None = None
+    """Why the shard is not what the store has, while it is rebuilt."""
+    rebuilds: int = 0
+    """How often it was rebuilt since it was opened."""
+    losses: int = 0
+    """How often the store was found to have lost what it had acknowledged, since the shard was opened."""
 
 
 class ShardClient(Protocol):

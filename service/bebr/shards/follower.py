@@ -3,6 +3,9 @@
 A view that cannot be brought up to the store any more (the store lost what it had acknowledged, or has purged deletes
 that the view never saw) is rebuilt: a second shard is filled beside it, in a folder of its own, and takes its place as
 soon as it is equal to the store. Until then readers see the old view; after a crash the next start finds one of them.
+
+Whether the store still has what the view has is told by the mark of the view's last operation, and at the start by that
+of its checkpoint and by the note of what the store acknowledged last (`note.py`).
 """
 
 import asyncio
@@ -10,17 +13,23 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bebr.core.codes import CodeSpec
-from bebr.core.operations import Committed, DeleteWrite, FeedEntry
+from bebr.core.history import History, Loss
+from bebr.core.operations import FeedEntry, ShardCounters
 from bebr.core.types import Puts
+from bebr.errors import CollectionNotFound, DamagedStore
 from bebr.index.shard import Shard
 from bebr.index.shard_files import rebuilt_folder
 from bebr.index.view import ShardView
-from bebr.shards.changes import Fields, ShardWrite, Values, values_of
+from bebr.shards.changes import Fields, values_of
+from bebr.shards.note import NOTHING, Note, note_path, read_note, write_note
+from bebr.shards.runs import Done, Run, follow_on, last_applied
 from bebr.shards.truth import Truth
+from bebr.telemetry import event
 
 log = logging.getLogger(__name__)
 FEED_PAGE = 5_000
@@ -28,9 +37,6 @@ MAX_LOGGED = 20
 """Damaged points of one page that the log names."""
 INLINE_OPERATIONS = 64
 """Up to this many operations are applied on the event loop: a thread would cost more."""
-MAX_JOINED_OPERATIONS = 64
-"""Writes of more operations change the view by themselves."""
-Done = tuple[ShardWrite, Committed]
 
 
 class Follower:
@@ -51,6 +57,15 @@ class Follower:
     ) -> None:
         self._truth, self._uid, self._number = truth, uid, number
         self._name = name or uid
+        self._names: dict[str, Any] = {"collection": self._name, "shard": number}
+        self._note_path = note_path(folder.parent, number)
+        self._note = NOTHING
+        self.problem: str | None = None
+        """Why the view is not what the store has, while it is rebuilt."""
+        self.rebuilds = 0
+        self._reported = ""
+        self.losses = 0
+        """How often the store was found to have lost what it had acknowledged."""
         self._specs, self._fields, self._head_rows = specs, fields, head_rows
         self._purged_seq = 0
         self._catching_up = False
@@ -70,6 +85,13 @@ class Follower:
     def open(self) -> None:
         """Map the files that are there; where they are damaged, the shard starts empty and says why."""
         self.shard.open()
+        self._note = read_note(self._note_path)
+
+    def close(self, keep: bool) -> None:
+        """`keep`: save the state, so that the next start is quick. Raises OSError."""
+        if keep:
+            self.shard.flush()
+            self._take_note(closed=True)
 
     async def apply(self, done: Sequence[Done]) -> bool:
         """Bring the view to where the store is after these commits, in order.
@@ -79,21 +101,29 @@ class Follower:
         done = [(write, committed) for write, committed in done if not committed.replayed]
         if not done:
             return True
-        if not _follow_on(done, self.shard.seq):
+        if not follow_on(done, self.shard.seq):
             self._distrusted |= done[0][1].first_seq <= self.shard.seq  # the store lost what it had acknowledged
             return False
         if sum(len(committed.applied) for _, committed in done) <= INLINE_OPERATIONS:
             self._apply(done)
         else:
             await asyncio.to_thread(self._apply, done)
+        self._take_note()
         return True
 
     async def catch_up(self) -> None:
-        """Apply everything that the store has and the view has not; rebuild the view where that is not enough."""
+        """Apply everything that the store has and the view has not; rebuild the view where that is not enough.
+
+        Raises DamagedStore where the store lost what it had acknowledged although it cannot, unless it is damaged.
+        """
         self._catching_up = True
         try:
             while not await self._try_to_catch_up():
                 self._distrusted = True
+            self.problem = None
+        except CollectionNotFound as error:
+            self.problem = error.detail
+            raise
         finally:
             self._catching_up = False
 
@@ -107,11 +137,15 @@ class Follower:
     async def _try_to_catch_up(self) -> bool:
         """False where tombstones were purged that this has not read: the view may hold what was deleted."""
         before = await self._truth.counters(self._uid, self._number)
+        history = await self._truth.history(self._uid, self._number)
         shard = self.shard
-        if before.last_seq < shard.seq or 0 < shard.seq < before.purged_seq or await self._is_distrusted():
+        self._report(history.lost(self._note.mark) or history.lost(shard.mark), history)
+        if why := await self._why_rebuild(before, history):
+            self._begin_rebuild(why)
             shard = self._new_shard(rebuilt_folder(self.shard.folder))
             self.damaged = 0
             await asyncio.to_thread(shard.clear)
+        shard.history = history
         known_seq = max(shard.seq, before.purged_seq)
         last = await self._replay_all(shard)
         shard.apply([], [], before.last_seq)  # the last operations may be purged deletes, which no feed has
@@ -121,8 +155,11 @@ class Follower:
         if shard is not self.shard:
             await asyncio.to_thread(shard.take_place_of, self.shard)
             self.shard, self._purged_seq, self._last = shard, 0, None
+            event(log, "the shard is rebuilt", **self._names, seq=shard.seq)
+        self._reported = ""
         self._distrusted, self._last = False, last or self._last
         self._note_missing(after.points - sum(self.view.points.values()))
+        self._take_note()
         return True
 
     def _note_missing(self, count: int) -> None:
@@ -142,6 +179,43 @@ class Follower:
         self.damaged += len(ids)
         for point_id in ids[:MAX_LOGGED]:
             log.error("collection %s: point %r is damaged in the store and left out", self._name, point_id)
+
+    def _report(self, loss: Loss | None, history: History) -> None:
+        """Raises DamagedStore where the store cannot have lost it but by damage: it died while it was written to."""
+        if loss is None:
+            return
+        if loss.reason != self._reported:  # not again where it is tried again
+            self._reported = loss.reason
+            self.losses += 1
+            event(log, "the store lost acknowledged writes", logging.ERROR, **self._names, why=loss.reason)
+        if loss.in_epoch and history.lossless and not self._note.closed and self.shard.history is None:
+            raise DamagedStore(
+                f"{loss.reason} in shard {self._number}: a part of its file or of its -wal file is missing. Restore "
+                f"the store from a backup; or, to go on with what is left, stop the service, delete "
+                f"{self.shard.folder.parent}, which is then made anew from the store, and start again"
+            )
+
+    async def _why_rebuild(self, counters: ShardCounters, history: History) -> str | None:
+        """Why what the store says after the view's seq would not make the view equal to it."""
+        seq = self.shard.seq
+        if loss := history.lost(self.shard.mark):
+            return loss.reason
+        if counters.last_seq < seq or await self._is_distrusted():
+            return f"the store went back from {seq} to {counters.last_seq} or less"
+        if 0 < seq < counters.purged_seq:
+            return f"deletes after {seq} are no longer in the store"
+        return None
+
+    def _begin_rebuild(self, why: str) -> None:
+        self.problem = f"shard {self._number} is rebuilt: {why}"
+        self.rebuilds += 1
+        event(log, "a shard is rebuilt from the store", logging.WARNING, **self._names, why=why)
+
+    def _take_note(self, closed: bool = False) -> None:
+        """Note what the store has acknowledged."""
+        if self.shard.history is not None:
+            self._note = Note(self.shard.mark, closed)
+            write_note(self._note_path, self._note)
 
     async def _is_distrusted(self) -> bool:
         """Whether the view has what the store has not: in the store the seq of its last operation has another id."""
@@ -180,77 +254,14 @@ class Follower:
 
     def _apply(self, done: Sequence[Done]) -> None:
         """Small writes are joined to as few changes of the view as their ids allow; large ones gain nothing by it."""
-        run = _Run()
+        run = Run()
         for change, committed in done:
             if not run.takes(change):
                 run.apply_to(self.shard)
-                run = _Run()
+                run = Run()
             run.add(change, committed)
         run.apply_to(self.shard)
-        self._last = _last_applied(done) or self._last
+        self._last = last_applied(done) or self._last
 
     def _new_shard(self, folder: Path) -> Shard:
         return Shard(folder, self._specs, self._fields, self._head_rows)
-
-
-class _Run:
-    """Operations of several commits, no id twice, that become one change of the view."""
-
-    def __init__(self) -> None:
-        self._ids: set[str] = set()
-        self._puts: dict[int, list[tuple[Puts, Values]]] = {}
-        self._deletes: list[str] = []
-        self._seq = 0
-
-    def takes(self, change: ShardWrite) -> bool:
-        return len(change.write.ids) <= MAX_JOINED_OPERATIONS and self._ids.isdisjoint(change.write.ids)
-
-    def add(self, change: ShardWrite, committed: Committed) -> None:
-        write, applied = change.write, committed.applied
-        self._ids.update(write.ids)
-        self._seq = committed.last_seq
-        if isinstance(write, DeleteWrite):
-            self._deletes += [i for i, yes in zip(write.ids, applied, strict=True) if yes]
-        else:
-            self._puts.setdefault(write.puts.version, []).append(_applied(write.puts, change.values, applied))
-
-    def apply_to(self, shard: Shard) -> None:
-        shard.apply([_joined(some) for some in self._puts.values()], self._deletes, self._seq)
-
-
-def _joined(some: Sequence[tuple[Puts, Values]]) -> tuple[Puts, Values]:
-    """Points of one code version as one batch, without their metadata, which views do not keep."""
-    if len(some) == 1:
-        return some[0]
-    ids = [i for puts, _ in some for i in puts.ids]
-    records = np.concatenate([puts.records for puts, _ in some])
-    values = {key: [value for _, columns in some for value in columns[key]] for key in some[0][1]}
-    return Puts(ids, some[0][0].version, records, []), values
-
-
-def _follow_on(done: Sequence[Done], seq: int) -> bool:
-    """Whether the commits took the very seqs that follow `seq`: nothing of the shard is missing between them."""
-    for _, committed in done:
-        if committed.first_seq != seq + 1:
-            return False
-        seq = committed.last_seq
-    return True
-
-
-def _last_applied(done: Sequence[Done]) -> tuple[int, str] | None:
-    """Seq and id of the last operation that was applied, if one was."""
-    for change, committed in reversed(done):
-        if committed.last_seq >= committed.first_seq:
-            places = [place for place, yes in enumerate(committed.applied) if yes]
-            return committed.last_seq, change.write.ids[places[-1]]
-    return None
-
-
-def _applied(puts: Puts, values: Values, applied: list[bool]) -> tuple[Puts, Values]:
-    """The points that were stored, and their values."""
-    if all(applied):
-        return puts, values
-    keep = np.array(applied, bool)
-    rows = np.flatnonzero(keep).tolist()
-    kept = Puts([puts.ids[i] for i in rows], puts.version, puts.records[keep], [puts.metadata[i] for i in rows])
-    return kept, {key: [column[i] for i in rows] for key, column in values.items()}

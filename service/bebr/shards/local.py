@@ -117,13 +117,16 @@ class LocalShards:
         return [
             ShardStats(
                 number,
-                dict(view.points),
-                view.seq,
-                len(view.parts),
-                view.scan_size_bytes,
-                self._followers[number].damaged,
+                dict(follower.view.points),
+                follower.view.seq,
+                len(follower.view.parts),
+                follower.view.scan_size_bytes,
+                damaged=follower.damaged,
+                problem=follower.problem,
+                rebuilds=follower.rebuilds,
+                losses=follower.losses,
             )
-            for number, view in enumerate(self._views())
+            for number, follower in enumerate(self._followers)
         ]
 
     async def count(self, condition: Filter | None) -> int:
@@ -195,9 +198,9 @@ class LocalShards:
     async def close(self, keep: bool) -> None:
         self._closed = True
         await asyncio.gather(*self._maintaining.values(), self._writer.close())
-        for number, follower in enumerate(self._followers) if keep else ():
+        for number, follower in enumerate(self._followers):
             try:
-                await asyncio.to_thread(follower.shard.flush)
+                await asyncio.to_thread(follower.close, keep)
             except (OSError, BebrError):
                 log.exception("no checkpoint of collection %s, shard %d: the next start replays it", self._name, number)
 

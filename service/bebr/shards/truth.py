@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from bebr.core.history import History
 from bebr.core.operations import Commit, CommitOutcome, FeedEntry, ShardCounters
 from bebr.core.types import StoredPoint
 
@@ -19,5 +20,7 @@ class Truth(Protocol):
     async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> list[FeedEntry]: ...
 
     async def counters(self, uid: str, shard: int) -> ShardCounters: ...
+
+    async def history(self, uid: str, shard: int) -> History: ...
 
     async def purge_tombstones(self, uid: str, shard: int, up_to_seq: int) -> int: ...

@@ -48,6 +48,11 @@ class Collection:
         self.closed = False
 
     @property
+    def problem(self) -> str | None:
+        """Why its shards are not what the store has, while they are rebuilt."""
+        return next((shard.problem for shard in self.shards.stats() if shard.problem), None)
+
+    @property
     def active(self) -> Version:
         return self.document.versions[self.document.active]
 
@@ -147,7 +152,7 @@ class Collection:
         shards = self.shards.stats()
         return CollectionStatus(
             name=self.name,
-            ready=self.ready,
+            ready=self.ready and not any(shard.problem for shard in shards),
             points=self.points_by_id(),
             bundle=active.model,
             code=str(active.spec),
@@ -162,6 +167,9 @@ class Collection:
             memory_bytes=sum(shard.scan_size_bytes for shard in shards),
             created_at=document.created_at,
             encoder_error=problem.detail if problem else None,
+            rebuilding=sum(shard.problem is not None for shard in shards),
+            rebuilds=sum(shard.rebuilds for shard in shards),
+            losses=sum(shard.losses for shard in shards),
         )
 
 

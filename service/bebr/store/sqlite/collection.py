@@ -38,7 +38,7 @@ def create_collection_file(path: Path, synchronous: str, shards: int) -> None:
 
 def has_operations(path: Path) -> bool:
     """Whether anything was ever written to the collection of a file, which is not open. Raises DamagedStore."""
-    if not path.stat().st_size:
+    if not path.is_file() or not path.stat().st_size:
         return False
     with translated(path), closing(connect_reader(path)) as reader:
         (last_seq,) = reader.execute("select max(last_seq) from shards").fetchone()
@@ -130,10 +130,17 @@ class CollectionFile:
                 sql.write_tombstones(writer, shard, plan.tombstones())
                 sql.write_counters(writer, shard, plan.counters)
             sql.write_receipts(writer, book, now, self._receipt_ttl_seconds)
-        self._begun |= shards
+        if shards - self._begun:
+            self._fold_epochs(shards)
         if any(commit.shrinks for commit in commits):
             self._give_back_space()
         return outcomes
+
+    def _fold_epochs(self, shards: set[int]) -> None:
+        """Into the file itself: a lost write-ahead log shall not take the names of the epochs along."""
+        with suppress(sqlite3.Error), self._write_lock:
+            self._open_writer().execute("pragma wal_checkpoint(passive)").fetchall()
+            self._begun |= shards
 
     def _read_plan(self, writer: sqlite3.Connection, shard: int, commits: Sequence[Commit]) -> ShardPlan:
         counters = self._counters(writer, shard)
