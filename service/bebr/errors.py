@@ -21,7 +21,9 @@
     ├── NotFound                  BundleNotFound, CollectionNotFound, PointNotFound, JobNotFound, VersionNotFound
     ├── Conflict                  AlreadyExists, Incompatible, IdempotencyConflict
     ├── Unavailable               try again later
-    │   ├── Overloaded            a queue is full
+    │   ├── Overloaded            the work could not begin in time
+    │   ├── DeadlineExceeded      the time that the caller allowed is over
+    │   ├── Abandoned             the caller has left
     │   ├── StoreUnavailable      the metadata store does not answer
     │   ├── NotReady              starting or stopping
     │   └── InsufficientStorage   disk or memory is low
@@ -158,7 +160,15 @@ class Unavailable(BebrError):
 
 
 class Overloaded(Unavailable):
-    """A queue is full. Nothing was done."""
+    """More work waits than can be done in time, or a queue is full. Nothing was done."""
+
+
+class DeadlineExceeded(Unavailable):
+    """The time that the caller allowed is over. Nothing was done."""
+
+
+class Abandoned(Unavailable):
+    """The caller left before its answer was ready, so its work was dropped. Nothing was done."""
 
 
 class StoreUnavailable(Unavailable):

@@ -86,7 +86,28 @@ class Limits:
     )
     max_queue: int = field(
         default=1024,
-        metadata=_limit(integer(1), "Maximum number of requests waiting for a scan; more are refused as Overloaded."),
+        metadata=_limit(integer(1), "Maximum number of requests that wait in one queue, however fast it is."),
+    )
+    request_timeout_seconds: float = field(
+        default=2.0,
+        metadata=_limit(
+            DURATION,
+            "How long callers wait who send no x-timeout-ms. Work that could not begin within half of it is refused as "
+            "Overloaded.",
+        ),
+    )
+    max_answer_bytes: int = field(
+        default=32 * MIB,
+        metadata=_limit(
+            size(1024), "Maximum size of the metadata and codes in one answer; pages end where it is reached."
+        ),
+    )
+    background_percent: int = field(
+        default=100,
+        metadata=_limit(
+            integer(1, 100),
+            "Share of the processor time left by other requests that jobs may use to embed texts, in percent.",
+        ),
     )
     max_jobs: int = field(
         default=100,
@@ -196,6 +217,10 @@ class Settings(Limits):
         metadata=_about(
             integer(0), "Service", "Requests that succeeded have at most this many log lines per second; 0: none."
         ),
+    )
+    slow_loop_seconds: float = field(
+        default=0.25,
+        metadata=_about(DURATION, "Service", "Log when no request could be answered for this long."),
     )
 
     max_connections: int = field(

@@ -52,11 +52,20 @@ class Encoder:
             raise no_embedding_model(self.bundle.manifest)
         return self._model.embed(texts, kind)
 
-    def count_tokens(self, texts: Sequence[str], kind: TextKind) -> int:
-        """How many tokens the embedding model reads of these texts."""
+    def embed_counted(
+        self, texts: Sequence[str], kind: TextKind, alone: bool = False
+    ) -> tuple[NDArray[np.float32], list[int]]:
+        """The same, and how many tokens the model read of each text. alone: on the calling thread only."""
         if self._model is None:
             raise no_embedding_model(self.bundle.manifest)
-        return self._model.count_tokens(texts, kind)
+        return self._model.embed_counted(texts, kind, alone)
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that the embedding model reads of one text."""
+        if self._model is None:
+            raise no_embedding_model(self.bundle.manifest)
+        return self._model.max_length
 
     def encode(self, embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Checked embeddings (rows, dims) float32 -> records (rows, record_size_bytes) uint8."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bebr.config import Limits
 from bebr.core.types import WriteMode
 from bebr.encoding import Bundle, BundleRegistry, TextKind
+from bebr.engine.admission import Admission
 from bebr.engine.capacity import CapacityGuard
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.encoders import Encoders
@@ -32,6 +33,7 @@ from bebr.engine.results import (
 )
 from bebr.engine.search import scroll as reading
 from bebr.engine.search.searchers import Searchers
+from bebr.engine.texts import TextQueues
 from bebr.engine.threads import Threads
 from bebr.engine.versions.backfill import Backfills
 from bebr.engine.versions.calibration import Calibrations
@@ -41,6 +43,7 @@ from bebr.engine.versions.fit_steps import FitSteps
 from bebr.engine.versions.fits import Fits
 from bebr.engine.versions.fitted_bundles import FittedBundles
 from bebr.engine.versions.versions import Versions
+from bebr.engine.write.encode import Encoding
 from bebr.engine.write.points import PointWriter
 from bebr.errors import DamagedCollection, InvalidOption
 from bebr.shards.memory import limit_arenas
@@ -66,7 +69,11 @@ class Engine:
         self._store = store
         self._bundles = bundles
         self._folder = data_folder
-        self._threads = threads = Threads(search_threads)
+        self._threads = threads = Threads(search_threads, encoder_threads)
+        self.admission = admission = Admission(limits)
+        """Decides whether work may start."""
+        texts = TextQueues(admission, limits, threads, batching=batching)
+        background = Encoding(texts, admission.background, threads.encoding)
         self._guard = CapacityGuard(data_folder, limits.min_free_disk_bytes, limits.memory_bytes)
         self._encoders = Encoders(bundles, encoder_threads)
         self._fitted_bundles = FittedBundles(store, bundles)
@@ -75,9 +82,12 @@ class Engine:
         """What happens to collections; the jobs listen."""
         self.registry = CollectionRegistry(store, limits)
         """The open collections."""
-        self.searchers = Searchers(limits, threads.coordinators, threads.query_encoding, batching=batching)
-        self._embedder = Embedder(bundles, self._encoders, limits, threads.encoding)
-        self._writer = PointWriter(limits, self._guard, threads.encoding, self.events.changed)
+        self.searchers = Searchers(limits, admission, texts, threads.coordinators, batching=batching)
+        self._embedder = Embedder(bundles, self._encoders, limits, texts, admission.embeddings)
+        encoding = Encoding(texts, admission.written_texts, threads.encoding)
+        self._writer = PointWriter(
+            limits, self._guard, admission.writes, encoding, background, after_write=self.events.changed
+        )
         self._loader = self._make_loader(head_rows)
         self._loading: asyncio.Task[None] | None = None
         self._retrying: asyncio.Task[None] | None = None
@@ -85,9 +95,11 @@ class Engine:
         """State of fits, and requests for them."""
         self.fit_steps = FitSteps(self.registry, self._fitted_bundles, self._encoders, limits=limits, guard=self._guard)
         """What a fit job does."""
-        self.backfills = Backfills(self.registry, self.fits, limits=limits, guard=self._guard, threads=threads.encoding)
+        self.backfills = Backfills(self.registry, self.fits, limits=limits, guard=self._guard, encoding=background)
         """What a backfill job does."""
-        self.evaluator = Evaluator(self.registry, self._calibrations, limits, threads.encoding)
+        self.evaluator = Evaluator(
+            self.registry, self._calibrations, limits, threads.encoding, texts, admission.background
+        )
         """Evaluates a version before it is promoted."""
         self.versions = self._make_versions()
         """The use cases of code versions."""
@@ -203,16 +215,23 @@ class Engine:
         idempotency_key: str | None = None,
         version: str | None = None,
         made_for: str | None = None,
+        background: bool = False,
     ) -> WriteReport:
         """Check, encode and store points given as JSON values; those that are wrong are named in the report.
 
         What the report calls applied is durable and visible to the next search. version: the version that
         the caller's points are of; Incompatible where another is active. made_for: the same for vectors and codes, one
-        by one.
+        by one. background: for a job, which waits for everybody else.
         """
         collection = self.registry.get(name)
         return await self._writer.write_points(
-            collection, points, mode=mode, idempotency_key=idempotency_key, declared=version, made_for=made_for
+            collection,
+            points,
+            mode=mode,
+            idempotency_key=idempotency_key,
+            declared=version,
+            made_for=made_for,
+            background=background,
         )
 
     async def write_vectors(

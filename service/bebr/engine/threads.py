@@ -1,26 +1,38 @@
 """The thread pools of one engine."""
 
 import asyncio
+import os
+import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from bebr.shards import ShardThreads
 
 SCAN_COORDINATORS = 32
 """Threads that wait for shard scans; they do no work of their own."""
+BACKGROUND_NICENESS = 19
+"""Of threads that work for jobs: the processor runs all others first."""
 
 
 class Threads:
-    """Queries, writes and embeddings have pools of their own, so that none of them waits for another."""
+    """Each lane has threads of its own, so that none of them waits for another."""
 
-    def __init__(self, search_threads: int) -> None:
+    def __init__(self, search_threads: int, background_threads: int) -> None:
         self.scanners = ThreadPoolExecutor(search_threads, "scan")
         """Scan shards."""
         self.coordinators = ThreadPoolExecutor(SCAN_COORDINATORS, "search")
         """Prepare searches and wait for the scanners."""
-        self.encoding = ThreadPoolExecutor(2, "encode")
-        """Embed and encode what is written, evaluated or asked for as embeddings."""
         self.query_encoding = ThreadPoolExecutor(1, "encode-query")
         """Embeds query texts."""
+        self.written_texts = ThreadPoolExecutor(1, "embed-write")
+        """Embeds texts of points."""
+        self.encoding = ThreadPoolExecutor(2, "encode")
+        """Checks and encodes what is written; turns JSON and bytes into values and back."""
+        self.embedding = ThreadPoolExecutor(1, "embed")
+        """Embeds texts whose embeddings were requested."""
+        self.background_threads = background_threads
+        self.background = ThreadPoolExecutor(background_threads, "background", _yield_to_others)
+        """Embeds and encodes for jobs and evaluations."""
         self.maintenance = ThreadPoolExecutor(1, "maintain")
         """Seals and merges segments."""
 
@@ -31,5 +43,20 @@ class Threads:
 
     async def shut_down(self) -> None:
         """Wait for what is running: coordinators before the scanners that they hand work to."""
-        for pool in (self.coordinators, self.scanners, self.encoding, self.query_encoding, self.maintenance):
+        for pool in (
+            self.coordinators,
+            self.scanners,
+            self.query_encoding,
+            self.written_texts,
+            self.encoding,
+            self.embedding,
+            self.background,
+            self.maintenance,
+        ):
             await asyncio.to_thread(pool.shutdown)
+
+
+def _yield_to_others() -> None:
+    """Give the calling thread the lowest priority, where the system has priorities of threads."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BACKGROUND_NICENESS)

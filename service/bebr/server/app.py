@@ -1,7 +1,8 @@
 """The app: routes, the layers around them, error handlers, the OpenAPI document.
 
-From the outside in: Envelope (request id, metrics, unexpected errors), ApiKeys (if there are keys, else
-KnownHosts), CompressLargeAnswers, then the routes. The hot ones come first, because routes are tried in order.
+From the outside in: Envelope (request id, metrics, unexpected errors), Callers (their deadlines), ApiKeys (if there are
+keys, else KnownHosts), CompressLargeAnswers, then the routes. The hot ones come first, because routes are tried in
+order.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -23,6 +24,7 @@ from bebr.server.context import Services, reject_unknown_query
 from bebr.server.metrics import HttpMetrics, StateGauges
 from bebr.server.middleware.access_log import AccessLog
 from bebr.server.middleware.auth import ApiKeys
+from bebr.server.middleware.callers import Callers
 from bebr.server.middleware.envelope import Envelope
 from bebr.server.middleware.gzip import CompressLargeAnswers
 from bebr.server.middleware.hosts import KnownHosts
@@ -101,6 +103,7 @@ def _add_layers(app: FastAPI, options: ApiOptions, access_log: AccessLog, routes
         )
     else:
         app.add_middleware(KnownHosts, hosts=options.allowed_hosts, origins=options.allowed_origins)
+    app.add_middleware(Callers)
     app.add_middleware(Envelope, metrics=app.state.metrics, access_log=access_log, ids=app.state.gate.request_ids)
 
 

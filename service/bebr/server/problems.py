@@ -65,6 +65,8 @@ STATUS: dict[type[BebrError], int] = {
     errors.Conflict: 409,
     errors.Unavailable: 503,
     errors.Overloaded: 429,
+    errors.DeadlineExceeded: 504,
+    errors.Abandoned: 499,
     errors.InsufficientStorage: 507,
     errors.Damaged: 500,
 }

@@ -75,6 +75,9 @@ class ShardClient(Protocol):
     def is_small(self, queries: int) -> bool:
         """Whether a search of this many queries costs less than handing it over to a thread or another process."""
 
+    def scan_size_bytes(self) -> int:
+        """Bytes of codes and gains that a search of one query reads without a filter: what it costs."""
+
     def points(self) -> dict[int, int]:
         """Living points by code version, as of now; versions without points are left out."""
 

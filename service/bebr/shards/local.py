@@ -110,6 +110,9 @@ class LocalShards:
     def is_small(self, queries: int) -> bool:
         return self._is_small(self._views(), queries)
 
+    def scan_size_bytes(self) -> int:
+        return _scan_size_bytes(self._views())
+
     def points(self) -> dict[int, int]:
         return _points(self._views())
 

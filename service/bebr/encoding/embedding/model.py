@@ -43,6 +43,8 @@ class EmbeddingModel:
     def __init__(self, bundle: Bundle, threads: int = 1, batch_tokens: int = BATCH_TOKENS) -> None:
         entry = bundle.embedding
         self.dims = bundle.embedding_dims
+        self.max_length = entry.settings.max_length
+        """Tokens that are read of a text."""
         self._prefixes = dict(entry.settings.prefixes)
         self._tokenizer = _open_tokenizer(bundle, entry.settings.max_length)
         path = bundle.path / entry.graph
@@ -60,18 +62,20 @@ class EmbeddingModel:
         A text that is longer than the model's maximal length is cut there. Raises InvalidText naming the index of a
         text that is not valid Unicode.
         """
+        return self.embed_counted(texts, kind)[0]
+
+    def embed_counted(self, texts: Sequence[str], kind: TextKind, alone: bool = False) -> tuple[Floats, list[int]]:
+        """The same, and how many tokens the model read of each text, prefixes and special tokens included.
+
+        alone: the calling thread does all the work, without the help of others.
+        """
         embeddings = np.empty((len(texts), self.dims), np.float32)
+        counts: list[int] = []
         for start in range(0, len(texts), TEXTS_PER_ROUND):
             tokens = self._tokenize(texts[start : start + TEXTS_PER_ROUND], kind, start)
-            self._run_all(tokens, embeddings[start : start + TEXTS_PER_ROUND])
-        return embeddings
-
-    def count_tokens(self, texts: Sequence[str], kind: TextKind) -> int:
-        """How many tokens the model reads of these texts, prefixes and special tokens included."""
-        rounds = range(0, len(texts), TEXTS_PER_ROUND)
-        return sum(
-            len(ids) for start in rounds for ids in self._tokenize(texts[start : start + TEXTS_PER_ROUND], kind, start)
-        )
+            self._run_all(tokens, embeddings[start : start + TEXTS_PER_ROUND], 0 if alone else self._helpers)
+            counts += map(len, tokens)
+        return embeddings, counts
 
     def close(self) -> None:
         """Stop the threads of this model; it must not be used afterwards."""
@@ -82,8 +86,8 @@ class EmbeddingModel:
         prefix = self._prefixes[kind]
         return self._tokenizer.encode([prefix + text for text in texts] if prefix else texts, start)
 
-    def _run_all(self, tokens: list[list[int]], embeddings: Floats) -> None:
-        """Compute all rows of `embeddings`, with the help of idle threads of the pool."""
+    def _run_all(self, tokens: list[list[int]], embeddings: Floats, helpers: int) -> None:
+        """Compute all rows of `embeddings`, with the help of so many threads of the pool."""
         batches = deque(plan_batches([len(ids) for ids in tokens], self._batch_tokens))
 
         def work() -> None:
@@ -94,7 +98,7 @@ class EmbeddingModel:
                     return
                 embeddings[rows] = self._run([tokens[row] for row in rows])
 
-        helpers = min(self._helpers, len(batches) - 1)
+        helpers = min(helpers, len(batches) - 1)
         futures = [self._pool.submit(work) for _ in range(helpers)] if self._pool is not None else []
         try:
             work()

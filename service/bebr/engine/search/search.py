@@ -10,12 +10,13 @@
     fetch      metadata and codes of the hits                 here
 
 Searches of a large collection that arrive while others run are prepared, scanned and fetched together next. A scan of a
-small collection takes less time than handing it over, so it runs at once.
+small collection takes less time than handing it over, so it runs at once, unless many arrive in one turn of the event
+loop.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
@@ -27,6 +28,7 @@ from bebr.coalescer import Coalescer
 from bebr.config import Limits
 from bebr.core.scoring import Scorer
 from bebr.core.types import Hit, StoredPoint
+from bebr.engine.admission import Lane, LoopTurn
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import Version
 from bebr.engine.cursors import write_search_cursor
@@ -44,11 +46,13 @@ from bebr.shards import Found, Grouping, merge, merge_groups
 MAX_REQUESTS_TOGETHER = 64
 MAX_CANDIDATES = 2**20
 """Hits that all queries of one scan may want: it bounds the memory of a scan, at some 12 bytes each for every part."""
+BYTES_PER_UNIT = 2**20
+"""Bytes of codes whose scan costs about what everything else of a search does."""
 Points = Mapping[str, StoredPoint]
 Together = tuple[list[Answer], Points]
 """Answers, and what was fetched of the hits of all searches that ran together."""
-Texts = Coalescer[str, NDArray[np.float32]]
-"""Embeds query texts by one model."""
+Embed = Callable[[Version, list[str]], Awaitable[NDArray[np.float32]]]
+"""Query texts -> their embeddings (texts, dims) float32 by the model of a version."""
 
 
 class Searcher:
@@ -58,13 +62,18 @@ class Searcher:
         self,
         collection: Collection,
         limits: Limits,
-        texts: Callable[[Version], Texts],
+        lane: Lane,
+        turn: LoopTurn,
+        embed: Embed,
         workers: Executor,
         batching: bool,
     ) -> None:
         self._collection = collection
+        self._key = collection.document.uid
         self._limits = limits
-        self._texts = texts
+        self._lane = lane
+        self._embed_texts = embed
+        self._turn = turn
         self._workers = workers
         self._queue: Coalescer[list[RoutedQuery], Together | Incompatible] = Coalescer(
             self._run_together,
@@ -75,6 +84,7 @@ class Searcher:
 
     async def search(self, requests: Sequence[SearchRequest]) -> list[SearchResult]:
         """One result per request. Raises InvalidRequest for the first one that is wrong; nothing is searched then."""
+        self._lane.check(self._key)
         try:
             return await self._search(requests)
         except Incompatible:
@@ -86,13 +96,27 @@ class Searcher:
         started = time.perf_counter()
         routed = await self._route(requests)
         embedded = time.perf_counter()
-        if self._collection.shards.is_small(len(routed)):
-            answers, points = await self._run(routed, inline=True)
-        else:
-            answers, points = await self._submit(routed)
+        answers, points = await self._search_routed(routed)
         ended = time.perf_counter()
         stages_ms = {"embed": (embedded - started) * 1000, "search": (ended - embedded) * 1000}
         return [self._result(one, answer, points, stages_ms) for one, answer in zip(routed, answers, strict=True)]
+
+    async def _search_routed(self, routed: list[RoutedQuery]) -> Together:
+        """At once where that takes less time than handing it over, else together with others; counted in the lane."""
+        shards, done = self._collection.shards, False
+        units = len(routed) * (1 + shards.scan_size_bytes() / BYTES_PER_UNIT)
+        self._lane.enter(self._key, units)
+        try:
+            if shards.is_small(len(routed)) and self._turn.is_free and not self._queue.busy:
+                started = time.perf_counter()
+                together = await self._run(routed, inline=True)
+                self._turn.use(time.perf_counter() - started)
+            else:
+                together = await self._submit(routed)
+            done = True
+            return together
+        finally:
+            self._lane.leave(self._key, units, done)
 
     # -- before the scan: each request by itself -----------------------------------------------------------------------
 
@@ -133,23 +157,39 @@ class Searcher:
         if all(query.request.text is None for query in queries):
             return queries
         collection, versions = self._collection, self._versions()
-
-        async def embed(query: Query) -> Query:
+        others: list[dict[str, Version]] = [{} for _ in queries]
+        by_model: dict[str, tuple[Version, dict[str, int]]] = {}
+        for place, query in enumerate(queries):
             if (text := query.request.text) is None:
-                return query
-            others: dict[str, Version] = {}
+                continue
             if versions != [query.version]:
-                others = needed_texts(collection.encoders, collection.document, query.version, versions)
-            by_model = await asyncio.gather(*(self._texts(v).submit(text) for v in (query.version, *others.values())))
-            duals = {model: row[None] for model, row in zip(others, by_model[1:], strict=True)}
-            return replace(query, embedding=by_model[0][None], duals=duals)
+                others[place] = needed_texts(collection.encoders, collection.document, query.version, versions)
+            for version in (query.version, *others[place].values()):
+                rows = by_model.setdefault(version.model_fingerprint or "", (version, {}))[1]
+                rows.setdefault(text, len(rows))
+        embeddings = await asyncio.gather(*(self._embed_texts(version, [*rows]) for version, rows in by_model.values()))
+        found = dict(zip(by_model, embeddings, strict=True))
 
-        return list(await asyncio.gather(*(embed(query) for query in queries)))
+        def embedding(version: Version, text: str) -> NDArray[np.float32]:
+            model = version.model_fingerprint or ""
+            row = by_model[model][1][text]
+            return found[model][row : row + 1]
+
+        return [
+            query
+            if (text := query.request.text) is None
+            else replace(
+                query,
+                embedding=embedding(query.version, text),
+                duals={model: embedding(version, text) for model, version in others[place].items()},
+            )
+            for place, query in enumerate(queries)
+        ]
 
     # -- the scan: together with all others that wait ------------------------------------------------------------------
 
     async def _submit(self, routed: list[RoutedQuery]) -> Together:
-        outcome = await self._queue.submit(routed)
+        outcome = await self._queue.submit(routed, drop=self._lane.drop() if self._queue.busy else None)
         if isinstance(outcome, Incompatible):
             raise outcome
         return outcome

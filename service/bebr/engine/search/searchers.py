@@ -1,59 +1,51 @@
-"""The searchers of all collections, and the queues that embed query texts for them."""
+"""The searchers of all collections."""
 
-import asyncio
 from concurrent.futures import Executor
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bebr.coalescer import Coalescer
 from bebr.config import Limits
 from bebr.encoding import TextKind
+from bebr.engine.admission import Admission
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import Version
-from bebr.engine.search.search import Searcher, Texts
-
-MAX_TEXTS_TOGETHER = 64
+from bebr.engine.search.search import Searcher
+from bebr.engine.texts import TextQueues
 
 
 class Searchers:
-    """One searcher for each collection, one queue of query texts for each embedding model."""
+    """One searcher for each collection."""
 
-    def __init__(self, limits: Limits, scans: Executor, embeddings: Executor, *, batching: bool) -> None:
-        """scans, embeddings: threads that run them. batching: gather what arrives while others are running."""
+    def __init__(
+        self, limits: Limits, admission: Admission, texts: TextQueues, scans: Executor, *, batching: bool
+    ) -> None:
+        """scans: threads that run them. batching: gather what arrives while others are running."""
         self._limits = limits
+        self._admission = admission
+        self._texts = texts
         self._scans = scans
-        self._embeddings = embeddings
         self._batching = batching
         self._searchers: dict[str, Searcher] = {}
         """By uid of the collection."""
-        self._text_queues: dict[str, Texts] = {}
-        """By fingerprint of the embedding model."""
 
     def of(self, collection: Collection) -> Searcher:
         """The searcher of a collection."""
         uid = collection.document.uid
         if uid not in self._searchers:
-            texts = partial(self._texts, collection)
-            self._searchers[uid] = Searcher(collection, self._limits, texts, self._scans, self._batching)
+            embed = partial(self._embed, collection)
+            lane = self._admission.searches
+            self._searchers[uid] = Searcher(
+                collection, self._limits, lane, self._admission.turn, embed, self._scans, self._batching
+            )
         return self._searchers[uid]
 
     def forget(self, uid: str) -> None:
         """Let go of a deleted collection."""
         self._searchers.pop(uid, None)
 
-    def _texts(self, collection: Collection, version: Version) -> Texts:
-        """Query texts of one model, embedded together when they arrive together."""
-        embedder = collection.encoders.embedder(version)
-        fingerprint, work = embedder.bundle.fingerprint, embedder.embed
-
-        async def embed(texts: list[str]) -> list[NDArray[np.float32]]:
-            loop = asyncio.get_running_loop()
-            return list(await loop.run_in_executor(self._embeddings, work, texts, TextKind.QUERY))
-
-        if fingerprint not in self._text_queues:
-            together = MAX_TEXTS_TOGETHER if self._batching else 1
-            queue = Coalescer(embed, what="query texts", max_batch=together, max_queue=self._limits.max_queue)
-            self._text_queues[fingerprint] = queue
-        return self._text_queues[fingerprint]
+    async def _embed(self, collection: Collection, version: Version, texts: list[str]) -> NDArray[np.float32]:
+        """The embeddings (texts, dims) float32 of query texts by the model of a version."""
+        embedder, lane = collection.encoders.embedder(version), self._admission.query_texts
+        return (await self._texts.embed(lane, embedder, texts, TextKind.QUERY, collection.document.uid))[0]

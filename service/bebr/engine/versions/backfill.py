@@ -6,11 +6,9 @@ point is encoded twice or lost: each gets its new code in one write, which is le
 deleted meanwhile. Points that searches found most of late come first.
 """
 
-import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Set
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -19,7 +17,6 @@ from numpy.typing import NDArray
 
 from bebr.config import Limits
 from bebr.core.types import JobState, StoredPoint
-from bebr.encoding import TextKind
 from bebr.engine.capacity import CapacityGuard
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.registry import CollectionRegistry
@@ -27,6 +24,7 @@ from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.collections.upgrades import Backfill
 from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.versions.fits import Fits
+from bebr.engine.write.encode import Encoding, encode_texts
 from bebr.errors import Conflict
 from bebr.shards import Replace
 
@@ -48,13 +46,13 @@ class Backfills:
     """The backfills of all collections: one each at most, kept in the collection's document."""
 
     def __init__(
-        self, registry: CollectionRegistry, fits: Fits, *, limits: Limits, guard: CapacityGuard, threads: Executor
+        self, registry: CollectionRegistry, fits: Fits, *, limits: Limits, guard: CapacityGuard, encoding: Encoding
     ) -> None:
         self._registry = registry
         self._fits = fits
         self._limits = limits
         self._guard = guard
-        self._threads = threads
+        self._encoding = encoding
 
     async def begin(self, collection: Collection, job: str, version_id: str, rate: float) -> None:
         """Save that a backfill is running, by a job of that id. Raises Conflict, VersionNotFound."""
@@ -156,18 +154,10 @@ class Backfills:
             return Moved(0, without_text)
         collection.writing[target.number] += 1
         try:
-            records = await self._encode(collection, target, texts)
+            records = await encode_texts(collection, target, texts, self._encoding)
             return Moved(await _replace_codes(collection, target, points, records), without_text)
         finally:
             collection.writing[target.number] -= 1
-
-    async def _encode(self, collection: Collection, version: Version, texts: list[str]) -> NDArray[np.uint8]:
-        embedder, codec = collection.encoders.embedder(version), collection.codec(version)
-
-        def work() -> NDArray[np.uint8]:
-            return codec.encode(embedder.embed(texts, TextKind.PASSAGE))
-
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def _change(self, collection: Collection, before: JobState, after: JobState, what: str) -> None:
         def changed(document: CollectionDocument) -> CollectionDocument:

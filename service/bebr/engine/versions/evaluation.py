@@ -11,12 +11,14 @@ from bebr.encoding import AdapterKind
 from bebr.encoding.adapters.adapter import TextAdapter
 from bebr.encoding.adapters.evaluation import Pool, measure
 from bebr.encoding.adapters.quality import UpgradeMatrix
+from bebr.engine.admission import Lane
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.registry import CollectionRegistry
 from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.collections.upgrades import Evaluation
 from bebr.engine.collections.version import Version
 from bebr.engine.requests import EvaluationRequest
+from bebr.engine.texts import TextQueues
 from bebr.engine.versions.calibration import Calibrations, Sample
 from bebr.engine.versions.evaluation_data import MIN_POINTS, Comparison, draw_sample, read_points, read_queries
 from bebr.errors import InvalidOption, Overloaded, VersionNotFound
@@ -29,12 +31,19 @@ class Evaluator:
     """Runs evaluations, one at a time."""
 
     def __init__(
-        self, registry: CollectionRegistry, calibrations: Calibrations, limits: Limits, threads: Executor
+        self,
+        registry: CollectionRegistry,
+        calibrations: Calibrations,
+        limits: Limits,
+        threads: Executor,
+        texts: TextQueues,
+        lane: Lane,
     ) -> None:
         self._registry = registry
         self._calibrations = calibrations
         self._limits = limits
         self._threads = threads
+        self._texts, self._lane = texts, lane
         self._one_at_a_time = asyncio.Semaphore(1)
 
     async def evaluate(self, name: str, version_id: str | None, request: EvaluationRequest) -> Evaluation:
@@ -55,7 +64,13 @@ class Evaluator:
             raise Overloaded("another evaluation is running; try again later", waiting="evaluations")
         async with self._one_at_a_time:
             comparison = Comparison(
-                collection=collection, active=active, version=version, limits=self._limits, threads=self._threads
+                collection=collection,
+                active=active,
+                version=version,
+                limits=self._limits,
+                threads=self._threads,
+                texts=self._texts,
+                lane=self._lane,
             )
             matrix, sample = await _measure(comparison, request)
             summary = await comparison.compute(matrix.summary)

@@ -21,10 +21,12 @@ from bebr.core.types import StoredPoint
 from bebr.encoding import TextKind
 from bebr.encoding.adapters.adapter import Reference
 from bebr.encoding.adapters.evaluation import Queries, nearest
+from bebr.engine.admission import Lane
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import Version
 from bebr.engine.inputs import check_text, check_vector
 from bebr.engine.requests import EvaluationRequest, UpgradeQuery
+from bebr.engine.texts import TextQueues
 from bebr.engine.versions.calibration import Sample
 from bebr.errors import Conflict, InvalidOption
 
@@ -36,8 +38,6 @@ MIN_POINTS = 20
 FETCH_PAGE = 2_000
 SAMPLE, MIN_SAMPLE = 512, 256
 """Points by which scores are brought to one scale; the tails of fewer say too little."""
-EMBED_PAGE = 32
-"""Texts embedded at a time, so that others get their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,8 @@ class Comparison:
     version: Version
     limits: Limits
     threads: Executor
+    texts: TextQueues
+    lane: Lane
 
     async def compute(self, work: Callable[..., Result], *arguments: Any) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self.threads, work, *arguments)
@@ -56,11 +58,7 @@ class Comparison:
     async def embed(self, version: Version, texts: Sequence[str], kind: TextKind) -> Floats:
         """(texts, dims) float32 by the version's model."""
         embedder = self.collection.encoders.embedder(version)
-        pages = [
-            await self.compute(embedder.embed, texts[start : start + EMBED_PAGE], kind)
-            for start in range(0, len(texts), EMBED_PAGE)
-        ]
-        return np.vstack(pages)
+        return (await self.texts.embed(self.lane, embedder, texts, kind, self.collection.document.uid))[0]
 
 
 @dataclass(frozen=True, slots=True)

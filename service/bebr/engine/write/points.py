@@ -1,10 +1,10 @@
 """Writing points: parse, encode, commit; deletes and metadata changes by ids or filter."""
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from bebr.config import Limits
 from bebr.core.operations import Committed, DeleteWrite, Receipt
 from bebr.core.types import WriteMode
+from bebr.engine.admission import Lane
 from bebr.engine.capacity import CapacityGuard
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.inputs import check_idempotency_key
 from bebr.engine.results import Changed, WriteReport
 from bebr.engine.write.commit import Batch, applied_count, last_seqs, make_receipt, put_batch, replace_batch
-from bebr.engine.write.encode import encode_drafts, encode_vectors
+from bebr.engine.write.encode import Encoding, encode_drafts, encode_vectors
 from bebr.engine.write.outcome import Fate, fate_of, told
 from bebr.engine.write.parse import read_metadata, read_points, read_vectors, rules_for
 from bebr.errors import (
@@ -27,28 +28,40 @@ from bebr.errors import (
     Incompatible,
     InvalidMetadata,
     InvalidOption,
-    Overloaded,
 )
 from bebr.shards import Patch, ShardWrite
 
 PAGE = 5_000
 """Operations of one commit when a filter chooses the points."""
+INLINE_POINTS = 32
+"""Up to this many points are checked on the event loop: a thread would cost more."""
+POINTS_PER_UNIT = 50
+"""Points that take about as long as the rest of a commit."""
+Result = TypeVar("Result")
 
 
 class PointWriter:
-    """Writes to any collection. Raises Overloaded when too many writes are under way, InsufficientStorage in time.
+    """Writes to any collection. Raises Overloaded when they would wait too long, InsufficientStorage in time.
 
     after_write: called after every write of points; it must return at once.
     """
 
     def __init__(
-        self, limits: Limits, guard: CapacityGuard, encoding: Executor, after_write: Callable[[Collection], None]
+        self,
+        limits: Limits,
+        guard: CapacityGuard,
+        lane: Lane,
+        encoding: Encoding,
+        background: Encoding,
+        after_write: Callable[[Collection], None],
     ) -> None:
+        """lane: of commits. encoding: for callers who wait; background: for jobs."""
         self._after_write = after_write
         self._limits = limits
         self._guard = guard
+        self._lane = lane
         self._encoding = encoding
-        self._under_way = 0
+        self._background = background
 
     async def write_points(
         self,
@@ -59,22 +72,28 @@ class PointWriter:
         idempotency_key: str | None,
         declared: str | None = None,
         made_for: str | None = None,
+        background: bool = False,
     ) -> WriteReport:
-        """Points as JSON values; those that are wrong are named in the report.
+        """Points as JSON values; those that are wrong are named in the report. background: for a job.
 
         declared: the version that the caller's vectors or codes are of. Raises Incompatible when it is not the active.
         made_for: the same, but only vectors and codes are refused, each by itself.
         """
         self._check_batch(len(points))
         check_idempotency_key(idempotency_key)
-        with self._writing(collection, declared) as version:
+        with self._writing(collection, declared, waits=not background) as version:
             rules = rules_for(collection, version, self._limits)
             meant = collection.document.version(made_for) if made_for is not None else None
             if meant is not None and meant.model_fingerprint != version.model_fingerprint:
                 rules = replace(rules, made_for=made_for)
-            drafts, errors = read_points(points, rules)
-            records = await encode_drafts(collection, version, drafts, self._encoding)
-            receipt = make_receipt(idempotency_key, mode, points)
+            encoding = self._background if background else self._encoding
+            if len(points) <= INLINE_POINTS:
+                drafts, errors = read_points(points, rules)
+                receipt = make_receipt(idempotency_key, mode, points)
+            else:
+                drafts, errors = await _in_thread(encoding, read_points, points, rules)
+                receipt = await _in_thread(encoding, make_receipt, idempotency_key, mode, points)
+            records = await encode_drafts(collection, version, drafts, encoding)
             return await self._put(collection, Batch(drafts, version, records, errors), mode, receipt)
 
     async def write_vectors(
@@ -92,8 +111,9 @@ class PointWriter:
         self._check_batch(len(ids))
         check_idempotency_key(idempotency_key)
         with self._writing(collection, declared) as version:
-            drafts, unit, errors = read_vectors(ids, vectors, metadata, rules_for(collection, version, self._limits))
-            records = await encode_vectors(collection, version, unit, self._encoding)
+            rules, threads = rules_for(collection, version, self._limits), self._encoding.threads
+            drafts, unit, errors = await _in_thread(self._encoding, read_vectors, ids, vectors, metadata, rules)
+            records = await encode_vectors(collection, version, unit, threads)
             receipt = make_receipt(idempotency_key, mode, (ids, metadata), vectors)
             return await self._put(collection, Batch(drafts, version, records, errors), mode, receipt)
 
@@ -105,9 +125,11 @@ class PointWriter:
         with self._writing(collection, declared) as version:
             if version.kind is VersionKind.BUFFERED:
                 raise Conflict(f"'{collection.name}' collects embeddings for a fit; write the points instead")
-            drafts, unit, errors = read_vectors(ids, vectors, None, rules_for(collection, version, self._limits))
-            records = await encode_vectors(collection, version, unit, self._encoding)
-            return await replace_batch(collection, Batch(drafts, version, records, errors))
+            rules, threads = rules_for(collection, version, self._limits), self._encoding.threads
+            drafts, unit, errors = await _in_thread(self._encoding, read_vectors, ids, vectors, None, rules)
+            records = await encode_vectors(collection, version, unit, threads)
+            with self._committing(collection, len(drafts)):
+                return await replace_batch(collection, Batch(drafts, version, records, errors))
 
     async def delete_points(
         self, collection: Collection, ids: list[str] | None, filter: object, dry_run: bool
@@ -137,10 +159,11 @@ class PointWriter:
         return Changed(applied_count(results), last_seqs(results))
 
     async def _put(self, collection: Collection, batch: Batch, mode: WriteMode, receipt: Receipt | None) -> WriteReport:
-        try:
-            return await put_batch(collection, batch, mode, receipt)
-        finally:
-            self._after_write(collection)
+        with self._committing(collection, len(batch.drafts)):
+            try:
+                return await put_batch(collection, batch, mode, receipt)
+            finally:
+                self._after_write(collection)
 
     def _check_batch(self, count: int) -> None:
         if count > self._limits.max_batch_points:
@@ -151,8 +174,14 @@ class PointWriter:
             )
 
     @contextmanager
-    def _writing(self, collection: Collection, declared: str | None = None, *, grows: bool = True) -> Iterator[Version]:
-        """Count one more write. Yields the version of all its points, also when another becomes active meanwhile."""
+    def _writing(
+        self, collection: Collection, declared: str | None = None, *, grows: bool = True, waits: bool = True
+    ) -> Iterator[Version]:
+        """Count one more write, if there is time for it. Yields the version of its points, also when another becomes
+        active meanwhile.
+
+        grows: it needs room. waits: somebody waits for it; a job does not.
+        """
         version = collection.active
         if declared is not None and declared != version.id:
             raise Incompatible(
@@ -163,15 +192,24 @@ class PointWriter:
             )
         if grows:
             self._guard.check()
-        if self._under_way >= self._limits.max_queue:
-            raise Overloaded(f"{self._under_way} writes are under way (the limit); try again later", waiting="writes")
-        self._under_way += 1
+        if waits:
+            self._lane.check(collection.document.uid)
         collection.writing[version.number] += 1
         try:
             yield version
         finally:
-            self._under_way -= 1
             collection.writing[version.number] -= 1
+
+    @contextmanager
+    def _committing(self, collection: Collection, points: int) -> Iterator[None]:
+        """Count a commit in the lane."""
+        key, units, done = collection.document.uid, 1 + points / POINTS_PER_UNIT, False
+        self._lane.enter(key, units)
+        try:
+            yield
+            done = True
+        finally:
+            self._lane.leave(key, units, done)
 
     async def _targets(self, collection: Collection, ids: list[str] | None, filter: object) -> dict[int, list[str]]:
         if (ids is None) == (filter is None):
@@ -202,7 +240,8 @@ class PointWriter:
                 try:
                     if grows:
                         await collection.shards.wait_for_capacity(number)
-                    results.append((number, await collection.shards.write(number, make(page))))
+                    with self._committing(collection, len(page)):
+                        results.append((number, await collection.shards.write(number, make(page))))
                 except BebrError as error:
                     after = [point_id for _, other in pages[place + 1 :] for point_id in other]
                     raise _told(error, results, page, after) from error
@@ -218,3 +257,7 @@ def _told(error: BebrError, results: list[tuple[int, Committed]], page: list[str
     items = [{"id": point_id, "outcome": str(one)} for point_id, one in left[:PAGE]]
     not_applied = len(left) - unknown
     return told(error, applied_count(results), not_applied, unknown, items=items, seq=last_seqs(results))
+
+
+async def _in_thread(encoding: Encoding, work: Callable[..., Result], *arguments: Any) -> Result:
+    return await asyncio.get_running_loop().run_in_executor(encoding.threads, work, *arguments)

@@ -107,6 +107,7 @@ class IngestRunner(Runner):
                     ingestion.mode,
                     idempotency_key=f"ingest-{ingestion.id}-{batch.first_line}",
                     made_for=ingestion.version,
+                    background=True,
                 )
             except DamagedCollection as error:  # it may take long to mend; other jobs go first
                 self.wait_for(error.detail)

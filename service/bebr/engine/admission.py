@@ -1,0 +1,245 @@
+"""Admission: the one place that decides whether work may start.
+
+Work of one kind is a lane. A lane knows how much work is under way, by collection, and how fast it has gone of late; so
+it knows how long a request would wait. One that could not begin within half of its caller's patience is refused on
+arrival, because its caller would be gone, and the work would be in vain. What waits is asked again when its turn comes:
+it is dropped once its caller has left, or has waited as long as it would.
+
+Queues take turns by collection, so a collection waits for its own work, and for as much of each other one.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from bebr.coalescer import Drop
+from bebr.config import Limits
+from bebr.errors import Abandoned, BebrError, DeadlineExceeded, Overloaded
+
+WAIT_SHARE = 0.5
+"""Share of a caller's patience that it may wait until its work begins: the rest is for the work, and for estimates that
+are wrong."""
+WINDOW_SECONDS = 0.05
+"""Busy time after which a lane corrects its rate."""
+CORRECTION = 4.0
+"""How far one window may move the rate: one that was measured while the machine slept says nothing."""
+TURN_SECONDS = 0.003
+"""Time that searches may take on the event loop before it looks at its sockets again."""
+ALWAYS = 16
+"""Requests of a collection that are taken whatever the estimate says: a rate measured by few requests is that of one
+after the other, and many together go faster."""
+
+
+def _stays() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who waits for the work under way."""
+
+    deadline: float | None = None
+    """Monotonic seconds by which it wants the answer; None: it did not say."""
+    has_left: Callable[[], bool] = _stays
+    """Whether nobody waits any more."""
+
+
+NOBODY = Caller()
+caller: ContextVar[Caller] = ContextVar("caller", default=NOBODY)
+"""Set by whatever takes requests in. Work without one is a job's, or somebody's who said nothing."""
+
+
+@dataclass(slots=True)
+class _Work:
+    """What one collection has in a lane."""
+
+    requests: int = 0
+    units: float = 0.0
+
+
+class Lane:
+    """Work of one kind: what is under way, and how fast it goes. Units are whatever its time is proportional to."""
+
+    def __init__(self, name: str, what: str, seconds_per_unit: float, patience_seconds: float, always: int) -> None:
+        """what: for messages. seconds_per_unit: the first guess. patience_seconds: of callers who did not say."""
+        self.name = name
+        self._what = what
+        self.seconds_per_unit = seconds_per_unit
+        self._patience_seconds = patience_seconds
+        self._always = always
+        self._works: dict[str, _Work] = {}
+        """By collection."""
+        self._units = 0.0
+        self._since = 0.0
+        self._busy_seconds = 0.0
+        self._done_units = 0.0
+        self.refused = 0
+        """Requests that were refused on arrival."""
+        self.dropped = 0
+        """Requests that were dropped when their turn came."""
+
+    @property
+    def backlog_seconds(self) -> float:
+        """How long everything that is under way takes."""
+        return self._units * self.seconds_per_unit
+
+    @property
+    def requests(self) -> int:
+        """Requests under way."""
+        return sum(work.requests for work in self._works.values())
+
+    def wait_seconds(self, key: str) -> float:
+        """How long work of a collection would wait: for its own before it, and as much of each other one."""
+        work = self._works.get(key)
+        if work is None or work.requests < self._always:
+            return 0.0
+        return min(self._units, work.units * len(self._works)) * self.seconds_per_unit
+
+    def check(self, key: str) -> None:
+        """Raise Overloaded when work of a collection could not begin in time; DeadlineExceeded when that is past."""
+        deadline = caller.get().deadline
+        if deadline is None:
+            allowed = self._patience_seconds * WAIT_SHARE
+        elif (left := deadline - time.monotonic()) > 0:
+            allowed = left * WAIT_SHARE
+        else:
+            self.dropped += 1
+            raise _late()
+        if (wait := self.wait_seconds(key)) > allowed:
+            self.refused += 1
+            raise self.overloaded(wait)
+
+    def overloaded(self, wait_seconds: float) -> Overloaded:
+        """The refusal of a request that would wait so long."""
+        return Overloaded(
+            f"{self._what} wait for about {wait_seconds:.1f} s; try again later, or send fewer at a time",
+            waiting=self.name,
+            retry_after_seconds=max(1, math.ceil(wait_seconds)),
+        )
+
+    def enter(self, key: str, units: float) -> None:
+        """A request begins to wait or to work. `leave` must follow."""
+        if not self._works:
+            self._since = time.monotonic()
+        work = self._works.get(key)
+        if work is None:
+            work = self._works[key] = _Work()
+        work.requests += 1
+        work.units += units
+        self._units += units
+
+    def advance(self, key: str, units: float) -> None:
+        """Some of the work of a request is done."""
+        self._works[key].units -= units
+        self._units -= units
+        self._done_units += units
+        now = time.monotonic()
+        self._busy_seconds += now - self._since
+        self._since = now
+        if self._busy_seconds >= WINDOW_SECONDS:
+            self._correct()
+
+    def leave(self, key: str, units: float, done: bool) -> None:
+        """A request has ended. units: what was not counted as done before; done: whether that was done, too."""
+        if done:
+            self.advance(key, units)
+        else:
+            self._works[key].units -= units
+            self._units -= units
+        work = self._works[key]
+        work.requests -= 1
+        if not work.requests:
+            del self._works[key]
+            if not self._works:
+                self._units = 0.0  # without what rounding left
+
+    def _correct(self) -> None:
+        if self._done_units > 0:
+            found, now = self._busy_seconds / self._done_units, self.seconds_per_unit
+            self.seconds_per_unit = (now + min(max(found, now / CORRECTION), now * CORRECTION)) / 2
+            self._busy_seconds = self._done_units = 0.0
+
+    def add(self, key: str, units: float) -> None:
+        """A request under way has more work."""
+        self._works[key].units += units
+        self._units += units
+
+    def drop(self, begun: bool = False) -> Drop:
+        """What a queue asks when the turn of this caller's work comes. begun: some of it is done already."""
+        who, arrived = caller.get(), time.monotonic()
+
+        def why() -> BebrError | None:
+            error = self._why(who, 0.0 if begun else time.monotonic() - arrived)
+            self.dropped += error is not None
+            return error
+
+        return why
+
+    def _why(self, who: Caller, waited: float) -> BebrError | None:
+        if who.has_left():
+            return Abandoned("the caller left before the answer was ready")
+        if who.deadline is not None:
+            return _late() if time.monotonic() > who.deadline else None
+        return self.overloaded(waited) if waited > self._patience_seconds else None
+
+
+class LoopTurn:
+    """How long searches have run on the event loop in this turn of it. What comes once it is used up goes to threads,
+    so that many small searches at once do not hold up everything else."""
+
+    def __init__(self) -> None:
+        self._used_seconds = 0.0
+
+    @property
+    def is_free(self) -> bool:
+        return self._used_seconds < TURN_SECONDS
+
+    def use(self, seconds: float) -> None:
+        """A search has run for so long."""
+        if not self._used_seconds:
+            asyncio.get_running_loop().call_soon(self._end)
+        self._used_seconds += seconds
+
+    def _end(self) -> None:
+        self._used_seconds = 0.0
+
+
+def _late() -> DeadlineExceeded:
+    return DeadlineExceeded("the time that the caller allowed is over, and nothing was done; allow more time")
+
+
+@dataclass
+class Admission:
+    """The lanes of one engine. None waits for another; each has threads of its own."""
+
+    limits: Limits
+    searches: Lane = field(init=False)
+    """Scans. A unit is one query of 1 MiB of codes."""
+    query_texts: Lane = field(init=False)
+    """Texts of searches. Units of this and the next three are tokens, about."""
+    written_texts: Lane = field(init=False)
+    """Texts of points that are written."""
+    embeddings: Lane = field(init=False)
+    """Texts whose embeddings were requested."""
+    background: Lane = field(init=False)
+    """Texts of jobs and evaluations. It never refuses: a job waits, and yields to all others."""
+    writes: Lane = field(init=False)
+    """Commits. A unit is one commit of few points."""
+
+    turn: LoopTurn = field(init=False, default_factory=LoopTurn)
+
+    def __post_init__(self) -> None:
+        patience = self.limits.request_timeout_seconds
+        self.searches = Lane("searches", "searches", 0.0005, patience, ALWAYS)
+        self.query_texts = Lane("query_texts", "texts of searches", 0.0002, patience, ALWAYS)
+        self.written_texts = Lane("written_texts", "texts of points", 0.0002, patience, ALWAYS)
+        self.embeddings = Lane("embeddings", "embeddings", 0.0002, patience, 1)
+        self.background = Lane("background", "jobs", 0.0002, math.inf, ALWAYS)
+        self.writes = Lane("writes", "writes", 0.002, patience, ALWAYS)
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        return (self.searches, self.query_texts, self.written_texts, self.embeddings, self.background, self.writes)

@@ -1,0 +1,167 @@
+"""Embeds texts for everybody: in small batches, on the threads of a lane, admitted and dropped by its rules.
+
+A request is cut into pieces of texts of about one length. Pieces that wait together are embedded together, those of all
+collections in turns. Between two pieces a request ends whose caller has left.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebr.coalescer import Coalescer
+from bebr.config import Limits
+from bebr.encoding import TextKind
+from bebr.encoding.encoder import Encoder
+from bebr.engine.admission import Admission, Lane
+from bebr.engine.threads import Threads
+
+PIECE_TOKENS = 1024
+"""About so many tokens are embedded between two looks at who still waits."""
+MAX_TEXTS_TOGETHER = 64
+CHARS_PER_TOKEN = 4
+"""Of most languages with an alphabet; only a measure of work."""
+TOKENS_OF_TEXT = 4
+"""What a text costs beside its own tokens."""
+
+Embeddings = NDArray[np.float32]
+Counted = tuple[Embeddings, list[int]]
+"""Embeddings (texts, dims) float32, and how many tokens the model read of each text."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Texts that are embedded in one go."""
+
+    texts: list[str]
+    tokens: int
+    """About."""
+
+
+Queue = Coalescer[_Piece, Counted]
+
+
+class TextQueues:
+    """The queues of texts: one for each lane, model and kind of text."""
+
+    def __init__(self, admission: Admission, limits: Limits, threads: Threads, *, batching: bool) -> None:
+        """batching: embed pieces of several requests together."""
+        self._limits = limits
+        self._together = MAX_TEXTS_TOGETHER if batching else 1
+        self._background = admission.background
+        self._background_threads = threads.background_threads
+        self._whole = admission.embeddings
+        """The lane that counts whole requests. In others, one that has begun yields to the next after each piece, so just
+        its piece is in the way."""
+        self._threads: dict[str, Executor] = {
+            admission.query_texts.name: threads.query_encoding,
+            admission.written_texts.name: threads.written_texts,
+            admission.embeddings.name: threads.embedding,
+            admission.background.name: threads.background,
+        }
+        """By name of the lane."""
+        self._queues: dict[tuple[str, str, TextKind], Queue] = {}
+        """By lane, fingerprint of the model and kind."""
+
+    async def embed(self, lane: Lane, encoder: Encoder, texts: Sequence[str], kind: TextKind, key: str) -> Counted:
+        """texts -> embeddings (texts, dims) float32, in their order, and their tokens. key: whose turn it takes.
+
+        Raises InvalidText; Overloaded, DeadlineExceeded, Abandoned.
+        """
+        lane.check(key)
+        queue = self._queue(lane, encoder, kind)
+        if len(texts) == 1:
+            piece = _Piece([*texts], _tokens(texts[0], encoder.max_tokens))
+            done = False
+            lane.enter(key, piece.tokens)
+            try:
+                found = await queue.submit(piece, key, lane.drop() if queue.busy else None)
+                done = True
+                return found
+            finally:
+                lane.leave(key, piece.tokens, done)
+        return await self._embed_pieces(lane, queue, texts, encoder, key)
+
+    async def _embed_pieces(
+        self, lane: Lane, queue: Queue, texts: Sequence[str], encoder: Encoder, key: str
+    ) -> Counted:
+        sizes = [_tokens(text, encoder.max_tokens) for text in texts]
+        embeddings = np.empty((len(texts), encoder.embedding_dims), np.float32)
+        counts = [0] * len(texts)
+        pieces = list(_cut(sizes))
+        left = sum(sizes) if lane is self._whole else 0
+        lane.enter(key, left)
+        try:
+            for first, places in enumerate(pieces):
+                piece = _Piece([texts[place] for place in places], sum(sizes[place] for place in places))
+                if lane is not self._whole:
+                    left = piece.tokens
+                    lane.add(key, left)
+                rows, tokens = await queue.submit(piece, key, lane.drop(begun=first > 0))
+                embeddings[places] = rows
+                for place, count in zip(places, tokens, strict=True):
+                    counts[place] = count
+                lane.advance(key, piece.tokens)
+                left -= piece.tokens
+        finally:
+            lane.leave(key, left, done=False)
+        return embeddings, counts
+
+    def _queue(self, lane: Lane, encoder: Encoder, kind: TextKind) -> Queue:
+        name = (lane.name, encoder.bundle.fingerprint, kind)
+        if name not in self._queues:
+            background = lane is self._background
+            threads, share = self._threads[lane.name], self._limits.background_percent / 100
+
+            def work(texts: list[str]) -> Counted:
+                if not background:
+                    return encoder.embed_counted(texts, kind)
+                started = time.perf_counter()
+                found = encoder.embed_counted(texts, kind, alone=True)
+                time.sleep((time.perf_counter() - started) * (1 / share - 1))
+                return found
+
+            async def run(pieces: list[_Piece]) -> list[Counted]:
+                texts = [text for piece in pieces for text in piece.texts]
+                rows, tokens = await asyncio.get_running_loop().run_in_executor(threads, work, texts)
+                return list(_split(pieces, rows, tokens))
+
+            self._queues[name] = Coalescer(
+                run,
+                what="texts",
+                max_batch=self._together,
+                max_queue=self._limits.max_queue,
+                width=self._background_threads if background else 1,
+                size=lambda piece: piece.tokens,
+                max_size=PIECE_TOKENS,
+            )
+        return self._queues[name]
+
+
+def _tokens(text: str, most: int) -> int:
+    return TOKENS_OF_TEXT + min(most, len(text) // CHARS_PER_TOKEN)
+
+
+def _cut(sizes: Sequence[int]) -> Iterator[list[int]]:
+    """Tokens of texts -> the places of each piece: texts of about one length, as they are padded to the longest."""
+    piece: list[int] = []
+    tokens = 0
+    for place in np.argsort(np.asarray(sizes), kind="stable").tolist():
+        if piece and (tokens + sizes[place] > PIECE_TOKENS or len(piece) == MAX_TEXTS_TOGETHER):
+            yield piece
+            piece, tokens = [], 0
+        piece.append(place)
+        tokens += sizes[place]
+    yield piece
+
+
+def _split(pieces: Sequence[_Piece], rows: Embeddings, tokens: list[int]) -> Iterator[Counted]:
+    start = 0
+    for piece in pieces:
+        end = start + len(piece.texts)
+        yield rows[start:end], tokens[start:end]
+        start = end

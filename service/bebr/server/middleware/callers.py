@@ -1,0 +1,50 @@
+"""Who waits for an answer: until when, as the header `x-timeout-ms` says, and whether the connection is still there."""
+
+import time
+from typing import Any
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from bebr.engine.admission import Caller, caller
+from bebr.errors import InvalidOption
+from bebr.server.problems import problem
+
+HEADER = b"x-timeout-ms"
+MAX_TIMEOUT_MS = 3_600_000
+
+
+class Callers:
+    """Tells the engine who the caller of each request is."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            try:
+                caller.set(_caller(scope, receive))
+            except InvalidOption as error:
+                await problem(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _caller(scope: Scope, receive: Receive) -> Caller:
+    deadline = None
+    for name, value in scope["headers"]:
+        if name == HEADER:
+            deadline = time.monotonic() + _milliseconds(value) / 1000
+    # uvicorn's request knows when its connection is lost; ASGI would tell it only to somebody who waits for it
+    connection: Any = getattr(receive, "__self__", None)
+    if hasattr(connection, "disconnected"):
+        return Caller(deadline, lambda: bool(connection.disconnected))
+    return Caller(deadline)
+
+
+def _milliseconds(value: bytes) -> int:
+    if not (value.isdigit() and len(value) < 10 and 1 <= int(value) <= MAX_TIMEOUT_MS):
+        raise InvalidOption(
+            f"x-timeout-ms is a whole number from 1 to {MAX_TIMEOUT_MS}, got {value.decode('latin-1')!r:.50}",
+            key="x-timeout-ms",
+        )
+    return int(value)
