@@ -85,6 +85,7 @@ def build_app(settings: Settings) -> "FastAPI":
         allowed_origins=settings.allowed_origins,
         log_requests_per_s=settings.log_requests_per_s,
         connections=connection_limits(settings),
+        slow_loop_seconds=settings.slow_loop_seconds,
     )
     return create_app(engine, jobs, options)
 

@@ -240,7 +240,7 @@ def is_open(caller: socket.socket) -> bool:
 async def test_a_request_can_be_refused_before_the_app_hears_of_it() -> None:
     asked, heard = [], []
 
-    def refuse(method: bytes, path: bytes) -> bytes | None:
+    def refuse(method: bytes, path: bytes, headers: object) -> bytes | None:
         asked.append((method, path))
         return wire(Overloaded("try later", retry_after_seconds=7), b"id-1") if b"refused" in path else None
 

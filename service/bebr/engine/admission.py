@@ -58,6 +58,8 @@ class _Work:
 
     requests: int = 0
     units: float = 0.0
+    expected: int = 0
+    """Requests that were let in and have not entered yet."""
 
 
 class Lane:
@@ -72,6 +74,7 @@ class Lane:
         self._always = always
         self._works: dict[str, _Work] = {}
         """By collection."""
+        self._expecting: list[_Work] = []
         self._units = 0.0
         self._since = 0.0
         self._busy_seconds = 0.0
@@ -87,6 +90,11 @@ class Lane:
         return self._units * self.seconds_per_unit
 
     @property
+    def is_busy(self) -> bool:
+        """Whether anything is under way."""
+        return bool(self._works)
+
+    @property
     def requests(self) -> int:
         """Requests under way."""
         return sum(work.requests for work in self._works.values())
@@ -94,23 +102,40 @@ class Lane:
     def wait_seconds(self, key: str) -> float:
         """How long work of a collection would wait: for its own before it, and as much of each other one."""
         work = self._works.get(key)
-        if work is None or work.requests < self._always:
+        if work is None or work.requests + work.expected < self._always:
             return 0.0
-        return min(self._units, work.units * len(self._works)) * self.seconds_per_unit
+        expected = work.expected * work.units / work.requests if work.expected else 0.0
+        return min(self._units + expected, (work.units + expected) * len(self._works)) * self.seconds_per_unit
+
+    def expect(self, key: str) -> None:
+        """A request was let in whose work is not known yet; it will enter in the next turn of the event loop, if it is
+        right. Until then it counts as much as one of the others."""
+        work = self._works.get(key)
+        if work is not None:
+            if not self._expecting:
+                asyncio.get_running_loop().call_soon(self._expect_nothing)
+            work.expected += 1
+            self._expecting.append(work)
+
+    def _expect_nothing(self) -> None:
+        for work in self._expecting:
+            work.expected = 0
+        self._expecting.clear()
 
     def check(self, key: str) -> None:
         """Raise Overloaded when work of a collection could not begin in time; DeadlineExceeded when that is past."""
         deadline = caller.get().deadline
-        if deadline is None:
-            allowed = self._patience_seconds * WAIT_SHARE
-        elif (left := deadline - time.monotonic()) > 0:
-            allowed = left * WAIT_SHARE
-        else:
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
             self.dropped += 1
             raise _late()
-        if (wait := self.wait_seconds(key)) > allowed:
+        if (wait := self.wait_seconds(key)) > self.allowed_seconds(left):
             self.refused += 1
             raise self.overloaded(wait)
+
+    def allowed_seconds(self, timeout_seconds: float | None) -> float:
+        """How long a request may wait whose caller waits for so long; None: it did not say."""
+        return WAIT_SHARE * (self._patience_seconds if timeout_seconds is None else timeout_seconds)
 
     def overloaded(self, wait_seconds: float) -> Overloaded:
         """The refusal of a request that would wait so long."""

@@ -21,6 +21,8 @@ from bebr.jobs import JobQueue
 from bebr.server.access import is_read
 from bebr.server.connection import ConnectionLimits, Gate
 from bebr.server.context import Services, reject_unknown_query
+from bebr.server.early import EarlyAnswers
+from bebr.server.loop_watch import LoopWatch
 from bebr.server.metrics import HttpMetrics, StateGauges
 from bebr.server.middleware.access_log import AccessLog
 from bebr.server.middleware.auth import ApiKeys
@@ -30,6 +32,7 @@ from bebr.server.middleware.gzip import CompressLargeAnswers
 from bebr.server.middleware.hosts import KnownHosts
 from bebr.server.openapi import build_document
 from bebr.server.problems import install_handlers
+from bebr.server.refusals import request_ids
 from bebr.server.routes import collections, embeddings, jobs, operations, points, versions, writes
 from bebr.server.routes.search import HotRoute, hot_routes
 
@@ -52,6 +55,8 @@ class ApiOptions:
     log_requests_per_s: int = 10
     """Lines per second of requests that succeeded."""
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
+    slow_loop_seconds: float = 0.25
+    """Log when the event loop was stopped for so long."""
 
 
 def create_app(engine: Engine, job_queue: JobQueue, options: ApiOptions | None = None) -> FastAPI:
@@ -68,7 +73,7 @@ def create_app(engine: Engine, job_queue: JobQueue, options: ApiOptions | None =
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
         dependencies=[Depends(reject_unknown_query)],
-        lifespan=lambda _: _lifespan(engine, job_queue),
+        lifespan=lambda app: _lifespan(engine, job_queue, app.state.loop_watch),
     )
     hot = hot_routes(engine)
     app.router.routes[:0] = hot
@@ -78,8 +83,14 @@ def create_app(engine: Engine, job_queue: JobQueue, options: ApiOptions | None =
     app.state.services = Services(engine, job_queue)
     app.state.metrics = HttpMetrics()
     app.state.metrics.registry.register(StateGauges(engine, job_queue))
-    access_log = AccessLog(options.log_requests_per_s)
-    app.state.gate = Gate(options.connections, on_refusal=partial(_refused, app.state.metrics, access_log))
+    app.state.loop_watch = LoopWatch(app.state.metrics.registry, options.slow_loop_seconds)
+    access_log, ids = AccessLog(options.log_requests_per_s), request_ids()
+    app.state.gate = Gate(
+        options.connections,
+        refuse=EarlyAnswers(engine, app.state.metrics, ids),
+        on_refusal=partial(_refused, app.state.metrics, access_log),
+        request_ids=ids,
+    )
     install_handlers(app)
     _add_layers(app, options, access_log, [*hot, *(route for router in ROUTERS for route in router.routes)])
     return app
@@ -115,11 +126,13 @@ def _document(app: FastAPI, hot: Sequence[HotRoute], engine: Engine) -> dict[str
 
 
 @asynccontextmanager
-async def _lifespan(engine: Engine, job_queue: JobQueue) -> AsyncIterator[None]:
+async def _lifespan(engine: Engine, job_queue: JobQueue, watch: LoopWatch) -> AsyncIterator[None]:
     await engine.start()
     await job_queue.start()
+    watch.start()
     try:
         yield
     finally:
+        watch.stop()
         await job_queue.stop()
         await engine.stop()

@@ -5,7 +5,7 @@ cut off. What is parsed, and what becomes of it, is `protocol`'s.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,8 +19,9 @@ from bebr.server.refusals import request_ids, wire
 LINGER_SECONDS = 1.0
 """After a refusal that ends the connection: how long the caller may go on sending, so that it can read the answer."""
 
-Refuse = Callable[[bytes, bytes], bytes | None]
-"""(method, path) -> a complete answer that refuses the request, or None. See `refusals.wire`."""
+Headers = Sequence[tuple[bytes, bytes]]
+Refuse = Callable[[bytes, bytes, Headers], bytes | None]
+"""(method, path, headers) -> a complete answer that takes the place of the app's, or None. See `refusals.wire`."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Gate:
     """What all connections of a service share."""
 
     limits: ConnectionLimits = ConnectionLimits()
-    refuse: Refuse = lambda method, path: None
+    refuse: Refuse = lambda method, path, headers: None
     """Asked once per request, before anything of it is done; must not block."""
     on_refusal: Callable[[BebrError, str, str], None] = lambda error, client, request_id: None
     """Told of every request or connection that ends here: why, the caller's address, the id of the answer."""

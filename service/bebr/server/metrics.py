@@ -120,9 +120,26 @@ class StateGauges(Collector):
         buffered = [(collection.name, collection.fit.collected) for collection in found if collection.fit is not None]
         help = "Points that are kept as embeddings until the collection's fit."
         yield _gauge("bebr_collection_buffered_points", help, "collection", buffered)
+        yield from self._lanes()
         counts = self._jobs.states()
         states = [(state, counts[state]) for state in JobState]
         yield _gauge("bebr_jobs", "Jobs that the service remembers.", "state", states)
+
+    def _lanes(self) -> Iterator[Metric]:
+        lanes = self._engine.admission.lanes
+        help = "About how many seconds of work wait or are under way, by kind of work."
+        yield _gauge("bebr_lane_backlog_seconds", help, "lane", [(lane.name, lane.backlog_seconds) for lane in lanes])
+        help = "Requests that wait or are under way, by kind of work."
+        yield _gauge("bebr_lane_requests", help, "lane", [(lane.name, lane.requests) for lane in lanes])
+        refused = CounterMetricFamily(
+            "bebr_lane_refused", "Requests refused on arrival, by kind of work.", labels=["lane"]
+        )
+        help = "Requests dropped before they were done: their callers had left, or their time was over."
+        dropped = CounterMetricFamily("bebr_lane_dropped", help, labels=["lane"])
+        for lane in lanes:
+            refused.add_metric([lane.name], lane.refused)
+            dropped.add_metric([lane.name], lane.dropped)
+        yield from (refused, dropped)
 
 
 def _gauge(name: str, help: str, label: str, values: Iterable[tuple[str, float]]) -> GaugeMetricFamily:

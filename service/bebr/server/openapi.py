@@ -20,6 +20,7 @@ from bebr.errors import (
     BebrError,
     CollectionNotFound,
     Damaged,
+    DeadlineExceeded,
     Forbidden,
     InsufficientStorage,
     InvalidOption,
@@ -52,7 +53,7 @@ ALWAYS: Errors = (Unauthorized, Forbidden, InvalidOption, Overloaded, *ON_THE_SO
 WITH_BODY: Errors = (Malformed, PayloadTooLarge, UnsupportedMedia)
 STORE: Errors = (NotReady, StoreUnavailable, Damaged)
 COLLECTION: Errors = (CollectionNotFound, *STORE)
-WRITES: Errors = (*COLLECTION, Overloaded, InsufficientStorage)
+WRITES: Errors = (*COLLECTION, Overloaded, DeadlineExceeded, InsufficientStorage)
 
 DESCRIPTION = """Search by meaning through codes of a few dozen bytes.
 

@@ -126,7 +126,7 @@ class GuardedProtocol(Connection):
         self._in_head = False
         keep_alive = version != "1.0" and self.parser.should_keep_alive()
         free = self._is_free
-        if free and (answer := self._gate.refuse(method, self.scope["raw_path"])) is not None:
+        if free and (answer := self._gate.refuse(method, self.scope["raw_path"], self.headers)) is not None:
             self.cycle = None  # type: ignore[assignment]
             self.transport.write(answer)
             if not keep_alive:

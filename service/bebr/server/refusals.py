@@ -16,6 +16,13 @@ def request_ids() -> Iterator[bytes]:
     return (f"{prefix}-{number:x}".encode() for number in itertools.count(1))
 
 
+def alive(request_id: bytes) -> bytes:
+    """The whole answer of the probe that asks whether the process lives."""
+    body = b'{"status":"alive"}'
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %s\r\n"
+    return head % (len(body), request_id) + b"bebr-version: " + __version__.encode() + b"\r\n\r\n" + body
+
+
 def wire(error: BebrError, request_id: bytes, close: bool = False) -> bytes:
     """The whole answer to a refused request, as it goes over the connection. `close`: nothing comes after it."""
     response = problem(error)

@@ -81,6 +81,11 @@ class CollectionRegistry:
             raise CollectionNotFound(f"no collection or alias '{name:.200}'; create it first", collection=name)
         return collection
 
+    def key_of(self, name: str) -> str | None:
+        """The uid of the open collection of that name or alias; None: there is none."""
+        collection = self.collections.get(self.aliases.get(name, name))
+        return None if collection is None else collection.document.uid
+
     def holds(self, collection: Collection) -> bool:
         """Whether an open collection is still the one of its name: it may have been deleted meanwhile."""
         return self.collections.get(collection.name) is collection

@@ -33,7 +33,7 @@ def _caller(scope: Scope, receive: Receive) -> Caller:
     deadline = None
     for name, value in scope["headers"]:
         if name == HEADER:
-            deadline = time.monotonic() + _milliseconds(value) / 1000
+            deadline = time.monotonic() + _checked_milliseconds(value) / 1000
     # uvicorn's request knows when its connection is lost; ASGI would tell it only to somebody who waits for it
     connection: Any = getattr(receive, "__self__", None)
     if hasattr(connection, "disconnected"):
@@ -41,10 +41,15 @@ def _caller(scope: Scope, receive: Receive) -> Caller:
     return Caller(deadline)
 
 
-def _milliseconds(value: bytes) -> int:
+def milliseconds(value: bytes) -> int:
+    """The value of the header. Raises ValueError."""
     if not (value.isdigit() and len(value) < 10 and 1 <= int(value) <= MAX_TIMEOUT_MS):
-        raise InvalidOption(
-            f"x-timeout-ms is a whole number from 1 to {MAX_TIMEOUT_MS}, got {value.decode('latin-1')!r:.50}",
-            key="x-timeout-ms",
-        )
+        raise ValueError(f"a whole number from 1 to {MAX_TIMEOUT_MS}, got {value.decode('latin-1')!r:.50}")
     return int(value)
+
+
+def _checked_milliseconds(value: bytes) -> int:
+    try:
+        return milliseconds(value)
+    except ValueError as error:
+        raise InvalidOption(f"the header x-timeout-ms is {error}", key="x-timeout-ms") from error

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from starlette.responses import Response
 
 from bebr.engine.results import Embedded
-from bebr.errors import BundleNotFound, DamagedBundle, DimensionMismatch, InvalidText, Overloaded
+from bebr.errors import BundleNotFound, DamagedBundle, DeadlineExceeded, DimensionMismatch, InvalidText, Overloaded
 from bebr.server.access import Access
 from bebr.server.bodies import JSON
 from bebr.server.context import EngineOf, read_json
@@ -26,7 +26,7 @@ EMBED = Operation(
     "embeddings",
     EmbeddingsAnswer,
     access=Access.READ,
-    errors=(BundleNotFound, DamagedBundle, DimensionMismatch, InvalidText, Overloaded, *STORE),
+    errors=(BundleNotFound, DamagedBundle, DimensionMismatch, InvalidText, Overloaded, DeadlineExceeded, *STORE),
     body={JSON: Embeddings},
     description="In the shape of OpenAI's endpoint of that name.",
 )

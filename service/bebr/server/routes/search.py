@@ -17,6 +17,7 @@ from bebr.engine import Engine, SearchRequest
 from bebr.engine.inputs import read_base64, read_vector, read_vector_b64
 from bebr.errors import (
     BebrError,
+    DeadlineExceeded,
     DimensionMismatch,
     Incompatible,
     InvalidCode,
@@ -44,6 +45,7 @@ _ERRORS: Errors = (
     PointNotFound,
     Incompatible,
     Overloaded,
+    DeadlineExceeded,
     *COLLECTION,
 )
 SEARCH = Operation(
