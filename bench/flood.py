@@ -3,9 +3,9 @@
     python -m bench.flood [--points 100000] [--seconds 10] [--times 10]
         [--parts vectors,texts,embeddings,writes,ingest]
 
-For each kind: the latency without other load, the capacity (closed loop, 32 connections), then an open loop of ten times
-that, with probes and searches of an idle neighbour collection beside it. The service runs in a process of its own; the
-load comes from others on the same machine and takes its part of it.
+For each kind: the latency without other load, the capacity (closed loop, 32 connections), then an open loop of ten
+times that, with probes and searches of an idle neighbour collection beside it. The service runs in a process of its
+own; the load comes from others on the same machine and takes its part of it.
 
 goodput   answers with 200 per second, and their share of the capacity
 p99 200   of the accepted, from when they were due; also in multiples of the unloaded p99
@@ -30,7 +30,7 @@ NEIGHBOUR = "/v1/collections/neighbour"
 CAPACITY_CONNECTIONS = 32
 PROBES_PER_S, NEIGHBOURS_PER_S = 50, 20
 UNLOADED_SECONDS = 5.0
-WORDS = ["retrieval", "of", "binary", "codes", "needs", "few", "bytes", "for", "each", "point", "and", "finds", "the", "nearest", "ones", "in", "a", "moment"]
+WORDS = ["retrieval", "of", "binary", "codes", "needs", "few", "bytes", "for", "each", "point", "and", "finds"]
 
 
 def texts(count: int, words: int, seed: int = 0) -> list[str]:

@@ -55,8 +55,8 @@ class TextQueues:
         self._background = admission.background
         self._background_threads = threads.background_threads
         self._whole = admission.embeddings
-        """The lane that counts whole requests. In others, one that has begun yields to the next after each piece, so just
-        its piece is in the way."""
+        """The lane that counts whole requests. In others, one that has begun yields to the next after each piece, so
+        just its piece is in the way."""
         self._threads: dict[str, Executor] = {
             admission.query_texts.name: threads.query_encoding,
             admission.written_texts.name: threads.written_texts,

@@ -85,12 +85,9 @@ def create_app(engine: Engine, job_queue: JobQueue, options: ApiOptions | None =
     app.state.metrics.registry.register(StateGauges(engine, job_queue))
     app.state.loop_watch = LoopWatch(app.state.metrics.registry, options.slow_loop_seconds)
     access_log, ids = AccessLog(options.log_requests_per_s), request_ids()
-    app.state.gate = Gate(
-        options.connections,
-        refuse=EarlyAnswers(engine, app.state.metrics, ids),
-        on_refusal=partial(_refused, app.state.metrics, access_log),
-        request_ids=ids,
-    )
+    refused = partial(_refused, app.state.metrics, access_log)
+    early = EarlyAnswers(engine, refused, ids)
+    app.state.gate = Gate(options.connections, refuse=early, on_refusal=refused, request_ids=ids)
     install_handlers(app)
     _add_layers(app, options, access_log, [*hot, *(route for router in ROUTERS for route in router.routes)])
     return app

@@ -4,15 +4,14 @@ Under ten times the load that can be served, nine of ten requests are refused, s
 What is not refused here may still be refused where more is known of it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from bebr.engine import Engine
 from bebr.engine.admission import Lane
 from bebr.engine.embedder import EVERYBODY
-from bebr.errors import Overloaded
-from bebr.server.metrics import HttpMetrics
+from bebr.errors import BebrError, Overloaded
 from bebr.server.middleware.callers import HEADER, milliseconds
-from bebr.server.refusals import alive, wire
+from bebr.server.refusals import alive, given_request_id, wire
 
 COLLECTIONS = b"/v1/collections/"
 MAX_KEPT = 100
@@ -21,9 +20,12 @@ MAX_KEPT = 100
 class EarlyAnswers:
     """Called with the method, path and headers of each request -> the whole answer, or None. Must not block."""
 
-    def __init__(self, engine: Engine, metrics: HttpMetrics, request_ids: Iterator[bytes]) -> None:
+    def __init__(
+        self, engine: Engine, on_refusal: Callable[[BebrError, str, str], None], request_ids: Iterator[bytes]
+    ) -> None:
+        """on_refusal: see `connection.Gate`."""
         self._engine = engine
-        self._metrics = metrics
+        self._on_refusal = on_refusal
         self._request_ids = request_ids
         self._kept: dict[str, tuple[bytes, bytes]] = {}
         """Refusals without their request id, by their detail."""
@@ -47,7 +49,7 @@ class EarlyAnswers:
             elif path == b"/v1/embeddings" and self._engine.admission.embeddings.is_busy:
                 return self._refusal(self._engine.admission.embeddings, EVERYBODY, headers)
         elif path == b"/livez" and method == b"GET":
-            return alive(next(self._request_ids))
+            return alive(given_request_id(headers) or next(self._request_ids))
         return None
 
     def _refusal(self, lane: Lane, key: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
@@ -62,9 +64,10 @@ class EarlyAnswers:
             return None
         lane.refused += 1
         error = lane.overloaded(wait)
-        self._metrics.count_refusal(error)
+        request_id = given_request_id(headers) or next(self._request_ids)
+        self._on_refusal(error, "", request_id.decode())
         before, after = self._template(error)
-        return before + next(self._request_ids) + after
+        return before + request_id + after
 
     def _template(self, error: Overloaded) -> tuple[bytes, bytes]:
         kept = self._kept.get(error.detail)

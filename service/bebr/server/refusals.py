@@ -2,12 +2,24 @@
 
 import itertools
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 
 from bebr import __version__
 from bebr.errors import BebrError
 from bebr.server.problems import problem
+
+
+_VALID_ID = re.compile(rb"[\w.:/+=-]{1,128}")
+
+
+def given_request_id(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    """The id that the caller sent, if it is valid."""
+    for name, value in headers:
+        if name == b"x-request-id" and _VALID_ID.fullmatch(value):
+            return bytes(value)
+    return None
 
 
 def request_ids() -> Iterator[bytes]:

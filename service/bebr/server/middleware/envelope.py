@@ -4,7 +4,6 @@ Pure ASGI, because every search passes through it: Starlette's BaseHTTPMiddlewar
 """
 
 import logging
-import re
 import time
 from collections.abc import Iterator
 
@@ -16,13 +15,13 @@ from bebr.errors import BebrError
 from bebr.server.metrics import HttpMetrics
 from bebr.server.middleware.access_log import AccessLog
 from bebr.server.problems import answer_problem
+from bebr.server.refusals import given_request_id
 from bebr.telemetry import Request
 
 logger = logging.getLogger(__name__)
 
 STATUS_CLIENT_GONE = 499
 """Counted, never sent: the caller disconnected before the answer."""
-_VALID_ID = re.compile(rb"[\w.:/+=-]{1,128}")
 
 
 class InternalError(BebrError):
@@ -79,7 +78,4 @@ class Envelope:
 
     def _request_id(self, scope: Scope) -> bytes:
         """The id that the caller sent, if it is valid, else a new one."""
-        for name, value in scope["headers"]:
-            if name == b"x-request-id" and _VALID_ID.fullmatch(value):
-                return bytes(value)
-        return next(self._ids)
+        return given_request_id(scope["headers"]) or next(self._ids)
