@@ -10,7 +10,6 @@ from bebr import __version__
 from bebr.errors import BebrError
 from bebr.server.problems import problem
 
-
 _VALID_ID = re.compile(rb"[\w.:/+=-]{1,128}")
 
 
