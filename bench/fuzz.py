@@ -10,6 +10,7 @@ within 60 s.
 
 import argparse
 import asyncio
+import gc
 import logging
 import sys
 import tempfile
@@ -49,6 +50,8 @@ async def run(folder: Path, count: int, seed: int) -> int:
 
     started = time.perf_counter()
     async with served(folder) as app:
+        gc.collect()
+        gc.freeze()  # as `bebr serve` does it
         report = await fuzz(app, seed, count, after=after)
     show(report, memory, time.perf_counter() - started)
     return 1 if report.faults else 0

@@ -1,5 +1,6 @@
 """Embeddings for those who want the vectors themselves, in the shape that OpenAI's clients expect."""
 
+import asyncio
 import base64
 from typing import Any
 
@@ -32,6 +33,10 @@ EMBED = Operation(
 )
 
 
+FEW_TEXTS = 16
+"""Answers for more texts are written in a thread: embeddings are long lists of numbers."""
+
+
 @router.post("/v1/embeddings", **EMBED.route_options())
 async def embed(request: Request, engine: EngineOf) -> Response:
     body = await read_json(request, Embeddings)
@@ -46,7 +51,13 @@ async def embed(request: Request, engine: EngineOf) -> Response:
             key="dimensions",
             expected=dims,
         )
-    written = _write(embedded, body.encoding_format)
+    if len(texts) <= FEW_TEXTS:
+        return _answer(embedded, body.encoding_format)
+    return await asyncio.to_thread(_answer, embedded, body.encoding_format)
+
+
+def _answer(embedded: Embedded, encoding: EncodingFormat) -> Response:
+    written = _write(embedded, encoding)
     data = [Embedding(object="embedding", index=i, embedding=value) for i, value in enumerate(written)]
     usage = Usage(prompt_tokens=embedded.tokens, total_tokens=embedded.tokens)
     return json_response(EmbeddingsAnswer(object="list", data=data, model=embedded.bundle, usage=usage))
