@@ -95,3 +95,18 @@ async def test_large_filters_are_answered_beside_the_event_loop(tmp_path: Path) 
             assert counted.json() == {"count": expected}
             search = {"code_b64": code(1), "limit": 1000, "filter": body}
             assert len((await client.post(f"{DOCS}/search", json=search)).json()["hits"]) == expected
+
+
+async def test_lists_of_searches_and_reads_have_a_size(tmp_path: Path) -> None:
+    names = [f"n{n}" for n in range(257)]
+    async with serving(tmp_path) as client:
+        await create(client)
+        bodies: dict[str, dict[str, Any]] = {
+            "search": {"code_b64": code(1)},
+            "points/scroll": {},
+            "points/get": {"ids": ["a"]},
+        }
+        for path, body in bodies.items():
+            assert (await client.post(f"{DOCS}/{path}", json=body | {"with_metadata": names[1:]})).status_code == 200
+            answer = await client.post(f"{DOCS}/{path}", json=body | {"with_metadata": names})
+            assert_problem(answer, 400, "InvalidOption", "with_metadata")

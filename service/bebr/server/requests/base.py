@@ -45,8 +45,9 @@ Positive = Annotated[int, Field(ge=1), BeforeValidator(_integral)]
 Natural = Annotated[int, Field(ge=0), BeforeValidator(_integral)]
 Omitted = SkipJsonSchema[None]
 """`field: Type | Omitted = None` may be left out, but is not null."""
+MAX_FIELD_NAMES = 256
 WithMetadata = Annotated[
-    bool | list[str],
+    bool | Annotated[list[str], Field(max_length=MAX_FIELD_NAMES)],
     Field(description="true for all metadata, false for none, or a list of the field names to return."),
 ]
 
