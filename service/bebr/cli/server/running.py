@@ -78,7 +78,7 @@ class Service:
             while not _is_ready(client, waiting):
                 time.sleep(POLL_SECONDS)
         gc.collect()
-        gc.freeze()  # what lives as long as the service is not looked through by every later collection, which stops all
+        gc.freeze()  # or every later collection, which stops all, would look through what lives as long as the service
 
     def stop(self) -> None:
         """Ask the service to stop once its running requests have finished."""
