@@ -1,13 +1,14 @@
 """Bulk ingestion and jobs as flows: stream NDJSON of any length, then follow the job. Backfills are jobs too."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from bebr.client import wire
 from bebr.client.operations import collection_path
-from bebr.client.results import Job
+from bebr.client.results import ItemError, Job
 from bebr.client.steps import Flow, Pause, Request, json_request
 from bebr.core.types import WriteMode
 from bebr.errors import InvalidOption
@@ -20,27 +21,31 @@ FIRST_POLL_SECONDS = 0.05
 
 def ingest(
     collection: str,
-    source: str | Path | Iterable[Mapping[str, Any]],
+    source: str | Path | Iterable[Mapping[str, Any] | bytes],
     *,
     mode: WriteMode | str = WriteMode.UPSERT,
     wait: bool = True,
     progress: Progress | None = None,
     sent: Callable[[int], None] | None = None,
 ) -> Flow[Job]:
-    """Stream an NDJSON file (also .gz) or an iterable of points to a collection, and wait until the job has ended.
+    """Stream an NDJSON file (also gzip) or an iterable of points to a collection, and wait until the job has ended.
 
+    An iterable may also give the bytes of NDJSON, piece by piece. Points that JSON cannot say are in `job.unsent`.
     `progress` is called with the job each time its state was read; `sent` with the number of bytes read from the file,
     or written from the iterable, so far. An iterable is never held in memory. One that can be read only once, such as a
     generator, is not sent again when the service is overloaded: Overloaded and Unavailable are raised at once.
     """
-    pieces, packed, again = _body(source)
+    unsent: list[ItemError] = []
+    pieces, again = _body(source, unsent)
     counted = _counting(pieces, sent)
-    body = counted if packed else lambda: wire.gzipped(counted())
     headers = {"content-type": wire.NDJSON_TYPE, "content-encoding": "gzip"}
     path = f"{collection_path(collection)}/ingest"
-    response = yield Request("POST", path, {"mode": str(mode)}, headers, body, repeatable=False, retried=again)
+    response = yield Request(
+        "POST", path, {"mode": str(mode)}, headers, lambda: wire.gzipped(counted()), repeatable=False, retried=again
+    )
     submitted = response.json()["job"]
-    return (yield from wait_job(submitted, progress=progress)) if wait else (yield from get_job(submitted))
+    job = (yield from wait_job(submitted, progress=progress)) if wait else (yield from get_job(submitted))
+    return replace(job, rejected=job.rejected + len(unsent), unsent=tuple(unsent)) if unsent else job
 
 
 def list_jobs() -> Flow[list[Job]]:
@@ -95,17 +100,21 @@ def cancel_job(id: str) -> Flow[Job]:
     return Job.from_json(response.json())
 
 
-def _body(source: str | Path | Iterable[Mapping[str, Any]]) -> tuple[Callable[[], Iterator[bytes]], bool, bool]:
-    """(function that returns the pieces, whether they are gzipped already, whether it can be called more than once).
+def _body(
+    source: str | Path | Iterable[Mapping[str, Any] | bytes], unsent: list[ItemError]
+) -> tuple[Callable[[], Iterator[bytes]], bool]:
+    """(function that returns the pieces, whether it can be called more than once). Raises InvalidOption.
 
-    Raises InvalidOption.
+    unsent: gets the points that JSON cannot say.
     """
+    if isinstance(source, bytes | Mapping):
+        raise InvalidOption(f"expected a path or an iterable of points, got {source!r:.80}", key="source")
     if isinstance(source, str | Path):
         path = Path(source)
         if not path.is_file():
             raise InvalidOption(f"there is no file '{path}'", file=str(path))
-        return (lambda: wire.file_pieces(path)), path.suffix == ".gz", True
-    return (lambda: wire.ndjson(source)), False, not isinstance(source, Iterator)
+        return (lambda: wire.file_pieces(path)), True
+    return (lambda: wire.ndjson(source, unsent)), not isinstance(source, Iterator)
 
 
 def _counting(

@@ -16,6 +16,7 @@ from bebr.client.results import NOTHING_WRITTEN, Fetched, Page, Point, SearchRes
 from bebr.client.steps import Flow, Request, json_request
 from bebr.core.scoring import Scorer
 from bebr.core.types import FieldType, WriteMode
+from bebr.errors import InvalidOption
 
 Filter = Mapping[str, Any]
 BATCH_POINTS = 1000
@@ -104,7 +105,9 @@ def list_aliases() -> Flow[dict[str, str]]:
 
 def update_aliases(actions: Sequence[Mapping[str, Any]]) -> Flow[None]:
     """Apply `{"create": {"alias", "collection"}}` and `{"delete": {"alias"}}`, all or none."""
-    yield json_request("POST", "/v1/aliases", {"actions": list(actions)}, repeatable=False)
+    yield json_request(
+        "POST", "/v1/aliases", {"actions": wire.a_list(actions, "actions", "{'create': {...}}")}, repeatable=False
+    )
 
 
 def list_bundles() -> Flow[list[dict[str, Any]]]:
@@ -128,15 +131,20 @@ def upsert(
     Valid points are applied; the report lists invalid ones. Long inputs are sent in batches, each durable when it
     returns. version: code version of the vectors and codes; raises Incompatible if another version is active.
     """
+    if isinstance(points, str | bytes | Mapping):
+        raise InvalidOption(f"points: expected a list of points, got {points!r:.80}", key="points")
     key = idempotency_key or uuid.uuid4().hex
     report = NOTHING_WRITTEN
     iterator = iter(points)
     first = 0
-    while batch := [wire.point_json(point) for point in islice(iterator, batch_points)]:
-        written = yield _write(
-            f"{collection_path(collection)}/points", wire.to_json({"points": batch}), mode, version, f"{key}-{first}"
-        )
-        report = report.followed_by(WriteReport.from_json(written.json()), first)
+    while batch := list(islice(iterator, batch_points)):
+        texts, positions, errors = wire.points_json(batch)
+        part = WriteReport(0, len(errors), errors, {})
+        if texts:
+            body = b'{"points":[' + b",".join(texts) + b"]}"
+            written = yield _write(f"{collection_path(collection)}/points", body, mode, version, f"{key}-{first}")
+            part = WriteReport.from_json(written.json()).joined(positions, errors)
+        report = report.followed_by(part, first)
         first += len(batch)
     return report
 
@@ -156,14 +164,22 @@ def upsert_vectors(
 
     version: code version whose model made them; raises Incompatible if another version is active.
     """
+    ids = wire.a_list(ids, "ids")
+    metadata = None if metadata is None else wire.a_list(metadata, "metadata", "{'lang': 'en'}")
     matrix = wire.rows(ids, vectors, metadata)
     key = idempotency_key or uuid.uuid4().hex
     path = f"{collection_path(collection)}/points/vectors"
     report = NOTHING_WRITTEN
-    for part in vector_pages(matrix, batch_points):
-        body = wire.frame(ids[part], matrix[part], None if metadata is None else metadata[part])
-        written = yield _write(path, body, mode, version, f"{key}-{part.start}", wire.FRAME_TYPE)
-        report = report.followed_by(WriteReport.from_json(written.json()), part.start)
+    for page in vector_pages(matrix, batch_points):
+        some, items = ids[page], None if metadata is None else metadata[page]
+        positions, errors = wire.sound_rows(some, items)
+        part = WriteReport(0, len(errors), errors, {})
+        if positions:
+            sent = None if items is None else [items[position] for position in positions]
+            body = wire.frame([some[position] for position in positions], matrix[page][positions], sent)
+            written = yield _write(path, body, mode, version, f"{key}-{page.start}", wire.FRAME_TYPE)
+            part = WriteReport.from_json(written.json()).joined(positions, errors)
+        report = report.followed_by(part, page.start)
     return report
 
 
@@ -183,7 +199,7 @@ def get(
     collection: str, ids: Sequence[str], *, with_metadata: bool | Sequence[str] = True, with_code: bool = False
 ) -> Flow[Fetched]:
     """Points by id. Ids that do not exist are listed as missing."""
-    value = {"ids": list(ids), "with_metadata": with_metadata, "with_code": with_code}
+    value = {"ids": wire.a_list(ids, "ids"), "with_metadata": _wanted(with_metadata), "with_code": with_code}
     response = yield json_request("POST", f"{collection_path(collection)}/points/get", value)
     found = response.json()
     return Fetched([Point.from_json(point) for point in found["points"]], found["missing"])
@@ -223,7 +239,7 @@ def scroll_page(
     with_metadata: bool | Sequence[str] = True,
 ) -> Flow[Page]:
     """One page of all points in a stable order."""
-    given = {"filter": filter, "limit": limit, "cursor": cursor, "with_metadata": with_metadata}
+    given = {"filter": filter, "limit": limit, "cursor": cursor, "with_metadata": _wanted(with_metadata)}
     value = {name: item for name, item in given.items() if item is not None}
     response = yield json_request("POST", f"{collection_path(collection)}/points/scroll", value)
     found = response.json()
@@ -232,21 +248,25 @@ def scroll_page(
 
 def search(collection: str, text: str | None = None, **options: Unpack[SearchOptions]) -> Flow[SearchResult]:
     """The points nearest to a text, or to a vector, code or id; see `SearchOptions`."""
-    body = wire.point_json(options if text is None else {"text": text, **options})
+    body = _search_json(options if text is None else {"text": text, **options})
     response = yield json_request("POST", f"{collection_path(collection)}/search", body)
     return SearchResult.from_json(response.json())
 
 
 def search_batch(collection: str, searches: Sequence[Search]) -> Flow[list[SearchResult]]:
     """Many searches in one request and one scan. Results are in the same order."""
-    body = {"searches": [wire.point_json(search) for search in searches]}
+    body = {"searches": [_search_json(search) for search in wire.a_list(searches, "searches", "{'text': 'a'}")]}
     response = yield json_request("POST", f"{collection_path(collection)}/search/batch", body)
     return [SearchResult.from_json(result) for result in response.json()["results"]]
 
 
 def embed(texts: Sequence[str], *, model: str | None = None, query: bool = False) -> Flow[NDArray[np.float32]]:
     """texts -> embeddings (texts, dims) float32 of a bundle's embedding model, as passages or as queries."""
-    body = {"input": list(texts), "encoding_format": "base64", "kind": "query" if query else "passage"}
+    body = {
+        "input": wire.a_list(texts, "texts", "'a text'"),
+        "encoding_format": "base64",
+        "kind": "query" if query else "passage",
+    }
     if model is not None:
         body["model"] = model
     response = yield json_request("POST", "/v1/embeddings", body)
@@ -277,6 +297,20 @@ def _write(
     return Request("POST", path, {"mode": str(mode), **declared}, headers, body)
 
 
+def _search_json(search: Mapping[str, Any]) -> dict[str, Any]:
+    body = wire.point_json(search)
+    if "with_metadata" in body:
+        body["with_metadata"] = _wanted(body["with_metadata"])
+    return body
+
+
+def _wanted(fields: bool | Sequence[str]) -> bool | list[str]:
+    """What of the metadata is wanted; a bare name is an error, never its letters."""
+    return fields if isinstance(fields, bool) else wire.a_list(fields, "with_metadata", "'lang'")
+
+
 def _chosen(ids: Sequence[str] | None, filter: Filter | None) -> dict[str, Any]:
     """Ids, a filter, or both, which the service validates; an empty list must not turn into 'all'."""
-    return ({} if ids is None else {"ids": list(ids)}) | ({} if filter is None else {"filter": dict(filter)})
+    return ({} if ids is None else {"ids": wire.a_list(ids, "ids")}) | (
+        {} if filter is None else {"filter": dict(filter)}
+    )

@@ -1,7 +1,7 @@
 """What the client returns, as frozen dataclasses. Unknown fields of a response are ignored."""
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +73,12 @@ class WriteReport:
         items = [ItemError(item["index"], item.get("id"), item["error"], item["detail"]) for item in value["items"]]
         return cls(value["applied"], value["rejected"], items, value["seq"])
 
+    def joined(self, positions: Sequence[int], errors: Sequence[ItemError]) -> "WriteReport":
+        """The report on what was sent -> one on all points: each lay at one of `positions`, the others had `errors`."""
+        moved = [ItemError(positions[item.index], item.id, item.error, item.detail) for item in self.items]
+        items = sorted([*moved, *errors], key=lambda item: item.index)
+        return WriteReport(self.applied, self.rejected + len(errors), items, self.seq)
+
     def followed_by(self, other: "WriteReport", first_index: int) -> "WriteReport":
         """This report combined with that of the next batch, whose first point has position `first_index`."""
         moved = [ItemError(first_index + item.index, item.id, item.error, item.detail) for item in other.items]
@@ -141,6 +147,8 @@ class Job:
     """Points of a backfill that are not re-encoded yet."""
     other: dict[str, Any] = field(default_factory=dict)
     """Fields of the response that this client does not know."""
+    unsent: tuple[ItemError, ...] = ()
+    """Points of an iterable that JSON cannot say, so that they were not sent; `rejected` counts them too."""
 
     @property
     def ended(self) -> bool:

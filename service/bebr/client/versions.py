@@ -48,7 +48,7 @@ def evaluate_version(
     given = {"version": version, "sample": sample, "points": points, "adapter": adapter, "seed": seed}
     value: dict[str, Any] = {field: item for field, item in given.items() if item is not None}
     if queries is not None:
-        value["queries"] = [_query(query) for query in queries]
+        value["queries"] = [_query(query) for query in wire.a_list(queries, "queries", "{'text': 'a'}")]
     response = yield json_request("POST", _path(name, "evaluate"), value, patient=True)
     return _object(response)
 
@@ -98,6 +98,7 @@ def backfill_vectors(
 
     Metadata does not change. The report lists ids that do not exist.
     """
+    ids = wire.a_list(ids, "ids")
     matrix = wire.rows(ids, vectors, None)
     path, headers = _path(name, "backfill", "vectors"), {"content-type": wire.FRAME_TYPE}
     report = NOTHING_WRITTEN

@@ -1,30 +1,61 @@
 """Values -> bytes: vectors as base64 float32, the binary frame of bulk vectors, NDJSON streamed through gzip. The only
-I/O is to read the file that is sent."""
+I/O is to read the file that is sent.
+
+What JSON does not have is never sent as something else: scalars of numpy are numbers, while NaN, sets, dates, bytes,
+arrays and keys that are no strings are errors, of one point where there are several.
+"""
 
 import base64
 import json
+import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bebr.errors import DimensionMismatch, InvalidVector, Malformed
+from bebr.client.results import ItemError
+from bebr.errors import (
+    BebrError,
+    DimensionMismatch,
+    InvalidId,
+    InvalidMetadata,
+    InvalidOption,
+    InvalidVector,
+    Malformed,
+)
 
 PIECE_BYTES = 256 * 1024
 ALIGNMENT_BYTES = 8
 FRAME_TYPE = "application/octet-stream"
 NDJSON_TYPE = "application/x-ndjson"
+GZIP_MAGIC = b"\x1f\x8b"
 
 
 def to_json(value: Any) -> bytes:
-    """Compact JSON in UTF-8. Raises Malformed for values that JSON does not have: NaN, sets, arrays."""
+    """Compact JSON in UTF-8. Raises Malformed, with the place in `at`, for a value that JSON does not have."""
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    except (TypeError, ValueError) as error:
-        raise Malformed(f"the value cannot be written as JSON: {error}") from error
+        return _to_json(value).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        place, reason = ("", str(error)) if isinstance(error, RecursionError) else _fault(value) or ("", str(error))
+        raise Malformed(f"{place or 'the value'} cannot be written as JSON: {reason}", at=place) from error
+
+
+def points_json(points: Sequence[Any]) -> tuple[list[bytes], list[int], list[ItemError]]:
+    """Points -> each as JSON, the position of each of these, and an error for each of the others."""
+    texts: list[bytes] = []
+    positions: list[int] = []
+    errors: list[ItemError] = []
+    for position, point in enumerate(points):
+        try:
+            texts.append(_point_bytes(point))
+            positions.append(position)
+        except BebrError as error:
+            errors.append(_item_error(position, point.get("id") if isinstance(point, Mapping) else None, error))
+    return texts, positions, errors
 
 
 def from_json(text: bytes) -> Any:
@@ -41,13 +72,29 @@ def vector_base64(vector: ArrayLike) -> str:
 
 
 def point_json(point: Mapping[str, Any]) -> dict[str, Any]:
-    """A point as the API expects it: `vector` becomes `vector_b64`, and `code` as bytes becomes `code_b64`."""
+    """A point as the API expects it: `vector` becomes `vector_b64`, and `code` as bytes becomes `code_b64`.
+
+    Raises InvalidOption for what is no mapping, or has both; InvalidVector.
+    """
+    if not isinstance(point, Mapping):
+        raise InvalidOption(f"expected a mapping such as {{'id': 'a', 'text': '...'}}, got {type(point).__name__}")
     sent = dict(point)
+    for key in ("vector", "code"):
+        if sent.get(key) is not None and sent.get(f"{key}_b64") is not None:
+            raise InvalidOption(f"expected '{key}' or '{key}_b64', got both", key=key)
     if sent.get("vector") is not None:
         sent["vector_b64"] = vector_base64(sent.pop("vector"))
-    if isinstance(sent.get("code"), bytes):
+    if isinstance(sent.get("code"), bytes | bytearray | memoryview):
         sent["code_b64"] = base64.b64encode(sent.pop("code")).decode("ascii")
     return sent
+
+
+def a_list(values: Any, name: str, example: str = "'a'") -> list[Any]:
+    """Several values as a list. Raises InvalidOption for a bare string, which is never read as its letters, and for a
+    mapping."""
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        raise InvalidOption(f"{name}: expected a list such as [{example}], got {values!r:.80}", key=name)
+    return list(values)
 
 
 def frame(ids: Sequence[str], vectors: NDArray[np.float32], metadata: Sequence[Any] | None) -> bytes:
@@ -61,6 +108,19 @@ def frame(ids: Sequence[str], vectors: NDArray[np.float32], metadata: Sequence[A
     return len(encoded).to_bytes(8, "little") + encoded + vectors.tobytes()
 
 
+def sound_rows(ids: Sequence[Any], metadata: Sequence[Any] | None) -> tuple[list[int], list[ItemError]]:
+    """The positions of the rows whose id and metadata JSON can say, and an error for each of the others."""
+    positions: list[int] = []
+    errors: list[ItemError] = []
+    for position, point_id in enumerate(ids):
+        try:
+            _point_bytes({"id": point_id, "metadata": None if metadata is None else metadata[position]})
+            positions.append(position)
+        except BebrError as error:
+            errors.append(_item_error(position, point_id, error))
+    return positions, errors
+
+
 def rows(ids: Sequence[str], vectors: ArrayLike, metadata: Sequence[Any] | None) -> NDArray[np.float32]:
     """vectors as (points, dims) little-endian float32, one per id. Raises DimensionMismatch, InvalidVector."""
     matrix = _floats(vectors)
@@ -71,11 +131,21 @@ def rows(ids: Sequence[str], vectors: ArrayLike, metadata: Sequence[Any] | None)
     return matrix
 
 
-def ndjson(points: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
-    """Points -> lines of JSON, several per piece."""
+def ndjson(points: Iterable[Mapping[str, Any] | bytes], unsent: list[ItemError] | None = None) -> Iterator[bytes]:
+    """Points -> lines of JSON, several per piece; what is bytes already is left as it is.
+
+    A point that JSON cannot say leaves an empty line, and its error goes to `unsent`.
+    """
     piece = bytearray()
-    for point in points:
-        piece += to_json(point_json(point)) + b"\n"
+    unsent = [] if unsent is None else unsent
+    unsent.clear()
+    for position, point in enumerate(points):
+        if isinstance(point, bytes):
+            piece += point
+        else:
+            texts, _, errors = points_json([point])
+            piece += b"".join(texts) + b"\n"
+            unsent += [ItemError(position, error.id, error.error, error.detail) for error in errors]
         if len(piece) >= PIECE_BYTES:
             yield bytes(piece)
             piece.clear()
@@ -91,7 +161,15 @@ def file_pieces(path: Path) -> Iterator[bytes]:
 
 
 def gzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The pieces as one gzip stream, at the fastest level."""
+    """The pieces as one gzip stream, at the fastest level; as they are, if they are gzip already."""
+    pieces = iter(pieces)
+    head = b""
+    while len(head) < len(GZIP_MAGIC) and (piece := next(pieces, b"")):
+        head += piece
+    pieces = chain([head], pieces)
+    if head.startswith(GZIP_MAGIC):
+        yield from pieces
+        return
     deflate = zlib.compressobj(level=1, wbits=31)
     for piece in pieces:
         if packed := deflate.compress(piece):
@@ -100,7 +178,82 @@ def gzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _floats(values: ArrayLike) -> NDArray[np.float32]:
+    """Numbers as float32; what they are not is never made into numbers. Raises InvalidVector."""
     try:
-        return np.asarray(values, dtype="<f4", order="C")
+        if np.ma.is_masked(values):
+            raise InvalidVector("expected an array without masked values")
+        given = np.asarray(values)
+        if given.dtype.kind not in "fiu":
+            raise InvalidVector(f"expected an array of numbers, got {given.dtype} in {values!r:.80}")
+        with np.errstate(over="ignore"):
+            return np.asarray(given, dtype="<f4", order="C")
     except (TypeError, ValueError) as error:
         raise InvalidVector(f"expected an array of float32: {error}") from error
+
+
+def _point_bytes(point: Any) -> bytes:
+    """Raises the error of the field that JSON cannot say."""
+    sent = point_json(point)
+    try:
+        metadata = sent.get("metadata")
+        if isinstance(metadata, dict) and (fault := _odd_key(metadata)) is not None:
+            raise InvalidMetadata(f"metadata cannot be written as JSON: {fault}", key="metadata")
+        return to_json(sent)
+    except RecursionError as error:
+        raise Malformed(f"the point cannot be written as JSON: {error}") from error
+    except Malformed as error:
+        if isinstance(error.__cause__, UnicodeError | RecursionError):
+            raise
+        key = str(error.fields["at"]).partition(".")[0]
+        kind = {"metadata": InvalidMetadata, "id": InvalidId}.get(key, InvalidOption)
+        raise kind(error.detail, key=key) from error
+
+
+def _item_error(position: int, point_id: Any, error: BebrError) -> ItemError:
+    return ItemError(position, point_id, type(error).__name__, error.detail)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has for a scalar of numpy."""
+    if isinstance(value, np.generic) and value.dtype.kind in "biuf":
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is none of its types")
+
+
+_to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain).encode
+
+
+def _odd_key(value: Mapping[Any, Any]) -> str | None:
+    """A key that is no string: json would write 1 as "1"."""
+    for key, item in value.items():
+        if not isinstance(key, str):
+            return f"its key {key!r:.80} is no string"
+        if isinstance(item, dict | list) and (fault := _odd_key_inside(item)) is not None:
+            return fault
+    return None
+
+
+def _odd_key_inside(value: Any) -> str | None:
+    if isinstance(value, dict):
+        return _odd_key(value)
+    items = value if isinstance(value, list) else ()
+    return next((fault for item in items if (fault := _odd_key_inside(item)) is not None), None)
+
+
+def _fault(value: Any, place: str = "") -> tuple[str, str] | None:
+    """(place, reason) of the first part of a value that JSON does not have."""
+    if isinstance(value, Mapping):
+        parts = [(f"{place}.{key}" if place else str(key), item) for key, item in value.items()]
+    elif isinstance(value, list | tuple):
+        parts = [(f"{place}[{position}]", item) for position, item in enumerate(value)]
+    elif isinstance(value, float) and not math.isfinite(value):
+        return place, f"{value} is no number there; leave the field out, or send null"
+    else:
+        try:
+            _to_json(value).encode()
+        except UnicodeError:
+            return place, "it holds half a surrogate pair, which is not valid Unicode"
+        except (TypeError, ValueError) as error:
+            return place, str(error)
+        return None
+    return next((fault for name, item in parts if (fault := _fault(item, name)) is not None), None)

@@ -9,14 +9,15 @@
       | {"has_id": ["a", "b"]}
       | a nested filter
 
-The shapes are Qdrant's. A missing value matches nothing but is_empty.
+The shapes are Qdrant's. A missing value matches nothing but is_empty. A key such as `a.b` is a key of the metadata or a
+path in it (`field_value`).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bebr.core.types import FieldType, check_field, check_id
+from bebr.core.types import FieldType, check_field, check_id, field_value
 from bebr.errors import InvalidFilter, InvalidId, InvalidMetadata
 
 MAX_CONDITIONS = 1000
@@ -98,15 +99,15 @@ def matches(node: Condition, point_id: str, metadata: Mapping[str, Any]) -> bool
         case HasId(ids):
             return point_id in ids
         case IsEmpty(key):
-            return metadata.get(key) in (None, [])
+            return field_value(metadata, key) in (None, [])
         case Match(key, values, negated):
-            value = metadata.get(key)
+            value = field_value(metadata, key)
             if value is None or value == []:
                 return False
             found = any(item in values for item in value) if isinstance(value, list) else value in values
             return found != negated
         case Range(key, gte, gt, lte, lt):
-            value = metadata.get(key)
+            value = field_value(metadata, key)
             return (
                 value is not None
                 and (gte is None or value >= gte)

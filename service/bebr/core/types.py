@@ -1,7 +1,7 @@
 """The nouns that cross package borders: ids, field types, operations, hits. Plain data, no behaviour beyond checks."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -117,26 +117,46 @@ def check_id(value: object) -> str:
     return value
 
 
+def field_value(metadata: Mapping[str, Any], key: str) -> Any:
+    """The value of a filterable field: that of the key itself, else what lies at its path. None: it is missing.
+
+    `a.b` is the key "a.b", or b of the object a. Where an array lies on the path, the values of its objects are
+    gathered: `{"a": [{"b": "x"}, {"b": ["y", "z"]}]}` has ["x", "y", "z"] at `a.b`.
+    """
+    value = metadata.get(key)
+    return _at_path(metadata, key.split(".")) if value is None and "." in key else value
+
+
 def check_field(key: str, value: object, kind: FieldType) -> None:
     """Raise InvalidMetadata unless the metadata value fits the filterable field. None represents a missing value."""
-    if value is None or _fits(value, kind):
+    if value is None or fits(value, kind):
         return
+    limit = {
+        FieldType.KEYWORD: f" of up to {MAX_KEYWORD_BYTES} characters",
+        FieldType.KEYWORDS: f", up to {MAX_KEYWORDS} strings of up to {MAX_KEYWORD_BYTES} characters",
+        FieldType.INTEGER: " of 64 bits",
+    }.get(kind, "")
     raise InvalidMetadata(
-        f"metadata field '{key}' is filterable as {kind}, got {_kind(value)} {value!r:.80}", key=key, expected=str(kind)
+        f"metadata field '{key}' is filterable as {kind}{limit}, got {_kind(value)} {value!r:.80}",
+        key=key,
+        expected=str(kind),
     )
 
 
 def check_fields(metadata: Mapping[str, Any], fields: Mapping[str, FieldType]) -> None:
     """Raise InvalidMetadata unless every filterable field of the metadata has its declared type."""
     for key, kind in fields.items():
-        check_field(key, metadata.get(key), kind)
+        check_field(key, field_value(metadata, key), kind)
 
 
-def _fits(value: object, kind: FieldType) -> bool:
+def fits(value: object, kind: FieldType) -> bool:
+    """Whether a value that is there has the type. Integral floats such as 2024.0 are integers."""
     match kind:
         case FieldType.KEYWORD:
             return isinstance(value, str) and len(value) <= MAX_KEYWORD_BYTES
         case FieldType.INTEGER:
+            if isinstance(value, float):
+                return value.is_integer() and INT64_MIN <= value <= INT64_MAX
             return isinstance(value, int) and not isinstance(value, bool) and INT64_MIN <= value <= INT64_MAX
         case FieldType.FLOAT:
             return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= FLOAT64_MAX
@@ -148,6 +168,19 @@ def _fits(value: object, kind: FieldType) -> bool:
                 and len(value) <= MAX_KEYWORDS
                 and all(isinstance(item, str) and len(item) <= MAX_KEYWORD_BYTES for item in value)
             )
+
+
+def _at_path(node: Any, path: Sequence[str]) -> Any:
+    for depth, name in enumerate(path):
+        if isinstance(node, list):
+            found = [_at_path(item, path[depth:]) for item in node if isinstance(item, dict)]
+            return [
+                value for item in found for value in (item if isinstance(item, list) else [item]) if value is not None
+            ] or None
+        if not isinstance(node, dict):
+            return None
+        node = node.get(name)
+    return node
 
 
 def _kind(value: object) -> str:

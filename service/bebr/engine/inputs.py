@@ -11,6 +11,14 @@ from bebr.encoding.embedding.vectors import check_embeddings
 from bebr.errors import BebrError, DimensionMismatch, InvalidCode, InvalidOption, InvalidText, InvalidVector
 
 MAX_IDEMPOTENCY_KEY_CHARS = 256
+CODES_ONLY = (
+    "this collection was created with 'code', so it takes codes only ('code_b64'); to write vectors, create one with "
+    "'fit': {'bytes', 'dims'}, or with a 'bundle' that has a binarizer"
+)
+NO_TEXT = (
+    "this collection has no embedding model, so it takes no text; to write texts, create one with a 'bundle' that has "
+    "one, such as `bebr models pull` makes"
+)
 
 
 def check_idempotency_key(key: str | None) -> None:
@@ -27,11 +35,7 @@ def check_text(value: object, takes_text: bool, max_chars: int, key: str = "text
     Raises InvalidText, or InvalidOption where there is no embedding model.
     """
     if not takes_text:
-        raise InvalidOption(
-            "this collection's bundle has no embedding model, so it takes no text; one that `bebr models pull` makes "
-            "has, and a new collection can use it",
-            key="text",
-        )
+        raise InvalidOption(NO_TEXT, key="text")
     if not isinstance(value, str) or not value.strip():
         raise InvalidText(f"'{key}' must be a string that is not empty", key=key)
     if len(value) > max_chars:
@@ -59,7 +63,7 @@ def check_vector(vector: NDArray[np.float32], dims: int | None) -> NDArray[np.fl
 
 def vector_dims(dims: int | None) -> int:
     if dims is None:
-        raise InvalidOption("this collection has no binarizer, so it takes codes only ('code_b64')", key="vector")
+        raise InvalidOption(CODES_ONLY, key="vector")
     return dims
 
 

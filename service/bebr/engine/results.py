@@ -166,6 +166,8 @@ class CollectionStatus:
     versions: list[str]
     """Ids of the versions that are not retired; one query searches them all."""
     fit: FitStatus | None
+    takes: list[str]
+    """What points can be written from: some of `text`, `vector`, `vector_b64` and `code_b64`."""
     text_field: str | None
     filterable: Mapping[str, FieldType]
     shards: list[ShardStatus]

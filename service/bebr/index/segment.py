@@ -50,6 +50,7 @@ class Segment:
         self.lookup: NDArray[np.uint64] = sections["lookup"]
         self.ids = StringTable(sections["id_offsets"], sections["id_blob"])
         self.fields = {key: FieldType(kind) for key, kind in header["fields"].items()}
+        self.reads_paths = header.get("reads_paths", False)
         self.columns = {key: _column(key, kind, sections) for key, kind in self.fields.items()}
         self._masks: OrderedDict[Filter, NDArray[np.uint16]] = OrderedDict()
         self._masks_lock = threading.Lock()
@@ -147,6 +148,7 @@ def write_segment(
         "spec": str(spec),
         "rows": len(ids),
         "fields": {key: str(kind) for key, kind in fields.items()},
+        "reads_paths": True,
     }
     _write(path, header, sections)
 

@@ -291,7 +291,8 @@ class Shard:
         return self.folder / f"{max(numbers, default=0) + 1:08d}.seg"
 
     def _check_fits(self, segment: Segment) -> None:
-        if self.specs.get(segment.version) != segment.spec or segment.fields != self.fields:
+        took_paths_for_keys = not segment.reads_paths and any("." in key for key in self.fields)
+        if self.specs.get(segment.version) != segment.spec or segment.fields != self.fields or took_paths_for_keys:
             raise DamagedSegment(
                 f"segment {segment.path.name} was written for other code versions or fields", segment=segment.path.name
             )

@@ -4,7 +4,6 @@ Content types are strict on purpose: a web page can post `text/plain` to a servi
 `application/json`.
 """
 
-import zlib
 from collections.abc import AsyncIterator, Collection
 from typing import TypeVar
 
@@ -12,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope
 
-from bebr.errors import Malformed, PayloadTooLarge
+from bebr.core.decoding import BOM, HEAD_BYTES, Unpacker, check_text, is_gzip
+from bebr.errors import PayloadTooLarge
 from bebr.server.problems import UnsupportedMedia
 from bebr.server.validation import invalid_body
 
@@ -22,35 +22,38 @@ JSON = "application/json"
 NDJSON = "application/x-ndjson"
 BINARY = "application/octet-stream"
 
-_GZIP_WINDOW = 16 + zlib.MAX_WBITS
-_PIECE_BYTES = 1 << 20
-
 
 async def read_body(scope: Scope, receive: Receive, max_bytes: int, types: Collection[str] = (JSON,)) -> bytes:
-    """The whole body, uncompressed. `types`: the content types that the route reads.
+    """The whole body, uncompressed, whether or not a header says that it is gzip. `types`: the content types that the
+    route reads.
 
     Raises UnsupportedMedia; PayloadTooLarge before more than `max_bytes` are held; Malformed for broken gzip;
     ClientDisconnect when the caller hangs up.
     """
     headers = dict(scope["headers"])
     check_content_type(headers, types)
-    zipped = is_gzip(headers)
+    zipped = declares_gzip(headers) or None
     check_declared_size(headers, max_bytes)
     message = await receive()
     if not zipped and message["type"] == "http.request" and not message.get("more_body", False):
         body: bytes = message.get("body", b"")
-        if len(body) > max_bytes:
-            raise _too_large(max_bytes)
-        return body
-    chunks = _chunks(receive, message)
-    return await _collect(_unzip(chunks) if zipped else chunks, max_bytes)
+        if not is_gzip(body):
+            if len(body) > max_bytes:
+                raise _too_large(max_bytes)
+            return body
+    return await _collect(_unpack(_chunks(receive, message), zipped), max_bytes)
 
 
 def parse(model: type[Model], body: bytes) -> Model:
-    """JSON body -> model. Raises Malformed with line and column, or InvalidOption naming the fields at fault."""
+    """JSON body -> model. Raises Malformed with line and column, or naming what the body is instead of JSON;
+    InvalidOption naming the fields at fault."""
+    if body.startswith(BOM):
+        body = body.removeprefix(BOM)
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
+        if error.errors(include_url=False, include_input=False, include_context=False)[0]["type"] == "json_invalid":
+            check_text(body[:HEAD_BYTES])
         raise invalid_body(error, model) from error
 
 
@@ -77,8 +80,11 @@ def check_content_type(headers: dict[bytes, bytes], types: Collection[str]) -> N
         )
 
 
-def is_gzip(headers: dict[bytes, bytes]) -> bool:
-    """Whether the body is compressed. Raises UnsupportedMedia for an encoding that is neither gzip nor identity."""
+def declares_gzip(headers: dict[bytes, bytes]) -> bool:
+    """Whether the headers say that the body is compressed.
+
+    Raises UnsupportedMedia for an encoding that is neither gzip nor identity.
+    """
     encoding = headers.get(b"content-encoding", b"identity").strip().lower()
     if encoding in (b"gzip", b"x-gzip"):
         return True
@@ -114,22 +120,13 @@ async def _chunks(receive: Receive, message: Message) -> AsyncIterator[bytes]:
         message = await receive()
 
 
-async def _unzip(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Uncompress in pieces of at most _PIECE_BYTES, so that a small body cannot grow large unnoticed."""
-    unzipper = zlib.decompressobj(_GZIP_WINDOW)
+async def _unpack(chunks: AsyncIterator[bytes], zipped: bool | None) -> AsyncIterator[bytes]:
+    unpacker = Unpacker(zipped)
     async for chunk in chunks:
-        pending, piece = chunk, b""
-        while pending or (len(piece) == _PIECE_BYTES and not unzipper.eof):  # a full piece may have left more inside
-            if unzipper.eof:  # gzip members may follow each other
-                unzipper = zlib.decompressobj(_GZIP_WINDOW)
-            try:
-                piece = unzipper.decompress(pending, _PIECE_BYTES)
-            except zlib.error as error:
-                raise Malformed(f"the body is not valid gzip: {error}") from error
+        for piece in unpacker.push(chunk):
             yield piece
-            pending = unzipper.unconsumed_tail or unzipper.unused_data
-    if not unzipper.eof:
-        raise Malformed("the gzip body is incomplete; send it again")
+    for piece in unpacker.finish():
+        yield piece
 
 
 async def _collect(chunks: AsyncIterator[bytes], max_bytes: int) -> bytes:

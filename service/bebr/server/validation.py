@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from bebr.core.decoding import malformed
 from bebr.core.types import check_id
-from bebr.errors import BebrError, InvalidId, InvalidOption, InvalidRequest, Malformed
+from bebr.errors import BebrError, InvalidId, InvalidOption, InvalidRequest
 
 MAX_NAMED_ERRORS = 20
-_POSITION = re.compile(r"^(?P<what>.*?) at line (?P<line>\d+) column (?P<column>\d+)$", re.DOTALL)
 _UNION_MEMBER = re.compile(r"^(bool|str|int|float|.+\[.*\])$")
 """Pydantic puts the member of a union into the location of an error; it is not a field of the body."""
 
@@ -20,17 +20,6 @@ _UNION_MEMBER = re.compile(r"^(bool|str|int|float|.+\[.*\])$")
 def invalid_body(error: ValidationError, model: type[BaseModel]) -> BebrError:
     """Malformed with line and column for a body that is not JSON, else InvalidOption naming the fields at fault."""
     return _invalid_body(error.errors(include_url=False, include_input=False), model)
-
-
-def malformed(message: str, what: str = "body") -> Malformed:
-    """The parser's message, 'expected value at line 3 column 7', as an error with its position in fields."""
-    position = _POSITION.match(message)
-    if position is None:
-        return Malformed(f"the {what} is not valid JSON: {message}")
-    line, column = int(position["line"]), int(position["column"])
-    return Malformed(
-        f"the {what} is not valid JSON: {position['what']} at line {line}, column {column}", line=line, column=column
-    )
 
 
 def invalid_parameters(findings: Iterable[Mapping[str, Any]]) -> InvalidOption:

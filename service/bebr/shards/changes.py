@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.core.operations import PutWrite, Write, fits_commit
-from bebr.core.types import FieldType, Puts, StoredPoint, WriteMode
+from bebr.core.types import FieldType, Puts, StoredPoint, WriteMode, field_value, fits
 from bebr.errors import InsufficientStorage, InvalidMetadata
 
 Fields = Mapping[str, FieldType]
@@ -39,9 +39,12 @@ class Patch:
     changes: Mapping[str, Any]
     """New values by key; None removes the key."""
     max_metadata_bytes: int
-    """Where the metadata of one point would be larger, none is changed and InvalidMetadata names it."""
+    """Where the metadata of one point would be larger, without the text that it keeps, none is changed and
+    InvalidMetadata names it."""
     low: InsufficientStorage | None = None
     """Why there is no room. It is raised where the points would take more of it than before."""
+    text_field: str | None = None
+    """The key of the text that a point keeps, which has a limit of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +141,16 @@ def pieces_of(item: ShardWrite) -> list[ShardWrite]:
 
 def values_of(metadata: Sequence[Mapping[str, Any]], fields: Fields) -> dict[str, list[Any]]:
     """The values of each filterable field, point after point."""
-    return {key: [item.get(key) for item in metadata] for key in fields}
+    return {
+        key: [_at_path(item, key, kind) for item in metadata] if "." in key else [item.get(key) for item in metadata]
+        for key, kind in fields.items()
+    }
+
+
+def _at_path(metadata: Mapping[str, Any], key: str, kind: FieldType) -> Any:
+    """The value of a field that may be a path. Releases that took it for a key alone did not check what lies there."""
+    value = field_value(metadata, key)
+    return value if value is None or fits(value, kind) else None
 
 
 def _put(points: Sequence[StoredPoint], version: int, records: NDArray[np.uint8], fields: Fields) -> ShardWrite:
@@ -156,7 +168,8 @@ def _patched(patch: Patch, points: Sequence[StoredPoint], fields: Fields) -> lis
     for version, some in by_version.items():
         merged = [_merged(json.loads(point.metadata), patch.changes) for point in some]
         texts = [json.dumps(metadata, ensure_ascii=False, separators=(",", ":")) for metadata in merged]
-        _check_sizes(some, texts, patch.max_metadata_bytes)
+        for point, metadata, text in zip(some, merged, texts, strict=True):
+            _check_size(point.id, metadata, text, patch)
         puts = Puts([point.id for point in some], version, _records(some), texts)
         shrinks = sum(map(len, texts)) <= sum(len(point.metadata) for point in some)
         if patch.low is not None and not shrinks:
@@ -177,14 +190,14 @@ def _records(points: Sequence[StoredPoint]) -> NDArray[np.uint8]:
     return np.frombuffer(b"".join(point.record for point in points), np.uint8).reshape(len(points), -1)
 
 
-def _check_sizes(points: Sequence[StoredPoint], texts: Sequence[str], most: int) -> None:
-    for point, text in zip(points, texts, strict=True):
-        if len(text.encode()) > most:
-            raise InvalidMetadata(
-                f"the metadata of '{point.id}' would have more than {most} bytes as JSON", id=point.id
-            )
-
-
 def _merged(metadata: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     merged = metadata | dict(changes)
     return {key: value for key, value in merged.items() if not (value is None and key in changes)}
+
+
+def _check_size(point_id: str, metadata: Mapping[str, Any], text: str, patch: Patch) -> None:
+    size, most = len(text.encode()), patch.max_metadata_bytes
+    if size > most and isinstance(metadata.get(patch.text_field or ""), str):
+        size -= len(json.dumps(metadata[patch.text_field or ""], ensure_ascii=False).encode())
+    if size > most:
+        raise InvalidMetadata(f"the metadata of '{point_id}' would have more than {most} bytes as JSON", id=point_id)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bebr.core.decoding import MAX_JSON_DEPTH, MAX_LINE_BYTES
 from bebr.errors import Malformed
-from bebr.jobs.ingest.lines import MAX_DEPTH, MAX_LINE_BYTES, Batch, BatchReader
+from bebr.jobs.ingest.lines import Batch, BatchReader
 
 
 def write(folder: Path, body: bytes, *, zipped: bool = False) -> Path:
@@ -45,7 +46,7 @@ def test_a_repeated_id_begins_a_new_batch_so_that_the_later_line_wins(tmp_path: 
     assert [b.end_line for b in batches] == [2, 4, 5]
 
 
-DEEP = b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1)
+DEEP = b"[" * (MAX_JSON_DEPTH + 1) + b"]" * (MAX_JSON_DEPTH + 1)
 
 
 @pytest.mark.parametrize("bad", [b'"\\ud800"', b'{"a": "\\uDC00x"}', b"\xff", b"[" * 100_000, b"1" * 5000 + b"x", DEEP])

@@ -10,7 +10,7 @@ from typing import Any
 from bebr.cli.extra import train_extra
 from bebr.cli.options import parse_choice
 from bebr.cli.output import err, out, print_json
-from bebr.cli.points.sources import lines_of_json, open_text
+from bebr.cli.points.sources import json_objects
 from bebr.cli.versions.tables import follow, job_json, print_job, print_matrix
 from bebr.client import Client, Job
 from bebr.encoding import AdapterKind
@@ -75,8 +75,7 @@ def read_queries(path: Path | None) -> list[dict[str, Any]] | None:
         return None
     if not path.is_file():
         raise InvalidOption(f"there is no file '{path}'", file=str(path))
-    with open_text(path) as lines:
-        queries = list(lines_of_json(lines))
+    queries = list(json_objects(path))
     if not queries:
         raise InvalidOption(
             f"'{path}' has no queries: expected lines such as {json.dumps({'text': '...', 'relevant': ['id']})}"

@@ -160,6 +160,7 @@ class Collection:
             active_version=active.id,
             versions=list(dict.fromkeys(version.id for version in document.versions if not version.retired)),
             fit=fit,
+            takes=self.encoders.sources(active),
             text_field=document.text_field,
             filterable=document.filterable,
             shards=[ShardStatus(s.number, self.points_by_id(s.points), s.seq, s.parts) for s in shards],

@@ -55,6 +55,7 @@ class DamagedEntry:
             active_version=active.id if active else "",
             versions=list(dict.fromkeys(version.id for version in versions if not version.retired)),
             fit=None,
+            takes=[],
             text_field=document.text_field if document else None,
             filterable=document.filterable if document else {},
             shards=[],

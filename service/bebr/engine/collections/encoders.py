@@ -10,6 +10,7 @@ from bebr.encoding.encoder import Encoder
 from bebr.encoding.quantization.int8 import Int8Binarizer
 from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.collections.version import Version, VersionKind
+from bebr.engine.inputs import CODES_ONLY, NO_TEXT
 from bebr.errors import BebrError, InvalidOption
 
 log = logging.getLogger(__name__)
@@ -53,11 +54,20 @@ class CollectionEncoders:
         embedder = self._embedders.get(version.model_fingerprint or "")
         return isinstance(embedder, Encoder) and embedder.takes_text
 
+    def sources(self, version: Version) -> list[str]:
+        """What points of the version can be written from now: the fields of a point that hold it."""
+        vectors = isinstance(self._codecs.get(version.number), Codec)
+        return [
+            *(["text"] if self.embeds(version) else []),
+            *(["vector", "vector_b64"] if vectors else []),
+            *(["code_b64"] if version.kind is not VersionKind.BUFFERED else []),
+        ]
+
     def embedder(self, version: Version) -> Encoder:
         """Raises what went wrong with its bundle, or InvalidOption where the version has none."""
         embedder = self._embedders.get(version.model_fingerprint or "")
         if embedder is None:
-            raise InvalidOption("this collection was made without a bundle, so it takes no text", key="text")
+            raise InvalidOption(NO_TEXT, key="text")
         if isinstance(embedder, BebrError):
             raise _copy_of(embedder)
         return embedder
@@ -66,9 +76,7 @@ class CollectionEncoders:
         """Raises what went wrong with its bundle, or InvalidOption where the version has none."""
         codec = self._codecs.get(version.number)
         if codec is None:
-            raise InvalidOption(
-                "this collection was made without a bundle: it takes codes ('code_b64') only", key="vector"
-            )
+            raise InvalidOption(CODES_ONLY, key="vector")
         if isinstance(codec, BebrError):
             raise _copy_of(codec)
         return codec

@@ -36,6 +36,8 @@ from bebr.errors import (
 )
 
 SOURCES = ("text", "vector", "vector_b64", "code_b64")
+MAX_METADATA_DEPTH = 190
+"""Less than JSON may nest, so that metadata that was stored can be shown inside an answer."""
 KEYS = frozenset({"id", "metadata", *SOURCES})
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
@@ -172,14 +174,32 @@ def read_metadata(metadata: object, rules: Rules) -> tuple[dict[str, Any], str]:
     check_fields(metadata, rules.fields)
     try:
         text = _to_json(metadata)
-        size = len(text) if text.isascii() else len(text.encode())
+        size = _size(text)
     except (ValueError, RecursionError) as error:
         raise InvalidMetadata(f"'metadata' cannot be stored as JSON: {error}", key="metadata") from error
+    if text.count("{") + text.count("[") > MAX_METADATA_DEPTH and _depth(metadata) > MAX_METADATA_DEPTH:
+        raise InvalidMetadata(f"'metadata' nests at most {MAX_METADATA_DEPTH} levels deep", key="metadata")
+    kept = metadata.get(rules.text_field) if rules.text_field is not None else None
+    if size > rules.max_metadata_bytes and isinstance(kept, str) and len(kept) <= rules.max_text_chars:
+        size -= _size(_to_json(kept))  # a text has its own limit
     if size > rules.max_metadata_bytes:
         raise InvalidMetadata(
             f"'metadata' may have {rules.max_metadata_bytes} bytes as JSON, got {size}", key="metadata"
         )
     return metadata, text
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _depth(value: object) -> int:
+    """How deep arrays and objects nest; level by level, because recursion has limits of its own."""
+    depth, level = 0, [value]
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        depth += 1
+        level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)]
+    return depth
 
 
 def _read_point(index: int, point: object, rules: Rules) -> Draft:

@@ -153,9 +153,10 @@ class PointWriter:
         read_metadata(changes, rules)
         groups = await self._targets(collection, ids, filter)
         low = self._guard.problem()
-        results = await self._write_pages(
-            collection, groups, lambda page: Patch(page, changes, rules.max_metadata_bytes, low), grows=low is None
-        )
+        def patch(page: list[str]) -> Patch:
+            return Patch(page, changes, rules.max_metadata_bytes, text_field=rules.text_field, low=low)
+
+        results = await self._write_pages(collection, groups, patch, grows=low is None)
         return Changed(applied_count(results), last_seqs(results))
 
     async def _put(self, collection: Collection, batch: Batch, mode: WriteMode, receipt: Receipt | None) -> WriteReport:

@@ -14,7 +14,7 @@ from bebr.engine.collections.collection import Collection
 from bebr.errors import Conflict, DamagedStore, Overloaded
 from bebr.jobs.ingest.ingestion import STATE_FILE, Ingestion
 from bebr.jobs.ingest.runner import IngestRunner
-from bebr.jobs.ingest.spool import spool
+from bebr.jobs.ingest.spool import recognized, spool
 from bebr.jobs.job import IngestJob, Job, JobKind
 from bebr.jobs.source import JobSource
 from bebr.telemetry import event
@@ -74,9 +74,11 @@ class IngestJobs(JobSource):
     ) -> str:
         """Put `body` (NDJSON, one point a line) on disk and return the id of its job, which is durable then.
 
+        gzip: whether its sender says so; its first bytes tell it too.
         version: the one that vectors and codes are of; default: the active one. When another model becomes active
         while the job waits or runs, they are refused line by line, and texts go on. Raises CollectionNotFound;
-        Overloaded when max_jobs are waiting or running; PayloadTooLarge; InsufficientStorage.
+        Overloaded when max_jobs are waiting or running; PayloadTooLarge; Malformed for what is no
+        text; InsufficientStorage.
         """
         # an alias may move while the job runs or waits; the job stays with the collection it was sent to
         found = self._engine.registry.find(collection)
@@ -144,6 +146,7 @@ class IngestJobs(JobSource):
         """Put the body on disk, and then the job, which is durable then."""
         ingestion.folder.mkdir(parents=True)
         try:
+            ingestion.gzip, body = await recognized(body, ingestion.gzip)
             ingestion.body_size_bytes = await spool(body, ingestion.body_path, self._limits, expected_bytes)
             await asyncio.to_thread(ingestion.save)
         except BaseException:  # also when the caller hangs up or the task is cancelled

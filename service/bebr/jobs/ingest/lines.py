@@ -1,24 +1,24 @@
 """NDJSON on disk -> batches of points. Memory stays flat however long the file or one line of it is."""
 
-import gzip
-import io
-import json
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from bebr.core.decoding import (
+    BOM,
+    HEAD_BYTES,
+    MAX_LINE_BYTES,
+    Overlong,
+    check_text,
+    parse_line,
+    split_lines,
+    unpacked,
+)
 from bebr.errors import BebrError, Malformed, PayloadTooLarge
 
-Result = TypeVar("Result")
-
-MAX_LINE_BYTES = 4 << 20
 MAX_BATCH_BYTES = 8 << 20
-MAX_DEPTH = 200
-"""As deep as other requests may nest; deeper metadata could be stored, but never be shown again."""
-MAX_SKIPPED_BYTES = 1 << 30
-"""A body whose line is longer than this is no NDJSON; without this bound a gzip bomb could keep a job busy for days."""
+READ_BYTES = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,27 +74,24 @@ class BatchReader:
     """
 
     def __init__(self, path: Path, *, zipped: bool, max_points: int, line: int = 0, offset: int = 0) -> None:
-        self._raw = path.open("rb")
-        self._file: io.BufferedIOBase = gzip.GzipFile(fileobj=self._raw) if zipped else self._raw
+        self._file = path.open("rb")
         self._max_points = max_points
         self._line, self._offset = line, offset
-        self._guarded(lambda: self._file.seek(offset))
         self._held: tuple[Any, int] | None = None
-        self._lines = self._read_lines()
+        self._lines = split_lines(self._pieces(zipped))
 
     def close(self) -> None:
         self._file.close()
-        self._raw.close()
 
     def next_batch(self) -> Batch | None:
-        """The next batch, or None at the end. Raises Malformed when the gzip stream is broken."""
+        """The next batch, or None at the end. Raises Malformed when the body is no text, or its gzip is broken."""
         batch = Batch(self._line + 1 if self._held is None else self._line)
         while batch.received < self._max_points and batch.size_bytes < MAX_BATCH_BYTES:
             if not self._add_next(batch):
                 break
         if not batch.end_line:
             return None
-        batch.read_bytes = self._raw.tell()
+        batch.read_bytes = self._file.tell()
         return batch
 
     def _add_next(self, batch: Batch) -> bool:
@@ -120,13 +117,13 @@ class BatchReader:
         batch.end_line, batch.end_offset = self._line, self._offset
         return True
 
-    def _parse(self, line: "bytes | _Overlong", batch: Batch) -> Any:
+    def _parse(self, line: bytes | Overlong, batch: Batch) -> Any:
         """The JSON value of a line; _SKIP for blank lines and for those that went to the batch's errors."""
-        if isinstance(line, _Overlong):
+        if isinstance(line, Overlong):
             too_long = PayloadTooLarge(f"a line has at most {MAX_LINE_BYTES} bytes, got {line.size_bytes}")
             batch.errors.append(LineError.of(self._line, None, too_long))
             return _SKIP
-        if line.isspace():
+        if not line or line.isspace():
             return _SKIP
         try:
             return parse_line(line)
@@ -134,65 +131,31 @@ class BatchReader:
             batch.errors.append(LineError.of(self._line, None, error))
             return _SKIP
 
-    def _next_line(self) -> "bytes | _Overlong | None":
-        line = self._guarded(lambda: next(self._lines, None))
-        if line is not None:
-            self._line += 1
-            self._offset += len(line)
-        return line
-
-    def _guarded(self, read: Callable[[], Result]) -> Result:
+    def _next_line(self) -> bytes | Overlong | None:
         try:
-            return read()
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise Malformed(f"the gzip body is broken after line {self._line}: {error}", line=self._line) from error
+            line = next(self._lines, None)
+        except Malformed as error:
+            raise Malformed(f"the body is broken after line {self._line}: {error.detail}", line=self._line) from error
+        if line is None:
+            return None
+        self._offset += len(line)
+        self._line += 1
+        return line.removeprefix(BOM) if self._line == 1 and isinstance(line, bytes) else line
 
-    def _read_lines(self) -> "Iterator[bytes | _Overlong]":
-        while line := self._file.readline(MAX_LINE_BYTES + 1):
-            if len(line) <= MAX_LINE_BYTES or line.endswith(b"\n"):
-                yield line
-                continue
-            size = len(line)
-            while line and not line.endswith(b"\n"):
-                line = self._file.readline(MAX_LINE_BYTES)
-                size += len(line)
-                if size > MAX_SKIPPED_BYTES:
-                    raise Malformed(f"line {self._line + 1} does not end within {MAX_SKIPPED_BYTES} bytes")
-            yield _Overlong(size)
-
-
-@dataclass(frozen=True, slots=True)
-class _Overlong:
-    """Represents a line that was passed over without being held."""
-
-    size_bytes: int
-
-    def __len__(self) -> int:
-        return self.size_bytes
+    def _pieces(self, zipped: bool) -> Iterator[bytes]:
+        """The body, uncompressed, from the offset on."""
+        skipped = self._offset if zipped else 0
+        if not zipped:
+            self._file.seek(self._offset)
+        pieces: Iterator[bytes] = iter(lambda: self._file.read(READ_BYTES), b"")
+        head = b""
+        for piece in unpacked(pieces, zipped) if zipped else pieces:
+            if not self._offset and len(head) < HEAD_BYTES:
+                head += piece[:HEAD_BYTES]
+                check_text(head)
+            if skipped < len(piece):
+                yield piece[skipped:]
+            skipped = max(0, skipped - len(piece))
 
 
 _SKIP = object()
-
-
-def parse_line(line: bytes) -> Any:
-    """One line of NDJSON -> its value. Raises Malformed with the column."""
-    try:
-        value = json.loads(line.decode())
-        if line.count(b"[") + line.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
-            raise ValueError(f"nested more than {MAX_DEPTH} deep")
-        if b"\\ud" in line.lower():
-            json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no Unicode text
-    except json.JSONDecodeError as error:
-        raise Malformed(f"not valid JSON: {error.msg} at column {error.colno}", column=error.colno) from error
-    except (ValueError, RecursionError) as error:
-        raise Malformed(f"not valid JSON: {error}") from error
-    return value
-
-
-def _depth(value: Any) -> int:
-    """How deep arrays and objects nest; level by level, because recursion has limits of its own."""
-    depth, level = 0, [value]
-    while level := [item for item in level if isinstance(item, dict | list)]:
-        depth += 1
-        level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)]
-    return depth

@@ -8,11 +8,35 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from bebr.config import Limits
+from bebr.core.decoding import HEAD_BYTES, check_text, is_gzip
 from bebr.disk import sync_folder
-from bebr.errors import InsufficientStorage, PayloadTooLarge
+from bebr.errors import InsufficientStorage, Malformed, PayloadTooLarge
 
 WRITE_BYTES = 1 << 20
 CHECK_EVERY_BYTES = 16 << 20
+
+
+async def recognized(body: AsyncIterator[bytes], zipped: bool) -> tuple[bool, AsyncIterator[bytes]]:
+    """(whether the body is gzip, all of it). zipped: whether its sender says so.
+
+    Raises Malformed for what is neither text nor gzip, or not what its sender says.
+    """
+    head = b""
+    async for chunk in body:
+        head += chunk
+        if len(head) >= HEAD_BYTES:
+            break
+    if zipped and head and not is_gzip(head):
+        raise Malformed("the body is declared as gzip and is not; send it without that, or compress it")
+    if not is_gzip(head):
+        check_text(head[:HEAD_BYTES])
+    return zipped or is_gzip(head), _whole(head, body)
+
+
+async def _whole(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield head
+    async for chunk in rest:
+        yield chunk
 
 
 async def spool(body: AsyncIterator[bytes], path: Path, limits: Limits, expected_bytes: int | None = None) -> int:

@@ -68,6 +68,10 @@ class Collection(Answer):
     active_version: str = Field(description="Code version that writes and queries use.")
     compatible_versions: list[str] = Field(description="Code versions that one query searches together.")
     fit: FitStatus | None = Field(description="The collection's own fit; null if there never was one.")
+    takes: list[str] = Field(
+        description="What points can be written from: some of `text`, `vector`, `vector_b64` and `code_b64`.",
+        examples=[["code_b64"]],
+    )
     text_field: str | None = Field(description="Metadata field that keeps the text of a point.")
     filterable: dict[str, FieldType] = Field(description="Metadata fields that filters may use.")
     shards: list[Shard]
@@ -92,6 +96,7 @@ class Collection(Answer):
             active_version=status.active_version,
             compatible_versions=status.versions,
             fit=None if status.fit is None else FitStatus.of(status.fit),
+            takes=status.takes,
             text_field=status.text_field,
             filterable=dict(status.filterable),
             shards=[Shard(shard=s.number, points=s.points, seq=s.seq, parts=s.parts) for s in status.shards],

@@ -4,9 +4,9 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from pydantic_core import from_json
 from starlette.responses import Response
 
+from bebr.core.decoding import json_lines, parse_line
 from bebr.core.types import WriteMode
 from bebr.engine import results
 from bebr.errors import (
@@ -25,7 +25,7 @@ from bebr.server.bodies import (
     check_content_type,
     content_type,
     declared_size,
-    is_gzip,
+    declares_gzip,
     parse,
     read_body,
     stream_body,
@@ -37,7 +37,6 @@ from bebr.server.requests.points import Point, WritePoints
 from bebr.server.responses.base import json_response
 from bebr.server.responses.jobs import JobAccepted
 from bebr.server.responses.points import WriteReport
-from bebr.server.validation import malformed
 
 router = APIRouter(prefix="/v1/collections/{collection}")
 DeclaredVersion = Annotated[
@@ -141,7 +140,7 @@ async def ingest(
     job = await jobs.ingest.submit(
         collection,
         stream_body(request.receive),
-        gzip=is_gzip(headers),
+        gzip=declares_gzip(headers),
         mode=mode,
         expected_bytes=declared_size(headers),
         version=version,
@@ -154,17 +153,17 @@ def _parse_lines(body: bytes, max_points: int) -> tuple[list[Any], list[int], li
     points: list[Any] = []
     positions: list[int] = []
     broken: list[results.ItemError] = []
-    lines = [line for line in body.split(b"\n") if line and not line.isspace()]
+    lines = json_lines(body)
     if len(lines) > max_points:
         raise InvalidOption(
             f"at most {max_points} points in one request, got {len(lines)}; use /ingest for more", key="points"
         )
     for position, line in enumerate(lines):
         try:
-            points.append(from_json(line))
+            points.append(parse_line(line))
             positions.append(position)
-        except ValueError as error:
-            broken.append(results.ItemError(position, None, Malformed.__name__, malformed(str(error), "line").detail))
+        except Malformed as error:
+            broken.append(results.ItemError(position, None, type(error).__name__, error.detail))
     return points, positions, broken
 
 
