@@ -1,6 +1,7 @@
 """Options that several commands share, and how their values are read."""
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -122,4 +123,6 @@ def _scalar(text: str) -> Any:
         value = json.loads(text)
     except ValueError:
         return text
+    if isinstance(value, float) and not math.isfinite(value):
+        return text  # JSON has no such number
     return value if isinstance(value, str | int | float | bool) else text

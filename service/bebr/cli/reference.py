@@ -51,6 +51,8 @@ def _parameters(callback: Callable[..., None]) -> Iterator[Parameter]:
     """(parameter, its typer declaration, its type)."""
     hints = get_type_hints(callback, include_extras=True)
     for name, parameter in inspect.signature(callback).parameters.items():
+        if hints[name] is typer.Context:
+            continue
         kind, info = get_args(hints[name])
         yield parameter, info, kind
 

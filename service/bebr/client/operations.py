@@ -138,10 +138,9 @@ def upsert(
     iterator = iter(points)
     first = 0
     while batch := list(islice(iterator, batch_points)):
-        texts, positions, errors = wire.points_json(batch)
+        body, positions, errors = wire.points_body(batch)
         part = WriteReport(0, len(errors), errors, {})
-        if texts:
-            body = b'{"points":[' + b",".join(texts) + b"]}"
+        if positions:
             written = yield _write(f"{collection_path(collection)}/points", body, mode, version, f"{key}-{first}")
             part = WriteReport.from_json(written.json()).joined(positions, errors)
         report = report.followed_by(part, first)
@@ -175,8 +174,11 @@ def upsert_vectors(
         positions, errors = wire.sound_rows(some, items)
         part = WriteReport(0, len(errors), errors, {})
         if positions:
-            sent = None if items is None else [items[position] for position in positions]
-            body = wire.frame([some[position] for position in positions], matrix[page][positions], sent)
+            rows = matrix[page]
+            if errors:
+                some, rows = [some[position] for position in positions], rows[positions]
+                items = None if items is None else [items[position] for position in positions]
+            body = wire.frame(some, rows, items)
             written = yield _write(path, body, mode, version, f"{key}-{page.start}", wire.FRAME_TYPE)
             part = WriteReport.from_json(written.json()).joined(positions, errors)
         report = report.followed_by(part, page.start)

@@ -33,29 +33,29 @@ ALIGNMENT_BYTES = 8
 FRAME_TYPE = "application/octet-stream"
 NDJSON_TYPE = "application/x-ndjson"
 GZIP_MAGIC = b"\x1f\x8b"
+_UNSAYABLE = (TypeError, ValueError, RecursionError)
+"""What the json module raises for a value that JSON does not have."""
 
 
 def to_json(value: Any) -> bytes:
     """Compact JSON in UTF-8. Raises Malformed, with the place in `at`, for a value that JSON does not have."""
     try:
         return _to_json(value).encode()
-    except (TypeError, ValueError, RecursionError) as error:
+    except _UNSAYABLE as error:
         place, reason = ("", str(error)) if isinstance(error, RecursionError) else _fault(value) or ("", str(error))
         raise Malformed(f"{place or 'the value'} cannot be written as JSON: {reason}", at=place) from error
 
 
-def points_json(points: Sequence[Any]) -> tuple[list[bytes], list[int], list[ItemError]]:
-    """Points -> each as JSON, the position of each of these, and an error for each of the others."""
-    texts: list[bytes] = []
-    positions: list[int] = []
-    errors: list[ItemError] = []
-    for position, point in enumerate(points):
-        try:
-            texts.append(_point_bytes(point))
-            positions.append(position)
-        except BebrError as error:
-            errors.append(_item_error(position, point.get("id") if isinstance(point, Mapping) else None, error))
-    return texts, positions, errors
+def points_body(points: Sequence[Any]) -> tuple[bytes, Sequence[int], list[ItemError]]:
+    """Points -> a body with those that JSON can say, their positions, and an error for each of the others."""
+    try:
+        sent = [point_json(point) for point in points]
+        if _keys_are_strings([point.get("metadata") for point in sent]):
+            return b'{"points":' + _to_json(sent).encode() + b"}", range(len(sent)), []
+    except (BebrError, *_UNSAYABLE):
+        pass  # each by itself says which it is
+    texts, errors = _each_json(points)
+    return b'{"points":[' + b",".join(texts.values()) + b"]}", list(texts), errors
 
 
 def from_json(text: bytes) -> Any:
@@ -76,15 +76,14 @@ def point_json(point: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises InvalidOption for what is no mapping, or has both; InvalidVector.
     """
-    if not isinstance(point, Mapping):
+    if type(point) is not dict and not isinstance(point, Mapping):
         raise InvalidOption(f"expected a mapping such as {{'id': 'a', 'text': '...'}}, got {type(point).__name__}")
     sent = dict(point)
-    for key in ("vector", "code"):
-        if sent.get(key) is not None and sent.get(f"{key}_b64") is not None:
-            raise InvalidOption(f"expected '{key}' or '{key}_b64', got both", key=key)
     if sent.get("vector") is not None:
+        _check_one(sent, "vector")
         sent["vector_b64"] = vector_base64(sent.pop("vector"))
     if isinstance(sent.get("code"), bytes | bytearray | memoryview):
+        _check_one(sent, "code")
         sent["code_b64"] = base64.b64encode(sent.pop("code")).decode("ascii")
     return sent
 
@@ -108,17 +107,16 @@ def frame(ids: Sequence[str], vectors: NDArray[np.float32], metadata: Sequence[A
     return len(encoded).to_bytes(8, "little") + encoded + vectors.tobytes()
 
 
-def sound_rows(ids: Sequence[Any], metadata: Sequence[Any] | None) -> tuple[list[int], list[ItemError]]:
+def sound_rows(ids: Sequence[Any], metadata: Sequence[Any] | None) -> tuple[Sequence[int], list[ItemError]]:
     """The positions of the rows whose id and metadata JSON can say, and an error for each of the others."""
-    positions: list[int] = []
-    errors: list[ItemError] = []
-    for position, point_id in enumerate(ids):
-        try:
-            _point_bytes({"id": point_id, "metadata": None if metadata is None else metadata[position]})
-            positions.append(position)
-        except BebrError as error:
-            errors.append(_item_error(position, point_id, error))
-    return positions, errors
+    try:
+        if _keys_are_strings(metadata or []):
+            _to_json([ids, metadata]).encode()
+            return range(len(ids)), []
+    except _UNSAYABLE:
+        pass  # each by itself says which it is
+    texts, errors = _each_json([{"id": i, "metadata": metadata and metadata[n]} for n, i in enumerate(ids)])
+    return list(texts), errors
 
 
 def rows(ids: Sequence[str], vectors: ArrayLike, metadata: Sequence[Any] | None) -> NDArray[np.float32]:
@@ -143,8 +141,8 @@ def ndjson(points: Iterable[Mapping[str, Any] | bytes], unsent: list[ItemError] 
         if isinstance(point, bytes):
             piece += point
         else:
-            texts, _, errors = points_json([point])
-            piece += b"".join(texts) + b"\n"
+            texts, errors = _each_json([point])
+            piece += b"".join(texts.values()) + b"\n"
             unsent += [ItemError(position, error.id, error.error, error.detail) for error in errors]
         if len(piece) >= PIECE_BYTES:
             yield bytes(piece)
@@ -191,6 +189,24 @@ def _floats(values: ArrayLike) -> NDArray[np.float32]:
         raise InvalidVector(f"expected an array of float32: {error}") from error
 
 
+def _check_one(point: Mapping[str, Any], key: str) -> None:
+    if point.get(f"{key}_b64") is not None:
+        raise InvalidOption(f"expected '{key}' or '{key}_b64', got both", key=key)
+
+
+def _each_json(points: Sequence[Any]) -> tuple[dict[int, bytes], list[ItemError]]:
+    """(each point as JSON by its position, an error for each of the others)."""
+    texts: dict[int, bytes] = {}
+    errors: list[ItemError] = []
+    for position, point in enumerate(points):
+        try:
+            texts[position] = _point_bytes(point)
+        except BebrError as error:
+            point_id = point.get("id") if isinstance(point, Mapping) else None
+            errors.append(ItemError(position, point_id, type(error).__name__, error.detail))
+    return texts, errors
+
+
 def _point_bytes(point: Any) -> bytes:
     """Raises the error of the field that JSON cannot say."""
     sent = point_json(point)
@@ -209,10 +225,6 @@ def _point_bytes(point: Any) -> bytes:
         raise kind(error.detail, key=key) from error
 
 
-def _item_error(position: int, point_id: Any, error: BebrError) -> ItemError:
-    return ItemError(position, point_id, type(error).__name__, error.detail)
-
-
 def _plain(value: Any) -> Any:
     """What JSON has for a scalar of numpy."""
     if isinstance(value, np.generic) and value.dtype.kind in "biuf":
@@ -221,6 +233,19 @@ def _plain(value: Any) -> Any:
 
 
 _to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain).encode
+
+
+def _keys_are_strings(metadata: Sequence[Any]) -> bool:
+    """Whether json would write every key as it is. Quick where nothing is nested, as in most metadata."""
+    objects = [item for item in metadata if isinstance(item, dict)]
+    keys = set(map(type, chain.from_iterable(objects)))
+    values = set(map(type, chain.from_iterable(map(dict.values, objects))))
+    if list in values:
+        lists = [value for item in objects for value in item.values() if type(value) is list]
+        values = values - {list} | set(map(type, chain.from_iterable(lists)))
+    if keys <= {str} and values.isdisjoint((dict, list)):
+        return True
+    return all(_odd_key(item) is None for item in objects)
 
 
 def _odd_key(value: Mapping[Any, Any]) -> str | None:

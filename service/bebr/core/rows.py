@@ -16,7 +16,7 @@ from bebr.core.decoding import BOM, MAX_LINE_BYTES, Overlong, parse_line, split_
 from bebr.core.types import FieldType
 from bebr.errors import BebrError, InvalidOption, Malformed, PayloadTooLarge
 
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,400})(?P<real>\.[0-9]+)?(?P<power>[eE][+-]?[0-9]+)?")
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,350})(?P<real>\.[0-9]+)?(?P<power>[eE][+-]?[0-9]+)?")
 _BOOLS = {"true": True, "false": False}
 
 

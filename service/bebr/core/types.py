@@ -146,7 +146,11 @@ def check_field(key: str, value: object, kind: FieldType) -> None:
 def check_fields(metadata: Mapping[str, Any], fields: Mapping[str, FieldType]) -> None:
     """Raise InvalidMetadata unless every filterable field of the metadata has its declared type."""
     for key, kind in fields.items():
-        check_field(key, field_value(metadata, key), kind)
+        value = metadata.get(key)
+        if value is None and "." in key:
+            value = field_value(metadata, key)
+        if value is not None and not fits(value, kind):
+            check_field(key, value, kind)
 
 
 def fits(value: object, kind: FieldType) -> bool:

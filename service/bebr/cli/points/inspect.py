@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 def inspect(
+    context: typer.Context,
     target: Annotated[
         str | None,
         typer.Argument(help="A collection or alias; or a path with a /: the folder of a bundle, or a data folder."),
@@ -26,6 +27,7 @@ def inspect(
     from bebr.cli.output import print_json
 
     if target is not None and ("/" in target or target == "."):  # no collection name contains a /
+        _check_options(context, target)
         found = _folder(Path(target))
     else:
         with client(url, api_key) as service:
@@ -34,6 +36,16 @@ def inspect(
         print_json(found)
     else:
         _print(found)
+
+
+def _check_options(context: typer.Context, folder: str) -> None:
+    """Raise InvalidOption where an option of the service was given for a folder; variables may be set all the same."""
+    from bebr.errors import InvalidOption
+
+    for name, option in (("url", "--url"), ("api_key", "--api-key")):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InvalidOption(f"{option} is of a service, and '{folder}' is a folder", option=option)
 
 
 def _collections(service: "Client") -> dict[str, Any]:

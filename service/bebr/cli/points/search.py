@@ -50,8 +50,13 @@ def search(
     from bebr.cli.options import client, parse_filter
     from bebr.cli.output import print_json
     from bebr.client.operations import SearchOptions
+    from bebr.errors import InvalidOption
 
-    fields = [name.strip() for name in show.split(",")] if show else None
+    fields = [name.strip() for name in show.split(",")] if show is not None else None
+    if fields is not None and not all(fields):
+        raise InvalidOption(
+            f"--show: expected names of metadata fields such as title,year, got {show!r}", option="show"
+        )
     options = SearchOptions(limit=limit)
     if (parsed := parse_filter(filter or ())) is not None:
         options["filter"] = parsed

@@ -153,6 +153,7 @@ class PointWriter:
         read_metadata(changes, rules)
         groups = await self._targets(collection, ids, filter)
         low = self._guard.problem()
+
         def patch(page: list[str]) -> Patch:
             return Patch(page, changes, rules.max_metadata_bytes, text_field=rules.text_field, low=low)
 
