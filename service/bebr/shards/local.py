@@ -34,6 +34,8 @@ INLINE_READ_BYTES = 2**20
 """Counts and lists of ids of shards of this size run on the event loop."""
 INLINE_FILTER_SIZE = 100
 """Filters with more conditions and values are evaluated in a thread."""
+INLINE_FILTER_ROWS = 2**20
+"""Also where they are evaluated for more rows than this, counted once for each condition and value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +101,11 @@ class LocalShards:
 
     async def search(self, queries: Sequence[ScanQueries], grouping: Grouping | None = None) -> Searched:
         views = self._views()
-        if self._is_small(views, max(map(len, queries), default=0)) and _are_small_filters(queries):
+        conditions = [condition for of_version in queries for condition in of_version.filters]
+        is_small = self._is_small(views, max(map(len, queries), default=0)) and _are_small_filters(views, conditions)
+        if is_small and grouping is None:
             parts = [part for view in views for part in view.parts]
-            found = reads.scan(parts, queries, grouping)
+            found = reads.scan(parts, queries)
         else:
             search = partial(reads.search, views, queries, self._threads.scans, grouping)
             found = await asyncio.get_running_loop().run_in_executor(self._threads.searches, search)
@@ -155,7 +159,8 @@ class LocalShards:
 
     async def _read(self, read: Callable[[], Result], condition: Filter | None = None) -> Result:
         """Here when the shards are small, in a thread when it would hold up others."""
-        if _scan_size_bytes(self._views()) <= INLINE_READ_BYTES and _is_small_filter(condition):
+        views = self._views()
+        if _scan_size_bytes(views) <= INLINE_READ_BYTES and _are_small_filters(views, [condition]):
             return read()
         return await asyncio.to_thread(read)
 
@@ -239,9 +244,12 @@ def _scan_size_bytes(views: reads.Views) -> int:
     return sum([view.scan_size_bytes for view in views])
 
 
-def _is_small_filter(condition: Filter | None) -> bool:
-    return condition is None or condition.size <= INLINE_FILTER_SIZE
+def _are_small_filters(views: reads.Views, conditions: Sequence[Filter | None]) -> bool:
+    size = sum([condition.size for condition in conditions if condition is not None])
+    if size == 0:
+        return True
+    return size <= INLINE_FILTER_SIZE and size * _rows(views) <= INLINE_FILTER_ROWS
 
 
-def _are_small_filters(queries: Sequence[ScanQueries]) -> bool:
-    return all(_is_small_filter(condition) for of_version in queries for condition in of_version.filters)
+def _rows(views: reads.Views) -> int:
+    return sum([part.rows for view in views for part in view.parts])

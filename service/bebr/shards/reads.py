@@ -35,7 +35,7 @@ def search(
     ]
 
 
-def scan(parts: Sequence[Part], queries: Sequence[ScanQueries], grouping: Grouping | None) -> list[list[Found]]:
+def scan(parts: Sequence[Part], queries: Sequence[ScanQueries], grouping: Grouping | None = None) -> list[list[Found]]:
     """The best points in these parts for each ScanQueries and each query of it."""
     if grouping is not None:
         return [[scan_groups(parts, of_version, grouping)] for of_version in queries]
