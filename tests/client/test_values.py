@@ -100,6 +100,25 @@ def test_vectors_that_are_none_fail_their_point_alone(client: Client, docs: str)
     assert [(item.index, item.error) for item in report.items] == [(0, "InvalidId"), (1, "InvalidId")]
 
 
+@pytest.mark.parametrize("name", [".", "..", "...", "a/..", "%2e", "a b", "?", "#", "é", " ", "a%0A", "a//b"])
+def test_any_id_is_found_by_its_path(client: Client, docs: str, name: str):
+    client.upsert(docs, [{"id": name, "vector": VECTOR}])
+    assert client.get_point(docs, name).id == name
+
+
+def test_what_is_no_name_reaches_no_route(client: Client, docs: str):
+    for value in ("", None, 7, b"a"):
+        with pytest.raises(errors.InvalidId):
+            client.get_point(docs, value)
+        with pytest.raises(errors.InvalidOption):
+            client.delete_collection(value)
+    for call in (client.delete_collection, client.get_job, lambda name: client.retire_version(docs, name)):
+        for value in (".", ".."):
+            with pytest.raises((errors.NotFound, errors.InvalidRequest)):
+                call(value)
+    assert client.count(docs) == 0
+
+
 def test_a_bare_string_is_never_read_as_its_letters(client: Client, docs: str):
     client.upsert(docs, [{"id": name, "vector": VECTOR} for name in ("a", "b", "c", "abc")])
     rows = np.ones((3, 8))

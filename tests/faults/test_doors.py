@@ -357,6 +357,20 @@ def test_where_lines_end(doors: Doors, collection: str, name: str) -> None:
     assert (answer.json()["applied"], answer.json()["rejected"]) == (good, len(wrong))
 
 
+@pytest.mark.parametrize("text", ["NaN", "1e999", "1" + "0" * 300, "[" * 150 + "]" * 150, '"' + "x" * 100_000 + '"'])
+def test_an_id_that_is_none_is_told_as_json(doors: Doors, collection: str, text: str) -> None:
+    """Whatever came as an id, the answer is JSON and small."""
+    raw = f'{{"id":{text},{V}}}'.encode()
+    for body, headers in ((raw, NDJSON), (b'{"points":[' + raw + b"]}", JSON)):
+        answer = doors.http.post(f"/v1/collections/{collection}/points", content=body, headers=headers)
+        (item,) = json.loads(answer.content, parse_constant=pytest.fail)["items"]
+        assert item["error"] == "InvalidId" and len(answer.content) < 2000
+    answer = doors.http.post(f"/v1/collections/{collection}/ingest", content=raw, headers=NDJSON)
+    job = doors.client.wait_job(answer.json()["job"])
+    (line,) = doors.http.get(f"/v1/jobs/{job.id}/errors").text.splitlines()
+    assert json.loads(line, parse_constant=pytest.fail)["id"] == item["id"] and len(line) < 2000
+
+
 def test_a_repeated_id(doors: Doors, collection: str) -> None:
     """One request is one moment, so the first point counts; lines are written one after the other, so the last does."""
     twice = [f'{{"id":"a",{V},"metadata":{{"n":{n}}}}}'.encode() for n in (1, 2)]

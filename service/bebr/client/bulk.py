@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from bebr.client import wire
 from bebr.client.operations import collection_path
@@ -132,4 +131,4 @@ def _counting(
 
 
 def _job(id: str) -> str:
-    return f"/v1/jobs/{quote(id, safe='')}"
+    return f"/v1/jobs/{wire.segment(id, 'job')}"

@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypedDict, Unpack
-from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -193,7 +192,7 @@ def vector_pages(matrix: NDArray[np.float32], batch_points: int) -> Iterator[sli
 
 def get_point(collection: str, id: str) -> Flow[Point]:
     """One point. Raises PointNotFound."""
-    response = yield json_request("GET", f"{collection_path(collection)}/points/{quote(id, safe='')}")
+    response = yield json_request("GET", f"{collection_path(collection)}/points/{wire.segment(id, 'id')}")
     return Point.from_json(response.json())
 
 
@@ -283,7 +282,7 @@ def check_ready() -> Flow[None]:
 
 def collection_path(name: str) -> str:
     """The path of a collection or alias."""
-    return f"/v1/collections/{quote(name, safe='')}"
+    return f"/v1/collections/{wire.segment(name, 'collection')}"
 
 
 def _write(

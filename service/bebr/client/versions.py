@@ -3,7 +3,6 @@ the API returns."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -76,7 +75,7 @@ def rollback_version(name: str) -> Flow[dict[str, Any]]:
 
 def retire_version(name: str, version: str) -> Flow[dict[str, Any]]:
     """Retire a version. Returns what `list_versions` returns. Raises Conflict if a point has a code of it."""
-    response = yield json_request("DELETE", _path(name, quote(version, safe="")), repeatable=False)
+    response = yield json_request("DELETE", _path(name, wire.segment(version, "version")), repeatable=False)
     return _object(response)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -86,6 +87,17 @@ def point_json(point: Mapping[str, Any]) -> dict[str, Any]:
         _check_one(sent, "code")
         sent["code_b64"] = base64.b64encode(sent.pop("code")).decode("ascii")
     return sent
+
+
+def segment(value: Any, name: str) -> str:
+    """A name or an id as one segment of a path. Raises InvalidOption, InvalidId for what is no string, or empty."""
+    if not isinstance(value, str) or not value:
+        kind = InvalidId if name == "id" else InvalidOption
+        raise kind(f"{name}: expected a string that is not empty, got {value!r:.80}", key=name)
+    quoted = quote(value, safe="")
+    return (
+        quoted if value.strip(".") else quoted.replace(".", "%2E")
+    )  # a segment of dots would be taken out of the path
 
 
 def a_list(values: Any, name: str, example: str = "'a'") -> list[Any]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bebr.config import Limits
 from bebr.core.codes import CodeSpec
-from bebr.core.types import FieldType, check_fields, check_id
+from bebr.core.types import INT64_MAX, MAX_ID_BYTES, FieldType, check_fields, check_id
 from bebr.encoding.embedding.vectors import split_embeddings
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import Version, VersionKind
@@ -162,7 +162,15 @@ def _duplicate(point_id: str) -> DuplicateId:
 
 
 def item_error(index: int, point_id: Any, error: BebrError) -> ItemError:
-    return ItemError(index, point_id, type(error).__name__, error.detail)
+    return ItemError(index, _shown_id(point_id), type(error).__name__, error.detail)
+
+
+def _shown_id(point_id: Any) -> Any:
+    """An id as it was sent; cut where it is long, None where JSON could not say it again or it is no plain value."""
+    if isinstance(point_id, str):
+        return point_id if len(point_id) <= MAX_ID_BYTES else f"{point_id[:MAX_ID_BYTES]}..."
+    is_plain = isinstance(point_id, int | float) and abs(point_id) <= INT64_MAX
+    return point_id if is_plain else None
 
 
 def read_metadata(metadata: object, rules: Rules) -> tuple[dict[str, Any], str]:
@@ -206,7 +214,9 @@ def _read_point(index: int, point: object, rules: Rules) -> Draft:
     if not isinstance(point, dict):
         raise InvalidOption(f"a point is an object, got {type(point).__name__}", key=None)
     if unknown := point.keys() - KEYS:
-        raise InvalidOption(f"unknown field {min(map(str, unknown))!r}; a point has {sorted(KEYS)}", key=min(unknown))
+        raise InvalidOption(
+            f"unknown field {min(map(str, unknown))!r:.100}; a point has {sorted(KEYS)}", key=min(unknown)
+        )
     if "id" not in point:
         raise InvalidOption("a point needs an 'id'", key="id")
     point_id = check_id(point["id"])
