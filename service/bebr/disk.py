@@ -4,11 +4,14 @@
     replacing       the same for what is written in pieces
     write_folder    several files that appear at once, as one folder
     sync_folder     makes new names in a folder durable
+    raise_open_files_limit, is_out_of_files     how many files may be open
 
 All raise OSError; what that means for a caller is the caller's to say.
 """
 
+import errno
 import os
+import resource
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -82,3 +85,23 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def raise_open_files_limit() -> int:
+    """Let the process open as many files as the system lets it; how many that is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):  # a system may allow less than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def is_out_of_files(error: BaseException) -> bool:
+    """Whether no more files can be opened."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+
+
+def out_of_files_hint() -> str:
+    """What to do about it."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return f"too many files are open (the limit is {limit}); raise it with `ulimit -n`, LimitNOFILE or the container's"

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bebr import kernel
 from bebr.core.codes import CodeSpec, join_records
 from bebr.core.filters import Filter, parse_filter
 from bebr.core.types import FieldType, Puts
@@ -199,3 +200,31 @@ def test_a_writer_that_goes_on_while_a_shard_is_maintained_loses_nothing(
         assert ids_of(shard) == sorted(living)
         expected = {version: sum(v == version for v in living.values()) for version in (0, 1)}
         assert shard.view.points == {version: count for version, count in expected.items() if count}
+
+
+def test_a_segment_grows_with_its_rows(tmp_path: Path) -> None:
+    """Collections of a few points take a few kilobytes; views of before stay as they were while it grows."""
+    shard = open_shard(tmp_path, head_rows=8192)
+    put(shard, names(0, 10))
+    (early,) = shard.view.parts
+    assert early.blocked.nbytes < 64 * SPECS[0].record_size_bytes * 2
+    before = early.blocked.copy()
+    for start in range(10, 5000, 83):
+        put(shard, names(start, min(5000, start + 83)))
+    (late,) = shard.view.parts
+    assert np.array_equal(early.blocked, before) and early.rows == 10 and late.rows == 5000
+    assert ids_of(shard) == names(0, 5000)
+    codes = puts(names(0, 10), 0)[0].records[:, : SPECS[0].code_size_bytes]
+    assert np.array_equal(kernel.unpack(late.blocked, SPECS[0], np.arange(10)), codes)
+
+
+@pytest.mark.parametrize("dead", [30, 20])
+def test_few_rows_of_which_most_are_dead_are_given_back(tmp_path: Path, dead: int) -> None:
+    """With many shards each has few rows, and none ever has many dead ones."""
+    shard = open_shard(tmp_path)
+    put(shard, names(0, 35))
+    shard.apply([], names(0, dead), shard.seq + dead)
+    assert shard.needs_maintenance
+    shard.maintain()
+    assert scanned_rows(shard) == 35 - dead and ids_of(shard) == names(dead, 35)
+    assert not shard.needs_maintenance

@@ -72,6 +72,10 @@ class Limits:
         default=100_000,
         metadata=_limit(integer(1), "Maximum length of a text, in characters."),
     )
+    scrub_bytes_per_s: int = field(
+        default=4 * MIB,
+        metadata=_limit(size(0), "How fast segment files are read in the background to find damage; 0: never."),
+    )
     max_metadata_bytes: int = field(
         default=64 * 1024,
         metadata=_limit(size(2), "Maximum size of the metadata of one point, as JSON."),

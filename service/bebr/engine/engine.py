@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bebr.config import Limits
 from bebr.core.types import WriteMode
+from bebr.disk import raise_open_files_limit
 from bebr.encoding import Bundle, BundleRegistry, TextKind
 from bebr.engine.admission import Admission
 from bebr.engine.capacity import CapacityGuard
@@ -31,6 +32,7 @@ from bebr.engine.results import (
     SearchResult,
     WriteReport,
 )
+from bebr.engine.scrub import scrub_for_ever
 from bebr.engine.search import scroll as reading
 from bebr.engine.search.searchers import Searchers
 from bebr.engine.texts import TextQueues
@@ -91,6 +93,7 @@ class Engine:
         self._loader = self._make_loader(head_rows)
         self._loading: asyncio.Task[None] | None = None
         self._retrying: asyncio.Task[None] | None = None
+        self._scrubbing: asyncio.Task[None] | None = None
         self.fits = Fits(self.registry, self.events, limits)
         """State of fits, and requests for them."""
         self.fit_steps = FitSteps(self.registry, self._fitted_bundles, self._encoders, limits=limits, guard=self._guard)
@@ -107,6 +110,7 @@ class Engine:
     async def start(self) -> None:
         """Open the store and load the collections in the background; `ready` tells when they are there."""
         limit_arenas()
+        raise_open_files_limit()
         self._folder.mkdir(parents=True, exist_ok=True)
         await self._store.open()
         self.registry.problem = "loading"
@@ -115,6 +119,7 @@ class Engine:
     async def _load(self) -> None:
         await self._loader.load_all()
         self._retrying = asyncio.create_task(self._loader.retry_failed())
+        self._scrubbing = asyncio.create_task(scrub_for_ever(self.registry, self.limits.scrub_bytes_per_s))
 
     async def wait_until_ready(self) -> None:
         """Return when all collections that can be opened answer; raise what went wrong while loading."""
@@ -124,7 +129,7 @@ class Engine:
     async def stop(self) -> None:
         """Finish what is under way and write checkpoints, so that the next start replays little. Jobs stop before."""
         self.registry.problem = "stopping"
-        for task in (self._loading, self._retrying):
+        for task in (self._loading, self._retrying, self._scrubbing):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)

@@ -178,6 +178,8 @@ class CollectionStatus:
     """Why texts or vectors cannot be encoded now."""
     damaged_points: int = 0
     """Points found damaged in the store since the start, those left out of searches among them."""
+    damaged_files: int = 0
+    """How often a damaged segment file was found since the start; each was made anew from the store."""
     damage: str | None = None
     """Why the collection cannot be used; what is not known then is empty."""
     rebuilding: int = 0

@@ -5,7 +5,8 @@ Indexes are views of the store: everything here can be thrown away and rebuilt f
 strings.py      sorted strings in flat arrays: ids, words
 columns.py      filterable fields as arrays, and filters over them
 growing.py      the segment that rows are appended to
-segment.py      the sealed segment: immutable, mapped from a file
+segment.py      the sealed segment: immutable, read from a file
+segment_file.py the file of a sealed segment
 labels.py       the values of a field, numbered, and which rows have them
 scan.py         queries over segments: kernel calls, ties, the merge
 grouped.py      scans for the best rows of each value of a field

@@ -12,12 +12,15 @@ MAX_SEGMENT_ROWS = 2**24
 MAX_DEAD_SHARE = 0.3
 """A segment with a larger share of dead rows is made anew from the living ones."""
 MIN_DEAD_ROWS = 64
-"""Fewer dead rows are not worth starting maintenance for."""
+"""Fewer dead rows are not worth starting maintenance for, unless they are more than the living ones."""
+FEW_DEAD_ROWS = 16
+"""Fewer are never worth it."""
 
 
 def is_mostly_dead(part: Part) -> bool:
     """Whether enough rows are dead for a new segment to pay."""
-    return part.rows - part.live_count >= MIN_DEAD_ROWS and _has_many_dead(part)
+    dead = part.rows - part.live_count
+    return (dead >= MIN_DEAD_ROWS and _has_many_dead(part)) or (dead >= FEW_DEAD_ROWS and dead > part.live_count)
 
 
 def segments_to_merge(segments: Sequence[SegmentView], head_rows: int) -> list[SegmentView]:

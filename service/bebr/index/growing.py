@@ -21,6 +21,8 @@ from bebr.index.labels import Labels, labels_of_values
 
 CHUNK_ROWS = 2048
 """Columns of full chunks are built once; only the last, partial chunk is built anew after a write."""
+FIRST_ROWS = 64
+"""A segment begins with room for so many rows, which doubles: most collections are small."""
 NO_ROW = -1
 
 
@@ -38,8 +40,9 @@ class GrowingSegment:
         self.spec = spec
         self.fields = dict(fields)
         self.capacity = capacity
-        self.blocked = kernel.allocate(kernel.blocked_size_bytes(spec, capacity))
-        self.gains = np.zeros(capacity, np.float16)
+        self._allocated = min(capacity, FIRST_ROWS)
+        self.blocked = kernel.allocate(kernel.blocked_size_bytes(spec, self._allocated))
+        self.gains = np.zeros(self._allocated, np.float16)
         self.ids: list[str] = []
         self.row_of: dict[str, int] = {}
         self.values: dict[str, list[Any]] = {key: [] for key in fields}
@@ -58,12 +61,24 @@ class GrowingSegment:
         """records (n, record_size_bytes) uint8, n at most `free_rows`; values: one list per filterable field."""
         codes, gains = split_records(records)
         first = self.rows
+        self._grow(first + len(ids))
         kernel.pack(codes, self.spec, self.blocked, first)
         self.gains[first : first + len(ids)] = gains
         for key, column in self.values.items():
             column.extend(values[key])
         self.row_of.update(zip(ids, range(first, first + len(ids)), strict=True))
         self.ids.extend(ids)
+
+    def _grow(self, rows: int) -> None:
+        """Make room for so many rows, in new arrays: readers go on with the old ones, whose rows never change."""
+        if rows <= self._allocated:
+            return
+        self._allocated = min(self.capacity, max(rows, 2 * self._allocated))
+        blocked = kernel.allocate(kernel.blocked_size_bytes(self.spec, self._allocated))
+        blocked[: len(self.blocked)] = self.blocked
+        gains = np.zeros(self._allocated, np.float16)
+        gains[: len(self.gains)] = self.gains
+        self.blocked, self.gains = blocked, gains
 
     def append_rows(self, other: "GrowingSegment", rows: NDArray[np.int64]) -> None:
         """Append rows (n,) int64 of another segment of the same version."""

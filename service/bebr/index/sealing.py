@@ -46,11 +46,13 @@ def seal(view: GrowingView, path: Path) -> NDArray[np.int64]:
 
 
 def compact(views: Sequence[SegmentView], path: Path) -> list[NDArray[np.int64]]:
-    """Write the live rows of several segments of one version as one segment.
+    """Write the live rows of several segments of one version as one segment. Raises DamagedSegment.
 
     Returns for each of them (rows,) int64: the new row of each old one, -1 where it was dead.
     """
     segments = [view.segment for view in views]
+    for segment in segments:
+        segment.check_ids()
     spec, fields = segments[0].spec, segments[0].fields
     alive = [np.flatnonzero(unpack_mask(view.live, view.rows)) for view in views]
     owner = np.repeat(np.arange(len(views)), [len(rows) for rows in alive])

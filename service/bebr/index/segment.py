@@ -1,37 +1,32 @@
-"""A sealed segment: immutable rows of one code version, sorted by id, memory-mapped from one file.
+"""A sealed segment: immutable rows of one code version, sorted by id, read from one file.
 
-File: magic, header length and crc32, JSON header, then 64-byte aligned sections (little-endian arrays), each with its
-crc32 in the header. Which rows are still alive is not the file's business; the shard knows.
-Because rows are sorted by id, the kernel's order of equal scores (by row) is the order by id.
+What scans and filters touch is read into memory once: nothing that happens to the file later can change an answer. The
+ids stay in the mapped file, and each is checked against its hash when it is read. Which rows are still alive is not the
+segment's business; the shard knows. Because rows are sorted by id, the kernel's order of equal scores (by row) is the
+order by id.
 """
 
-import json
-import mmap
-import struct
 import threading
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bebr import kernel
 from bebr.core.codes import CodeSpec
 from bebr.core.filters import Filter
 from bebr.core.types import FieldType
-from bebr.disk import replacing
-from bebr.errors import DamagedSegment
+from bebr.index import segment_file
 from bebr.index.columns import Arrays, Column, column_from_arrays, evaluate, pack_mask
 from bebr.index.growing import kill
 from bebr.index.labels import Labels, labels_of_column
 from bebr.index.strings import StringTable, find_many
 
-MAGIC = b"BEBRSEG\x00"
-FORMAT = 1
-ALIGNMENT = 64
-RARELY_READ = ("id_offsets", "id_blob")
+MAPPED = ("id_offsets", "id_blob")
 CACHED_FILTERS = 8
 """Masks of recent filters kept per segment, one bit a row each."""
 
@@ -40,7 +35,7 @@ class Segment:
     """Open segment file. Raises DamagedSegment when a byte is not what was written."""
 
     def __init__(self, path: Path) -> None:
-        header, sections = _read(path)
+        header, sections = segment_file.read(path, MAPPED)
         self.path = path
         self.version: int = header["version"]
         self.spec = CodeSpec.parse(header["spec"])
@@ -52,6 +47,7 @@ class Segment:
         self.fields = {key: FieldType(kind) for key, kind in header["fields"].items()}
         self.reads_paths = header.get("reads_paths", False)
         self.columns = {key: _column(key, kind, sections) for key, kind in self.fields.items()}
+        self._checksums = tuple(header["sections"][name]["crc32"] for name in MAPPED)
         self._masks: OrderedDict[Filter, NDArray[np.uint16]] = OrderedDict()
         self._masks_lock = threading.Lock()
         self._labels: dict[str, Labels] = {}
@@ -62,8 +58,28 @@ class Segment:
         return self.blocked.nbytes + self.gains.nbytes
 
     def find(self, ids: Collection[str]) -> NDArray[np.int64]:
-        """Rows (len(ids),) int64 of ids, -1 where absent; dead rows are found too."""
-        return find_many(self.ids, self.lookup, ids)
+        """Rows (len(ids),) int64 of ids, -1 where absent; dead rows are found too. Raises DamagedSegment."""
+        try:
+            return find_many(self.ids, self.lookup, ids)
+        except ValueError as error:
+            raise segment_file.damaged(self.path, str(error)) from error
+
+    def ids_at(self, rows: Sequence[int]) -> list[str]:
+        """Raises DamagedSegment."""
+        try:
+            return kernel.read_ids(self.ids.offsets, self.ids.blob, self.lookup, rows)
+        except ValueError as error:
+            raise segment_file.damaged(self.path, str(error)) from error
+
+    def first_after(self, point_id: str) -> int:
+        """The first row whose id is greater. Raises DamagedSegment."""
+        return bisect_right(range(self.rows), point_id, key=lambda row: self.ids_at([row])[0])
+
+    def check_ids(self) -> None:
+        """Raise DamagedSegment unless all ids are what was written: for whoever reads them at once."""
+        found = crc32(self.ids.offsets.data), crc32(self.ids.blob.data)
+        if found != self._checksums:
+            raise segment_file.damaged(self.path, "its ids do not match their checksums")
 
     def mask(self, condition: Filter) -> NDArray[np.uint16]:
         """Mask of the rows, dead or alive, for which the filter holds. Recent ones are kept, for rows never change."""
@@ -118,7 +134,7 @@ class SegmentView:
         return self.segment.labels(key)
 
     def ids_at(self, rows: Sequence[int]) -> list[str]:
-        return self.segment.ids.take(rows)
+        return self.segment.ids_at(rows)
 
 
 def write_segment(
@@ -143,89 +159,16 @@ def write_segment(
     for key, column in columns.items():
         sections |= {f"field:{key}:{name}": array for name, array in column.arrays().items()}
     header = {
-        "format": FORMAT,
         "version": version,
         "spec": str(spec),
         "rows": len(ids),
         "fields": {key: str(kind) for key, kind in fields.items()},
         "reads_paths": True,
     }
-    _write(path, header, sections)
-
-
-def _write(path: Path, header: dict[str, Any], sections: Arrays) -> None:
-    table: dict[str, dict[str, Any]] = {}
-    offset = 0
-    for name, array in sections.items():
-        flat = np.ascontiguousarray(array)
-        # dtype names carry no byte order: files are little-endian, as every supported machine is
-        table[name] = {
-            "offset": offset,
-            "size": flat.nbytes,
-            "dtype": flat.dtype.name,
-            "crc32": crc32(flat.view(np.uint8).data),
-        }
-        offset = _aligned(offset + flat.nbytes)
-    text = json.dumps(header | {"sections": table}).encode()
-    start = _aligned(len(MAGIC) + 8 + len(text))
-    with replacing(path, durable=False) as file:
-        file.write(MAGIC + struct.pack("<II", len(text), crc32(text)) + text)
-        for name, array in sections.items():
-            file.seek(start + table[name]["offset"])
-            file.write(np.ascontiguousarray(array).view(np.uint8).data)
-        file.truncate(start + offset)
-
-
-def _read(path: Path) -> tuple[dict[str, Any], Arrays]:
-    try:
-        with path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:
-        raise DamagedSegment(f"segment {path.name} cannot be opened: {error}", segment=path.name) from error
-    data = np.frombuffer(mapped, np.uint8)
-    header, start = _read_header(path, data)
-    sections: Arrays = {}
-    for name, entry in header["sections"].items():
-        begin = start + entry["offset"]
-        raw = data[begin : begin + entry["size"]]
-        if len(raw) != entry["size"] or crc32(raw.data) != entry["crc32"]:
-            raise DamagedSegment(
-                f"segment {path.name}: section '{name}' does not match its checksum", segment=path.name
-            )
-        sections[name] = raw.view(entry["dtype"])
-        if name in RARELY_READ:
-            _let_go(mapped, begin, begin + entry["size"])
-    return header, sections
-
-
-def _let_go(mapped: mmap.mmap, begin: int, end: int) -> None:
-    """Checking a section made its pages resident; drop those that only a hit or an update will ask for again."""
-    first = (begin + mmap.PAGESIZE - 1) // mmap.PAGESIZE * mmap.PAGESIZE
-    if first < end:
-        mapped.madvise(mmap.MADV_DONTNEED, first, end - first)
-
-
-def _read_header(path: Path, data: NDArray[np.uint8]) -> tuple[dict[str, Any], int]:
-    prefix = len(MAGIC) + 8
-    if len(data) < prefix or bytes(data[: len(MAGIC)]) != MAGIC:
-        raise DamagedSegment(f"{path.name} is not a segment file", segment=path.name)
-    length, checksum = struct.unpack("<II", data[len(MAGIC) : prefix].tobytes())
-    text = data[prefix : prefix + length].tobytes()
-    if len(text) != length or crc32(text) != checksum:
-        raise DamagedSegment(f"segment {path.name}: its header does not match its checksum", segment=path.name)
-    header: dict[str, Any] = json.loads(text)
-    if header["format"] != FORMAT:
-        raise DamagedSegment(
-            f"segment {path.name} has format {header['format']}, this version reads {FORMAT}", segment=path.name
-        )
-    return header, _aligned(prefix + length)
+    segment_file.write(path, header, sections)
 
 
 def _column(key: str, kind: FieldType, sections: Arrays) -> Column:
     prefix = f"field:{key}:"
     arrays = {name.removeprefix(prefix): array for name, array in sections.items() if name.startswith(prefix)}
     return column_from_arrays(kind, arrays)
-
-
-def _aligned(offset: int) -> int:
-    return (offset + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT

@@ -92,6 +92,12 @@ class Shard:
         """The last operation that the shard has."""
         return self.history.mark(self.seq) if self.history else self._loaded
 
+    def forget(self) -> None:
+        """Let go of all segments, so that their memory and their maps are given back; nothing may be asked any more."""
+        with self._lock:
+            self._sealed, self._frozen, self._growing = [], [], {}
+            self._publish()
+
     def take_place_of(self, old: "Shard") -> None:
         """Move the files to where those of another shard are, which takes no part any more.
 
@@ -101,6 +107,8 @@ class Shard:
             old._is_replaced = True
             shard_files.replace_folder(self.folder, old.folder)
             self.folder = old.folder
+            for view in self._sealed:
+                view.segment.path = self.folder / view.segment.path.name
 
     # -- writes --------------------------------------------------------------------------------------------------------
 

@@ -99,7 +99,7 @@ def find_many(table: StringTable, lookup: NDArray[np.uint64], texts: Collection[
     """Positions (len(texts),) int64 of `texts` in the table, -1 where absent.
 
     One vectorized binary search by hash; only strings whose hash is present are compared, so a batch of new ids
-    touches no page of the table.
+    touches no page of the table. Raises ValueError where a string of the table has not its hash.
     """
     encoded = [text.encode() for text in texts]
     hashes = np.fromiter(map(crc32, encoded), np.uint64, len(texts))
@@ -111,8 +111,11 @@ def find_many(table: StringTable, lookup: NDArray[np.uint64], texts: Collection[
         at = int(starts[i])
         while at < len(lookup) and int(lookup[at]) >> 32 == int(hashes[i]):
             position = int(lookup[at]) & 0xFFFFFFFF
-            if table.bytes_at(position) == encoded[i]:
+            stored = table.bytes_at(position)
+            if stored == encoded[i]:
                 found[i] = position
                 break
+            if crc32(stored) != hashes[i]:
+                raise ValueError(f"the id of row {position} is not what was written")
             at += 1
     return found

@@ -215,6 +215,21 @@ def allocate(size_bytes: int) -> NDArray[np.uint8]:
     return _kernel.allocate(size_bytes)
 
 
+def map_file(path: str) -> NDArray[np.uint8]:
+    """The bytes of a file (size,) uint8, mapped, for arrays that are read rarely; no descriptor stays open.
+
+    The array is read-only. What is cut off from the file reads as zeros from then on. Raises OSError.
+    """
+    return _kernel.map_file(path)
+
+
+def read_ids(
+    offsets: NDArray[np.uint64], blob: NDArray[np.uint8], lookup: NDArray[np.uint64], rows: Sequence[int]
+) -> list[str]:
+    """The strings of these rows of a table, see `bebr.index.strings`. ValueError where one has not its hash."""
+    return _kernel.read_ids(offsets, blob, lookup, rows)
+
+
 def isa() -> str:
     """The instruction set in use: 'avx512', 'avx2' or 'portable'.
 

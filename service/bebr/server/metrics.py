@@ -117,6 +117,9 @@ class StateGauges(Collector):
             for collection in found:
                 family.add_metric([collection.name], getattr(collection, field))
             yield family
+        files = [(collection.name, collection.damaged_files) for collection in found]
+        help = "How often a damaged segment file was found and made anew, since the start."
+        yield _gauge("bebr_collection_damaged_files", help, "collection", files)
         buffered = [(collection.name, collection.fit.collected) for collection in found if collection.fit is not None]
         help = "Points that are kept as embeddings until the collection's fit."
         yield _gauge("bebr_collection_buffered_points", help, "collection", buffered)

@@ -60,6 +60,8 @@ class ShardStats:
     """How often it was rebuilt since it was opened."""
     losses: int = 0
     """How often the store was found to have lost what it had acknowledged, since the shard was opened."""
+    damaged_files: int = 0
+    """How often a damaged segment file was found since the start."""
 
 
 class ShardClient(Protocol):
@@ -111,6 +113,9 @@ class ShardClient(Protocol):
 
     async def catch_up(self) -> None:
         """Apply everything that the store has and the shards have not."""
+
+    async def scrub(self, bytes_per_second: int) -> None:
+        """Read all that lies on disk, no faster than that; what is damaged is made anew from the store."""
 
     async def close(self, keep: bool) -> None:
         """Finish what is under way; no write may follow. `keep`: save the state, so that the next start is quick."""

@@ -12,6 +12,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from bebr.core.codes import CodeSpec
 from bebr.core.history import History, Loss
 from bebr.core.operations import FeedEntry, ShardCounters
 from bebr.core.types import Puts
-from bebr.errors import CollectionNotFound, DamagedStore
+from bebr.errors import CollectionNotFound, DamagedSegment, DamagedStore
 from bebr.index.shard import Shard
 from bebr.index.shard_files import rebuilt_folder
 from bebr.index.view import ShardView
@@ -33,6 +34,8 @@ from bebr.telemetry import event
 
 log = logging.getLogger(__name__)
 FEED_PAGE = 5_000
+MAX_REBUILDS = 3
+"""Files that were just written and are damaged again are a disk that nothing can be built on."""
 MAX_LOGGED = 20
 """Damaged points of one page that the log names."""
 INLINE_OPERATIONS = 64
@@ -73,6 +76,10 @@ class Follower:
         """The view may have what the store has not."""
         self.damaged = 0
         """Points of the store that were found damaged, and are not in the view."""
+        self._damage: str | None = None
+        """Why the files of the view cannot be read any more; what it holds in memory is right all the same."""
+        self.damaged_files = 0
+        """How often a damaged file was found, at the start or later."""
         self._last: tuple[int, str] | None = None
         """Seq and id of the last operation that the view took, where it is known."""
         self.shard = self._new_shard(folder)
@@ -92,11 +99,13 @@ class Follower:
         if keep:
             self.shard.flush()
             self._take_note(closed=True)
+        else:
+            self.shard.forget()
 
     async def apply(self, done: Sequence[Done]) -> bool:
         """Bring the view to where the store is after these commits, in order.
 
-        False where they do not follow on what the view has: nothing was done, and `catch_up` must come first.
+        False where they do not follow on what the view has, or a file of it is damaged: `catch_up` must come first.
         """
         done = [(write, committed) for write, committed in done if not committed.replayed]
         if not done:
@@ -104,10 +113,14 @@ class Follower:
         if not follow_on(done, self.shard.seq):
             self._distrusted |= done[0][1].first_seq <= self.shard.seq  # the store lost what it had acknowledged
             return False
-        if sum(len(committed.applied) for _, committed in done) <= INLINE_OPERATIONS:
-            self._apply(done)
-        else:
-            await asyncio.to_thread(self._apply, done)
+        try:
+            if sum(len(committed.applied) for _, committed in done) <= INLINE_OPERATIONS:
+                self._apply(done)
+            else:
+                await asyncio.to_thread(self._apply, done)
+        except DamagedSegment as damage:
+            self.distrust(damage)
+            return False
         self._take_note()
         return True
 
@@ -118,14 +131,27 @@ class Follower:
         """
         self._catching_up = True
         try:
-            while not await self._try_to_catch_up():
-                self._distrusted = True
+            for attempt in count(1):
+                try:
+                    if await self._try_to_catch_up():
+                        break
+                    self._distrusted = True
+                except DamagedSegment as damage:
+                    if attempt == MAX_REBUILDS:
+                        raise
+                    self.distrust(damage)
             self.problem = None
         except CollectionNotFound as error:
             self.problem = error.detail
             raise
         finally:
             self._catching_up = False
+
+    def distrust(self, damage: DamagedSegment) -> None:
+        """A file of the view is damaged: the next `catch_up` builds it anew, beside the one that is served."""
+        self._damage = damage.detail
+        self.damaged_files += 1
+        event(log, "segment damaged", logging.ERROR, collection=self._name, shard=self._number, reason=damage.detail)
 
     async def purge(self) -> None:
         """Let the store forget the tombstones that this shard has on disk."""
@@ -142,6 +168,7 @@ class Follower:
         self._report(history.lost(self._note.mark) or history.lost(shard.mark), history)
         if why := await self._why_rebuild(before, history):
             self._begin_rebuild(why)
+        if why or self._damage:
             shard = self._new_shard(rebuilt_folder(self.shard.folder))
             self.damaged = 0
             await asyncio.to_thread(shard.clear)
@@ -154,7 +181,7 @@ class Follower:
             return False
         if shard is not self.shard:
             await asyncio.to_thread(shard.take_place_of, self.shard)
-            self.shard, self._purged_seq, self._last = shard, 0, None
+            self.shard, self._purged_seq, self._last, self._damage = shard, 0, None, None
             event(log, "the shard is rebuilt", **self._names, seq=shard.seq)
         self._reported = ""
         self._distrusted, self._last = False, last or self._last
@@ -162,16 +189,16 @@ class Follower:
         self._take_note()
         return True
 
-    def _note_missing(self, count: int) -> None:
-        """count: points that the store has and the view has not, of now and of earlier runs."""
-        if count > self.damaged:
+    def _note_missing(self, missing: int) -> None:
+        """missing: points that the store has and the view has not, of now and of earlier runs."""
+        if missing > self.damaged:
             log.error(
                 "shard %d of collection %s: %d points of the store are damaged and left out; see `bebr verify`",
                 self._number,
                 self._name,
-                count,
+                missing,
             )
-            self.damaged = count
+            self.damaged = missing
 
     def leave_out(self, ids: Sequence[str]) -> None:
         """Take points out of the view that the store has found damaged: nothing can be made of them."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ from typing import TypeVar
 from bebr.core.codes import CodeSpec
 from bebr.core.filters import Filter
 from bebr.core.operations import Committed
-from bebr.errors import BebrError, Overloaded
-from bebr.index import Grouping, ScanQueries
+from bebr.errors import BebrError, DamagedSegment, NotReady, Overloaded, Unavailable
+from bebr.index import Grouping, ScanQueries, segment_file
+from bebr.index.segment import SegmentView
 from bebr.shards import reads
 from bebr.shards.changes import Change, Fields
 from bebr.shards.client import Searched, ShardStats
@@ -21,6 +23,7 @@ from bebr.shards.follower import Follower
 from bebr.shards.memory import release_free_memory
 from bebr.shards.truth import Truth
 from bebr.shards.writer import Writer
+from bebr.telemetry import event
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -88,6 +91,8 @@ class LocalShards:
         ]
         self._writer = Writer(truth, uid, self._followers, fields, max_queue, name)
         self._maintaining: dict[int, asyncio.Task[None]] = {}
+        self._mending: dict[int, asyncio.Task[None]] = {}
+        """Shards that are rebuilt because a file of theirs is damaged."""
         self._closed = False
 
     def open(self) -> None:
@@ -95,6 +100,7 @@ class LocalShards:
         for number, follower in enumerate(self._followers):
             follower.open()
             if why := follower.shard.rebuilt_because:
+                follower.damaged_files += 1
                 log.warning("collection %s, shard %d: %s; rebuilding it from the store", self._name, number, why)
 
     # -- reads ---------------------------------------------------------------------------------------------------------
@@ -103,12 +109,15 @@ class LocalShards:
         views = self._views()
         conditions = [condition for of_version in queries for condition in of_version.filters]
         is_small = self._is_small(views, max(map(len, queries), default=0)) and _are_small_filters(views, conditions)
-        if is_small and grouping is None:
-            parts = [part for view in views for part in view.parts]
-            found = reads.scan(parts, queries)
-        else:
-            search = partial(reads.search, views, queries, self._threads.scans, grouping)
-            found = await asyncio.get_running_loop().run_in_executor(self._threads.searches, search)
+        try:
+            if is_small and grouping is None:
+                parts = [part for view in views for part in view.parts]
+                found = reads.scan(parts, queries)
+            else:
+                search = partial(reads.search, views, queries, self._threads.scans, grouping)
+                found = await asyncio.get_running_loop().run_in_executor(self._threads.searches, search)
+        except DamagedSegment as damage:
+            raise self._mend(damage) from None
         return Searched(found, _points(views))
 
     def is_small(self, queries: int) -> bool:
@@ -129,6 +138,7 @@ class LocalShards:
                 len(follower.view.parts),
                 follower.view.scan_size_bytes,
                 damaged=follower.damaged,
+                damaged_files=follower.damaged_files,
                 problem=follower.problem,
                 rebuilds=follower.rebuilds,
                 losses=follower.losses,
@@ -160,9 +170,12 @@ class LocalShards:
     async def _read(self, read: Callable[[], Result], condition: Filter | None = None) -> Result:
         """Here when the shards are small, in a thread when it would hold up others."""
         views = self._views()
-        if _scan_size_bytes(views) <= INLINE_READ_BYTES and _are_small_filters(views, [condition]):
-            return read()
-        return await asyncio.to_thread(read)
+        try:
+            if _scan_size_bytes(views) <= INLINE_READ_BYTES and _are_small_filters(views, [condition]):
+                return read()
+            return await asyncio.to_thread(read)
+        except DamagedSegment as damage:
+            raise self._mend(damage) from None
 
     # -- writes --------------------------------------------------------------------------------------------------------
 
@@ -190,6 +203,53 @@ class LocalShards:
     def _is_full(self, shard: int) -> bool:
         return self._followers[shard].shard.backlog > MAX_BACKLOG
 
+    # -- damage --------------------------------------------------------------------------------------------------------
+
+    async def scrub(self, bytes_per_second: int) -> None:
+        """Read all segment files, no faster than that, and rebuild the shards whose files are damaged."""
+
+        def pause(size_bytes: int) -> None:
+            if self._closed:
+                raise InterruptedError
+            time.sleep(size_bytes / bytes_per_second)
+
+        for follower in self._followers:
+            for part in follower.view.parts:
+                if isinstance(part, SegmentView) and not self._closed:
+                    try:
+                        await asyncio.to_thread(segment_file.verify, part.segment.path, pause=pause)
+                    except InterruptedError:
+                        return
+                    except DamagedSegment as damage:
+                        if part in follower.view.parts:  # else it was merged meanwhile, and its file deleted
+                            self._mend(damage)
+
+    def _mend(self, damage: DamagedSegment) -> NotReady:
+        """Build the shard anew that a damaged file belongs to; the error for whoever found out."""
+        for number, follower in enumerate(self._followers):
+            if str(follower.shard.folder) == damage.fields["folder"] and number not in self._mending:
+                follower.distrust(damage)
+                self._mending[number] = asyncio.create_task(self._mend_shard(number))
+        return NotReady(
+            f"collection '{self._name}': {damage.detail}; it is made anew from the store, try again",
+            collection=self._name,
+        )
+
+    async def _mend_shard(self, number: int) -> None:
+        try:
+            while not self._closed:
+                try:
+                    await self._writer.catch_up(number)
+                    event(log, "shard rebuilt after damage", collection=self._name, shard=number)
+                    return
+                except Unavailable as error:
+                    event(log, "rebuild waits", logging.WARNING, collection=self._name, shard=number, reason=str(error))
+                    await asyncio.sleep(RETRY_SECONDS)
+        except Exception:
+            log.exception("shard %d of collection %s cannot be rebuilt", number, self._name)
+        finally:
+            del self._mending[number]
+
     # -- life ----------------------------------------------------------------------------------------------------------
 
     def add_version(self, number: int, spec: CodeSpec) -> None:
@@ -206,6 +266,8 @@ class LocalShards:
     async def close(self, keep: bool) -> None:
         self._closed = True
         await asyncio.gather(*self._maintaining.values(), self._writer.close())
+        for mending in list(self._mending.values()):
+            mending.cancel()
         for number, follower in enumerate(self._followers):
             try:
                 await asyncio.to_thread(follower.close, keep)
@@ -223,6 +285,9 @@ class LocalShards:
             if await loop.run_in_executor(self._threads.maintenance, follower.shard.maintain):
                 await loop.run_in_executor(self._threads.maintenance, release_free_memory)
             await follower.purge()
+        except DamagedSegment as damage:
+            self._mend(damage)
+            await asyncio.sleep(0 if self._closed else RETRY_SECONDS)
         except Exception:
             # growing segments stay in memory and the store has everything: the next write tries again, but not at once
             log.exception("maintenance of collection %s, shard %d failed", self._name, number)

@@ -78,7 +78,7 @@ def _page(part: Part, condition: Filter | None, after: str | None, limit: int | 
     rows = np.flatnonzero(unpack_mask(_mask(part, condition), part.rows))
     if isinstance(part, SegmentView):
         if after is not None:
-            rows = rows[np.searchsorted(rows, part.segment.ids.first_after(after)) :]
+            rows = rows[np.searchsorted(rows, part.segment.first_after(after)) :]
         return part.ids_at(rows[:limit].tolist())
     found = sorted(point_id for point_id in part.ids_at(rows.tolist()) if after is None or point_id > after)
     return found[:limit]

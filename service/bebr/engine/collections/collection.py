@@ -165,6 +165,7 @@ class Collection:
             filterable=document.filterable,
             shards=[ShardStatus(s.number, self.points_by_id(s.points), s.seq, s.parts) for s in shards],
             damaged_points=max(len(self._damaged), sum(shard.damaged for shard in shards)),
+            damaged_files=sum(shard.damaged_files for shard in shards),
             memory_bytes=sum(shard.scan_size_bytes for shard in shards),
             created_at=document.created_at,
             encoder_error=problem.detail if problem else None,

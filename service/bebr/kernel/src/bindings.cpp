@@ -7,11 +7,16 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <cerrno>
 #include <memory>
 #include <optional>
+#include <string>
+#include <system_error>
 
 #include "dispatch.hpp"
+#include "ids.hpp"
 #include "layout.hpp"
+#include "mapping.hpp"
 #include "memory.hpp"
 #include "scan.hpp"
 
@@ -121,6 +126,39 @@ std::uint64_t read_checksum(const Vector<const std::uint8_t>& bytes) {
     return current_kernels().checksum(bytes.data(), bytes.shape(0));
 }
 
+nb::ndarray<nb::numpy, const std::uint8_t, nb::ndim<1>> map_bytes(const std::string& path) {
+    Mapping mapped;
+    try {
+        mapped = map_file(path);
+    } catch (const std::system_error& error) {
+        errno = error.code().value();
+        PyErr_SetFromErrnoWithFilename(PyExc_OSError, path.c_str());
+        throw nb::python_error();
+    }
+    auto* mapping = new Mapping(mapped);
+    nb::capsule owner(mapping, [](void* held) noexcept {
+        unmap(*static_cast<Mapping*>(held));
+        delete static_cast<Mapping*>(held);
+    });
+    return nb::ndarray<nb::numpy, const std::uint8_t, nb::ndim<1>>(mapping->bytes, {mapping->size}, owner);
+}
+
+nb::list read_ids(const Vector<const std::uint64_t>& offsets, const Vector<const std::uint8_t>& blob,
+                  const Vector<const std::uint64_t>& lookup, const std::vector<std::uint64_t>& rows) {
+    nb::list ids;
+    for (const std::uint64_t row : rows) {
+        if (row + 1 >= offsets.shape(0)) throw nb::index_error();
+        const std::uint64_t start = offsets.data()[row], stop = offsets.data()[row + 1];
+        const bool fits = start <= stop && stop <= blob.shape(0);
+        const std::uint32_t hash = fits ? crc32(blob.data() + start, stop - start) : 0;
+        if (!fits || !has_hash(lookup.data(), lookup.shape(0), row, hash)) {
+            throw nb::value_error(("the id of row " + std::to_string(row) + " is not what was written").c_str());
+        }
+        ids.append(nb::str(reinterpret_cast<const char*>(blob.data() + start), stop - start));
+    }
+    return ids;
+}
+
 std::vector<std::string> supported_isas() {
     std::vector<std::string> names;
     for (const Kernels* kernels : supported_kernels()) names.emplace_back(kernels->name);
@@ -151,5 +189,7 @@ NB_MODULE(_kernel, m) {
           "masks"_a, "floor"_a, "codes"_a, "starts"_a.none(), "wanted"_a, "found_scores"_a, "found_items"_a);
     m.def("hamming_top_labels", &hamming_labels, "layout"_a, "blocked"_a, "rows"_a, "query"_a, "masks"_a, "ceiling"_a,
           "codes"_a, "starts"_a.none(), "wanted"_a, "found_distances"_a, "found_items"_a);
+    m.def("map_file", &map_bytes, "path"_a);
+    m.def("read_ids", &read_ids, "offsets"_a, "blob"_a, "lookup"_a, "rows"_a);
     m.def("read_checksum", &read_checksum, "bytes"_a);
 }

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from bebr.disk import is_out_of_files, out_of_files_hint
 from bebr.errors import BebrError, DamagedStore, InsufficientStorage, PayloadTooLarge, StoreUnavailable
 
 SCHEMA = 1
@@ -143,6 +144,8 @@ def translate(error: sqlite3.Error, path: Path) -> BebrError:
         return DamagedStore(f"{path} is damaged ({error}); restore it from a backup", path=str(path))
     if code == sqlite3.SQLITE_FULL:
         return InsufficientStorage(f"no room to write {path} ({error}); free some disk space", path=str(path))
+    if code == sqlite3.SQLITE_CANTOPEN and _no_file_can_be_opened():
+        return StoreUnavailable(f"{path} cannot be opened: {out_of_files_hint()}", path=str(path))
     if code == sqlite3.SQLITE_TOOBIG:
         return PayloadTooLarge(f"one value is larger than SQLite stores ({error})", path=str(path))
     return StoreUnavailable(f"{path} does not answer ({error})", path=str(path))
@@ -155,6 +158,15 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise translate(error, path) from error
+
+
+def _no_file_can_be_opened() -> bool:
+    """SQLite does not say why it could not open one."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return is_out_of_files(error)
+    return False
 
 
 def names_undecodable(error: sqlite3.Error) -> bool:

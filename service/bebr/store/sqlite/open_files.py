@@ -31,7 +31,7 @@ class OpenFiles:
         self._folder = folder
         self._synchronous = synchronous
         self._receipt_ttl_seconds = receipt_ttl_seconds
-        self._most = most
+        self.most = most
         self.epoch = ""
         """The epoch that commits to the files begin; set by whoever opens the store."""
         self._open: OrderedDict[str, OpenFile] = OrderedDict()
@@ -59,7 +59,7 @@ class OpenFiles:
                 file = CollectionFile(path, self._synchronous, self._receipt_ttl_seconds, self.epoch)
             opened = self._open[uid] = OpenFile(file)
         self._open.move_to_end(uid)
-        if len(self._open) > self._most:
+        if len(self._open) > self.most:
             self._close_idle()
         return opened
 
@@ -89,5 +89,5 @@ class OpenFiles:
         """Close files down to the maximum, or to those in use."""
         *others, _ = self._open.items()
         idle = [uid for uid, opened in others if not opened.users]
-        for uid in idle[: len(self._open) - self._most]:
+        for uid in idle[: len(self._open) - self.most]:
             self._open.pop(uid).file.close()

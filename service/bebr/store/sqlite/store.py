@@ -22,6 +22,7 @@ from typing import Literal, TypeVar
 from bebr.core.history import History, new_epoch
 from bebr.core.operations import Commit, CommitOutcome, FeedEntry, ShardCounters, check_commit
 from bebr.core.types import StoredPoint
+from bebr.disk import raise_open_files_limit
 from bebr.errors import AlreadyExists, BebrError, DamagedStore, InsufficientStorage, StoreUnavailable
 from bebr.store.protocol import DamagedDocument, Document, check_uid, unknown_shard
 from bebr.store.sqlite.collection import CollectionFile, create_collection_file
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 POOL_THREADS = 4
 MAX_OPEN_FILES = 64
 """Collections open at a time; each takes up to three connections of three file descriptors."""
+MIN_OPEN_FILES, FILES_SHARE = 4, 16
+"""Where the process may open few files: one collection for each so many of them."""
 MAX_INLINE_IDS = 256
 """A fetch of more ids goes to a thread: on the event loop it would hold up everyone else."""
 
@@ -52,6 +55,7 @@ class SqliteStore:
         max_open_files: int = MAX_OPEN_FILES,
     ) -> None:
         self._folder = Path(path)
+        self._max_open_files = max_open_files
         self._synchronous = synchronous
         self._files = OpenFiles(self._folder / "collections", synchronous, receipt_ttl_seconds, max_open_files)
         self._lock = FolderLock(self._folder)
@@ -77,6 +81,7 @@ class SqliteStore:
             raise StoreUnavailable(f"the data folder {self._folder} cannot be used: {error}") from error
         try:
             self._files.epoch = new_epoch()
+            self._files.most = min(self._max_open_files, max(MIN_OPEN_FILES, raise_open_files_limit() // FILES_SHARE))
             await asyncio.to_thread(self._open_catalog)
             self._pool = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="bebr-sqlite")
             self._reserve.fill()
