@@ -38,7 +38,7 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "engine": (MIDDLE - {"index"}) | {"core", "errors"},
     "jobs": MIDDLE | {"engine", "core", "disk", "errors"},
     "server": USE_CASES,
-    "bootstrap": USE_CASES | {"server", "config"},
+    "bootstrap": USE_CASES | {"server", "config", "disk"},
     "demo": EVERY_LAYER - {"kernel", "cli"},
     "cli": EVERY_LAYER - {"kernel"},
 }

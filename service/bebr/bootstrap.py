@@ -4,6 +4,7 @@ import resource
 from typing import TYPE_CHECKING
 
 from bebr.config import Settings
+from bebr.disk import raise_open_files_limit
 from bebr.encoding import BundleRegistry, shipped_bundles
 from bebr.engine import Engine
 from bebr.store import MetadataStore
@@ -50,6 +51,7 @@ def build_reader(settings: Settings) -> "StoreReader":
 
 def build_engine(settings: Settings) -> Engine:
     """The engine, not started."""
+    raise_open_files_limit()
     return Engine(
         build_store(settings),
         BundleRegistry([settings.bundles_dir, shipped_bundles()]),

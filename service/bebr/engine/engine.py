@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from bebr.config import Limits
 from bebr.core.types import WriteMode
-from bebr.disk import raise_open_files_limit
 from bebr.encoding import Bundle, BundleRegistry, TextKind
 from bebr.engine.admission import Admission
 from bebr.engine.capacity import CapacityGuard
@@ -110,7 +109,6 @@ class Engine:
     async def start(self) -> None:
         """Open the store and load the collections in the background; `ready` tells when they are there."""
         limit_arenas()
-        raise_open_files_limit()
         self._folder.mkdir(parents=True, exist_ok=True)
         await self._store.open()
         self.registry.problem = "loading"

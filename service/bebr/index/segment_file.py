@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr import kernel
-from bebr.disk import is_out_of_files, replacing
-from bebr.errors import DamagedSegment
+from bebr.disk import is_out_of_files, out_of_files_hint, replacing
+from bebr.errors import DamagedSegment, NotReady
 from bebr.index.columns import Arrays
 
 MAGIC = b"BEBRSEG\x00"
@@ -62,9 +62,7 @@ def read(path: Path, mapped: Collection[str]) -> tuple[dict[str, Any], Arrays]:
                     sections[name] = _read_section(path, file, start, name, entry)
         data = kernel.map_file(str(path))
     except OSError as error:
-        if is_out_of_files(error):
-            raise
-        raise damaged(path, f"it cannot be read: {error}") from error
+        raise _unreadable(path, error) from error
     for name in mapped:
         entry = header["sections"][name]
         begin = start + entry["offset"]
@@ -86,9 +84,7 @@ def verify(path: Path, pause: Callable[[int], None] | None = None) -> None:
             for name, entry in header["sections"].items():
                 _check_section(path, file, start, name, entry, pause)
     except OSError as error:
-        if is_out_of_files(error):
-            raise
-        raise damaged(path, f"it cannot be read: {error}") from error
+        raise _unreadable(path, error) from error
 
 
 def damaged(path: Path, reason: str) -> DamagedSegment:
@@ -119,6 +115,12 @@ def _check_section(
             pause(len(piece))
     if checksum != entry["crc32"]:
         raise _mismatch(path, name)
+
+
+def _unreadable(path: Path, error: OSError) -> DamagedSegment | NotReady:
+    if is_out_of_files(error):
+        return NotReady(f"segment {path.name} cannot be opened: {out_of_files_hint()}")
+    return damaged(path, f"it cannot be read: {error}")
 
 
 def _mismatch(path: Path, name: str) -> DamagedSegment:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bebr.disk import is_out_of_files, out_of_files_hint
 from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.results import CollectionStatus
 from bebr.errors import BebrError, DamagedCollection, Unavailable
@@ -71,8 +70,6 @@ def damaged(name: str, document: CollectionDocument, error: Exception) -> Damage
     passing = isinstance(error, PASSING)
     known = isinstance(error, BebrError)
     reason = error.detail if isinstance(error, BebrError) else f"{type(error).__name__}: {error}"
-    if is_out_of_files(error):
-        reason = out_of_files_hint()
     log.error("collection %s cannot be opened: %s", name, reason, exc_info=None if known or passing else error)
     return DamagedEntry(name, reason, document.uid, document, passing)
 
