@@ -41,6 +41,7 @@ ODD: dict[str, tuple[Any, str, str]] = {
     "an array": ({"x": np.ones(2)}, "InvalidMetadata", "ndarray"),
     "a number as key": ({1: "a"}, "InvalidMetadata", "key 1"),
     "a number as key inside": ({"x": [{None: "a"}]}, "InvalidMetadata", "key None"),
+    "a number as key in a tuple": ({"x": ({2: "a"},)}, "InvalidMetadata", "key 2"),
     "half a surrogate": ({"x": "\ud800"}, "Malformed", "surrogate"),
     "a list": ([1], "InvalidMetadata", "object"),
     "the wrong type": ({"n": "1"}, "InvalidMetadata", "integer"),
@@ -68,6 +69,14 @@ def test_metadata_that_json_cannot_say_fails_its_point_alone(client: Client, doc
         assert all(ODD[item.id][2] in item.detail for item in report.items), report.items
     assert client.get_point(docs, "sound").metadata == {"n": 7, "f": 0.5, "b": True, "t": [1, 2], "s": "a"}
     assert client.count(docs) == 1
+
+
+def test_changes_of_metadata_are_what_json_can_say(client: Client, docs: str):
+    client.upsert(docs, [{"id": "a", "vector": VECTOR, "metadata": {"1": "kept"}}])
+    for changes in ({1: "a"}, {"x": {2: 1}}, {"x": float("nan")}, {"x": {1}}):
+        with pytest.raises(errors.InvalidRequest):
+            client.set_metadata(docs, changes, ["a"])
+    assert client.get_point(docs, "a").metadata == {"1": "kept"}
 
 
 def test_vectors_that_are_none_fail_their_point_alone(client: Client, docs: str):

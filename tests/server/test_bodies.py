@@ -48,7 +48,11 @@ async def test_a_content_type_that_a_web_form_could_send_is_refused(given: str) 
 
 
 async def test_parameters_of_a_content_type_do_not_matter() -> None:
-    assert await read(b"{}", content_type="Application/JSON; charset=utf-8") == b"{}"
+    for charset in ("charset=utf-8", 'charset="UTF-8"', "profile=x;charset=us-ascii"):
+        assert await read(b"{}", content_type=f"Application/JSON; {charset}") == b"{}"
+    for charset in ("charset=iso-8859-1", ' Charset = "UTF-16"'):
+        with pytest.raises(UnsupportedMedia, match="charset"):
+            await read(b"{}", content_type=f"application/json;{charset}")
     assert await read(b"{}", types=(JSON, NDJSON), content_type=NDJSON) == b"{}"
 
 

@@ -105,7 +105,7 @@ def parse_filter(given: Sequence[str]) -> dict[str, Any] | None:
         if text.lstrip().startswith("{"):
             try:
                 conditions.append(json.loads(text))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise InvalidFilter(f"the filter is not valid JSON: {error}") from None
             continue
         key, equals, value = text.partition("=")

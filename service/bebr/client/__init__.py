@@ -1,6 +1,7 @@
 """The Python client: `Client` and `AsyncClient`, with the nouns of the HTTP API.
 
 results      what the client returns: frozen dataclasses
+values       Python values as JSON, and what JSON cannot say
 wire         vectors, frames and NDJSON bodies: values -> bytes
 steps        one request, its retries, and how responses become errors of `bebr.errors`; no socket
 operations   collections, points and searches; every operation is written once, as a flow of steps

@@ -9,6 +9,7 @@ from bebr.client import wire
 from bebr.client.operations import collection_path
 from bebr.client.results import ItemError, Job
 from bebr.client.steps import Flow, Pause, Request, json_request
+from bebr.client.values import from_json
 from bebr.core.types import WriteMode
 from bebr.errors import InvalidOption
 
@@ -78,7 +79,7 @@ def wait_job(id: str, *, progress: Progress | None = None, poll_seconds: float =
 def job_errors(id: str) -> Flow[list[dict[str, Any]]]:
     """The rejected lines of a job: line number, id, error, detail."""
     response = yield json_request("GET", f"{_job(id)}/errors")
-    return [wire.from_json(line) for line in response.content.splitlines() if line.strip()]
+    return [from_json(line) for line in response.content.splitlines() if line.strip()]
 
 
 def pause_job(id: str) -> Flow[Job]:

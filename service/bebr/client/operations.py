@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from bebr.client import wire
 from bebr.client.results import NOTHING_WRITTEN, Fetched, Page, Point, SearchResult, WriteReport
 from bebr.client.steps import Flow, Request, json_request
+from bebr.client.values import check_keys
 from bebr.core.scoring import Scorer
 from bebr.core.types import FieldType, WriteMode
 from bebr.errors import InvalidOption
@@ -219,6 +220,7 @@ def set_metadata(
     collection: str, changes: Mapping[str, Any], ids: Sequence[str] | None = None, *, filter: Filter | None = None
 ) -> Flow[int]:
     """Set metadata fields of points by ids or by filter and return the number of points."""
+    check_keys(changes)
     value = _chosen(ids, filter) | {"set": dict(changes)}
     response = yield json_request("POST", f"{collection_path(collection)}/points/metadata", value)
     return int(response.json()["updated"])

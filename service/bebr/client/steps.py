@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import httpx
 
 from bebr import errors
-from bebr.client.wire import to_json
+from bebr.client.values import to_json
 from bebr.errors import BebrError, Unavailable
 
 FIRST_PAUSE_SECONDS = 0.25

@@ -1,13 +1,10 @@
 """Values -> bytes: vectors as base64 float32, the binary frame of bulk vectors, NDJSON streamed through gzip. The only
 I/O is to read the file that is sent.
 
-What JSON does not have is never sent as something else: scalars of numpy are numbers, while NaN, sets, dates, bytes,
-arrays and keys that are no strings are errors, of one point where there are several.
+A value that JSON does not have is an error of its point where there are several.
 """
 
 import base64
-import json
-import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -19,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bebr.client.results import ItemError
+from bebr.client.values import UNSAYABLE, check_keys, encode, keys_are_strings, to_json
 from bebr.errors import (
     BebrError,
     DimensionMismatch,
@@ -34,34 +32,18 @@ ALIGNMENT_BYTES = 8
 FRAME_TYPE = "application/octet-stream"
 NDJSON_TYPE = "application/x-ndjson"
 GZIP_MAGIC = b"\x1f\x8b"
-_UNSAYABLE = (TypeError, ValueError, RecursionError)
-"""What the json module raises for a value that JSON does not have."""
-
-
-def to_json(value: Any) -> bytes:
-    """Compact JSON in UTF-8. Raises Malformed, with the place in `at`, for a value that JSON does not have."""
-    try:
-        return _to_json(value).encode()
-    except _UNSAYABLE as error:
-        place, reason = ("", str(error)) if isinstance(error, RecursionError) else _fault(value) or ("", str(error))
-        raise Malformed(f"{place or 'the value'} cannot be written as JSON: {reason}", at=place) from error
 
 
 def points_body(points: Sequence[Any]) -> tuple[bytes, Sequence[int], list[ItemError]]:
     """Points -> a body with those that JSON can say, their positions, and an error for each of the others."""
     try:
         sent = [point_json(point) for point in points]
-        if _keys_are_strings([point.get("metadata") for point in sent]):
-            return b'{"points":' + _to_json(sent).encode() + b"}", range(len(sent)), []
-    except (BebrError, *_UNSAYABLE):
+        if keys_are_strings([point.get("metadata") for point in sent]):
+            return b'{"points":' + encode(sent).encode() + b"}", range(len(sent)), []
+    except (BebrError, *UNSAYABLE):
         pass  # each by itself says which it is
     texts, errors = _each_json(points)
     return b'{"points":[' + b",".join(texts.values()) + b"]}", list(texts), errors
-
-
-def from_json(text: bytes) -> Any:
-    """The value of one JSON text."""
-    return json.loads(text)
 
 
 def vector_base64(vector: ArrayLike) -> str:
@@ -122,10 +104,10 @@ def frame(ids: Sequence[str], vectors: NDArray[np.float32], metadata: Sequence[A
 def sound_rows(ids: Sequence[Any], metadata: Sequence[Any] | None) -> tuple[Sequence[int], list[ItemError]]:
     """The positions of the rows whose id and metadata JSON can say, and an error for each of the others."""
     try:
-        if _keys_are_strings(metadata or []):
-            _to_json([ids, metadata]).encode()
+        if keys_are_strings(metadata or []):
+            encode([ids, metadata]).encode()
             return range(len(ids)), []
-    except _UNSAYABLE:
+    except UNSAYABLE:
         pass  # each by itself says which it is
     texts, errors = _each_json([{"id": i, "metadata": metadata and metadata[n]} for n, i in enumerate(ids)])
     return list(texts), errors
@@ -223,9 +205,8 @@ def _point_bytes(point: Any) -> bytes:
     """Raises the error of the field that JSON cannot say."""
     sent = point_json(point)
     try:
-        metadata = sent.get("metadata")
-        if isinstance(metadata, dict) and (fault := _odd_key(metadata)) is not None:
-            raise InvalidMetadata(f"metadata cannot be written as JSON: {fault}", key="metadata")
+        if isinstance(metadata := sent.get("metadata"), dict):
+            check_keys(metadata)
         return to_json(sent)
     except RecursionError as error:
         raise Malformed(f"the point cannot be written as JSON: {error}") from error
@@ -235,62 +216,3 @@ def _point_bytes(point: Any) -> bytes:
         key = str(error.fields["at"]).partition(".")[0]
         kind = {"metadata": InvalidMetadata, "id": InvalidId}.get(key, InvalidOption)
         raise kind(error.detail, key=key) from error
-
-
-def _plain(value: Any) -> Any:
-    """What JSON has for a scalar of numpy."""
-    if isinstance(value, np.generic) and value.dtype.kind in "biuf":
-        return value.item()
-    raise TypeError(f"{type(value).__name__} is none of its types")
-
-
-_to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain).encode
-
-
-def _keys_are_strings(metadata: Sequence[Any]) -> bool:
-    """Whether json would write every key as it is. Quick where nothing is nested, as in most metadata."""
-    objects = [item for item in metadata if isinstance(item, dict)]
-    keys = set(map(type, chain.from_iterable(objects)))
-    values = set(map(type, chain.from_iterable(map(dict.values, objects))))
-    if list in values:
-        lists = [value for item in objects for value in item.values() if type(value) is list]
-        values = values - {list} | set(map(type, chain.from_iterable(lists)))
-    if keys <= {str} and values.isdisjoint((dict, list)):
-        return True
-    return all(_odd_key(item) is None for item in objects)
-
-
-def _odd_key(value: Mapping[Any, Any]) -> str | None:
-    """A key that is no string: json would write 1 as "1"."""
-    for key, item in value.items():
-        if not isinstance(key, str):
-            return f"its key {key!r:.80} is no string"
-        if isinstance(item, dict | list) and (fault := _odd_key_inside(item)) is not None:
-            return fault
-    return None
-
-
-def _odd_key_inside(value: Any) -> str | None:
-    if isinstance(value, dict):
-        return _odd_key(value)
-    items = value if isinstance(value, list) else ()
-    return next((fault for item in items if (fault := _odd_key_inside(item)) is not None), None)
-
-
-def _fault(value: Any, place: str = "") -> tuple[str, str] | None:
-    """(place, reason) of the first part of a value that JSON does not have."""
-    if isinstance(value, Mapping):
-        parts = [(f"{place}.{key}" if place else str(key), item) for key, item in value.items()]
-    elif isinstance(value, list | tuple):
-        parts = [(f"{place}[{position}]", item) for position, item in enumerate(value)]
-    elif isinstance(value, float) and not math.isfinite(value):
-        return place, f"{value} is no number there; leave the field out, or send null"
-    else:
-        try:
-            _to_json(value).encode()
-        except UnicodeError:
-            return place, "it holds half a surrogate pair, which is not valid Unicode"
-        except (TypeError, ValueError) as error:
-            return place, str(error)
-        return None
-    return next((fault for name, item in parts if (fault := _fault(item, name)) is not None), None)

@@ -4,6 +4,7 @@ Content types are strict on purpose: a web page can post `text/plain` to a servi
 `application/json`.
 """
 
+import re
 from collections.abc import AsyncIterator, Collection
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ Model = TypeVar("Model", bound=BaseModel)
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 BINARY = "application/octet-stream"
+_CHARSET = re.compile(rb";\s*charset\s*=\s*\"?([^\s;\"]+)", re.IGNORECASE)
 
 
 async def read_body(scope: Scope, receive: Receive, max_bytes: int, types: Collection[str] = (JSON,)) -> bytes:
@@ -69,8 +71,15 @@ def content_type(headers: dict[bytes, bytes]) -> str:
 
 
 def check_content_type(headers: dict[bytes, bytes], types: Collection[str]) -> None:
-    """Raise UnsupportedMedia unless the content type is one of `types`."""
+    """Raise UnsupportedMedia unless the content type is one of `types`, in UTF-8 if it names a charset."""
     given = content_type(headers)
+    named = _CHARSET.search(headers.get(b"content-type", b""))
+    if named is not None and named[1].lower() not in (b"utf-8", b"utf8", b"us-ascii"):
+        raise UnsupportedMedia(
+            f"expected charset=utf-8 or none, got {named[1].decode('latin-1')!r:.100}",
+            header="content-type",
+            expected=[*types],
+        )
     if given not in types:
         expected = " or ".join(f"'{name}'" for name in types)
         raise UnsupportedMedia(

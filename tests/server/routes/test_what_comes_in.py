@@ -13,7 +13,7 @@ from tests.server.service import DOCS, assert_problem, code, create, serving, ve
 
 from bebr.core.filters import matches, parse_filter
 from bebr.core.types import FieldType
-from bebr.index.segment import MAGIC
+from bebr.index.segment_file import MAGIC
 
 FIELDS = {"a.b": "keyword", "a.b.c": "integer", "l.tag": "keyword[]", "year": "integer", "price": "float"}
 METADATA: list[dict[str, Any]] = [

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from bebr.client import wire
+from bebr.client.values import to_json
 from bebr.core.decoding import BOM, HEAD_BYTES, Overlong, check_text, parse_line, split_lines, unpacked
 from bebr.core.rows import CsvRows, Row, text_rows
 from bebr.core.types import FieldType
@@ -87,7 +88,7 @@ class Source:
                 try:
                     if isinstance(row.point, BebrError):
                         raise row.point
-                    text = wire.to_json(row.point)
+                    text = to_json(row.point)
                 except InvalidRequest as error:
                     self.rejected.add(row.line, error)
                     continue
