@@ -3,16 +3,109 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from bebr.client import AsyncClient as AsyncClient
-    from bebr.client import Client as Client
+from bebr.errors import (
+    Abandoned,
+    AlreadyExists,
+    BebrError,
+    BundleNotFound,
+    CollectionNotFound,
+    Conflict,
+    Damaged,
+    DamagedBundle,
+    DamagedCollection,
+    DamagedPoint,
+    DamagedSegment,
+    DamagedStore,
+    DeadlineExceeded,
+    DimensionMismatch,
+    DuplicateId,
+    Forbidden,
+    IdempotencyConflict,
+    Incompatible,
+    InsufficientStorage,
+    InvalidCheckpoint,
+    InvalidCode,
+    InvalidEmbeddings,
+    InvalidFilter,
+    InvalidId,
+    InvalidMetadata,
+    InvalidOption,
+    InvalidRequest,
+    InvalidSpec,
+    InvalidText,
+    InvalidVector,
+    JobNotFound,
+    Malformed,
+    NotFound,
+    NotReady,
+    Overloaded,
+    PayloadTooLarge,
+    PointNotFound,
+    StoreUnavailable,
+    Unauthorized,
+    Unavailable,
+    VersionNotFound,
+    WrongEventLoop,
+)
 
-__all__ = ["AsyncClient", "Client"]
+if TYPE_CHECKING:
+    from bebr.client import AsyncClient, Client
+
+__all__ = [
+    "Abandoned",
+    "AlreadyExists",
+    "AsyncClient",
+    "BebrError",
+    "BundleNotFound",
+    "Client",
+    "CollectionNotFound",
+    "Conflict",
+    "Damaged",
+    "DamagedBundle",
+    "DamagedCollection",
+    "DamagedPoint",
+    "DamagedSegment",
+    "DamagedStore",
+    "DeadlineExceeded",
+    "DimensionMismatch",
+    "DuplicateId",
+    "Forbidden",
+    "IdempotencyConflict",
+    "Incompatible",
+    "InsufficientStorage",
+    "InvalidCheckpoint",
+    "InvalidCode",
+    "InvalidEmbeddings",
+    "InvalidFilter",
+    "InvalidId",
+    "InvalidMetadata",
+    "InvalidOption",
+    "InvalidRequest",
+    "InvalidSpec",
+    "InvalidText",
+    "InvalidVector",
+    "JobNotFound",
+    "Malformed",
+    "NotFound",
+    "NotReady",
+    "Overloaded",
+    "PayloadTooLarge",
+    "PointNotFound",
+    "StoreUnavailable",
+    "Unauthorized",
+    "Unavailable",
+    "VersionNotFound",
+    "WrongEventLoop",
+]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     """Import the client only when it is requested, so that `import bebr` stays instant."""
-    if name in __all__:
+    if name in ("AsyncClient", "Client"):
         return getattr(import_module("bebr.client"), name)
     raise AttributeError(f"module 'bebr' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

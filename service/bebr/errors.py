@@ -17,7 +17,8 @@
     │   ├── Malformed             a body that does not parse
     │   ├── PayloadTooLarge       a body over the limit, or a batch over that of one commit
     │   ├── Unauthorized          no key, or a wrong one
-    │   └── Forbidden             a key without permission
+    │   ├── Forbidden             a key without permission
+    │   └── WrongEventLoop        an AsyncClient in another event loop than before
     ├── NotFound                  BundleNotFound, CollectionNotFound, PointNotFound, JobNotFound, VersionNotFound
     ├── Conflict                  AlreadyExists, Incompatible, IdempotencyConflict
     ├── Unavailable               try again later
@@ -113,6 +114,10 @@ class Unauthorized(InvalidRequest):
 
 class Forbidden(InvalidRequest):
     """The API key does not permit this, for example a read-only key for a write."""
+
+
+class WrongEventLoop(InvalidRequest, RuntimeError):
+    """An AsyncClient is used in another event loop than before; its connections belong to that one."""
 
 
 class NotFound(BebrError):

@@ -218,3 +218,23 @@ def test_keys_are_sent_and_their_lack_is_named(tmp_path: Path):
         for key in (None, "wrong"):
             with Client(service.url, api_key=key) as client, pytest.raises(errors.Unauthorized):
                 client.list_collections()
+
+
+def test_an_asynchronous_client_serves_one_event_loop(url: str) -> None:
+    """What another loop opened is no use in this one; it is said before anything is sent."""
+    client = bebr.AsyncClient(url)
+
+    async def twice() -> None:
+        await client.list_collections()
+        await asyncio.gather(client.list_collections(), client.list_bundles())
+        await client.close()
+
+    asyncio.run(twice())
+    for use in (client.list_collections, client.close, lambda: anext(client.scroll("any"))):
+
+        async def again(use: Any = use) -> None:
+            await use()
+
+        with pytest.raises(errors.WrongEventLoop, match="an AsyncClient per event loop") as caught:
+            asyncio.run(again())
+        assert isinstance(caught.value, RuntimeError)

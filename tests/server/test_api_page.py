@@ -71,7 +71,15 @@ def test_the_filter_of_the_page_is_one() -> None:
 
 
 def test_the_table_of_errors_is_whole() -> None:
-    of_no_route = {"BebrError", "InvalidRequest", "Unavailable", "Damaged", "InvalidEmbeddings", "InvalidCheckpoint"}
+    of_no_route = {
+        "BebrError",
+        "InvalidRequest",
+        "Unavailable",
+        "Damaged",
+        "InvalidEmbeddings",
+        "InvalidCheckpoint",
+        "WrongEventLoop",
+    }
     table = PAGE[PAGE.index("| Status |") :]
     missing = [error.__name__ for error in all_errors() if f"`{error.__name__}`" not in table]
     assert set(missing) == of_no_route

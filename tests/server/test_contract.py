@@ -43,7 +43,16 @@ async def test_every_route_answers_as_documented(tmp_path: Path, bundles: Path) 
         await of_raw_codes(client)
         await of_a_fit(client)
         await of_two_models(client)
-        for path in ("/livez", "/readyz", "/metrics", "/v1/bundles", "/v1/collections", "/v1/jobs"):
+        for path in (
+            "/livez",
+            "/readyz",
+            "/metrics",
+            "/v1/bundles",
+            "/v1/models",
+            "/v1/models/old",
+            "/v1/collections",
+            "/v1/jobs",
+        ):
             assert (await client.get(path)).is_success
         assert (await client.delete("/v1/collections/raw")).is_success
     operations = {o["operationId"] for item in contract.document["paths"].values() for o in item.values()}

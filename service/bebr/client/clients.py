@@ -14,6 +14,7 @@ from bebr.client import bulk, fits, operations, versions
 from bebr.client.operations import BATCH_POINTS, Filter
 from bebr.client.results import Point
 from bebr.client.steps import Done, Flow, Pause, Request, next_step, with_retries
+from bebr.errors import WrongEventLoop
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -165,7 +166,7 @@ class Client:
 
 
 class AsyncClient:
-    """The same client for asyncio: every method of `Client`, awaited.
+    """The same client for asyncio: every method of `Client`, awaited. It serves one event loop: the first that uses it.
 
     async with bebr.AsyncClient() as client:
         result = await client.search("python-docs", "parse a date")
@@ -182,6 +183,7 @@ class AsyncClient:
     ) -> None:
         self._retries = retries
         self._http = httpx.AsyncClient(**_options(url, api_key, timeout_seconds), transport=transport)
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     list_collections = _awaiting(operations.list_collections)
     create_collection = _awaiting(operations.create_collection)
@@ -241,6 +243,7 @@ class AsyncClient:
                 return
 
     async def close(self) -> None:
+        self._check_loop()
         await self._http.aclose()
 
     async def __aenter__(self) -> Self:
@@ -251,7 +254,19 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
+    def _check_loop(self) -> None:
+        """Raises WrongEventLoop: connections that one loop opened do not work in another."""
+        running = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = running
+        if self._loop is not running:
+            raise WrongEventLoop(
+                "this AsyncClient was used in another event loop before (each asyncio.run has its own); make an "
+                "AsyncClient per event loop, inside it"
+            )
+
     async def _run(self, flow: Flow[T]) -> T:
+        self._check_loop()
         steps = with_retries(flow, self._retries)
         step = next_step(steps, None)
         while not isinstance(step, Done):

@@ -36,6 +36,8 @@ CLASS_OF_STATUS: dict[int, type[BebrError]] = {
     504: errors.Unavailable,
     507: errors.InsufficientStorage,
 }
+NAME_OF_CODE = {"model_not_found": "BundleNotFound"}
+"""Codes of OpenAI that are not the name of an error and that their status does not say either."""
 
 T = TypeVar("T")
 
@@ -149,6 +151,8 @@ def error_of(response: httpx.Response) -> BebrError:
         problem = None
     if not isinstance(problem, dict):
         problem = {}
+    if isinstance(problem.get("error"), dict):
+        problem = _from_openai(problem["error"])
     found = getattr(errors, str(problem.get("error")), None)
     by_status = CLASS_OF_STATUS.get(
         response.status_code, errors.InvalidRequest if response.status_code < 500 else BebrError
@@ -159,6 +163,13 @@ def error_of(response: httpx.Response) -> BebrError:
     fields = problem.get("fields")
     error.fields = fields if isinstance(fields, dict) else {}
     return error
+
+
+def _from_openai(error: dict[str, Any]) -> dict[str, Any]:
+    """An error in OpenAI's shape, as /v1/embeddings answers it, as a problem document."""
+    name = "".join(word.capitalize() for word in str(error.get("code")).split("_"))
+    fields = {} if error.get("param") is None else {"key": error["param"]}
+    return {"error": NAME_OF_CODE.get(str(error.get("code")), name), "detail": error.get("message"), "fields": fields}
 
 
 def _failure(error: httpx.TransportError) -> str:

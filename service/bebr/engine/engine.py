@@ -302,6 +302,14 @@ class Engine:
             )
         return await self.searchers.of(collection).search(requests)
 
+    def list_models(self) -> list[Bundle]:
+        """The bundles with an embedding model."""
+        return self._embedder.list_models()
+
+    def find_model(self, model: str) -> Bundle:
+        """The bundle that `embed` uses for this name. Raises BundleNotFound."""
+        return self._embedder.find_model(model)
+
     async def embed(
         self, model: str | None, texts: Sequence[str], kind: TextKind, with_codes: bool = False
     ) -> Embedded:

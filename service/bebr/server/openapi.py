@@ -44,6 +44,7 @@ from bebr.server.problems import (
     status_of,
 )
 from bebr.server.responses.base import Problem
+from bebr.server.responses.embeddings import OpenAiError
 from bebr.server.responses.jobs import JobAccepted
 from bebr.server.schemas import models_of, ref, schemas_of, tidied
 
@@ -65,6 +66,7 @@ it.
 LINE_SCHEMA = "x-line-schema"
 """The key of the schema of an NDJSON body that says what each line is."""
 _FRAMEWORKS_SCHEMAS = ("HTTPValidationError", "ValidationError")
+_PROBLEM = {PROBLEM_TYPE: {"schema": ref(Problem)}}
 _HEADERS: dict[str, Any] = {
     "x-request-id": {"description": "The id that the request sent, or a new one.", "schema": {"type": "string"}},
     "bebr-version": {"description": "Version of the service.", "schema": {"type": "string"}},
@@ -114,6 +116,8 @@ class Operation:
     body_required: bool = True
     status: int = 200
     description: str = ""
+    for_openai: bool = False
+    """Whether errors have the shape of OpenAI's."""
     idempotent: bool = False
     """Whether it takes the header Idempotency-Key."""
 
@@ -159,8 +163,11 @@ class Operation:
             by_status.setdefault(status_of(error), []).append(error.__name__)
         by_status.setdefault(500, []).append("InternalError")
         for status, names in sorted(by_status.items()):
-            responses[status] = _problem_response(", ".join(dict.fromkeys(names)))
-            responses[status]["headers"] = _headers(_OF_STATUS.get(status))
+            responses[status] = {
+                "description": ", ".join(dict.fromkeys(names)),
+                "headers": _headers(_OF_STATUS.get(status)),
+                "content": {bodies.JSON: {"schema": ref(OpenAiError)}} if self.for_openai else _PROBLEM,
+            }
         return responses
 
     def _success(self) -> dict[str, Any]:
@@ -214,10 +221,6 @@ def _parameter(given: dict[str, Any]) -> dict[str, Any]:
 def _headers(more: str | None) -> dict[str, Any]:
     names = ("x-request-id", "bebr-version", *([more] if more else ()))
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
-
-
-def _problem_response(description: str) -> dict[str, Any]:
-    return {"description": description, "content": {PROBLEM_TYPE: {"schema": ref(Problem)}}}
 
 
 def _drop_frameworks_error(operation: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from bebr import errors
 from bebr.errors import BebrError, InvalidRequest, Unavailable
+from bebr.server.openai import is_for_openai, openai_error
 from bebr.server.validation import invalid_parameters
 
 ERROR = "bebr.error"
@@ -77,21 +78,24 @@ def status_of(error: type[BebrError]) -> int:
     return next(STATUS[base] for base in error.__mro__ if base in STATUS)
 
 
-def problem(error: BebrError, headers: dict[str, str] | None = None) -> Response:
-    """The response that describes `error`."""
+def problem(error: BebrError, headers: dict[str, str] | None = None, path: str = "") -> Response:
+    """The response that describes `error`, in the shape that callers of the path expect."""
     status = status_of(type(error))
     extra = dict(headers or {})
     if isinstance(error, errors.Unavailable):
         extra["retry-after"] = str(error.fields.get("retry_after_seconds", RETRY_AFTER_SECONDS))
     if isinstance(error, errors.Unauthorized):
         extra["www-authenticate"] = "Bearer"
+    if is_for_openai(path):
+        body = to_json(openai_error(error, status), inf_nan_mode="strings", fallback=repr)
+        return Response(body, status, extra, media_type="application/json")
     return Response(problem_json(error), status, extra, media_type=PROBLEM_TYPE)
 
 
 async def answer_problem(error: BebrError, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a request with `error`, which the log and the metrics name."""
     scope[ERROR] = type(error).__name__
-    await problem(error)(scope, receive, send)
+    await problem(error, path=scope["path"])(scope, receive, send)
 
 
 def problem_json(error: BebrError) -> bytes:
@@ -124,7 +128,7 @@ def _methods_of(request: Request) -> list[str]:
     """All methods of the path, by the document: of the template with the fewest parameters that fits it."""
     paths: dict[str, dict[str, Any]] = request.app.openapi()["paths"]
     for template in sorted(paths, key=lambda template: template.count("{")):
-        pattern = re.sub(r"{(\w+)}", lambda found: ".+" if found[1] == "id" else "[^/]+", template)
+        pattern = re.sub(r"{(\w+)}", lambda found: ".+" if found[1] in ("id", "model") else "[^/]+", template)
         if re.fullmatch(pattern, request.url.path, re.DOTALL):
             methods = [method.upper() for method in paths[template]]
             return methods + (["HEAD"] if "GET" in methods else [])
@@ -159,4 +163,4 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 def _problem(request: Request, error: BebrError, headers: dict[str, str] | None = None) -> Response:
     request.scope[ERROR] = type(error).__name__
-    return problem(error, headers)
+    return problem(error, headers, request.scope["path"])

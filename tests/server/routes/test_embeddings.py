@@ -7,7 +7,7 @@ import httpx
 import numpy as np
 from tests.encoding.importing.checkpoints import DIMS
 from tests.server.bundles import SPEC, TEXTS, TINY, best
-from tests.server.service import DOCS, assert_problem
+from tests.server.service import DOCS
 
 
 async def test_embeddings_in_every_format(client: httpx.AsyncClient) -> None:
@@ -36,15 +36,23 @@ async def test_embeddings_in_every_format(client: httpx.AsyncClient) -> None:
 
 async def test_embeddings_refuse_what_they_cannot_do(client: httpx.AsyncClient) -> None:
     good = {"model": TINY, "input": "fox"}
-    for changes, status, error, key in [
-        ({"model": "nope@1"}, 404, "BundleNotFound", None),
-        ({"input": ""}, 400, "InvalidText", None),
-        ({"input": []}, 400, "InvalidOption", "input"),
-        ({"input": [1, 2]}, 400, "InvalidOption", None),
-        ({"dimensions": 8}, 400, "DimensionMismatch", "dimensions"),
-        ({"encoding_format": "int4"}, 400, "InvalidOption", "encoding_format"),
-        ({"user": "me"}, 400, "InvalidOption", "user"),
-        ({"kind": "document"}, 400, "InvalidOption", "kind"),
+    for changes, status, code, param in [
+        ({"model": "nope@1"}, 404, "model_not_found", "model"),
+        ({"model": "nope"}, 404, "model_not_found", "model"),
+        ({"input": ""}, 400, "invalid_text", "input[0]"),
+        ({"input": []}, 400, "invalid_option", "input"),
+        ({"input": [1, 2]}, 400, "invalid_text", "input"),
+        ({"input": [[1, 2]]}, 400, "invalid_text", "input"),
+        ({"dimensions": 8}, 400, "dimension_mismatch", "dimensions"),
+        ({"encoding_format": "int4"}, 400, "invalid_option", "encoding_format"),
+        ({"stream": True}, 400, "invalid_option", "stream"),
+        ({"kind": "document"}, 400, "invalid_option", "kind"),
     ]:
-        assert_problem(await client.post("/v1/embeddings", json=good | changes), status, error, key)
-    assert (await client.post("/v1/embeddings", json=good | {"dimensions": DIMS})).status_code == 200
+        answer = await client.post("/v1/embeddings", json=good | changes)
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json"), answer.text
+        error = answer.json()["error"]
+        assert set(error) == {"message", "type", "param", "code"}
+        assert (error["type"], error["code"], error["param"]) == ("invalid_request_error", code, param), error
+    for changes in ({"dimensions": DIMS}, {"user": "me", "encoding_format": None}, {"model": "tiny"}):
+        answer = await client.post("/v1/embeddings", json=good | changes)
+        assert (answer.status_code, answer.json()["model"]) == (200, TINY)

@@ -57,6 +57,10 @@ class Bundle:
     def version(self) -> str:
         return self.manifest.version
 
+    def written_at(self) -> float:
+        """When the manifest was written, in seconds since 1970."""
+        return (self.path / MANIFEST).stat().st_mtime
+
     @property
     def embedding_dims(self) -> int:
         return self.manifest.embedding_dims

@@ -1,9 +1,10 @@
-"""The answer of /v1/embeddings, in the shape of OpenAI's."""
+"""Answers about embeddings and the models that make them, in the shape of OpenAI's."""
 
 from typing import Literal
 
 from pydantic import Field
 
+from bebr.encoding import Bundle
 from bebr.server.responses.base import Answer
 
 
@@ -23,3 +24,32 @@ class EmbeddingsAnswer(Answer):
     data: list[Embedding]
     model: str = Field(description="Id of the bundle.")
     usage: Usage
+
+
+class Model(Answer):
+    id: str = Field(description="Id of the bundle.", examples=["minilm@1"])
+    object: Literal["model"]
+    created: int = Field(description="When its manifest was written, in seconds since 1970.")
+    owned_by: str
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> "Model":
+        return cls(id=bundle.id, object="model", created=int(bundle.written_at()), owned_by="bebr")
+
+
+class ModelList(Answer):
+    object: Literal["list"]
+    data: list[Model]
+
+
+class OpenAiFault(Answer):
+    message: str
+    type: str
+    param: str | None = Field(description="The field at fault.")
+    code: str
+
+
+class OpenAiError(Answer):
+    """An error of the routes that OpenAI's API has too."""
+
+    error: OpenAiFault

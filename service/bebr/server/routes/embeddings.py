@@ -14,10 +14,11 @@ from bebr.errors import BundleNotFound, DamagedBundle, DeadlineExceeded, Dimensi
 from bebr.server.access import Access
 from bebr.server.bodies import JSON
 from bebr.server.context import EngineOf, read_json
+from bebr.server.openai import EMBEDDINGS_PATH, MODELS_PATH
 from bebr.server.openapi import STORE, Operation
 from bebr.server.requests.embeddings import Embeddings, EncodingFormat
 from bebr.server.responses.base import json_response
-from bebr.server.responses.embeddings import Embedding, EmbeddingsAnswer, Usage
+from bebr.server.responses.embeddings import Embedding, EmbeddingsAnswer, Model, ModelList, Usage
 from bebr.server.validation import at_fault
 
 router = APIRouter()
@@ -29,7 +30,19 @@ EMBED = Operation(
     access=Access.READ,
     errors=(BundleNotFound, DamagedBundle, DimensionMismatch, InvalidText, Overloaded, DeadlineExceeded, *STORE),
     body={JSON: Embeddings},
+    for_openai=True,
     description="In the shape of OpenAI's endpoint of that name.",
+)
+LIST = Operation(
+    "List embedding models",
+    "embeddings",
+    ModelList,
+    access=Access.READ,
+    for_openai=True,
+    description="The bundles that embed texts, in the shape of OpenAI's endpoint of that name.",
+)
+GET = Operation(
+    "Get an embedding model", "embeddings", Model, access=Access.READ, errors=(BundleNotFound,), for_openai=True
 )
 
 
@@ -37,7 +50,17 @@ FEW_TEXTS = 16
 """Answers for more texts are written in a thread: embeddings are long lists of numbers."""
 
 
-@router.post("/v1/embeddings", **EMBED.route_options())
+@router.get(MODELS_PATH, **LIST.route_options())
+async def list_models(engine: EngineOf) -> Response:
+    return json_response(ModelList(object="list", data=[Model.of(bundle) for bundle in engine.list_models()]))
+
+
+@router.get(MODELS_PATH + "/{model:path}", **GET.route_options())
+async def get_model(model: str, engine: EngineOf) -> Response:
+    return json_response(Model.of(engine.find_model(model)))
+
+
+@router.post(EMBEDDINGS_PATH, **EMBED.route_options())
 async def embed(request: Request, engine: EngineOf) -> Response:
     body = await read_json(request, Embeddings)
     texts = [body.input] if isinstance(body.input, str) else body.input
@@ -51,9 +74,10 @@ async def embed(request: Request, engine: EngineOf) -> Response:
             key="dimensions",
             expected=dims,
         )
+    encoding = body.encoding_format or EncodingFormat.FLOAT
     if len(texts) <= FEW_TEXTS:
-        return _answer(embedded, body.encoding_format)
-    return await asyncio.to_thread(_answer, embedded, body.encoding_format)
+        return _answer(embedded, encoding)
+    return await asyncio.to_thread(_answer, embedded, encoding)
 
 
 def _answer(embedded: Embedded, encoding: EncodingFormat) -> Response:
