@@ -224,7 +224,7 @@ def _headers(more: str | None) -> dict[str, Any]:
 
 
 def _drop_frameworks_error(operation: dict[str, Any]) -> None:
-    """FastAPI adds its own 422 to routes with parameters; ours is a problem document, and only for bodies."""
-    response = operation["responses"].get("422")
-    if response is not None and PROBLEM_TYPE not in response.get("content", {}):
+    """FastAPI adds its own 422 to routes with parameters; ours has one of our shapes, and is only for bodies."""
+    schema = operation["responses"].get("422", {}).get("content", {}).get(bodies.JSON, {}).get("schema", {})
+    if schema.get("$ref", "").endswith(_FRAMEWORKS_SCHEMAS):
         del operation["responses"]["422"]
