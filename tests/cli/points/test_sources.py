@@ -111,9 +111,9 @@ def test_what_cannot_be_read_is_known_before_anything_is_sent(
 
 
 def test_gzip_that_is_cut_short_keeps_the_rows_before(tmp_path: Path):
-    rows = b"id,text\n" + b"".join(b"%d,text %d\n" % (i, i * 7919 % 1000) for i in range(200_000))
+    rows = b"id,text\n" + b"".join(b"%d,text %d\n" % (i, i * 7919 % 1000) for i in range(60_000))
     points, errors = read(write(tmp_path, gzip.compress(rows)[:-1000], "a.csv.gz"))
-    assert len(points) > 100_000 and [*errors.values()] == [
+    assert len(points) > 30_000 and [*errors.values()] == [
         "Malformed: a.csv.gz: the gzip data is cut short; send all of it"
     ]
 
