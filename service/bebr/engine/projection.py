@@ -2,8 +2,10 @@
 
 import json
 
+from bebr.core.types import field_value
+
 Wanted = bool | list[str]
-"""True: all metadata; False: none; a list: only these keys."""
+"""True: all metadata; False: none; a list: only these keys, or what lies at these paths."""
 
 
 def project(metadata: str, wanted: Wanted) -> str | None:
@@ -11,4 +13,7 @@ def project(metadata: str, wanted: Wanted) -> str | None:
     if isinstance(wanted, bool):
         return metadata if wanted else None
     full = json.loads(metadata)
-    return json.dumps({key: full[key] for key in wanted if key in full}, ensure_ascii=False)
+    found = {key: full[key] if key in full else field_value(full, key) for key in wanted}
+    return json.dumps(
+        {key: value for key, value in found.items() if key in full or value is not None}, ensure_ascii=False
+    )

@@ -75,6 +75,14 @@ async def test_a_field_is_a_key_or_a_path(tmp_path: Path) -> None:
             f"{DOCS}/search", json={"code_b64": code(0), "group_by": "a.b", "with_metadata": False}
         )
         assert len(grouped.json()["hits"]) == 2
+        wanted = {"ids": ["1", "5", "6", "10"], "with_metadata": ["a.b", "l.tag", "a"]}
+        fetched = (await client.post(f"{DOCS}/points/get", json=wanted)).json()["points"]
+        assert [point["metadata"] for point in fetched] == [
+            {"a.b": "x", "a": {"b": "x"}},
+            {"a": {"b": None}},
+            {"a": 5},
+            {"l.tag": ["x", "y", "z"]},
+        ]
     async with serving(tmp_path) as client:  # from sealed segments
         await check(client)
         patch = {"ids": ["1"], "set": {"a": {"b": "y"}}}
