@@ -182,6 +182,15 @@ def test_long_writes_go_in_batches_whose_reports_are_joined():
     assert [r.headers["idempotency-key"] for r in asked] == ["k-0", "k-2", "k-4"]
 
 
+def test_a_write_that_fails_says_what_the_batches_before_did():
+    problem = {"error": "StoreUnavailable", "detail": "away", "fields": {"items": [{"index": 0, "outcome": "unknown"}]}}
+    flow = operations.upsert("c", ({"id": i, "text": i} for i in "abcde"), batch_points=2)
+    with pytest.raises(errors.StoreUnavailable, match="away") as raised:
+        drive(flow, [report(1, [], s0=2), answer(503, problem)], retries=0)
+    items = [{"index": 2, "outcome": "unknown"}]
+    assert raised.value.fields == {"before": 2, "applied_before": 1, "items": items}
+
+
 def test_nothing_to_write_is_no_request():
     written, asked = drive(operations.upsert("c", []), [])
     assert (written.applied, asked) == (0, [])

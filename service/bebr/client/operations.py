@@ -4,6 +4,7 @@ turns each into a blocking and an asynchronous method. Names are those of the AP
 import base64
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypedDict, Unpack
 
@@ -16,7 +17,7 @@ from bebr.client.steps import Flow, Request, json_request
 from bebr.client.values import check_keys
 from bebr.core.scoring import Scorer
 from bebr.core.types import FieldType, WriteMode
-from bebr.errors import InvalidOption
+from bebr.errors import BebrError, InvalidOption
 
 Filter = Mapping[str, Any]
 BATCH_POINTS = 1000
@@ -130,6 +131,9 @@ def upsert(
 
     Valid points are applied; the report lists invalid ones. Long inputs are sent in batches, each durable when it
     returns. version: code version of the vectors and codes; raises Incompatible if another version is active.
+    `fields` of an error say what was written before it: `before` counts the points that were sent, `applied_before`
+    those that were applied; `items` counts from the first point of all. The same call with an idempotency_key of yours
+    goes on from there.
     """
     if isinstance(points, str | bytes | Mapping):
         raise InvalidOption(f"points: expected a list of points, got {points!r:.80}", key="points")
@@ -141,7 +145,8 @@ def upsert(
         body, positions, errors = wire.points_body(batch)
         part = WriteReport(0, len(errors), errors, {})
         if positions:
-            written = yield _write(f"{collection_path(collection)}/points", body, mode, version, f"{key}-{first}")
+            with _after(report, first, positions):
+                written = yield _write(f"{collection_path(collection)}/points", body, mode, version, f"{key}-{first}")
             part = WriteReport.from_json(written.json()).joined(positions, errors)
         report = report.followed_by(part, first)
         first += len(batch)
@@ -179,10 +184,23 @@ def upsert_vectors(
                 some, rows = [some[position] for position in positions], rows[positions]
                 items = None if items is None else [items[position] for position in positions]
             body = wire.frame(some, rows, items)
-            written = yield _write(path, body, mode, version, f"{key}-{page.start}", wire.FRAME_TYPE)
+            with _after(report, page.start, positions):
+                written = yield _write(path, body, mode, version, f"{key}-{page.start}", wire.FRAME_TYPE)
             part = WriteReport.from_json(written.json()).joined(positions, errors)
         report = report.followed_by(part, page.start)
     return report
+
+
+@contextmanager
+def _after(report: WriteReport, first: int, positions: Sequence[int]) -> Iterator[None]:
+    """Let an error say what the batches before it did. positions: in its own batch, of the points that were sent."""
+    try:
+        yield
+    except BebrError as error:
+        error.fields |= {"before": first, "applied_before": report.applied}
+        for item in error.fields.get("items", ()):
+            item["index"] = first + positions[item["index"]]
+        raise
 
 
 def vector_pages(matrix: NDArray[np.float32], batch_points: int) -> Iterator[slice]:

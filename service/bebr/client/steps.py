@@ -83,7 +83,10 @@ def with_retries(flow: Flow[T], retries: int) -> Flow[T]:
     """The same flow with up to 1 + `retries` attempts for each request, and with failures raised as BebrError."""
     step = next_step(flow, None)
     while not isinstance(step, Done):
-        result = (yield from _attempts(step, retries)) if isinstance(step, Request) else (yield step)
+        try:
+            result = (yield from _attempts(step, retries)) if isinstance(step, Request) else (yield step)
+        except BebrError as error:
+            result = error  # the flow may know more of it
         step = next_step(flow, result)
     value: T = step.value
     return value
@@ -97,9 +100,9 @@ class Done:
 
 
 def next_step(flow: Flow[Any], result: Any) -> Request | Pause | Done:
-    """Send a result, or a failure of the connection, to the flow and return its next step."""
+    """Send a result, or a failure, to the flow and return its next step."""
     try:
-        return flow.throw(result) if isinstance(result, httpx.TransportError) else flow.send(result)
+        return flow.throw(result) if isinstance(result, httpx.TransportError | BebrError) else flow.send(result)
     except StopIteration as stop:
         return Done(stop.value)
 

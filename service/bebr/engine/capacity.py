@@ -39,8 +39,8 @@ class CapacityGuard:
         return InsufficientStorage(self._problem.detail, **self._problem.fields)
 
     def _look(self) -> InsufficientStorage | None:
-        free = shutil.disk_usage(self._folder).free
-        if free < self._min_free:
+        free = self._free_bytes()
+        if free is not None and free < self._min_free:
             return InsufficientStorage(
                 f"the disk of the data folder has {free:,} bytes free, and writes need {self._min_free:,}. Deletes "
                 "still work: delete points or collections, free some space, or lower min_free_disk_bytes",
@@ -56,6 +56,13 @@ class CapacityGuard:
                 limit=self._max_memory,
             )
         return None
+
+    def _free_bytes(self) -> int | None:
+        """None where the folder cannot be looked at, as before the first start: who writes there will say why."""
+        try:
+            return shutil.disk_usage(self._folder).free
+        except OSError:
+            return None
 
 
 def _log_change(problem: InsufficientStorage | None) -> None:

@@ -46,6 +46,8 @@ class Failed:
 
 def fate_of(error: BebrError) -> Fate:
     """Whether a commit that failed with this error may have been applied all the same."""
+    if error.fields.get("sent") is False:
+        return Fate.NOT_APPLIED
     unknown = isinstance(error, StoreUnavailable | Damaged) or error.fields.get("partly_applied", False)
     return Fate.UNKNOWN if unknown else Fate.NOT_APPLIED
 

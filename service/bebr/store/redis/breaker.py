@@ -30,7 +30,7 @@ class Breaker:
     def check(self) -> None:
         """Raise StoreUnavailable while the server hangs."""
         if self._hangs is not None:
-            raise StoreUnavailable(f"{self._hangs}, and it still does not answer")
+            raise StoreUnavailable(f"{self._hangs}, and it still does not answer", sent=False)
 
     def hangs(self, why: str) -> None:
         """A call was not answered in time: nobody else has to wait as long."""
