@@ -1,10 +1,13 @@
 """One bulk ingestion: what it is, how far it got, and the folder that remembers both."""
 
+import hashlib
 import json
 import threading
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
+from zlib import crc32
 
 from bebr.core.types import JobState, WriteMode
 from bebr.disk import replace_file
@@ -52,6 +55,8 @@ class Ingestion:
     """As it lies on disk."""
     batch_points: int
     """Points of one write."""
+    body_sha256: str | None = None
+    """Of the body as it lies on disk; None for jobs of older releases."""
     version: str | None = None
     """Id of the version that was active when it was sent, or that it was declared to be of. Vectors and codes are of no
     other."""
@@ -65,6 +70,8 @@ class Ingestion:
     progress: Progress = field(default_factory=Progress)
     cancelled: bool = False
     """Whether it is to be cancelled."""
+    from_disk: bool = False
+    """Whether an earlier run of the service left it: its body may have changed since."""
     rate_per_s: float = 0.0
     """Points per second of this run."""
     eta_s: float | None = None
@@ -113,6 +120,7 @@ class Ingestion:
             "gzip": self.gzip,
             "body_size_bytes": self.body_size_bytes,
             "batch_points": self.batch_points,
+            "body_sha256": self.body_sha256,
             "version": self.version,
             "created_at": self.created_at,
             "state": str(state or self.state),
@@ -121,17 +129,54 @@ class Ingestion:
             "cancelled": self.cancelled,
             "progress": asdict(self.progress),
         }
+        kept["crc32"] = _checksum(kept)
         with self._saving:
             replace_file(self.folder / STATE_FILE, json.dumps(kept).encode())
+
+    def check_body(self) -> None:
+        """Raise DamagedStore unless the body is what was sent. It reads all of it: call it in a thread."""
+        try:
+            with self.body_path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            found = "none: the file is missing"
+        if self.body_sha256 not in (None, found):
+            raise DamagedStore(
+                f"the body of job {self.id} is not what was sent ({self.body_path}: SHA-256 {found:.26}); send it again",
+                path=str(self.body_path),
+            )
 
     @classmethod
     def load(cls, folder: Path) -> "Ingestion":
         """Raises DamagedStore when job.json is missing or is not what `save` wrote."""
         try:
             kept = json.loads((folder / STATE_FILE).read_bytes())
+            checksum = kept.pop("crc32", None)  # older releases wrote none
+            if checksum not in (None, _checksum(kept)):
+                raise ValueError("it does not match its checksum")
             if kept.pop("format") != FORMAT:
                 raise ValueError("unknown format")
             kept |= {"mode": WriteMode(kept["mode"]), "state": JobState(kept["state"])}
             return cls(folder=folder, **(kept | {"progress": Progress(**kept["progress"])}))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedStore(f"{folder / STATE_FILE} cannot be read: {error}", path=str(folder)) from error
+
+    @classmethod
+    def damaged(cls, folder: Path, reason: str) -> "Ingestion":
+        """What is known of a job whose state cannot be read: that it failed."""
+        return cls(
+            id=folder.name,
+            folder=folder,
+            collection="",
+            mode=WriteMode.UPSERT,
+            gzip=False,
+            body_size_bytes=0,
+            batch_points=0,
+            created_at=folder.stat().st_mtime,
+            state=JobState.FAILED,
+            detail=f"{reason}; its folder is kept, send the body again",
+        )
+
+
+def _checksum(kept: dict[str, Any]) -> str:
+    return f"{crc32(json.dumps(kept).encode()):08x}"

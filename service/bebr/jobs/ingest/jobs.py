@@ -147,7 +147,9 @@ class IngestJobs(JobSource):
         ingestion.folder.mkdir(parents=True)
         try:
             ingestion.gzip, body = await recognized(body, ingestion.gzip)
-            ingestion.body_size_bytes = await spool(body, ingestion.body_path, self._limits, expected_bytes)
+            ingestion.body_size_bytes, ingestion.body_sha256 = await spool(
+                body, ingestion.body_path, self._limits, expected_bytes
+            )
             await asyncio.to_thread(ingestion.save)
         except BaseException:  # also when the caller hangs up or the task is cancelled
             shutil.rmtree(ingestion.folder, ignore_errors=True)
@@ -178,17 +180,20 @@ class IngestJobs(JobSource):
         ingestions = []
         for folder in self._folder.iterdir():
             if not (folder / STATE_FILE).exists():
-                shutil.rmtree(folder, ignore_errors=True)  # its upload never ended, so no caller knows of it
+                log.warning("an upload that never ended is removed: %s", folder)  # so no caller knows of it
+                shutil.rmtree(folder, ignore_errors=True)
                 continue
             try:
                 ingestion = Ingestion.load(folder)
-            except DamagedStore:
-                log.exception("a job is left out; its folder is kept for inspection")
+            except DamagedStore as error:
+                log.error("job %s failed: %s", folder.name, error.detail)
+                ingestions.append(Ingestion.damaged(folder, error.detail))
                 continue
             if ingestion.state.ended:
                 ingestion.body_path.unlink(missing_ok=True)
             else:
                 ingestion.state = JobState.QUEUED
+                ingestion.from_disk = True
             ingestions.append(ingestion)
         return sorted(ingestions, key=lambda ingestion: ingestion.created_at)
 

@@ -48,10 +48,14 @@ class IngestRunner(Runner):
         self._began_read: int | None = None if ingestion.progress.line else 0
 
     async def work(self) -> None:
-        """Apply every line. Raises Stopped, Malformed for broken gzip, or what the engine refuses the whole job for.
+        """Apply every line. Raises Stopped, Malformed for broken gzip, DamagedStore for a body that changed on disk,
+        or what the engine refuses the whole job for.
 
         However it ends, what was applied is in the ingestion's progress, and progress is saved.
         """
+        if self.ingestion.from_disk:
+            await asyncio.to_thread(self.ingestion.check_body)
+            self.ingestion.from_disk = False
         _cut(self.ingestion)
         reader = await asyncio.to_thread(self._open)
         try:

@@ -2,10 +2,12 @@
 
 import asyncio
 import errno
+import hashlib
 import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import BinaryIO
 
 from bebr.config import Limits
 from bebr.core.decoding import HEAD_BYTES, check_text, is_gzip
@@ -39,14 +41,18 @@ async def _whole(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes
         yield chunk
 
 
-async def spool(body: AsyncIterator[bytes], path: Path, limits: Limits, expected_bytes: int | None = None) -> int:
-    """Write `body` to `path`, sync it, and return its size in bytes. `expected_bytes`: what the caller announced.
+async def spool(
+    body: AsyncIterator[bytes], path: Path, limits: Limits, expected_bytes: int | None = None
+) -> tuple[int, str]:
+    """Write `body` to `path` and sync it -> its size in bytes, and its SHA-256.
+
+    expected_bytes: what the caller announced.
 
     Raises PayloadTooLarge beyond max_ingest_bytes; InsufficientStorage when less than min_free_disk_bytes would remain.
     """
     _check_size(expected_bytes or 0, limits)
     check_disk(path.parent, limits, expected_bytes or 0)
-    size, checked, pending = 0, 0, bytearray()
+    size, checked, pending, digest = 0, 0, bytearray(), hashlib.sha256()
     try:
         with path.open("wb") as file:
             async for chunk in body:
@@ -54,12 +60,13 @@ async def spool(body: AsyncIterator[bytes], path: Path, limits: Limits, expected
                 size += len(chunk)
                 if len(pending) >= WRITE_BYTES:
                     _check_size(size, limits)
-                    await asyncio.to_thread(file.write, bytes(pending))
+                    await asyncio.to_thread(_write, file, digest, bytes(pending))
                     pending.clear()
                 if size - checked >= CHECK_EVERY_BYTES:
                     checked = size
                     check_disk(path.parent, limits)
             _check_size(size, limits)
+            digest.update(pending)
             file.write(pending)
             file.flush()
             await asyncio.to_thread(os.fsync, file.fileno())
@@ -68,7 +75,12 @@ async def spool(body: AsyncIterator[bytes], path: Path, limits: Limits, expected
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise InsufficientStorage(f"the disk is full: {error}", path=str(path.parent)) from error
         raise
-    return size
+    return size, digest.hexdigest()
+
+
+def _write(file: BinaryIO, digest: "hashlib._Hash", data: bytes) -> None:
+    digest.update(data)
+    file.write(data)
 
 
 def check_disk(folder: Path, limits: Limits, needed_bytes: int = 0) -> None:
