@@ -9,7 +9,7 @@ import typer
 import bebr
 from bebr.cli.models import bundles, collection_fit, evaluate, fit, train, train_adapter
 from bebr.cli.points import ingest, inspect, search
-from bebr.cli.server import backup, config, demo, serve
+from bebr.cli.server import backup, config, demo, serve, verify
 from bebr.cli.versions import upgrade
 from bebr.errors import BebrError
 
@@ -34,6 +34,7 @@ app.add_typer(upgrade.app, name="upgrade")
 app.command("inspect")(inspect.inspect)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
+app.command("verify")(verify.verify)
 app.command("config")(config.config)
 
 

@@ -7,7 +7,7 @@ masks may be newer, because replaying what follows changes nothing that is alrea
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -17,6 +17,7 @@ import numpy as np
 from bebr.core.history import Mark
 from bebr.disk import replace_file, replacing, sync_folder
 from bebr.errors import DamagedSegment
+from bebr.index import segment_file
 from bebr.index.segment import Segment, SegmentView
 
 NAME = "shard.json"
@@ -73,6 +74,25 @@ def _read_manifest(folder: Path) -> Any:
     if manifest["format"] != FORMAT:
         raise DamagedSegment(f"{NAME} has format {manifest['format']}, this version reads {FORMAT}", segment=NAME)
     return manifest
+
+
+def verify(folder: Path) -> Iterator[tuple[str, str | None]]:
+    """Read all files of a shard -> (name, what is wrong with it or None) of each; they may be replaced meanwhile."""
+    try:
+        manifest = _read_manifest(folder)
+    except DamagedSegment as error:
+        yield NAME, error.detail
+        return
+    for entry in manifest["segments"] if manifest else ():
+        damage = None
+        try:
+            segment_file.verify(folder / entry["file"])
+            if entry["live"] is not None and crc32((folder / entry["live"]).read_bytes()) != entry["crc32"]:
+                damage = f"mask {entry['live']} does not match its checksum"
+        except (DamagedSegment, OSError) as error:
+            damage = str(error)
+        if damage is None or entry in (_read_manifest(folder) or manifest)["segments"]:
+            yield entry["file"], damage
 
 
 def rebuilt_folder(folder: Path) -> Path:

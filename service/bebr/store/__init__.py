@@ -16,7 +16,7 @@ from bebr.core.operations import (
     ShardCounters,
     Write,
 )
-from bebr.store.protocol import DamagedDocument, MetadataStore
+from bebr.store.protocol import DamagedDocument, Document, MetadataStore
 
 __all__ = [
     "Commit",
@@ -24,6 +24,7 @@ __all__ = [
     "Committed",
     "DamagedDocument",
     "DeleteWrite",
+    "Document",
     "FeedEntry",
     "MetadataStore",
     "PutWrite",

@@ -142,7 +142,7 @@ class Ingestion:
             found = "none: the file is missing"
         if self.body_sha256 not in (None, found):
             raise DamagedStore(
-                f"the body of job {self.id} is not what was sent ({self.body_path}: SHA-256 {found:.26}); send it again",
+                f"the body of job {self.id} has changed ({self.body_path}: SHA-256 {found:.24}); send it again",
                 path=str(self.body_path),
             )
 

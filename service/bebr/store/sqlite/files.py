@@ -9,7 +9,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -167,6 +167,16 @@ def _no_file_can_be_opened() -> bool:
     except OSError as error:
         return is_out_of_files(error)
     return False
+
+
+def integrity_problem(path: Path) -> str | None:
+    """What SQLite finds wrong with a file, all of which it reads; None: nothing."""
+    try:
+        with closing(connect_reader(path)) as connection:
+            found = [str(row[0]) for row in connection.execute("pragma integrity_check(5)")]
+    except (sqlite3.Error, DamagedStore) as error:
+        return str(error)
+    return None if found == ["ok"] else "; ".join(found)
 
 
 def names_undecodable(error: sqlite3.Error) -> bool:
