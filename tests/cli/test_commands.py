@@ -42,7 +42,7 @@ def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixtur
 def test_the_commands_are_those_that_were_promised():
     names = {command[0] for command in COMMANDS}
     promised = "serve demo ingest search models fit collection train train-adapter evaluate upgrade inspect config"
-    assert names == {*promised.split(), "backup", "restore"}
+    assert names == {*promised.split(), "backup", "restore", "verify"}
 
 
 def test_the_page_of_commands_is_up_to_date():
