@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from tests.faults.fuzzing import fuzz, served
+from tests.faults.odd_files import fuzz_files
 from tests.server.bundles import write_tiny_bundle
 
 
@@ -15,3 +16,9 @@ async def test_no_request_gets_an_error_of_ours(tmp_path: Path, seed: int) -> No
     assert report.faults == {}
     assert report.sent == 1500 and len(report.by_route) > 30
     assert report.statuses[200] > 150, "hardly any request was valid"
+
+
+def test_no_file_gets_an_error_of_ours(tmp_path: Path) -> None:
+    report = fuzz_files(tmp_path, 1, 280)
+    assert report.faults == {}
+    assert all(report.refused[name] for name in ("bundle", "checkpoint", "npy", "fvecs", "csv"))
