@@ -66,17 +66,18 @@ class Watch:
     def __init__(self, report: Report) -> None:
         self._report = report
         self.under_way: set[OddRequest] = set()
+        self.recent: list[OddRequest] = []
+        """Started since the loop was last seen to go on."""
         self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
         while True:
             before = time.thread_time()
-            names = [str(request) for request in self.under_way]
+            self.recent = [*self.under_way]
             await asyncio.sleep(TICK_SECONDS)
             stopped = time.thread_time() - before
             if stopped > self._report.longest_stop[0]:
-                now = [str(request) for request in self.under_way]
-                self._report.longest_stop = (stopped, " | ".join(dict.fromkeys(names + now)))
+                self._report.longest_stop = (stopped, " | ".join(map(str, self.recent)))
 
     async def stop(self) -> None:
         self._task.cancel()
@@ -115,6 +116,7 @@ async def fuzz(
         async def run(waiting: Any = waiting, watch: Watch = watch) -> None:
             for request in waiting:
                 watch.under_way.add(request)
+                watch.recent.append(request)
                 status, problem, answer = await _tried(app, request)
                 watch.under_way.discard(request)
                 report.add(request, status, problem)

@@ -51,6 +51,7 @@ def test_a_frame_of_nothing_is_empty() -> None:
         (frame({**HEADER, "metadata": [None]}), InvalidOption, "key"),
         (frame({**HEADER, "dims": 2}), DimensionMismatch, "key"),
         (frame({**HEADER, "dims": 2**62, "count": 2}), DimensionMismatch, "key"),
+        (frame({"dims": 10**300, "count": 0, "ids": []}, b""), DimensionMismatch, "key"),
         (frame(rows=ROWS.tobytes()[:-1]), DimensionMismatch, "key"),
     ],
 )

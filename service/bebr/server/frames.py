@@ -22,6 +22,10 @@ from bebr.server.requests.base import Body, Natural, Positive
 _SIZE = struct.Struct("<Q")
 
 
+MAX_FRAME_DIMS = 2**20
+"""More than any embedding has. A frame of no rows could claim more than an array can."""
+
+
 class FrameHeader(Body):
     dims: Positive
     count: Natural
@@ -56,6 +60,8 @@ def decode_frame(body: bytes) -> VectorFrame:
     for name, given in (("ids", header.ids), ("metadata", metadata)):
         if len(given) != header.count:
             raise InvalidOption(f"{name}: expected {header.count} entries ('count'), got {len(given)}", key=name)
+    if header.dims > MAX_FRAME_DIMS:
+        raise DimensionMismatch(f"dims: expected at most {MAX_FRAME_DIMS}, got {header.dims!s:.40}", key="dims")
     expected = header.count * header.dims * 4
     if len(body) - rows_at != expected:
         raise DimensionMismatch(

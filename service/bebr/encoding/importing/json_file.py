@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ class JsonFile:
         value = self.fields.get(key, default)
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
             raise self.wrong(key, "must be a positive number")
-        return float(value)
+        return float(min(value, sys.float_info.max))  # an integer may be larger
 
     def flag(self, key: str) -> bool | None:
         """true or false; None where the field is missing or null."""
