@@ -31,6 +31,8 @@ COLLECTIONS: dict[str, dict[str, Any]] = {
 }
 """Made again when a request has deleted them."""
 NAMES = [*COLLECTIONS, *COLLECTIONS, "s0", "s1", "prod", "absent"]
+OPENAI_SHAPED = ("/v1/embeddings", "/v1/models")
+"""Errors of these are in the shape that OpenAI's clients read."""
 HANG_SECONDS = 60.0
 TICK_SECONDS = 0.002
 STATED = (503, 507)
@@ -146,7 +148,7 @@ async def _tried(app: FastAPI, request: OddRequest) -> tuple[int, str | None, An
     kind = headers.get("content-type", "")
     if headers.get("content-encoding") == "gzip" or request.method == "HEAD" or not body:
         return status, None, None
-    if status >= 400 and kind != "application/problem+json" and not request.path.startswith("/v1/embeddings"):
+    if status >= 400 and kind != "application/problem+json" and not request.path.startswith(OPENAI_SHAPED):
         return status, f"{status} is no problem document: {body[:100]!r}", None
     try:
         return status, None, json.loads(body) if "json" in kind and "ndjson" not in kind else None

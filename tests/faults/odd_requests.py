@@ -150,7 +150,10 @@ class OddRequests:
 
     def _fill_path(self, path: str) -> str:
         values = {"collection": self._collection(), "id": self._id(), "job": self.random.choice(self.seen.jobs)}
-        values["version"] = self.random.choice(self.seen.versions)
+        values |= {
+            "version": self.random.choice(self.seen.versions),
+            "model": self.random.choice(["tiny", "tiny@1", "x"]),
+        }
         for name, value in values.items():
             odd = self.random.random() < 0.03
             path = path.replace(f"{{{name}}}", self.random.choice(ODD_SEGMENTS) if odd else quote(value, safe=""))
