@@ -1,12 +1,13 @@
 """A crash at any step of writing leaves the old file or the new one, whole. Processes are really ended."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from bebr.disk import replace_file, replacing, write_folder
+from bebr.disk import make_private, replace_file, replacing, write_folder
 
 CRASH = """
 import os, sys
@@ -107,3 +108,25 @@ def test_a_folder_that_is_there_is_replaced_only_where_that_is_said(tmp_path: Pa
     with pytest.raises(OSError, match="Not a directory"):
         write_folder(tmp_path / "no folder", {"a": b"2"}, replace=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "no folder"]
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def test_what_a_service_writes_is_for_its_user_only(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        old, home = tmp_path / "old", tmp_path / "home"
+        (old / "store").mkdir(parents=True)
+        (home / "store").mkdir(parents=True)
+        (home / "photos").mkdir()
+        for folder in (tmp_path / "new" / "data", old, home):
+            make_private(folder, ("store", "jobs"))
+        replace_file(tmp_path / "file", b"x")
+        assert [mode(path) for path in (tmp_path / "new", tmp_path / "new" / "data", old)] == [0o700] * 3
+        assert mode(old / "store") == mode(home / "store") == 0o700
+        assert mode(home) == mode(home / "photos") == 0o755
+        assert mode(tmp_path / "file") == 0o600
+    finally:
+        os.umask(before)

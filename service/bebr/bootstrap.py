@@ -1,6 +1,5 @@
 """Puts the parts together: settings in, engine or app out. The only place, with the CLI, that sees settings."""
 
-import resource
 from typing import TYPE_CHECKING
 
 from bebr.config import Settings
@@ -96,7 +95,7 @@ def connection_limits(settings: Settings) -> "ConnectionLimits":
     """What the connections of the service may take; half of the process's open files are left to everything else."""
     from bebr.server import ConnectionLimits
 
-    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    descriptors = raise_open_files_limit()
     most = settings.max_connections if descriptors < 0 else min(settings.max_connections, descriptors // 2)
     return ConnectionLimits(
         max_header_bytes=settings.max_header_bytes,

@@ -5,6 +5,7 @@
     write_folder    several files that appear at once, as one folder
     sync_folder     makes new names in a folder durable
     raise_open_files_limit, is_out_of_files     how many files may be open
+    make_private    what this process writes is for its own user only
 
 All raise OSError; what that means for a caller is the caller's to say.
 """
@@ -14,7 +15,7 @@ import os
 import resource
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -105,3 +106,18 @@ def out_of_files_hint() -> str:
     """What to do about it."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return f"too many files are open (the limit is {limit}); raise it with `ulimit -n`, LimitNOFILE or the container's"
+
+
+def make_private(folder: Path, own: Collection[str]) -> None:
+    """Files that this process makes are for its own user only, and so is `folder`, which is made if it is missing.
+
+    own: names in `folder` that are this service's; their folders of older releases become private too. A folder with
+    anything else in it keeps its mode: it may be a home directory.
+    """
+    os.umask(0o077)
+    folder.mkdir(parents=True, exist_ok=True)
+    held = {path.name: path for path in folder.iterdir()}
+    ours = [path for name, path in held.items() if name in own and path.is_dir()]
+    for path in [*ours, *([folder] if held.keys() <= set(own) else [])]:
+        with suppress(PermissionError):  # another user's, who lets this one write
+            path.chmod(0o700)

@@ -4,6 +4,7 @@ import gzip
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 from tests.server.service import DOCS, assert_problem, create, serving
 
+from bebr.config import Limits
 from bebr.errors import BebrError, Malformed, PayloadTooLarge
-from bebr.server.bodies import JSON, NDJSON, read_body
+from bebr.server.bodies import JSON, NDJSON, BodyBudget, read_body
 from bebr.server.problems import UnsupportedMedia
 
 LIMIT = 1 << 20
@@ -29,10 +31,14 @@ def receiving(*chunks: bytes) -> Receive:
     return receive
 
 
+def scope_of(headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
+    return {"headers": headers, "app": SimpleNamespace(state=SimpleNamespace(bodies=BodyBudget(Limits())))}
+
+
 async def read(*chunks: bytes, types: Sequence[str] = (JSON,), **headers: str) -> bytes:
     headers = {"content_type": JSON} | headers
-    scope: dict[str, Any] = {"headers": [(k.replace("_", "-").encode(), v.encode()) for k, v in headers.items()]}
-    return await read_body(scope, receiving(*chunks), LIMIT, types)
+    given = [(k.replace("_", "-").encode(), v.encode()) for k, v in headers.items()]
+    return await read_body(scope_of(given), receiving(*chunks), LIMIT, types)
 
 
 async def test_a_body_is_read_in_one_piece_or_in_chunks() -> None:
@@ -116,7 +122,7 @@ async def test_a_caller_that_hangs_up_ends_the_request() -> None:
         return messages.pop(0)
 
     with pytest.raises(ClientDisconnect):
-        await read_body({"headers": [(b"content-type", b"application/json")]}, receive, LIMIT)
+        await read_body(scope_of([(b"content-type", b"application/json")]), receive, LIMIT)
 
 
 def test_the_errors_of_this_module_are_ours() -> None:

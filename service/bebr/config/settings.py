@@ -54,15 +54,15 @@ class Limits:
 
     max_limit: int = field(
         default=10_000,
-        metadata=_limit(integer(1), "Maximum number of hits or points per request."),
+        metadata=_limit(integer(1, 100_000), "Maximum number of hits or points per request."),
     )
     max_batch_points: int = field(
         default=10_000,
-        metadata=_limit(integer(1), "Maximum number of points per write."),
+        metadata=_limit(integer(1, 100_000), "Maximum number of points per write."),
     )
     max_batch_searches: int = field(
         default=256,
-        metadata=_limit(integer(1), "Maximum number of searches per batch."),
+        metadata=_limit(integer(1, 10_000), "Maximum number of searches per batch."),
     )
     max_filter_size: int = field(
         default=20_000,
@@ -82,7 +82,37 @@ class Limits:
     )
     max_body_bytes: int = field(
         default=64 * MIB,
-        metadata=_limit(size(1024), "Maximum size of a request body, uncompressed; bulk ingestion has its own limit."),
+        metadata=_limit(
+            size(1024), "Maximum size of the body of a write, uncompressed; bulk ingestion has its own limit."
+        ),
+    )
+    max_query_bytes: int = field(
+        default=MIB,
+        metadata=_limit(
+            size(1024), "Maximum size of the body of any other request than writes, batches of searches and embeddings."
+        ),
+    )
+    max_batch_bytes: int = field(
+        default=16 * MIB,
+        metadata=_limit(
+            size(1024), "Maximum size of the body of a batch of searches, of an evaluation and of texts to embed."
+        ),
+    )
+    max_bytes_in_flight: int = field(
+        default=256 * MIB,
+        metadata=_limit(
+            size(1024), "Maximum size of all large bodies that are held at a time; more are refused as Overloaded."
+        ),
+    )
+    body_timeout_seconds: float = field(
+        default=120.0,
+        metadata=_about(DURATION, "Limits", "A body other than a bulk ingestion must have come within this time."),
+    )
+    max_uploads: int = field(
+        default=16,
+        metadata=_limit(
+            integer(1), "Maximum number of bulk ingestions whose bodies are coming in; more are refused as Overloaded."
+        ),
     )
     max_ingest_bytes: int = field(
         default=16 * GIB,

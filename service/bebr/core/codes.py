@@ -61,7 +61,7 @@ class CodeSpec:
     @classmethod
     def parse(cls, text: str) -> "CodeSpec":
         """'128x4' or '48x4+128x2+64x1' -> CodeSpec."""
-        if not isinstance(text, str) or not re.fullmatch(r"\d{1,5}x\d(\+\d{1,5}x\d)*", text):
+        if not isinstance(text, str) or not re.fullmatch(r"[0-9]{1,5}x[0-9](\+[0-9]{1,5}x[0-9])*", text):
             raise InvalidSpec(
                 f"a code is written as dims x bits, for example '256x2' or '48x4+128x2+64x1', got {text!r}"
             )

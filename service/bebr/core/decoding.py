@@ -35,7 +35,7 @@ _FOREIGN = re.compile(
     rb"|(?P<bzip2>BZh.1AY&SY)|(?P<Parquet>PAR1[\x00-\x1f])|(?P<Arrow>ARROW1\x00)|(?P<npy>\x93NUMPY)"
     rb"|(?P<UTF_32>\xff\xfe\x00\x00|\x00\x00\xfe\xff)|(?P<UTF_16>\xff\xfe|\xfe\xff|\x00[^\x00]|[^\x00]\x00)"
 )
-_POSITION = re.compile(r"^(?P<what>.*?) at line (?P<line>\d+) column (?P<column>\d+)$", re.DOTALL)
+_POSITION = re.compile(r"(?P<what>.*?) at line (?P<line>[0-9]+) column (?P<column>[0-9]+)", re.DOTALL)
 
 
 def is_gzip(head: bytes) -> bool:
@@ -154,7 +154,7 @@ def parse_line(line: bytes) -> Any:
 
 def malformed(message: str, what: str = "body") -> Malformed:
     """The parser's message, 'expected value at line 3 column 7', as an error with its position in fields."""
-    position = _POSITION.match(message)
+    position = _POSITION.fullmatch(message)
     if position is None:
         return Malformed(f"the {what} is not valid JSON: {message}")
     line, column = int(position["line"]), int(position["column"])

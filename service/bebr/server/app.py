@@ -19,6 +19,7 @@ from bebr.engine import Engine
 from bebr.errors import BebrError
 from bebr.jobs import JobQueue
 from bebr.server.access import is_read
+from bebr.server.bodies import BodyBudget
 from bebr.server.connection import ConnectionLimits, Gate
 from bebr.server.context import Services, reject_unknown_query
 from bebr.server.early import EarlyAnswers
@@ -81,6 +82,7 @@ def create_app(engine: Engine, job_queue: JobQueue, options: ApiOptions | None =
         app.include_router(router)
     app.openapi = partial(_document, app, hot, engine)  # type: ignore[method-assign]
     app.state.services = Services(engine, job_queue)
+    app.state.bodies = BodyBudget(engine.limits)
     app.state.metrics = HttpMetrics()
     app.state.metrics.registry.register(StateGauges(engine, job_queue))
     app.state.loop_watch = LoopWatch(app.state.metrics.registry, options.slow_loop_seconds)
@@ -112,7 +114,13 @@ def _add_layers(app: FastAPI, options: ApiOptions, access_log: AccessLog, routes
     else:
         app.add_middleware(KnownHosts, hosts=options.allowed_hosts, origins=options.allowed_origins)
     app.add_middleware(Callers)
-    app.add_middleware(Envelope, metrics=app.state.metrics, access_log=access_log, ids=app.state.gate.request_ids)
+    app.add_middleware(
+        Envelope,
+        bodies=app.state.bodies,
+        metrics=app.state.metrics,
+        access_log=access_log,
+        ids=app.state.gate.request_ids,
+    )
 
 
 def _document(app: FastAPI, hot: Sequence[HotRoute], engine: Engine) -> dict[str, Any]:

@@ -4,17 +4,20 @@ Content types are strict on purpose: a web page can post `text/plain` to a servi
 `application/json`.
 """
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
+from functools import partial
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope
 
+from bebr.config import Limits
 from bebr.core.decoding import BOM, HEAD_BYTES, Unpacker, check_text, is_gzip
-from bebr.errors import PayloadTooLarge
-from bebr.server.problems import UnsupportedMedia
+from bebr.errors import Overloaded, PayloadTooLarge
+from bebr.server.problems import RequestTimeout, UnsupportedMedia
 from bebr.server.validation import invalid_body
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -24,13 +27,39 @@ NDJSON = "application/x-ndjson"
 BINARY = "application/octet-stream"
 _CHARSET = re.compile(rb";\s*charset\s*=\s*\"?([^\s;\"]+)", re.IGNORECASE)
 
+HELD = "bebr.held_bytes"
+"""Entry of a scope: what its body holds of the budget."""
+
+
+class BodyBudget:
+    """What bodies that came in more than one chunk may take of memory, all together, until their requests end."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.timeout_seconds = limits.body_timeout_seconds
+        self._max_bytes = limits.max_bytes_in_flight
+        self.held_bytes = 0
+
+    def take(self, scope: Scope, size: int) -> None:
+        """Hold `size` more bytes for the request. Raises Overloaded."""
+        if self.held_bytes + size > self._max_bytes:
+            raise Overloaded(
+                f"bodies of {self.held_bytes} bytes are being read, the limit is {self._max_bytes}; try again later",
+                max_bytes_in_flight=self._max_bytes,
+            )
+        self.held_bytes += size
+        scope[HELD] = scope.get(HELD, 0) + size
+
+    def give_back(self, scope: Scope) -> None:
+        """The request has ended."""
+        self.held_bytes -= scope.pop(HELD, 0)
+
 
 async def read_body(scope: Scope, receive: Receive, max_bytes: int, types: Collection[str] = (JSON,)) -> bytes:
     """The whole body, uncompressed, whether or not a header says that it is gzip. `types`: the content types that the
     route reads.
 
-    Raises UnsupportedMedia; PayloadTooLarge before more than `max_bytes` are held; Malformed for broken gzip;
-    ClientDisconnect when the caller hangs up.
+    Raises UnsupportedMedia; PayloadTooLarge before more than `max_bytes` are held; Overloaded when all bodies together
+    hold too much; RequestTimeout; Malformed for broken gzip; ClientDisconnect when the caller hangs up.
     """
     headers = dict(scope["headers"])
     check_content_type(headers, types)
@@ -43,7 +72,13 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int, types: Colle
             if len(body) > max_bytes:
                 raise _too_large(max_bytes)
             return body
-    return await _collect(_unpack(_chunks(receive, message), zipped), max_bytes)
+    budget: BodyBudget = scope["app"].state.bodies
+    try:
+        async with asyncio.timeout(budget.timeout_seconds):
+            unpacked = _unpack(_chunks(receive, message), zipped)
+            return await _collect(unpacked, max_bytes, partial(budget.take, scope))
+    except TimeoutError as error:
+        raise RequestTimeout(f"the body took over {budget.timeout_seconds:g} s") from error
 
 
 def parse(model: type[Model], body: bytes) -> Model:
@@ -54,9 +89,12 @@ def parse(model: type[Model], body: bytes) -> Model:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        if error.errors(include_url=False, include_input=False, include_context=False)[0]["type"] == "json_invalid":
+        if (
+            error.error_count() == 1
+            and error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid"
+        ):
             check_text(body[:HEAD_BYTES])
-        raise invalid_body(error, model) from error
+        raise invalid_body(error, model, body) from None  # its findings would keep the body alive
 
 
 async def stream_body(receive: Receive) -> AsyncIterator[bytes]:
@@ -134,15 +172,18 @@ async def _unpack(chunks: AsyncIterator[bytes], zipped: bool | None) -> AsyncIte
     async for chunk in chunks:
         for piece in unpacker.push(chunk):
             yield piece
+            if len(piece) > len(chunk):
+                await asyncio.sleep(0)  # a small chunk may hold very much
     for piece in unpacker.finish():
         yield piece
 
 
-async def _collect(chunks: AsyncIterator[bytes], max_bytes: int) -> bytes:
+async def _collect(chunks: AsyncIterator[bytes], max_bytes: int, take: Callable[[int], None]) -> bytes:
     body = bytearray()
     async for chunk in chunks:
         if len(body) + len(chunk) > max_bytes:
             raise _too_large(max_bytes)
+        take(len(chunk))
         body += chunk
     return bytes(body)
 

@@ -6,9 +6,12 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Request
 from pydantic import BaseModel
 
+from bebr.config import Limits
 from bebr.engine import Engine
 from bebr.jobs import JobQueue
-from bebr.server.bodies import JSON, parse, read_body
+from bebr.server.bodies import parse, read_body
+from bebr.server.large_bodies import parse_items
+from bebr.server.requests.base import MAX_ITEMS
 from bebr.server.validation import reject_unknown
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -50,8 +53,14 @@ async def read_json(request: Request, model: type[Model]) -> Model:
     services: Services = request.app.state.services
     if "content-type" not in request.headers and request.headers.get("content-length", "0") == "0":
         return parse(model, b"{}")
-    body = await read_body(request.scope, request.receive, services.engine.limits.max_body_bytes, (JSON,))
-    return parse(model, body)
+    return parse(model, await read_body(request.scope, request.receive, services.engine.limits.max_query_bytes))
+
+
+async def read_batch(request: Request, model: type[Model], name: str, item: type[BaseModel] | None = None) -> Model:
+    """As `read_json`, for a body whose field `name` is an array of many. item: model of each; None: any JSON value."""
+    limits: Limits = request.app.state.services.engine.limits
+    body = await read_body(request.scope, request.receive, limits.max_batch_bytes)
+    return await parse_items(model, body, name, MAX_ITEMS, item)
 
 
 def idempotency_key(request: Request) -> str | None:

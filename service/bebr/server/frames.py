@@ -17,7 +17,7 @@ from pydantic import Field
 
 from bebr.errors import DimensionMismatch, InvalidOption, Malformed
 from bebr.server.bodies import parse
-from bebr.server.requests.base import Body, Natural, Positive
+from bebr.server.requests.base import MAX_ITEMS, Body, Natural, Positive
 
 _SIZE = struct.Struct("<Q")
 
@@ -29,8 +29,10 @@ MAX_FRAME_DIMS = 2**20
 class FrameHeader(Body):
     dims: Positive
     count: Natural
-    ids: Annotated[list[Any], Field(description="One id per row.")]
-    metadata: list[Any] | None = Field(None, description="One object or null per row; null for no metadata at all.")
+    ids: Annotated[list[Any], Field(max_length=MAX_ITEMS, description="One id per row.")]
+    metadata: list[Any] | None = Field(
+        None, max_length=MAX_ITEMS, description="One object or null per row; null for no metadata at all."
+    )
 
 
 @dataclass(frozen=True, slots=True)

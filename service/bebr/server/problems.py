@@ -3,6 +3,8 @@
 Nothing outside `bebr.server` knows a status code. `middleware.envelope` handles unexpected exceptions.
 """
 
+import errno
+import logging
 import re
 from typing import Any
 
@@ -19,6 +21,7 @@ from bebr.errors import BebrError, InvalidRequest, Unavailable
 from bebr.server.openai import is_for_openai, openai_error
 from bebr.server.validation import invalid_parameters
 
+log = logging.getLogger(__name__)
 ERROR = "bebr.error"
 """Entry of a scope: the class of the error that the request was answered with."""
 ANONYMOUS = "bebr.anonymous"
@@ -122,6 +125,7 @@ def install_handlers(app: FastAPI) -> None:
     app.add_exception_handler(BebrError, _on_bebr_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(OSError, _on_os_error)
 
 
 def _methods_of(request: Request) -> list[str]:
@@ -145,9 +149,22 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
     return _problem(request, invalid_parameters(error.errors()))
 
 
+async def _on_os_error(request: Request, error: Exception) -> Response:
+    """What the operating system refuses on the way of any request: a full disk, too many open files, a broken disk."""
+    assert isinstance(error, OSError)
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    reason = error.strerror or type(error).__name__
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return _problem(request, errors.InsufficientStorage(f"the disk is full: {reason}; free some space"))
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        detail = f"the service has too many open files: {reason}; raise its limit (ulimit -n)"
+        return _problem(request, errors.Unavailable(detail))
+    return _problem(request, errors.Unavailable(f"the machine of the service failed: {reason}; its log has more"))
+
+
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    path: Any = request.url.path
+    path: Any = request.scope["path"].removesuffix("\0")
     headers = dict(error.headers or {})
     if error.status_code == 404:
         return _problem(

@@ -15,7 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from bebr.cli.server.running import Service
 from bebr.client import Client
+from bebr.config import Settings
 
 BEBR = [sys.executable, "-c", "from bebr.cli import main; main()"]
 
@@ -125,3 +127,10 @@ def test_json_logs_are_json(tmp_path: Path):
     first, second = map(json.loads, done.stderr.splitlines())
     assert (first["level"], first["logger"], first["message"]) == ("info", "bebr.x", "hello you")
     assert "ZeroDivisionError" in second["exception"]
+
+
+def test_the_files_of_a_service_are_for_its_user_only(tmp_path: Path):
+    with Service(Settings(data_dir=tmp_path / "data", port=0, min_free_disk_bytes=0)) as service:
+        httpx.put(f"{service.url}/v1/collections/docs", json={"code": "24x2"}).raise_for_status()
+    for path in (tmp_path / "data", *(tmp_path / "data").rglob("*")):
+        assert path.stat().st_mode & 0o077 == 0, path

@@ -68,3 +68,35 @@ async def test_metadata_fields_are_set_and_removed(tmp_path: Path) -> None:
         assert (await client.post(f"{DOCS}/points/count", json={"filter": old})).json() == {"count": 1}
         wrong = {"ids": ["p001"], "set": {"year": "2020"}}
         assert_problem(await client.post(f"{DOCS}/points/metadata", json=wrong), 400, "InvalidMetadata", "year")
+
+
+ODD_IDS = ["a", "a\n", "\n", "a\nb", "a\n\n", "a/b\n", "get\n", "a\r\n", "a\u2028"]
+
+
+async def test_ids_are_what_they_are_to_the_last_character(tmp_path: Path) -> None:
+    async with serving(tmp_path) as client:
+        await create(client)
+        written = [{"id": id, "code_b64": code(n), "metadata": {"n": n}} for n, id in enumerate(ODD_IDS)]
+        answer = await client.post(f"{DOCS}/points", json={"points": written})
+        assert answer.json()["applied"] == len(ODD_IDS), answer.text
+        for n, id in enumerate(ODD_IDS):
+            found = (await client.get(f"{DOCS}/points/{quote(id, safe='/')}")).json()
+            assert (found["id"], found["metadata"]) == (id, {"n": n})
+        for missing in ("b\n", "a\n\n\n", "b", "a\r"):
+            answer = await client.get(f"{DOCS}/points/{quote(missing)}")
+            assert assert_problem(answer, 404, "PointNotFound")["fields"]["id"] == missing
+
+
+async def test_no_route_ends_in_a_line_end(tmp_path: Path) -> None:
+    async with serving(tmp_path) as client:
+        await create(client)
+        paths = (await client.get("/openapi.json")).json()["paths"]
+        for path, item in paths.items():
+            if path.endswith("{id}"):
+                continue
+            for method in item:
+                for ending in ("%0A", "%0D%0A", "%00"):
+                    url = path.replace("{collection}", "docs").replace("{", "").replace("}", "") + ending
+                    answer = await client.request(method.upper(), url, json={} if method != "get" else None)
+                    assert answer.status_code in (400, 404, 405), (method, url, answer.text)
+        assert (await client.get(DOCS)).status_code == 200

@@ -19,6 +19,7 @@ import uvicorn
 from bebr.cli.options import local_url
 from bebr.client import Client
 from bebr.config import LogFormat, LogLevel, Settings
+from bebr.disk import make_private
 from bebr.errors import InvalidOption, NotReady, Unavailable
 from bebr.telemetry import JsonLines, TextLines
 
@@ -44,6 +45,7 @@ class Service:
 
         self._socket = _listen(settings.host, settings.port)
         self.url = local_url(*self._socket.getsockname()[:2])
+        _make_private(settings)
         self._key = next(iter((*settings.read_only_api_keys, *settings.api_keys)), None)
         app = build_app(settings)
         self._app = _Watched(app)
@@ -216,6 +218,13 @@ def _is_ready(client: Client, waiting: Callable[[str], None]) -> bool:
         waiting(", ".join(f"{name} {value}" for name, value in error.fields.items() if value))
         return False
     return True
+
+
+def _make_private(settings: Settings) -> None:
+    try:
+        make_private(settings.data_dir, ("store", "collections", "jobs", "bundles"))
+    except OSError as error:
+        raise InvalidOption(f"the data folder {settings.data_dir} cannot be used: {error}") from error
 
 
 def _listen(host: str, port: int) -> socket.socket:

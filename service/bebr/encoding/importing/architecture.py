@@ -211,7 +211,7 @@ def _layer(tensors: Tensors, family: _Family, number: int, *, dims: int, widened
 
 def _old_name(name: str) -> str:
     """The names that TensorFlow gave to the weights of a LayerNorm; early checkpoints still carry them."""
-    return re.sub(r"(?<=LayerNorm\.)(weight|bias)$", lambda m: {"weight": "gamma", "bias": "beta"}[m[1]], name)
+    return re.sub(r"(?<=LayerNorm\.)(weight|bias)\Z", lambda m: {"weight": "gamma", "bias": "beta"}[m[1]], name)
 
 
 def _norm(tensors: Tensors, name: str, dims: int) -> Norm:

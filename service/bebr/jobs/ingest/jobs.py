@@ -35,7 +35,8 @@ class IngestJobs(JobSource):
         self._folder = folder
         self._limits = limits
         self._ingestions: dict[str, Ingestion] = {}
-        self._spooling = 0
+        self._uploads: dict[str, Ingestion] = {}
+        """Whose bodies are coming in. Nothing else is known of them when the service stops."""
         self._waiting: asyncio.Queue[Ingestion | None] = asyncio.Queue()
         self._set_aside: list[Ingestion] = []
         """Of collections that are damaged."""
@@ -94,11 +95,11 @@ class IngestJobs(JobSource):
             batch_points=self._limits.ingest_batch_points,
             version=version or found.active.id,
         )
-        self._spooling += 1
+        self._uploads[job_id] = ingestion
         try:
             await self._spool(ingestion, body, expected_bytes)
         finally:
-            self._spooling -= 1
+            del self._uploads[job_id]
         self._ingestions[ingestion.id] = ingestion
         self._waiting.put_nowait(ingestion)
         event(log, "job queued", job=job_id, kind="ingest", collection=found.name, bytes=ingestion.body_size_bytes)
@@ -106,10 +107,10 @@ class IngestJobs(JobSource):
         return ingestion.id
 
     def all(self) -> Sequence[IngestJob]:
-        return [ingestion.job() for ingestion in self._ingestions.values()]
+        return [ingestion.job() for known in (self._ingestions, self._uploads) for ingestion in known.values()]
 
     def errors(self, job: Job) -> AsyncIterator[bytes]:
-        ingestion = self._ingestions[job.id]
+        ingestion = self._ingestions.get(job.id) or self._uploads[job.id]
         return _pieces(ingestion.errors_path, ingestion.progress.errors_size_bytes)
 
     async def pause(self, job: Job) -> None:
@@ -118,6 +119,9 @@ class IngestJobs(JobSource):
         )
 
     async def cancel(self, job: Job) -> None:
+        if (upload := self._uploads.get(job.id)) is not None:
+            upload.cancelled = True  # it ends with the next bytes that come
+            return
         ingestion = self._ingestions[job.id]
         if ingestion.state.ended:
             return
@@ -133,7 +137,14 @@ class IngestJobs(JobSource):
                 log.exception("that job %s is to be cancelled could not be saved", ingestion.id)
 
     def _check_capacity(self) -> None:
-        unfinished = sum(not ingestion.state.ended for ingestion in self._ingestions.values()) + self._spooling
+        if len(self._uploads) >= self._limits.max_uploads:
+            raise Overloaded(
+                f"{len(self._uploads)} ingestions are being uploaded, and the limit is {self._limits.max_uploads}; try "
+                "again later",
+                max_uploads=self._limits.max_uploads,
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+            )
+        unfinished = sum(not ingestion.state.ended for ingestion in self._ingestions.values())
         if unfinished >= self._limits.max_jobs:
             raise Overloaded(
                 f"{unfinished} ingestion jobs are waiting or running, and the limit is {self._limits.max_jobs}; try "
@@ -146,10 +157,11 @@ class IngestJobs(JobSource):
         """Put the body on disk, and then the job, which is durable then."""
         ingestion.folder.mkdir(parents=True)
         try:
-            ingestion.gzip, body = await recognized(body, ingestion.gzip)
+            ingestion.gzip, body = await recognized(_counted(body, ingestion), ingestion.gzip)
             ingestion.body_size_bytes, ingestion.body_sha256 = await spool(
                 body, ingestion.body_path, self._limits, expected_bytes
             )
+            ingestion.detail = None
             await asyncio.to_thread(ingestion.save)
         except BaseException:  # also when the caller hangs up or the task is cancelled
             shutil.rmtree(ingestion.folder, ignore_errors=True)
@@ -204,6 +216,16 @@ class IngestJobs(JobSource):
         for ingestion in ended[: max(0, len(ended) - self._limits.max_jobs)]:
             del self._ingestions[ingestion.id]
             shutil.rmtree(ingestion.folder, ignore_errors=True)
+
+
+async def _counted(body: AsyncIterator[bytes], ingestion: Ingestion) -> AsyncIterator[bytes]:
+    """The body of an upload, which says how far it is and can be cancelled."""
+    async for chunk in body:
+        if ingestion.cancelled:
+            raise Conflict(f"the upload of job {ingestion.id} was cancelled", job=ingestion.id)
+        ingestion.body_size_bytes += len(chunk)
+        ingestion.detail = f"uploading: {ingestion.body_size_bytes} bytes so far"
+        yield chunk
 
 
 async def _pieces(path: Path, size_bytes: int) -> AsyncIterator[bytes]:

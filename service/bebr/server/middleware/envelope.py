@@ -12,8 +12,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bebr import __version__
 from bebr.errors import BebrError
+from bebr.server.bodies import HELD, BodyBudget
 from bebr.server.metrics import HttpMetrics
 from bebr.server.middleware.access_log import AccessLog
+from bebr.server.paths import with_true_end
 from bebr.server.problems import answer_problem
 from bebr.server.refusals import given_request_id
 from bebr.telemetry import Request
@@ -31,8 +33,11 @@ class InternalError(BebrError):
 class Envelope:
     """Wrap `app` so that every response carries `x-request-id` and `bebr-version` and is counted."""
 
-    def __init__(self, app: ASGIApp, metrics: HttpMetrics, access_log: AccessLog, ids: Iterator[bytes]) -> None:
+    def __init__(
+        self, app: ASGIApp, bodies: BodyBudget, metrics: HttpMetrics, access_log: AccessLog, ids: Iterator[bytes]
+    ) -> None:
         self._app = app
+        self._bodies = bodies
         self._metrics = metrics
         self._access_log = access_log
         self._ids = ids
@@ -44,6 +49,7 @@ class Envelope:
             return
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}  # the server, which has the scope as it came, drops the body
+        scope = with_true_end(scope)
         started, status, size_bytes = time.perf_counter(), 0, 0
         request_id = self._request_id(scope)
         request = Request(request_id.decode())
@@ -75,6 +81,8 @@ class Envelope:
             self._metrics.observe(scope, status, seconds)
             self._access_log.write(scope, status, seconds, size_bytes, request.id)
             request.ended()
+            if HELD in scope:
+                self._bodies.give_back(scope)
 
     def _request_id(self, scope: Scope) -> bytes:
         """The id that the caller sent, if it is valid, else a new one."""

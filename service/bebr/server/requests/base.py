@@ -11,11 +11,14 @@ from bebr.core.types import MAX_ID_BYTES
 from bebr.engine.collections.registry import NAME
 from bebr.server import schemas
 
+MAX_ITEMS = 100_000
+"""More of anything than settings can allow: parsing ends there."""
+MAX_VECTOR_DIMS = 65_536
 _ID: JsonDict = {"type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES}
 Ids = Annotated[
     list[Any],
     WithJsonSchema({"type": "array", "items": _ID, "maxItems": "max_batch_points"}),
-    Field(description="Point ids: strings of up to 256 bytes.", examples=[["a", "b"]]),
+    Field(max_length=MAX_ITEMS, description="Point ids: strings of up to 256 bytes.", examples=[["a", "b"]]),
 ]
 Id = Annotated[str, WithJsonSchema(_ID)]
 Name = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{NAME.pattern}$"})]
@@ -23,7 +26,11 @@ Name = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{NAME.patt
 Text = Annotated[
     str, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": "max_text_chars", "pattern": "\\S"})
 ]
-Vector = Annotated[list[float], WithJsonSchema({"type": "array", "items": {"type": "number"}, "minItems": 1})]
+Vector = Annotated[
+    list[float],
+    Field(max_length=MAX_VECTOR_DIMS, fail_fast=True),
+    WithJsonSchema({"type": "array", "items": {"type": "number"}, "minItems": 1}),
+]
 Base64 = Annotated[
     str,
     WithJsonSchema(
@@ -47,7 +54,7 @@ Omitted = SkipJsonSchema[None]
 """`field: Type | Omitted = None` may be left out, but is not null."""
 MAX_FIELD_NAMES = 256
 WithMetadata = Annotated[
-    bool | Annotated[list[str], Field(max_length=MAX_FIELD_NAMES)],
+    bool | Annotated[list[str], Field(max_length=MAX_FIELD_NAMES, fail_fast=True)],
     Field(description="true for all metadata, false for none, or a list of the field names to return."),
 ]
 

@@ -78,4 +78,6 @@ class AliasAction(Body):
 
 class UpdateAliases(Body):
     model_config = documented({"actions": [{"create": {"alias": "prod", "collection": "docs"}}]})
-    actions: list[AliasAction] = Field(min_length=1, description="All are applied, or none.")
+    actions: list[AliasAction] = Field(
+        min_length=1, max_length=1_000, fail_fast=True, description="All are applied, or none."
+    )

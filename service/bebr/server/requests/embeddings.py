@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field
 
 from bebr.encoding import TextKind
 from bebr.errors import InvalidText
-from bebr.server.requests.base import Body, Positive, Text, documented
+from bebr.server.requests.base import MAX_ITEMS, Body, Positive, Text, documented
 
 
 class EncodingFormat(StrEnum):
@@ -33,7 +33,11 @@ def _no_tokens(value: object) -> object:
 class Embeddings(Body):
     model_config = documented({"input": ["how do I parse a date"], "model": "minilm@1", "kind": "query"})
     input: Annotated[
-        Text | Annotated[list[Text], Field(min_length=1, json_schema_extra={"maxItems": "max_limit"})],
+        Text
+        | Annotated[
+            list[Text],
+            Field(min_length=1, max_length=MAX_ITEMS, fail_fast=True, json_schema_extra={"maxItems": "max_limit"}),
+        ],
         BeforeValidator(_no_tokens),
     ] = Field(examples=["parse a date from a string"])
     model: str | None = Field(

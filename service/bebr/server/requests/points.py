@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.config import JsonDict
 
-from bebr.server.requests.base import Base64, Body, Id, Ids, Positive, Text, Vector, WithMetadata, documented
+from bebr.server.requests.base import MAX_ITEMS, Base64, Body, Id, Ids, Positive, Text, Vector, WithMetadata, documented
 from bebr.server.requests.filters import EXAMPLE_FILTER, Filter
 from bebr.server.schemas import REF
 
@@ -31,6 +31,7 @@ class Point(BaseModel):
 
 Batch = Annotated[
     list[Any],
+    Field(max_length=MAX_ITEMS),
     WithJsonSchema({"type": "array", "items": {"$ref": REF.format(model="Point")}, "maxItems": "max_batch_points"}),
 ]
 

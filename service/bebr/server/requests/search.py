@@ -5,7 +5,18 @@ from pydantic.config import JsonDict
 
 from bebr.core.scoring import Scorer
 from bebr.engine.search.parse import MAX_GROUP_SIZE
-from bebr.server.requests.base import Base64, Body, Id, Natural, Positive, Text, Vector, WithMetadata, documented
+from bebr.server.requests.base import (
+    MAX_ITEMS,
+    Base64,
+    Body,
+    Id,
+    Natural,
+    Positive,
+    Text,
+    Vector,
+    WithMetadata,
+    documented,
+)
 from bebr.server.requests.filters import EXAMPLE_FILTER, Filter
 from bebr.server.requests.points import SOURCES
 
@@ -43,4 +54,6 @@ class Search(Body):
 
 class SearchBatch(Body):
     model_config = documented({"searches": [EXAMPLE_SEARCH, {"id": "a", "limit": 3}]})
-    searches: list[Search] = Field(min_length=1, json_schema_extra={"maxItems": "max_batch_searches"})
+    searches: list[Search] = Field(
+        min_length=1, max_length=MAX_ITEMS, fail_fast=True, json_schema_extra={"maxItems": "max_batch_searches"}
+    )

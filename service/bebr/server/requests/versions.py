@@ -6,9 +6,11 @@ from pydantic import Field, FiniteFloat
 
 from bebr.encoding import AdapterKind
 from bebr.engine.versions.evaluation_data import MIN_POINTS
-from bebr.server.requests.base import Body, Natural, Positive, documented
+from bebr.server.requests.base import MAX_ITEMS, Body, Natural, Positive, Vector, documented
 
 DEFAULT_SAMPLE = 300
+MAX_VERSIONS = 1_000
+RelevantIds = Annotated[list[str], Field(max_length=MAX_ITEMS, fail_fast=True)]
 
 
 class AttachVersion(Body):
@@ -21,10 +23,12 @@ class JudgedQuery(Body):
 
     model_config = documented({"text": "parse a date", "relevant": ["a"]}, exactly_one=("text", "vectors"))
     text: str | None = Field(None, examples=["parse a date"])
-    vectors: dict[str, list[float]] | None = Field(
-        None, description="Embeddings of the query, by id of the version whose model made each."
+    vectors: dict[str, Vector] | None = Field(
+        None,
+        max_length=MAX_VERSIONS,
+        description="Embeddings of the query, by id of the version whose model made each.",
     )
-    relevant: list[str] | dict[str, Annotated[float, Field(ge=0, le=1000)]] | None = Field(
+    relevant: RelevantIds | dict[str, Annotated[float, Field(ge=0, le=1000)]] | None = Field(
         None,
         description="Relevance judgments: ids of the points that answer the query, or grades by id.",
         examples=[["a"]],
@@ -36,7 +40,9 @@ class EvaluateVersion(Body):
 
     model_config = documented({"version": "minilm@1", "sample": 200, "points": 2_000})
     version: str | None = Field(None, description="Id of the version. Default: the newest one that is not active.")
-    queries: list[JudgedQuery] | None = Field(None, min_length=1, description="All with `relevant`, or none.")
+    queries: list[JudgedQuery] | None = Field(
+        None, min_length=1, max_length=MAX_ITEMS, fail_fast=True, description="All with `relevant`, or none."
+    )
     sample: Positive | None = Field(
         None,
         description=f"Number of points to use as queries. Default {DEFAULT_SAMPLE}.",

@@ -10,10 +10,18 @@ from numpy.typing import NDArray
 from starlette.responses import Response
 
 from bebr.engine.results import Embedded
-from bebr.errors import BundleNotFound, DamagedBundle, DeadlineExceeded, DimensionMismatch, InvalidText, Overloaded
+from bebr.errors import (
+    BundleNotFound,
+    DamagedBundle,
+    DeadlineExceeded,
+    DimensionMismatch,
+    InvalidOption,
+    InvalidText,
+    Overloaded,
+)
 from bebr.server.access import Access
 from bebr.server.bodies import JSON
-from bebr.server.context import EngineOf, read_json
+from bebr.server.context import EngineOf, read_batch
 from bebr.server.openai import EMBEDDINGS_PATH, MODELS_PATH
 from bebr.server.openapi import STORE, Operation
 from bebr.server.requests.embeddings import Embeddings, EncodingFormat
@@ -62,8 +70,11 @@ async def get_model(model: str, engine: EngineOf) -> Response:
 
 @router.post(EMBEDDINGS_PATH, **EMBED.route_options())
 async def embed(request: Request, engine: EngineOf) -> Response:
-    body = await read_json(request, Embeddings)
+    body = await read_batch(request, Embeddings, "input")
     texts = [body.input] if isinstance(body.input, str) else body.input
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InvalidOption(f"input[{number}]: a text was expected", key=f"input[{number}]")
     with at_fault("model", BundleNotFound):
         embedded = await engine.embed(body.model, texts, body.kind, body.encoding_format is EncodingFormat.CODE)
     dims = embedded.embeddings.shape[1]

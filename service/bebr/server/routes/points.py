@@ -117,7 +117,7 @@ async def set_metadata(collection: str, request: Request, engine: EngineOf) -> R
     return json_response(Updated(updated=changed.points, seq=changed.seq))
 
 
-@router.get("/{id:path}", **GET_ONE.route_options())
+@router.get("/{id:id}", **GET_ONE.route_options())
 async def get_point(collection: str, id: str, engine: EngineOf) -> Response:
     """The last route here, because its path matches whatever no other one did."""
     points, _ = await engine.get_points(collection, check_ids([id], "id"), True, False)

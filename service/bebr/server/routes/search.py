@@ -30,6 +30,7 @@ from bebr.errors import (
 )
 from bebr.server.access import Access
 from bebr.server.bodies import JSON, parse, read_body
+from bebr.server.large_bodies import parse_items
 from bebr.server.openapi import COLLECTION, Errors, Operation
 from bebr.server.requests.search import Search, SearchBatch
 from bebr.server.responses.search import SearchAnswer, SearchBatchAnswer, search_batch_json, search_json
@@ -84,7 +85,7 @@ class SearchEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         _reject_query(scope)
-        body = parse(Search, await read_body(scope, receive, self._engine.limits.max_body_bytes))
+        body = parse(Search, await read_body(scope, receive, self._engine.limits.max_query_bytes))
         (result,) = await self._engine.search(scope["path_params"]["collection"], [to_request(body)])
         await _send_json(send, search_json(result))
 
@@ -98,7 +99,8 @@ class SearchBatchEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         _reject_query(scope)
         limits = self._engine.limits
-        searches = parse(SearchBatch, await read_body(scope, receive, limits.max_body_bytes)).searches
+        body = await read_body(scope, receive, limits.max_batch_bytes)
+        searches = (await parse_items(SearchBatch, body, "searches", limits.max_batch_searches, Search)).searches
         if len(searches) > limits.max_batch_searches:
             raise InvalidOption(
                 f"searches: at most {limits.max_batch_searches} in one batch, got {len(searches)}", key="searches"

@@ -22,7 +22,7 @@ from bebr.errors import (
 )
 from bebr.server.access import Access
 from bebr.server.bodies import BINARY, JSON, read_body
-from bebr.server.context import EngineOf, JobsOf, read_json
+from bebr.server.context import EngineOf, JobsOf, read_batch, read_json
 from bebr.server.frames import decode_frame
 from bebr.server.openapi import COLLECTION, WRITES, Operation
 from bebr.server.requests.versions import (
@@ -131,7 +131,7 @@ async def attach_version(collection: str, request: Request, engine: EngineOf) ->
 
 @router.post("/evaluate", **EVALUATE.route_options())
 async def evaluate_version(collection: str, request: Request, engine: EngineOf) -> Response:
-    body = await read_json(request, EvaluateVersion)
+    body = await read_batch(request, EvaluateVersion, "queries", JudgedQuery)
     if body.queries is not None and body.sample is not None:
         raise InvalidOption("give 'queries' or a 'sample', not both", key="sample")
     how = EvaluationRequest(

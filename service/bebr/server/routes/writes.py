@@ -1,6 +1,8 @@
 """Writing points: as JSON, as NDJSON, as a binary frame of vectors, or as a bulk job."""
 
+import asyncio
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -11,6 +13,7 @@ from bebr.core.types import WriteMode
 from bebr.engine import results
 from bebr.errors import (
     BebrError,
+    Conflict,
     DimensionMismatch,
     IdempotencyConflict,
     Incompatible,
@@ -26,12 +29,12 @@ from bebr.server.bodies import (
     content_type,
     declared_size,
     declares_gzip,
-    parse,
     read_body,
     stream_body,
 )
 from bebr.server.context import EngineOf, JobsOf, idempotency_key
 from bebr.server.frames import decode_frame
+from bebr.server.large_bodies import WHOLE_BYTES, parse_items
 from bebr.server.openapi import WRITES, Operation
 from bebr.server.requests.points import Point, WritePoints
 from bebr.server.responses.base import json_response
@@ -73,7 +76,7 @@ INGEST = Operation(
     "jobs",
     JobAccepted,
     status=202,
-    errors=WRITES,
+    errors=(Conflict, *WRITES),
     body={NDJSON: Point},
     description="NDJSON of any length, one point per line. It is streamed to disk, then a job applies it. Vectors and "
     "codes belong to the version that is active now; they are rejected once a version of another model is active. "
@@ -93,11 +96,11 @@ async def write_points(
     body = await read_body(request.scope, request.receive, limits.max_body_bytes, (JSON, NDJSON))
     key = idempotency_key(request)
     if content_type(dict(request.scope["headers"])) == JSON:
-        report = await engine.write_points(
-            collection, parse(WritePoints, body).points, mode, idempotency_key=key, version=version
-        )
+        parsed = await parse_items(WritePoints, body, "points", limits.max_batch_points)
+        report = await engine.write_points(collection, parsed.points, mode, idempotency_key=key, version=version)
         return json_response(WriteReport.of(report))
-    points, positions, broken = _parse_lines(body, limits.max_batch_points)
+    parse_lines = partial(_parse_lines, body, limits.max_batch_points)
+    points, positions, broken = await asyncio.to_thread(parse_lines) if len(body) > WHOLE_BYTES else parse_lines()
     try:
         report = await engine.write_points(collection, points, mode, idempotency_key=key, version=version)
     except BebrError as error:
