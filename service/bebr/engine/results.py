@@ -134,6 +134,8 @@ class FitStatus:
     """Its share of the 10 nearest by float cosine that the codes find."""
     queries: int | None
     """For how many held-out points that was measured."""
+    searched: int | None
+    """Among how many other points of the sample their nearest are; None for fits of before this was kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ async def test_judged_queries_decide_by_ndcg(tmp_path: Path, bundles: Path) -> N
         assert measured.judged and measured.measure == "ndcg_at_10" and measured.queries == 30
         assert measured.old_to_old.ndcg_at_10 > 0.3
         wrong: list[tuple[list[UpgradeQuery], type[BebrError], str]] = [
-            ([UpgradeQuery(TEXTS[0], relevant={"nobody": 1.0})], InvalidOption, r"queries\[0\]: none of its relevant"),
+            ([UpgradeQuery(TEXTS[0], relevant={"nobody": 1.0})], Conflict, r"queries\[0\]: none of its relevant"),
             ([queries[0], UpgradeQuery(TEXTS[0])], InvalidOption, "all queries have 'relevant', or none"),
             ([UpgradeQuery(relevant={"p001": 1.0})], InvalidOption, "exactly one of 'text' and 'vectors'"),
             ([UpgradeQuery(vectors={"new@1": np.ones(32, np.float32)})], InvalidOption, "has none of 'old@1'"),

@@ -89,7 +89,7 @@ async def test_a_collection_that_was_made_without_a_fit_gets_one(tmp_path: Path)
         assert described.points == {TINY: 40, fit.version: 220}
         assert await recall(engine, 260) > 0.5
         await engine.create_collection("codes", CollectionSettings(code="16x2"))
-        with pytest.raises(InvalidOption, match="codes of your own"):
+        with pytest.raises(Conflict, match="codes of your own"):
             await engine.fits.request("codes", size_bytes=4)
 
 
@@ -98,7 +98,7 @@ async def test_versions_have_a_limit(tmp_path: Path) -> None:
         await make(engine)
         await write(engine, range(SAMPLE))
         await reached(engine, "done")
-        with pytest.raises(InvalidOption, match="limit is 2"):
+        with pytest.raises(Conflict, match="limit is 2"):
             await engine.fits.request("docs")
 
 

@@ -133,7 +133,7 @@ def framed(ids: list[str], rows: np.ndarray, metadata: list[Any] | None = None) 
         ("/evaluate", {"adapter": "guess"}, 400, "InvalidOption", "adapter"),
         ("/evaluate", {"queries": [{"text": "a"}], "sample": 5}, 400, "InvalidOption", "sample"),
         ("/evaluate", {"queries": [{"text": ""}]}, 400, "InvalidText", "queries[0].text"),
-        ("/evaluate", {"queries": [{"text": "a", "relevant": ["x"]}]}, 400, "InvalidOption", "queries[0].relevant"),
+        ("/evaluate", {"queries": [{"text": "a", "relevant": ["x"]}]}, 409, "Conflict", "queries[0].relevant"),
         ("/promote", {"version": NEW}, 409, "Conflict", None),
         ("/promote", {"version": NEW, "gate": {"min_gain": "much"}}, 400, "InvalidOption", "gate.min_gain"),
         ("/promote", {"version": "none@1"}, 404, "VersionNotFound", None),

@@ -16,12 +16,13 @@ def fit_own(
 ) -> tuple[BinarizerFiles, dict[str, Any]]:
     """embeddings (rows, embedding_dims) float32 -> a binarizer of `size_bytes` a code, and what was measured.
 
-    Takes seconds to tens of seconds. Raises InvalidEmbeddings, InvalidOption.
+    Takes seconds to minutes. Raises InvalidEmbeddings, InvalidOption.
     """
     fitted, report = fit_bytes(embeddings, size_bytes, progress)
     metrics = {
         f"recall_at_{report.recall_at}": report.chosen.recall,
         "queries": report.queries,
+        "searched": report.chosen.rows,
         "rows": len(embeddings),
         "centered": report.chosen.centered,
     }

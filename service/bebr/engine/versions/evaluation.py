@@ -21,7 +21,7 @@ from bebr.engine.requests import EvaluationRequest
 from bebr.engine.texts import TextQueues
 from bebr.engine.versions.calibration import Calibrations, Sample
 from bebr.engine.versions.evaluation_data import MIN_POINTS, Comparison, draw_sample, read_points, read_queries
-from bebr.errors import InvalidOption, Overloaded, VersionNotFound
+from bebr.errors import Conflict, InvalidOption, Overloaded, VersionNotFound
 
 MAX_EVALUATIONS = 20
 """Evaluations that a collection keeps."""
@@ -55,7 +55,7 @@ class Evaluator:
         active = collection.active
         version = _newest(collection) if version_id is None else collection.version(version_id)
         if version.model_fingerprint == active.model_fingerprint:
-            raise InvalidOption(
+            raise Conflict(
                 f"'{version.id}' has the embedding model of the active version, so its queries are the same",
                 key="version",
             )

@@ -222,7 +222,7 @@ def _judgment(query: UpgradeQuery, rows: Mapping[str, int], number: int) -> dict
     """Row of a point -> grade. Relevant points that do not exist, or have other codes, are left out."""
     found = {rows[point_id]: grade for point_id, grade in (query.relevant or {}).items() if point_id in rows}
     if not any(grade > 0 for grade in found.values()):
-        raise InvalidOption(
+        raise Conflict(
             f"queries[{number}]: none of its relevant points is in the collection with a code of the active version "
             "and, where texts are kept, a text",
             key=f"queries[{number}].relevant",

@@ -63,6 +63,7 @@ class Fits:
             code=None if fitted is None else str(fitted.spec),
             recall_at_10=metrics.get("recall_at_10"),
             queries=metrics.get("queries"),
+            searched=metrics.get("searched"),
         )
 
     def check_quiet(self, collection: Collection) -> None:
@@ -118,9 +119,8 @@ class Fits:
     def _plan(self, collection: Collection, size_bytes: int | None, sample: int | None, now: bool) -> FitPlan:
         dims = collection.encoders.dims(collection.active)
         if dims is None:
-            raise InvalidOption(
-                f"collection '{collection.name}' holds codes of your own; a binarizer can only be fitted to embeddings",
-                key=None,
+            raise Conflict(
+                f"collection '{collection.name}' holds codes of your own; a binarizer can only be fitted to embeddings"
             )
         before, active = collection.document.fit, collection.active
         if size_bytes is None:
@@ -143,7 +143,7 @@ class Fits:
     def _check_count(self, document: CollectionDocument, more: int) -> None:
         after = len(document.versions) + more
         if after > self._limits.max_versions:
-            raise InvalidOption(
+            raise Conflict(
                 f"the collection would have {after} code versions, and the limit is {self._limits.max_versions}; raise "
                 "max_versions, or write the points into a new collection",
                 key="max_versions",

@@ -25,7 +25,7 @@ from bebr.engine.versions.calibration import Calibrations
 from bebr.engine.versions.fits import Fits
 from bebr.engine.versions.gate import Gate, check_gate, gain_of
 from bebr.engine.versions.reachability import check_adapter, check_reach, check_remaining_routes
-from bebr.errors import AlreadyExists, Conflict, InvalidOption
+from bebr.errors import AlreadyExists, Conflict
 
 MAX_HISTORY = 50
 
@@ -205,7 +205,7 @@ class Versions:
     def _check_count(self, document: CollectionDocument) -> None:
         count = len(document.versions)
         if count >= self._limits.max_versions:
-            raise InvalidOption(
+            raise Conflict(
                 f"the collection has {count} code versions, retired ones included, and the limit is "
                 f"{self._limits.max_versions}; raise max_versions, or write the points into a new collection",
                 key="max_versions",

@@ -9,7 +9,7 @@ from pydantic import Field
 from bebr.core.types import FieldType
 from bebr.encoding import Bundle as StoredBundle
 from bebr.engine import results
-from bebr.server.responses.base import Answer
+from bebr.server.responses.base import Absent, Answer
 
 
 class Bundle(Answer):
@@ -42,8 +42,12 @@ class FitStatus(Answer):
     detail: str | None = Field(description="What a running fit is doing, or why a fit failed.")
     version: str | None = Field(description="Id of its code version.")
     code: str | None = Field(description="CodeSpec of its codes.")
-    recall_at_10: float | None = Field(description="Share of the 10 nearest by float cosine that its codes find.")
+    recall_at_10: float | None = Field(
+        description="Share that its codes find of the 10 nearest by float cosine, among `searched` points. "
+        "Among more points, codes of the same size find less."
+    )
     queries: int | None = Field(description="Number of held-out points that recall was measured with.")
+    searched: int | Absent = Field(None, description="Number of points of the sample that they searched.")
 
     @classmethod
     def of(cls, fit: results.FitStatus) -> "FitStatus":
