@@ -19,6 +19,7 @@ NODE := tests/server/generated
 NODE_READY := $(NODE)/node_modules/.ready
 # More arguments: make test ARGS="tests/core -x", make run ARGS="--port 9000".
 ARGS ?=
+EXAMPLES ?= 200
 BENCH ?= $(basename $(notdir $(wildcard bench/[a-z]*.py)))
 
 .PHONY: help
@@ -71,6 +72,10 @@ $(NODE_READY): $(NODE)/package.json
 test: $(READY) $(NODE_READY) ## Run the tests, against servers that they start themselves
 	$(call need,command -v redis-server,redis-server)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+
+.PHONY: fuzz-api
+fuzz-api: $(READY) ## Make many requests from the OpenAPI document, valid and invalid ones: make fuzz-api EXAMPLES=1000
+	OMP_NUM_THREADS=1 BEBR_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest --timeout=0 tests/server/test_schemathesis.py $(ARGS)
 
 .PHONY: bench
 bench: $(READY) ## Run the benchmarks one after another, or those named: make bench BENCH="kernel store"

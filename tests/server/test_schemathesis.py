@@ -1,8 +1,6 @@
 """Schemathesis makes requests from the OpenAPI document, valid and invalid ones, and the service does as it says.
 
-    BEBR_FUZZ_EXAMPLES=1000 python -m pytest tests/server/test_schemathesis.py --timeout=0
-
-is the long run: all cases of the coverage phase, and that many random ones for each operation.
+`make fuzz-api` is the long run: all cases of the coverage phase, and EXAMPLES random ones for each operation.
 """
 
 import copy
