@@ -158,9 +158,12 @@ async def test_bodies_in_flight_share_a_budget(tmp_path: Path) -> None:
         first = asyncio.create_task(write(200_000))
         await asyncio.sleep(0.05)
         assert_problem(await write(200_000), 429, "Overloaded")
+        held = (await client.get("/metrics")).text.partition("\nbebr_bodies_in_flight_bytes ")[2].split()[0]
+        assert 200_000 <= float(held) <= 300_000
         done.set()
         assert (await first).json()["applied"] == 1
         assert (await write(200_000)).json()["applied"] == 1, "the budget was given back"
+        assert "\nbebr_bodies_in_flight_bytes 0.0" in (await client.get("/metrics")).text
 
 
 async def test_a_body_has_a_time(tmp_path: Path) -> None:

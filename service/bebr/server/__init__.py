@@ -4,7 +4,8 @@
     routes/                       by noun; each says in an `Operation` what it takes, returns and raises
     requests/, responses/         the shapes of bodies and answers, by noun
     middleware/                   the layers around every request: envelope, keys, compression
-    bodies, frames, validation    bytes of a caller -> checked values
+    bodies, frames, validation    bytes of a caller -> checked values; large_bodies: piece by piece
+    paths                         line ends in paths
     access                        which routes only read
     problems                      errors -> RFC 9457, with the one table of statuses
     context                       what routes need from the app

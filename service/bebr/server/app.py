@@ -84,7 +84,7 @@ def create_app(engine: Engine, job_queue: JobQueue, options: ApiOptions | None =
     app.state.services = Services(engine, job_queue)
     app.state.bodies = BodyBudget(engine.limits)
     app.state.metrics = HttpMetrics()
-    app.state.metrics.registry.register(StateGauges(engine, job_queue))
+    app.state.metrics.registry.register(StateGauges(engine, job_queue, app.state.bodies))
     app.state.loop_watch = LoopWatch(app.state.metrics.registry, options.slow_loop_seconds)
     access_log, ids = AccessLog(options.log_requests_per_s), request_ids()
     refused = partial(_refused, app.state.metrics, access_log)

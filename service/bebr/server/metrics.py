@@ -20,6 +20,7 @@ from starlette.types import Scope
 from bebr.engine import Engine
 from bebr.errors import NotReady
 from bebr.jobs import JobQueue, JobState
+from bebr.server.bodies import BodyBudget
 from bebr.server.problems import ERROR
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -83,8 +84,9 @@ class HttpMetrics:
 class StateGauges(Collector):
     """Points and bytes of every collection, and jobs by state, read at scrape time."""
 
-    def __init__(self, engine: Engine, jobs: JobQueue) -> None:
+    def __init__(self, engine: Engine, jobs: JobQueue, bodies: BodyBudget) -> None:
         self._engine = engine
+        self._bodies = bodies
         self._jobs = jobs
 
     def collect(self) -> Iterator[Metric]:
@@ -124,6 +126,8 @@ class StateGauges(Collector):
         help = "Points that are kept as embeddings until the collection's fit."
         yield _gauge("bebr_collection_buffered_points", help, "collection", buffered)
         yield from self._lanes()
+        help = "Bytes of large request bodies that are held, which max_bytes_in_flight bounds."
+        yield GaugeMetricFamily("bebr_bodies_in_flight_bytes", help, float(self._bodies.held_bytes))
         counts = self._jobs.states()
         states = [(state, counts[state]) for state in JobState]
         yield _gauge("bebr_jobs", "Jobs that the service remembers.", "state", states)
