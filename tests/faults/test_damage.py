@@ -1,0 +1,69 @@
+"""Files of every kind are damaged, while the service is stopped, was killed, or runs: nothing is silently wrong.
+
+`python -m bench.damage` does the same for as long as it is told, with a real process.
+"""
+
+import logging
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.faults.damaging import KINDS, Model, Verdict, check, damage, files, fill
+from tests.server.service import running, serving, settings
+
+from bebr.bootstrap import build_app
+from bebr.errors import BebrError
+
+TRIALS = 6
+RARE = {"head_rows": 32, "scrub_bytes_per_s": 0}
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Model]:
+    """A folder with what a polite stop leaves ('stopped') and what a kill leaves ('killed'); and what is in both."""
+    import asyncio
+
+    folder = tmp_path_factory.mktemp("left")
+
+    async def make() -> Model:
+        app = build_app(settings(folder / "stopped", **RARE))
+        async with running(app) as client:
+            model = await fill(client, random.Random(0))
+            for name in model:
+                await app.state.services.engine.registry.get(name).catch_up()  # nothing is being written any more
+            shutil.copytree(folder / "stopped", folder / "killed")
+        return model
+
+    return folder, asyncio.run(make())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("state", ["stopped", "killed", "running"])
+async def test_damage(
+    tmp_path: Path, left: tuple[Path, Model], state: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, model = left
+    rng = random.Random(f"{state} {kind}")
+    source = folder / ("stopped" if state == "running" else state)
+    for trial in range(TRIALS):
+        here = tmp_path / str(trial)
+        shutil.copytree(source, here)
+        done = ""
+        caplog.clear()
+        try:
+            if state != "running":
+                done = damage(rng.choice(files(here / "data")), kind, rng)
+            async with serving(here, **RARE) as client:
+                if state == "running":
+                    done = damage(rng.choice(files(here / "data")), kind, rng)
+                judge(await check(client, model), f"{state}: {done}", caplog)
+        except BebrError as error:  # it does not start, and says why
+            assert "catalog.db" in error.detail, (done, error)
+        shutil.rmtree(here)
+
+
+def judge(verdict: Verdict, what: str, caplog: pytest.LogCaptureFixture) -> None:
+    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert not verdict.wrong, (what, verdict.wrong[:3])
+    assert not verdict.lost or verdict.reported or said, (what, verdict.lost[:3])
