@@ -1,6 +1,7 @@
 """The coalescer stays usable whatever its batches and its callers do."""
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -45,3 +46,46 @@ async def test_callers_that_go_away_take_nothing_with_them() -> None:
         assert await asyncio.gather(*tasks, return_exceptions=True) != []
         assert await asyncio.gather(tasks[1], tasks[3]) == [2, 4]
         assert await queue.submit(10) == 11
+
+
+async def test_keys_take_turns_and_what_is_dropped_is_not_run() -> None:
+    gate = asyncio.Event()
+    batches: list[list[str]] = []
+
+    async def run(items: list[str]) -> list[str]:
+        await gate.wait()
+        batches.append(items)
+        return items
+
+    queue = Coalescer(run, what="items", max_batch=3, max_queue=20)
+    why = {"a2": ValueError("late")}
+    names = ["first", "a1", "a2", "a3", "a4", "b1", "c1"]
+    tasks = {name: asyncio.create_task(queue.submit(name, name[0], partial(why.get, name))) for name in names}
+    await asyncio.sleep(0)
+    tasks["a3"].cancel()
+    gate.set()
+    async with asyncio.timeout(5):
+        outcomes = await asyncio.gather(*tasks.values(), return_exceptions=True)
+    assert batches == [["first"], ["a1", "b1", "c1"], ["a4"]]
+    assert {name for name, outcome in zip(names, outcomes, strict=True) if outcome != name} == {"a2", "a3"}
+    assert isinstance(outcomes[2], ValueError)
+
+
+async def test_a_batch_ends_where_it_is_large_enough_and_several_may_run() -> None:
+    gate = asyncio.Event()
+    batches: list[list[int]] = []
+
+    async def run(items: list[int]) -> list[int]:
+        batches.append(items)
+        await gate.wait()
+        return items
+
+    queue = Coalescer(run, what="items", max_batch=10, max_queue=20, width=2, size=lambda item: item, max_size=5)
+    tasks = [asyncio.create_task(queue.submit(item)) for item in (1, 1, 2, 4, 9, 1)]
+    await asyncio.sleep(0)
+    assert batches == [[1], [1]] and queue.busy
+    gate.set()
+    async with asyncio.timeout(5):
+        assert await asyncio.gather(*tasks) == [1, 1, 2, 4, 9, 1]
+    assert batches[2:] == [[2, 4], [9], [1]] or sorted(map(sum, batches[2:])) == [1, 6, 9]
+    assert not queue.busy

@@ -76,6 +76,8 @@ class Coalescer(Generic[Item, Result]):
             self._queues.setdefault(key, deque()).append(entry)
             self._count += 1
             return await entry.result
+        if drop is not None and (why := drop()) is not None:
+            raise why
         self._running += 1
         try:
             (result,) = await self._run([item])

@@ -15,6 +15,7 @@
     │   ├── InvalidEmbeddings     embeddings that no binarizer can be fitted to
     │   ├── InvalidCheckpoint     a model folder that cannot be imported
     │   ├── Malformed             a body that does not parse
+    │   ├── AnswerTooLarge        an answer over the limit
     │   ├── PayloadTooLarge       a body over the limit, or a batch over that of one commit
     │   ├── Unauthorized          no key, or a wrong one
     │   ├── Forbidden             a key without permission
@@ -106,6 +107,10 @@ class Malformed(InvalidRequest):
 
 class PayloadTooLarge(InvalidRequest):
     """The body is over the limit, or the batch is too large for one commit."""
+
+
+class AnswerTooLarge(InvalidRequest):
+    """The answer would be over the limit."""
 
 
 class Unauthorized(InvalidRequest):

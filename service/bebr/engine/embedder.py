@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from bebr.config import Limits
 from bebr.encoding import Bundle, BundleRegistry, TextKind
 from bebr.engine.admission import Lane
+from bebr.engine.answers import too_large
 from bebr.engine.collections.encoders import Encoders
 from bebr.engine.inputs import check_text
 from bebr.engine.results import Embedded
@@ -29,7 +30,9 @@ class Embedder:
         self._texts = texts
         self._lane = lane
 
-    async def embed(self, model: str | None, texts: Sequence[str], kind: TextKind, with_codes: bool) -> Embedded:
+    async def embed(
+        self, model: str | None, texts: Sequence[str], kind: TextKind, with_codes: bool, bytes_per_value: float
+    ) -> Embedded:
         """Texts as embeddings, and as codes of the bundle where those are asked for.
 
         model: id of the bundle, or its name for the newest version; None: the only one with an embedding model. Raises
@@ -40,6 +43,8 @@ class Embedder:
         bundle = encoder.bundle
         if not bundle.has_embedding_model:
             raise InvalidOption(f"bundle '{bundle.id}' has no embedding model, so it takes no text", key="model")
+        if len(texts) * encoder.embedding_dims * bytes_per_value > self._limits.max_answer_bytes:
+            raise too_large(self._limits.max_answer_bytes)
         for number, text in enumerate(texts):
             check_text(text, True, self._limits.max_text_chars, f"input[{number}]")
         embeddings, tokens = await self._texts.embed(self._lane, encoder, texts, kind, EVERYBODY)

@@ -12,6 +12,7 @@ from bebr.config import Limits
 from bebr.core.types import WriteMode
 from bebr.encoding import Bundle, BundleRegistry, TextKind
 from bebr.engine.admission import Admission
+from bebr.engine.answers import AnswerSize
 from bebr.engine.capacity import CapacityGuard
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.encoders import Encoders
@@ -275,18 +276,20 @@ class Engine:
     async def get_points(
         self, name: str, ids: list[str], with_metadata: Wanted = True, with_code: bool = False
     ) -> tuple[list[Point], list[str]]:
-        """-> (points in the order requested, ids that do not exist)."""
+        """-> (points in the order requested, ids that do not exist). Raises AnswerTooLarge."""
         self._check_limit(len(ids), "ids")
-        return await reading.get_points(self.registry.get(name), ids, with_metadata, with_code)
+        size = AnswerSize(self.limits.max_answer_bytes)
+        return await reading.get_points(self.registry.get(name), ids, with_metadata, with_code, size)
 
     async def scroll(
         self, name: str, filter: object, limit: int, cursor: str | None, with_metadata: Wanted = True
     ) -> Page:
-        """A page of points by ascending id, and the cursor of the next."""
+        """A page of points by ascending id, and the cursor of the next; it ends early where it is large."""
         self._check_limit(limit, "limit")
         collection = self.registry.get(name)
         condition = collection.parse_filter(filter, self.limits.max_filter_size)
-        return await reading.scroll(collection, condition, limit=limit, cursor=cursor, with_metadata=with_metadata)
+        size = AnswerSize(self.limits.max_answer_bytes)
+        return await reading.scroll(collection, condition, limit, cursor, with_metadata, size)
 
     async def count(self, name: str, filter: object) -> int:
         """Points for which the filter holds; None: all."""
@@ -311,14 +314,20 @@ class Engine:
         return self._embedder.find_model(model)
 
     async def embed(
-        self, model: str | None, texts: Sequence[str], kind: TextKind, with_codes: bool = False
+        self,
+        model: str | None,
+        texts: Sequence[str],
+        kind: TextKind,
+        with_codes: bool = False,
+        bytes_per_value: float = 0.0,
     ) -> Embedded:
         """Texts as embeddings by the model of a bundle, and as its codes where those are requested.
 
         model None: the only bundle with an embedding model; InvalidOption where there are none or several.
+        bytes_per_value: what a number of an embedding takes in the answer; AnswerTooLarge where they are too many.
         """
         self._check_limit(len(texts), "input")
-        return await self._embedder.embed(model, texts, kind, with_codes)
+        return await self._embedder.embed(model, texts, kind, with_codes, bytes_per_value)
 
     def _make_versions(self) -> Versions:
         return Versions(

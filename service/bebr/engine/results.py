@@ -97,6 +97,8 @@ class SearchResult:
     cursor: str | None = None
     """Where the next page begins; None: there is none."""
     explain: Explanation | None = None
+    size_bytes: int = 0
+    """About what it takes as an answer."""
 
 
 class FitState(StrEnum):

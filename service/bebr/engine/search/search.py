@@ -27,28 +27,29 @@ from numpy.typing import NDArray
 from bebr.coalescer import Coalescer
 from bebr.config import Limits
 from bebr.core.scoring import Scorer
-from bebr.core.types import Hit, StoredPoint
+from bebr.core.types import StoredPoint
 from bebr.engine.admission import Lane, LoopTurn
+from bebr.engine.answers import HIT_BYTES, PAGE_IDS, AnswerSize, size_of, too_large
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import Version
 from bebr.engine.cursors import write_search_cursor
-from bebr.engine.projection import project
+from bebr.engine.projection import Wanted
 from bebr.engine.requests import SearchRequest
 from bebr.engine.results import Explanation, SearchResult
 from bebr.engine.search.group import group
+from bebr.engine.search.hits import Points, common_projection, hits_of, is_large, projected, shows_points
 from bebr.engine.search.parse import parse_all
 from bebr.engine.search.prepare import prepare_all
 from bebr.engine.search.query import Answer, Query, RoutedQuery
 from bebr.engine.search.route import needed_texts, route_all
-from bebr.errors import Incompatible, PointNotFound
-from bebr.shards import Found, Grouping, merge, merge_groups
+from bebr.errors import AnswerTooLarge, BebrError, Incompatible, PointNotFound
+from bebr.shards import Grouping, merge, merge_groups
 
 MAX_REQUESTS_TOGETHER = 64
 MAX_CANDIDATES = 2**20
 """Hits that all queries of one scan may want: it bounds the memory of a scan, at some 12 bytes each for every part."""
 BYTES_PER_UNIT = 2**20
 """Bytes of codes whose scan costs about what everything else of a search does."""
-Points = Mapping[str, StoredPoint]
 Together = tuple[list[Answer], Points]
 """Answers, and what was fetched of the hits of all searches that ran together."""
 Embed = Callable[[Version, list[str]], Awaitable[NDArray[np.float32]]]
@@ -75,7 +76,7 @@ class Searcher:
         self._embed_texts = embed
         self._turn = turn
         self._workers = workers
-        self._queue: Coalescer[list[RoutedQuery], Together | Incompatible] = Coalescer(
+        self._queue: Coalescer[list[RoutedQuery], Together | BebrError] = Coalescer(
             self._run_together,
             what="searches",
             max_batch=MAX_REQUESTS_TOGETHER if batching else 1,
@@ -94,12 +95,14 @@ class Searcher:
 
     async def _search(self, requests: Sequence[SearchRequest]) -> list[SearchResult]:
         started = time.perf_counter()
+        self._check_size(requests)
         routed = await self._route(requests)
         embedded = time.perf_counter()
         answers, points = await self._search_routed(routed)
         ended = time.perf_counter()
         stages_ms = {"embed": (embedded - started) * 1000, "search": (ended - embedded) * 1000}
-        return [self._result(one, answer, points, stages_ms) for one, answer in zip(routed, answers, strict=True)]
+        write = partial(self._results, routed, answers, points, stages_ms)
+        return await asyncio.to_thread(write) if is_large(answers, points) else write()
 
     async def _search_routed(self, routed: list[RoutedQuery]) -> Together:
         """At once where that takes less time than handing it over, else together with others; counted in the lane."""
@@ -117,6 +120,14 @@ class Searcher:
             return together
         finally:
             self._lane.leave(self._key, units, done)
+
+    def _check_size(self, requests: Sequence[SearchRequest]) -> None:
+        """Raise AnswerTooLarge before anything is scanned for hits that fit no answer, whatever they show."""
+        most, wanted = self._limits.max_answer_bytes, sum([request.limit for request in requests])
+        if wanted * HIT_BYTES > most:
+            points = sum(self._collection.shards.points().values())
+            if sum(min(request.limit, points) for request in requests) * HIT_BYTES > most:
+                raise too_large(most)
 
     # -- before the scan: each request by itself -----------------------------------------------------------------------
 
@@ -190,14 +201,14 @@ class Searcher:
 
     async def _submit(self, routed: list[RoutedQuery]) -> Together:
         outcome = await self._queue.submit(routed, drop=self._lane.drop() if self._queue.busy else None)
-        if isinstance(outcome, Incompatible):
+        if isinstance(outcome, BebrError):
             raise outcome
         return outcome
 
-    async def _run_together(self, batch: list[list[RoutedQuery]]) -> list[Together | Incompatible]:
+    async def _run_together(self, batch: list[list[RoutedQuery]]) -> list[Together | BebrError]:
         try:
             answers, points = await self._run([one for several in batch for one in several], inline=False)
-        except Incompatible as error:  # of one of them: points of another version came after it was routed
+        except (Incompatible, AnswerTooLarge) as error:  # of one of them, or of all of them together
             return [error] if len(batch) == 1 else [(await self._run_together([several]))[0] for several in batch]
         left = iter(answers)
         return [([next(left) for _ in several], points) for several in batch]
@@ -254,7 +265,7 @@ class Searcher:
         ids: dict[str, None] = {}
         metadata = records = False
         for answer in answers:
-            if _shows_points(request := answer.query.request):
+            if shows_points(request := answer.query.request):
                 ids |= dict.fromkeys(answer.found.ids)
                 metadata |= request.with_metadata is not False
                 records |= request.with_code
@@ -262,22 +273,53 @@ class Searcher:
             self._collection.hot_points.count([point_id for answer in answers for point_id in answer.found.ids])
         if not ids:
             return {}
-        return await self._collection.fetch(list(ids), metadata=metadata, records=records)
+        if len(ids) <= PAGE_IDS:
+            return await self._collection.fetch(list(ids), metadata=metadata, records=records)
+        return await self._fetch_pages(list(ids), metadata, records, common_projection(answers))
 
-    def _result(self, one: RoutedQuery, answer: Answer, points: Points, stages_ms: Mapping[str, float]) -> SearchResult:
+    async def _fetch_pages(self, ids: list[str], metadata: bool, records: bool, wanted: Wanted) -> Points:
+        """Many points, without holding more of them than one answer may. Raises AnswerTooLarge."""
+        size = AnswerSize(self._limits.max_answer_bytes)
+        points: dict[str, StoredPoint] = {}
+        for start in range(0, len(ids), PAGE_IDS):
+            page = await self._collection.fetch(ids[start : start + PAGE_IDS], metadata=metadata, records=records)
+            if metadata and not isinstance(wanted, bool):
+                page = await asyncio.to_thread(projected, page, wanted)
+            for point in page.values():
+                size.add(size_of(point.metadata, point.record))
+            points |= page
+        return points
+
+    def _results(
+        self, routed: Sequence[RoutedQuery], answers: Sequence[Answer], points: Points, stages_ms: Mapping[str, float]
+    ) -> list[SearchResult]:
+        """Raises AnswerTooLarge."""
+        size = AnswerSize(self._limits.max_answer_bytes)
+        return [self._result(one, answer, points, stages_ms, size) for one, answer in zip(routed, answers, strict=True)]
+
+    def _result(
+        self,
+        one: RoutedQuery,
+        answer: Answer,
+        points: Points,
+        stages_ms: Mapping[str, float],
+        size: AnswerSize,
+    ) -> SearchResult:
         query, request, found = answer.query, answer.query.request, answer.found
         versions = self._collection.document.versions
         covered: dict[str, int] = {}
         for number, count in answer.covered.items():  # buffered versions share an id
             covered[versions[number].id] = covered.get(versions[number].id, 0) + count
+        before = size.size_bytes
         is_more = request.group_by is None and len(found.ids) == request.limit and query.wanted < self._limits.max_limit
         return SearchResult(
-            hits=_hits(request, found, points, versions),
+            hits=hits_of(request, found, points, versions, size),
             query_version=query.version.id,
             searched=covered,
             took_ms=sum(stages_ms.values()),
             cursor=write_search_cursor(query.wanted) if is_more else None,
             explain=self._explain(one, stages_ms) if request.explain else None,
+            size_bytes=size.size_bytes - before,
         )
 
     def _explain(self, one: RoutedQuery, stages_ms: Mapping[str, float]) -> Explanation:
@@ -298,25 +340,3 @@ def _page(answer: Answer) -> Answer:
     last = min(answer.query.wanted, len(answer.found.ids))
     found = answer.found.at(range(answer.query.offset, last))
     return answer if found is answer.found else replace(answer, found=found)
-
-
-def _shows_points(request: SearchRequest) -> bool:
-    return request.with_metadata is not False or request.with_code
-
-
-def _hits(request: SearchRequest, found: Found, points: Points, versions: Sequence[Version]) -> list[Hit]:
-    """The hits as the caller sees them; points that were deleted since the scan are left out."""
-    shows_points, hits = _shows_points(request), []
-    distances: Sequence[int | None] = found.distances or [None] * len(found.ids)
-    rows = zip(found.ids, found.scores, found.versions, distances, strict=False)
-    for point_id, score, number, distance in rows:
-        point, code = points.get(point_id), None
-        if shows_points and point is None:
-            continue
-        metadata = None if point is None else point.metadata
-        if metadata is not None and request.with_metadata is not True:
-            metadata = project(metadata, request.with_metadata)
-        if point is not None and request.with_code:  # it may have got another code since the scan
-            number, code = point.version, point.record
-        hits.append(Hit(point_id, score, versions[number].id, metadata, distance, code))
-    return hits

@@ -1,11 +1,15 @@
 """What all answers share: they are closed, and the models that document them also write them."""
 
+import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 from starlette.responses import Response
+
+from bebr.engine.answers import INLINE_BYTES
 
 Absent = SkipJsonSchema[None]
 """`field: Type | Absent = None` is left out where there is none. A field without a default is always there."""
@@ -26,6 +30,13 @@ def json_response(answer: BaseModel | bytes, status: int = 200, headers: dict[st
     """The answer, or one that was written as JSON already."""
     body = answer if isinstance(answer, bytes) else to_json(answer)
     return Response(body, status, headers, media_type="application/json")
+
+
+async def written(size_bytes: int, write: Callable[..., bytes], *arguments: Any) -> bytes:
+    """What `write` makes of the arguments, in a thread where it is large. size_bytes: about."""
+    if size_bytes > INLINE_BYTES:
+        return await asyncio.to_thread(write, *arguments)
+    return write(*arguments)
 
 
 def iso(seconds: float | None) -> str | None:

@@ -1,16 +1,17 @@
 """Embeddings for those who want the vectors themselves, in the shape that OpenAI's clients expect."""
 
-import asyncio
 import base64
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request
 from numpy.typing import NDArray
+from pydantic_core import to_json
 from starlette.responses import Response
 
 from bebr.engine.results import Embedded
 from bebr.errors import (
+    AnswerTooLarge,
     BundleNotFound,
     DamagedBundle,
     DeadlineExceeded,
@@ -25,18 +26,35 @@ from bebr.server.context import EngineOf, read_batch
 from bebr.server.openai import EMBEDDINGS_PATH, MODELS_PATH
 from bebr.server.openapi import STORE, Operation
 from bebr.server.requests.embeddings import Embeddings, EncodingFormat
-from bebr.server.responses.base import json_response
-from bebr.server.responses.embeddings import Embedding, EmbeddingsAnswer, Model, ModelList, Usage
+from bebr.server.responses.base import json_response, written
+from bebr.server.responses.embeddings import EmbeddingsAnswer, Model, ModelList, Usage
 from bebr.server.validation import at_fault
 
 router = APIRouter()
+VALUE_BYTES = {
+    EncodingFormat.FLOAT: 22.0,
+    EncodingFormat.BASE64: 16 / 3,
+    EncodingFormat.BINARY: 0.6,
+    EncodingFormat.UBINARY: 0.5,
+    EncodingFormat.CODE: 2.0,
+}
+"""What one number of an embedding takes in an answer, at most."""
 
 EMBED = Operation(
     "Embed texts",
     "embeddings",
     EmbeddingsAnswer,
     access=Access.READ,
-    errors=(BundleNotFound, DamagedBundle, DimensionMismatch, InvalidText, Overloaded, DeadlineExceeded, *STORE),
+    errors=(
+        BundleNotFound,
+        DamagedBundle,
+        DimensionMismatch,
+        AnswerTooLarge,
+        InvalidText,
+        Overloaded,
+        DeadlineExceeded,
+        *STORE,
+    ),
     body={JSON: Embeddings},
     for_openai=True,
     description="In the shape of OpenAI's endpoint of that name.",
@@ -52,10 +70,6 @@ LIST = Operation(
 GET = Operation(
     "Get an embedding model", "embeddings", Model, access=Access.READ, errors=(BundleNotFound,), for_openai=True
 )
-
-
-FEW_TEXTS = 16
-"""Answers for more texts are written in a thread: embeddings are long lists of numbers."""
 
 
 @router.get(MODELS_PATH, **LIST.route_options())
@@ -75,8 +89,11 @@ async def embed(request: Request, engine: EngineOf) -> Response:
     for number, text in enumerate(texts):
         if not isinstance(text, str):
             raise InvalidOption(f"input[{number}]: a text was expected", key=f"input[{number}]")
+    encoding = body.encoding_format or EncodingFormat.FLOAT
     with at_fault("model", BundleNotFound):
-        embedded = await engine.embed(body.model, texts, body.kind, body.encoding_format is EncodingFormat.CODE)
+        embedded = await engine.embed(
+            body.model, texts, body.kind, encoding is EncodingFormat.CODE, VALUE_BYTES[encoding]
+        )
     dims = embedded.embeddings.shape[1]
     if body.dimensions not in (None, dims):
         raise DimensionMismatch(
@@ -85,17 +102,17 @@ async def embed(request: Request, engine: EngineOf) -> Response:
             key="dimensions",
             expected=dims,
         )
-    encoding = body.encoding_format or EncodingFormat.FLOAT
-    if len(texts) <= FEW_TEXTS:
-        return _answer(embedded, encoding)
-    return await asyncio.to_thread(_answer, embedded, encoding)
+    size_bytes = int(len(texts) * dims * VALUE_BYTES[encoding])
+    return json_response(await written(size_bytes, _answer, embedded, encoding))
 
 
-def _answer(embedded: Embedded, encoding: EncodingFormat) -> Response:
-    written = _write(embedded, encoding)
-    data = [Embedding(object="embedding", index=i, embedding=value) for i, value in enumerate(written)]
-    usage = Usage(prompt_tokens=embedded.tokens, total_tokens=embedded.tokens)
-    return json_response(EmbeddingsAnswer(object="list", data=data, model=embedded.bundle, usage=usage))
+def _answer(embedded: Embedded, encoding: EncodingFormat) -> bytes:
+    """An `EmbeddingsAnswer`, value by value: one call for all of them would hold the interpreter for long."""
+    values = enumerate(map(to_json, _write(embedded, encoding)))
+    data = b",".join(b'{"object":"embedding","index":%d,"embedding":%s}' % item for item in values)
+    usage = Usage(prompt_tokens=embedded.tokens, total_tokens=embedded.tokens).model_dump_json().encode()
+    model = to_json(embedded.bundle)
+    return b'{"object":"list","data":[%s],"model":%s,"usage":%s}' % (data, model, usage)
 
 
 def _write(embedded: Embedded, encoding: EncodingFormat) -> list[Any]:

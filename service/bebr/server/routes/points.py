@@ -3,13 +3,15 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from bebr.errors import InvalidFilter, InvalidId, InvalidMetadata, InvalidOption, PointNotFound
+from bebr.engine.answers import size_of
+from bebr.engine.results import Point
+from bebr.errors import AnswerTooLarge, InvalidFilter, InvalidId, InvalidMetadata, InvalidOption, PointNotFound
 from bebr.server.access import Access
 from bebr.server.bodies import JSON
 from bebr.server.context import EngineOf, read_json
 from bebr.server.openapi import COLLECTION, WRITES, Operation
 from bebr.server.requests.points import Count, DeletePoints, GetPoints, Scroll, SetMetadata
-from bebr.server.responses.base import json_response
+from bebr.server.responses.base import json_response, written
 from bebr.server.responses.points import (
     Counted,
     DeletedPoints,
@@ -30,7 +32,7 @@ GET_MANY = Operation(
     "points",
     Points,
     access=Access.READ,
-    errors=(InvalidId, *COLLECTION),
+    errors=(InvalidId, AnswerTooLarge, *COLLECTION),
     body={JSON: GetPoints},
     description="`missing` lists the ids that do not exist.",
 )
@@ -57,7 +59,7 @@ SCROLL = Operation(
     errors=(InvalidFilter, *COLLECTION),
     body={JSON: Scroll},
     body_required=False,
-    description="All points by ascending id, page by page.",
+    description="All points by ascending id, page by page. A page has fewer than `limit` points where they are large.",
 )
 COUNT = Operation(
     "Count points",
@@ -83,7 +85,7 @@ async def get_points(collection: str, request: Request, engine: EngineOf) -> Res
     body = await read_json(request, GetPoints)
     ids = _checked_ids(body.ids, engine.limits.max_batch_points)
     points, missing = await engine.get_points(collection, ids, body.with_metadata, body.with_code)
-    return json_response(points_json(points, missing))
+    return json_response(await written(_size_bytes(points), points_json, points, missing))
 
 
 @router.post("/delete", **DELETE.route_options())
@@ -100,7 +102,7 @@ async def scroll(collection: str, request: Request, engine: EngineOf) -> Respons
     page = await engine.scroll(
         collection, body.filter, limit=body.limit, cursor=body.cursor, with_metadata=body.with_metadata
     )
-    return json_response(page_json(page))
+    return json_response(await written(_size_bytes(page.points), page_json, page))
 
 
 @router.post("/count", **COUNT.route_options())
@@ -124,6 +126,10 @@ async def get_point(collection: str, id: str, engine: EngineOf) -> Response:
     if not points:
         raise PointNotFound(f"no point {id!r} in collection {collection!r:.100}", id=id)
     return json_response(point_json(points[0]))
+
+
+def _size_bytes(points: list[Point]) -> int:
+    return sum([size_of(point.metadata, point.code) for point in points])
 
 
 def _chosen_ids(body: DeletePoints | SetMetadata, most: int) -> list[str] | None:

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from bebr.engine import Engine, SearchRequest
 from bebr.engine.inputs import read_base64, read_vector, read_vector_b64
 from bebr.errors import (
+    AnswerTooLarge,
     BebrError,
     DeadlineExceeded,
     DimensionMismatch,
@@ -33,6 +34,7 @@ from bebr.server.bodies import JSON, parse, read_body
 from bebr.server.large_bodies import parse_items
 from bebr.server.openapi import COLLECTION, Errors, Operation
 from bebr.server.requests.search import Search, SearchBatch
+from bebr.server.responses.base import written
 from bebr.server.responses.search import SearchAnswer, SearchBatchAnswer, search_batch_json, search_json
 from bebr.server.validation import check_ids, reject_unknown
 
@@ -45,6 +47,7 @@ _ERRORS: Errors = (
     DimensionMismatch,
     PointNotFound,
     Incompatible,
+    AnswerTooLarge,
     Overloaded,
     DeadlineExceeded,
     *COLLECTION,
@@ -87,7 +90,7 @@ class SearchEndpoint:
         _reject_query(scope)
         body = parse(Search, await read_body(scope, receive, self._engine.limits.max_query_bytes))
         (result,) = await self._engine.search(scope["path_params"]["collection"], [to_request(body)])
-        await _send_json(send, search_json(result))
+        await _send_json(send, await written(result.size_bytes, search_json, result))
 
 
 class SearchBatchEndpoint:
@@ -110,7 +113,8 @@ class SearchBatchEndpoint:
         except BebrError as error:
             _name_search(error)
             raise
-        await _send_json(send, search_batch_json(found))
+        size_bytes = sum(result.size_bytes for result in found)
+        await _send_json(send, await written(size_bytes, search_batch_json, found))
 
 
 class HotRoute(Route):

@@ -1,0 +1,58 @@
+"""What an answer shows of its hits: metadata and codes, as far as they were requested, and how large that is."""
+
+from collections.abc import Mapping, Sequence
+
+from bebr.core.types import Hit, StoredPoint
+from bebr.engine.answers import INLINE_BYTES, AnswerSize, size_of
+from bebr.engine.collections.version import Version
+from bebr.engine.projection import Wanted, project
+from bebr.engine.requests import SearchRequest
+from bebr.engine.search.query import Answer
+from bebr.shards import Found
+
+INLINE_HITS = 256
+"""Results of more hits are written down in a thread."""
+Points = Mapping[str, StoredPoint]
+"""What was fetched of the hits, by id."""
+
+
+def shows_points(request: SearchRequest) -> bool:
+    return request.with_metadata is not False or request.with_code
+
+
+def is_large(answers: Sequence[Answer], points: Points) -> bool:
+    """Whether the results take longer to write down than the event loop can spare."""
+    if len(points) <= INLINE_HITS and len(answers) == 1:
+        return sum([len(point.metadata) for point in points.values()]) > INLINE_BYTES
+    return sum([len(answer.found.ids) for answer in answers]) > INLINE_HITS
+
+
+def common_projection(answers: Sequence[Answer]) -> Wanted:
+    """The metadata fields that all answers want; True where they want different ones."""
+    wanted = answers[0].query.request.with_metadata
+    return wanted if all(answer.query.request.with_metadata == wanted for answer in answers) else True
+
+
+def projected(points: Points, wanted: Wanted) -> dict[str, StoredPoint]:
+    return {point_id: p._replace(metadata=project(p.metadata, wanted) or "") for point_id, p in points.items()}
+
+
+def hits_of(
+    request: SearchRequest, found: Found, points: Points, versions: Sequence[Version], size: AnswerSize
+) -> list[Hit]:
+    """The hits as the caller sees them; points that were deleted since the scan are left out."""
+    shows, hits = shows_points(request), []
+    distances: Sequence[int | None] = found.distances or [None] * len(found.ids)
+    rows = zip(found.ids, found.scores, found.versions, distances, strict=False)
+    for point_id, score, number, distance in rows:
+        point, code = points.get(point_id), None
+        if shows and point is None:
+            continue
+        metadata = None if point is None else point.metadata
+        if metadata is not None and request.with_metadata is not True:
+            metadata = project(metadata, request.with_metadata)
+        if point is not None and request.with_code:  # it may have got another code since the scan
+            number, code = point.version, point.record
+        size.add(size_of(metadata, code))
+        hits.append(Hit(point_id, score, versions[number].id, metadata, distance, code))
+    return hits
