@@ -11,6 +11,7 @@ from bebr.engine.admission import Lane
 from bebr.engine.embedder import EVERYBODY
 from bebr.errors import BebrError, Overloaded
 from bebr.server.middleware.callers import HEADER, milliseconds
+from bebr.server.openai import EMBEDDINGS_PATH
 from bebr.server.refusals import alive, given_request_id, wire
 
 COLLECTIONS = b"/v1/collections/"
@@ -46,13 +47,13 @@ class EarlyAnswers:
                 if lane is not None and lane.is_busy:
                     key = self._engine.registry.key_of(name.decode("latin-1"))
                     return None if key is None else self._refusal(lane, key, headers)
-            elif path == b"/v1/embeddings" and self._engine.admission.embeddings.is_busy:
-                return self._refusal(self._engine.admission.embeddings, EVERYBODY, headers)
+            elif path == EMBEDDINGS_PATH.encode() and self._engine.admission.embeddings.is_busy:
+                return self._refusal(self._engine.admission.embeddings, EVERYBODY, headers, EMBEDDINGS_PATH)
         elif path == b"/livez" and method == b"GET":
             return alive(given_request_id(headers) or next(self._request_ids))
         return None
 
-    def _refusal(self, lane: Lane, key: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
+    def _refusal(self, lane: Lane, key: str, headers: Sequence[tuple[bytes, bytes]], path: str = "") -> bytes | None:
         wait = lane.wait_seconds(key)
         given = next((value for name, value in headers if name == HEADER), None)
         try:
@@ -66,15 +67,15 @@ class EarlyAnswers:
         error = lane.overloaded(wait)
         request_id = given_request_id(headers) or next(self._request_ids)
         self._on_refusal(error, "", request_id.decode())
-        before, after = self._template(error)
+        before, after = self._template(error, path)
         return before + request_id + after
 
-    def _template(self, error: Overloaded) -> tuple[bytes, bytes]:
+    def _template(self, error: Overloaded, path: str) -> tuple[bytes, bytes]:
         kept = self._kept.get(error.detail)
         if kept is None:
             if len(self._kept) >= MAX_KEPT:
                 self._kept.clear()
             mark = b"the-request-id"
-            before, _, after = wire(error, mark).partition(mark)
+            before, _, after = wire(error, mark, path=path).partition(mark)
             kept = self._kept[error.detail] = (before, after)
         return kept

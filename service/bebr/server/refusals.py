@@ -34,9 +34,9 @@ def alive(request_id: bytes) -> bytes:
     return head % (len(body), request_id) + b"bebr-version: " + __version__.encode() + b"\r\n\r\n" + body
 
 
-def wire(error: BebrError, request_id: bytes, close: bool = False) -> bytes:
+def wire(error: BebrError, request_id: bytes, close: bool = False, path: str = "") -> bytes:
     """The whole answer to a refused request, as it goes over the connection. `close`: nothing comes after it."""
-    response = problem(error)
+    response = problem(error, path=path)
     status = response.status_code
     headers = [*response.raw_headers, (b"x-request-id", request_id), (b"bebr-version", __version__.encode())]
     if close:

@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bebr.engine.admission import Caller, caller
 from bebr.errors import InvalidOption
-from bebr.server.problems import problem
+from bebr.server.problems import answer_problem
 
 HEADER = b"x-timeout-ms"
 MAX_TIMEOUT_MS = 3_600_000
@@ -24,7 +24,7 @@ class Callers:
             try:
                 caller.set(_caller(scope, receive))
             except InvalidOption as error:
-                await problem(error)(scope, receive, send)
+                await answer_problem(error, scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
