@@ -24,6 +24,7 @@ def build_store(settings: Settings) -> MetadataStore:
             prefix=settings.redis_prefix,
             timeout_seconds=settings.store_timeout_seconds,
             receipt_ttl_seconds=settings.receipt_ttl_seconds,
+            folder=settings.data_dir,
         )
     from bebr.store.sqlite.store import SqliteStore
 

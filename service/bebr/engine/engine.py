@@ -111,6 +111,7 @@ class Engine:
         """Open the store and load the collections in the background; `ready` tells when they are there."""
         limit_arenas()
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._store.listen(self._store_lost)
         await self._store.open()
         self.registry.problem = "loading"
         self._loading = asyncio.create_task(self._load())
@@ -149,6 +150,11 @@ class Engine:
         """Why writes that need room are refused now: 'disk' or 'memory' is low."""
         problem = self._guard.problem()
         return None if problem is None else "disk" if "free" in problem.fields else "memory"
+
+    def _store_lost(self, uid: str, shard: int) -> None:
+        for collection in self.registry.collections.values():
+            if collection.document.uid == uid:
+                collection.shards.recheck(shard)
 
     async def ping_store(self) -> None:
         """Raises StoreUnavailable when the store does not answer."""

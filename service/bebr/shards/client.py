@@ -111,6 +111,9 @@ class ShardClient(Protocol):
     def add_version(self, number: int, spec: CodeSpec) -> None:
         """Take points of one more code version from now on."""
 
+    def recheck(self, shard: int) -> None:
+        """The store lost what it had acknowledged: bring the shard to what is left, and say so meanwhile."""
+
     async def catch_up(self) -> None:
         """Apply everything that the store has and the shards have not."""
 

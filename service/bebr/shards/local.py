@@ -255,6 +255,10 @@ class LocalShards:
     def add_version(self, number: int, spec: CodeSpec) -> None:
         self._specs[number] = spec
 
+    def recheck(self, shard: int) -> None:
+        self._followers[shard].problem = f"shard {shard} is compared with the store, which lost acknowledged writes"
+        self._writer.recheck(shard)
+
     async def catch_up(self) -> None:
         numbers = range(len(self._followers))
         await asyncio.gather(*(self._writer.catch_up(number) for number in numbers))

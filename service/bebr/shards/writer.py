@@ -62,6 +62,10 @@ class Writer:
         """Apply everything that the store has and the view has not. Raises what the store raises."""
         await self._outcome(shard, CatchUp())
 
+    def recheck(self, shard: int) -> None:
+        """Catch up soon, before anything else happens to the shard, for as long as it takes."""
+        self._recover(shard)
+
     def check_queue(self, shard: int) -> None:
         """Raise Overloaded when too many writes of the shard wait already."""
         waiting = len(self._queues[shard])

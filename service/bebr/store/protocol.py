@@ -29,7 +29,7 @@ Nothing here knows SQLite or Redis; nothing outside this package does either.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from zlib import crc32
@@ -64,6 +64,10 @@ class MetadataStore(Protocol):
 
     async def ping(self) -> None:
         """Return when the store answers; raise StoreUnavailable when it does not."""
+
+    def listen(self, on_loss: Callable[[str, int], None]) -> None:
+        """Call `on_loss(uid, shard)` when a shard is found to have lost what the open store has acknowledged, before
+        anybody reads what is left."""
 
     async def identity(self) -> str:
         """The store's id."""

@@ -45,10 +45,15 @@ async def readyz(request: Request, engine: EngineOf) -> Response:
 
 
 async def _check_ready(engine: Engine) -> None:
+    _check_state(engine)
+    await engine.ping_store()
+    _check_state(engine)  # the store may have been found to have lost something
+
+
+def _check_state(engine: Engine) -> None:
     state = engine.readiness()
     if not state.ready:
         raise NotReady("not ready yet; see 'fields' for the reason", problem=state.problem, loading=state.loading)
-    await engine.ping_store()
 
 
 @router.get("/metrics", **METRICS.route_options())

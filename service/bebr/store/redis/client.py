@@ -5,6 +5,7 @@ was applied is not ours to guess.
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
@@ -74,6 +75,12 @@ class RedisClient:
         self._calls = 0
         self._idle = asyncio.Event()
         self._breaker = Breaker(self._ping)
+        self._servers: set[bytes] = set()
+        """Those that have answered: each start of a server has a name of its own."""
+        self.trusted = True
+        """Off once a server answers that did not before, such as one that was restarted: it may have lost its end."""
+        self.verify: Callable[[], Awaitable[None]] | None = None
+        """Called before anything is read or written while the server is not trusted. Raises StoreUnavailable."""
 
     async def open(self) -> None:
         """Connect, and find out whether the server is part of a cluster. Raises StoreUnavailable."""
@@ -85,7 +92,11 @@ class RedisClient:
         }
         try:
             pool = BlockingConnectionPool.from_url(
-                self._url, max_connections=self._max_connections, timeout=self._timeout_seconds, **options
+                self._url,
+                max_connections=self._max_connections,
+                timeout=self._timeout_seconds,
+                redis_connect_func=self._greet,
+                **options,
             )
         except (ValueError, TypeError):  # their texts may hold the password
             raise StoreUnavailable(
@@ -111,6 +122,25 @@ class RedisClient:
         answer: dict[str, Any] = await self._call(lambda redis: redis.info(section), READ_ATTEMPTS)
         return answer
 
+    async def _greet(self, connection: Any) -> None:
+        """Of each new connection: who answers there?"""
+        await connection.on_connect()
+        await connection.send_command("INFO", "server")
+        try:
+            name = re.search(rb"run_id:(\w+)", await connection.read_response())
+        except ResponseError:  # some services do not say
+            return
+        if name is not None and name[1] not in self._servers:
+            is_first = not self._servers
+            self._servers = {name[1]}
+            if not is_first:
+                self.trusted = False
+                raise LostConnection("another server answers, or the same one after a restart")
+
+    async def peek(self, *command: Argument) -> Any:
+        """`read` and `write` for `verify` itself; what it changes may be changed twice."""
+        return await self._call(lambda redis: redis.execute_command(*command), READ_ATTEMPTS, check=False)
+
     async def read(self, *command: Argument) -> Any:
         """Run a command that changes nothing; repeated once when the connection was lost."""
         return await self._call(lambda redis: redis.execute_command(*command), READ_ATTEMPTS)
@@ -120,11 +150,19 @@ class RedisClient:
         return await self._call(lambda redis: redis.execute_command(*command), 1)
 
     async def run(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], *, changes: bool, size_bytes: int = 0
+        self,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[Argument],
+        *,
+        changes: bool,
+        size_bytes: int = 0,
+        check: bool = True,
     ) -> Any:
         """Run a script; all keys lie in one slot.
 
-        changes: it is not to be repeated. size_bytes: of the data that it carries, where that is much.
+        changes: it is not to be repeated. size_bytes: of the data that it carries, where that is much. check: only on a
+        server that is trusted.
         """
 
         async def evaluate(redis: Any) -> Any:
@@ -133,9 +171,11 @@ class RedisClient:
             except NoScriptError:  # first use, or the server was restarted; the server remembers it from now on
                 return await redis.eval(script.text, len(keys), *keys, *arguments)
 
-        return await self._call(evaluate, 1 if changes else READ_ATTEMPTS, size_bytes)
+        return await self._call(evaluate, 1 if changes else READ_ATTEMPTS, size_bytes, check)
 
-    async def _call(self, operation: Callable[[Any], Awaitable[Result]], attempts: int, size_bytes: int = 0) -> Result:
+    async def _call(
+        self, operation: Callable[[Any], Awaitable[Result]], attempts: int, size_bytes: int = 0, check: bool = True
+    ) -> Result:
         redis = self._redis
         if redis is None:
             raise StoreUnavailable("the store is not open")
@@ -146,7 +186,7 @@ class RedisClient:
             self._breaker.waiting.add(deadline)
         try:
             async with deadline:
-                result = await _attempt(operation, redis, attempts)
+                result = await self._attempt(operation, redis, attempts, check)
             self._breaker.works()
             return result
         except (TimeoutError, RedisTimeout) as error:
@@ -166,21 +206,25 @@ class RedisClient:
             if not self._calls:
                 self._idle.set()
 
+    async def _attempt(
+        self, operation: Callable[[Any], Awaitable[Result]], redis: Any, attempts: int, check: bool
+    ) -> Result:
+        while True:
+            attempts -= 1
+            if check and not self.trusted and self.verify is not None:
+                await self.verify()
+            try:
+                return await operation(redis)
+            except LostConnection:
+                if not attempts:
+                    raise
+
     async def _ping(self) -> None:
         redis = self._redis
         await (redis.ping(target_nodes=RedisCluster.PRIMARIES) if isinstance(redis, RedisCluster) else redis.ping())
 
     def _deadline_seconds(self, size_bytes: int) -> float:
         return self._timeout_seconds + size_bytes / SLOW_BYTES_PER_SECOND
-
-
-async def _attempt(operation: Callable[[Any], Awaitable[Result]], redis: Any, attempts: int) -> Result:
-    for _ in range(attempts - 1):
-        try:
-            return await operation(redis)
-        except LostConnection:
-            continue
-    return await operation(redis)
 
 
 def translate(error: Exception) -> BebrError:

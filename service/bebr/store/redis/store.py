@@ -1,7 +1,9 @@
 """RedisStore: the store for several processes, in Redis, Valkey, or a cluster of either.
 
     <prefix>:schema                          number of this layout
-    <prefix>:collections                     hash uid -> number of shards; "identity" -> the store's id
+    <prefix>:collections                     hash uid -> number of shards; "identity" -> the store's id,
+                                             "token" -> the last fencing token
+    <prefix>:lease                           whose the prefix is now, with a lifetime
     <prefix>:documents:<kind>                hash name -> JSON text
     {<prefix>:<uid>:<shard>}:info            hash last_seq, points, purged_seq, the names of its epochs and where
                                              they began, and the fencing token; a shard exists while this does
@@ -22,14 +24,15 @@ only with `appendfsync always`. With `everysec` the last second or two may be lo
 import asyncio
 import logging
 import re
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from bebr.core.history import Epoch, History, new_epoch, new_store_id
+from bebr.core.history import History
 from bebr.core.operations import Commit, CommitOutcome, Committed, FeedEntry, ShardCounters
 from bebr.core.types import StoredPoint
-from bebr.errors import AlreadyExists, DamagedStore, InvalidOption, StoreUnavailable
+from bebr.errors import AlreadyExists, BebrError, DamagedStore, InvalidOption, StoreUnavailable
 from bebr.store.protocol import (
     DamagedDocument,
     Document,
@@ -43,7 +46,9 @@ from bebr.store.protocol import (
 )
 from bebr.store.redis.client import Argument, RedisClient, Refused, Script
 from bebr.store.redis.commit_calls import CommitCall, commit_calls
+from bebr.store.redis.lease import Lease
 from bebr.store.redis.values import unpack_value
+from bebr.store.redis.watch import Watch
 
 SCHEMA = 2
 """2: points may have checksums."""
@@ -53,12 +58,6 @@ FLAGS_SINCE = 7
 FEED_CHUNK_ENTRIES = 1000
 PURGE_CHUNK_ENTRIES = 1000
 """What one script handles of a long read or purge: the server serves nobody else meanwhile."""
-
-Shard = tuple[str, int]
-"""(uid, number)"""
-
-IDENTITY = "identity"
-"""Too short for a uid, among which it stands."""
 
 _PARTS = ("info", "points", "feed", "tombstones")
 
@@ -75,17 +74,16 @@ class RedisStore:
         receipt_ttl_seconds: float = 86_400,
         timeout_seconds: float = 5,
         max_connections: int = MAX_CONNECTIONS,
+        folder: Path | None = None,
     ) -> None:
+        """folder: the data folder of a process that wants the prefix to itself; None for one that only reads."""
         if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,64}", prefix):
             raise InvalidOption(f"a Redis prefix is 1 to 64 of letters, digits and '_.:-', got {prefix!r:.80}")
         self._prefix = prefix
         self._receipt_ttl_ms = max(1, round(receipt_ttl_seconds * 1000))
-        self._identity = ""
-        self._epochs: defaultdict[Shard, str] = defaultdict(new_epoch)
-        """The epoch that commits to each shard are part of."""
-        self._acknowledged: dict[Shard, int] = {}
-        """The highest seq that this store has acknowledged in each shard."""
         self._client = RedisClient(url, timeout_seconds, max_connections)
+        self._lease = Lease(self._client, prefix, folder) if folder else None
+        self._watch = Watch(self._client, prefix, partial(self._key, part="info"), self._lease)
         self._commit, self._feed, self._purge, self._replace = (
             Script.load(name) for name in ("commit.lua", "feed.lua", "purge.lua", "replace_documents.lua")
         )
@@ -103,7 +101,7 @@ class RedisStore:
             await self._client.open()
             await self._check_schema()
             await self._check_server()
-            self._identity = await self._make_identity()
+            await self._watch.start()
         except BaseException:
             await self._client.close()
             raise
@@ -127,12 +125,6 @@ class RedisStore:
                 "upgrade bebr, or choose another prefix"
             )
 
-    async def _make_identity(self) -> str:
-        registry = f"{self._prefix}:collections"
-        await self._client.write("HSETNX", registry, IDENTITY, new_store_id())
-        identity: bytes = await self._client.read("HGET", registry, IDENTITY)
-        return identity.decode()
-
     async def _check_server(self) -> None:
         policy = (await self._client.info("memory")).get("maxmemory_policy", "noeviction")
         if policy.startswith("allkeys"):
@@ -148,22 +140,29 @@ class RedisStore:
             log.warning("Redis runs without an append-only file: what it acknowledges is lost when it stops")
 
     async def close(self) -> None:
+        await self._watch.stop()
         await self._client.close()
 
     async def ping(self) -> None:
-        await self._client.read("EXISTS", f"{self._prefix}:schema")
+        await self._watch.ping()
+
+    def listen(self, on_loss: Callable[[str, int], None]) -> None:
+        self._watch.on_loss = on_loss
 
     async def identity(self) -> str:
-        return self._identity
+        return self._watch.identity
 
     async def renew_identity(self) -> str:
-        self._identity = new_store_id()
-        await self._client.write("HSET", f"{self._prefix}:collections", IDENTITY, self._identity)
-        return self._identity
+        return await self._watch.renew_identity()
+
+    def _check_lease(self) -> None:
+        if self._lease is not None:
+            self._lease.check_fresh()
 
     # -- documents -----------------------------------------------------------------------------------------------------
 
     async def put_document(self, kind: str, name: str, value: Document) -> None:
+        self._check_lease()
         await self._client.write("HSET", self._documents(kind), name, pack_document(kind, name, value))
 
     async def get_document(self, kind: str, name: str) -> Document | None:
@@ -176,9 +175,11 @@ class RedisStore:
         return {name: read_document(kind, name, text) for name, text in names.items()}
 
     async def delete_document(self, kind: str, name: str) -> bool:
+        self._check_lease()
         return bool(await self._client.write("HDEL", self._documents(kind), name))
 
     async def replace_documents(self, kind: str, puts: Mapping[str, Document], deletes: Sequence[str]) -> None:
+        self._check_lease()
         stored = [part for name, value in puts.items() for part in (name, pack_document(kind, name, value))]
         await self._client.run(self._replace, [self._documents(kind)], [len(deletes), *deletes, *stored], changes=True)
 
@@ -189,6 +190,7 @@ class RedisStore:
 
     async def create(self, uid: str, shards: int) -> None:
         check_uid(uid)
+        self._check_lease()
         registry = f"{self._prefix}:collections"
         await self._client.write("HSETNX", registry, uid, shards)
         existing = int(await self._client.read("HGET", registry, uid))
@@ -200,11 +202,11 @@ class RedisStore:
                 await self._client.write("HSETNX", info, counter, 0)
 
     async def drop(self, uid: str) -> None:
+        self._check_lease()
         registry = f"{self._prefix}:collections"
         shards = await self._client.read("HGET", registry, uid)
         if shards is not None:
-            for shard in range(int(shards)):
-                self._acknowledged.pop((uid, shard), None)
+            self._watch.forget(uid)
             # The entry goes last, so that a drop that was cut short can be sent again.
             for shard in range(int(shards)):
                 await self._client.write("UNLINK", *(self._key(uid, shard, part) for part in _PARTS))
@@ -234,8 +236,8 @@ class RedisStore:
                 outcomes |= dict.fromkeys(call.places, error)
 
     async def _commit_call(self, uid: str, shard: int, call: CommitCall) -> list[Committed]:
-        epoch, floor = self._epochs[uid, shard], self._acknowledged.get((uid, shard), 0)
-        arguments = [self._receipt_ttl_ms, 0, epoch, floor, call.writes, *call.arguments]
+        epoch, floor = self._watch.expected(uid, shard)
+        arguments = [self._receipt_ttl_ms, self._watch.token, epoch, floor, call.writes, *call.arguments]
         results = await self._run(
             self._shrink if call.shrinks else self._commit,
             uid,
@@ -249,25 +251,15 @@ class RedisStore:
             Committed([flag == ord("1") for flag in flags], first_seq, last_seq, bool(replayed))
             for replayed, first_seq, last_seq, flags in results
         ]
-        self._acknowledged[uid, shard] = max([floor, *(one.last_seq for one in committed)])
+        self._watch.acknowledged(uid, shard, epoch, max([floor, *(one.last_seq for one in committed)]))
         return committed
-
-    def _note_loss(self, uid: str, shard: int, last_seq: int) -> StoreUnavailable:
-        """What the store has now is not what it was: it goes on from there in another epoch."""
-        acknowledged = self._acknowledged[uid, shard]
-        self._epochs[uid, shard], self._acknowledged[uid, shard] = new_epoch(), last_seq
-        return StoreUnavailable(
-            f"the store went back from {acknowledged} to {last_seq} in shard {shard} of collection {uid}; try again",
-            uid=uid,
-            shard=shard,
-        )
 
     async def fetch(
         self, uid: str, shard: int, ids: Sequence[str], *, metadata: bool = True, records: bool = False
     ) -> list[StoredPoint | None]:
         values = await self._client.read("HMGET", self._key(uid, shard, "points"), *ids) if ids else []
         if not any(values) and not await self._client.read("EXISTS", self._key(uid, shard, "info")):
-            raise unknown_shard(uid, shard)
+            raise await self._missing(uid, shard)
         found: list[StoredPoint | None] = []
         damaged = []
         for id, value in zip(ids, values, strict=True):
@@ -313,20 +305,14 @@ class RedisStore:
         info = self._key(uid, shard, "info")
         points, last_seq, purged_seq = await self._client.read("HMGET", info, "points", "last_seq", "purged_seq")
         if last_seq is None:
-            raise unknown_shard(uid, shard)
+            raise await self._missing(uid, shard)
         return ShardCounters(int(points), int(last_seq), int(purged_seq))
 
     async def history(self, uid: str, shard: int) -> History:
-        info = self._key(uid, shard, "info")
-        last_seq, names = await self._client.read("HMGET", info, "last_seq", "epochs")
-        if last_seq is None:
-            raise unknown_shard(uid, shard)
-        epochs = [
-            Epoch(int(start), name) for start, name in (one.split(":") for one in (names or b"").decode().split())
-        ]
-        if not epochs or epochs[-1].name != self._epochs[uid, shard]:
-            epochs.append(Epoch(int(last_seq), self._epochs[uid, shard]))
-        return History(self._identity, epochs, int(last_seq), lossless=False)
+        found = await self._watch.history(uid, shard)
+        if found is None:
+            raise await self._missing(uid, shard)
+        return found
 
     async def hold_tombstones(self, uid: str, shard: int, seconds: int) -> None:
         """Let nobody purge tombstones for so long; 0: no more."""
@@ -334,6 +320,7 @@ class RedisStore:
         await (self._client.write("SET", key, 1, "EX", seconds) if seconds else self._client.write("DEL", key))
 
     async def purge_tombstones(self, uid: str, shard: int, up_to_seq: int) -> int:
+        self._check_lease()
         purged = 0
         while True:
             arguments = [up_to_seq, PURGE_CHUNK_ENTRIES]
@@ -363,8 +350,16 @@ class RedisStore:
             if refused.reason == "BEBRCONFLICT":
                 raise receipt_conflict(receipts[int(refused.detail) - len(_PARTS) - 1]) from None
             if refused.reason == "BEBRWENTBACK":
-                raise self._note_loss(uid, shard, int(refused.detail)) from None
-            raise unknown_shard(uid, shard) from None
+                raise self._watch.went_back(uid, shard, int(refused.detail)) from None
+            if refused.reason == "BEBRFENCED" and self._lease is not None:
+                self._lease.lost()
+                self._lease.check()
+            raise await self._missing(uid, shard) from None
+
+    async def _missing(self, uid: str, shard: int) -> BebrError:
+        """The error for a shard that is not there. Raises StoreUnavailable where it must be."""
+        await self._watch.missing(uid, shard)
+        return unknown_shard(uid, shard)
 
     def _key(self, uid: str, shard: int, part: str) -> str:
         return f"{{{self._prefix}:{uid}:{shard}}}:{part}"

@@ -129,6 +129,9 @@ class SqliteStore:
         with translated(self._folder / "catalog.db"):
             self._opened_catalog().ping()
 
+    def listen(self, on_loss: Callable[[str, int], None]) -> None:
+        """Files that are open lose nothing."""
+
     async def identity(self) -> str:
         return self._opened_catalog().identity
 

@@ -1,0 +1,194 @@
+"""Watch: whether the server still has what it acknowledged, and whether it is still ours.
+
+A failover, a restart without an append-only file or with an older one, and FLUSHALL take acknowledged writes away
+while nobody looks. So what a server that was not there before says is compared first (`RedisClient.trusted`), and every
+few seconds some shards are. Whoever listens hears of each loss before anybody reads what is left.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from bebr.core.history import Epoch, History, Mark, new_epoch, new_store_id
+from bebr.errors import BebrError, StoreUnavailable
+from bebr.store.redis.client import RedisClient, Script
+from bebr.store.redis.lease import Lease
+from bebr.telemetry import event
+
+log = logging.getLogger(__name__)
+IDENTITY = "identity"
+"""Key among the collections' uids, for which it is too short: the store's id."""
+LOOK_EVERY_SECONDS = 2.0
+LOOK_AT_SHARDS = 64
+"""Shards that are looked at each time."""
+Shard = tuple[str, int]
+"""(uid, number)"""
+
+
+class Watch:
+    """What an open store knows of its server. info_key: the name of the key that holds the counters of a shard."""
+
+    def __init__(
+        self, client: RedisClient, prefix: str, info_key: Callable[[str, int], str], lease: Lease | None
+    ) -> None:
+        self._client = client
+        self._registry = f"{prefix}:collections"
+        self._info_key = info_key
+        self._history = Script.load("history.lua")
+        self.lease = lease
+        self.on_loss: Callable[[str, int], None] = lambda uid, shard: None
+        """Told of shards that lost what was acknowledged."""
+        self.identity = ""
+        self._epochs: defaultdict[Shard, str] = defaultdict(new_epoch)
+        """The epoch that commits to each shard are part of."""
+        self._marks: dict[Shard, Mark] = {}
+        """The last operation of each shard that is known here."""
+        self._verifying = asyncio.Lock()
+        self._stopping = asyncio.Event()
+        self._looking: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Raises StoreUnavailable where the prefix is another process's."""
+        if self.lease is not None:
+            await self.lease.acquire()
+        await self._client.write("HSETNX", self._registry, IDENTITY, new_store_id())
+        self.identity = (await self._client.read("HGET", self._registry, IDENTITY)).decode()
+        self._client.verify = self._verify
+        self._stopping.clear()
+        self._looking = asyncio.create_task(self._look())
+
+    async def stop(self) -> None:
+        if self._looking is not None:
+            self._stopping.set()  # a call under way is finished
+            await self._looking
+            self._looking = None
+            if self.lease is not None:
+                try:
+                    await self.lease.release()
+                except BebrError as error:
+                    log.warning("the lease of the store could not be given back, it expires by itself: %s", error)
+        self._client.verify = None
+
+    async def renew_identity(self) -> str:
+        self.identity = new_store_id()
+        await self._client.write("HSET", self._registry, IDENTITY, self.identity)
+        return self.identity
+
+    @property
+    def token(self) -> int:
+        return self.lease.token if self.lease is not None else 0
+
+    # -- what was acknowledged -----------------------------------------------------------------------------------------
+
+    def expected(self, uid: str, shard: int) -> tuple[str, int]:
+        """The epoch of the next commit, and the lowest seq that the shard may have before it."""
+        mark = self._marks.get((uid, shard))
+        return self._epochs[uid, shard], mark.seq if mark else 0
+
+    def acknowledged(self, uid: str, shard: int, epoch: str, seq: int) -> None:
+        """A commit of this epoch left the shard at `seq`."""
+        mark = self._marks.get((uid, shard))
+        if mark is None or seq > mark.seq:
+            self._marks[uid, shard] = Mark(self.identity, epoch, seq)
+
+    def forget(self, uid: str) -> None:
+        """The collection is dropped."""
+        for shard in [shard for shard in self._marks if shard[0] == uid]:
+            del self._marks[shard]
+
+    async def history(self, uid: str, shard: int, *, check: bool = True) -> History | None:
+        """None where there is no such shard."""
+        answer = await self._client.run(
+            self._history, [self._info_key(uid, shard)], [self.token], changes=False, check=check
+        )
+        if answer is None:
+            return None
+        last_seq, epochs = int(answer[0]), [_epoch(one) for one in answer[1].decode().split()]
+        if not epochs or epochs[-1].name != self._epochs[uid, shard]:
+            epochs.append(Epoch(last_seq, self._epochs[uid, shard]))
+        history = History(self.identity, epochs, last_seq, lossless=False)
+        if (uid, shard) not in self._marks:
+            self._marks[uid, shard] = history.mark(last_seq)
+        return history
+
+    def went_back(self, uid: str, shard: int, last_seq: int) -> StoreUnavailable:
+        """The shard has less than was acknowledged: it goes on from there in another epoch."""
+        mark = self._marks.pop((uid, shard))
+        self._epochs[uid, shard] = new_epoch()
+        why = f"the store went back from {mark.seq} to {last_seq}"
+        event(log, "the store went back", logging.ERROR, collection=uid, shard=shard, why=why)
+        self.on_loss(uid, shard)
+        return StoreUnavailable(f"{why} in shard {shard} of collection {uid}; try again", uid=uid, shard=shard)
+
+    async def missing(self, uid: str, shard: int) -> None:
+        """A shard is not there. Raise StoreUnavailable where it must be."""
+        if (uid, shard) in self._marks:
+            self._client.trusted = False
+            await self._verify()
+            raise self.went_back(uid, shard, 0)
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    async def ping(self) -> None:
+        """Raises StoreUnavailable where the server does not answer, or is not the store that it was."""
+        if self.lease is not None:
+            self.lease.check()
+        found = await self._client.read("HGET", self._registry, IDENTITY)
+        if found != self.identity.encode():
+            self._client.trusted = False
+            await self._verify()
+
+    async def _verify(self) -> None:
+        async with self._verifying:
+            if self._client.trusted:
+                return
+            found = await self._client.peek("HGET", self._registry, IDENTITY)
+            if found != self.identity.encode():
+                has = f"is another one now (id {found.decode()})" if found else "was emptied: it has no id any more"
+                raise StoreUnavailable(
+                    f"the store {has}; it was {self.identity} when this process started. Bring its data back from a "
+                    "backup, or restart this process"
+                )
+            if self.lease is not None:
+                await self.lease.renew()
+            lost = await self._losses(list(self._marks))
+            self._client.trusted = True
+            for shard, last_seq in lost:
+                self.went_back(*shard, last_seq)
+
+    async def _losses(self, shards: Sequence[Shard]) -> list[tuple[Shard, int]]:
+        """Those of the shards that lost what was acknowledged, and their last seq."""
+        lost = []
+        for shard in shards:
+            history, mark = await self.history(*shard, check=False), self._marks.get(shard)
+            if mark is not None and (history is None or history.lost(mark)):
+                lost.append((shard, history.last_seq if history else 0))
+        return lost
+
+    async def _look(self) -> None:
+        at = 0
+        while not await self._is_stopping():
+            try:
+                if self.lease is not None:
+                    await self.lease.renew()
+                await self.ping()
+                shards = list(self._marks)
+                some, at = shards[at : at + LOOK_AT_SHARDS], at + LOOK_AT_SHARDS
+                at = 0 if at >= len(shards) else at
+                for shard, last_seq in await self._losses(some):
+                    self.went_back(*shard, last_seq)
+            except BebrError as error:
+                event(log, "the store cannot be looked at", logging.DEBUG, why=error.detail)
+
+    async def _is_stopping(self) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_EVERY_SECONDS):
+                await self._stopping.wait()
+        return self._stopping.is_set()
+
+
+def _epoch(text: str) -> Epoch:
+    start, name = text.split(":")
+    return Epoch(int(start), name)
