@@ -24,7 +24,7 @@ def build_store(settings: Settings) -> MetadataStore:
             prefix=settings.redis_prefix,
             timeout_seconds=settings.store_timeout_seconds,
             receipt_ttl_seconds=settings.receipt_ttl_seconds,
-            folder=settings.data_dir,
+            folder=settings.data_dir / "store",
         )
     from bebr.store.sqlite.store import SqliteStore
 

@@ -4,6 +4,7 @@
     replacing       the same for what is written in pieces
     write_folder    several files that appear at once, as one folder
     sync_folder     makes new names in a folder durable
+    FolderLock      keeps a folder for one process
     raise_open_files_limit, is_out_of_files     how many files may be open
     make_private    what this process writes is for its own user only
 
@@ -11,14 +12,16 @@ All raise OSError; what that means for a caller is the caller's to say.
 """
 
 import errno
+import fcntl
 import os
 import resource
+import secrets
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 HIDDEN = "."
 """Folders that are being written or removed start with a dot, so that listings can skip them."""
@@ -77,6 +80,39 @@ def write_folder(target: Path, contents: Mapping[str, bytes], *, replace: bool) 
         sync_folder(target.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+class FolderLock:
+    """Keeps a second process from using a folder. The kernel lets go of it when the process dies.
+
+    The file `lock` in the folder says which process it is, and has a random id of the folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "lock"
+        self._file: IO[str] | None = None
+
+    def acquire(self) -> None:
+        """Raise BlockingIOError, which says what to do, when another process, or another part of this one, holds it."""
+        file = self._path.open("a+")
+        file.seek(0)
+        owner, *rest = file.read().split() or ["unknown"]
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.close()
+            raise BlockingIOError(
+                f"the data folder {self._path.parent} is in use by process {owner}; stop it, or choose another folder"
+            ) from error
+        file.truncate(0)
+        file.write(f"{os.getpid()} {rest[-1] if rest else secrets.token_hex(8)}\n")
+        file.flush()
+        self._file = file
+
+    def release(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 def sync_folder(folder: Path) -> None:

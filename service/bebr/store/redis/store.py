@@ -32,6 +32,7 @@ from typing import Any
 from bebr.core.history import History
 from bebr.core.operations import Commit, CommitOutcome, Committed, FeedEntry, ShardCounters
 from bebr.core.types import StoredPoint
+from bebr.disk import FolderLock
 from bebr.errors import AlreadyExists, BebrError, DamagedStore, InvalidOption, StoreUnavailable
 from bebr.store.protocol import (
     DamagedDocument,
@@ -76,12 +77,14 @@ class RedisStore:
         max_connections: int = MAX_CONNECTIONS,
         folder: Path | None = None,
     ) -> None:
-        """folder: the data folder of a process that wants the prefix to itself; None for one that only reads."""
+        """folder: locked by a process that has the prefix to itself, as SQLite does; None for one that only reads."""
         if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,64}", prefix):
             raise InvalidOption(f"a Redis prefix is 1 to 64 of letters, digits and '_.:-', got {prefix!r:.80}")
         self._prefix = prefix
         self._receipt_ttl_ms = max(1, round(receipt_ttl_seconds * 1000))
         self._client = RedisClient(url, timeout_seconds, max_connections)
+        self._folder = folder
+        self._lock = FolderLock(folder) if folder else None
         self._lease = Lease(self._client, prefix, folder) if folder else None
         self._watch = Watch(self._client, prefix, partial(self._key, part="info"), self._lease)
         self._commit, self._feed, self._purge, self._replace = (
@@ -97,13 +100,14 @@ class RedisStore:
 
         Raises StoreUnavailable when it does not answer or would evict points, DamagedStore when a newer bebr wrote it.
         """
+        self._lock_folder()
         try:
             await self._client.open()
             await self._check_schema()
             await self._check_server()
             await self._watch.start()
         except BaseException:
-            await self._client.close()
+            await self.close()
             raise
 
     async def open_for_reading(self) -> bool:
@@ -142,6 +146,16 @@ class RedisStore:
     async def close(self) -> None:
         await self._watch.stop()
         await self._client.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    def _lock_folder(self) -> None:
+        if self._lock is not None and self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            try:
+                self._lock.acquire()
+            except BlockingIOError as error:
+                raise StoreUnavailable(str(error), path=str(self._folder)) from error
 
     async def ping(self) -> None:
         await self._watch.ping()

@@ -5,13 +5,11 @@ Files are not memory-mapped: reads would take a sixth less time, but a failing d
 signal where it now raises an error.
 """
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO
 
 from bebr.disk import is_out_of_files, out_of_files_hint
 from bebr.errors import BebrError, DamagedStore, InsufficientStorage, PayloadTooLarge, StoreUnavailable
@@ -24,37 +22,6 @@ READER_CACHE_KIB = 8 * 1024
 CHECKPOINT_PAGES = 4000
 """Size of the write-ahead log at which it is folded into the file: larger than the default, for fewer fsyncs."""
 MAX_LOG_BYTES = 64 * 2**20
-
-
-class FolderLock:
-    """Keeps a second process from opening the same data folder. The kernel lets go of it when the process dies."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "lock"
-        self._file: IO[str] | None = None
-
-    def acquire(self) -> None:
-        """Raise StoreUnavailable when another process, or another store of this one, holds the folder."""
-        file = self._path.open("a+")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            owner = file.read().strip() or "unknown"
-            file.close()
-            raise StoreUnavailable(
-                f"the data folder {self._path.parent} is in use by process {owner}; stop it, or choose another folder",
-                path=str(self._path.parent),
-            ) from error
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        self._file = file
-
-    def release(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
 
 
 def connect_writer(path: Path, synchronous: str, *, create: bool = False) -> sqlite3.Connection:

@@ -22,12 +22,12 @@ from typing import Literal, TypeVar
 from bebr.core.history import History, new_epoch
 from bebr.core.operations import Commit, CommitOutcome, FeedEntry, ShardCounters, check_commit
 from bebr.core.types import StoredPoint
-from bebr.disk import raise_open_files_limit
+from bebr.disk import FolderLock, raise_open_files_limit
 from bebr.errors import AlreadyExists, BebrError, DamagedStore, InsufficientStorage, StoreUnavailable
 from bebr.store.protocol import DamagedDocument, Document, check_uid, unknown_shard
 from bebr.store.sqlite.collection import CollectionFile, create_collection_file
 from bebr.store.sqlite.documents import Catalog
-from bebr.store.sqlite.files import FolderLock, translate, translated
+from bebr.store.sqlite.files import translate, translated
 from bebr.store.sqlite.open_files import OpenFile, OpenFiles
 from bebr.store.sqlite.reading import FEW_IDS, read_few_points
 from bebr.store.sqlite.reserve import Reserve
@@ -77,6 +77,8 @@ class SqliteStore:
         try:
             (self._folder / "collections").mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
+        except BlockingIOError as error:
+            raise StoreUnavailable(str(error), path=str(self._folder)) from error
         except OSError as error:
             raise StoreUnavailable(f"the data folder {self._folder} cannot be used: {error}") from error
         try:
