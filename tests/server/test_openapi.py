@@ -38,3 +38,17 @@ async def test_every_example_of_the_document_works(tmp_path: Path) -> None:
         assert (await client.get(f"{DOCS}/points/a")).json()["metadata"]["lang"] in ("en", "de")
         page = (await client.get("/docs")).text
         assert "how do I parse a date" in page
+
+
+async def test_bodies_that_the_document_leaves_optional_may_be_left_out(tmp_path: Path) -> None:
+    async with serving(tmp_path) as client:
+        document = (await client.get("/openapi.json")).json()
+        seen = set()
+        for path, item in document["paths"].items():
+            for method, operation in item.items():
+                if operation.get("requestBody", {"required": True})["required"]:
+                    continue
+                answer = await client.request(method, path.replace("{collection}", "absent"))
+                assert answer.json()["error"] == "CollectionNotFound", (path, answer.text)
+                seen.add(operation["operationId"])
+        assert seen == {"fit_collection", "scroll", "count", "evaluate_version", "backfill"}

@@ -51,16 +51,22 @@ async def reject_unknown_query(request: Request) -> None:
 async def read_json(request: Request, model: type[Model]) -> Model:
     """The body as `model`. A request without a body counts as `{}`."""
     services: Services = request.app.state.services
-    if "content-type" not in request.headers and request.headers.get("content-length", "0") == "0":
+    if _is_empty(request):
         return parse(model, b"{}")
     return parse(model, await read_body(request.scope, request.receive, services.engine.limits.max_query_bytes))
 
 
 async def read_batch(request: Request, model: type[Model], name: str, item: type[BaseModel] | None = None) -> Model:
     """As `read_json`, for a body whose field `name` is an array of many. item: model of each; None: any JSON value."""
+    if _is_empty(request):
+        return parse(model, b"{}")
     limits: Limits = request.app.state.services.engine.limits
     body = await read_body(request.scope, request.receive, limits.max_batch_bytes)
     return await parse_items(model, body, name, MAX_ITEMS, item)
+
+
+def _is_empty(request: Request) -> bool:
+    return "content-type" not in request.headers and request.headers.get("content-length", "0") == "0"
 
 
 def idempotency_key(request: Request) -> str | None:
