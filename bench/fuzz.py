@@ -1,11 +1,11 @@
 """Odd requests over all routes, in process: statuses, errors of ours, hangs, stops of the event loop, memory.
 
-    python -m bench.fuzz [--requests 300000] [--seed 1]
+    python -m bench.fuzz [--requests 300000] [--files 20000] [--seed 1]
 
 The requests are made from the OpenAPI document: valid ones, and ones with odd types, sizes, nesting, encodings,
 headers, ids, paths, cut bodies and hung-up callers, over collections of codes, vectors and texts that live as long as
 the run. A fault is a 5xx other than 503 and 507, an error that leaves the app, an answer that is no JSON, or none
-within 60 s.
+within 60 s. Then files of other programs are damaged and read: bundles, checkpoints, arrays, CSV, NDJSON and text.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from bench.scale import resident_bytes
 from tests.faults.fuzzing import Report, fuzz, served
+from tests.faults.odd_files import fuzz_files
 from tests.server.bundles import write_tiny_bundle
 
 LONG_STOP_SECONDS = 0.1
@@ -27,11 +28,14 @@ LONG_STOP_SECONDS = 0.1
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=300_000)
+    parser.add_argument("--files", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)  # errors are in the answers, and lines of odd requests are long
     with tempfile.TemporaryDirectory() as folder:
-        sys.exit(asyncio.run(run(Path(folder), options.requests, options.seed)))
+        code = asyncio.run(run(Path(folder), options.requests, options.seed))
+    with tempfile.TemporaryDirectory() as folder:
+        sys.exit(code | run_files(Path(folder), options.files, options.seed))
 
 
 async def run(folder: Path, count: int, seed: int) -> int:
@@ -54,6 +58,18 @@ async def run(folder: Path, count: int, seed: int) -> int:
         gc.freeze()  # as `bebr serve` does it
         report = await fuzz(app, seed, count, after=after)
     show(report, memory, time.perf_counter() - started)
+    return 1 if report.faults else 0
+
+
+def run_files(folder: Path, count: int, seed: int) -> int:
+    """Returns 1 when there was a fault."""
+    report = fuzz_files(folder, seed, count)
+    print(f"{count:,} damaged files; of each kind (taken, refused):")
+    for name in sorted(report.taken | report.refused):
+        print(f"  {name:12s} {report.taken[name]:7,} {report.refused[name]:7,}")
+    print(f"faults: {len(report.faults)}")
+    for name, how in report.faults.items():
+        print(f"  {name}\n    {how}")
     return 1 if report.faults else 0
 
 

@@ -38,7 +38,12 @@ class Grouping:
 def scan_groups(parts: Sequence[Part], queries: ScanQueries, grouping: Grouping) -> Found:
     """The hits wanted by the one query, best first. A point in several groups comes once for each."""
     parts = [part for part in parts if part.version == queries.version and part.live_count]
-    return merge_groups([_scan_part(part, queries, grouping) for part in parts], grouping)
+    scanned = [(part, *_scan_part(part, queries, grouping)) for part in parts]
+    if grouping.values is not None and len(scanned) > 1:
+        together = [np.concatenate(arrays) for arrays in zip(*(entries for _, _, entries in scanned), strict=True)]
+        least = _least_wanted(together[0], together[1], len(grouping.values), grouping.size)
+        scanned = [(part, labels, _above(entries, least)) for part, labels, entries in scanned]
+    return merge_groups([_found(part, queries, labels, entries) for part, labels, entries in scanned], grouping)
 
 
 def merge_groups(found: Sequence[Found], grouping: Grouping) -> Found:
@@ -67,15 +72,13 @@ def merge_groups(found: Sequence[Found], grouping: Grouping) -> Found:
     )
 
 
-def _scan_part(part: Part, queries: ScanQueries, grouping: Grouping) -> Found:
+def _scan_part(part: Part, queries: ScanQueries, grouping: Grouping) -> tuple[Labels, Entries]:
     labels = part.labels(grouping.key)
     if grouping.values is not None:
         labels = labels.only(grouping.values)
     if part.sorted_by_id:
-        entries = _sealed_entries(part, queries, grouping, labels)
-    else:
-        entries = _growing_entries(part, queries, grouping, labels)
-    return _found(part, queries, labels, entries)
+        return labels, _sealed_entries(part, queries, grouping, labels)
+    return labels, _growing_entries(part, queries, grouping, labels)
 
 
 def _sealed_entries(part: Part, queries: ScanQueries, grouping: Grouping, labels: Labels) -> Entries:
@@ -114,18 +117,31 @@ def _growing_entries(part: Part, queries: ScanQueries, grouping: Grouping, label
         scores = np.repeat(scores, np.diff(labels.starts)[rows])
     numbers = labels.codes[items].astype(np.int64)
     has = numbers >= 0
-    scores, numbers, items = scores[has], numbers[has], items[has]
-    order = np.argsort(numbers, kind="stable")
-    counts = np.bincount(numbers, minlength=len(labels.values))
-    ends = np.cumsum(counts)
-    present = np.flatnonzero(counts)
-    last_wanted = (ends - counts + np.minimum(counts, grouping.size) - 1)[present]
-    least = np.full(len(labels.values), np.inf, np.float32)
-    least[present] = scores[order[last_wanted]]
+    entries = scores[has], numbers[has], items[has]
+    least = _least_wanted(entries[0], entries[1], len(labels.values), grouping.size)
+    present = np.flatnonzero(least < np.inf)
     if grouping.values is None and len(present) > grouping.limit:
-        best = least[present]
-        lowest = np.partition(best, len(best) - grouping.limit)[len(best) - grouping.limit]
-        least = np.maximum(least, lowest)
+        place = len(present) - grouping.limit
+        least = np.maximum(least, np.partition(least[present], place)[place])
+    return _above(entries, least)
+
+
+def _least_wanted(
+    scores: NDArray[np.float32], numbers: NDArray[np.int64], labels: int, size: int
+) -> NDArray[np.float32]:
+    """(labels,): the score of the last hit wanted of each label; infinite where there is none."""
+    order = np.lexsort((-scores, numbers))
+    counts = np.bincount(numbers, minlength=labels)
+    present = np.flatnonzero(counts)
+    last = (np.cumsum(counts) - counts + np.minimum(counts, size) - 1)[present]
+    least = np.full(labels, np.inf, np.float32)
+    least[present] = scores[order[last]]
+    return least
+
+
+def _above(entries: Entries, least: NDArray[np.float32]) -> Entries:
+    """The entries that may be wanted: those tied with the last one are."""
+    scores, numbers, items = entries
     kept = scores >= least[numbers]
     return scores[kept], numbers[kept], items[kept]
 

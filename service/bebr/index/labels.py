@@ -8,8 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.index.columns import Column, KeywordColumn, KeywordsColumn, ScalarColumn
+from bebr.index.strings import StringTable
 
 Value = str | int | float | bool
+FEW_WORDS = 1000
+"""Fewer are read one after the other rather than searched for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,13 @@ class Labels:
     def only(self, values: Sequence[Value]) -> "Labels":
         """The labels of these values, in their order."""
         table = np.full(len(self.values) + 1, -1, np.int32)  # the last entry represents -1, missing
-        for label, value in enumerate(values):
-            if (here := self.find(value)) >= 0:
-                table[here] = label
+        if isinstance(self.values, StringTable) and len(self.values) < FEW_WORDS:
+            label_of = {value: label for label, value in enumerate(values)}
+            table[:-1] = [label_of.get(word, -1) for word in self.values]
+        else:
+            for label, value in enumerate(values):
+                if (here := self.find(value)) >= 0:
+                    table[here] = label
         return Labels(table[self.codes], self.starts, values, self.find)
 
 

@@ -64,7 +64,7 @@ def _check(content: bytes, vocabulary: int) -> None:
 
 def _apply_switches(tokenizer: dict[str, Any], config: JsonFile) -> None:
     """What the class of the tokenizer does with tokenizer_config.json when it is loaded."""
-    normalizer, splitter = tokenizer.get("normalizer"), tokenizer.get("pre_tokenizer")
+    normalizer, splitter = _part(tokenizer, "normalizer"), _part(tokenizer, "pre_tokenizer")
     if normalizer and normalizer["type"] == "BertNormalizer":
         for key, name in _BERT_SWITCHES.items():
             if key in config.fields:
@@ -74,8 +74,16 @@ def _apply_switches(tokenizer: dict[str, Any], config: JsonFile) -> None:
         splitter["add_prefix_space"] = config.flag("add_prefix_space")
 
 
+def _part(tokenizer: dict[str, Any], key: str) -> dict[str, Any] | None:
+    """A step of the tokenizer. The library that reads the file takes some that have no type."""
+    part = tokenizer.get(key)
+    if part is not None and not (isinstance(part, dict) and isinstance(part.get("type"), str)):
+        raise InvalidCheckpoint(f"{TOKENIZER}: '{key}' must be an object with a type, got {part!r:.80}", file=TOKENIZER)
+    return part
+
+
 def _lowercases(tokenizer: dict[str, Any]) -> bool:
-    normalizer = tokenizer.get("normalizer") or {}
+    normalizer = _part(tokenizer, "normalizer") or {}
     return normalizer.get("type") == "Lowercase" or bool(normalizer.get("lowercase"))
 
 
