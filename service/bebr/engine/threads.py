@@ -10,8 +10,9 @@ from bebr.shards import ShardThreads
 
 SCAN_COORDINATORS = 32
 """Threads that wait for shard scans; they do no work of their own."""
-BACKGROUND_NICENESS = 19
-"""Of threads that work for jobs: the processor runs all others first."""
+BACKGROUND_NICENESS = 5
+"""Of threads that work for jobs: others get the processor first, yet it is never so long away from one that holds the
+interpreter, or that a job stands still."""
 
 
 class Threads:
