@@ -61,8 +61,10 @@ def slow(lane: Lane) -> Iterator[None]:
     """Every piece of its work seems to take forever."""
     before, lane.seconds_per_unit = lane.seconds_per_unit, 1000.0
     lane.refused = lane.dropped = 0
-    yield
-    lane.seconds_per_unit = before
+    try:
+        yield
+    finally:
+        lane.seconds_per_unit = before
 
 
 class Caller:
