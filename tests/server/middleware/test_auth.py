@@ -21,6 +21,8 @@ READING_OPERATIONS = {
     "count",
     "embed",
     "list_bundles",
+    "list_models",
+    "get_model",
     "list_collections",
     "describe_collection",
     "list_aliases",
