@@ -48,7 +48,7 @@ def no_catalog(drill: "Drill") -> None:
         path.unlink()
 
 
-FAULTS: tuple[Fault, ...] = (nothing, older_store, cut_log, no_log, cut_segments, no_segments, no_catalog)
+FAULTS: tuple[Fault, ...] = (older_store, no_log, no_catalog, cut_segments, no_segments, cut_log, nothing)
 
 
 class Drill:
