@@ -94,7 +94,7 @@ class Drill:
                 self._service.kill()
                 return self._restore()
             held = read_all(client, sorted(expected))
-            assert count.json()["count"] == len(held), "the index and the store differ"
+            assert count.json()["count"] == len(held), f"the index has {count.json()} and the store {len(held)}"
         wrong = [i for i, states in expected.items() if held.get(i) not in states]
         told = losses(self._service)
         assert not wrong or told, f"{len(wrong)} acknowledged points were lost unsaid: {wrong[:3]}"

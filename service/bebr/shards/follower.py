@@ -225,7 +225,8 @@ class Follower:
     async def _why_rebuild(self, counters: ShardCounters, history: History) -> str | None:
         """Why what the store says after the view's seq would not make the view equal to it."""
         seq = self.shard.seq
-        if loss := history.lost(self.shard.mark):
+        # also where only the note is lost: masks of a checkpoint may know of deletes that came after its seq
+        if loss := history.lost(self._note.mark) or history.lost(self.shard.mark):
             return loss.reason
         if counters.last_seq < seq or await self._is_distrusted():
             return f"the store went back from {seq} to {counters.last_seq} or less"
