@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, ClassVar
 
 from bebr.core.types import JobState
-from bebr.errors import BebrError, Unavailable
+from bebr.errors import BebrError, NotReady, Unavailable
 from bebr.telemetry import event
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class Runner(ABC):
             try:
                 return await save()
             except (Unavailable, OSError) as error:
-                self._wait_for(error)
+                self.wait_for(error)
                 await self.rest_before_retry()
 
     async def _try(self) -> bool:
@@ -112,7 +112,7 @@ class Runner(ABC):
         except Stopped:
             raise
         except self.passing as error:
-            self._wait_for(error)
+            self.wait_for(error)
             return False
         except BebrError as error:
             await self._end(JobState.FAILED, f"{type(error).__name__}: {error.detail}")
@@ -129,12 +129,11 @@ class Runner(ABC):
         level = logging.ERROR if state is JobState.FAILED else logging.INFO
         event(log, "job ended", level, **self.about, state=state, detail=detail)
 
-    def _wait_for(self, error: Exception) -> None:
-        self.wait_for(str(error))
-
-    def wait_for(self, reason: str) -> None:
-        """Say what the job waits for; the log hears of each reason once."""
+    def wait_for(self, error: Exception) -> None:
+        """Say what the job waits for; the log hears of each reason once. A start that is not over is no trouble."""
+        reason = str(error)
         if reason != self._reason:
             self._reason = reason
-            event(log, "job waits", logging.WARNING, **self.about, reason=reason)
+            level = logging.INFO if isinstance(error, NotReady) else logging.WARNING
+            event(log, "job waits", level, **self.about, reason=reason)
         self.waiting = f"waiting: {reason}"

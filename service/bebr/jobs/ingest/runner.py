@@ -114,12 +114,12 @@ class IngestRunner(Runner):
                     background=True,
                 )
             except DamagedCollection as error:  # it may take long to mend; other jobs go first
-                self.wait_for(error.detail)
+                self.wait_for(error)
                 ingestion.detail = self.waiting
                 ingestion.state = JobState.QUEUED
                 self.stopping.set()
             except Unavailable as error:
-                self.wait_for(error.detail)
+                self.wait_for(error)
                 ingestion.detail = self.waiting
             await self.rest(pause)
             pause = min(2 * pause, LONGEST_RETRY_SECONDS)

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.types import Scope
 
-from bebr.errors import BebrError
+from bebr.errors import BebrError, NotReady
 from bebr.server.problems import ERROR
 from bebr.telemetry import Budget, event
 
@@ -34,11 +34,10 @@ class AccessLog:
         budget = self._failures if failed else self._answers
         if (scope["path"] in QUIET_PATHS and status < FIRST_FAULT) or not budget.take():
             return
-        level = logging.INFO if not failed else logging.ERROR if status == FIRST_FAULT else logging.WARNING
         event(
             log,
             "request",
-            level,
+            _level(status, scope.get(ERROR)),
             method=scope["method"],
             route=getattr(scope.get("route"), "path_format", "unknown"),
             collection=scope.get("path_params", {}).get("collection"),
@@ -65,6 +64,13 @@ class AccessLog:
                 request=request_id,
                 skipped=self._failures.skipped(),
             )
+
+
+def _level(status: int, error: str | None) -> int:
+    """What callers do wrong, and a start that is not over, are no trouble of the service."""
+    if status == FIRST_FAULT:
+        return logging.ERROR
+    return logging.WARNING if status > FIRST_FAULT and error != NotReady.__name__ else logging.INFO
 
 
 def _address(scope: Scope) -> Any:
