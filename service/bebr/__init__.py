@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from bebr.errors import (
     Abandoned,
     AlreadyExists,
+    AnswerTooLarge,
     BebrError,
     BundleNotFound,
     CollectionNotFound,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Abandoned",
     "AlreadyExists",
+    "AnswerTooLarge",
     "AsyncClient",
     "BebrError",
     "BundleNotFound",

@@ -24,6 +24,8 @@ class Breaker:
         self._hangs: str | None = None
         self._probing: asyncio.Task[None] | None = None
         self._outage = Outage(log, "store is away", "store is back")
+        self._has_answered = False
+        """Until the first answer nothing is served, and whoever opens the store says what is wrong."""
         self.waiting: set[asyncio.Timeout] = set()
         """Deadlines of the calls under way that end when the server is seen to hang."""
 
@@ -45,10 +47,12 @@ class Breaker:
 
     def fails(self, why: object) -> None:
         """A call failed because the server is away."""
-        self._outage.fails(why)
+        if self._has_answered:
+            self._outage.fails(why)
 
     def works(self) -> None:
         """A call was answered."""
+        self._has_answered = True
         if self._outage.began is not None and self._hangs is None:
             self._outage.works()
 
