@@ -20,7 +20,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("service")
     for version in ("9", "10", "2"):
         tiny_text_bundle(folder / "bundles", folder / version, "mini", version)
-    with running_service(folder, bundles_dir=folder / "bundles", api_keys=("sesame",), max_body_bytes=4096) as service:
+    with running_service(folder, bundles_dir=folder / "bundles", api_keys=("sesame",), max_batch_bytes=4096) as service:
         yield f"{service.url}/v1"
 
 
