@@ -1,37 +1,64 @@
 """Kills and store faults at random, against a model: no acknowledged write may be lost unsaid.
 
-    python -m bench.kills --rounds 200 [--seed 1]
+    python -m bench.kills --rounds 200 [--seed 1] [--stores sqlite,redis]
 
-Each round writes and deletes from three threads, kills the service, does something to its store or its files, starts
-it again and compares all that it holds with what the clients know. A point that is missing or old is a loss: it must be
-told by a metric, or by a collection or service that refuses to serve. Prints one line for each kind of fault.
+Each round has writes, changes of metadata, writes with idempotency keys, an ingestion and often a collection's own fit
+under way, kills the service or its store or does something to its files, and compares all that is there afterwards with
+what the clients know. What is missing is a loss: a metric must tell it, or the collection or service refuse to serve.
+Prints a line for each round, and then how often each fault had each outcome.
 """
 
 import argparse
 import sys
+import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests"), str(Path(__file__).parents[1])]
 
-from faults.store_faults import FAULTS, Drill  # noqa: E402
+from faults.drill import Drill  # noqa: E402
+from faults.store_faults import REDIS, SQLITE  # noqa: E402
+
+OUTCOMES = ("whole", "told", "refused", "failed")
+FAULTS = {"sqlite": SQLITE, "redis": REDIS}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=200, help="in all, half of them with each store")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--stores", default="sqlite,redis")
     options = parser.parse_args()
-    told: Counter[tuple[str, str]] = Counter()
+    stores = options.stores.split(",")
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for store, rounds in zip(stores, shares(options.rounds, len(stores)), strict=True):
+        for fault, outcome in drill(store, rounds, options.seed):
+            counts[store, fault, outcome] += 1
+    print_table(counts)
+    print(f"{sum(counts.values())} rounds, 0 acknowledged writes lost unsaid")
+
+
+def shares(total: int, parts: int) -> list[int]:
+    return [total // parts + (number < total % parts) for number in range(parts)]
+
+
+def drill(store: str, rounds: int, seed: int) -> Iterator[tuple[str, str]]:
     with TemporaryDirectory(prefix="bebr-kills-") as folder:
-        for number, (fault, outcome) in enumerate(Drill(Path(folder), options.seed).run(options.rounds), 1):
-            told[fault, outcome] += 1
-            print(f"{number:4} {fault:28} {outcome}", flush=True)
-    print(f"\n{'fault':28} {'outcome':10} rounds   (of {len(FAULTS)} kinds)")
-    for (fault, outcome), count in sorted(told.items()):
-        print(f"{fault:28} {outcome:10} {count}")
-    print(f"{sum(told.values())} rounds, 0 acknowledged writes lost unsaid")
+        started = time.monotonic()
+        for number, (fault, outcome) in enumerate(
+            Drill(Path(folder), seed, FAULTS[store], redis=store == "redis").run(rounds), 1
+        ):
+            took, started = time.monotonic() - started, time.monotonic()
+            print(f"{store:6} {number:4} of {rounds}  {fault:14} {outcome:8} {took:5.1f} s", flush=True)
+            yield fault, outcome
+
+
+def print_table(counts: Counter[tuple[str, str, str]]) -> None:
+    print(f"\n| store | fault | {' | '.join(OUTCOMES)} |\n|---|---|{'---|' * len(OUTCOMES)}")
+    for store, fault in sorted({(store, fault) for store, fault, _ in counts}):
+        print(f"| {store} | {fault} | {' | '.join(str(counts[store, fault, outcome]) for outcome in OUTCOMES)} |")
 
 
 if __name__ == "__main__":

@@ -138,3 +138,26 @@ async def test_a_lease_that_expired_is_renewed_if_nobody_had_it(tmp_path: Path, 
     assert lease_of(server, prefix)["path"] == str(tmp_path)
     await store.close()
     assert server.command("EXISTS", f"{prefix}:lease") == b":0\r\n"
+
+
+async def test_a_store_that_went_back_to_an_earlier_holder_is_taken_again_once_that_one_is_gone(
+    tmp_path: Path, server: Server
+) -> None:
+    """A failover to a copy of before this process took over."""
+    prefix = f"t{uuid4().hex}"
+    store = RedisStore(server.url, prefix=prefix, folder=tmp_path)
+    await store.open()
+    lease = store._lease
+    assert lease is not None
+    server.command("HINCRBY", f"{prefix}:collections", "token", "-1")
+    give_lease(server, prefix, pid=0, folder="1:1:", path="/elsewhere", host="elsewhere", space="another")
+    with pytest.raises(StoreUnavailable, match=r"went back to a time when elsewhere:0.*had this Redis prefix; waiting"):
+        await lease.renew()
+    server.command("DEL", f"{prefix}:lease")  # expired
+    await lease.renew()
+    assert lease_of(server, prefix)["path"] == str(tmp_path)
+    server.command("HINCRBY", f"{prefix}:collections", "token", "-1")
+    give_lease(server, prefix, pid=0)  # the same folder: it cannot be alive
+    await lease.renew()
+    assert lease_of(server, prefix)["pid"] > 0
+    await store.close()

@@ -1,6 +1,7 @@
 """The real service in a process of its own, to be killed and started again; and what its clients know for certain."""
 
 import base64
+import itertools
 import os
 import random
 import signal
@@ -36,12 +37,21 @@ class Service:
         self._log = folder.parent / f"{folder.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Returns when /readyz says ready."""
+    @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def launch(self) -> None:
+        """Start it without waiting."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [Path(sys.executable).with_name("bebr"), "serve"], env=self._environment, stdout=log, stderr=log
             )
+
+    def start(self) -> None:
+        """Returns when /readyz says ready."""
+        self.launch()
+        assert self._process is not None
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             try:
@@ -70,10 +80,11 @@ class Service:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process is not None and self._process.poll() is None:
+        if self.runs:
             self.kill()
 
 
+_WRITERS = itertools.count()
 State = tuple[str, int] | None
 """(code_b64, value of the metadata field 'n'), or None for a point that does not exist."""
 
@@ -95,7 +106,7 @@ class Writer(threading.Thread):
 
     def __post_init__(self) -> None:
         super().__init__(daemon=True)
-        self._random = random.Random(self.number)
+        self._random = random.Random(next(_WRITERS))  # no two write the same, or what is lost would not be missed
 
     def __hash__(self) -> int:
         return id(self)
@@ -106,38 +117,50 @@ class Writer(threading.Thread):
                 self._step(client)
 
     def _step(self, client: httpx.Client) -> None:
-        chosen = self._random.sample(range(400), self._random.choice([1, 3, 40]))
-        ids = [f"w{self.number}-{i}" for i in chosen]
+        ids = self._choose()
         if self._random.random() < 0.25:
-            after: dict[str, State] = dict.fromkeys(ids)
-            path, body = "points/delete", {"ids": ids}
+            self._send(client, "points/delete", {"ids": ids}, {i: {None} for i in ids})
         else:
-            after = {
-                i: (base64.b64encode(self._random.randbytes(CODE_BYTES)).decode(), self._random.randrange(10**6))
-                for i in ids
-            }
-            points = [
-                {"id": i, "code_b64": s[0], "metadata": {"n": s[1], "text": "x" * 300}} for i, s in after.items() if s
-            ]
-            path, body = "points", {"points": points}
+            points = [new_point(i, self._random) for i in ids]
+            self._send(client, "points", {"points": points}, {point["id"]: {state_of(point)} for point in points})
+
+    def _choose(self) -> list[str]:
+        chosen = self._random.sample(range(400), self._random.choice([1, 3, 40]))
+        return [f"w{self.number}-{i}" for i in chosen]
+
+    def _send(
+        self, client: httpx.Client, path: str, body: dict[str, Any], after: dict[str, set[State]], **options: Any
+    ) -> httpx.Response | None:
+        """One write, after which the points have these states -> its answer, if it came."""
         try:
-            answer = client.post(path, json=body)
-        except httpx.TransportError:
-            for i in ids:
-                self.possible[i] = self.possible.get(i, {None}) | {after[i]}
-            return
-        if answer.status_code == 200:
-            self.acknowledged += 1
-            self.possible |= {i: {after[i]} for i in ids}
-        elif answer.status_code == 429:  # nothing was done
+            answer = client.post(path, json=body, **options)
+        except httpx.ConnectError:  # it was not sent
             time.sleep(0.02)
-        elif answer.status_code == 503:
-            self.unavailable += 1
-            for i in ids:
-                self.possible[i] = self.possible.get(i, {None}) | {after[i]}
+            return None
+        except httpx.TransportError:
+            answer = None
+        if answer is not None and answer.status_code == 200:
+            self.acknowledged += 1
+            self.possible |= after
+        elif answer is not None and answer.status_code == 429:  # nothing was done
+            time.sleep(0.02)
+        elif answer is None or answer.status_code == 503:
+            self.unavailable += answer is not None
+            for i, states in after.items():
+                self.possible[i] = self.possible.get(i, {None}) | states
             time.sleep(0.02)
         else:
             self.surprises.append(f"{answer.status_code} {answer.text[:300]}")
+        return answer
+
+
+def new_point(point_id: str, chance: random.Random) -> dict[str, Any]:
+    code = base64.b64encode(chance.randbytes(CODE_BYTES)).decode()
+    return {"id": point_id, "code_b64": code, "metadata": {"n": chance.randrange(10**6), "text": "x" * 300}}
+
+
+def state_of(point: dict[str, Any]) -> State:
+    return point["code_b64"], point["metadata"]["n"]
 
 
 def run_writers(

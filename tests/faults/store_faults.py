@@ -1,117 +1,155 @@
-"""What can happen to a stopped store and to the files beside it, and whether the service says so afterwards."""
+"""What can happen to a store and to the files beside it, and what must come of it."""
 
 import random
 import shutil
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-import httpx
+from faults.service import Service
+from servers import Server
 
-from faults.service import Service, State, create_collection, join, read_all, run_writers
-
-Fault = Callable[["Drill"], None]
-
-
-def nothing(drill: "Drill") -> None:
-    """Only the kill."""
+STORE_TIMEOUT_SECONDS = 1
+FLUSHED = b"*1\r\n$8\r\nFLUSHALL\r\n"
 
 
-def older_store(drill: "Drill") -> None:
+class Scene(Protocol):
+    """What a fault works on.
+
+    data: the service's folder; store: where the store's files are; whole, older: copies of them, as they were before
+    the fault and some rounds ago. server: Redis, or None for SQLite.
+    """
+
+    data: Path
+    store: Path
+    whole: Path
+    older: Path
+    service: Service
+    server: Server | None
+    chance: random.Random
+
+    def keep_whole(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Fault:
+    """live: the service goes on; else it and Redis are killed before. harmless: nothing may be missing afterwards."""
+
+    act: Callable[[Scene], None]
+    live: bool = False
+    harmless: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.act.__name__
+
+
+def kill(scene: Scene) -> None:
+    """Only the kill of the service and, where there is one, of Redis."""
+
+
+def kill_service(scene: Scene) -> None:
+    scene.service.kill()
+    scene.service.start()
+
+
+def older_store(scene: Scene) -> None:
     """The copy of some rounds ago."""
-    shutil.rmtree(drill.data / "store")
-    shutil.copytree(drill.copy / "store", drill.data / "store")
+    shutil.rmtree(scene.store)
+    shutil.copytree(scene.older, scene.store)
 
 
-def cut_log(drill: "Drill") -> None:
-    for path in (drill.data / "store" / "collections").glob("*-wal"):
-        data = path.read_bytes()
-        path.write_bytes(data[: drill.chance.randrange(len(data) + 1)])
+def cut_log(scene: Scene) -> None:
+    for path in (scene.store / "collections").glob("*-wal"):
+        _cut(scene, path)
 
 
-def no_log(drill: "Drill") -> None:
-    for path in (drill.data / "store").rglob("*-wal"):
+def no_log(scene: Scene) -> None:
+    for path in scene.store.rglob("*-wal"):
         path.unlink()
 
 
-def cut_segments(drill: "Drill") -> None:
-    for path in (drill.data / "collections").rglob("*.seg"):
-        path.write_bytes(path.read_bytes()[: drill.chance.randrange(path.stat().st_size)])
-
-
-def no_segments(drill: "Drill") -> None:
-    for path in (drill.data / "collections").rglob("*.seg"):
+def no_catalog(scene: Scene) -> None:
+    for path in scene.store.glob("catalog.db*"):
         path.unlink()
 
 
-def no_catalog(drill: "Drill") -> None:
-    for path in (drill.data / "store").glob("catalog.db*"):
+def cut_segments(scene: Scene) -> None:
+    for path in (scene.data / "collections").rglob("*.seg"):
+        _cut(scene, path)
+
+
+def no_segments(scene: Scene) -> None:
+    for path in (scene.data / "collections").rglob("*.seg"):
         path.unlink()
 
 
-FAULTS: tuple[Fault, ...] = (older_store, no_log, no_catalog, cut_segments, no_segments, cut_log, nothing)
+def emptied(scene: Scene) -> None:
+    shutil.rmtree(scene.store)
 
 
-class Drill:
-    """Rounds of writes, a kill, a fault and a comparison, on one data folder."""
-
-    def __init__(self, folder: Path, seed: int) -> None:
-        self.data, self.copy, self._whole = folder / "data", folder / "copy", folder / "whole"
-        self.chance = random.Random(seed)
-        self._possible: dict[int, dict[str, set[State]]] = {}
-        self._service = Service(self.data)
-
-    def run(self, rounds: int) -> Iterator[tuple[str, str]]:
-        """(fault, outcome) of each round. Raises AssertionError for a loss that nobody was told of."""
-        with self._service as service:
-            create_collection(service)
-            join(run_writers(service, 0.2, self._possible))
-        shutil.copytree(self.data, self.copy)
-        for number in range(rounds):
-            fault = FAULTS[number % len(FAULTS)] if rounds <= len(FAULTS) else self.chance.choice(FAULTS)
-            self._service.start()
-            writers = run_writers(self._service, self.chance.uniform(0.1, 0.4), self._possible)
-            self._service.kill()
-            join(writers)
-            shutil.rmtree(self._whole, ignore_errors=True)
-            shutil.copytree(self.data, self._whole)
-            fault(self)
-            yield fault.__name__, self._compare()
-            if not number % 5:
-                shutil.rmtree(self.copy)
-                shutil.copytree(self.data, self.copy)
-
-    def _compare(self) -> str:
-        """How the service came back: 'whole', 'told' or 'refused'."""
-        try:
-            self._service.start()
-        except AssertionError:
-            self._service.__exit__()
-            return self._restore()
-        expected = {i: states for known in self._possible.values() for i, states in known.items()}
-        with httpx.Client(base_url=f"{self._service.url}/v1/collections/docs/", timeout=30) as client:
-            count = client.post("points/count", json={})
-            if count.status_code != 200:
-                self._service.kill()
-                return self._restore()
-            held = read_all(client, sorted(expected))
-            assert count.json()["count"] == len(held), f"the index has {count.json()} and the store {len(held)}"
-        wrong = [i for i, states in expected.items() if held.get(i) not in states]
-        told = losses(self._service)
-        assert not wrong or told, f"{len(wrong)} acknowledged points were lost unsaid: {wrong[:3]}"
-        for known in self._possible.values():
-            known.update({i: {held.get(i)} for i in known})
-        self._service.kill()
-        return "told" if wrong else "whole"
-
-    def _restore(self) -> str:
-        """The operator puts back what was there before the fault."""
-        shutil.rmtree(self.data)
-        shutil.copytree(self._whole, self.data)
-        return "refused"
+def cut_tail(scene: Scene) -> None:
+    """The end of Redis's append-only file is missing."""
+    path = max(scene.store.glob("*.incr.aof"))
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.truncate(size - scene.chance.randrange(min(size, 200_000)))
 
 
-def losses(service: Service) -> int:
-    """How often the service says that the store had lost something."""
-    text = httpx.get(f"{service.url}/metrics", timeout=10).text
-    lines = [line for line in text.splitlines() if line.startswith("bebr_collection_losses_total")]
-    return sum(round(float(line.split()[-1])) for line in lines)
+def kill_redis(scene: Scene) -> None:
+    assert scene.server is not None
+    scene.server.kill()
+    time.sleep(scene.chance.uniform(0, 0.3))
+    scene.server.start()
+    time.sleep(0.3)
+
+
+def hang(scene: Scene) -> None:
+    """Shorter or longer than the service is patient."""
+    assert scene.server is not None
+    scene.server.freeze()
+    time.sleep(scene.chance.uniform(0.1, 2 * STORE_TIMEOUT_SECONDS))
+    scene.server.thaw()
+    time.sleep(0.3)
+
+
+def failover(scene: Scene) -> None:
+    """Another server at the same address, with the copy of some rounds ago."""
+    assert scene.server is not None
+    scene.server.kill()
+    scene.keep_whole()
+    older_store(scene)
+    scene.server.start()
+    time.sleep(0.3)
+
+
+def flush(scene: Scene) -> None:
+    """FLUSHALL; what Redis had before it is in its append-only file."""
+    assert scene.server is not None
+    scene.server.command("FLUSHALL")
+    time.sleep(0.3)
+    data = max(scene.store.glob("*.incr.aof")).read_bytes()
+    shutil.copytree(scene.store, scene.whole)
+    max(scene.whole.glob("*.incr.aof")).write_bytes(data[: data.rindex(FLUSHED)])
+
+
+def _cut(scene: Scene, path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: scene.chance.randrange(len(data) + 1)])
+
+
+ANY_STORE = (Fault(kill, harmless=True), Fault(cut_segments, harmless=True), Fault(no_segments, harmless=True))
+SQLITE = (Fault(older_store), Fault(no_log), Fault(no_catalog), Fault(cut_log), *ANY_STORE)
+REDIS = (
+    Fault(older_store),
+    Fault(failover, live=True),
+    Fault(flush, live=True),
+    Fault(emptied),
+    Fault(cut_tail),
+    Fault(kill_redis, live=True, harmless=True),
+    Fault(hang, live=True, harmless=True),
+    Fault(kill_service, live=True, harmless=True),
+    *ANY_STORE,
+)

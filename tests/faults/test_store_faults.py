@@ -1,15 +1,31 @@
-"""Faults of a stopped store after kill -9: what is lost is said. `python -m bench.kills` does more of it, at random."""
+"""Kills and faults of the store with work under way: what is lost is said. `python -m bench.kills` does more of it."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from faults.store_faults import Drill
+import pytest
+
+from faults.drill import Drill
+from faults.store_faults import REDIS, SQLITE
 
 
-def test_no_acknowledged_write_is_lost_unsaid(tmp_path: Path) -> None:
-    outcomes = dict(Drill(tmp_path, seed=3).run(4))
-    assert outcomes == {
-        "older_store": "told",
-        "no_log": "refused",
-        "no_catalog": "refused",
-        "cut_segments": "whole",
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Not pytest's: the path of Redis's socket has at most 107 bytes."""
+    with TemporaryDirectory(prefix="bebr-kills-") as path:
+        yield Path(path)
+
+
+def test_nothing_is_lost_unsaid_with_sqlite(folder: Path) -> None:
+    faults = [fault for fault in SQLITE if fault.name in ("no_catalog", "cut_segments")]
+    assert dict(Drill(folder, 3, faults).run(len(faults))) == {"no_catalog": "refused", "cut_segments": "whole"}
+
+
+def test_nothing_is_lost_unsaid_with_redis(folder: Path) -> None:
+    faults = [fault for fault in REDIS if fault.name in ("failover", "flush", "kill_redis")]
+    assert dict(Drill(folder, 3, faults, redis=True).run(len(faults))) == {
+        "failover": "told",
+        "flush": "refused",
+        "kill_redis": "whole",
     }

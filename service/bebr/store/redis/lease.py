@@ -92,15 +92,31 @@ class Lease:
     async def renew(self) -> None:
         """Raises StoreUnavailable where another process has taken it."""
         found = await self._change(self._value, self._value)
-        if found and not found[0]:  # it expired; nobody had it meanwhile if no token was given
-            given = int(await self._client.peek("HGET", self._registry, TOKEN) or 0)
-            if given <= self.token:
-                await self._client.peek("HSET", self._registry, TOKEN, self.token)
-                found = await self._change("", self._value)
+        if found and await self._is_still_ours(found[0]):
+            await self._client.peek("HSET", self._registry, TOKEN, self.token)
+            found = await self._change(found[0], self._value)
         if found:
             self.lost(found[0])
         self.check()
         self._renewed = time.monotonic()
+
+    async def _is_still_ours(self, found: str) -> bool:
+        """Whether it expired and nobody had it meanwhile, or the store went back to a time when a dead process had it.
+
+        Raises StoreUnavailable where whoever had it then may be alive: it keeps renewing it, or lets it expire.
+        """
+        given = int(await self._client.peek("HGET", self._registry, TOKEN) or 0)
+        if not found:
+            return given <= self.token
+        if given >= self.token:
+            return False
+        holder = _holder(found)
+        if holder is not None and holder.is_dead(Holder.here(self._folder)):
+            return True
+        raise StoreUnavailable(
+            f"the store went back to a time when {holder.name if holder else 'another process'} had this Redis prefix; "
+            "waiting for that lease to expire"
+        )
 
     def lost(self, to: str = "") -> None:
         """Another process has a higher token."""

@@ -1,0 +1,208 @@
+"""Rounds of work, a kill or a fault, and a comparison of all that is held with what the clients know for certain."""
+
+import random
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import httpx
+
+from faults.flight import BusyWriter, Ingestion, OwnFit
+from faults.service import START_SECONDS, Service, State, create_collection, read_all, scroll_ids
+from faults.store_faults import STORE_TIMEOUT_SECONDS, Fault
+from servers import Server, ServerKind
+
+ROUNDS_PER_COPY = 4
+LASTING = ("was emptied", "is another one now", "does not know collections")
+"""What the service says when waiting does not help."""
+
+
+class Drill:
+    """On one store, with one service. folder: a short path, where Redis has its socket."""
+
+    def __init__(self, folder: Path, seed: int, faults: Sequence[Fault], *, redis: bool = False) -> None:
+        self.data, self.whole, self.older = folder / "data", folder / "whole", folder / "older"
+        self.server: Server | None = None
+        self.store = self.data / "store"
+        environment = {"BEBR_BUNDLES_DIR": str(folder / "bundles")}
+        if redis:
+            (folder / "redis").mkdir(parents=True)
+            self.server = Server(ServerKind.REDIS, folder / "redis")
+            self.store = folder / "redis" / "appendonlydir"
+            environment |= {
+                "BEBR_REDIS_URL": self.server.url,
+                "BEBR_STORE_TIMEOUT_SECONDS": str(STORE_TIMEOUT_SECONDS),
+            }
+        self.chance = random.Random(seed)
+        self.service = Service(self.data, **environment)
+        self._faults = faults
+        self._possible: dict[int, dict[str, set[State]]] = {}
+        self._told: dict[str, int] = {}
+
+    def run(self, rounds: int) -> Iterator[tuple[str, str]]:
+        """(fault, outcome) of each round. Raises AssertionError for a loss that nobody was told of."""
+        try:
+            if self.server is not None:
+                self.server.start()
+            self.service.start()
+            create_collection(self.service)
+            for number in range(rounds):
+                if number % ROUNDS_PER_COPY == 0:
+                    self._copy(self.older)
+                fault = self._faults[number] if rounds <= len(self._faults) else self.chance.choice(self._faults)
+                yield fault.name, self._round(fault)
+        finally:
+            self.service.__exit__()
+            if self.server is not None:
+                self.server.stop()
+
+    def keep_whole(self) -> None:
+        shutil.copytree(self.store, self.whole)
+
+    def _round(self, fault: Fault) -> str:
+        work = Work(self.service, self.chance, self._possible)
+        time.sleep(self.chance.uniform(0.1, 0.5))
+        shutil.rmtree(self.whole, ignore_errors=True)
+        if not fault.live:
+            self._kill_all()
+            work.stop()
+            self.keep_whole()
+        fault.act(self)
+        work.stop()
+        if not fault.live:
+            self._launch_all()
+        refused = not self._comes_back()
+        if refused:
+            assert not fault.harmless, f"after {fault.name} the service refuses: {self._why()}"
+            self._put_back()
+        outcome = self._compare(work)
+        assert outcome == "whole" or not fault.harmless, f"after {fault.name} something is lost, and told"
+        return "refused" if refused else outcome
+
+    # -- start and stop ------------------------------------------------------------------------------------------------
+
+    def _launch_all(self) -> None:
+        if self.server is not None:
+            self.server.start()
+        self._told.clear()
+        self.service.launch()
+
+    def _start_all(self) -> None:
+        self._launch_all()
+        assert self._comes_back(), self._why()
+
+    def _kill_all(self) -> None:
+        self.service.__exit__()
+        if self.server is not None:
+            self.server.kill()
+
+    def _comes_back(self) -> bool:
+        """Whether the service is ready and serves its collection; False where it says that it will not."""
+        deadline = time.monotonic() + START_SECONDS
+        while self.service.runs:
+            try:
+                answer = httpx.get(f"{self.service.url}/readyz", timeout=10)
+            except httpx.TransportError:
+                answer = None
+            if answer is not None and answer.status_code == 200:
+                return self._serves()
+            if answer is not None and any(words in answer.text for words in LASTING):
+                return False
+            assert time.monotonic() < deadline, f"not ready within {START_SECONDS} s: {answer and answer.text}"
+            time.sleep(0.05)
+        return False
+
+    def _serves(self) -> bool:
+        answer = httpx.post(f"{self.service.url}/v1/collections/docs/points/count", json={}, timeout=10)
+        return answer.status_code == 200
+
+    def _why(self) -> str:
+        if not self.service.runs:
+            return "the service has stopped"
+        return httpx.get(f"{self.service.url}/readyz", timeout=10).text
+
+    def _put_back(self) -> None:
+        """The operator puts back the store that was there before the fault."""
+        self._kill_all()
+        shutil.rmtree(self.store, ignore_errors=True)
+        shutil.copytree(self.whole, self.store)
+        self._start_all()
+
+    def _copy(self, target: Path) -> None:
+        shutil.rmtree(target, ignore_errors=True)
+        self._kill_all()
+        shutil.copytree(self.store, target)
+        self._start_all()
+
+    # -- comparing -----------------------------------------------------------------------------------------------------
+
+    def _compare(self, work: "Work") -> str:
+        """'whole', or 'told' where something is missing and the service says so."""
+        with httpx.Client(base_url=self.service.url, timeout=30) as client:
+            told = self._new_losses()
+            failed = work.ingestion.finish(client)
+            if "docs" not in told:
+                for writer in work.writers:
+                    writer.settle(client)
+            wrong = self._wrong()
+            missing = []
+            if work.fit is not None:
+                missing = work.fit.missing(client)
+                failed |= work.fit.finish(client)
+                client.delete("/v1/collections/own").raise_for_status()
+            told |= self._new_losses()
+        assert not wrong or "docs" in told, f"{len(wrong)} acknowledged points were lost unsaid: {wrong[:3]}"
+        assert not missing or "own" in told or (missing == ["own"] and told), (
+            f"{len(missing)} points before a fit were lost unsaid: {missing[:3]}"
+        )
+        return "told" if wrong or missing else "failed" if failed else "whole"
+
+    def _wrong(self) -> list[str]:
+        """Which points are not as they may be. From then on it is certain what is held."""
+        expected = {i: states for known in self._possible.values() for i, states in known.items()}
+        with httpx.Client(base_url=f"{self.service.url}/v1/collections/docs/", timeout=30) as client:
+            held = read_all(client, sorted(expected))
+            count = client.post("points/count", json={}).raise_for_status().json()["count"]
+            assert count == len(held), f"the index has {count} and the store {len(held)}"
+            assert scroll_ids(client) == sorted(held)
+        for known in self._possible.values():
+            known.update({i: {held.get(i)} for i in known})
+        return [f"{i} is {held.get(i)}, may be {states}" for i, states in expected.items() if held.get(i) not in states]
+
+    def _new_losses(self) -> set[str]:
+        """The collections of which the service has said, since it was last asked, that the store lost something."""
+        before, self._told = self._told, losses(self.service)
+        return {name for name, count in self._told.items() if count > before.get(name, 0)}
+
+
+class Work:
+    """What is under way in one round."""
+
+    def __init__(self, service: Service, chance: random.Random, possible: dict[int, dict[str, set[State]]]) -> None:
+        self._stop = threading.Event()
+        self.writers = [BusyWriter(service.url, n, self._stop, possible.setdefault(n, {})) for n in range(3)]
+        self.ingestion = Ingestion(service.url, chance, possible.setdefault(-1, {}))
+        self.fit = OwnFit(service.url, chance) if chance.random() < 0.35 else None
+        for thread in self._threads():
+            thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads():
+            thread.join()
+            assert not thread.surprises, thread.surprises[:3]
+
+    def _threads(self) -> list[BusyWriter | Ingestion | OwnFit]:
+        return [*self.writers, self.ingestion, *([self.fit] if self.fit else [])]
+
+
+def losses(service: Service) -> dict[str, int]:
+    """How often the service says, of each collection, that the store had lost something."""
+    text = httpx.get(f"{service.url}/metrics", timeout=10).text
+    found = {}
+    for line in text.splitlines():
+        if line.startswith('bebr_collection_losses_total{collection="'):
+            found[line.split('"')[1]] = round(float(line.split()[-1]))
+    return found
