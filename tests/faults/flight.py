@@ -21,6 +21,16 @@ SAMPLE, DIMS = 130, 16
 PATIENCE_SECONDS = 60
 
 
+class PatientClient(httpx.Client):
+    """Sends again what is refused because there is too much to do."""
+
+    def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (answer := super().send(request, **options)).status_code == 429 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return answer
+
+
 @dataclass
 class Keyed:
     """A write with an idempotency key. answer: None where none came."""
