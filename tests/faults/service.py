@@ -24,9 +24,7 @@ class Service:
     """`bebr serve` on a folder and a free port of the loopback interface."""
 
     def __init__(self, folder: Path, **environment: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._environment = {key: value for key, value in os.environ.items() if not key.startswith("BEBR_")} | {
             "BEBR_DATA_DIR": str(folder),
@@ -36,6 +34,11 @@ class Service:
         }
         self._log = folder.parent / f"{folder.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> str:
+        """Its end."""
+        return self._log.read_text()[-2000:]
 
     @property
     def runs(self) -> bool:
@@ -82,6 +85,18 @@ class Service:
     def __exit__(self, *_: object) -> None:
         if self.runs:
             self.kill()
+
+
+def free_port() -> int:
+    """One that no client is given for its own end while the service is away."""
+    while True:
+        with socket.socket() as probe:
+            port = random.SystemRandom().randrange(20_000, 32_000)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
 
 
 _WRITERS = itertools.count()
