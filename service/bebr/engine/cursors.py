@@ -2,12 +2,14 @@
 
 import base64
 import json
+from functools import lru_cache
 
 from bebr.errors import InvalidOption
 
 SEARCH, SCROLL = "search", "after"
 
 
+@lru_cache(maxsize=256)
 def write_search_cursor(offset: int) -> str:
     """offset: how many hits the pages so far had."""
     return _write(SEARCH, offset)

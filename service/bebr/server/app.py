@@ -1,8 +1,7 @@
 """The app: routes, the layers around them, error handlers, the OpenAPI document.
 
 From the outside in: Envelope (request id, metrics, unexpected errors), Callers (their deadlines), ApiKeys (if there are
-keys, else KnownHosts), CompressLargeAnswers, then the routes. The hot ones come first, because routes are tried in
-order.
+keys, else KnownHosts), CompressLargeAnswers, HotRoutes (searches), then the framework and its routes.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -31,6 +30,7 @@ from bebr.server.middleware.callers import Callers
 from bebr.server.middleware.envelope import Envelope
 from bebr.server.middleware.gzip import CompressLargeAnswers
 from bebr.server.middleware.hosts import KnownHosts
+from bebr.server.middleware.hot_routes import HotRoutes
 from bebr.server.openapi import build_document
 from bebr.server.problems import install_handlers
 from bebr.server.refusals import request_ids
@@ -91,6 +91,7 @@ def create_app(engine: Engine, job_queue: JobQueue, options: ApiOptions | None =
     early = EarlyAnswers(engine, refused, ids)
     app.state.gate = Gate(options.connections, refuse=early, on_refusal=refused, request_ids=ids)
     install_handlers(app)
+    app.add_middleware(HotRoutes, routes=hot)
     _add_layers(app, options, access_log, [*hot, *(route for router in ROUTERS for route in router.routes)])
     return app
 

@@ -152,14 +152,18 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
 async def _on_os_error(request: Request, error: Exception) -> Response:
     """What the operating system refuses on the way of any request: a full disk, too many open files, a broken disk."""
     assert isinstance(error, OSError)
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return _problem(request, os_problem(error, request.scope))
+
+
+def os_problem(error: OSError, scope: Scope) -> BebrError:
+    """What the operating system refused on the way of a request, as callers are told. The log has it whole."""
+    log.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
     reason = error.strerror or type(error).__name__
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return _problem(request, errors.InsufficientStorage(f"the disk is full: {reason}; free some space"))
+        return errors.InsufficientStorage(f"the disk is full: {reason}; free some space")
     if error.errno in (errno.EMFILE, errno.ENFILE):
-        detail = f"the service has too many open files: {reason}; raise its limit (ulimit -n)"
-        return _problem(request, errors.Unavailable(detail))
-    return _problem(request, errors.Unavailable(f"the machine of the service failed: {reason}; its log has more"))
+        return errors.Unavailable(f"the service has too many open files: {reason}; raise its limit (ulimit -n)")
+    return errors.Unavailable(f"the machine of the service failed: {reason}; its log has more")
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:

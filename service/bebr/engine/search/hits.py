@@ -53,6 +53,6 @@ def hits_of(
             metadata = project(metadata, request.with_metadata)
         if point is not None and request.with_code:  # it may have got another code since the scan
             number, code = point.version, point.record
-        size.add(size_of(metadata, code))
         hits.append(Hit(point_id, score, versions[number].id, metadata, distance, code))
+    size.add(sum([size_of(hit.metadata, hit.code) for hit in hits]))
     return hits

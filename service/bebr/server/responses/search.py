@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict
-from json import dumps
 from json.encoder import encode_basestring as quote
 from typing import Any
 
@@ -52,9 +51,11 @@ class SearchBatchAnswer(Answer):
 def search_json(result: results.SearchResult) -> bytes:
     """A `SearchAnswer`. Metadata is JSON text already and is spliced in, not parsed."""
     explain = "" if result.explain is None else f',"explain":{_explanation(result.explain)}'
+    searched = ",".join([f"{quote(version)}:{points}" for version, points in result.searched.items()])
+    cursor = "null" if result.cursor is None else quote(result.cursor)
     return (
-        f'{{"hits":[{",".join(map(_hit, result.hits))}],"query_version":{dumps(result.query_version)},'
-        f'"searched":{dumps(result.searched)},"took_ms":{result.took_ms:.3f},"cursor":{dumps(result.cursor)}{explain}}}'
+        f'{{"hits":[{",".join(map(_hit, result.hits))}],"query_version":{quote(result.query_version)},'
+        f'"searched":{{{searched}}},"took_ms":{result.took_ms:.3f},"cursor":{cursor}{explain}}}'
     ).encode()
 
 
