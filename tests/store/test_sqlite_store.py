@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -262,3 +263,13 @@ async def test_the_file_becomes_smaller_when_points_are_deleted(tmp_path: Path) 
     await store.close()
     size = sum(file.stat().st_size for file in (tmp_path / "collections").iterdir())
     assert size < 6 * 2**20, "16 MB were written, and 4 MB may be kept for what comes next"
+
+
+async def test_a_kill_before_the_tables_of_a_new_collection_are_there_does_not_stop_the_start(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    await store.open()
+    await store.close()
+    with closing(sqlite3.connect(tmp_path / "collections" / f"{'c' * 24}.db")) as connection:
+        connection.execute("pragma journal_mode = wal")  # as far as it had come
+    await store.open()
+    await store.close()

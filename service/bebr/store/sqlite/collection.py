@@ -41,6 +41,8 @@ def has_operations(path: Path) -> bool:
     if not path.is_file() or not path.stat().st_size:
         return False
     with translated(path), closing(connect_reader(path)) as reader:
+        if not reader.execute("select count(*) from sqlite_master").fetchone()[0]:
+            return False  # a crash came before its tables, which are made in one transaction
         (last_seq,) = reader.execute("select max(last_seq) from shards").fetchone()
         return bool(last_seq)
 
