@@ -4,6 +4,7 @@ It runs in a process of its own, over kept-alive sockets with one request each. 
 was due, so a service that makes its callers wait cannot hide it.
 """
 
+import os
 import selectors
 import socket
 import time
@@ -96,6 +97,7 @@ class _Connection:
 
 
 def _flood(port: int, requests: list[bytes], rate: float, seconds: float, connections: int) -> Flood:
+    os.nice(5)  # on few cores the load must not take the service's time
     selector = selectors.DefaultSelector()
     latencies: dict[int, list[float]] = {}
     # opened before the load begins: a full queue of connections would make a caller wait for a second and more

@@ -3,7 +3,7 @@
     python -m bench.flood [--points 100000] [--seconds 10] [--times 10]
         [--parts vectors,texts,embeddings,writes,ingest]
 
-For each kind: the latency without other load, the capacity (closed loop, 32 connections), then an open loop of ten
+For each kind: the latency without other load, the capacity (closed loop), then an open loop of ten
 times that, with probes and searches of an idle neighbour collection beside it. The service runs in a process of its
 own; the load comes from others on the same machine and takes its part of it.
 
@@ -26,8 +26,11 @@ from bench._load import generate, request
 from bench._open_loop import Flood, Generators
 from bench.http import BUNDLE, COLLECTION, Process, fill, print_table, running, searches, vectors
 
+from bebr.encoding.importing.pull import pull
+
 NEIGHBOUR = "/v1/collections/neighbour"
-CAPACITY_CONNECTIONS = 32
+CAPACITY_CONNECTIONS = {"vectors": 32, "texts": 16, "embeddings": 4, "writes": 32}
+"""Enough to keep the service busy, and too few to be refused."""
 PROBES_PER_S, NEIGHBOURS_PER_S = 50, 20
 UNLOADED_SECONDS = 5.0
 WORDS = ["retrieval", "of", "binary", "codes", "needs", "few", "bytes", "for", "each", "point", "and", "finds"]
@@ -106,7 +109,7 @@ def measure(
     service: Process, generators: Generators, name: str, requests: Sequence[bytes], arguments: argparse.Namespace
 ) -> list[str]:
     generate(service.port, requests, connections=1, seconds=1)
-    load = generate(service.port, requests, connections=CAPACITY_CONNECTIONS, seconds=arguments.seconds)
+    load = generate(service.port, requests, connections=CAPACITY_CONNECTIONS[name], seconds=arguments.seconds)
     rate = max(1.0, min(20.0, load.per_second / 10))
     quiet = beside(service, generators, UNLOADED_SECONDS)
     unloaded = generators.start(service.port, requests, rate=rate, seconds=UNLOADED_SECONDS).result()
@@ -191,20 +194,26 @@ def main() -> None:
     parser.add_argument("--times", type=float, default=10)
     parser.add_argument("--parts", default=",".join([*KINDS, "ingest"]))
     arguments = parser.parse_args()
-    parts = arguments.parts.split(",")
     generators = Generators(3)
-    rows = []
-    with TemporaryDirectory() as folder, running(Path(folder)) as service:
-        prepare(service, arguments.points)
-        for name in KINDS:
-            if name in parts:
-                rows.append(measure(service, generators, name, KINDS[name](), arguments))
-        if rows:
-            print_table([HEAD, *rows])
-        if "ingest" in parts:
-            head = ["", "p50 / p99 ms", "livez p99 ms", "stopped ms", "ingested"]
-            print_table([head, *measure_ingest(service, generators, arguments.seconds)])
+    with TemporaryDirectory() as folder:
+        pull("minilm", Path(folder) / "bundles")
+        with running(Path(folder)) as service:
+            run(service, generators, arguments)
     generators.close()
+
+
+def run(service: Process, generators: Generators, arguments: argparse.Namespace) -> None:
+    rows = []
+    parts = arguments.parts.split(",")
+    prepare(service, arguments.points)
+    for name in KINDS:
+        if name in parts:
+            rows.append(measure(service, generators, name, KINDS[name](), arguments))
+    if rows:
+        print_table([HEAD, *rows])
+    if "ingest" in parts:
+        head = ["", "p50 / p99 ms", "livez p99 ms", "stopped ms", "ingested"]
+        print_table([head, *measure_ingest(service, generators, arguments.seconds)])
 
 
 if __name__ == "__main__":
