@@ -116,7 +116,7 @@ def _flood(port: int, requests: list[bytes], rate: float, seconds: float, connec
             waiting.append(begun + made / rate)
             made += 1
         while waiting and free:
-            connection = free.pop()
+            connection = free.popleft()  # in turns: one that is never used is closed by the service
             connection.send(requests[sent % len(requests)], waiting.popleft())
             sent += 1
             busy += 1

@@ -33,6 +33,8 @@ CAPACITY_CONNECTIONS = {"vectors": 32, "texts": 16, "embeddings": 4, "writes": 3
 """Enough to keep the service busy, and too few to be refused."""
 PROBES_PER_S, NEIGHBOURS_PER_S = 50, 20
 UNLOADED_SECONDS = 5.0
+INGEST_SECONDS = 30.0
+"""A job counts what it wrote by batches of several seconds."""
 WORDS = ["retrieval", "of", "binary", "codes", "needs", "few", "bytes", "for", "each", "point", "and", "finds"]
 
 
@@ -169,7 +171,7 @@ def measure_ingest(service: Process, generators: Generators, seconds: float) -> 
             before = service.client.get(f"/v1/jobs/{job}").json()["applied"]
         stopped_seconds(service)
         probes = beside(service, generators, seconds)
-        load = generators.start(service.port, searches(), rate=rate, seconds=seconds).result()
+        load = generators.start(service.port, searches(), rate=rate, seconds=seconds, connections=32).result()
         livez, _ = probes()
         speed = ""
         if job is not None:
@@ -213,7 +215,7 @@ def run(service: Process, generators: Generators, arguments: argparse.Namespace)
         print_table([HEAD, *rows])
     if "ingest" in parts:
         head = ["", "p50 / p99 ms", "livez p99 ms", "stopped ms", "ingested"]
-        print_table([head, *measure_ingest(service, generators, arguments.seconds)])
+        print_table([head, *measure_ingest(service, generators, max(INGEST_SECONDS, arguments.seconds))])
 
 
 if __name__ == "__main__":
