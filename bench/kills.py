@@ -9,12 +9,13 @@ Prints a line for each round, and then how often each fault had each outcome.
 """
 
 import argparse
+import shutil
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests"), str(Path(__file__).parents[1])]
 
@@ -45,14 +46,19 @@ def shares(total: int, parts: int) -> list[int]:
 
 
 def drill(store: str, rounds: int, seed: int) -> Iterator[tuple[str, str]]:
-    with TemporaryDirectory(prefix="bebr-kills-") as folder:
-        started = time.monotonic()
-        for number, (fault, outcome) in enumerate(
-            Drill(Path(folder), seed, FAULTS[store], redis=store == "redis").run(rounds), 1
-        ):
+    folder = Path(mkdtemp(prefix="bebr-kills-"))
+    one = Drill(folder, seed, FAULTS[store], redis=store == "redis")
+    one.begins = lambda fault: print(f"{store:6} {fault:14} ", end="", flush=True)
+    started = time.monotonic()
+    try:
+        for number, (fault, outcome) in enumerate(one.run(rounds), 1):
             took, started = time.monotonic() - started, time.monotonic()
-            print(f"{store:6} {number:4} of {rounds}  {fault:14} {outcome:8} {took:5.1f} s", flush=True)
+            print(f"{outcome:8} {took:5.1f} s  {number:4} of {rounds}", flush=True)
             yield fault, outcome
+    except BaseException as error:
+        error.add_note(f"what the round had is kept in {folder}")
+        raise
+    shutil.rmtree(folder)
 
 
 def print_table(counts: Counter[tuple[str, str, str]]) -> None:

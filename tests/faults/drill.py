@@ -4,7 +4,7 @@ import random
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -37,6 +37,8 @@ class Drill:
             }
         self.chance = random.Random(seed)
         self.service = Service(self.data, **environment)
+        self.begins: Callable[[str], None] = lambda fault: None
+        """Told of each fault before its round."""
         self._faults = faults
         self._possible: dict[int, dict[str, set[State]]] = {}
         self._told: dict[str, int] = {}
@@ -52,6 +54,7 @@ class Drill:
                 if number % ROUNDS_PER_COPY == 0:
                     self._copy(self.older)
                 fault = self._faults[number] if rounds <= len(self._faults) else self.chance.choice(self._faults)
+                self.begins(fault.name)
                 yield fault.name, self._round(fault)
         finally:
             self.service.__exit__()

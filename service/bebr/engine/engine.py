@@ -1,7 +1,7 @@
 """The use cases of the service, one method each. Nothing here knows HTTP; the work is done by the modules beside it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,7 @@ class Engine:
         """Open the store and load the collections in the background; `ready` tells when they are there."""
         limit_arenas()
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._store.listen(self._store_lost)
+        self._store.listen(self._store_lost, self._store_seen)
         await self._store.open()
         self.registry.problem = "loading"
         self._loading = asyncio.create_task(self._load())
@@ -155,6 +155,11 @@ class Engine:
         for collection in self.registry.collections.values():
             if collection.document.uid == uid:
                 collection.shards.recheck(shard)
+
+    def _store_seen(self, last_seqs: Mapping[str, Mapping[int, int]]) -> None:
+        for collection in self.registry.collections.values():
+            if found := last_seqs.get(collection.document.uid):
+                collection.shards.seen(found)
 
     async def ping_store(self) -> None:
         """Raises StoreUnavailable when the store does not answer."""

@@ -16,7 +16,7 @@ What holds for every client, and is held by `tests/shards/test_client_contract.p
   PayloadTooLarge, InvalidMetadata, and what an encoder raises).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -113,6 +113,9 @@ class ShardClient(Protocol):
 
     def recheck(self, shard: int) -> None:
         """The store lost what it had acknowledged: bring the shard to what is left, and say so meanwhile."""
+
+    def seen(self, last_seqs: Mapping[int, int]) -> None:
+        """The store was seen at these seqs, by number of the shard: whichever has less catches up."""
 
     async def catch_up(self) -> None:
         """Apply everything that the store has and the shards have not."""

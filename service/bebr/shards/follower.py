@@ -107,9 +107,10 @@ class Follower:
 
         False where they do not follow on what the view has, or a file of it is damaged: `catch_up` must come first.
         """
+        replayed = max([committed.last_seq for _, committed in done if committed.replayed], default=0)
         done = [(write, committed) for write, committed in done if not committed.replayed]
         if not done:
-            return True
+            return replayed <= self.shard.seq  # else nobody was told of the commit when it happened
         if not follow_on(done, self.shard.seq):
             self._distrusted |= done[0][1].first_seq <= self.shard.seq  # the store lost what it had acknowledged
             return False
@@ -122,7 +123,7 @@ class Follower:
             self.distrust(damage)
             return False
         self._take_note()
-        return True
+        return replayed <= self.shard.seq
 
     async def catch_up(self) -> None:
         """Apply everything that the store has and the view has not; rebuild the view where that is not enough.

@@ -1,6 +1,7 @@
 """What waits to be written, and the group of writes that is committed next."""
 
 import asyncio
+import math
 from dataclasses import dataclass
 
 from bebr.core.operations import Committed
@@ -14,6 +15,9 @@ MAX_GROUP_BYTES = 16 * 2**20
 @dataclass(frozen=True, slots=True)
 class CatchUp:
     """Bring the view of a shard up to the store, in line with its writes."""
+
+    seq: float = math.inf
+    """Not where the view is there already."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

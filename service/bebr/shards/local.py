@@ -259,6 +259,11 @@ class LocalShards:
         self._followers[shard].problem = f"shard {shard} is compared with the store, which lost acknowledged writes"
         self._writer.recheck(shard)
 
+    def seen(self, last_seqs: Mapping[int, int]) -> None:
+        for shard, seq in last_seqs.items():
+            if not self._closed:
+                self._writer.seen(shard, seq)
+
     async def catch_up(self) -> None:
         numbers = range(len(self._followers))
         await asyncio.gather(*(self._writer.catch_up(number) for number in numbers))

@@ -66,6 +66,12 @@ class Writer:
         """Catch up soon, before anything else happens to the shard, for as long as it takes."""
         self._recover(shard)
 
+    def seen(self, shard: int, seq: int) -> None:
+        """The store was seen at `seq`: catch up where the view is not there once what is under way is applied."""
+        if seq > self._followers[shard].shard.seq and shard not in self._behind:
+            self._queues[shard].append(Waiting(shard, CatchUp(seq), asyncio.get_running_loop().create_future()))
+            self._wake()
+
     def check_queue(self, shard: int) -> None:
         """Raise Overloaded when too many writes of the shard wait already."""
         waiting = len(self._queues[shard])
@@ -200,6 +206,8 @@ class Writer:
     async def _do(self, shard: int, change: Change | CatchUp) -> Committed:
         follower = self._followers[shard]
         if isinstance(change, CatchUp):
+            if follower.shard.seq >= change.seq:
+                return _nothing(follower, 0)
             await follower.catch_up()
             self._behind.discard(shard)
             for item, committed in self._unseen.pop(shard, []):

@@ -65,9 +65,12 @@ class MetadataStore(Protocol):
     async def ping(self) -> None:
         """Return when the store answers; raise StoreUnavailable when it does not."""
 
-    def listen(self, on_loss: Callable[[str, int], None]) -> None:
+    def listen(
+        self, on_loss: Callable[[str, int], None], on_look: Callable[[Mapping[str, Mapping[int, int]]], None]
+    ) -> None:
         """Call `on_loss(uid, shard)` when a shard is found to have lost what the open store has acknowledged, before
-        anybody reads what is left."""
+        anybody reads what is left; and, where a commit may happen after it has failed, `on_look({uid: {shard: seq}})`
+        every now and then with the last seq that some shards have."""
 
     async def identity(self) -> str:
         """The store's id."""

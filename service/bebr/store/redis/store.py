@@ -160,8 +160,10 @@ class RedisStore:
     async def ping(self) -> None:
         await self._watch.ping()
 
-    def listen(self, on_loss: Callable[[str, int], None]) -> None:
-        self._watch.on_loss = on_loss
+    def listen(
+        self, on_loss: Callable[[str, int], None], on_look: Callable[[Mapping[str, Mapping[int, int]]], None]
+    ) -> None:
+        self._watch.on_loss, self._watch.on_look = on_loss, on_look
 
     async def identity(self) -> str:
         return self._watch.identity

@@ -2,13 +2,14 @@
 
 A failover, a restart without an append-only file or with an older one, and FLUSHALL take acknowledged writes away
 while nobody looks. So what a server that was not there before says is compared first (`RedisClient.trusted`), and every
-few seconds some shards are. Whoever listens hears of each loss before anybody reads what is left.
+few seconds some shards are. Whoever listens hears of each loss before anybody reads what is left, and how far the other
+shards are: a commit that failed while the server hung may happen later.
 """
 
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from bebr.core.history import Epoch, History, Mark, new_epoch, new_store_id
@@ -40,6 +41,8 @@ class Watch:
         self.lease = lease
         self.on_loss: Callable[[str, int], None] = lambda uid, shard: None
         """Told of shards that lost what was acknowledged."""
+        self.on_look: Callable[[Mapping[str, Mapping[int, int]]], None] = lambda last_seqs: None
+        """Told how far shards are that lost nothing: uid -> number -> last seq."""
         self.identity = ""
         self._epochs: defaultdict[Shard, str] = defaultdict(new_epoch)
         """The epoch that commits to each shard are part of."""
@@ -109,8 +112,9 @@ class Watch:
         if not epochs or epochs[-1].name != self._epochs[uid, shard]:
             epochs.append(Epoch(last_seq, self._epochs[uid, shard]))
         history = History(self.identity, epochs, last_seq, lossless=False)
-        if (uid, shard) not in self._marks:
-            self._marks[uid, shard] = history.mark(last_seq)
+        mark = self._marks.get((uid, shard))
+        if mark is None or (last_seq > mark.seq and not history.lost(mark)):
+            self._marks[uid, shard] = history.mark(last_seq)  # from now on others may see what it has
         return history
 
     def went_back(self, uid: str, shard: int, last_seq: int) -> StoreUnavailable:
@@ -160,11 +164,14 @@ class Watch:
 
     async def _losses(self, shards: Sequence[Shard]) -> list[tuple[Shard, int]]:
         """Those of the shards that lost what was acknowledged, and their last seq."""
-        lost = []
+        lost, sound = [], defaultdict[str, dict[int, int]](dict)
         for shard in shards:
             history, mark = await self.history(*shard, check=False), self._marks.get(shard)
             if mark is not None and (history is None or history.lost(mark)):
                 lost.append((shard, history.last_seq if history else 0))
+            elif history is not None:
+                sound[shard[0]][shard[1]] = history.last_seq
+        self.on_look(sound)
         return lost
 
     async def _look(self) -> None:

@@ -131,8 +131,10 @@ class SqliteStore:
         with translated(self._folder / "catalog.db"):
             self._opened_catalog().ping()
 
-    def listen(self, on_loss: Callable[[str, int], None]) -> None:
-        """Files that are open lose nothing."""
+    def listen(
+        self, on_loss: Callable[[str, int], None], on_look: Callable[[Mapping[str, Mapping[int, int]]], None]
+    ) -> None:
+        """Files that are open lose nothing, and a commit is over when its call returns."""
 
     async def identity(self) -> str:
         return self._opened_catalog().identity
