@@ -62,10 +62,6 @@ class Writer:
         """Apply everything that the store has and the view has not. Raises what the store raises."""
         await self._outcome(shard, CatchUp())
 
-    def recheck(self, shard: int) -> None:
-        """Catch up soon, before anything else happens to the shard, for as long as it takes."""
-        self._recover(shard)
-
     def seen(self, shard: int, seq: int) -> None:
         """The store was seen at `seq`: catch up where the view is not there once what is under way is applied."""
         if seq > self._followers[shard].shard.seq and shard not in self._behind:
@@ -176,7 +172,7 @@ class Writer:
                 self._wake()  # others go on while it catches up
                 return
         except Exception as error:
-            self._recover(shard)
+            self.recheck(shard)
             for item, _, _ in done:
                 item.resolve(error)
         else:
@@ -235,7 +231,7 @@ class Writer:
                 if not await follower.apply(list(zip(together, outcome, strict=True))):
                     await follower.catch_up()
             except Exception:
-                self._recover(shard)
+                self.recheck(shard)
                 raise
             results += outcome
         changed = {point.id for point in points}
@@ -264,15 +260,15 @@ class Writer:
 
     def _give_up(self, shard: int, error: Exception) -> None:
         """Fail all that waits for the shard, and go on trying to catch up."""
-        self._recover(shard)
+        self.recheck(shard)
         for item, _ in self._unseen.pop(shard, []):
             item.resolve(error)
         queue = self._queues[shard]
         while queue:
             queue.popleft().resolve(error)
 
-    def _recover(self, shard: int) -> None:
-        """Catch up as soon as the store answers again."""
+    def recheck(self, shard: int) -> None:
+        """Catch up as soon as the store answers, before anything else happens to the shard."""
         self._behind.add(shard)
         if shard not in self._recoveries:
             self._recoveries[shard] = asyncio.create_task(self._recover_later(shard))
