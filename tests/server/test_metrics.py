@@ -24,6 +24,8 @@ async def test_metrics_count_by_route_and_never_by_path(tmp_path: Path) -> None:
         assert 'bebr_http_requests_total{method="GET",route="unknown",status="404"} 3.0' in text
         assert 'bebr_collection_points{collection="docs"} 3.0' in text
         assert 'bebr_jobs{state="running"} 0.0' in text and "bebr_ready 1.0" in text
+        assert 'bebr_store_commit_seconds_count{collection="docs"} 1.0' in text
+        assert 'bebr_collection_behind_operations{collection="docs"} 0.0' in text
         assert "process_resident_memory_bytes" in text
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from tests.shards.opened import FIELDS, HEAD_ROWS, SPECS, UID, bench, delete, ids_of, numbered, put
@@ -324,3 +325,25 @@ async def test_a_store_that_is_older_than_the_files_is_noticed_at_the_start(tmp_
             await at.writer.catch_up(0)
         assert set(reader.counts) <= {120, 100} and at.ids() == await at.stored_ids() == numbered(0, 100)
         assert at.shard.seq == 100
+
+
+async def test_how_far_a_view_is_behind_is_known_while_it_catches_up(tmp_path: Path) -> None:
+    class Short(SqliteStore):
+        """A real store that gives short pages and sees how far its follower is."""
+
+        follower: Follower
+        behind: ClassVar[list[int]] = []
+
+        async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:
+            self.behind.append(self.follower.behind)
+            return await super().feed(uid, shard, after_seq, 20)
+
+    async with bench(tmp_path, Short) as at:
+        Short.follower = at.followers[0]
+        await at.write(put(*numbered(0, 50)))
+        assert at.writer.commits == 1 and at.writer.commit_seconds > 0
+        at.forget()
+        Short.follower = at.followers[0]
+        Short.behind.clear()
+        await at.writer.catch_up(0)
+        assert Short.behind == [50, 30, 10, 0] and at.followers[0].behind == 0

@@ -192,6 +192,12 @@ class CollectionStatus:
     """How many were since the start."""
     losses: int = 0
     """How often since the start the store was found to have lost what it had acknowledged."""
+    behind: int = 0
+    """Operations of the store that are still to be applied, at most."""
+    commits: int = 0
+    """How many commits the store was asked for since the start."""
+    commit_seconds: float = 0.0
+    """How long they took in all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 from starlette.types import Scope
 
@@ -119,6 +119,13 @@ class StateGauges(Collector):
             for collection in found:
                 family.add_metric([collection.name], getattr(collection, field))
             yield family
+        behind = [(collection.name, float(collection.behind)) for collection in found]
+        help = "Operations of the store that shards have still to apply, at most, while they catch up."
+        yield _gauge("bebr_collection_behind_operations", help, "collection", behind)
+        commits = SummaryMetricFamily("bebr_store_commit_seconds", "Commits to the store.", labels=["collection"])
+        for collection in found:
+            commits.add_metric([collection.name], collection.commits, collection.commit_seconds)
+        yield commits
         files = [(collection.name, collection.damaged_files) for collection in found]
         help = "How often a damaged segment file was found and made anew, since the start."
         yield _gauge("bebr_collection_damaged_files", help, "collection", files)

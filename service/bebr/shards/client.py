@@ -60,6 +60,8 @@ class ShardStats:
     """How often it was rebuilt since it was opened."""
     losses: int = 0
     """How often the store was found to have lost what it had acknowledged, since the shard was opened."""
+    behind: int = 0
+    """Operations of the store that are still to be applied, at most, while the shard catches up."""
     damaged_files: int = 0
     """How often a damaged segment file was found since the start."""
 
@@ -79,6 +81,9 @@ class ShardClient(Protocol):
 
     def scan_size_bytes(self) -> int:
         """Bytes of codes and gains that a search of one query reads without a filter: what it costs."""
+
+    def commit_times(self) -> tuple[int, float]:
+        """How many commits the store was asked for since the start, and the seconds that they took in all."""
 
     def points(self) -> dict[int, int]:
         """Living points by code version, as of now; versions without points are left out."""

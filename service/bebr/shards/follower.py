@@ -67,6 +67,8 @@ class Follower:
         """Why the view is not what the store has, while it is rebuilt."""
         self.rebuilds = 0
         self._reported = ""
+        self.behind = 0
+        """Operations of the store that are still to be applied, at most, while the view catches up."""
         self.losses = 0
         """How often the store was found to have lost what it had acknowledged."""
         self._specs, self._fields, self._head_rows = specs, fields, head_rows
@@ -175,7 +177,7 @@ class Follower:
             await asyncio.to_thread(shard.clear)
         shard.history = history
         known_seq = max(shard.seq, before.purged_seq)
-        last = await self._replay_all(shard)
+        last = await self._replay_all(shard, before.last_seq)
         shard.apply([], [], before.last_seq)  # the last operations may be purged deletes, which no feed has
         after = await self._truth.counters(self._uid, self._number)
         if after.purged_seq > known_seq:
@@ -254,14 +256,20 @@ class Follower:
         entries = await self._truth.feed(self._uid, self._number, seq - 1, 1)
         return bool(entries) and entries[0].seq == seq and entries[0].id != point_id
 
-    async def _replay_all(self, shard: Shard) -> tuple[int, str] | None:
-        """Apply the feed from where the shard is; seq and id of the last entry, if there was one."""
+    async def _replay_all(self, shard: Shard, last_seq: int) -> tuple[int, str] | None:
+        """Apply the feed from where the shard is; seq and id of the last entry, if there was one.
+
+        last_seq: of the store, as it was known to be when this began.
+        """
         last: tuple[int, str] | None = None
+        self.behind = max(0, last_seq - shard.seq)
         while entries := await self._truth.feed(self._uid, self._number, shard.seq, FEED_PAGE):
             await asyncio.to_thread(self._replay, shard, entries)
             last = entries[-1].seq, entries[-1].id
+            self.behind = max(0, last_seq - shard.seq)
             if shard.needs_maintenance:
                 await asyncio.to_thread(shard.maintain)
+        self.behind = 0
         return last
 
     def _replay(self, shard: Shard, entries: Sequence[FeedEntry]) -> None:

@@ -126,6 +126,9 @@ class LocalShards:
     def scan_size_bytes(self) -> int:
         return _scan_size_bytes(self._views())
 
+    def commit_times(self) -> tuple[int, float]:
+        return self._writer.commits, self._writer.commit_seconds
+
     def points(self) -> dict[int, int]:
         return _points(self._views())
 
@@ -142,6 +145,7 @@ class LocalShards:
                 problem=follower.problem,
                 rebuilds=follower.rebuilds,
                 losses=follower.losses,
+                behind=follower.behind,
             )
             for number, follower in enumerate(self._followers)
         ]

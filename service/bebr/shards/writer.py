@@ -12,6 +12,7 @@ store before anything else is written to it.
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Sequence
 
@@ -35,6 +36,8 @@ class Writer:
     ) -> None:
         self._truth, self._uid, self._name = truth, uid, name
         self._followers = followers
+        self.commits, self.commit_seconds = 0, 0.0
+        """Calls of the store for commits so far, and how long they took in all."""
         self._fields = fields
         self._max_queue = max_queue
         self._queues: list[deque[Waiting]] = [deque() for _ in followers]
@@ -140,10 +143,13 @@ class Writer:
                 self._start_alone(queue.popleft())
 
     async def _commit(self, commits: Sequence[Commit]) -> Sequence[CommitOutcome]:
+        started = time.perf_counter()
         try:
             return await self._truth.commit(self._uid, commits)
         except Exception as error:
             return [error] * len(commits)
+        finally:
+            self.commits, self.commit_seconds = self.commits + 1, self.commit_seconds + time.perf_counter() - started
 
     async def _applied(self) -> None:
         """Return when the last group is applied."""

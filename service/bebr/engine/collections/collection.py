@@ -151,6 +151,7 @@ class Collection:
         """The collection as its users see it. fit: the status of its fit."""
         document, active, problem = self.document, self.active, self.encoders.problem
         shards = self.shards.stats()
+        commits, commit_seconds = self.shards.commit_times()
         return CollectionStatus(
             name=self.name,
             ready=self.ready and not any(shard.problem for shard in shards),
@@ -173,6 +174,9 @@ class Collection:
             rebuilding=sum(shard.problem is not None for shard in shards),
             rebuilds=sum(shard.rebuilds for shard in shards),
             losses=sum(shard.losses for shard in shards),
+            behind=sum(shard.behind for shard in shards),
+            commits=commits,
+            commit_seconds=commit_seconds,
         )
 
 
