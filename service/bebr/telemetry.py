@@ -84,7 +84,7 @@ class JsonLines(logging.Formatter):
 
 
 class Budget:
-    """At most so many lines per second. Not for several threads at once: a line more or less does not matter."""
+    """A maximum of lines per second. Not for several threads at once: a line more or less does not matter."""
 
     def __init__(self, per_second: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_second = per_second

@@ -20,7 +20,7 @@ from bebr.errors import Malformed
 
 BOM = b"\xef\xbb\xbf"
 HEAD_BYTES = 16
-"""So many bytes tell what a file is."""
+"""The first bytes of a file, which tell what it is: how many are read."""
 MAX_JSON_DEPTH = 201
 """The parser's own limit."""
 MAX_LINE_BYTES = 4 << 20

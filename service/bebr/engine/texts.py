@@ -21,7 +21,7 @@ from bebr.engine.admission import Admission, Lane
 from bebr.engine.threads import Threads
 
 PIECE_TOKENS = 1024
-"""About so many tokens are embedded between two looks at who still waits."""
+"""How many tokens, about, are embedded before it is checked again who still waits."""
 MAX_TEXTS_TOGETHER = 64
 CHARS_PER_TOKEN = 4
 """Of most languages with an alphabet; only a measure of work."""

@@ -22,7 +22,7 @@ from bebr.index.labels import Labels, labels_of_values
 CHUNK_ROWS = 2048
 """Columns of full chunks are built once; only the last, partial chunk is built anew after a write."""
 FIRST_ROWS = 64
-"""A segment begins with room for so many rows, which doubles: most collections are small."""
+"""How many rows a segment has room for at first; the room doubles as needed, because most collections are small."""
 NO_ROW = -1
 
 
@@ -70,7 +70,7 @@ class GrowingSegment:
         self.ids.extend(ids)
 
     def _grow(self, rows: int) -> None:
-        """Make room for so many rows, in new arrays: readers go on with the old ones, whose rows never change."""
+        """Make room for this many rows, in new arrays: readers go on with the old ones, whose rows never change."""
         if rows <= self._allocated:
             return
         self._allocated = min(self.capacity, max(rows, 2 * self._allocated))

@@ -49,7 +49,7 @@ def _parse(model: type[Model], body: bytes, name: str, max_items: int, item: typ
         raise PayloadTooLarge(f"only '{name}' may take more than {MAX_REST_BYTES} bytes of a body", key=name)
     parsed = parse(model, body[:first] + body[first:first_end] + body[last_end:])
     if len(getattr(parsed, name)) != 1:
-        raise InvalidOption(f"'{name}' stands twice in the body", key=name)
+        raise InvalidOption(f"'{name}' is in the body twice; send it once", key=name)
     setattr(
         parsed, name, [_item(body[start:end], number, name, model, item) for number, (start, end) in enumerate(spans)]
     )

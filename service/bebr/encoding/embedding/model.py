@@ -87,7 +87,7 @@ class EmbeddingModel:
         return self._tokenizer.encode([prefix + text for text in texts] if prefix else texts, start)
 
     def _run_all(self, tokens: list[list[int]], embeddings: Floats, helpers: int) -> None:
-        """Compute all rows of `embeddings`, with the help of so many threads of the pool."""
+        """Compute all rows of `embeddings`, with the help of some threads of the pool."""
         batches = deque(plan_batches([len(ids) for ids in tokens], self._batch_tokens))
 
         def work() -> None:

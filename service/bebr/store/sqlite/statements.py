@@ -25,7 +25,7 @@ INSERT_CHUNK_BYTES = 32 * 2**20
 KEPT_FREE_PAGES = 1000
 """Free pages that a file keeps for what is written next."""
 GIVEN_BACK_PAGES = 2000
-"""At least so many of the others are given back to the disk at a time, if there are as many; else a quarter."""
+"""How many free pages are given back to the disk at a time; a quarter of all of them where that is more."""
 
 
 EPOCHS = (

@@ -37,7 +37,7 @@ POOL_THREADS = 4
 MAX_OPEN_FILES = 64
 """Collections open at a time; each takes up to three connections of three file descriptors."""
 MIN_OPEN_FILES, FILES_SHARE = 4, 16
-"""Where the process may open few files: one collection for each so many of them."""
+"""Collections that may be open where the process may open few files, and file descriptors that are counted for each."""
 MAX_INLINE_IDS = 256
 """A fetch of more ids goes to a thread: on the event loop it would hold up everyone else."""
 
