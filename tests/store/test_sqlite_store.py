@@ -272,4 +272,6 @@ async def test_a_kill_before_the_tables_of_a_new_collection_are_there_does_not_s
     with closing(sqlite3.connect(tmp_path / "collections" / f"{'c' * 24}.db")) as connection:
         connection.execute("pragma journal_mode = wal")  # as far as it had come
     await store.open()
+    await store.create("c" * 24, 1)
+    assert (await store.counters("c" * 24, 0)).last_seq == 0
     await store.close()

@@ -197,6 +197,7 @@ async def test_what_a_crash_leaves_of_a_collection_that_was_not_made_is_no_damag
     await store.open()
     await store.create("b" * 16, 1)
     await store.create("c" * 16, 1)
+    assert [(await store.counters(uid * 16, 0)).last_seq for uid in "bc"] == [0, 0]
     await store.close()
 
 
