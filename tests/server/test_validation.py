@@ -3,7 +3,7 @@
 import pytest
 
 from bebr.errors import InvalidOption, Malformed
-from bebr.server.bodies import parse
+from bebr.server.bodies.body import parse
 from bebr.server.problems import status_of
 from bebr.server.requests.search import Search, SearchBatch
 

@@ -1,16 +1,17 @@
 """HTTP: the only importer of fastapi and pydantic.
 
-    app                           routes, layers and document put together
-    routes/                       by noun; each says in an `Operation` what it takes, returns and raises
-    requests/, responses/         the shapes of bodies and answers, by noun
-    middleware/                   the layers around every request: envelope, keys, compression
-    bodies, frames, validation    bytes of a caller -> checked values; large_bodies: piece by piece
-    paths                         line ends in paths
-    access                        which routes only read
-    problems                      errors -> RFC 9457, with the one table of statuses
-    context                       what routes need from the app
-    protocol, connection, rates   HTTP on the socket, and its limits; refusals: answers that need no app
-    openapi, docs_page, metrics   what the service says about itself
+    app                 routes, layers and document put together
+    routes/             by noun; each says in an `Operation` what it takes, returns and raises
+    requests/           the shapes of bodies, by noun
+    responses/          the shapes of answers, by noun
+    middleware/         the layers around every request: envelope, keys, compression
+    bodies/             bytes of a caller -> checked values
+    connections/        HTTP on the socket: limits, and what is answered there
+    context             what routes need from the app
+    access              which routes only read
+    problems, openai    errors -> RFC 9457, with the one table of statuses; errors for OpenAI's clients
+    validation, paths   what is wrong with a value, in words; line ends in paths
+    openapi, schemas, docs_page, metrics, loop_watch   what the service says about itself
 
 `create_app` builds it around an engine; everything it needs is passed in.
 """
@@ -18,6 +19,6 @@
 from fastapi import FastAPI
 
 from bebr.server.app import ApiOptions, create_app
-from bebr.server.connection import ConnectionLimits
+from bebr.server.connections.connection import ConnectionLimits
 
 __all__ = ["ApiOptions", "ConnectionLimits", "FastAPI", "create_app"]

@@ -18,10 +18,10 @@ from bebr.engine import Engine
 from bebr.errors import BebrError
 from bebr.jobs import JobQueue
 from bebr.server.access import is_read
-from bebr.server.bodies import BodyBudget
-from bebr.server.connection import ConnectionLimits, Gate
+from bebr.server.bodies.body import BodyBudget
+from bebr.server.connections.connection import ConnectionLimits, Gate
+from bebr.server.connections.early import EarlyAnswers
 from bebr.server.context import Services, reject_unknown_query
-from bebr.server.early import EarlyAnswers
 from bebr.server.loop_watch import LoopWatch
 from bebr.server.metrics import HttpMetrics, StateGauges
 from bebr.server.middleware.access_log import AccessLog
@@ -31,9 +31,9 @@ from bebr.server.middleware.envelope import Envelope
 from bebr.server.middleware.gzip import CompressLargeAnswers
 from bebr.server.middleware.hosts import KnownHosts
 from bebr.server.middleware.hot_routes import HotRoutes
+from bebr.server.middleware.request_ids import request_ids
 from bebr.server.openapi import build_document
 from bebr.server.problems import install_handlers
-from bebr.server.refusals import request_ids
 from bebr.server.routes import collections, embeddings, jobs, operations, points, versions, writes
 from bebr.server.routes.search import HotRoute, hot_routes
 

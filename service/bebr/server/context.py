@@ -9,8 +9,8 @@ from pydantic import BaseModel
 from bebr.config import Limits
 from bebr.engine import Engine
 from bebr.jobs import JobQueue
-from bebr.server.bodies import parse, read_body
-from bebr.server.large_bodies import parse_items
+from bebr.server.bodies.body import parse, read_body
+from bebr.server.bodies.large_bodies import parse_items
 from bebr.server.requests.base import MAX_ITEMS
 from bebr.server.validation import reject_unknown
 

@@ -20,7 +20,7 @@ from starlette.types import Scope
 from bebr.engine import Engine
 from bebr.errors import NotReady
 from bebr.jobs import JobQueue, JobState
-from bebr.server.bodies import BodyBudget
+from bebr.server.bodies.body import BodyBudget
 from bebr.server.problems import ERROR
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -31,9 +31,10 @@ from bebr.errors import (
     StoreUnavailable,
     Unauthorized,
 )
-from bebr.server import bodies, requests, responses
+from bebr.server import requests, responses
 from bebr.server.access import ACCESS, Access
-from bebr.server.frames import FrameHeader
+from bebr.server.bodies.body import JSON, NDJSON
+from bebr.server.bodies.frames import FrameHeader
 from bebr.server.problems import (
     PROBLEM_TYPE,
     HeadTooLarge,
@@ -106,7 +107,7 @@ class Operation:
     tag: str
     answer: type[BaseModel] | None
     """Model of the answer, or of each line of it; None: text."""
-    answer_type: str = bodies.JSON
+    answer_type: str = JSON
     """Content type of the answer."""
     access: Access = Access.WRITE
     """A read-only key may call what reads. A new route is closed to it until it says so."""
@@ -166,7 +167,7 @@ class Operation:
             responses[status] = {
                 "description": ", ".join(dict.fromkeys(names)),
                 "headers": _headers(_OF_STATUS.get(status)),
-                "content": {bodies.JSON: {"schema": ref(OpenAiError)}} if self.for_openai else _PROBLEM,
+                "content": {JSON: {"schema": ref(OpenAiError)}} if self.for_openai else _PROBLEM,
             }
         return responses
 
@@ -206,7 +207,7 @@ def _schema(kind: str, model: type[BaseModel] | None) -> dict[str, Any]:
     """The schema of a body of this content type."""
     if model is None:
         return {"type": "string", "format": "binary"}
-    if kind == bodies.NDJSON:  # a schema is about the whole body, which has one JSON document per line
+    if kind == NDJSON:  # a schema is about the whole body, which has one JSON document per line
         return {"type": "string", "format": "binary", LINE_SCHEMA: ref(model)}
     return ref(model)
 
@@ -225,6 +226,6 @@ def _headers(more: str | None) -> dict[str, Any]:
 
 def _drop_frameworks_error(operation: dict[str, Any]) -> None:
     """FastAPI adds its own 422 to routes with parameters; ours has one of our shapes, and is only for bodies."""
-    schema = operation["responses"].get("422", {}).get("content", {}).get(bodies.JSON, {}).get("schema", {})
+    schema = operation["responses"].get("422", {}).get("content", {}).get(JSON, {}).get("schema", {})
     if schema.get("$ref", "").endswith(_FRAMEWORKS_SCHEMAS):
         del operation["responses"]["422"]

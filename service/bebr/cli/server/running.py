@@ -41,7 +41,7 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         from bebr.bootstrap import build_app
-        from bebr.server.protocol import GuardedProtocol
+        from bebr.server.connections.protocol import GuardedProtocol
 
         self._socket = _listen(settings.host, settings.port)
         self.url = local_url(*self._socket.getsockname()[:2])

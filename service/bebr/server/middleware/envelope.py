@@ -12,12 +12,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bebr import __version__
 from bebr.errors import BebrError
-from bebr.server.bodies import HELD, BodyBudget
+from bebr.server.bodies.body import HELD, BodyBudget
 from bebr.server.metrics import HttpMetrics
 from bebr.server.middleware.access_log import AccessLog
+from bebr.server.middleware.request_ids import given_request_id
 from bebr.server.paths import with_true_end
 from bebr.server.problems import answer_problem
-from bebr.server.refusals import given_request_id
 from bebr.telemetry import Request
 
 logger = logging.getLogger(__name__)

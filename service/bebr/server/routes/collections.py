@@ -6,7 +6,7 @@ from starlette.responses import Response
 from bebr.engine import AliasChange, CollectionSettings, FitSettings
 from bebr.errors import AlreadyExists, BundleNotFound, Conflict, DamagedBundle, Incompatible, InvalidOption, InvalidSpec
 from bebr.server.access import Access
-from bebr.server.bodies import JSON
+from bebr.server.bodies.body import JSON
 from bebr.server.context import EngineOf, read_json
 from bebr.server.openapi import COLLECTION, STORE, WRITES, Operation
 from bebr.server.requests.collections import AliasAction, CreateCollection, FitCollection, UpdateAliases

@@ -21,7 +21,7 @@ from bebr.errors import (
     Overloaded,
 )
 from bebr.server.access import Access
-from bebr.server.bodies import JSON
+from bebr.server.bodies.body import JSON
 from bebr.server.context import EngineOf, read_batch
 from bebr.server.openai import EMBEDDINGS_PATH, MODELS_PATH
 from bebr.server.openapi import STORE, Operation

@@ -5,7 +5,7 @@ from starlette.responses import Response, StreamingResponse
 
 from bebr.errors import Conflict, JobNotFound
 from bebr.server.access import Access
-from bebr.server.bodies import NDJSON
+from bebr.server.bodies.body import NDJSON
 from bebr.server.context import JobsOf
 from bebr.server.openapi import Operation
 from bebr.server.responses.base import json_response

@@ -7,7 +7,7 @@ from bebr.engine.answers import size_of
 from bebr.engine.results import Point
 from bebr.errors import AnswerTooLarge, InvalidFilter, InvalidId, InvalidMetadata, InvalidOption, PointNotFound
 from bebr.server.access import Access
-from bebr.server.bodies import JSON
+from bebr.server.bodies.body import JSON
 from bebr.server.context import EngineOf, read_json
 from bebr.server.openapi import COLLECTION, WRITES, Operation
 from bebr.server.requests.points import Count, DeletePoints, GetPoints, Scroll, SetMetadata

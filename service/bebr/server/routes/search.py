@@ -30,8 +30,8 @@ from bebr.errors import (
     PointNotFound,
 )
 from bebr.server.access import Access
-from bebr.server.bodies import JSON, parse, read_body
-from bebr.server.large_bodies import parse_items
+from bebr.server.bodies.body import JSON, parse, read_body
+from bebr.server.bodies.large_bodies import parse_items
 from bebr.server.openapi import COLLECTION, Errors, Operation
 from bebr.server.requests.search import Search, SearchBatch
 from bebr.server.responses.base import written

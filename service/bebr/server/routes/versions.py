@@ -21,9 +21,9 @@ from bebr.errors import (
     VersionNotFound,
 )
 from bebr.server.access import Access
-from bebr.server.bodies import BINARY, JSON, read_body
+from bebr.server.bodies.body import BINARY, JSON, read_body
+from bebr.server.bodies.frames import decode_frame
 from bebr.server.context import EngineOf, JobsOf, read_batch, read_json
-from bebr.server.frames import decode_frame
 from bebr.server.openapi import COLLECTION, WRITES, Operation
 from bebr.server.requests.versions import (
     DEFAULT_SAMPLE,

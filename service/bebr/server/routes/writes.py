@@ -21,7 +21,7 @@ from bebr.errors import (
     InvalidVector,
     Malformed,
 )
-from bebr.server.bodies import (
+from bebr.server.bodies.body import (
     BINARY,
     JSON,
     NDJSON,
@@ -32,9 +32,9 @@ from bebr.server.bodies import (
     read_body,
     stream_body,
 )
+from bebr.server.bodies.frames import decode_frame
+from bebr.server.bodies.large_bodies import WHOLE_BYTES, parse_items
 from bebr.server.context import EngineOf, JobsOf, idempotency_key
-from bebr.server.frames import decode_frame
-from bebr.server.large_bodies import WHOLE_BYTES, parse_items
 from bebr.server.openapi import WRITES, Operation
 from bebr.server.requests.points import Point, WritePoints
 from bebr.server.responses.base import json_response

@@ -14,7 +14,7 @@ from tests.server.service import DOCS, assert_problem, create, serving
 
 from bebr.config import Limits
 from bebr.errors import BebrError, Malformed, PayloadTooLarge
-from bebr.server.bodies import JSON, NDJSON, BodyBudget, read_body
+from bebr.server.bodies.body import JSON, NDJSON, BodyBudget, read_body
 from bebr.server.problems import UnsupportedMedia
 
 LIMIT = 1 << 20

@@ -12,7 +12,7 @@ from pydantic_core import from_json
 
 from bebr.core.decoding import BOM, malformed
 from bebr.errors import InvalidOption, Malformed, PayloadTooLarge
-from bebr.server.bodies import Model, parse
+from bebr.server.bodies.body import Model, parse
 from bebr.server.validation import invalid_body
 
 WHOLE_BYTES = 256 * 1024

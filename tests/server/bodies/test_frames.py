@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bebr.errors import BebrError, DimensionMismatch, InvalidOption, Malformed
-from bebr.server.frames import decode_frame
+from bebr.server.bodies.frames import decode_frame
 
 ROWS = np.arange(6, dtype="<f4").reshape(2, 3)
 HEADER: dict[str, Any] = {"dims": 3, "count": 2, "ids": ["a", "b"], "metadata": [{"x": 1}, None]}

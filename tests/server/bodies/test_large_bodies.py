@@ -12,9 +12,10 @@ import pytest
 from tests.server.service import DOCS, assert_problem, code, create, ended, fill, points, serving
 
 from bebr.errors import InvalidOption, Malformed
-from bebr.server import large_bodies, validation
-from bebr.server.bodies import parse
-from bebr.server.large_bodies import item_spans, parse_items
+from bebr.server import validation
+from bebr.server.bodies import large_bodies
+from bebr.server.bodies.body import parse
+from bebr.server.bodies.large_bodies import item_spans, parse_items
 from bebr.server.requests.points import GetPoints, WritePoints
 from bebr.server.requests.search import Search, SearchBatch
 

@@ -12,9 +12,10 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from bebr.errors import BebrError
+from bebr.server.connections.rates import RateWatch
+from bebr.server.connections.refusals import wire
+from bebr.server.middleware.request_ids import request_ids
 from bebr.server.problems import RequestTimeout, TooManyConnections
-from bebr.server.rates import RateWatch
-from bebr.server.refusals import request_ids, wire
 
 LINGER_SECONDS = 1.0
 """After a refusal that ends the connection: how long the caller may go on sending, so that it can read the answer."""

@@ -18,9 +18,9 @@ from tests.server.service import settings
 
 from bebr.cli.server.running import Service
 from bebr.errors import Overloaded
-from bebr.server.connection import Gate
-from bebr.server.protocol import GuardedProtocol
-from bebr.server.refusals import wire
+from bebr.server.connections.connection import Gate
+from bebr.server.connections.protocol import GuardedProtocol
+from bebr.server.connections.refusals import wire
 
 LIVEZ = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n"
 COUNT = b"POST /v1/collections/docs/points/count HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
@@ -270,7 +270,7 @@ async def test_a_request_can_be_refused_before_the_app_hears_of_it() -> None:
 
 
 def test_a_body_that_trickles_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bebr.server.rates.WINDOW_SECONDS", 0.3)
+    monkeypatch.setattr("bebr.server.connections.rates.WINDOW_SECONDS", 0.3)
     with running(tmp_path) as service, connect(service) as caller:
         httpx.put(f"{service.url}/v1/collections/docs", json={"code": "24x2"}).raise_for_status()
         caller.sendall(COUNT + b"content-length: 1000\r\n\r\n{")
@@ -278,7 +278,7 @@ def test_a_body_that_trickles_is_cut_off(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_body_that_waits_for_the_service_is_not_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bebr.server.rates.WINDOW_SECONDS", 0.1)
+    monkeypatch.setattr("bebr.server.connections.rates.WINDOW_SECONDS", 0.1)
     with running(tmp_path) as service, connect(service) as caller:
         caller.sendall(COUNT + b"content-length: 400000\r\n\r\n" + b" " * 300_000)
         time.sleep(0.05)

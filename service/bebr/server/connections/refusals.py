@@ -1,30 +1,10 @@
 """Refusals that are written to the connection as they are, before or instead of a request's way through the app."""
 
-import itertools
-import os
-import re
-from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 
 from bebr import __version__
 from bebr.errors import BebrError
 from bebr.server.problems import problem
-
-_VALID_ID = re.compile(rb"[\w.:/+=-]{1,128}")
-
-
-def given_request_id(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
-    """The id that the caller sent, if it is valid."""
-    for name, value in headers:
-        if name == b"x-request-id" and _VALID_ID.fullmatch(value):
-            return bytes(value)
-    return None
-
-
-def request_ids() -> Iterator[bytes]:
-    """Ids for requests whose callers sent none: unique over restarts, and in order within a process."""
-    prefix = os.urandom(4).hex()
-    return (f"{prefix}-{number:x}".encode() for number in itertools.count(1))
 
 
 def alive(request_id: bytes) -> bytes:

@@ -13,7 +13,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from bebr.errors import BebrError
-from bebr.server.connection import Connection
+from bebr.server.connections.connection import Connection
 from bebr.server.problems import HeadTooLarge, InvalidHttp
 
 PIECE_BYTES = 2048

@@ -10,9 +10,10 @@ from bebr.engine import Engine
 from bebr.engine.admission import Lane
 from bebr.engine.embedder import EVERYBODY
 from bebr.errors import BebrError, Overloaded
+from bebr.server.connections.refusals import alive, wire
 from bebr.server.middleware.callers import HEADER, milliseconds
+from bebr.server.middleware.request_ids import given_request_id
 from bebr.server.openai import EMBEDDINGS_PATH
-from bebr.server.refusals import alive, given_request_id, wire
 
 COLLECTIONS = b"/v1/collections/"
 MAX_KEPT = 100

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from bebr.errors import DimensionMismatch, InvalidOption, Malformed
-from bebr.server.bodies import parse
+from bebr.server.bodies.body import parse
 from bebr.server.requests.base import MAX_ITEMS, Body, Natural, Positive
 
 _SIZE = struct.Struct("<Q")

@@ -1,0 +1,8 @@
+"""HTTP on the socket, below the app.
+
+protocol      parses requests and starts the app for each
+connection    one connection: how long it waits for its caller, and how it ends
+rates         what trickles is cut off
+early         what is answered before a request becomes a task: probes, and refusals under load
+refusals      those answers as bytes
+"""
