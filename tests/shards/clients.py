@@ -1,7 +1,7 @@
 """How the tests open shards: one class for each implementation of ShardClient."""
 
 from collections.abc import Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
@@ -37,8 +37,7 @@ class LocalClients:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.store: MetadataStore = SqliteStore(folder / "store")
-        pools: list[Executor] = [ThreadPoolExecutor(2), ThreadPoolExecutor(4), ThreadPoolExecutor(1)]
-        self._threads = ShardThreads(*pools)
+        self._threads = ShardThreads(ThreadPoolExecutor(2), 2, ThreadPoolExecutor(4), ThreadPoolExecutor(1))
         self._opened: list[LocalShards] = []
 
     async def start(self) -> None:

@@ -20,6 +20,7 @@ from bebr.core.scoring import (
     hamming_scores,
     prepare_hamming,
     prepare_sdc,
+    reaches,
 )
 from bebr.core.types import FieldType, Puts, WriteMode
 from bebr.shards import Found, ScanQueries, ShardClient, ShardWrite, values_of
@@ -80,8 +81,14 @@ class Model:
         found = (i for i, p in self.points.items() if condition is None or matches(condition, i, p.metadata))
         return sorted(found)
 
-    def search(self, queries: ScanQueries) -> list[Found]:
-        """Every point is scored and sorted."""
+    def search(self, queries: Sequence[ScanQueries]) -> list[Found]:
+        """Every point of all versions is scored and sorted. queries: of one code version each."""
+        return [
+            first_hits(found, max(one.limit for one in queries))
+            for found in zip(*map(self._search_version, queries), strict=True)
+        ]
+
+    def _search_version(self, queries: ScanQueries) -> list[Found]:
         spec = SPECS[queries.version]
         ids = sorted(i for i, point in self.points.items() if point.version == queries.version)
         size = spec.record_size_bytes
@@ -103,15 +110,31 @@ class Model:
             ]
             kept = [n for n in passed if floored[q][n] >= queries.floors[q]]
             order = sorted(kept, key=lambda n: (-scores[q][n], ids[n]))[: queries.limit]
+            added = 0.0 if queries.added is None else float(queries.added[q])
+            least = -np.inf if queries.thresholds is None else float(queries.thresholds[q])
+            order = [n for n in order if reaches(float(scores[q][n]) + added, least)]
             found.append(
                 Found(
-                    [float(scores[q][n]) for n in order],
+                    [float(scores[q][n]) + added for n in order],
                     [ids[n] for n in order],
                     [queries.version] * len(order),
                     None if distances is None else [int(distances[q][n]) for n in order],
                 )
             )
         return found
+
+
+def first_hits(found: Sequence[Found], limit: int) -> Found:
+    """The best of several, by score, then id."""
+    hits = sorted(
+        (-score, point_id, version, distance)
+        for one in found
+        for score, point_id, version, distance in zip(
+            one.scores, one.ids, one.versions, one.distances or [0] * len(one.ids), strict=True
+        )
+    )[:limit]
+    distances = None if found[0].distances is None else [hit[3] for hit in hits]
+    return Found([-hit[0] for hit in hits], [hit[1] for hit in hits], [hit[2] for hit in hits], distances)
 
 
 def same(found: Sequence[Found], expected: Sequence[Found]) -> bool:

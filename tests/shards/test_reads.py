@@ -1,6 +1,7 @@
 """Reads over shards against a plain dict, after random writes, seals, compactions and restarts."""
 
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from tests.shards.model import (
 from bebr.core.filters import Filter, parse_filter
 from bebr.core.types import Puts
 from bebr.index import ScanQueries, compaction
-from bebr.index.scan import Found
+from bebr.index.candidates import Found
 from bebr.index.shard import Shard
 from bebr.shards import reads
 
@@ -40,9 +41,10 @@ class Shards:
     def views(self) -> reads.Views:
         return [shard.view for shard in self.shards]
 
-    def scan(self, queries: ScanQueries) -> list[Found]:
+    def scan(self, queries: Sequence[ScanQueries], slices: int = 1) -> list[Found]:
+        parts = [part for view in self.views for part in view.parts]
         with ThreadPoolExecutor(2) as scanners:
-            return reads.search(self.views, [queries], scanners)[0]
+            return reads.search(parts, queries, None, scanners, slices)
 
 
 @dataclass
@@ -122,13 +124,17 @@ def check(index: Shards, model: FedModel, rng: np.random.Generator) -> None:
         if expected:
             middle = expected[len(expected) // 2]
             assert reads.ids(index.views, condition, middle, 3) == [i for i in expected if i > middle][:3]
-    for version in SPECS:
-        filters = [
-            None if rng.random() < 0.3 else parse_filter(FILTERS[rng.integers(len(FILTERS))], FIELDS) for _ in range(5)
-        ]
-        for kind in ("sdc", "hamming"):
-            queries = random_queries(rng, version, filters, int(rng.choice([1, 3, 10, 1000])), kind)
-            assert same(index.scan(queries), model.search(queries))
+    filters = [
+        None if rng.random() < 0.3 else parse_filter(FILTERS[rng.integers(len(FILTERS))], FIELDS) for _ in range(5)
+    ]
+    for kind in ("sdc", "hamming"):
+        limit = int(rng.choice([1, 3, 10, 1000]))
+        queries = [random_queries(rng, version, filters, limit, kind) for version in SPECS]
+        for some in (*([one] for one in queries), queries):
+            assert same(index.scan(some, int(rng.integers(1, 4))), model.search(some))
+        if kind == "sdc":
+            raised = [replace(one, added=rng.normal(size=5), thresholds=rng.normal(size=5)) for one in queries]
+            assert same(index.scan(raised), model.search(raised))
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -239,9 +245,9 @@ def test_floors_cut_and_thresholds_hold(tmp_path: Path) -> None:
     index = reopen(tmp_path, model, 32)
     put(index, model, rng, 120, universe=120)
     queries = random_queries(rng, 0, [None], 500, "sdc")
-    (everything,) = index.scan(queries)
+    (everything,) = index.scan([queries])
     floor = np.float32(everything.scores[len(everything.scores) // 2]) if everything.scores else np.float32(0)
-    (found,) = index.scan(replace(queries, floors=np.array([floor], np.float32)))
+    (found,) = index.scan([replace(queries, floors=np.array([floor], np.float32))])
     assert found.ids == [i for i, s in zip(everything.ids, everything.scores, strict=True) if s >= floor]
 
 

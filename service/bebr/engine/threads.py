@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from bebr.shards import ShardThreads
 
 SCAN_COORDINATORS = 32
-"""Threads that wait for shard scans; they do no work of their own."""
+"""Threads that prepare and scan for searches."""
 BACKGROUND_NICENESS = 5
 """Of threads that work for jobs: others get the processor first, yet it is never so long away from one that holds the
 interpreter, or that a job stands still."""
@@ -19,10 +19,11 @@ class Threads:
     """Each lane has threads of its own, so that none of them waits for another."""
 
     def __init__(self, search_threads: int, background_threads: int) -> None:
+        self.scan_threads = search_threads
         self.scanners = ThreadPoolExecutor(search_threads, "scan")
-        """Scan shards."""
+        """Help with searches that scan very much."""
         self.coordinators = ThreadPoolExecutor(SCAN_COORDINATORS, "search")
-        """Prepare searches and wait for the scanners."""
+        """Prepare searches and scan."""
         self.query_encoding = ThreadPoolExecutor(1, "encode-query")
         """Embeds query texts."""
         self.written_texts = ThreadPoolExecutor(1, "embed-write")
@@ -40,7 +41,7 @@ class Threads:
     @property
     def of_shards(self) -> ShardThreads:
         """Those that the shards use."""
-        return ShardThreads(self.scanners, self.coordinators, self.maintenance)
+        return ShardThreads(self.scanners, self.scan_threads, self.coordinators, self.maintenance)
 
     async def shut_down(self) -> None:
         """Wait for what is running: coordinators before the scanners that they hand work to."""

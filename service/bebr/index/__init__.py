@@ -8,7 +8,8 @@ growing.py      the segment that rows are appended to
 segment.py      the sealed segment: immutable, read from a file
 segment_file.py the file of a sealed segment
 labels.py       the values of a field, numbered, and which rows have them
-scan.py         queries over segments: kernel calls, ties, the merge
+scan.py         queries over segments: kernel calls, ties
+candidates.py   what scans found, of any parts and versions, joined; and the hits that come of it
 grouped.py      scans for the best rows of each value of a field
 sealing.py      makes sealed segments from frozen and from sealed ones
 compaction.py   which segments are worth making anew
@@ -17,7 +18,8 @@ view.py         what a reader sees of a shard
 shard.py        the shard: applies operations, swaps views, maintains its files
 """
 
-from bebr.index.grouped import Grouping, merge_groups
-from bebr.index.scan import Found, ScanQueries, merge
+from bebr.index.candidates import Found
+from bebr.index.grouped import Grouping
+from bebr.index.scan import ScanQueries
 
-__all__ = ["Found", "Grouping", "ScanQueries", "merge", "merge_groups"]
+__all__ = ["Found", "Grouping", "ScanQueries"]

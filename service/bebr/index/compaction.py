@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bebr.index.scan import Part
+from bebr.index.candidates import Part
 from bebr.index.segment import SegmentView
 
 FANOUT = 4

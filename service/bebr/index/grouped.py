@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from bebr import kernel
 from bebr.core.scoring import DotQueries, hamming_scores
+from bebr.index.candidates import Found, Part
 from bebr.index.columns import items_of
 from bebr.index.labels import Labels, Value
-from bebr.index.scan import Found, Part, ScanQueries, ceiling_of, masks_of, top_rows
+from bebr.index.scan import ScanQueries, ceiling_of, masks_of, top_rows
 
 Entries = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
 """Scores, labels and items of hits."""
@@ -36,14 +37,19 @@ class Grouping:
 
 
 def scan_groups(parts: Sequence[Part], queries: ScanQueries, grouping: Grouping) -> Found:
-    """The hits wanted by the one query, best first. A point in several groups comes once for each."""
+    """The hits wanted by the one query, best first, with the scores of the answer. A point in several groups comes once
+    for each."""
     parts = [part for part in parts if part.version == queries.version and part.live_count]
     scanned = [(part, *_scan_part(part, queries, grouping)) for part in parts]
     if grouping.values is not None and len(scanned) > 1:
         together = [np.concatenate(arrays) for arrays in zip(*(entries for _, _, entries in scanned), strict=True)]
         least = _least_wanted(together[0], together[1], len(grouping.values), grouping.size)
         scanned = [(part, labels, _above(entries, least)) for part, labels, entries in scanned]
-    return merge_groups([_found(part, queries, labels, entries) for part, labels, entries in scanned], grouping)
+    found = merge_groups([_found(part, queries, labels, entries) for part, labels, entries in scanned], grouping)
+    if queries.added is None and queries.thresholds is None:
+        return found
+    added = 0.0 if queries.added is None else float(queries.added[0])
+    return found.raised(added, -np.inf if queries.thresholds is None else float(queries.thresholds[0]))
 
 
 def merge_groups(found: Sequence[Found], grouping: Grouping) -> Found:

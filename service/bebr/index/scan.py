@@ -1,4 +1,4 @@
-"""Scanning one shard's parts with prepared queries: kernel calls, exact ties, and the merge.
+"""Scanning parts with prepared queries: kernel calls and exact ties.
 
 Equal scores are ordered by ascending id. In a sealed segment rows are sorted by id, so the kernel's order is right. In
 a growing segment they are not: where the last place is tied, more rows are fetched until the tie is whole.
@@ -6,106 +6,75 @@ a growing segment they are not: where the last place is tied, more rows are fetc
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bebr import kernel
 from bebr.core.filters import Filter
-from bebr.core.scoring import DotQueries, HammingQueries, hamming_scores, reaches
-from bebr.core.topk import rank_by_score_then_id
-from bebr.index.growing import GrowingView
-from bebr.index.segment import SegmentView
+from bebr.core.scoring import DotQueries, HammingQueries, hamming_scores
+from bebr.index.candidates import Candidates, Part, best_of
 
 FEW_ROWS = 8192
 """Raising the floors costs more than it saves when no more rows than this are left to scan."""
-FEW_CANDIDATES = 128
-"""Up to this many are sorted faster than numpy finds the lowest score that still counts."""
-Part = SegmentView | GrowingView
 Scores = NDArray[np.float32]
 Rows = NDArray[np.int64]
+Scanned = tuple[int, Scores, Rows]
+"""Place of a part, and what was found in it: scores and rows (queries, n)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScanQueries:
-    """Queries of one scorer against the codes of one version.
-
-    limit: hits per query, the largest that any of them wants. filters: one per query. floors (queries,) float32: the
-    lowest score that counts, -inf for all; for Hamming, minus the largest distance that counts.
-    """
+    """Queries of one scorer against the codes of one version."""
 
     version: int
+    """Number of the code version."""
     prepared: DotQueries | HammingQueries
     limit: int
+    """Hits per query, the largest that any of them wants."""
     filters: tuple[Filter | None, ...]
+    """One per query."""
     floors: Scores
+    """(queries,): what scores less is no hit; -inf: all may be hits. For Hamming, minus the largest distance."""
+    added: NDArray[np.float64] | None = None
+    """(queries,): what the scan leaves out of every score of the query; None: nothing."""
+    thresholds: NDArray[np.float64] | None = None
+    """(queries,): the lowest whole score that counts, exactly; None: the floors are exact."""
 
     def __len__(self) -> int:
         return len(self.prepared)
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Hits of one query, best first."""
+def scan_parts(parts: Sequence[Part], places: Sequence[int], queries: ScanQueries) -> list[Candidates]:
+    """The `limit` best rows of the parts at these places, for each query, and all that tie with the last.
 
-    scores: list[float]
-    ids: list[str]
-    versions: list[int]
-    """Number of each hit's code version."""
-    distances: list[int] | None = None
-    """Hamming only."""
-    groups: Sequence[tuple[int, Any]] = ()
-    """Grouped scans only: the value by which each is a hit, after its place among the values of the point."""
-
-    def raised(self, by: float, floor: float) -> "Found":
-        """The same hits with `by` added to every score, less those that then do not reach the floor."""
-        scores = [score + by for score in self.scores]
-        kept = sum(reaches(score, floor) for score in scores)
-        distances = None if self.distances is None else self.distances[:kept]
-        return Found(scores[:kept], self.ids[:kept], self.versions[:kept], distances, self.groups[:kept])
-
-    def at(self, positions: Sequence[int]) -> "Found":
-        """The hits at these positions."""
-        if len(positions) == len(self.ids) and (not positions or positions[0] == 0):
-            return self
-        return Found(
-            [self.scores[i] for i in positions],
-            [self.ids[i] for i in positions],
-            [self.versions[i] for i in positions],
-            None if self.distances is None else [self.distances[i] for i in positions],
-        )
-
-
-def scan_parts(parts: Sequence[Part], queries: ScanQueries) -> list[Found]:
-    """The `limit` best rows of all parts that hold the queries' version, for each query."""
-    parts = [part for part in parts if part.version == queries.version and part.live_count]
+    Scores are those of the scan: nothing is added, and for Hamming they are minus the distance.
+    """
     floors = queries.floors
     best = np.empty((len(queries), 0), np.float32)
-    scanned: list[tuple[Part, Scores, Rows]] = []
-    rows_left = sum(part.rows for part in parts)
-    for part in parts:
-        scores, rows = _scan_part(part, queries, floors)
-        scanned.append((part, scores, rows))
-        rows_left -= part.rows
+    scanned: list[Scanned] = []
+    places = [place for place in places if parts[place].live_count]
+    rows_left = sum(parts[place].rows for place in places)
+    for place in places:
+        scores, rows = _scan_part(parts[place], queries, floors)
+        scanned.append((place, scores, rows))
+        rows_left -= parts[place].rows
         if rows_left > FEW_ROWS:
             best, floors = _raise_floors(best, scores, floors, queries.limit)
-    return [_collect(scanned, query, queries) for query in range(len(queries))]
+    return [_candidates(scanned, query, queries.limit) for query in range(len(queries))]
 
 
-def merge(found: Sequence[Found], limit: int) -> Found:
-    """Join the hits of several shards, or of several code versions whose scores mean the same."""
-    if len(found) == 1:
-        return found[0]
-    scores = np.array([score for part in found for score in part.scores])
-    ids = [point_id for part in found for point_id in part.ids]
-    order = rank_by_score_then_id(scores, ids, limit)
-    distances = None
-    if found[0].distances is not None:
-        together = [distance for part in found for distance in part.distances or []]
-        distances = [together[i] for i in order]
-    versions = [version for part in found for version in part.versions]
-    return Found(scores[order].tolist(), [ids[i] for i in order], [versions[i] for i in order], distances)
+def finished(candidates: Candidates, query: int, queries: ScanQueries, dims: int) -> Candidates:
+    """The same with the scores of the answer, which mean the same in all versions; less those that do not count."""
+    if isinstance(queries.prepared, HammingQueries):
+        distances = (-candidates.scores).astype(np.int32)
+        scores = hamming_scores(distances, dims).astype(np.float64)
+        return Candidates(scores, candidates.places, candidates.rows, distances)
+    if queries.added is None and queries.thresholds is None:
+        return candidates
+    added = 0.0 if queries.added is None else float(queries.added[query])
+    threshold = -np.inf if queries.thresholds is None else float(queries.thresholds[query])
+    return candidates.raised(added, threshold)
 
 
 def top_rows(part: Part, queries: ScanQueries) -> tuple[Scores, Rows]:
@@ -178,33 +147,11 @@ def _raise_floors(best: Scores, scores: Scores, floors: Scores, limit: int) -> t
     return best, floors
 
 
-def _collect(scanned: Sequence[tuple[Part, Scores, Rows]], query: int, queries: ScanQueries) -> Found:
-    """Join the candidates of all parts: only ids of rows that can still be a hit are read."""
-    limit = queries.limit
-    worst = _worst([scores[query] for _, scores, _ in scanned], limit)
-    candidates: list[tuple[float, str]] = []
-    for part, scores, rows in scanned:
-        pairs = zip(scores[query].tolist(), rows[query].tolist(), strict=True)
-        kept = [(score, row) for score, row in pairs if score >= worst and row >= 0]
-        ids = part.ids_at([row for _, row in kept])
-        candidates += [(-score, point_id) for (score, _), point_id in zip(kept, ids, strict=True)]
-    candidates.sort()
-    ids = [point_id for _, point_id in candidates[:limit]]
-    costs = [cost for cost, _ in candidates[:limit]]
-    versions = [queries.version] * len(ids)
-    if isinstance(queries.prepared, DotQueries):
-        return Found([-cost for cost in costs], ids, versions)
-    distances = [int(cost) for cost in costs]
-    dims = scanned[0][0].spec.dims if scanned else 1
-    return Found(hamming_scores(np.array(distances, np.int32), dims).tolist(), ids, versions, distances)
-
-
-def _worst(scores: Sequence[Scores], limit: int) -> float:
-    """The score of the last place: what lies below is no hit."""
-    count = sum(map(len, scores))
-    if count <= limit:
-        return -np.inf
-    if count <= FEW_CANDIDATES:
-        together: list[float] = [score for of_part in scores for score in of_part.tolist()]
-        return sorted(together, reverse=True)[limit - 1]
-    return float(-np.partition(-np.concatenate(scores), limit - 1)[limit - 1])
+def _candidates(scanned: Sequence[Scanned], query: int, limit: int) -> Candidates:
+    return best_of(
+        [
+            Candidates(scores[query].astype(np.float64), np.full(len(rows[query]), place, np.int32), rows[query])
+            for place, scores, rows in scanned
+        ],
+        limit,
+    )

@@ -19,10 +19,10 @@ from bebr.core.history import History, Mark
 from bebr.core.types import FieldType, Puts
 from bebr.errors import DamagedSegment
 from bebr.index import sealing, shard_files
+from bebr.index.candidates import Part
 from bebr.index.columns import unpack_mask
 from bebr.index.compaction import is_mostly_dead, segments_to_merge
 from bebr.index.growing import Compaction, GrowingSegment, GrowingView
-from bebr.index.scan import Part
 from bebr.index.segment import Segment, SegmentView
 from bebr.index.view import ShardView
 

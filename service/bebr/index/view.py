@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bebr.index.scan import Part
+from bebr.index.candidates import Part
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ reads.py     searches, counts and lists of ids over several shards
 memory.py    gives memory back to the system
 """
 
-from bebr.index import Found, Grouping, ScanQueries, merge, merge_groups
+from bebr.index import Found, Grouping, ScanQueries
 from bebr.shards.changes import Change, Patch, Reencode, Replace, ShardWrite, pieces_of, values_of
 from bebr.shards.client import Searched, ShardClient, ShardStats
 from bebr.shards.local import LocalShards, ShardThreads
@@ -35,8 +35,6 @@ __all__ = [
     "ShardWrite",
     "acknowledged",
     "forget_notes",
-    "merge",
-    "merge_groups",
     "pieces_of",
     "values_of",
 ]

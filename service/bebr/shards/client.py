@@ -31,8 +31,8 @@ from bebr.shards.changes import Change
 class Searched:
     """What one search found, and what it covered."""
 
-    found: list[list[Found]]
-    """Hits for each ScanQueries that was given, and for each query of it."""
+    found: list[Found]
+    """The hits of each query, of all shards and code versions."""
     points: dict[int, int]
     """Living points by code version, in the views that were scanned. A version that has points here and had no queries
     was not searched."""
@@ -70,10 +70,10 @@ class ShardClient(Protocol):
     """All shards of one collection. One instance serves one event loop."""
 
     async def search(self, queries: Sequence[ScanQueries], grouping: Grouping | None = None) -> Searched:
-        """The best points for queries of one code version each, all in one pass over the same views.
+        """The best points of all code versions, in one pass over the same views.
 
-        Without queries it only says which points there are. With a grouping there is one query of each code version,
-        and hits are what the grouping wants instead of the best of all.
+        queries: of one code version each, the same queries in the same order. Without any it only says which points
+        there are. With a grouping there is one query, and hits are what the grouping wants instead of the best of all.
         """
 
     def is_small(self, queries: int) -> bool:

@@ -33,6 +33,8 @@ MAX_BACKLOG = 8
 """Frozen segments that may wait to be sealed; a shard with more takes no write."""
 INLINE_SCAN_BYTES = 2**21
 """Searches that scan no more than this run on the event loop: a thread would cost more."""
+SLICE_BYTES = 2**26
+"""What each thread scans at least where several scan for one search: handing less over costs more than it saves."""
 INLINE_READ_BYTES = 2**20
 """Counts and lists of ids of shards of this size run on the event loop."""
 INLINE_FILTER_SIZE = 100
@@ -46,9 +48,11 @@ class ShardThreads:
     """The threads that all collections share."""
 
     scans: Executor
-    """Scan one shard each."""
+    """Help with searches that scan very much."""
+    scanners: int
+    """How many threads scan at once for one search."""
     searches: Executor
-    """Wait for the scans of one search."""
+    """Scan."""
     maintenance: Executor
     """Seal, compact and write checkpoints."""
 
@@ -110,11 +114,13 @@ class LocalShards:
         conditions = [condition for of_version in queries for condition in of_version.filters]
         is_small = self._is_small(views, max(map(len, queries), default=0)) and _are_small_filters(views, conditions)
         try:
+            parts = [part for view in views for part in view.parts]
             if is_small and grouping is None:
-                parts = [part for view in views for part in view.parts]
-                found = reads.scan(parts, queries)
+                found = reads.search(parts, queries)
             else:
-                search = partial(reads.search, views, queries, self._threads.scans, grouping)
+                cost = _scan_size_bytes(views) * max(map(len, queries), default=0)
+                slices = max(1, min(self._threads.scanners, cost // SLICE_BYTES))
+                search = partial(reads.search, parts, queries, grouping, self._threads.scans, slices)
                 found = await asyncio.get_running_loop().run_in_executor(self._threads.searches, search)
         except DamagedSegment as damage:
             raise self._mend(damage) from None

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.core.filters import Filter
+from bebr.index.candidates import Candidates, Found, Part, best_of, read_hits
 from bebr.index.columns import unpack_mask
 from bebr.index.grouped import Grouping, merge_groups, scan_groups
-from bebr.index.scan import Found, Part, ScanQueries, merge, scan_parts
+from bebr.index.scan import ScanQueries, finished, scan_parts
 from bebr.index.segment import SegmentView
 from bebr.index.view import ShardView
 
@@ -19,27 +20,56 @@ Views = Sequence[ShardView]
 
 
 def search(
-    views: Views, queries: Sequence[ScanQueries], scanners: Executor, grouping: Grouping | None = None
-) -> list[list[Found]]:
-    """The best points for each ScanQueries and each query of it, the same for any number of shards and threads.
+    parts: Sequence[Part],
+    queries: Sequence[ScanQueries],
+    grouping: Grouping | None = None,
+    scanners: Executor | None = None,
+    slices: int = 1,
+) -> list[Found]:
+    """The hits of each query, of all versions and parts: the same for any number of shards and threads.
 
-    scanners: one task for each shard, which scans all versions.
+    queries: for each version, the same queries in the same order. scanners: where there are several slices, each is
+    scanned by a task of its own but the first one.
     """
-    others = [scanners.submit(scan, view.parts, queries, grouping) for view in views[1:]]
-    found = [scan(views[0].parts, queries, grouping), *(other.result() for other in others)]
+    if not queries:
+        return []
     if grouping is not None:
-        return [[merge_groups([hits for (hits,) in of_version], grouping)] for of_version in zip(*found, strict=True)]
+        return [merge_groups([scan_groups(parts, of_version, grouping) for of_version in queries], grouping)]
+    by_version = [_scan(parts, of_version, scanners, slices) for of_version in queries]
+    limit = max(of_version.limit for of_version in queries)
     return [
-        [merge([of_shard[version][q] for of_shard in found], wanted.limit) for q in range(len(wanted))]
-        for version, wanted in enumerate(queries)
+        read_hits(parts, found[0] if len(found) == 1 else best_of(found, limit), limit)
+        for found in zip(*by_version, strict=True)
     ]
 
 
-def scan(parts: Sequence[Part], queries: Sequence[ScanQueries], grouping: Grouping | None = None) -> list[list[Found]]:
-    """The best points in these parts for each ScanQueries and each query of it."""
-    if grouping is not None:
-        return [[scan_groups(parts, of_version, grouping)] for of_version in queries]
-    return [scan_parts(parts, of_version) for of_version in queries]
+def _scan(
+    parts: Sequence[Part], queries: ScanQueries, scanners: Executor | None = None, slices: int = 1
+) -> list[Candidates]:
+    """For each query the best rows of one version, with the scores of the answer."""
+    places = [place for place, part in enumerate(parts) if part.version == queries.version]
+    if scanners is None or slices == 1:
+        found = [scan_parts(parts, places, queries)]
+    else:
+        first, *others = _sliced(parts, places, slices)
+        tasks = [scanners.submit(scan_parts, parts, some, queries) for some in others]
+        found = [scan_parts(parts, first, queries), *(task.result() for task in tasks)]
+    dims = parts[places[0]].spec.dims if places else 1
+    return [
+        finished(of_slices[0] if len(found) == 1 else best_of(of_slices, queries.limit), query, queries, dims)
+        for query, of_slices in enumerate(zip(*found, strict=True))
+    ]
+
+
+def _sliced(parts: Sequence[Part], places: Sequence[int], slices: int) -> list[list[int]]:
+    """Places of parts, in slices of about as many rows."""
+    sliced: list[list[int]] = [[] for _ in range(slices)]
+    rows = [0] * slices
+    for place in sorted(places, key=lambda place: -parts[place].rows):
+        least = rows.index(min(rows))
+        sliced[least].append(place)
+        rows[least] += parts[place].rows
+    return sliced
 
 
 def count(views: Views, condition: Filter | None) -> int:

@@ -45,7 +45,7 @@ async def test_queries_prepared_together_score_as_each_alone(tmp_path: Path, sco
         for n, query in enumerate(queries):
             alone = prepare([query], version, codec, 10)
             for one, row in ((together, n), (alone, 0)):
-                scores = scored(one.scan.prepared, records, version.spec)[row]
+                scores = scored(one.prepared, records, version.spec)[row]
                 added = 0.0 if one.added is None else one.added[row]
                 np.testing.assert_allclose(scores + added, expected(engine, query, records), atol=6e-3)
 
@@ -80,8 +80,9 @@ async def test_thresholds_become_floors_of_the_scan(tmp_path: Path) -> None:
         (query,) = await routed(engine, [SearchRequest(vector=ROWS[200], score_threshold=0.3)])
         prepared = prepare([query], version, codec, 5)
         added = 0.0 if prepared.added is None else float(prepared.added[0])
-        assert prepared.floors == [0.3] and prepared.scan.floors[0] <= 0.3 - added < prepared.scan.floors[0] + 1e-5
+        assert prepared.thresholds is not None and prepared.thresholds.tolist() == [0.3]
+        assert prepared.floors[0] <= 0.3 - added < prepared.floors[0] + 1e-5
         hamming = replace(query, query=replace(query.query, scorer=Scorer.HAMMING))
-        floor = float(prepare([hamming], version, codec, 5).scan.floors[0])
+        floor = float(prepare([hamming], version, codec, 5).floors[0])
         dims = version.spec.dims
         assert 1 - 2 * -floor / dims >= 0.3 > 1 - 2 * (-floor + 1) / dims

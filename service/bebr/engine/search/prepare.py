@@ -7,7 +7,7 @@ hamming   the query's code itself
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,39 +28,21 @@ from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.encoders import Codec
 from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.search.query import Query, RoutedQuery, VersionQuery
-from bebr.shards import Found, ScanQueries
+from bebr.shards import ScanQueries
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 ROUNDING = 1e-6
 """How much lower the floors of a scan are than the exact ones: float32 rounds, and so does what is shown of a score."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """Queries for the codes of one version, and how the scan's scores become those of the answer."""
-
-    scan: ScanQueries
-    floors: list[float]
-    """The lowest score that counts, per query."""
-    added: NDArray[np.float64] | None
-    """(queries,): what the scan leaves out of every score; None: nothing."""
-
-    def finish(self, found: Sequence[Found]) -> list[Found]:
-        """The hits of each query with their final scores."""
-        if self.added is None:
-            return list(found)
-        raised = zip(found, self.added.tolist(), self.floors, strict=True)
-        return [hits.raised(by, floor) for hits, by, floor in raised]
-
-
-def prepare_all(collection: Collection, routed: Sequence[RoutedQuery], limit: int) -> list[Prepared]:
+def prepare_all(collection: Collection, routed: Sequence[RoutedQuery], limit: int) -> list[ScanQueries]:
     """Queries of one scorer -> what a scan takes, for each version that they ask of, by ascending number."""
     versions = [collection.document.versions[number] for number in sorted(routed[0].of_version)]
     codecs = [None if v.kind is VersionKind.RAW else collection.encoders.codec(v) for v in versions]
     return [prepare(routed, version, codec, limit) for version, codec in zip(versions, codecs, strict=True)]
 
 
-def prepare(routed: Sequence[RoutedQuery], version: Version, codec: Codec | None, limit: int) -> Prepared:
+def prepare(routed: Sequence[RoutedQuery], version: Version, codec: Codec | None, limit: int) -> ScanQueries:
     """Queries of one scorer -> what a scan of the version's codes takes. codec None: codes without a binarizer."""
     queries = [one.of_version[version.number] for one in routed]
     added = None
@@ -75,14 +57,12 @@ def prepare(routed: Sequence[RoutedQuery], version: Version, codec: Codec | None
                 queries = [_coded(one.query, query, codec) for one, query in zip(routed, queries, strict=True)]
             prepared = prepare_adc(_projected(queries, codec), version.spec, version.steps)
             added = _added(queries, codec)
-    floors = [_floor(one.query, version.spec) for one in routed]
-    scan_floors = np.array(floors, np.float32)
-    if added is None and scan_floors.max() > -np.inf and routed[0].query.scorer is not Scorer.HAMMING:
-        added = np.zeros(len(floors))  # nothing, but `finish` has to compare
-    if added is not None:
-        scan_floors = _scan_floors(np.array(floors), added)
     conditions = tuple(one.query.condition for one in routed)
-    return Prepared(ScanQueries(version.number, prepared, limit, conditions, scan_floors), floors, added)
+    floors = np.array([_floor(one.query, version.spec) for one in routed])
+    if routed[0].query.scorer is Scorer.HAMMING or (added is None and not np.isfinite(floors).any()):
+        return ScanQueries(version.number, prepared, limit, conditions, floors.astype(np.float32))
+    scan_floors = _scan_floors(floors, np.zeros(len(floors)) if added is None else added)
+    return ScanQueries(version.number, prepared, limit, conditions, scan_floors, added, floors)
 
 
 def _records(queries: Sequence[VersionQuery], codec: Codec | None) -> NDArray[np.uint8]:
@@ -149,7 +129,7 @@ def _floor(query: Query, spec: CodeSpec) -> float:
 
 
 def _scan_floors(floors: NDArray[np.float64], added: NDArray[np.float64]) -> NDArray[np.float32]:
-    """A little too low; `Prepared.finish` compares exactly."""
+    """A little too low; the thresholds are compared exactly."""
     is_finite = np.isfinite(floors)
     size = np.maximum(1, np.where(is_finite, np.abs(floors), 0) + np.abs(added))
     lowered = np.clip(floors - added - ROUNDING * size, -FLOAT32_MAX, FLOAT32_MAX)

@@ -43,7 +43,7 @@ from bebr.engine.search.prepare import prepare_all
 from bebr.engine.search.query import Answer, Query, RoutedQuery
 from bebr.engine.search.route import needed_texts, route_all
 from bebr.errors import AnswerTooLarge, BebrError, Incompatible, PointNotFound
-from bebr.shards import Grouping, merge, merge_groups
+from bebr.shards import Grouping
 
 MAX_REQUESTS_TOGETHER = 64
 MAX_CANDIDATES = 2**20
@@ -249,14 +249,12 @@ class Searcher:
             else:
                 work = partial(prepare_all, self._collection, routed, limit)
                 prepared = await asyncio.get_running_loop().run_in_executor(self._workers, work)
-            searched = await self._collection.shards.search([one.scan for one in prepared], grouping)
+            searched = await self._collection.shards.search(prepared, grouping)
             if searched.points.keys() <= numbers:
                 break
             numbers |= searched.points.keys()
-        finished = [one.finish(found) for one, found in zip(prepared, searched.found, strict=True)]
-        join = partial(merge, limit=limit) if grouping is None else partial(merge_groups, grouping=grouping)
-        merged = finished[0] if len(finished) == 1 else [join(hits) for hits in zip(*finished, strict=True)]
-        return [Answer(one.query, hits, searched.points) for one, hits in zip(routed, merged, strict=True)]
+        found = zip(routed, searched.found, strict=True)
+        return [Answer(one.query, hits, searched.points) for one, hits in found]
 
     # -- after the scan ------------------------------------------------------------------------------------------------
 
