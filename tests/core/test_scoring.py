@@ -3,16 +3,19 @@
 import numpy as np
 import pytest
 
-from bebr.core.codes import CodeSpec, grid_values, pack_levels
+from bebr.core.codes import CodeSpec, grid_values, join_records, pack_levels, rescore_values
 from bebr.core.scoring import (
     dot_scores,
     hamming_distances,
     hamming_scores,
     prepare_adc,
     prepare_hamming,
+    prepare_rescore,
     prepare_sdc,
+    rescore_scores,
 )
 from bebr.core.topk import rank_by_score_then_id, top_k, top_rows
+from bebr.errors import InvalidCode
 
 SPEC = CodeSpec.parse("12x4+20x2+9x1")
 STEPS = np.array([0.3, 0.5, 0.9], np.float32)
@@ -53,6 +56,39 @@ def test_adc_of_a_zero_block_is_zero() -> None:
     prepared = prepare_adc(np.zeros((1, SPEC.dims), np.float32), SPEC, STEPS)
     _, codes, gains = make(3, 2)
     assert dot_scores(prepared, codes, gains, SPEC).tolist() == [[0, 0, 0]]
+
+
+@pytest.mark.parametrize("code", ["8x1/384x2+256x1", "8x1/12x8+20x4+5x2+9x1", "8x1/384x8", "8x1/4096x8"])
+def test_rescoring_adds_the_product_of_the_query_and_the_finer_value(code: str) -> None:
+    spec, rng = CodeSpec.parse(code), np.random.default_rng(3)
+    rescore = spec.rescore
+    assert rescore is not None
+    levels = rng.integers(0, rescore.max_levels.astype(int) + 1, (30, rescore.dims)).astype(np.uint8)
+    levels[0], levels[1] = rescore.max_levels, 0  # the largest sums there are
+    records = join_records(pack_levels(levels, rescore), rng.uniform(0.1, 2, 30).astype(np.float16))
+    projected = rng.normal(size=(5, rescore.dims)).astype(np.float32)
+    projected[0] = 1
+    queries = prepare_rescore(projected, spec)
+    sums = queries.values.astype(object) @ (2 * levels.astype(object) - rescore.max_levels.astype(object)).T
+    assert np.abs(sums).max() < 2**31 and queries.values.dtype == np.int16 and queries.scales.dtype == np.float32
+    scores = rescore_scores(queries, records, spec)
+    assert scores.dtype == np.float32 and scores.shape == (5, 30)
+    expected = projected.astype(float) @ rescore_values(records, spec).T.astype(float)
+    assert np.abs(scores - expected).max() < 1e-3 * np.abs(expected).max()
+    gains = records[:, -2:].copy().view("<f2").ravel().astype(np.float32)
+    in_order = sums.astype(np.float64).astype(np.float32) * queries.scales[:, None] * gains
+    assert np.array_equal(scores, in_order)
+
+
+def test_a_query_of_zeros_or_a_gain_of_zero_adds_nothing() -> None:
+    spec = CodeSpec.parse("8x1/8x2")
+    records = np.array([[1, 2, 0, 60], [1, 2, 0, 0]], np.uint8)
+    queries = prepare_rescore(np.array([[0] * 8, [1] * 8], np.float32), spec)
+    scores = rescore_scores(queries, records, spec)
+    assert scores[0].tolist() == [0, 0] and scores[1, 0] != 0 and scores[1, 1] == 0
+    assert prepare_rescore(np.empty((0, 8), np.float32), spec).values.shape == (0, 8)
+    with pytest.raises(InvalidCode, match=r"\(queries, 8\)"):
+        prepare_rescore(np.zeros((1, 7), np.float32), spec)
 
 
 def test_hamming_counts_differing_signs() -> None:

@@ -40,7 +40,7 @@ def test_texts_become_records_and_queries(full: Bundle) -> None:
     records = encoder.encode(embeddings)
     assert records.shape == (3, SPEC.record_size_bytes) and records.dtype == np.uint8
     assert (records[0] == records[2]).all() and (records[0] != records[1]).any()
-    codes, gains = split_records(records)
+    codes, gains = split_records(records, encoder.spec)
     assert check_padding(codes, SPEC).all() and (gains > 0).all()
     assert encoder.project(embeddings).shape == (3, SPEC.dims)
     assert encoder.spec == SPEC and (encoder.steps == full.steps).all()
@@ -69,7 +69,9 @@ def test_what_a_code_stands_for_scores_as_the_code(tmp_path: Path, center: bool)
     files = BinarizerFiles(to_onnx(fitted), SPEC, fitted.steps)
     encoder = Encoder(write_bundle(tmp_path, "own", "1", embedding_dims=64, binarizer=files))
     records = encoder.encode(rows)
-    scores = dot_scores(prepare_adc(encoder.project(queries), SPEC, encoder.steps), *split_records(records), SPEC)
+    scores = dot_scores(
+        prepare_adc(encoder.project(queries), SPEC, encoder.steps), *split_records(records, encoder.spec), SPEC
+    )
     np.testing.assert_allclose(queries @ encoder.decode(records).T, scores, atol=0.01)
 
 
@@ -89,7 +91,9 @@ def test_a_code_stands_for_an_embedding_around_the_mean(recurrent: tuple[Encoder
     records = encoder.encode(rows)
     decoded = encoder.decode(records)
     adc = dot_scores(
-        prepare_adc(encoder.project(queries), encoder.spec, encoder.steps), *split_records(records), encoder.spec
+        prepare_adc(encoder.project(queries), encoder.spec, encoder.steps),
+        *split_records(records, encoder.spec),
+        encoder.spec,
     )
     np.testing.assert_allclose(queries @ decoded.T, adc + (queries @ fitted.mean)[:, None], atol=0.01)
     cosines = (decoded * rows).sum(axis=1) / np.linalg.norm(decoded, axis=1)
@@ -100,11 +104,15 @@ def test_codes_are_compared_by_what_they_stand_for(recurrent: tuple[Encoder, Rec
     encoder, fitted = recurrent
     records = encoder.encode(text_like(100, seed=2, common_mean=0.5))
     asked, held = encoder.code_query(records[:20]), encoder.decode(records)
-    sdc = dot_scores(prepare_adc(asked, encoder.spec, encoder.steps), *split_records(records), encoder.spec)
+    sdc = dot_scores(
+        prepare_adc(asked, encoder.spec, encoder.steps), *split_records(records, encoder.spec), encoder.spec
+    )
     constants = encoder.decode(records[:20]) @ fitted.mean  # the same for every code that is searched
     np.testing.assert_allclose(sdc, encoder.decode(records[:20]) @ held.T - constants[:, None], atol=0.01)
     grid = dot_scores(
-        prepare_sdc(*split_records(records[:20]), encoder.spec, encoder.steps), *split_records(records), encoder.spec
+        prepare_sdc(*split_records(records[:20], encoder.spec), encoder.spec, encoder.steps),
+        *split_records(records, encoder.spec),
+        encoder.spec,
     )
     assert np.corrcoef(grid.ravel(), sdc.ravel())[0, 1] < 0.97  # grids alone say something else
 
@@ -122,7 +130,7 @@ def test_codes_of_a_projection_that_is_not_linear_stand_for_nothing(full: Bundle
     with pytest.raises(Incompatible, match="not linear"):
         encoder.decode(encoder.encode(encoder.check_embeddings(np.eye(32))))
     records = encoder.encode(encoder.check_embeddings(np.random.default_rng(1).standard_normal((20, 32))))
-    asked, stored = prepare_adc(encoder.code_query(records), SPEC, encoder.steps), split_records(records)
+    asked, stored = prepare_adc(encoder.code_query(records), SPEC, encoder.steps), split_records(records, encoder.spec)
     published = dot_scores(prepare_sdc(*stored, SPEC, encoder.steps), *stored, SPEC)
     np.testing.assert_allclose(dot_scores(asked, *stored, SPEC), published, atol=0.02 * published.max())
 

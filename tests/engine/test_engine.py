@@ -214,6 +214,12 @@ async def test_wrong_search_options_name_their_key(tmp_path: Path, changes: dict
         assert raised.value.fields["key"] == key
 
 
+async def test_codes_of_ones_own_have_no_rescore_code(tmp_path: Path) -> None:
+    async with running(tmp_path) as engine:
+        with pytest.raises(InvalidOption, match="leave '/24x4' out"):
+            await engine.create_collection("docs", CollectionSettings(code="24x2/24x4"))
+
+
 async def test_concurrent_searches_and_writes_agree_with_the_quiet_answer(tmp_path: Path) -> None:
     """Many searches at once share scans; writers meanwhile never make a reader fail or see half a batch."""
     data = codes(300)

@@ -119,7 +119,7 @@ async def oracle(engine: Engine, text: str, asking: str, kinds: dict[str, Adapte
         crossed, scale, offset = reached(version)
         codec, record = collection.codec(version), np.frombuffer(point.record, np.uint8)[None]
         prepared = prepare_adc(codec.project(crossed) * np.float32(scale), version.spec, version.steps)
-        codes, gains = split_records(record)
+        codes, gains = split_records(record, version.spec)
         mean = float((crossed.astype(np.float64) * scale @ codec.mean.astype(np.float64))[0])
         scored.append((float(dot_scores(prepared, codes, gains, version.spec)[0, 0]) + offset + mean, point.id))
     return sorted(scored, key=lambda entry: (-entry[0], entry[1]))

@@ -93,7 +93,7 @@ class Model:
         ids = sorted(i for i, point in self.points.items() if point.version == queries.version)
         size = spec.record_size_bytes
         records = np.stack([self.points[i].record for i in ids]) if ids else np.empty((0, size), np.uint8)
-        codes, gains = split_records(records)
+        codes, gains = split_records(records, spec)
         distances = None
         if isinstance(queries.prepared, DotQueries):
             scores = dot_scores(queries.prepared, codes, gains, spec)
@@ -171,7 +171,7 @@ def random_queries(
 ) -> ScanQueries:
     """One query for each filter. kind: 'sdc' or 'hamming'."""
     spec = SPECS[version]
-    codes, gains = split_records(random_records(rng, spec, len(filters)))
+    codes, gains = split_records(random_records(rng, spec, len(filters)), spec)
     prepared: DotQueries | HammingQueries
     if kind == "sdc":
         steps = np.linspace(0.5, 1, len(spec.blocks)).astype(np.float32)

@@ -65,7 +65,7 @@ class CodedDocuments:
     def __init__(self, candidate: Candidate, documents: Floats) -> None:
         """documents (rows, dims) float32, unit rows."""
         self._candidate, self.rows = candidate, len(documents)
-        codes, gains = split_records(candidate.binarizer.encode(documents))
+        codes, gains = split_records(candidate.binarizer.encode(documents), candidate.spec)
         grid = grid_values(unpack_levels(codes, candidate.spec), candidate.spec)
         self._grid = [np.ascontiguousarray(grid[:, dims].T, np.float32) for dims in candidate.spec.dim_slices]
         self._gains = gains.astype(np.float32)
@@ -99,7 +99,7 @@ class CodedDocuments:
 
     def _query_signs(self, queries: Floats) -> Floats:
         """(queries, dims) float32 of +-1; the inner product of two such rows is dims - 2 * distance."""
-        codes, _ = split_records(self._candidate.binarizer.encode(queries))
+        codes, _ = split_records(self._candidate.binarizer.encode(queries), self._candidate.spec)
         signs: Floats = np.sign(grid_values(unpack_levels(codes, self._candidate.spec), self._candidate.spec)).astype(
             np.float32
         )

@@ -7,6 +7,8 @@ projected embedding):
     adc(q, d) = g_d sum_b s_b <y_q, v_d>_b          y_q = the query's real-valued vector in code space
     hamming(q, d) = 1 - 2 * distance / dims         distance of the sign planes
 
+    rescored(q, d) = adc(q, d) + h_d <z_q, w_d>     of the rescore code: gain h, grid values w, z_q in its space
+
 sdc and adc share one form: 8-bit query values and one float32 scale per block. Higher is better everywhere.
 
 The product of grids in sdc is the published one. It says how near two codes are where their dimensions are orthogonal,
@@ -21,7 +23,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from bebr.core.codes import CodeSpec, grid_values, unpack_levels
+from bebr.core.codes import CodeSpec, grid_values, need_rescore, rescore_grid_values, split_records, unpack_levels
+from bebr.errors import InvalidCode
 
 SCORE_FORMAT = ".7g"
 """How a score is shown: as many digits as a float32 has."""
@@ -60,6 +63,21 @@ class HammingQueries:
         return len(self.codes)
 
 
+@dataclass(frozen=True, slots=True)
+class RescoreQueries:
+    """Queries for rescore codes.
+
+    values: (queries, rescore.dims) int16, rounded code-space values.
+    scales: (queries,) float32, non-negative.
+    """
+
+    values: NDArray[np.int16]
+    scales: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
 def prepare_sdc(
     codes: NDArray[np.uint8], gains: NDArray[np.float16], spec: CodeSpec, steps: NDArray[np.float32]
 ) -> DotQueries:
@@ -84,6 +102,38 @@ def prepare_adc(projected: NDArray[np.float32], spec: CodeSpec, steps: NDArray[n
 def prepare_hamming(codes: NDArray[np.uint8]) -> HammingQueries:
     """codes (queries, code_size_bytes) uint8 -> HammingQueries."""
     return HammingQueries(codes)
+
+
+def prepare_rescore(projected: NDArray[np.float32], spec: CodeSpec) -> RescoreQueries:
+    """projected (queries, rescore.dims) float32, finite -> RescoreQueries.
+
+    One scale per query, such that the sum over all dimensions fits an int32 whatever the code: exact in any order.
+    """
+    rescore = need_rescore(spec)
+    if projected.ndim != 2 or projected.shape[1] != rescore.dims:
+        raise InvalidCode(f"expected queries of shape (queries, {rescore.dims}) for '{spec}', got {projected.shape}")
+    peaks = np.abs(projected).max(axis=1, initial=0)
+    peaks[peaks == 0] = 1
+    units = peaks * np.float32(1 / _rescore_peak(rescore))
+    return RescoreQueries(np.rint(projected / units[:, None]).astype(np.int16), units)
+
+
+def _rescore_peak(rescore: CodeSpec) -> int:
+    """The largest value of a query for these codes."""
+    return min(np.iinfo(np.int16).max - 1, (np.iinfo(np.int32).max - 1) // int(rescore.max_levels.sum(dtype=np.int64)))
+
+
+def rescore_scores(queries: RescoreQueries, records: NDArray[np.uint8], spec: CodeSpec) -> NDArray[np.float32]:
+    """records (rows, rescore_size_bytes) uint8 -> what is added to scores of the scan (queries, rows) float32.
+
+    An integer sum; then, in float32 and in this order: float32(sum) * scale, * gain.
+    """
+    rescore = need_rescore(spec)
+    codes, gains = split_records(records, rescore)
+    grid = rescore_grid_values(unpack_levels(codes, rescore), spec)
+    sums = queries.values.astype(np.float64) @ grid.T.astype(np.float64)  # exact, as in dot_scores
+    scores: NDArray[np.float32] = sums.astype(np.float32) * queries.scales[:, None] * gains.astype(np.float32)[None, :]
+    return scores
 
 
 def dot_scores(

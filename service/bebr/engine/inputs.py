@@ -99,26 +99,50 @@ def read_base64(text: object, key: str, error_class: type[BebrError]) -> bytes:
 
 
 def read_code(data: bytes, spec: CodeSpec, steps: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Packed levels, with or without the gain -> record (record_size_bytes,) uint8.
+    """Packed levels, with or without the gain, or a whole record -> record (record_size_bytes,) uint8.
 
     Raises InvalidCode, DimensionMismatch. Without a gain, 1 / |value| is taken: sdc is then the cosine of codes.
+    Without a rescore code, one of zeros is: its gain is 0, so it adds nothing to the score of the scan code.
     """
-    if len(data) not in (spec.code_size_bytes, spec.record_size_bytes):
+    if len(data) not in (spec.code_size_bytes, spec.scan_record_size_bytes, spec.record_size_bytes):
+        whole = f", or {spec.record_size_bytes} with its rescore code" if spec.rescore else ""
         raise DimensionMismatch(
-            f"a code of '{spec}' has {spec.code_size_bytes} bytes, or {spec.record_size_bytes} with its float16 gain, "
-            f"got {len(data)}",
+            f"a code of '{spec}' has {spec.code_size_bytes} bytes, or {spec.scan_record_size_bytes} with its float16 "
+            f"gain{whole}, got {len(data)}",
             key="code_b64",
             expected=spec.code_size_bytes,
             got=len(data),
         )
     codes = np.frombuffer(data[: spec.code_size_bytes], np.uint8)[None]
-    if not check_padding(codes, spec)[0]:
-        raise InvalidCode(f"the padding bits of a code of '{spec}' must be zero", key="code_b64")
-    if len(data) == spec.record_size_bytes:
-        gain = np.frombuffer(data[-GAIN_SIZE_BYTES:], "<f2")
-        if not (np.isfinite(gain[0]) and gain[0] > 0):
-            raise InvalidCode(f"the gain of a code must be a positive number, got {gain[0]}", key="code_b64")
+    _check_padding(codes, spec)
+    if len(data) > spec.code_size_bytes:
+        gain = _read_gain(data[: spec.scan_record_size_bytes])
+        if gain[0] == 0:
+            raise InvalidCode("the gain of a code must be a positive number, got 0.0", key="code_b64")
     else:
         gain = cosine_gains(unpack_levels(codes, spec), spec, steps)
-    record: NDArray[np.uint8] = join_records(codes, gain)[0]
+    record: NDArray[np.uint8] = join_records(codes, gain, _read_rescore(data, spec))[0]
     return record
+
+
+def _read_rescore(data: bytes, spec: CodeSpec) -> NDArray[np.uint8]:
+    """(1, rescore_size_bytes) uint8."""
+    if spec.rescore is None or len(data) < spec.record_size_bytes:
+        return np.zeros((1, spec.rescore_size_bytes), np.uint8)
+    record = np.frombuffer(data[spec.scan_record_size_bytes :], np.uint8)[None]
+    _check_padding(record[:, : spec.rescore.code_size_bytes], spec.rescore)
+    _read_gain(data)
+    return record
+
+
+def _check_padding(codes: NDArray[np.uint8], spec: CodeSpec) -> None:
+    if not check_padding(codes, spec)[0]:
+        raise InvalidCode(f"the padding bits of a code of '{spec}' must be zero", key="code_b64")
+
+
+def _read_gain(record: bytes) -> NDArray[np.float16]:
+    """The gain that a record ends with (1,) float16."""
+    gain = np.frombuffer(record[-GAIN_SIZE_BYTES:], "<f2")
+    if not (np.isfinite(gain[0]) and gain[0] >= 0):
+        raise InvalidCode(f"the gain of a code must be a positive number, got {gain[0]}", key="code_b64")
+    return gain

@@ -59,7 +59,7 @@ class GrowingSegment:
 
     def append(self, ids: Sequence[str], records: NDArray[np.uint8], values: Mapping[str, Sequence[Any]]) -> None:
         """records (n, record_size_bytes) uint8, n at most `free_rows`; values: one list per filterable field."""
-        codes, gains = split_records(records)
+        codes, gains = split_records(records, self.spec)
         first = self.rows
         self._grow(first + len(ids))
         kernel.pack(codes, self.spec, self.blocked, first)

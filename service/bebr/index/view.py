@@ -27,4 +27,4 @@ class ShardView:
         for part in parts:
             if part.live_count:
                 points[part.version] = points.get(part.version, 0) + part.live_count
-        return cls(parts, seq, points, sum(part.rows * part.spec.record_size_bytes for part in parts))
+        return cls(parts, seq, points, sum(part.rows * part.spec.scan_record_size_bytes for part in parts))

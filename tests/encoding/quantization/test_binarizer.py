@@ -34,7 +34,7 @@ def test_graph_equals_reference(code: str, center: bool, gain: Gain, tmp_path: P
     fitted = fit(ROWS, CodeSpec.parse(code), center=center, gain=gain)
     binarizer = exported(fitted, tmp_path)
     np.testing.assert_allclose(binarizer.project(ROWS), fitted.project(ROWS), atol=1e-6)
-    codes, gains = split_records(binarizer.encode(ROWS))
+    codes, gains = split_records(binarizer.encode(ROWS), binarizer.spec)
     levels, expected_gains = fitted.quantize(ROWS)
     differing = np.flatnonzero((unpack_levels(codes, fitted.spec) != levels).any(axis=1))
     # Sums of another order move a value by 1e-7: over a boundary, or from one scale to another of equal closeness.

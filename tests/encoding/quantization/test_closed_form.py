@@ -26,7 +26,7 @@ def test_records_hold_codes_and_gains_of_the_spec(code: str) -> None:
     binarizer = fit(ROWS, spec, center=True)
     records = binarizer.encode(ROWS[:50])
     assert records.shape == (50, spec.record_size_bytes)
-    codes, gains = split_records(records)
+    codes, gains = split_records(records, spec)
     levels, expected_gains = binarizer.quantize(ROWS[:50])
     assert (unpack_levels(codes, spec) == levels).all() and (gains == expected_gains).all()
     steps = np.repeat(binarizer.steps, [block.dims for block in spec.blocks])
@@ -53,7 +53,7 @@ def test_adc_estimates_the_cosine_without_bias(center: bool, rotation: Rotation)
 
 def test_the_reference_scorer_agrees_with_decode() -> None:
     binarizer = fit(ROWS, SPEC, center=False)
-    codes, gains = split_records(binarizer.encode(ROWS[:100]))
+    codes, gains = split_records(binarizer.encode(ROWS[:100]), SPEC)
     queries = prepare_adc(binarizer.project(QUERIES), SPEC, binarizer.steps)
     scores = dot_scores(queries, codes, gains, SPEC)
     np.testing.assert_allclose(scores, binarizer.project(QUERIES) @ binarizer.quantized_values(ROWS[:100]).T, atol=0.02)

@@ -41,7 +41,7 @@ def test_rows_with_single_large_values_lose_little() -> None:
 def test_adc_estimates_the_cosine_of_the_embeddings() -> None:
     rows, queries = text_like(500), text_like(20, seed=1)
     codec = Int8Binarizer(rows.shape[1])
-    codes, gains = split_records(codec.encode(rows))
+    codes, gains = split_records(codec.encode(rows), codec.spec)
     prepared = prepare_adc(codec.project(queries), codec.spec, codec.steps)
     scores = dot_scores(prepared, codes, gains, codec.spec)
     assert np.abs(scores - queries @ rows.T).max() < 0.01

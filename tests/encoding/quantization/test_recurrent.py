@@ -67,7 +67,7 @@ def test_graph_equals_reference(code: str, shrink: float, center: bool, tmp_path
     path.write_bytes(to_onnx(fitted))
     binarizer = Binarizer(path, fitted.spec, DIMS)
     np.testing.assert_allclose(binarizer.project(ROWS), fitted.project(ROWS), atol=1e-6)
-    codes, gains = split_records(binarizer.encode(ROWS))
+    codes, gains = split_records(binarizer.encode(ROWS), binarizer.spec)
     levels, expected_gains = fitted.quantize(ROWS)
     differing = (unpack_levels(codes, fitted.spec) != levels).any(axis=1)
     near = lie_near_a_boundary(fitted, ROWS)
@@ -86,7 +86,7 @@ def test_prefixes_of_a_nested_code_are_codes_too(center: bool, tmp_path: Path) -
         path = tmp_path / f"{blocks}.onnx"
         path.write_bytes(to_onnx(prefix))
         binarizer = Binarizer(path, prefix.spec, DIMS)
-        codes, gains = split_records(binarizer.encode(ROWS))
+        codes, gains = split_records(binarizer.encode(ROWS), binarizer.spec)
         own, expected_gains = prefix.quantize(ROWS)
         np.testing.assert_array_equal(own, levels[:, :dims])
         same = (unpack_levels(codes, prefix.spec) == own).all(axis=1)
@@ -152,7 +152,7 @@ def test_a_strong_common_mean_does_not_cap_recall() -> None:
 def test_scores_are_estimates_of_the_cosine(center: bool) -> None:
     rows, queries = text_like(2000, common_mean=0.5), text_like(100, seed=1, common_mean=0.5)
     fitted = fit_recurrent(rows, CodeSpec.parse("64x2"), center=center, weight=0.5 * center)
-    codes, gains = split_records(fitted.encode(rows))
+    codes, gains = split_records(fitted.encode(rows), fitted.spec)
     scores = dot_scores(prepare_adc(fitted.project(queries), fitted.spec, fitted.steps), codes, gains, fitted.spec)
     np.testing.assert_allclose(scores, fitted.project(queries) @ fitted.quantized_values(rows).T, atol=0.02)
     exact, scores = queries @ rows.T, scores + (queries @ fitted.mean)[:, None]
@@ -164,7 +164,7 @@ def test_scores_are_estimates_of_the_cosine(center: bool) -> None:
 def test_records_hold_levels_gains_and_values() -> None:
     fitted = fit_recurrent(ROWS, SPEC, effort=SHORT)
     levels, gains = fitted.quantize(ROWS[:50])
-    codes, kept = split_records(fitted.encode(ROWS[:50]))
+    codes, kept = split_records(fitted.encode(ROWS[:50]), SPEC)
     assert (unpack_levels(codes, SPEC) == levels).all() and (gains == kept).all()
     values = np.repeat(fitted.steps, SPEC.block_dims) * grid_values(levels, SPEC) * gains.astype(np.float32)[:, None]
     np.testing.assert_allclose(fitted.quantized_values(ROWS[:50]), values, rtol=1e-6)

@@ -9,7 +9,7 @@ from tests.encoding.quantization.embeddings import text_like
 from tests.engine.fitting import DIMS, reached
 from tests.engine.running import running
 
-from bebr.core.codes import split_records
+from bebr.core.codes import CodeSpec, split_records
 from bebr.core.scoring import DotQueries, HammingQueries, Scorer, dot_scores, hamming_distances
 from bebr.core.types import WriteMode
 from bebr.engine import CollectionSettings, Engine, FitSettings, SearchRequest
@@ -50,8 +50,8 @@ async def test_queries_prepared_together_score_as_each_alone(tmp_path: Path, sco
                 np.testing.assert_allclose(scores + added, expected(engine, query, records), atol=6e-3)
 
 
-def scored(queries: DotQueries | HammingQueries, records: np.ndarray, spec: object) -> np.ndarray:
-    codes, gains = split_records(records)
+def scored(queries: DotQueries | HammingQueries, records: np.ndarray, spec: CodeSpec) -> np.ndarray:
+    codes, gains = split_records(records, spec)
     if isinstance(queries, DotQueries):
         return dot_scores(queries, codes, gains, spec)  # type: ignore[arg-type]
     return -hamming_distances(queries, codes, spec).astype(np.float32)  # type: ignore[arg-type]
@@ -63,8 +63,8 @@ def expected(engine: Engine, routed: RoutedQuery, records: np.ndarray) -> np.nda
     version, codec = collection.active, collection.codec(collection.active)
     if query.scorer is Scorer.HAMMING:
         own = query.record if query.record is not None else codec.encode(query.embedding)
-        signs = HammingQueries(split_records(own)[0])
-        return -hamming_distances(signs, split_records(records)[0], version.spec)[0].astype(np.float32)
+        signs = HammingQueries(split_records(own, version.spec)[0])
+        return -hamming_distances(signs, split_records(records, version.spec)[0], version.spec)[0].astype(np.float32)
     asked = query.embedding
     if query.scorer is Scorer.SDC:
         asked = codec.decode(query.record if query.record is not None else codec.encode(query.embedding))

@@ -98,13 +98,13 @@ def scorer_of_embedding(
 
     def score(version: Version, record: np.ndarray) -> float:
         codec, spec, steps = collection.codec(version), version.spec, version.steps
-        codes, gains = split_records(record)
+        codes, gains = split_records(record, spec)
         if scorer is Scorer.ADC:
             around = dot_scores(prepare_adc(codec.project(embedding), spec, steps), codes, gains, spec)[0, 0]
             return float(around) + mean_product(embedding, codec.mean)
         if scorer is Scorer.SDC:
             return scorer_of_code(engine, version, codec.encode(embedding))(version, record)
-        query, _ = split_records(codec.encode(embedding))
+        query, _ = split_records(codec.encode(embedding), spec)
         return hamming_scores(hamming_distances(prepare_hamming(query), codes, spec), spec.dims)[0, 0]
 
     return score
@@ -122,7 +122,9 @@ def scorer_of_code(engine: Engine, version: Version, record: np.ndarray) -> Call
             own = collection.codec(other).code_query(record)
             np.testing.assert_allclose(own, projected, atol=1e-5)
             projected = own  # the same but for the order of rounding
-        around = dot_scores(prepare_adc(projected, other.spec, other.steps), *split_records(target), other.spec)[0, 0]
+        around = dot_scores(
+            prepare_adc(projected, other.spec, other.steps), *split_records(target, other.spec), other.spec
+        )[0, 0]
         return float(around) + mean_product(embedding, collection.codec(other).mean)
 
     return score

@@ -24,8 +24,8 @@ def test_rankings_equal_those_of_core_and_of_the_kernel(code: str, scorer: Score
     candidate = Candidate.of_files("mine", files, DIMS)
     found = CodedDocuments(candidate, DOCUMENTS).search(scorer)(QUERIES, 20)
     spec, steps = candidate.spec, candidate.steps
-    codes, gains = split_records(candidate.binarizer.encode(DOCUMENTS))
-    query_codes, _ = split_records(candidate.binarizer.encode(QUERIES))
+    codes, gains = split_records(candidate.binarizer.encode(DOCUMENTS), spec)
+    query_codes, _ = split_records(candidate.binarizer.encode(QUERIES), spec)
     blocked = kernel.allocate(kernel.blocked_size_bytes(spec, len(codes)))
     kernel.pack(codes, spec, blocked, 0)
     if scorer is Scorer.HAMMING:

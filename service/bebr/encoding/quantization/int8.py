@@ -57,7 +57,7 @@ class Int8Binarizer:
 
     def decode(self, records: NDArray[np.uint8]) -> Floats:
         """records (rows, record_size_bytes) uint8 -> unit embeddings (rows, embedding_dims) float32."""
-        codes, _ = split_records(records)
+        codes, _ = split_records(records, self.spec)
         grid = grid_values(unpack_levels(codes, self.spec), self.spec).astype(np.float32)
         values = 16 * grid[:, : self.embedding_dims] + grid[:, self.embedding_dims :]
         unit: Floats = values / np.linalg.norm(values, axis=1, keepdims=True)

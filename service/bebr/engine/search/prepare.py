@@ -48,9 +48,11 @@ def prepare(routed: Sequence[RoutedQuery], version: Version, codec: Codec | None
     added = None
     match routed[0].query.scorer:
         case Scorer.HAMMING:
-            prepared: DotQueries | HammingQueries = prepare_hamming(split_records(_records(queries, codec))[0])
+            prepared: DotQueries | HammingQueries = prepare_hamming(
+                split_records(_records(queries, codec), version.spec)[0]
+            )
         case Scorer.SDC if codec is None:
-            prepared = prepare_sdc(*split_records(_records(queries, codec)), version.spec, version.steps)
+            prepared = prepare_sdc(*split_records(_records(queries, codec), version.spec), version.spec, version.steps)
         case scorer:
             assert codec is not None, "adc needs a binarizer"
             if scorer is Scorer.SDC:

@@ -46,7 +46,13 @@ def _raw(code: str | None) -> Version:
             "embeddings",
             key="bundle",
         )
-    return Version.raw(0, CodeSpec.parse(code))
+    spec = CodeSpec.parse(code)
+    if spec.rescore is not None:
+        raise InvalidOption(
+            f"codes of your own have no rescore code, which only a binarizer can ask for: leave '/{spec.rescore}' out",
+            key="code",
+        )
+    return Version.raw(0, spec)
 
 
 def _of_bundle(bundle_id: str, code: str | None, bundles: BundleRegistry) -> Version:
