@@ -43,6 +43,7 @@ class GrowingSegment:
         self._allocated = min(capacity, FIRST_ROWS)
         self.blocked = kernel.allocate(kernel.blocked_size_bytes(spec, self._allocated))
         self.gains = np.zeros(self._allocated, np.float16)
+        self.rescore = np.zeros((self._allocated, spec.rescore_size_bytes), np.uint8)
         self.ids: list[str] = []
         self.row_of: dict[str, int] = {}
         self.values: dict[str, list[Any]] = {key: [] for key in fields}
@@ -64,6 +65,7 @@ class GrowingSegment:
         self._grow(first + len(ids))
         kernel.pack(codes, self.spec, self.blocked, first)
         self.gains[first : first + len(ids)] = gains
+        self.rescore[first : first + len(ids)] = records[:, self.spec.scan_record_size_bytes :]
         for key, column in self.values.items():
             column.extend(values[key])
         self.row_of.update(zip(ids, range(first, first + len(ids)), strict=True))
@@ -78,12 +80,14 @@ class GrowingSegment:
         blocked[: len(self.blocked)] = self.blocked
         gains = np.zeros(self._allocated, np.float16)
         gains[: len(self.gains)] = self.gains
-        self.blocked, self.gains = blocked, gains
+        rescore = np.zeros((self._allocated, self.spec.rescore_size_bytes), np.uint8)
+        rescore[: len(self.rescore)] = self.rescore
+        self.blocked, self.gains, self.rescore = blocked, gains, rescore
 
     def append_rows(self, other: "GrowingSegment", rows: NDArray[np.int64]) -> None:
         """Append rows (n,) int64 of another segment of the same version."""
         where = rows.tolist()
-        records = join_records(kernel.unpack(other.blocked, other.spec, rows), other.gains[rows])
+        records = join_records(kernel.unpack(other.blocked, other.spec, rows), other.gains[rows], other.rescore[rows])
         values = {key: [column[row] for row in where] for key, column in other.values.items()}
         self.append([other.ids[row] for row in where], records, values)
 
@@ -117,7 +121,7 @@ class GrowingView:
         self.has_dead = live_count < rows
         # plain attributes, since every scan of every search reads them
         self.version, self.spec = segment.version, segment.spec
-        self.blocked, self.gains = segment.blocked, segment.gains
+        self.blocked, self.gains, self.rescore = segment.blocked, segment.gains, segment.rescore
         self._labels: dict[str, Labels] = {}
 
     @classmethod
@@ -151,6 +155,10 @@ class GrowingView:
         if labels is None:
             labels = self._labels[key] = labels_of_values(self.segment.values[key][: self.rows])
         return labels
+
+    def rescore_records(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """(rows, rescore_size_bytes) uint8."""
+        return self.rescore[rows]
 
     def ids_at(self, rows: Sequence[int]) -> list[str]:
         return [self.segment.ids[row] for row in rows]

@@ -3,7 +3,7 @@
 Both return where each old row went, so that the shard can carry over the deaths of the meantime.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,12 @@ from bebr.index.columns import (
     unpack_mask,
 )
 from bebr.index.growing import NO_ROW, GrowingView
-from bebr.index.segment import SegmentView, write_segment
+from bebr.index.segment import SegmentView, read_rescore_rows, write_segment
 from bebr.index.strings import StringTable, build_lookup, hash_strings, hashes_of
+from bebr.kernel import rescore
+
+RESCORE_ROWS = 4096
+"""Rescore codes pass through memory this many at a time."""
 
 
 def seal(view: GrowingView, path: Path) -> NDArray[np.int64]:
@@ -41,7 +45,10 @@ def seal(view: GrowingView, path: Path) -> NDArray[np.int64]:
     }
     blocked = _blocked(kernel.unpack(frozen.blocked, frozen.spec, rows), frozen.spec)
     lookup = build_lookup(hash_strings(ids))
-    write_segment(path, frozen.version, frozen.spec, ids, lookup, blocked, frozen.gains[rows], frozen.fields, columns)
+    finer = (rescore.with_checksums(view.rescore[rows[some]]) for some in _chunks(len(rows)))
+    write_segment(
+        path, frozen.version, frozen.spec, ids, lookup, blocked, frozen.gains[rows], frozen.fields, columns, finer
+    )
     return _moves(view.rows, rows)
 
 
@@ -66,8 +73,13 @@ def compact(views: Sequence[SegmentView], path: Path) -> list[NDArray[np.int64]]
     columns = {
         key: _merge_columns(kind, [s.columns[key] for s in segments], alive, order) for key, kind in fields.items()
     }
-    write_segment(path, segments[0].version, spec, ids, build_lookup(hashes), blocked, gains, fields, columns)
+    finer = (read_rescore_rows(segments, owner[some], row[some]) for some in _chunks(len(row)))
+    write_segment(path, segments[0].version, spec, ids, build_lookup(hashes), blocked, gains, fields, columns, finer)
     return [_moves(view.rows, row[owner == i], np.flatnonzero(owner == i)) for i, view in enumerate(views)]
+
+
+def _chunks(rows: int) -> Iterator[slice]:
+    return (slice(start, start + RESCORE_ROWS) for start in range(0, rows, RESCORE_ROWS))
 
 
 def _merge_ids(

@@ -1,15 +1,16 @@
 """A sealed segment: immutable rows of one code version, sorted by id, read from one file.
 
 What scans and filters touch is read into memory once: nothing that happens to the file later can change an answer. The
-ids stay in the mapped file, and each is checked against its hash when it is read. Which rows are still alive is not the
-segment's business; the shard knows. Because rows are sorted by id, the kernel's order of equal scores (by row) is the
-order by id.
+ids stay in the mapped file, and each is checked against its hash when it is read. Rescore codes stay in the file too;
+rows of them are read one by one, each checked against its checksum, and none is kept. Which rows are still alive is not
+the segment's business; the shard knows. Because rows are sorted by id, the kernel's order of equal scores (by row) is
+the order by id.
 """
 
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from zlib import crc32
 
@@ -25,8 +26,10 @@ from bebr.index.columns import Arrays, Column, column_from_arrays, evaluate, pac
 from bebr.index.growing import kill
 from bebr.index.labels import Labels, labels_of_column
 from bebr.index.strings import StringTable, find_many
+from bebr.kernel import rescore
 
 MAPPED = ("id_offsets", "id_blob")
+RESCORE = "rescore"
 CACHED_FILTERS = 8
 """Masks of recent filters kept per segment, one bit a row each."""
 
@@ -35,7 +38,7 @@ class Segment:
     """Open segment file. Raises DamagedSegment when a byte is not what was written."""
 
     def __init__(self, path: Path) -> None:
-        header, sections = segment_file.read(path, MAPPED)
+        header, sections, row_files = segment_file.read(path, MAPPED)
         self.path = path
         self.version: int = header["version"]
         self.spec = CodeSpec.parse(header["spec"])
@@ -44,6 +47,10 @@ class Segment:
         self.gains: NDArray[np.float16] = sections["gains"]
         self.lookup: NDArray[np.uint64] = sections["lookup"]
         self.ids = StringTable(sections["id_offsets"], sections["id_blob"])
+        self.rescore = row_files.get(RESCORE)
+        """Rescore records in the order of the rows; None: the version has none."""
+        if (self.rescore is None) != (self.spec.rescore is None):
+            raise segment_file.damaged(path, f"it has no rescore codes of '{self.spec}'")
         self.fields = {key: FieldType(kind) for key, kind in header["fields"].items()}
         self.reads_paths = header.get("reads_paths", False)
         self.columns = {key: _column(key, kind, sections) for key, kind in self.fields.items()}
@@ -80,6 +87,12 @@ class Segment:
         found = crc32(self.ids.offsets.data), crc32(self.ids.blob.data)
         if found != self._checksums:
             raise segment_file.damaged(self.path, "its ids do not match their checksums")
+
+    def move_to(self, path: Path) -> None:
+        """The file lies there now."""
+        self.path = path
+        if self.rescore is not None:
+            self.rescore.move_to(str(path))
 
     def mask(self, condition: Filter) -> NDArray[np.uint16]:
         """Mask of the rows, dead or alive, for which the filter holds. Recent ones are kept, for rows never change."""
@@ -136,6 +149,24 @@ class SegmentView:
     def ids_at(self, rows: Sequence[int]) -> list[str]:
         return self.segment.ids_at(rows)
 
+    def rescore_records(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """(rows, rescore_size_bytes) uint8, read from the file. Raises DamagedSegment."""
+        return read_rescore_rows([self.segment], np.zeros(len(rows), np.int64), rows)[:, : -rescore.CHECKSUM_SIZE_BYTES]
+
+
+def read_rescore_rows(
+    segments: Sequence[Segment], segment_of: NDArray[np.int64], rows: NDArray[np.int64]
+) -> NDArray[np.uint8]:
+    """Rows (n,) int64, each of the segment at the place that segment_of (n,) int64 says; all are of one code version.
+
+    -> their rescore records with checksums (n, rescore_size_bytes + 4) uint8. Raises DamagedSegment.
+    """
+    files = [segment.rescore for segment in segments if segment.rescore is not None]
+    try:
+        return rescore.read_rows(files, segment_of.astype(np.int32), rows)
+    except rescore.DamagedRow as damage:
+        raise segment_file.damaged_row(segments[int(segment_of[damage.place])].path, damage) from damage
+
 
 def write_segment(
     path: Path,
@@ -147,8 +178,13 @@ def write_segment(
     gains: NDArray[np.float16],
     fields: Mapping[str, FieldType],
     columns: Mapping[str, Column],
+    rescore_rows: Iterable[NDArray[np.uint8]],
 ) -> None:
-    """Write a segment file, rows in ascending order of id. Its name is durable once the shard's files are saved."""
+    """Write a segment file, rows in ascending order of id. Its name is durable once the shard's files are saved.
+
+    rescore_rows: in the same order, some (n, rescore_size_bytes + 4) uint8 at a time, each with its checksum; only
+    where the spec has a rescore code.
+    """
     sections: Arrays = {
         "codes": blocked,
         "gains": gains,
@@ -165,7 +201,9 @@ def write_segment(
         "fields": {key: str(kind) for key, kind in fields.items()},
         "reads_paths": True,
     }
-    segment_file.write(path, header, sections)
+    row_size = spec.rescore_size_bytes + rescore.CHECKSUM_SIZE_BYTES
+    rows = {RESCORE: segment_file.Rows(row_size, len(ids), rescore_rows)} if spec.rescore else {}
+    segment_file.write(path, header, sections, rows)
 
 
 def _column(key: str, kind: FieldType, sections: Arrays) -> Column:

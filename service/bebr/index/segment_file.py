@@ -1,12 +1,15 @@
 """Segment files: written whole, read with every byte checked, and checked again while they lie there.
 
 Magic, header length and crc32, JSON header, then 64-byte aligned sections (little-endian arrays), each with its crc32
-in the header.
+in the header. A section of *rows* has none: each of its rows ends with a crc32 of its own, for they are read one by
+one.
 """
 
 import json
+import os
 import struct
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 from zlib import crc32
@@ -18,15 +21,29 @@ from bebr import kernel
 from bebr.disk import is_out_of_files, out_of_files_hint, replacing
 from bebr.errors import DamagedSegment, NotReady
 from bebr.index.columns import Arrays
+from bebr.kernel import rescore
 
 MAGIC = b"BEBRSEG\x00"
 FORMAT = 1
 ALIGNMENT = 64
 CHUNK_BYTES = 2**18
-_PREFIX_BYTES = len(MAGIC) + 8
+_PREFIX_BYTES = rescore.PREFIX_SIZE_BYTES
+"""Magic, header length and crc32. They tell a file from every other one: the header has the checksums of the rest."""
 
 
-def write(path: Path, header: dict[str, Any], sections: Arrays) -> None:
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A section of rows to be written."""
+
+    row_size_bytes: int
+    """With the checksum."""
+    count: int
+    """How many rows there are."""
+    pieces: Iterable[NDArray[np.uint8]]
+    """All of them in order, some (n, row_size_bytes) uint8 at a time."""
+
+
+def write(path: Path, header: dict[str, Any], sections: Arrays, rows: Mapping[str, Rows]) -> None:
     table: dict[str, dict[str, Any]] = {}
     offset = 0
     for name, array in sections.items():
@@ -39,6 +56,10 @@ def write(path: Path, header: dict[str, Any], sections: Arrays) -> None:
             "crc32": crc32(flat.view(np.uint8).data),
         }
         offset = _aligned(offset + flat.nbytes)
+    for name, section in rows.items():
+        size = section.count * section.row_size_bytes
+        table[name] = {"offset": offset, "size": size, "row_size": section.row_size_bytes}
+        offset = _aligned(offset + size)
     text = json.dumps({"format": FORMAT} | header | {"sections": table}).encode()
     start = _aligned(len(MAGIC) + 8 + len(text))
     with replacing(path, durable=False) as file:
@@ -46,17 +67,25 @@ def write(path: Path, header: dict[str, Any], sections: Arrays) -> None:
         for name, array in sections.items():
             file.seek(start + table[name]["offset"])
             file.write(np.ascontiguousarray(array).view(np.uint8).data)
+        for name, section in rows.items():
+            file.seek(start + table[name]["offset"])
+            for piece in section.pieces:
+                file.write(piece.data)
         file.truncate(start + offset)
 
 
-def read(path: Path, mapped: Collection[str]) -> tuple[dict[str, Any], Arrays]:
-    """The header and the sections, in memory but for those to be mapped. Raises DamagedSegment."""
+def read(path: Path, mapped: Collection[str]) -> tuple[dict[str, Any], Arrays, dict[str, rescore.RowFile]]:
+    """The header, the sections, in memory but for those to be mapped, and the sections of rows, which stay in the file
+    and are checked row by row. Raises DamagedSegment."""
     try:
         with path.open("rb") as file:
             header, start = _read_header(path, file)
             sections: Arrays = {}
+            rows: dict[str, rescore.RowFile] = {}
             for name, entry in header["sections"].items():
-                if name in mapped:
+                if "row_size" in entry:
+                    rows[name] = _open_rows(path, file, start, name, entry)
+                elif name in mapped:
                     _check_section(path, file, start, name, entry)
                 else:
                     sections[name] = _read_section(path, file, start, name, entry)
@@ -70,7 +99,7 @@ def read(path: Path, mapped: Collection[str]) -> tuple[dict[str, Any], Arrays]:
         if len(raw) != entry["size"]:
             raise _mismatch(path, name)
         sections[name] = raw.view(entry["dtype"])
-    return header, sections
+    return header, sections, rows
 
 
 def verify(path: Path, pause: Callable[[int], None] | None = None) -> None:
@@ -92,6 +121,21 @@ def damaged(path: Path, reason: str) -> DamagedSegment:
     return DamagedSegment(f"segment {path.name}: {reason}", segment=path.name, folder=str(path.parent))
 
 
+def damaged_row(path: Path, damage: rescore.DamagedRow) -> DamagedSegment | NotReady:
+    """The error for a row that cannot be read from a file."""
+    if damage.error == 0:
+        return damaged(path, "a row of a rescore code does not match its checksum")
+    return _unreadable(path, OSError(damage.error, os.strerror(damage.error)))
+
+
+def _open_rows(path: Path, file: BinaryIO, start: int, name: str, entry: dict[str, Any]) -> rescore.RowFile:
+    begin = start + entry["offset"]
+    if begin + entry["size"] > os.fstat(file.fileno()).st_size:
+        raise damaged(path, f"section '{name}' is cut short")
+    file.seek(0)
+    return rescore.open_rows(path, file.read(_PREFIX_BYTES), begin, entry["row_size"])
+
+
 def _read_section(path: Path, file: BinaryIO, start: int, name: str, entry: dict[str, Any]) -> NDArray[Any]:
     array = kernel.allocate(entry["size"])[: entry["size"]]
     file.seek(start + entry["offset"])
@@ -108,12 +152,16 @@ def _check_section(
     entry: dict[str, Any],
     pause: Callable[[int], None] | None = None,
 ) -> None:
-    checksum = 0
-    for piece in _pieces(file, start + entry["offset"], entry["size"]):
-        checksum = crc32(piece, checksum)
+    checksum, size_left, row_size = 0, entry["size"], entry.get("row_size")
+    for piece in _pieces(file, start + entry["offset"], entry["size"], row_size or 1):
+        size_left -= len(piece)
+        if row_size is None:
+            checksum = crc32(piece, checksum)
+        elif len(piece) % row_size or not rescore.are_sound(np.frombuffer(piece, np.uint8).reshape(-1, row_size)):
+            raise _mismatch(path, name)
         if pause is not None:
             pause(len(piece))
-    if checksum != entry["crc32"]:
+    if size_left or checksum != entry.get("crc32", 0):
         raise _mismatch(path, name)
 
 
@@ -127,10 +175,10 @@ def _mismatch(path: Path, name: str) -> DamagedSegment:
     return damaged(path, f"section '{name}' does not match its checksum")
 
 
-def _pieces(file: BinaryIO, begin: int, size: int) -> Iterator[bytes]:
-    """What there is of a section."""
+def _pieces(file: BinaryIO, begin: int, size: int, unit: int) -> Iterator[bytes]:
+    """What there is of a section, in multiples of `unit` bytes."""
     file.seek(begin)
-    while size > 0 and (piece := file.read(min(size, CHUNK_BYTES))):
+    while size > 0 and (piece := file.read(min(size, CHUNK_BYTES // unit * unit))):
         size -= len(piece)
         yield piece
 

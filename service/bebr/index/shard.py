@@ -108,7 +108,7 @@ class Shard:
             shard_files.replace_folder(self.folder, old.folder)
             self.folder = old.folder
             for view in self._sealed:
-                view.segment.path = self.folder / view.segment.path.name
+                view.segment.move_to(self.folder / view.segment.path.name)
 
     # -- writes --------------------------------------------------------------------------------------------------------
 

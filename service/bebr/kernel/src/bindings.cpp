@@ -13,6 +13,7 @@
 #include <string>
 #include <system_error>
 
+#include "bindings_rescore.hpp"
 #include "dispatch.hpp"
 #include "ids.hpp"
 #include "layout.hpp"
@@ -192,4 +193,5 @@ NB_MODULE(_kernel, m) {
     m.def("map_file", &map_bytes, "path"_a);
     m.def("read_ids", &read_ids, "offsets"_a, "blob"_a, "lookup"_a, "rows"_a);
     m.def("read_checksum", &read_checksum, "bytes"_a);
+    bind_rescore(m);
 }

@@ -1,0 +1,179 @@
+"""Rescore rows: their scores are those of bebr.core.scoring to the last bit, and what is read of a file is checked."""
+
+import errno
+import os
+import resource
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from bebr.core.codes import Block, CodeSpec, RescoreSpec, join_records, pack_levels
+from bebr.core.scoring import prepare_rescore, rescore_scores
+from bebr.errors import DimensionMismatch
+from bebr.kernel import rescore
+
+PREFIX = b"0123456789abcdef"
+ROW_SIZE = 24
+
+
+def rows_of(seed: int, count: int) -> NDArray[np.uint8]:
+    records = np.random.default_rng(seed).integers(0, 256, (count, ROW_SIZE - 4), dtype=np.uint8)
+    return rescore.with_checksums(records)
+
+
+def write(path: Path, rows: NDArray[np.uint8], prefix: bytes = PREFIX) -> rescore.RowFile:
+    path.write_bytes(prefix + rows.tobytes())
+    return rescore.open_rows(path, prefix, len(prefix), rows.shape[1])
+
+
+def read(files: list[rescore.RowFile], file_of: list[int], rows: list[int]) -> NDArray[np.uint8]:
+    return rescore.read_rows(files, np.array(file_of, np.int32), np.array(rows, np.int64))
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_scores_equal_core(data: st.DataObject) -> None:
+    bits = sorted(data.draw(st.lists(st.sampled_from([1, 2, 4, 8]), min_size=1, max_size=4)), reverse=True)
+    wide = data.draw(st.sampled_from([20, 700]))
+    finer = RescoreSpec(tuple(Block(data.draw(st.integers(1, wide)), b) for b in bits))
+    spec = CodeSpec((Block(8, 1),), finer)
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    count, queries = data.draw(st.integers(0, 30)), data.draw(st.integers(1, 4))
+    levels = (rng.integers(0, 256, (count, finer.dims)) & finer.max_levels).astype(np.uint8)
+    if data.draw(st.booleans()):
+        levels = np.where(rng.random(levels.shape) < 0.5, 0, finer.max_levels).astype(np.uint8)  # the largest sums
+    gains = rng.choice(np.array([0, 6e-8, 1e-3, 0.5, 3], np.float16), count)
+    records = join_records(pack_levels(levels, finer), gains)
+    projected = rng.normal(0, 10.0 ** rng.integers(-20, 20), (queries, finer.dims)).astype(np.float32)
+    if data.draw(st.booleans()):
+        projected = np.sign(projected)
+    prepared = prepare_rescore(projected, spec)
+    expected = rescore_scores(prepared, records, spec)
+
+    query_of = np.sort(rng.integers(0, queries, count)).astype(np.int32)
+    found = rescore.scores(spec, prepared, records, query_of)
+    assert np.array_equal(found, expected[query_of, np.arange(count)])
+    with_checksums = rescore.scores(spec, prepared, rescore.with_checksums(records), query_of)
+    assert np.array_equal(with_checksums, found)
+
+
+def test_scores_refuse_what_does_not_fit() -> None:
+    spec = CodeSpec.parse("8x1/8x8")
+    queries, records = prepare_rescore(np.ones((2, 8), np.float32), spec), np.zeros((3, 10), np.uint8)
+    with pytest.raises(DimensionMismatch):
+        rescore.scores(CodeSpec.parse("8x1/9x8"), queries, records, np.zeros(3, np.int32))
+    with pytest.raises(DimensionMismatch):
+        rescore.scores(spec, queries, records[:, :9], np.zeros(3, np.int32))
+    for query_of in ([0, 1], [0, 1, 2], [-1, 0, 1]):
+        with pytest.raises(ValueError, match="a query of 2"):
+            rescore.scores(spec, queries, records, np.array(query_of, np.int32))
+
+
+def test_checksums_are_those_of_zlib() -> None:
+    for size in range(1, 40):
+        records = np.random.default_rng(size).integers(0, 256, (3, size), dtype=np.uint8)
+        rows = rescore.with_checksums(records)
+        for record, row in zip(records, rows, strict=True):
+            assert int.from_bytes(row[-4:].tobytes(), "little") == crc32(record.tobytes())
+        assert rescore.are_sound(rows)
+        rows[1, 0] ^= 1
+        assert not rescore.are_sound(rows)
+    assert not rescore.are_sound(np.zeros((1, 24), np.uint8))  # what a file that was cut short reads as
+
+
+def test_rows_of_several_files_cached_or_not(tmp_path: Path) -> None:
+    written = [rows_of(n, 500) for n in range(3)]
+    files = [write(tmp_path / str(n), rows) for n, rows in enumerate(written)]
+    rng = np.random.default_rng(0)
+    file_of, rows = rng.integers(0, 3, 200).tolist(), rng.integers(0, 500, 200).tolist()
+    expected = np.stack([written[f][r] for f, r in zip(file_of, rows, strict=True)])
+    assert np.array_equal(read(files, file_of, rows), expected)
+    for n in range(3):
+        with (tmp_path / str(n)).open("rb+") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    assert np.array_equal(read(files, file_of, rows), expected)
+    assert read(files, [], []).shape == (0, ROW_SIZE) and read([], [], []).shape[0] == 0
+
+
+@pytest.mark.parametrize("what", ["flipped", "cut", "empty"])
+def test_a_damaged_row_is_named(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "rows"
+    file = write(path, rows_of(0, 3))
+    assert len(read([file], [0, 0, 0], [0, 1, 2])) == 3
+    if what == "flipped":
+        data = bytearray(path.read_bytes())
+        data[len(PREFIX) + ROW_SIZE + 5] ^= 16
+        path.write_bytes(data)
+    else:
+        os.truncate(path, 0 if what == "empty" else len(PREFIX) + ROW_SIZE + 5)
+    with pytest.raises(rescore.DamagedRow) as raised:
+        read([file], [0, 0, 0], [2, 0, 1] if what == "empty" else [0, 1, 2])
+    assert (raised.value.place, raised.value.error) == (0 if what == "empty" else 1, 0)
+
+
+def test_another_file_of_the_same_name_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows"
+    write(path, rows_of(0, 3))
+    never_opened = rescore.open_rows(path, b"an earlier file!", len(PREFIX), ROW_SIZE)
+    with pytest.raises(rescore.DamagedRow) as raised:
+        read([never_opened], [0], [0])
+    assert raised.value.error == errno.ESTALE
+    path.unlink()
+    with pytest.raises(rescore.DamagedRow) as raised:
+        read([never_opened], [0], [0])
+    assert raised.value.error == errno.ENOENT
+
+
+def test_a_file_that_is_deleted_or_moved_can_still_be_read(tmp_path: Path) -> None:
+    rows = rows_of(0, 3)
+    deleted, moved = write(tmp_path / "deleted", rows), write(tmp_path / "moved", rows)
+    read([deleted], [0], [0])
+    (tmp_path / "deleted").unlink()
+    (tmp_path / "moved").rename(tmp_path / "there")
+    moved.move_to(str(tmp_path / "there"))
+    assert np.array_equal(read([deleted, moved], [0, 1], [1, 2]), rows[1:])
+
+
+def test_few_descriptors_are_enough_for_many_files(tmp_path: Path) -> None:
+    rows = rows_of(0, 3)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = descriptors()
+    files = [write(tmp_path / str(n), rows) for n in range(400)]
+    try:
+        for limit, most in ((soft, 128), (before + 40, 20)):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+            for _ in range(2):
+                for file in files:
+                    assert np.array_equal(read([file], [0], [1]), rows[1:2])
+            assert descriptors() <= before + most
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    del files, file
+    assert descriptors() <= before
+
+
+def test_reading_leaves_nothing_in_memory(tmp_path: Path) -> None:
+    count = 200_000
+    file = write(tmp_path / "rows", rows_of(0, count))
+    rng = np.random.default_rng(0)
+    files, zeros = [file], np.zeros(50, np.int32)
+    rescore.read_rows(files, zeros, np.arange(50))
+    before = resident_kb()
+    for _ in range(2000):
+        rescore.read_rows(files, zeros, rng.integers(0, count, 50))
+    assert resident_kb() - before < 500  # of a file of 4.8 MB, all of which was read
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def resident_kb() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
