@@ -33,8 +33,9 @@ class Flood:
     def count(self, *statuses: int) -> int:
         return sum(len(self.latencies.get(status, ())) for status in statuses)
 
-    def per_second(self, status: int = 200) -> float:
-        return self.count(status) / self.seconds
+    def goodput(self, within_seconds: float) -> float:
+        """Answers with 200 per second that came in time."""
+        return sum(latency <= within_seconds for latency in self.latencies.get(200, ())) / self.seconds
 
     def percentile(self, share: float, *statuses: int) -> float:
         """Seconds; nan where there was no such answer."""
@@ -51,7 +52,7 @@ class Generators:
             future.result()
 
     def start(
-        self, port: int, requests: Sequence[bytes], *, rate: float, seconds: float, connections: int = 1000
+        self, port: int, requests: Sequence[bytes], *, rate: float, seconds: float, connections: int = 3500
     ) -> "Future[Flood]":
         """Send so many requests per second, those given in turns, over so many connections at most."""
         return self._pool.submit(_flood, port, list(requests), rate, seconds, connections)

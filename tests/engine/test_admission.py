@@ -1,6 +1,5 @@
 """A lane knows how long work would wait, lets nobody starve, and drops what nobody waits for."""
 
-import asyncio
 import time
 from collections.abc import Iterator
 
@@ -76,16 +75,6 @@ def test_the_rate_follows_what_is_measured_a_step_at_a_time() -> None:
     time.sleep(0.06)
     work.leave("a", 5, done=False)
     assert work.seconds_per_unit == now, "what was dropped says nothing about the rate"
-
-
-async def test_what_was_let_in_counts_before_it_enters() -> None:
-    work = lane()
-    work.enter("a", 4)
-    assert work.wait_seconds("a") == pytest.approx(0.4)
-    work.expect("a")
-    assert work.wait_seconds("a") == pytest.approx(0.8)
-    await asyncio.sleep(0)
-    assert work.wait_seconds("a") == pytest.approx(0.4)
 
 
 def test_what_nobody_waits_for_is_dropped_when_its_turn_comes() -> None:

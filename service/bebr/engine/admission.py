@@ -6,6 +6,8 @@ arrival, because its caller would be gone, and the work would be in vain. What w
 it is dropped once its caller has left, or has waited as long as it would.
 
 Queues take turns by collection, so a collection waits for its own work, and for as much of each other one.
+
+Requests of the kinds that come in floods have a lane as a whole, before they start, beside those of the work they do.
 """
 
 import asyncio
@@ -14,6 +16,7 @@ import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 
 from bebr.coalescer import Drop
 from bebr.config import Limits
@@ -22,6 +25,8 @@ from bebr.errors import Abandoned, BebrError, DeadlineExceeded, Overloaded
 WAIT_SHARE = 0.5
 """Share of a caller's patience that it may wait until its work begins: the rest is for the work, and for estimates that
 are wrong."""
+REQUEST_WAIT_SHARE = 0.25
+"""The same for whole requests: less, so that few are refused once much of them is done."""
 WINDOW_SECONDS = 0.05
 """Busy time after which a lane corrects its rate."""
 CORRECTION = 4.0
@@ -31,6 +36,8 @@ TURN_SECONDS = 0.003
 ALWAYS = 16
 """Requests of a collection that are taken whatever the estimate says: a rate measured by few requests is that of one
 after the other, and many together go faster."""
+ALWAYS_REQUESTS = 64
+"""The same for whole requests."""
 
 
 def _stays() -> bool:
@@ -58,23 +65,29 @@ class _Work:
 
     requests: int = 0
     units: float = 0.0
-    expected: int = 0
-    """Requests that were let in and have not entered yet."""
 
 
 class Lane:
     """Work of one kind: what is under way, and how fast it goes. Units are whatever its time is proportional to."""
 
-    def __init__(self, name: str, what: str, seconds_per_unit: float, patience_seconds: float, always: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        what: str,
+        seconds_per_unit: float,
+        patience_seconds: float,
+        always: int = ALWAYS,
+        wait_share: float = WAIT_SHARE,
+    ) -> None:
         """what: for messages. seconds_per_unit: the first guess. patience_seconds: of callers who did not say."""
         self.name = name
         self._what = what
         self.seconds_per_unit = seconds_per_unit
         self._patience_seconds = patience_seconds
         self._always = always
+        self._wait_share = wait_share
         self._works: dict[str, _Work] = {}
         """By collection."""
-        self._expecting: list[_Work] = []
         self._units = 0.0
         self._since = 0.0
         self._busy_seconds = 0.0
@@ -102,25 +115,9 @@ class Lane:
     def wait_seconds(self, key: str) -> float:
         """How long work of a collection would wait: for its own before it, and as much of each other one."""
         work = self._works.get(key)
-        if work is None or work.requests + work.expected < self._always:
+        if work is None or work.requests < self._always:
             return 0.0
-        expected = work.expected * work.units / work.requests if work.expected else 0.0
-        return min(self._units + expected, (work.units + expected) * len(self._works)) * self.seconds_per_unit
-
-    def expect(self, key: str) -> None:
-        """A request was let in whose work is not known yet; it will enter in the next turn of the event loop, if it is
-        right. Until then it counts as much as one of the others."""
-        work = self._works.get(key)
-        if work is not None:
-            if not self._expecting:
-                asyncio.get_running_loop().call_soon(self._expect_nothing)
-            work.expected += 1
-            self._expecting.append(work)
-
-    def _expect_nothing(self) -> None:
-        for work in self._expecting:
-            work.expected = 0
-        self._expecting.clear()
+        return min(self._units, work.units * len(self._works)) * self.seconds_per_unit
 
     def check(self, key: str) -> None:
         """Raise Overloaded when work of a collection could not begin in time; DeadlineExceeded when that is past."""
@@ -135,7 +132,7 @@ class Lane:
 
     def allowed_seconds(self, timeout_seconds: float | None) -> float:
         """How long a request may wait whose caller waits for so long; None: it did not say."""
-        return WAIT_SHARE * (self._patience_seconds if timeout_seconds is None else timeout_seconds)
+        return self._wait_share * (self._patience_seconds if timeout_seconds is None else timeout_seconds)
 
     def overloaded(self, wait_seconds: float) -> Overloaded:
         """The refusal of a request that would wait so long."""
@@ -254,17 +251,30 @@ class Admission:
     writes: Lane = field(init=False)
     """Commits. A unit is one commit of few points."""
 
+    search_requests: Lane = field(init=False)
+    """Requests of searches, from the socket to the answer: with all that they cost beside scans and texts. The unit of
+    this and the next two is one request."""
+    write_requests: Lane = field(init=False)
+    """Requests that write points."""
+    embedding_requests: Lane = field(init=False)
+    """Requests for embeddings."""
+
     turn: LoopTurn = field(init=False, default_factory=LoopTurn)
 
     def __post_init__(self) -> None:
         patience = self.limits.request_timeout_seconds
-        self.searches = Lane("searches", "searches", 0.0005, patience, ALWAYS)
-        self.query_texts = Lane("query_texts", "texts of searches", 0.0002, patience, ALWAYS)
-        self.written_texts = Lane("written_texts", "texts of points", 0.0002, patience, ALWAYS)
-        self.embeddings = Lane("embeddings", "embeddings", 0.0002, patience, 1)
-        self.background = Lane("background", "jobs", 0.0002, math.inf, ALWAYS)
-        self.writes = Lane("writes", "writes", 0.002, patience, ALWAYS)
+        self.searches = Lane("searches", "searches", 0.0005, patience)
+        self.query_texts = Lane("query_texts", "texts of searches", 0.0002, patience)
+        self.written_texts = Lane("written_texts", "texts of points", 0.0002, patience)
+        self.embeddings = Lane("embeddings", "embeddings", 0.0002, patience, always=1)
+        self.background = Lane("background", "jobs", 0.0002, math.inf)
+        self.writes = Lane("writes", "writes", 0.002, patience)
+        whole = partial(Lane, patience_seconds=patience, wait_share=REQUEST_WAIT_SHARE)
+        self.search_requests = whole("search_requests", "searches", 0.001, always=ALWAYS_REQUESTS)
+        self.write_requests = whole("write_requests", "writes", 0.002, always=ALWAYS_REQUESTS)
+        self.embedding_requests = whole("embedding_requests", "embeddings", 0.02, always=1)
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
-        return (self.searches, self.query_texts, self.written_texts, self.embeddings, self.background, self.writes)
+        inside = (self.searches, self.query_texts, self.written_texts, self.embeddings, self.background, self.writes)
+        return (*inside, self.search_requests, self.write_requests, self.embedding_requests)

@@ -20,7 +20,7 @@ from bebr.jobs import JobQueue
 from bebr.server.access import is_read
 from bebr.server.bodies.body import BodyBudget
 from bebr.server.connections.connection import ConnectionLimits, Gate
-from bebr.server.connections.early import EarlyAnswers
+from bebr.server.connections.reception import Reception
 from bebr.server.context import Services, reject_unknown_query
 from bebr.server.loop_watch import LoopWatch
 from bebr.server.metrics import HttpMetrics, StateGauges
@@ -88,8 +88,14 @@ def create_app(engine: Engine, job_queue: JobQueue, options: ApiOptions | None =
     app.state.loop_watch = LoopWatch(app.state.metrics.registry, options.slow_loop_seconds)
     access_log, ids = AccessLog(options.log_requests_per_s), request_ids()
     refused = partial(_refused, app.state.metrics, access_log)
-    early = EarlyAnswers(engine, refused, ids)
-    app.state.gate = Gate(options.connections, refuse=early, on_refusal=refused, request_ids=ids)
+    reception = Reception(engine, refused, ids)
+    app.state.gate = Gate(
+        options.connections,
+        receive=reception.receive,
+        refuse_unparsed=reception.refuse_unparsed,
+        on_refusal=refused,
+        request_ids=ids,
+    )
     install_handlers(app)
     app.add_middleware(HotRoutes, routes=hot)
     _add_layers(app, options, access_log, [*hot, *(route for router in ROUTERS for route in router.routes)])

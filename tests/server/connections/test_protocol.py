@@ -240,7 +240,7 @@ def is_open(caller: socket.socket) -> bool:
 async def test_a_request_can_be_refused_before_the_app_hears_of_it() -> None:
     asked, heard = [], []
 
-    def refuse(method: bytes, path: bytes, headers: object) -> bytes | None:
+    def receive(method: bytes, path: bytes, headers: object) -> bytes | None:
         asked.append((method, path))
         return wire(Overloaded("try later", retry_after_seconds=7), b"id-1") if b"refused" in path else None
 
@@ -249,7 +249,7 @@ async def test_a_request_can_be_refused_before_the_app_hears_of_it() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
 
-    protocol = partial(GuardedProtocol, Gate(refuse=refuse))
+    protocol = partial(GuardedProtocol, Gate(receive=receive))
     config = uvicorn.Config(app, http=protocol, ws="none", lifespan="off", log_config=None)  # type: ignore[arg-type]
     config.load()
     loop = asyncio.get_running_loop()

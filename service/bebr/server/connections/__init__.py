@@ -3,6 +3,7 @@
 protocol      parses requests and starts the app for each
 connection    one connection: how long it waits for its caller, and how it ends
 rates         what trickles is cut off
-early         what is answered before a request becomes a task: probes, and refusals under load
+reception     what is answered before a request becomes a task: probes, and refusals under load
+starting      few requests start in each turn of the event loop
 refusals      those answers as bytes
 """

@@ -13,16 +13,18 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from bebr.errors import BebrError
 from bebr.server.connections.rates import RateWatch
+from bebr.server.connections.reception import Ticket
 from bebr.server.connections.refusals import wire
+from bebr.server.connections.starting import StartQueue
 from bebr.server.middleware.request_ids import request_ids
 from bebr.server.problems import RequestTimeout, TooManyConnections
 
 LINGER_SECONDS = 1.0
 """After a refusal that ends the connection: how long the caller may go on sending, so that it can read the answer."""
 
-Headers = Sequence[tuple[bytes, bytes]]
-Refuse = Callable[[bytes, bytes, Headers], bytes | None]
-"""(method, path, headers) -> a complete answer that takes the place of the app's, or None. See `refusals.wire`."""
+Receive = Callable[[bytes, bytes, Sequence[tuple[bytes, bytes]]], bytes | Ticket | None]
+"""(method, path, headers) -> a complete answer that takes the place of the app's (see `refusals.wire`), or the place of
+the request in a lane, or None: it has none."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,14 @@ class Gate:
     """What all connections of a service share."""
 
     limits: ConnectionLimits = ConnectionLimits()
-    refuse: Refuse = lambda method, path, headers: None
+    receive: Receive = lambda method, path, headers: None
     """Asked once per request, before anything of it is done; must not block."""
+    refuse_unparsed: Callable[[bytes], bytes | None] = lambda data: None
+    """Asked of what comes on a connection at rest -> a complete refusal, where that is one whole request."""
     on_refusal: Callable[[BebrError, str, str], None] = lambda error, client, request_id: None
     """Told of every request or connection that ends here: why, the caller's address, the id of the answer."""
     request_ids: Iterator[bytes] = field(default_factory=request_ids)
+    starts: StartQueue = field(default_factory=StartQueue)
 
 
 class Connection(HttpToolsProtocol):
@@ -60,7 +65,7 @@ class Connection(HttpToolsProtocol):
     _current: the request that is being answered; `cycle` is the latest one, which may still wait for its turn.
     _error: what the connection ends with, once the answers that are due are given. _ended: nothing more is parsed.
     _in_head: between two requests, or in the head of one; _began: in the head; _timing_head: its time is running.
-    _heard: when the last bytes came. _body_bytes: what came of the body.
+    _heard: when the last bytes came. _body_bytes: what came of the body. _ticket: of the current request.
     """
 
     def __init__(self, gate: Gate, *args: Any, **named: Any) -> None:
@@ -70,6 +75,7 @@ class Connection(HttpToolsProtocol):
         self._arriving = RateWatch(self.loop, limits.min_body_bytes_per_s, self._arrived, self._on_slow_body)
         self._leaving = RateWatch(self.loop, limits.min_body_bytes_per_s, self._unsent, self._on_slow_reader)
         self._current: RequestResponseCycle | None = None
+        self._ticket: Ticket | None = None
         self._error: BebrError | None = None
         self._heard = 0.0
         self._ended = False
@@ -95,6 +101,7 @@ class Connection(HttpToolsProtocol):
         if current is not None and not current.response_complete:
             current.disconnected = True
             current.message_event.set()
+        self._give_back_ticket(answered=False)
         self.pipeline.clear()
         super().connection_lost(exc)
 
@@ -108,6 +115,11 @@ class Connection(HttpToolsProtocol):
         """Whether every request so far has its answer."""
         return not self.pipeline and (self._current is None or self._current.response_complete)
 
+    def _give_back_ticket(self, answered: bool) -> None:
+        if self._ticket is not None:
+            self._ticket.leave(answered)
+            self._ticket = None
+
     def shutdown(self) -> None:
         if self._current is None or self._current.response_complete:
             self.transport.close()
@@ -115,7 +127,11 @@ class Connection(HttpToolsProtocol):
             self._current.keep_alive = False
 
     def timeout_keep_alive_handler(self) -> None:
-        self._hang_up()
+        rest = self._heard + self._limits.keep_alive_seconds - self.loop.time()
+        if rest > 0:  # what was refused unparsed did not touch the timer
+            self._arm(rest, self.timeout_keep_alive_handler)
+        else:
+            self._hang_up()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -174,6 +190,7 @@ class Connection(HttpToolsProtocol):
             if cycle is self._current:
                 cycle.disconnected = True
                 cycle.message_event.set()
+                self._give_back_ticket(answered=False)
                 self._current = None
                 if cycle.response_started:
                     self.transport.abort()

@@ -6,18 +6,23 @@ overloaded service can refuse a request here, at the cost of parsing its head. T
 
 import asyncio
 import urllib.parse
+from functools import partial
 from typing import Any
 
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from bebr.errors import BebrError
+from bebr.errors import Abandoned, BebrError, DeadlineExceeded, Overloaded
 from bebr.server.connections.connection import Connection
-from bebr.server.problems import HeadTooLarge, InvalidHttp
+from bebr.server.middleware.callers import ARRIVED
+from bebr.server.problems import ERROR, HeadTooLarge, InvalidHttp
 
 PIECE_BYTES = 2048
 """How much is parsed at a time, except of a body of known length: what a pipeline may queue at most before it waits."""
+
+REFUSALS = (Overloaded.__name__, DeadlineExceeded.__name__, Abandoned.__name__)
+"""Answers that say nothing about how fast requests are answered."""
 
 
 class GuardedProtocol(Connection):
@@ -42,8 +47,20 @@ class GuardedProtocol(Connection):
         if self._rest:  # whatever paused reading was undone by the app, which waits for the caller to hang up
             self._rest += data
             self.flow.pause_reading()
-            return
-        self._feed(data)
+        elif self._began or not self._in_head or not self._is_free or not self._refuse(data):
+            self._feed(data)
+
+    def _refuse(self, data: bytes) -> bool:
+        """Whether what came between two requests was one that is answered unparsed."""
+        answer = self._gate.refuse_unparsed(data)
+        if answer is None:
+            return False
+        self.transport.write(answer)
+        self.server_state.total_requests += 1
+        if self._timing_head:
+            self._timing_head = False
+            self._wait_for_next()
+        return True
 
     def _feed(self, data: bytes) -> None:
         """Parse piece by piece, until a request has to wait for the answer to another one."""
@@ -125,14 +142,18 @@ class GuardedProtocol(Connection):
             raise self._fault(InvalidHttp("a request with a body cannot upgrade: send it without the header upgrade"))
         self._in_head = False
         keep_alive = version != "1.0" and self.parser.should_keep_alive()
-        free = self._is_free
-        if free and (answer := self._gate.refuse(method, self.scope["raw_path"], self.headers)) is not None:
+        if not self._is_free:
+            self._start(keep_alive, at_once=False)
+            return
+        answer = self._gate.receive(method, self.scope["raw_path"], self.headers)
+        if isinstance(answer, bytes):
             self.cycle = None  # type: ignore[assignment]
             self.transport.write(answer)
             if not keep_alive:
                 self.transport.close()
             return
-        self._start(keep_alive, at_once=free)
+        self._ticket = answer
+        self._start(keep_alive, at_once=True)
 
     def _complete_scope(self, method: bytes, version: str) -> None:
         scope = self.scope
@@ -151,6 +172,7 @@ class GuardedProtocol(Connection):
         scope["query_string"] = url.query or b""
 
     def _start(self, keep_alive: bool, at_once: bool) -> None:
+        self.scope[ARRIVED] = self._heard  # type: ignore[literal-required]
         self.cycle = RequestResponseCycle(
             scope=self.scope,
             transport=self.transport,
@@ -166,10 +188,15 @@ class GuardedProtocol(Connection):
         )
         if at_once:
             self._current = self.cycle
-            self._start_asgi_task(self.cycle, self.app)
+            key = "" if self._ticket is None else self._ticket.key
+            self._gate.starts.put(key, partial(self._begin, self.cycle, self.app))
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
+
+    def _begin(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if not cycle.disconnected:
+            self._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
@@ -190,17 +217,21 @@ class GuardedProtocol(Connection):
             if self._is_free:
                 self._wait_for_next()
             return
+        if self._ticket is not None and cycle is self._current:
+            self._ticket.enter()
         cycle.more_body = False
         cycle.message_event.set()
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
+        if self._current is not None:
+            self._give_back_ticket(answered=self._current.scope.get(ERROR) not in REFUSALS)
         if self.transport.is_closing():
             return
         if self.pipeline:
             self.flow.resume_reading()
             self._current, app = self.pipeline.pop()
-            self._start_asgi_task(self._current, app)
+            self._gate.starts.put("", partial(self._begin, self._current, app))
         elif self._error is not None:
             self._say(self._error)
         else:

@@ -11,6 +11,8 @@ from bebr.server.problems import answer_problem
 
 HEADER = b"x-timeout-ms"
 MAX_TIMEOUT_MS = 3_600_000
+ARRIVED = "bebr.arrived"
+"""Entry of a scope: when the request came, in monotonic seconds; it may have waited for its start since."""
 
 
 class Callers:
@@ -33,7 +35,7 @@ def _caller(scope: Scope, receive: Receive) -> Caller:
     deadline = None
     for name, value in scope["headers"]:
         if name == HEADER:
-            deadline = time.monotonic() + _checked_milliseconds(value) / 1000
+            deadline = scope.get(ARRIVED, time.monotonic()) + _checked_milliseconds(value) / 1000
     # uvicorn's request knows when its connection is lost; ASGI would tell it only to somebody who waits for it
     connection: Any = getattr(receive, "__self__", None)
     if hasattr(connection, "disconnected"):
