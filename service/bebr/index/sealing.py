@@ -73,7 +73,7 @@ def compact(views: Sequence[SegmentView], path: Path) -> list[NDArray[np.int64]]
     columns = {
         key: _merge_columns(kind, [s.columns[key] for s in segments], alive, order) for key, kind in fields.items()
     }
-    finer = (read_rescore_rows(segments, owner[some], row[some]) for some in _chunks(len(row)))
+    finer = (read_rescore_rows(segments, owner[some].astype(np.int32), row[some], spec) for some in _chunks(len(row)))
     write_segment(path, segments[0].version, spec, ids, build_lookup(hashes), blocked, gains, fields, columns, finer)
     return [_moves(view.rows, row[owner == i], np.flatnonzero(owner == i)) for i, view in enumerate(views)]
 

@@ -151,19 +151,25 @@ class SegmentView:
 
     def rescore_records(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """(rows, rescore_size_bytes) uint8, read from the file. Raises DamagedSegment."""
-        return read_rescore_rows([self.segment], np.zeros(len(rows), np.int64), rows)[:, : -rescore.CHECKSUM_SIZE_BYTES]
+        found = read_rescore_rows([self.segment], np.zeros(len(rows), np.int32), rows, self.spec)
+        return found[:, : self.spec.rescore_size_bytes]
 
 
 def read_rescore_rows(
-    segments: Sequence[Segment], segment_of: NDArray[np.int64], rows: NDArray[np.int64]
+    segments: Sequence[Segment],
+    segment_of: NDArray[np.int32],
+    rows: NDArray[np.int64],
+    spec: CodeSpec,
+    waits: bool = True,
 ) -> NDArray[np.uint8]:
-    """Rows (n,) int64, each of the segment at the place that segment_of (n,) int64 says; all are of one code version.
+    """Rows (n,) int64 of segments with codes of `spec`, each of the one whose place is segment_of (n,) int32.
 
-    -> their rescore records with checksums (n, rescore_size_bytes + 4) uint8. Raises DamagedSegment.
+    -> their rescore records with checksums (n, rescore_size_bytes + 4) uint8; zeros where segment_of is negative.
+    Raises DamagedSegment; without `waits` NotInMemory where a disk would be waited for.
     """
     files = [segment.rescore for segment in segments if segment.rescore is not None]
     try:
-        return rescore.read_rows(files, segment_of.astype(np.int32), rows)
+        return rescore.read_rows(files, segment_of, rows, spec.rescore_size_bytes + rescore.CHECKSUM_SIZE_BYTES, waits)
     except rescore.DamagedRow as damage:
         raise segment_file.damaged_row(segments[int(segment_of[damage.place])].path, damage) from damage
 

@@ -18,6 +18,7 @@ from bebr.kernel import _kernel
 CHECKSUM_SIZE_BYTES = 4
 PREFIX_SIZE_BYTES = 16
 RowFile = _kernel.RowFile
+_NOT_IN_MEMORY = -2
 
 
 class DamagedRow(Exception):
@@ -29,6 +30,10 @@ class DamagedRow(Exception):
         self.place, self.error = place, error
 
 
+class NotInMemory(Exception):
+    """Rows must be waited for."""
+
+
 def open_rows(path: Path, prefix: bytes, first_byte: int, row_size_bytes: int) -> RowFile:
     """Rows that begin at `first_byte` of a file. prefix: how the file begins, (PREFIX_SIZE_BYTES,).
 
@@ -38,21 +43,28 @@ def open_rows(path: Path, prefix: bytes, first_byte: int, row_size_bytes: int) -
     return _kernel.RowFile(str(path), prefix, first_byte, row_size_bytes)
 
 
-def read_rows(files: Sequence[RowFile], file_of: NDArray[np.int32], rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Rows (n,) int64 of the files file_of (n,) int32, all of one size -> (n, row_size_bytes) uint8.
+def read_rows(
+    files: Sequence[RowFile],
+    file_of: NDArray[np.int32],
+    rows: NDArray[np.int64],
+    row_size_bytes: int,
+    waits: bool = True,
+) -> NDArray[np.uint8]:
+    """Rows (n,) int64 of the files file_of (n,) int32 -> (n, row_size_bytes) uint8; zeros where file_of is negative.
 
     Those that the system does not have in memory are announced together before the first of them is waited for.
-    Raises DamagedRow.
+    Raises DamagedRow; without `waits` NotInMemory instead of waiting.
     """
-    size = files[0].row_size if files else CHECKSUM_SIZE_BYTES
-    if any(file.row_size != size for file in files):
-        raise ValueError("rows of files of different sizes are not read together")
-    if len(file_of) != len(rows) or (len(rows) and (int(rows.min()) < 0 or int(file_of.max()) >= len(files))):
-        raise ValueError("expected one file and one row, not negative, for each place")
-    out = np.empty((len(rows), size), np.uint8)
-    place, error = _kernel.read_rows(files, file_of, rows, out)
+    if any(file.row_size != row_size_bytes for file in files):
+        raise ValueError(f"expected files with rows of {row_size_bytes} bytes")
+    if len(file_of) != len(rows) or (len(rows) and int(file_of.max()) >= len(files)):
+        raise ValueError("expected the number of a file for each row")
+    out = np.zeros((len(rows), row_size_bytes), np.uint8)
+    place, error = _kernel.read_rows(files, file_of, rows, waits, out)
     if place >= 0:
         raise DamagedRow(place, error)
+    if place == _NOT_IN_MEMORY:
+        raise NotInMemory
     return out
 
 

@@ -6,6 +6,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -34,16 +35,19 @@ void make_row_file(RowFile* place, const std::string& path, const nb::bytes& pre
     new (place) RowFile(path, bytes, first_byte, row_size);
 }
 
-// (place, errno) of the row that could not be read; a place of -1: all were.
+constexpr std::int64_t kAllRead = -1, kNotInMemory = -2;
+
+// (place, errno) of the row that could not be read, or one of the above.
 std::pair<std::int64_t, int> read(const std::vector<RowFile*>& files, const Vector<const std::int32_t>& file_of,
-                                  const Vector<const std::int64_t>& rows, const Matrix<std::uint8_t>& out) {
+                                  const Vector<const std::int64_t>& rows, bool waits,
+                                  const Matrix<std::uint8_t>& out) {
     const nb::gil_scoped_release unlocked;
     try {
-        read_rows(files, file_of.data(), rows.data(), rows.shape(0), out.shape(1), out.data());
+        const bool all = read_rows(files, file_of.data(), rows.data(), rows.shape(0), out.shape(1), waits, out.data());
+        return {all ? kAllRead : kNotInMemory, 0};
     } catch (const DamagedRow& damage) {
         return {static_cast<std::int64_t>(damage.place), damage.error};
     }
-    return {-1, 0};
 }
 
 void seal(const Matrix<std::uint8_t>& rows) {
@@ -71,7 +75,7 @@ void bind_rescore(nb::module_& m) {
         .def("__init__", &make_row_file, "path"_a, "prefix"_a, "first_byte"_a, "row_size"_a)
         .def_ro("row_size", &RowFile::row_size)
         .def("move_to", &RowFile::move_to, "path"_a);
-    m.def("read_rows", &read, "files"_a, "file_of"_a, "rows"_a, "out"_a);
+    m.def("read_rows", &read, "files"_a, "file_of"_a, "rows"_a, "waits"_a, "out"_a);
     m.def("seal_rows", &seal, "rows"_a);
     m.def("count_sound_rows", &count_sound, "rows"_a);
     m.def("rescore", &rescore_all, "layout"_a, "values"_a, "scales"_a, "records"_a, "query_of"_a, "scores"_a);

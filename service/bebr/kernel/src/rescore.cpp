@@ -75,12 +75,12 @@ float half_to_float(std::uint16_t half) {
 
 }  // namespace
 
-void rescore(const Layout& layout, const RescoreQueries& queries, const Candidates& candidates, float* scores) {
-    for (std::size_t i = 0; i < candidates.count;) {
-        const std::int32_t q = candidates.query_of[i];
+void rescore(const Layout& layout, const RescoreQueries& queries, const RescoreRecords& records, float* scores) {
+    for (std::size_t i = 0; i < records.count;) {
+        const std::int32_t q = records.query_of[i];
         const Query query(layout, queries.values + q * layout.dims);
-        for (; i < candidates.count && candidates.query_of[i] == q; ++i) {
-            const std::uint8_t* record = candidates.records + i * candidates.stride;
+        for (; i < records.count && records.query_of[i] == q; ++i) {
+            const std::uint8_t* record = records.bytes + i * records.stride;
             std::uint16_t gain;
             std::memcpy(&gain, record + layout.code_size_bytes, sizeof gain);
             scores[i] = static_cast<float>(query.product(layout, record)) * queries.scales[q] * half_to_float(gain);

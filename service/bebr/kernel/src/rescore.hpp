@@ -14,15 +14,15 @@ struct RescoreQueries {
     const float* scales;         // (queries,)
 };
 
-// Candidate i: its rescore record (the code, then its gain) begins at records + i * stride.
-struct Candidates {
-    const std::uint8_t* records;
+// Record i (the code, then its gain) begins at bytes + i * stride.
+struct RescoreRecords {
+    const std::uint8_t* bytes;
     std::size_t stride;
     const std::int32_t* query_of;  // ascending
     std::size_t count;
 };
 
-// Writes the score of each candidate: an exact integer sum, then in float32 and in this order * scale, * gain.
-void rescore(const Layout& layout, const RescoreQueries& queries, const Candidates& candidates, float* scores);
+// Writes the score of each record: an exact integer sum, then in float32 and in this order * scale, * gain.
+void rescore(const Layout& layout, const RescoreQueries& queries, const RescoreRecords& records, float* scores);
 
 }  // namespace bebr

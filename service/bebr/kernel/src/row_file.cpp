@@ -117,11 +117,12 @@ std::shared_ptr<const int> RowFile::open() {
     return descriptor_;
 }
 
-void read_rows(const std::vector<RowFile*>& files, const std::int32_t* file_of, const std::int64_t* rows,
-               std::size_t count, std::size_t row_size, std::uint8_t* out) {
+bool read_rows(const std::vector<RowFile*>& files, const std::int32_t* file_of, const std::int64_t* rows,
+               std::size_t count, std::size_t row_size, bool waits, std::uint8_t* out) {
     std::vector<std::shared_ptr<const int>> opened(files.size());
     std::vector<std::size_t> waiting;
     for (std::size_t i = 0; i < count; ++i) {
+        if (file_of[i] < 0) continue;
         auto& descriptor = opened[file_of[i]];
         try {
             if (!descriptor) descriptor = files[file_of[i]]->open();
@@ -132,13 +133,15 @@ void read_rows(const std::vector<RowFile*>& files, const std::int32_t* file_of, 
             waiting.push_back(i);
     }
     for (const std::size_t i : waiting) announce(*opened[file_of[i]], files[file_of[i]]->position(rows[i]), row_size);
+    if (!waiting.empty() && !waits) return false;
     for (const std::size_t i : waiting) {
         const std::size_t position = files[file_of[i]]->position(rows[i]);
         if (const int error = read_waiting(*opened[file_of[i]], out + i * row_size, row_size, position))
             throw DamagedRow{i, error};
     }
-    const std::size_t sound = count_sound_rows(out, count, row_size);
-    if (sound < count) throw DamagedRow{sound, 0};
+    for (std::size_t i = 0; i < count; ++i)
+        if (file_of[i] >= 0 && !is_sound(out + i * row_size, row_size)) throw DamagedRow{i, 0};
+    return true;
 }
 
 void seal_rows(std::uint8_t* rows, std::size_t count, std::size_t row_size) {

@@ -51,10 +51,11 @@ struct DamagedRow {
     int error;
 };
 
-// Copies rows to `out` (count, row_size). Those that the system has in memory are copied at once; the others are
-// announced together before the first of them is waited for. Raises DamagedRow.
-void read_rows(const std::vector<RowFile*>& files, const std::int32_t* file_of, const std::int64_t* rows,
-               std::size_t count, std::size_t row_size, std::uint8_t* out);
+// Copies rows to `out` (count, row_size); one whose file_of is negative is left as it is. Those that the system has in
+// memory are copied at once; the others are announced together before the first of them is waited for. Without `waits`
+// none is waited for: false where that would be needed, and the rows are not all there. Raises DamagedRow.
+bool read_rows(const std::vector<RowFile*>& files, const std::int32_t* file_of, const std::int64_t* rows,
+               std::size_t count, std::size_t row_size, bool waits, std::uint8_t* out);
 
 // Writes the checksum at the end of each row; how many rows, from the first one on, have the right one.
 void seal_rows(std::uint8_t* rows, std::size_t count, std::size_t row_size);
