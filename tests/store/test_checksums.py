@@ -171,5 +171,58 @@ async def test_any_bit_of_a_value_in_redis(redis_server: Server) -> None:
                 point = None
             (entry,) = await store.feed(UID, 0, 0, 10)
             assert point is None or (place < 6 and (point.record, point.metadata) == (record("a", 0), metadata("a", 0)))
-            assert entry.is_damaged and entry.seq == 1
+            assert entry.is_damaged if place >= 6 else entry.record == record("a", 0)  # a seq is mended
+    await store.close()
+
+
+@pytest.mark.parametrize("left", [6, 10])
+async def test_what_is_left_of_a_point_in_redis_is_no_tombstone(redis_server: Server, left: int) -> None:
+    """As long as a tombstone of now, or of older releases, which was a seq alone."""
+    prefix = f"left-{left}"
+    store = RedisStore(redis_server.url, prefix=prefix)
+    await store.open()
+    await store.create(UID, 1)
+    await commit(store, 0, [put("a", "b", "c"), DeleteWrite(["c"])])
+    with redis_client.Redis.from_url(redis_server.url) as client:
+        key = f"{{{prefix}:{UID}:0}}:points"
+        client.hset(key, "a", client.hget(key, "a")[:left])
+        with pytest.raises(DamagedPoint, match="'a'"):
+            await store.fetch(UID, 0, ["a", "b", "c"])
+        assert [entry.id for entry in await whole_feed(store) if entry.is_damaged] == ["a"]
+        value = client.hget(key, "c")
+        assert len(value) == 10
+        for place, mask in bits(4, 20):
+            client.hset(key, "c", flipped(value, 6 + place, mask))
+            assert [entry.id for entry in await whole_feed(store) if entry.is_damaged] == ["a", "c"]
+            with pytest.raises(DamagedPoint, match="'c'"):
+                await store.fetch(UID, 0, ["c"])
+    await store.close()
+
+
+async def test_tombstones_of_older_releases_are_read_in_redis(redis_server: Server) -> None:
+    store = RedisStore(redis_server.url, prefix="bare")
+    await store.open()
+    await store.create(UID, 1)
+    await commit(store, 0, [put("a", "b", "c"), DeleteWrite(["b", "c"])])
+    with redis_client.Redis.from_url(redis_server.url) as client:
+        client.set("bare:schema", 2)
+        key = f"{{bare:{UID}:0}}"
+        for id in ("b", "c"):
+            client.hset(f"{key}:points", id, client.hget(f"{key}:points", id)[:6])
+        client.hdel(f"{key}:info", "begun", "ended")
+        await store.close()
+        await store.open()
+        assert client.get("bare:schema") == b"3"
+        assert [(e.id, e.record is None, e.is_damaged) for e in await whole_feed(store)] == [
+            ("a", False, False),
+            ("b", True, False),
+            ("c", True, False),
+        ]
+        assert (await store.history(UID, 0)).last_seq == 5
+        assert await store.fetch(UID, 0, ["b"]) == [None]
+        outcomes = await commit(store, 0, [DeleteWrite(["b"]), put("b")])
+        assert [one.applied for one in outcomes] == [[False], [True]]
+        assert (await store.counters(UID, 0)).points == 2
+        assert await store.purge_tombstones(UID, 0, 10) == 1
+        assert [entry.id for entry in await whole_feed(store)] == ["a", "b"]
     await store.close()

@@ -3,6 +3,7 @@
 from struct import Struct
 from zlib import crc32
 
+_ONE = Struct("<I")
 _PAIR = Struct("<II")
 CHECKSUMS_SIZE_BYTES = _PAIR.size
 
@@ -11,6 +12,11 @@ def point_checksums(id: str, version: int, record: bytes, metadata: bytes) -> by
     """Two, both of id and code version: one of the metadata and one of the record, which are read apart."""
     seed = crc32(id.encode(), version)
     return _PAIR.pack(crc32(metadata, seed), crc32(record, seed))
+
+
+def tombstone_checksum(id: str) -> bytes:
+    """What stands for the point that an id had: a point that was cut short does not look like it."""
+    return _ONE.pack(crc32(b"deleted", crc32(id.encode())))
 
 
 def is_sound(checksums: bytes, id: str, version: int, record: bytes | None, metadata: str | None) -> bool:

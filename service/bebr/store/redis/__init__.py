@@ -1,12 +1,17 @@
 """The store of several processes: Redis, Valkey, or a cluster of either.
 
-store.py          RedisStore: keys, and one method for each call of the contract
+store.py          RedisStore: one method for each call of the contract, and the life of a store
+keys.py           what is kept under which key
+points.py         commits, reads by id, the feed, and what is known of a shard
+documents.py      JSON texts by kind and name
 commit_calls.py   commits as calls of the script, joined where all have one outcome
 values.py         the bytes of a point
 watch.py          whether the server still has what it acknowledged
+mending.py        a shard whose feed does not agree with its points is made whole
 lease.py          one process at a time writes to a prefix
+shard_calls.py    scripts that work on one shard, and what it means when one declines
 client.py         commands and scripts with deadlines, and bebr's errors for Redis's
-reader.py        the same keys for a backup, while services write to them
-breaker.py       a server that hangs makes only one call wait
+breaker.py        a server that hangs makes only one call wait
+reader.py         the same keys for a backup, while services write to them
 lua/              the scripts: atomic on the server
 """

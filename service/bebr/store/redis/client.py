@@ -49,8 +49,15 @@ class Script:
     digest: str
 
     @classmethod
-    def load(cls, name: str) -> "Script":
-        return cls.of(resources.files("bebr.store.redis").joinpath("lua", name).read_bytes())
+    def load(cls, *names: str) -> "Script":
+        """The text of these files, one after the other."""
+        folder = resources.files("bebr.store.redis").joinpath("lua")
+        return cls.of(b"\n".join(folder.joinpath(name).read_bytes() for name in names))
+
+    @classmethod
+    def of_shard(cls, name: str) -> "Script":
+        """A script whose keys begin with those of a shard."""
+        return cls.load("shard.lua", name)
 
     @classmethod
     def of(cls, text: bytes) -> "Script":

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bebr.errors import StoreUnavailable
 from bebr.store.redis.client import Argument, RedisClient, Script
+from bebr.store.redis.keys import Keys
 
 LEASE_SECONDS = 10.0
 TOKEN = "token"
@@ -59,10 +60,10 @@ class Holder:
 class Lease:
     """The lease of one store."""
 
-    def __init__(self, client: RedisClient, prefix: str, folder: Path) -> None:
+    def __init__(self, client: RedisClient, keys: Keys, folder: Path) -> None:
         self._client = client
-        self._key = f"{prefix}:lease"
-        self._registry = f"{prefix}:collections"
+        self._key = keys.lease
+        self._registry = keys.registry
         self._folder = folder
         self._script = Script.load("lease.lua")
         self._value = ""

@@ -39,6 +39,8 @@ class RedisReader:
         await self._hold(uid, shards, HOLD_SECONDS)
         holding = asyncio.create_task(self._hold_on(uid, shards))
         try:
+            for number in range(shards):
+                await self._store.history(uid, number)  # raises where a shard is to be mended first
             purged = [(await self._store.counters(uid, number)).purged_seq for number in range(shards)]
             yield FrozenShards(self._store, uid, purged)
         finally:

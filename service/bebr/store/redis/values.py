@@ -1,14 +1,14 @@
 """The bytes of a point in Redis, and the arguments of a commit. Pure.
 
 A stored value: seq (6 bytes), code version (4), record size (2), all big-endian, checksums (8), record and metadata.
-The highest bit of the version says that there are checksums: older releases wrote none. A tombstone is the seq alone.
-The server puts the seq in front, the rest is packed here.
+The highest bit of the version says that there are checksums: older releases wrote none. A tombstone is the seq and a
+checksum (4); the seq alone in older releases. The server puts the seq in front, the rest is packed here.
 """
 
 from struct import Struct
 from struct import error as StructError
 
-from bebr.core.checksums import CHECKSUMS_SIZE_BYTES, is_sound, point_checksums
+from bebr.core.checksums import CHECKSUMS_SIZE_BYTES, is_sound, point_checksums, tombstone_checksum
 from bebr.core.operations import DeleteWrite, FeedEntry, Write
 from bebr.core.types import Puts
 
@@ -22,7 +22,7 @@ def write_arguments(write: Write, receipt_place: int) -> list[str | bytes | int]
     """What `commit.lua` reads of one write."""
     digest = write.receipt.digest if write.receipt else b""
     if isinstance(write, DeleteWrite):
-        return ["delete", receipt_place, digest, len(write.ids), *write.ids]
+        return ["delete", receipt_place, digest, len(write.ids), *write.ids, *map(tombstone_checksum, write.ids)]
     return [write.mode.value, receipt_place, digest, len(write.ids), *write.ids, *pack_values(write.puts)]
 
 
@@ -40,7 +40,7 @@ def pack_values(puts: Puts) -> list[bytes]:
 
 def unpack_value(id: str, value: bytes) -> FeedEntry:
     """A stored value as feed entry, marked where it is not what was written."""
-    if len(value) == _SEQ.size:
+    if is_bare_tombstone(value) or value[_SEQ.size :] == tombstone_checksum(id):
         return FeedEntry(_seq(value), id, 0, None, None)
     try:
         high, low, version, size = _HEAD.unpack_from(value)
@@ -53,6 +53,17 @@ def unpack_value(id: str, value: bytes) -> FeedEntry:
         return FeedEntry(_seq(value), id, 0, None, None, True)
     is_damaged = len(record) != size or not (checksums is None or is_sound(checksums, id, version, record, text))
     return FeedEntry(high << 32 | low, id, *((0, None, None, True) if is_damaged else (version, record, text)))
+
+
+def is_bare_tombstone(value: bytes) -> bool:
+    """Whether it is a tombstone of an older release, or what is left of something else: only the set of tombstones
+    tells."""
+    return len(value) == _SEQ.size
+
+
+def seq_of(value: bytes) -> int | None:
+    """None where nothing is left of it."""
+    return _seq(value) if len(value) >= _SEQ.size else None
 
 
 def _seq(value: bytes) -> int:

@@ -14,7 +14,8 @@ from contextlib import suppress
 
 from bebr.core.history import Epoch, History, Mark, new_epoch, new_store_id
 from bebr.errors import BebrError, StoreUnavailable
-from bebr.store.redis.client import RedisClient, Script
+from bebr.store.redis.client import RedisClient, Refused, Script
+from bebr.store.redis.keys import Keys
 from bebr.store.redis.lease import Lease
 from bebr.telemetry import event
 
@@ -28,16 +29,18 @@ Shard = tuple[str, int]
 """(uid, number)"""
 
 
-class Watch:
-    """What an open store knows of its server. info_key: the name of the key that holds the counters of a shard."""
+class Torn(Exception):
+    """The feed or the counters of a shard do not agree with its points: it must be mended first."""
 
-    def __init__(
-        self, client: RedisClient, prefix: str, info_key: Callable[[str, int], str], lease: Lease | None
-    ) -> None:
+
+class Watch:
+    """What an open store knows of its server."""
+
+    def __init__(self, client: RedisClient, keys: Keys, lease: Lease | None) -> None:
         self._client = client
-        self._registry = f"{prefix}:collections"
-        self._info_key = info_key
-        self._history = Script.load("history.lua")
+        self._registry = keys.registry
+        self._keys = keys
+        self._history = Script.of_shard("history.lua")
         self.lease = lease
         self.on_loss: Callable[[str, int], None] = lambda uid, shard: None
         """Told of shards that lost what was acknowledged."""
@@ -83,6 +86,16 @@ class Watch:
     def token(self) -> int:
         return self.lease.token if self.lease is not None else 0
 
+    def check_fence(self, refused: Refused) -> None:
+        """Raise StoreUnavailable where a script declined because another process has a higher token."""
+        if refused.reason == "BEBRFENCED":
+            if self.lease is None:
+                raise StoreUnavailable(
+                    "a process with a lease writes to this Redis prefix; stop it, or choose another one"
+                )
+            self.lease.lost()
+            self.lease.check()
+
     # -- what was acknowledged -----------------------------------------------------------------------------------------
 
     def expected(self, uid: str, shard: int) -> tuple[str, int]:
@@ -102,12 +115,13 @@ class Watch:
             del self._marks[shard]
 
     async def history(self, uid: str, shard: int, *, check: bool = True) -> History | None:
-        """None where there is no such shard."""
-        answer = await self._client.run(
-            self._history, [self._info_key(uid, shard)], [self.token], changes=False, check=check
-        )
+        """None where there is no such shard. Raises Torn."""
+        keys = self._keys.shard(uid, shard)
+        answer = await self._client.run(self._history, keys, [self.token], changes=False, check=check)
         if answer is None:
             return None
+        if answer[2]:
+            raise Torn
         last_seq, epochs = int(answer[0]), [_epoch(one) for one in answer[1].decode().split()]
         if not epochs or epochs[-1].name != self._epochs[uid, shard]:
             epochs.append(Epoch(last_seq, self._epochs[uid, shard]))
@@ -125,6 +139,21 @@ class Watch:
         event(log, "the store went back", logging.ERROR, collection=uid, shard=shard, why=why)
         self.on_loss(uid, shard)
         return StoreUnavailable(f"{why} in shard {shard} of collection {uid}; try again", uid=uid, shard=shard)
+
+    def mended(self, uid: str, shard: int, epoch: str, corrected: int) -> None:
+        """The shard is whole again, and begins anew with this epoch: nothing that was known of it holds any more."""
+        self._marks.pop((uid, shard), None)
+        self._epochs[uid, shard] = epoch
+        event(
+            log,
+            "the feed of a shard is made anew from its points",
+            logging.ERROR,
+            collection=uid,
+            shard=shard,
+            corrected=corrected,
+            why="the store did a part of a transaction that it had cut off, or it is damaged",
+        )
+        self.on_loss(uid, shard)
 
     async def missing(self, uid: str, shard: int) -> None:
         """A shard is not there. Raise StoreUnavailable where it must be."""
@@ -166,7 +195,11 @@ class Watch:
         """Those of the shards that lost what was acknowledged, and their last seq."""
         lost, sound = [], defaultdict[str, dict[int, int]](dict)
         for shard in shards:
-            history, mark = await self.history(*shard, check=False), self._marks.get(shard)
+            try:
+                history, mark = await self.history(*shard, check=False), self._marks.get(shard)
+            except Torn:
+                self.on_loss(*shard)  # who compares it with its view then has it mended
+                continue
             if mark is not None and (history is None or history.lost(mark)):
                 lost.append((shard, history.last_seq if history else 0))
             elif history is not None:

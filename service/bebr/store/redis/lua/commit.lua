@@ -4,44 +4,45 @@
 -- ARGV: lifetime of receipts in ms, fencing token, name of the epoch, lowest seq that the shard may have, number of
 --       writes, and for each write:
 --       mode ("upsert", "insert_only", "update_only" or "delete"), its receipt's place among KEYS or 0, digest, n,
---       n ids, and unless it deletes, n values (what stands behind the seq in a stored value).
+--       n ids, n values (what stands behind the seq in a stored value).
 -- Returns for each write {replayed, first_seq, last_seq, flags}, flags being one "1" or "0" per operation.
 --
--- A stored value is 6 bytes of seq, big-endian, and the rest as the client packed it; a tombstone is the seq alone.
-local info, points, feed, tombstones = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+-- A stored value is 6 bytes of seq, big-endian, and the rest as the client packed it.
+--
+-- Redis writes the calls of a script one by one to its append-only file, and may execute a torn part of them later (see
+-- mend.lua). So the first and the last call count, and a part that did not end shows; all points but those of a large
+-- commit are changed by one call; and everything that follows can be made of the points again.
 local lifetime, token, epoch, floor = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local SEQ_BYTES = 6
 local MAX_EPOCHS = 256 -- as in bebr.core.history
-local CHUNK = 1000 -- arguments of one call; Lua's stack holds about 8,000
+local MOST_PAIRS = 3900 -- of one call
 
-local counters = redis.call('HMGET', info, 'last_seq', 'points', 'epoch', 'fence')
+local counters = redis.call('HMGET', info, 'last_seq', 'points', 'epoch', 'fence', 'begun', 'ended')
 if not counters[1] then
   return redis.error_reply('BEBRNOSHARD no such shard')
 end
 if tonumber(counters[4] or 0) > tonumber(token) then
   return redis.error_reply('BEBRFENCED ' .. counters[4])
 end
-if tonumber(counters[1]) < floor then
+local last_seq, living_points = tonumber(counters[1]), tonumber(counters[2])
+if counters[5] ~= counters[6] or feed_top() > last_seq then
+  return redis.error_reply('BEBRTORN to be mended')
+end
+if last_seq < floor then
   return redis.error_reply('BEBRWENTBACK ' .. counters[1])
 end
-local last_seq, living_points = tonumber(counters[1]), tonumber(counters[2])
 
 -- A key of a foreign type must be found before the first change: Redis does not undo what a script did.
 redis.call('HEXISTS', points, '')
-redis.call('XLEN', feed)
 redis.call('ZCARD', tombstones)
 
 -- First pass: where each write is in ARGV, and which receipts are known.
-local writes, digests = {}, {}
+local writes, digests, receipts = {}, {}, {}
 local at = 6
 for _ = 1, tonumber(ARGV[5]) do
   local write = { mode = ARGV[at], receipt = tonumber(ARGV[at + 1]), digest = ARGV[at + 2], n = tonumber(ARGV[at + 3]) }
   write.ids = at + 3
   write.values = write.ids + write.n
-  at = write.ids + write.n + 1
-  if write.mode ~= 'delete' then
-    at = at + write.n
-  end
+  at = write.values + write.n + 1
   if write.receipt > 0 then
     local key = KEYS[write.receipt]
     local stored = redis.call('GET', key)
@@ -49,6 +50,7 @@ for _ = 1, tonumber(ARGV[5]) do
     if stored then
       local size = struct.unpack('>I1', stored, 2 * SEQ_BYTES + 1)
       known = string.sub(stored, 2 * SEQ_BYTES + 2, 2 * SEQ_BYTES + 1 + size)
+      receipts[key] = stored
     end
     if known and known ~= write.digest then
       return redis.error_reply('BEBRCONFLICT ' .. write.receipt)
@@ -57,6 +59,10 @@ for _ = 1, tonumber(ARGV[5]) do
   end
   writes[#writes + 1] = write
 end
+
+-- Second pass: what each write does.
+local of_id, of_seq = {}, {} -- the change of an id, and the one that a seq was given to
+local first_of_all = last_seq + 1
 
 -- Whether the operation applies, given whether its id is a point now.
 local function allowed(mode, living)
@@ -69,56 +75,62 @@ local function allowed(mode, living)
   return living
 end
 
-local function apply_chunk(write, from, to, flags)
-  local old_values = redis.call('HMGET', points, unpack(ARGV, write.ids + from, write.ids + to))
-  local changes, stale, buried, revived = {}, {}, {}, {}
+local function decide_chunk(write, from, to, flags)
+  local stored = redis.call('HMGET', points, unpack(ARGV, write.ids + from, write.ids + to))
   for position = from, to do
     local id = ARGV[write.ids + position]
-    local old = old_values[position - from + 1]
-    local living = old and #old > SEQ_BYTES
-    if allowed(write.mode, living) then
+    local change = of_id[id]
+    local old = stored[position - from + 1]
+    if not change then
+      change = { id = id, old = old, living = old and not is_tombstone(old) }
+    end
+    if allowed(write.mode, change.living) then
       flags[position] = '1'
       last_seq = last_seq + 1
-      local value = struct.pack('>I6', last_seq)
-      if old then
-        stale[#stale + 1] = string.format('%d-0', struct.unpack('>I6', old))
-      end
-      if write.mode == 'delete' then
-        buried[#buried + 1] = last_seq
-        buried[#buried + 1] = id
-        living_points = living_points - 1
-      else
-        value = value .. ARGV[write.values + position]
-        if not living then
-          living_points = living_points + 1
-          if old then
-            revived[#revived + 1] = id
-          end
-        end
-      end
-      changes[#changes + 1] = id
-      changes[#changes + 1] = value
-      redis.call('XADD', feed, string.format('%d-0', last_seq), 'i', id)
+      living_points = living_points + (write.mode == 'delete' and 0 or 1) - (change.living and 1 or 0)
+      change.living = write.mode ~= 'delete'
+      change.seq, change.value = last_seq, ARGV[write.values + position]
+      of_id[id], of_seq[last_seq] = change, change
     else
       flags[position] = '0'
     end
   end
-  if #changes > 0 then redis.call('HSET', points, unpack(changes)) end
-  if #stale > 0 then redis.call('XDEL', feed, unpack(stale)) end
-  if #buried > 0 then redis.call('ZADD', tombstones, unpack(buried)) end
-  if #revived > 0 then redis.call('ZREM', tombstones, unpack(revived)) end
 end
 
-local function apply(write)
+local function decide(write)
   local first_seq = last_seq + 1
   local flags = {}
   for from = 1, write.n, CHUNK do
-    apply_chunk(write, from, math.min(from + CHUNK - 1, write.n), flags)
+    decide_chunk(write, from, math.min(from + CHUNK - 1, write.n), flags)
   end
   return first_seq, last_seq, table.concat(flags)
 end
 
--- Second pass: nothing below can fail.
+local results, new_receipts = {}, {}
+for number, write in ipairs(writes) do
+  local key = write.receipt > 0 and KEYS[write.receipt]
+  local stored = key and receipts[key]
+  if stored then
+    local first, last, size = struct.unpack('>I6I6I1', stored)
+    results[number] = { 1, first, last, string.sub(stored, 2 * SEQ_BYTES + 2 + size) }
+  else
+    local first, last, flags = decide(write)
+    if key then
+      receipts[key] = struct.pack('>I6I6I1', first, last, #write.digest) .. write.digest .. flags
+      new_receipts[#new_receipts + 1] = key
+    end
+    results[number] = { 0, first, last, flags }
+  end
+end
+
+-- Third pass: the changes. Nothing below can fail.
+local function call(name, key, arguments, most)
+  for from = 1, #arguments, most do
+    redis.call(name, key, unpack(arguments, from, math.min(from + most - 1, #arguments)))
+  end
+end
+
+redis.call('HINCRBY', info, 'begun', 1)
 if counters[3] ~= epoch then
   local epochs = redis.call('HGET', info, 'epochs') or ''
   local kept = {}
@@ -129,21 +141,33 @@ if counters[3] ~= epoch then
   local first = math.max(1, #kept - MAX_EPOCHS + 1)
   redis.call('HSET', info, 'epoch', epoch, 'epochs', table.concat(kept, ' ', first))
 end
-local results = {}
-for number, write in ipairs(writes) do
-  local key = write.receipt > 0 and KEYS[write.receipt]
-  local stored = key and redis.call('GET', key)
-  if stored then
-    local first, last, size = struct.unpack('>I6I6I1', stored)
-    results[number] = { 1, first, last, string.sub(stored, 2 * SEQ_BYTES + 2 + size) }
-  else
-    local first, last, flags = apply(write)
-    if key then
-      local head = struct.pack('>I6I6I1', first, last, #write.digest)
-      redis.call('SET', key, head .. write.digest .. flags, 'PX', lifetime)
+local values, stale, buried, revived = {}, {}, {}, {}
+for seq = first_of_all, last_seq do
+  local change = of_seq[seq]
+  if change.seq == seq then
+    values[#values + 1] = change.id
+    values[#values + 1] = struct.pack('>I6', seq) .. change.value
+    if change.old then
+      stale[#stale + 1] = string.format('%d-0', seq_of(change.old))
     end
-    results[number] = { 0, first, last, flags }
+    if not change.living then
+      buried[#buried + 1] = seq
+      buried[#buried + 1] = change.id
+    elseif change.old and is_tombstone(change.old) then
+      revived[#revived + 1] = change.id
+    end
   end
 end
+call('HSET', points, values, 2 * MOST_PAIRS)
+for place = 1, #values, 2 do
+  redis.call('XADD', feed, string.format('%d-0', seq_of(values[place + 1])), 'i', values[place])
+end
+call('XDEL', feed, stale, CHUNK)
+call('ZADD', tombstones, buried, CHUNK)
+call('ZREM', tombstones, revived, CHUNK)
+for _, key in ipairs(new_receipts) do
+  redis.call('SET', key, receipts[key], 'PX', lifetime)
+end
 redis.call('HSET', info, 'last_seq', string.format('%d', last_seq), 'points', string.format('%d', living_points))
+redis.call('HINCRBY', info, 'ended', 1)
 return results

@@ -1,12 +1,11 @@
 -- The latest operation of each id, by ascending seq.
 --
--- KEYS: info, points, feed. ARGV: seq after which to begin, most entries to return.
+-- KEYS: info, points, feed, tombstones. ARGV: seq after which to begin, most entries to return.
 -- Returns {id, value, seq, id, value, seq, ...}.
-local CHUNK = 1000
-if redis.call('EXISTS', KEYS[1]) == 0 then
+if redis.call('EXISTS', info) == 0 then
   return redis.error_reply('BEBRNOSHARD no such shard')
 end
-local entries = redis.call('XRANGE', KEYS[3], '(' .. ARGV[1] .. '-0', '+', 'COUNT', ARGV[2])
+local entries = redis.call('XRANGE', feed, '(' .. ARGV[1] .. '-0', '+', 'COUNT', ARGV[2])
 local result = {}
 for from = 1, #entries, CHUNK do
   local ids, seqs = {}, {}
@@ -14,7 +13,10 @@ for from = 1, #entries, CHUNK do
     ids[#ids + 1] = entries[position][2][2]
     seqs[#seqs + 1] = string.match(entries[position][1], '^%d+')
   end
-  for place, value in ipairs(redis.call('HMGET', KEYS[2], unpack(ids))) do
+  for place, value in ipairs(redis.call('HMGET', points, unpack(ids))) do
+    if value and #value == SEQ_BYTES and not redis.call('ZSCORE', tombstones, ids[place]) then
+      value = value .. '\0' -- no delete, but what is left of a point
+    end
     result[#result + 1] = ids[place]
     result[#result + 1] = value
     result[#result + 1] = seqs[place]

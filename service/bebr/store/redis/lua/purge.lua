@@ -1,14 +1,21 @@
 -- Removes some of the oldest tombstones.
 --
--- KEYS: info, points, feed, tombstones, and the hold of a backup that reads: while it exists nothing is removed. ARGV: highest seq to remove, how many at most.
+-- KEYS: info, points, feed, tombstones, and the hold of a backup that reads: while it exists nothing is removed.
+-- ARGV: highest seq to remove, how many at most, fencing token.
 -- Returns how many were removed.
-if redis.call('EXISTS', KEYS[1]) == 0 then
+--
+-- As in commit.lua, the first and the last call count; and that deletes are forgotten is said before they are.
+local counters = redis.call('HMGET', info, 'last_seq', 'purged_seq', 'begun', 'ended', 'fence')
+if not counters[1] then
   return redis.error_reply('BEBRNOSHARD no such shard')
 end
-if redis.call('EXISTS', KEYS[5]) == 1 then
+if tonumber(counters[5] or 0) > tonumber(ARGV[3]) then
+  return redis.error_reply('BEBRFENCED ' .. counters[5])
+end
+if counters[3] ~= counters[4] or redis.call('EXISTS', KEYS[5]) == 1 then
   return 0
 end
-local found = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', ARGV[1], 'WITHSCORES', 'LIMIT', 0, ARGV[2])
+local found = redis.call('ZRANGEBYSCORE', tombstones, '-inf', ARGV[1], 'WITHSCORES', 'LIMIT', 0, ARGV[2])
 local ids, entries, highest = {}, {}, 0
 for place = 1, #found, 2 do
   ids[#ids + 1] = found[place]
@@ -18,9 +25,10 @@ end
 if #ids == 0 then
   return 0
 end
-redis.call('HDEL', KEYS[2], unpack(ids))
-redis.call('XDEL', KEYS[3], unpack(entries))
-redis.call('ZREM', KEYS[4], unpack(ids))
-local before = tonumber(redis.call('HGET', KEYS[1], 'purged_seq'))
-redis.call('HSET', KEYS[1], 'purged_seq', string.format('%d', math.max(before, highest)))
+redis.call('HINCRBY', info, 'begun', 1)
+redis.call('HSET', info, 'purged_seq', string.format('%d', math.max(tonumber(counters[2]), highest)))
+redis.call('HDEL', points, unpack(ids))
+redis.call('XDEL', feed, unpack(entries))
+redis.call('ZREM', tombstones, unpack(ids))
+redis.call('HINCRBY', info, 'ended', 1)
 return #ids

@@ -1,0 +1,50 @@
+"""Documents in Redis: JSON texts by kind and name. Whoever lost the lease can neither write them nor read them."""
+
+from collections.abc import Mapping, Sequence
+
+from bebr.store.protocol import DamagedDocument, Document, pack_document, read_document, sound_document
+from bebr.store.redis.client import Argument, RedisClient, Refused, Script
+from bebr.store.redis.keys import Keys
+from bebr.store.redis.watch import Watch
+
+
+class RedisDocuments:
+    """The documents of one store."""
+
+    def __init__(self, client: RedisClient, keys: Keys, watch: Watch) -> None:
+        self._client, self._keys, self._watch = client, keys, watch
+        self._script = Script.load("documents.lua")
+
+    def use_room(self) -> None:
+        """From now on documents are written although memory is full: they are few, and deletes are among them."""
+        self._script = self._script.past_maxmemory()
+
+    async def get(self, kind: str, name: str) -> Document | None:
+        await self._claim(kind)
+        text = await self._client.read("HGET", self._keys.documents(kind), name)
+        return sound_document(kind, name, text) if text is not None else None
+
+    async def list(self, kind: str) -> dict[str, Document | DamagedDocument]:
+        await self._claim(kind)
+        documents = await self._client.read("HGETALL", self._keys.documents(kind))
+        names = {raw.decode(errors="replace"): text for raw, text in sorted(documents.items())}
+        return {name: read_document(kind, name, text) for name, text in names.items()}
+
+    async def replace(self, kind: str, puts: Mapping[str, Document], deletes: Sequence[str]) -> int:
+        """How many were deleted that are not stored."""
+        stored = [part for name, value in puts.items() for part in (name, pack_document(kind, name, value))]
+        return await self._run(kind, [len(puts), *stored, *(name for name in deletes if name not in puts)])
+
+    async def _claim(self, kind: str) -> None:
+        """From what is read now no process with a lower token may lead away."""
+        if self._watch.token:
+            await self._run(kind, [0])
+
+    async def _run(self, kind: str, arguments: Sequence[Argument]) -> int:
+        keys = [self._keys.documents(kind), self._keys.documents_fence(kind)]
+        try:
+            count: int = await self._client.run(self._script, keys, [self._watch.token, *arguments], changes=True)
+        except Refused as refused:
+            self._watch.check_fence(refused)
+            raise
+        return count

@@ -1,0 +1,57 @@
+"""The names of a store's keys.
+
+<prefix>:schema                          number of this layout
+<prefix>:collections                     hash uid -> number of shards; "identity" -> the store's id,
+                                         "token" -> the last fencing token
+<prefix>:lease                           whose the prefix is now, with a lifetime
+<prefix>:documents:<kind>                hash name -> JSON text
+{<prefix>:documents:<kind>}:fence        the highest token that read or wrote documents of the kind
+{<prefix>:<uid>:<shard>}:info            hash last_seq, points, purged_seq, the names of its epochs and where
+                                         they began, the fencing token, how many commits began and ended; a
+                                         shard exists while this does
+{<prefix>:<uid>:<shard>}:points          hash id -> seq (6 bytes), then the checksum (4) of a tombstone, or version (4),
+                                         record size (2), checksums (8), record, metadata
+{<prefix>:<uid>:<shard>}:feed            stream "<seq>-0" -> id: the latest operation of each id
+{<prefix>:<uid>:<shard>}:tombstones      sorted set of deleted ids by seq
+{<prefix>:<uid>:<shard>}:hold            there while a backup reads the shard, at most a minute after it
+{<prefix>:<uid>:<shard>}:receipt:<key>   seqs, digest and outcome of a write, with a lifetime
+
+The braces keep a shard in one slot of a cluster, where one Lua script commits to it atomically, and the documents of a
+kind with their fence. A stream holds a seq and an id in little more than their bytes.
+"""
+
+from dataclasses import dataclass
+
+PARTS = ("info", "points", "feed", "tombstones")
+"""What each shard has, in the order in which scripts expect their keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Those of one prefix."""
+
+    prefix: str
+
+    @property
+    def schema(self) -> str:
+        return f"{self.prefix}:schema"
+
+    @property
+    def registry(self) -> str:
+        return f"{self.prefix}:collections"
+
+    @property
+    def lease(self) -> str:
+        return f"{self.prefix}:lease"
+
+    def documents(self, kind: str) -> str:
+        return f"{self.prefix}:documents:{kind}"
+
+    def documents_fence(self, kind: str) -> str:
+        return f"{{{self.documents(kind)}}}:fence"
+
+    def part(self, uid: str, shard: int, part: str) -> str:
+        return f"{{{self.prefix}:{uid}:{shard}}}:{part}"
+
+    def shard(self, uid: str, shard: int) -> list[str]:
+        return [self.part(uid, shard, part) for part in PARTS]

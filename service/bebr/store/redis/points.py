@@ -1,0 +1,181 @@
+"""Points in Redis: commits, reads by id, the feed, and what is known of a shard."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bebr.core.history import History
+from bebr.core.operations import Commit, CommitOutcome, Committed, FeedEntry, ShardCounters
+from bebr.core.types import StoredPoint
+from bebr.errors import StoreUnavailable
+from bebr.store.protocol import damaged_points
+from bebr.store.redis.client import RedisClient, Script
+from bebr.store.redis.commit_calls import CommitCall, commit_calls
+from bebr.store.redis.keys import PARTS, Keys
+from bebr.store.redis.mending import Mender
+from bebr.store.redis.shard_calls import ShardCalls
+from bebr.store.redis.values import is_bare_tombstone, seq_of, unpack_value
+from bebr.store.redis.watch import Torn, Watch
+
+FEED_CHUNK_ENTRIES = 1000
+PURGE_CHUNK_ENTRIES = 1000
+"""What one script handles of a long read or purge: the server serves nobody else meanwhile."""
+
+
+class RedisPoints:
+    """The points of one store."""
+
+    def __init__(self, client: RedisClient, keys: Keys, watch: Watch, receipt_ttl_ms: int) -> None:
+        self._client, self._keys, self._watch, self._receipt_ttl_ms = client, keys, watch, receipt_ttl_ms
+        self._calls = ShardCalls(client, keys, watch)
+        self.mender = Mender(self._calls, watch)
+        self._commit, self._feed, self._purge = map(Script.of_shard, ("commit.lua", "feed.lua", "purge.lua"))
+        self._shrink = self._commit
+        """What commits that take no more room than before are run by."""
+
+    def use_room(self) -> None:
+        """From now on commits that take no more room than before pass although memory is full."""
+        self._shrink = self._commit.past_maxmemory()
+
+    async def commit(self, uid: str, commits: Sequence[Commit]) -> list[CommitOutcome]:
+        """The shards at once, each with as few calls as its commits allow."""
+        outcomes: dict[int, CommitOutcome] = {}
+        calls = commit_calls(commits, first_receipt=len(PARTS) + 1, refused=outcomes)
+        await asyncio.gather(*(self._commit_shard(uid, shard, some, outcomes) for shard, some in calls.items()))
+        return [outcomes[place] for place in range(len(commits))]
+
+    async def _commit_shard(
+        self, uid: str, shard: int, calls: Sequence[CommitCall], outcomes: dict[int, CommitOutcome]
+    ) -> None:
+        """One call after the other; once the server is away, the rest is not tried: each would wait as long."""
+        away: StoreUnavailable | None = None
+        for call in calls:
+            try:
+                if away is not None:
+                    raise away
+                outcomes |= call.split(await self._commit_whole(uid, shard, call))
+            except Exception as error:
+                away = error if isinstance(error, StoreUnavailable) else None
+                outcomes |= dict.fromkeys(call.places, error)
+
+    async def _commit_whole(self, uid: str, shard: int, call: CommitCall) -> list[Committed]:
+        """A shard that is torn takes no commit, and is mended first."""
+        try:
+            return await self._commit_call(uid, shard, call)
+        except Torn:
+            await self.mender.mend(uid, shard)
+            return await self._commit_call(uid, shard, call)
+
+    async def _commit_call(self, uid: str, shard: int, call: CommitCall) -> list[Committed]:
+        epoch, floor = self._watch.expected(uid, shard)
+        arguments = [self._receipt_ttl_ms, self._watch.token, epoch, floor, call.writes, *call.arguments]
+        results = await self._calls.run(
+            self._shrink if call.shrinks else self._commit,
+            uid,
+            shard,
+            arguments,
+            receipts=call.receipts,
+            changes=True,
+            size_bytes=call.size_bytes,
+        )
+        committed = [
+            Committed([flag == ord("1") for flag in flags], first_seq, last_seq, bool(replayed))
+            for replayed, first_seq, last_seq, flags in results
+        ]
+        self._watch.acknowledged(uid, shard, epoch, max([floor, *(one.last_seq for one in committed)]))
+        return committed
+
+    async def fetch(
+        self, uid: str, shard: int, ids: Sequence[str], *, metadata: bool = True, records: bool = False
+    ) -> list[StoredPoint | None]:
+        values = await self._client.read("HMGET", self._keys.part(uid, shard, "points"), *ids) if ids else []
+        if not any(values) and not await self._client.read("EXISTS", self._keys.part(uid, shard, "info")):
+            raise await self._calls.missing(uid, shard)
+        found: list[StoredPoint | None] = []
+        damaged = []
+        for id, value in zip(ids, values, strict=True):
+            entry = unpack_value(id, value) if value else None
+            if entry is not None and (entry.is_damaged or await self._is_remnant(uid, shard, id, value)):
+                damaged.append(id)
+            if entry is None or entry.record is None or entry.metadata is None:
+                found.append(None)
+                continue
+            record, text = entry.record if records else b"", entry.metadata if metadata else ""
+            found.append(StoredPoint(id, entry.seq, entry.version, record, text))
+        if damaged:
+            raise damaged_points(damaged)
+        return found
+
+    async def _is_remnant(self, uid: str, shard: int, id: str, value: bytes) -> bool:
+        """Whether what looks like a tombstone of an older release is what is left of a point."""
+        if not is_bare_tombstone(value):
+            return False
+        return await self._client.read("ZSCORE", self._keys.part(uid, shard, "tombstones"), id) is None
+
+    async def fetch_all(
+        self, uid: str, ids_of_shard: Mapping[int, Sequence[str]], *, metadata: bool = True, records: bool = False
+    ) -> dict[str, StoredPoint]:
+        pages = await asyncio.gather(
+            *(self.fetch(uid, shard, ids, metadata=metadata, records=records) for shard, ids in ids_of_shard.items())
+        )
+        return {point.id: point for page in pages for point in page if point is not None}
+
+    async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:
+        entries: dict[str, FeedEntry] = {}
+        wanted = limit
+        while wanted > 0:
+            chunk = min(wanted, FEED_CHUNK_ENTRIES)
+            page = await self._feed_page(uid, shard, after_seq, chunk)
+            for raw_id, value, seq in page:
+                entry = unpack_value(raw_id.decode(errors="replace"), value or b"")
+                if entry.seq != seq:
+                    entry = FeedEntry(seq, entry.id, 0, None, None, True)
+                entries.pop(entry.id, None)  # it was changed since the last chunk, and stands at its new place now
+                entries[entry.id] = entry
+                after_seq = entry.seq
+            wanted -= chunk
+            if len(page) < chunk:
+                break
+        return list(entries.values())
+
+    async def _feed_page(self, uid: str, shard: int, after_seq: int, limit: int) -> list[tuple[bytes, Any, int]]:
+        """Of (id, value, seq)."""
+        for is_mended in (False, True):
+            parts = await self._calls.run(self._feed, uid, shard, [after_seq, limit], changes=False)
+            page = list(zip(parts[::3], parts[1::3], map(int, parts[2::3]), strict=True))
+            if is_mended or all(value is not None and seq_of(value) in (seq, None) for _, value, seq in page):
+                break
+            await self.mender.mend(uid, shard)
+        return page
+
+    async def counters(self, uid: str, shard: int) -> ShardCounters:
+        info = self._keys.part(uid, shard, "info")
+        points, last_seq, purged_seq = await self._client.read("HMGET", info, "points", "last_seq", "purged_seq")
+        if last_seq is None:
+            raise await self._calls.missing(uid, shard)
+        return ShardCounters(int(points), int(last_seq), int(purged_seq))
+
+    async def history(self, uid: str, shard: int) -> History:
+        """Of a shard that is whole: it is mended first where it is not."""
+        try:
+            found = await self._watch.history(uid, shard)
+        except Torn:
+            await self.mender.mend(uid, shard)
+            found = await self._watch.history(uid, shard)
+        if found is None:
+            raise await self._calls.missing(uid, shard)
+        return found
+
+    async def hold_tombstones(self, uid: str, shard: int, seconds: int) -> None:
+        """Let nobody purge tombstones for so long; 0: no more."""
+        key = self._keys.part(uid, shard, "hold")
+        await (self._client.write("SET", key, 1, "EX", seconds) if seconds else self._client.write("DEL", key))
+
+    async def purge_tombstones(self, uid: str, shard: int, up_to_seq: int) -> int:
+        purged = 0
+        while True:
+            arguments = [up_to_seq, PURGE_CHUNK_ENTRIES, self._watch.token]
+            count: int = await self._calls.run(self._purge, uid, shard, arguments, others=("hold",), changes=True)
+            purged += count
+            if count < PURGE_CHUNK_ENTRIES:
+                return purged
