@@ -12,8 +12,9 @@ from bebr.jobs import JobQueue
 
 
 def settings(folder: Path, **changes: Any) -> Settings:
-    """Few rows in memory, and no regard for the disk of the machine that runs the tests."""
-    return Settings(**({"data_dir": folder, "head_rows": 32, "min_free_disk_bytes": 0} | changes))
+    """Few rows in memory, short rests, and no regard for the disk of the machine that runs the tests."""
+    few = {"head_rows": 32, "min_free_disk_bytes": 0, "fit_rest_seconds": 0.05}
+    return Settings(**({"data_dir": folder} | few | changes))
 
 
 @asynccontextmanager

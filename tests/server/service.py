@@ -26,7 +26,13 @@ PATIENCE_SECONDS = 20.0
 
 def settings(folder: Path, **changes: Any) -> Settings:
     """Small and fast: few rows in memory, no regard for the disk of the machine that runs the tests."""
-    few = {"head_rows": 64, "min_free_disk_bytes": 0, "search_threads": 1, "encoder_threads": 1}
+    few = {
+        "head_rows": 64,
+        "min_free_disk_bytes": 0,
+        "search_threads": 1,
+        "encoder_threads": 1,
+        "fit_rest_seconds": 0.05,
+    }
     return Settings(**({"data_dir": folder / "data", "bundles_dir": folder / "bundles"} | few | changes))
 
 

@@ -163,6 +163,26 @@ class Limits:
         default=100_000,
         metadata=_limit(integer(1), "Maximum training sample of a fit; each embedding takes dims bytes."),
     )
+    fit_collect_times: int = field(
+        default=5,
+        metadata=_limit(
+            integer(1, 1000),
+            "A fit draws its sample at random once this many times as many points are collected, or once the "
+            "collection has stopped growing.",
+        ),
+    )
+    fit_rest_seconds: float = field(
+        default=5.0,
+        metadata=_limit(
+            DURATION, "A collection that grows by less than one percent in this time has stopped growing, for its fit."
+        ),
+    )
+    max_fit_buffer_bytes: int = field(
+        default=256 * MIB,
+        metadata=_limit(
+            size(0), "Maximum size of the embeddings that a collection collects beyond the training sample of its fit."
+        ),
+    )
     max_evaluation_points: int = field(
         default=5_000,
         metadata=_limit(integer(100), "Maximum number of points in an evaluation; the new model embeds each."),

@@ -20,7 +20,7 @@ class FitSettings:
     bytes: int
     """Bytes per code."""
     sample: int | None = None
-    """Embeddings to collect first; None: the default."""
+    """Embeddings to fit to; None: the default."""
     dims: int | None = None
     """Dims of the embeddings, where there is no bundle to say."""
 

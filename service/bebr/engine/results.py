@@ -123,7 +123,7 @@ class FitStatus:
     bytes: int
     """Bytes per code."""
     sample: int
-    """Embeddings to collect before the fit."""
+    """Embeddings to fit to."""
     collected: int
     """Points that wait as embeddings."""
     detail: str | None
@@ -137,7 +137,9 @@ class FitStatus:
     queries: int | None
     """For how many held-out points that was measured."""
     searched: int | None
-    """Among how many other points of the sample their nearest are; None for fits of before this was kept."""
+    """Among how many other points, drawn at random, their nearest are; None for fits of before this was kept."""
+    points: int | None = None
+    """How many points the collection had when that was measured."""
 
 
 @dataclass(frozen=True, slots=True)

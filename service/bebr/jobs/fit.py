@@ -13,6 +13,7 @@ from bebr.engine import Engine
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import VersionKind
 from bebr.engine.results import FitState, FitStatus
+from bebr.engine.versions.fit_plan import STOPPED_GROWTH
 from bebr.engine.versions.fit_steps import FitSteps, Fitted, fit
 from bebr.engine.versions.fits import Fits
 from bebr.errors import Unavailable
@@ -44,6 +45,9 @@ class FitJobs(JobSource):
         self._one_at_a_time = asyncio.Semaphore(1)
         self._runners: dict[str, _FitRunner] = {}
         """By uid of the collection."""
+        self._watching: dict[str, asyncio.Task[None]] = {}
+        """Waits for a collection to stop growing, by its uid."""
+        self._rest_seconds = engine.limits.fit_rest_seconds
         self._started = False
 
     def all(self) -> Sequence[Job]:
@@ -57,6 +61,8 @@ class FitJobs(JobSource):
 
     async def stop(self) -> None:
         self._started = False
+        for watching in list(self._watching.values()):
+            watching.cancel()
         await asyncio.gather(*(runner.abort() for runner in list(self._runners.values())))
 
     def changed(self, collection: Collection) -> None:
@@ -68,14 +74,30 @@ class FitJobs(JobSource):
         if uid not in self._runners and self._fits.state(collection) in (FitState.FITTING, FitState.CONVERTING):
             runner = self._runners[uid] = _FitRunner(self._fits, self._steps, self._one_at_a_time, collection)
             runner.start(lambda: self._finished(collection))
+        elif uid not in self._watching and self._fits.waits_for_rest(collection):
+            self._watching[uid] = asyncio.create_task(self._until_rest(collection))
 
     async def closing(self, collection: Collection) -> None:
-        runner = self._runners.get(collection.document.uid)
-        if runner is not None:
+        uid = collection.document.uid
+        if (watching := self._watching.get(uid)) is not None:
+            watching.cancel()
+        if (runner := self._runners.get(uid)) is not None:
             await runner.abort()
 
     def _finished(self, collection: Collection) -> None:
         del self._runners[collection.document.uid]
+        self.changed(collection)
+
+    async def _until_rest(self, collection: Collection) -> None:
+        """Begin the fit once the collection stops growing; it has enough embeddings, and better ones may come."""
+        try:
+            while self._fits.waits_for_rest(collection):
+                before = collection.buffered()
+                await asyncio.sleep(self._rest_seconds)
+                if collection.buffered() < before * STOPPED_GROWTH:
+                    self._fits.end_collecting(collection)
+        finally:
+            del self._watching[collection.document.uid]
         self.changed(collection)
 
 
@@ -116,15 +138,15 @@ class _FitRunner(Runner):
         with self._fits.running(collection, "waiting for another fit") as report:
             async with self._one_at_a_time:
                 report("reading the embeddings")
-                buffered = await self._steps.read(collection, plan)
-                event(log, "fitting", **self.about, bytes=plan.bytes, points=len(buffered.records))
+                training = await self._steps.read(collection, plan)
+                event(log, "fitting", **self.about, bytes=plan.bytes, points=len(training.rows.sample))
 
                 def progress(done: int, total: int, label: str) -> None:
                     if self._abandoned.is_set():
                         raise asyncio.CancelledError
                     report(f"{done} of {total}: {label}")
 
-                fitted = await asyncio.wrap_future(_in_thread(lambda: fit(buffered, plan.bytes, progress)))
+                fitted = await asyncio.wrap_future(_in_thread(lambda: fit(training, plan.bytes, progress)))
             if collection.document.fit == plan:  # else it was changed in the moment when this began
                 await self._save(fitted)
 
@@ -149,7 +171,8 @@ def _job(collection: Collection, status: FitStatus) -> FitJob:
     """The newest fitted version is that of this fit once it is converting or done."""
     document, state = collection.document, STATES[status.state]
     fitted = status.state in (FitState.CONVERTING, FitState.DONE)
-    number = sum(version.kind is VersionKind.FITTED for version in document.versions) + (0 if fitted else 1)
+    new = fitted and document.fit is not None and document.fit.kept is None
+    number = sum(version.kind is VersionKind.FITTED for version in document.versions) + (0 if new else 1)
     of_creation = number == 1 and document.versions[0].kind is VersionKind.BUFFERED
     return FitJob(
         id=f"fit-{document.uid[:8]}-{number}",

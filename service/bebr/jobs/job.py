@@ -79,6 +79,6 @@ class FitJob(Job):
     bytes: int
     """Bytes per code."""
     sample: int
-    """Embeddings to collect before the fit."""
+    """Embeddings to fit to."""
     collected: int
     """Points that wait as embeddings: for the fit, or to be re-encoded after it."""

@@ -1,13 +1,15 @@
 """A binarizer fitted to a collection's own embeddings: what the service needs of fitting, in one place."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from bebr.core.arrays import Floats
 from bebr.encoding.bundles.contents import BinarizerFiles
 from bebr.encoding.progress import Progress
 from bebr.encoding.quantization.layout import fit_bytes
+from bebr.encoding.quantization.measuring import Coder
 from bebr.encoding.quantization.recurrent_graph import files_of
-from bebr.encoding.quantization.trials import held_out_rows, least_searched_rows
+from bebr.encoding.quantization.trials import Trials, held_out_rows, least_searched_rows
 from bebr.errors import InvalidOption
 
 
@@ -27,6 +29,14 @@ def fit_own(
         "centered": report.chosen.centered,
     }
     return files_of(fitted), metrics
+
+
+def recall_of_others(embeddings: Floats, coders: Mapping[str, Coder]) -> dict[str, float]:
+    """recall@10 of other binarizers by name, with the queries and rows that `fit_own` measured what it chose with."""
+    if not coders:
+        return {}
+    trials = Trials(embeddings, None)
+    return {name: round(trials.recall_of(coder), 4) for name, coder in coders.items()}
 
 
 def least_rows(embedding_dims: int) -> int:

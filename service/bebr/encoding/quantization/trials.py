@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bebr.core.arrays import Floats
-from bebr.core.codes import CodeSpec
+from bebr.core.codes import CodeSpec, code_values
 from bebr.encoding.progress import Progress, silent
+from bebr.encoding.quantization.measuring import RECALL_AT, Coder
 from bebr.encoding.quantization.recurrent import Recurrent
 from bebr.encoding.quantization.recurrent_fit import CHEAP, Effort, fit_unit_rows
 from bebr.encoding.quantization.rows import sample_rows, unit_rows
 from bebr.errors import InvalidEmbeddings
 
-RECALL_AT = 10
 MAX_QUERIES = 1_000
 HELD_OUT_ONE_IN = 5
 """One of this many rows is held out, up to MAX_QUERIES."""
@@ -106,6 +106,11 @@ class Trials:
         """Measure a spec well. center: with the mean taken out."""
         return self._measure(spec, center, self._full, FINAL)
 
+    def recall_of(self, coder: Coder) -> float:
+        """recall@10 of adc of any codes, on the rows and queries of `final`."""
+        values = code_values(coder.encode(self._full.searched), coder.spec, coder.steps)
+        return self._full.shared(_nearest(coder.project(self._full.queries), values))
+
     def keep(self, chosen: Trial) -> tuple[Recurrent, FitReport]:
         """Fit what was chosen to all rows, with full effort."""
         binarizer = self._fit(self.rows, CodeSpec.parse(chosen.code), chosen.centered, Effort())
@@ -174,7 +179,10 @@ class _Truth:
 
     def recall(self, binarizer: Recurrent) -> float:
         """Recall of adc."""
-        found = _nearest(binarizer.project(self.queries), binarizer.quantized_values(self.searched))
+        return self.shared(_nearest(binarizer.project(self.queries), binarizer.quantized_values(self.searched)))
+
+    def shared(self, found: NDArray[np.int64]) -> float:
+        """Share of the nearest rows among those found (queries, RECALL_AT)."""
         # No row number appears twice in one answer, so after sorting both together equal neighbors are shared ones.
         both = np.sort(np.hstack([found, self.nearest]), axis=1)
         return float((both[:, 1:] == both[:, :-1]).sum() / found.size)

@@ -8,6 +8,27 @@ from bebr.core.types import FieldType
 from bebr.engine.collections.upgrades import Upgrades
 from bebr.engine.collections.version import Version, VersionKind
 
+_ALWAYS_STORED = ("bytes", "sample", "due", "failed")
+"""Keys of a stored fit that every release wrote."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured of the codes of a fit, on points of the collection."""
+
+    version: int
+    """Number of the version with these codes."""
+    recall_at_10: float
+    """Share of the 10 nearest by float cosine that they find."""
+    queries: int
+    """For how many points that was measured."""
+    searched: int
+    """Among how many other points."""
+    points: int
+    """How many points the collection had then."""
+    error: float | None = None
+    """Mean of 1 - cosine of an embedding and what its code stands for; None where that is nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class FitPlan:
@@ -16,11 +37,27 @@ class FitPlan:
     bytes: int
     """Bytes per code."""
     sample: int
-    """Embeddings to collect before the fit."""
+    """Embeddings to fit to. More are collected, so that they are like the rest."""
     due: bool = False
     """Fit now, to the embeddings that are there."""
     failed: str | None = None
     """Why no binarizer could be fitted."""
+    kept: int | None = None
+    """Number of the version that the fit chose because it measured better than what was fitted; None: it did not."""
+    at_fit: Measured | None = None
+    """What was measured when its version became active; None for fits of before this was kept."""
+    latest: Measured | None = None
+    """What was measured last, as the collection grew."""
+
+    def to_document(self) -> dict[str, Any]:
+        """As the store keeps it: what is None is left out, but for what older releases wrote."""
+        document = asdict(self)
+        return {key: value for key, value in document.items() if key in _ALWAYS_STORED or value is not None}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> "FitPlan":
+        measured = {key: Measured(**document[key]) for key in ("at_fit", "latest") if document.get(key) is not None}
+        return cls(**{**document, **measured})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +106,10 @@ class CollectionDocument:
             version for version in self.versions if version.kind is not VersionKind.BUFFERED and not version.retired
         ]
 
+    def of_model(self, version: Version) -> list[Version]:
+        """The versions with codes of embeddings by the same model, in order of their numbers."""
+        return [one for one in self.coded if one.model_fingerprint == version.model_fingerprint]
+
     def version(self, version_id: str) -> Version | None:
         """The version with codes of that id."""
         return next((version for version in self.coded if version.id == version_id), None)
@@ -86,7 +127,7 @@ class CollectionDocument:
             "active": self.active,
         }
         if self.fit is not None:
-            document["fit"] = asdict(self.fit)
+            document["fit"] = self.fit.to_document()
         if self.text_field is not None:
             document["text_field"] = self.text_field
         if self.upgrades != Upgrades():
@@ -103,7 +144,7 @@ class CollectionDocument:
             filterable={key: FieldType(kind) for key, kind in document["filterable"].items()},
             versions=tuple(Version.from_document(n, entry) for n, entry in enumerate(document["versions"])),
             active=document["active"],
-            fit=None if fit is None else FitPlan(**fit),
+            fit=None if fit is None else FitPlan.from_document(fit),
             text_field=document.get("text_field"),
             upgrades=Upgrades.from_document(document["upgrades"]) if "upgrades" in document else Upgrades(),
         )

@@ -1,4 +1,4 @@
-"""Plans of fits: how many bytes per code, after how many embeddings."""
+"""Plans of fits: how many bytes per code, after how many embeddings, of which a sample is drawn."""
 
 from bebr.config import Limits
 from bebr.encoding.quantization.int8 import MAX_INT8_DIMS
@@ -6,6 +6,8 @@ from bebr.encoding.quantization.training import check_size, least_rows
 from bebr.engine.collections.schema import FitPlan
 from bebr.errors import InvalidOption
 
+STOPPED_GROWTH = 1.01
+"""A collection that grows by less than this factor while its fit waits has stopped growing."""
 DEFAULT_SAMPLE = 20_000
 """With more, recall hardly grows; with this many, a fit still takes seconds."""
 
@@ -32,3 +34,12 @@ def make_plan(size_bytes: int, sample: int | None, dims: int, limits: Limits, *,
             f"a fit to embeddings of {dims} dims takes a sample of {least} to {most}, got {sample}", key=f"{at}sample"
         )
     return FitPlan(size_bytes, sample)
+
+
+def most_collected(plan: FitPlan, record_size_bytes: int, limits: Limits) -> int:
+    """With this many points the sample is drawn, whether or not the collection still grows.
+
+    What comes first is seldom like the rest: files come sorted. record_size_bytes: of one embedding.
+    """
+    room = limits.max_fit_buffer_bytes // record_size_bytes
+    return max(plan.sample, min(plan.sample * limits.fit_collect_times, room))

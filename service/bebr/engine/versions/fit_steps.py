@@ -1,9 +1,9 @@
 """The steps of a collection's fit, each safe to repeat:
 
-read      buffered embeddings
-fit       a binarizer to them; it takes minutes and runs in a thread
-switch    save the binarizer in the store and on disk; one document makes it that of the active version. Writes that
-          began before are still buffered
+read      the buffered embeddings; the sample is drawn at random from all of them
+fit       a binarizer to the sample; it takes minutes and runs in a thread
+switch    save the binarizer in the store and on disk; one document makes it that of the active version, or another one
+          that finds more. Writes that began before are still buffered
 convert   re-encode page by page through the shards, until no point is buffered
 """
 
@@ -17,14 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.config import Limits
+from bebr.core.sampling import sample_keys, smallest
 from bebr.encoding import BinarizerFiles
-from bebr.encoding.quantization.training import fit_own
+from bebr.encoding.quantization.training import fit_own, recall_of_others
 from bebr.engine.capacity import CapacityGuard
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.encoders import Codec, Encoders
 from bebr.engine.collections.registry import CollectionRegistry
 from bebr.engine.collections.schema import CollectionDocument, FitPlan
 from bebr.engine.collections.version import Version, VersionKind
+from bebr.engine.versions.fit_choice import Candidate, Collected, choose, others_of
 from bebr.engine.versions.fitted_bundles import FittedBundles, next_bundle_id
 from bebr.shards import Reencode
 
@@ -37,13 +39,12 @@ Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Buffered:
-    """Embeddings that a binarizer is fitted to."""
+class Training:
+    """What a fit is made of."""
 
-    records: NDArray[np.uint8]
-    """(rows, record_size_bytes) uint8."""
-    codec: Codec
-    """Decodes them."""
+    rows: Collected
+    others: Mapping[str, Candidate]
+    """Binarizers that there are already, by id of their version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ class Fitted:
 
     files: BinarizerFiles
     metrics: Mapping[str, Any]
+    training: Training
+    """What it was made of."""
 
 
 class FitSteps:
@@ -72,46 +75,57 @@ class FitSteps:
         self._limits = limits
         self._guard = guard
 
-    async def read(self, collection: Collection, plan: FitPlan) -> Buffered:
-        """Up to as many buffered embeddings as the plan takes, chosen at random. Raises InsufficientStorage."""
+    async def read(self, collection: Collection, plan: FitPlan) -> Training:
+        """The buffered embeddings, up to max_fit_sample, drawn at random; the sample are the first of them.
+
+        Raises InsufficientStorage.
+        """
         self._guard.check()
-        count, number = self._limits.max_fit_sample if plan.due else plan.sample, collection.active.number
+        number = collection.active.number
         ids: list[str] = []
         for shard in range(collection.document.shards):
             ids += await collection.shards.version_ids(shard, number, None)
-        if len(ids) > count:
-            chosen = np.random.default_rng(0).choice(len(ids), count, replace=False)
-            ids = [ids[place] for place in np.sort(chosen).tolist()]
+        drawn = smallest(sample_keys(ids), self._limits.max_fit_sample)
+        ids = [ids[place] for place in drawn.tolist()]
         records: list[bytes] = []
         for start in range(0, len(ids), READ_PAGE):
             points, _ = await collection.fetch_sound(ids[start : start + READ_PAGE], metadata=False, records=True)
-            records += [point.record for point in points.values() if point.version == number]
+            found = (points.get(point_id) for point_id in ids[start : start + READ_PAGE])
+            records += [point.record for point in found if point is not None and point.version == number]
         size = collection.active.spec.record_size_bytes
         joined = np.frombuffer(b"".join(records), np.uint8).reshape(len(records), size)
-        return Buffered(joined, collection.codec(collection.active))
+        rows = Collected(joined[: plan.sample], joined[plan.sample :], collection.codec(collection.active))
+        return Training(rows, others_of(collection, plan.bytes))
 
     async def switch(self, collection: Collection, fitted: Fitted) -> None:
-        """Save the binarizer, then make it that of the active version."""
+        """Save the binarizer, then make it that of the active version; or another one, where that finds more."""
+        own, training = await self._save(collection, fitted), fitted.training
+        chosen, measured = await asyncio.to_thread(choose, own, training.others, training.rows, fitted.metrics)
+        measured = replace(measured, points=sum(collection.shards.points().values()))
+        version = chosen.version
+        if version.number == len(collection.document.versions):
+            collection.encoders.add(version.number, chosen.encoder)
+            collection.shards.add_version(version.number, version.spec)
+
+        def switched(document: CollectionDocument) -> CollectionDocument:
+            assert document.fit is not None, "it was requested"
+            kept = None if chosen is own else version.number
+            plan = replace(document.fit, due=False, failed=None, kept=kept, at_fit=measured, latest=measured)
+            new = () if version.number < len(document.versions) else (version,)
+            return replace(document, versions=(*document.versions, *new), active=version.number, fit=plan)
+
+        await self._registry.update(collection, switched)
+        if chosen is not own and own.version.bundle is not None:
+            await self._fitted_bundles.discard(own.version.bundle)
+        log.info("the fit of collection %s chose %s (%s): %s", collection.name, version.id, version.spec, measured)
+
+    async def _save(self, collection: Collection, fitted: Fitted) -> Candidate:
+        """Save what was fitted, in the store and on disk."""
         document, buffered = collection.document, collection.active
         dims, bundle_id = collection.codec(buffered).embedding_dims, next_bundle_id(collection.name, document)
         bundle = await self._fitted_bundles.save(bundle_id, dims, fitted.files, fitted.metrics)
-        codec = await asyncio.to_thread(self._encoders.get, bundle.id, bundle.fingerprint)
-        version = Version.fitted(len(document.versions), bundle, buffered, fitted.metrics)
-        collection.encoders.add(version.number, codec)
-        collection.shards.add_version(version.number, version.spec)
-
-        def switched(document: CollectionDocument) -> CollectionDocument:
-            plan = None if document.fit is None else replace(document.fit, due=False, failed=None)
-            return replace(document, versions=(*document.versions, version), active=version.number, fit=plan)
-
-        await self._registry.update(collection, switched)
-        log.info(
-            "collection %s has a fitted binarizer %s (%s): %s",
-            collection.name,
-            bundle.id,
-            bundle.spec,
-            dict(fitted.metrics),
-        )
+        encoder = await asyncio.to_thread(self._encoders.get, bundle.id, bundle.fingerprint)
+        return Candidate(encoder, Version.fitted(len(document.versions), bundle, buffered, fitted.metrics))
 
     async def fail(self, collection: Collection, detail: str) -> None:
         """Save why no binarizer could be fitted; it stays so until somebody requests another fit."""
@@ -126,9 +140,10 @@ class FitSteps:
         """Re-encode what is buffered -> page by page, how many points of it. Points that are written or deleted
         meanwhile stay as they are. Raises Overloaded, InsufficientStorage."""
         for buffered in [v for v in collection.document.versions if v.kind is VersionKind.BUFFERED]:
-            same_model = [v for v in collection.document.coded if v.model_fingerprint == buffered.model_fingerprint]
-            if same_model and buffered.number != collection.active.number:
-                async for applied in self._convert_version(collection, buffered, same_model[-1]):
+            active, same_model = collection.active, collection.document.of_model(buffered)
+            if same_model and buffered.number != active.number:
+                target = active if active in same_model else same_model[-1]
+                async for applied in self._convert_version(collection, buffered, target):
                     yield applied
 
     async def _convert_version(self, collection: Collection, buffered: Version, target: Version) -> AsyncIterator[int]:
@@ -142,10 +157,12 @@ class FitSteps:
                 yield sum((await collection.shards.write(shard, change)).applied)
 
 
-def fit(buffered: Buffered, size_bytes: int, progress: Progress) -> Fitted:
-    """Fit a binarizer of `size_bytes` per code. It takes minutes: run it in a thread."""
-    files, metrics = fit_own(buffered.codec.decode(buffered.records), size_bytes, progress)
-    return Fitted(files, metrics)
+def fit(training: Training, size_bytes: int, progress: Progress) -> Fitted:
+    """Fit a binarizer of `size_bytes` per code, and see what others find. It takes minutes: run it in a thread."""
+    embeddings = training.rows.codec.decode(training.rows.sample)
+    files, metrics = fit_own(embeddings, size_bytes, progress)
+    others = recall_of_others(embeddings, {name: other.encoder for name, other in training.others.items()})
+    return Fitted(files, metrics | ({"others": others} if others else {}), training)
 
 
 def _converter(buffered: Codec, codec: Codec) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:

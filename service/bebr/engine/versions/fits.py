@@ -1,13 +1,15 @@
 """A collection's fit: its state, and requests for another one. How it goes on is in `fit_steps`.
 
-Embeddings are buffered until there are enough of them, a binarizer is fitted to them and becomes the active version,
-and what was buffered is re-encoded. The state of a fit follows from the document of the collection and from its points,
-so whatever is cut short goes on at the next start.
+Embeddings are buffered until there are several times as many as the sample, or the collection stops growing. A
+binarizer is fitted to a sample of them and becomes the active version, and what was buffered is re-encoded. The state
+of a fit follows from the document of the collection and from its points, so whatever is cut short goes on at the next
+start.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 from bebr.config import Limits
 from bebr.core.types import JobState
@@ -19,7 +21,7 @@ from bebr.engine.collections.schema import CollectionDocument, FitPlan
 from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.events import CollectionEvents
 from bebr.engine.results import FitState, FitStatus
-from bebr.engine.versions.fit_plan import make_plan
+from bebr.engine.versions.fit_plan import make_plan, most_collected
 from bebr.errors import Conflict, InvalidOption
 
 
@@ -32,6 +34,8 @@ class Fits:
         self._limits = limits
         self._running: dict[str, str] = {}
         """What a fit that is computed now is doing, by uid of its collection."""
+        self._at_rest: dict[str, FitPlan] = {}
+        """The fits whose collections have stopped growing, by uid of the collection."""
 
     def state(self, collection: Collection) -> FitState | None:
         """None: no fit was ever requested."""
@@ -45,26 +49,56 @@ class Fits:
             return FitState.CONVERTING if buffered else FitState.DONE
         if fit.failed is not None:
             return FitState.FAILED
-        return FitState.FITTING if fit.due or buffered >= fit.sample else FitState.COLLECTING
+        begins = fit.due or self._at_rest.get(collection.document.uid) == fit
+        return FitState.FITTING if begins or buffered >= self._most(collection, fit) else FitState.COLLECTING
 
     def status(self, collection: Collection) -> FitStatus | None:
         """None: no fit was ever requested."""
-        fit, state, fitted = collection.document.fit, self.state(collection), collection.document.fitted
+        document, state = collection.document, self.state(collection)
+        fit = document.fit
         if fit is None or state is None:
             return None
-        metrics = {} if fitted is None else fitted.metrics
+        fitted = document.fitted if fit.kept is None else document.versions[fit.kept]
+        metrics = _reported(fit, fitted)
         return FitStatus(
             state=state,
             bytes=fit.bytes,
             sample=fit.sample,
             collected=collection.buffered(),
-            detail=self._running.get(collection.document.uid, fit.failed),
+            detail=self._running.get(collection.document.uid, fit.failed) or self._waits(collection, state),
             version=None if fitted is None else fitted.id,
             code=None if fitted is None else str(fitted.spec),
             recall_at_10=metrics.get("recall_at_10"),
             queries=metrics.get("queries"),
             searched=metrics.get("searched"),
+            points=metrics.get("points"),
         )
+
+    def waits_for_rest(self, collection: Collection) -> bool:
+        """Whether a fit begins as soon as the collection stops growing: it has its sample, and would rather have more
+        to draw it from."""
+        fit = collection.document.fit
+        collecting = fit is not None and self.state(collection) is FitState.COLLECTING
+        return collecting and fit is not None and collection.buffered() >= fit.sample
+
+    def end_collecting(self, collection: Collection) -> None:
+        """The collection has stopped growing: draw the sample from what there is. A restart finds it anew."""
+        fit = collection.document.fit
+        if fit is not None and self.waits_for_rest(collection):
+            self._at_rest[collection.document.uid] = fit
+
+    def _waits(self, collection: Collection, state: FitState) -> str | None:
+        """What a fit with enough embeddings waits for."""
+        fit = collection.document.fit
+        if fit is None or state is not FitState.COLLECTING or collection.buffered() < fit.sample:
+            return None
+        return (
+            f"draws its sample at {self._most(collection, fit):,} points, or once the collection has not grown for "
+            f"{self._limits.fit_rest_seconds:g} s"
+        )
+
+    def _most(self, collection: Collection, fit: FitPlan) -> int:
+        return most_collected(fit, collection.active.spec.record_size_bytes, self._limits)
 
     def check_quiet(self, collection: Collection) -> None:
         """Raise Conflict during a fit, which decides over the active version."""
@@ -148,6 +182,15 @@ class Fits:
                 "max_versions, or write the points into a new collection",
                 key="max_versions",
             )
+
+
+def _reported(fit: FitPlan, fitted: Version | None) -> Mapping[str, Any]:
+    """What was measured last of the version that a fit chose."""
+    if fitted is None:
+        return {}
+    if fit.latest is not None and fit.latest.version == fitted.number:
+        return asdict(fit.latest)
+    return fitted.metrics
 
 
 def _new_buffered(collection: Collection) -> Version:

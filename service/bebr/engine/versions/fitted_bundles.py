@@ -69,9 +69,12 @@ class FittedBundles:
             await self._store.delete_document(BINARIZER, bundle_id)
             if fingerprint not in in_use:
                 await asyncio.to_thread(self._bundles.remove, bundle_id)
-        cut_short = next_bundle_id(name, document)
-        await self._store.delete_document(BINARIZER, cut_short)
-        await asyncio.to_thread(self._bundles.remove, cut_short)
+        await self.discard(next_bundle_id(name, document))
+
+    async def discard(self, bundle_id: str) -> None:
+        """Remove one that no version has."""
+        await self._store.delete_document(BINARIZER, bundle_id)
+        await asyncio.to_thread(self._bundles.remove, bundle_id)
 
     def _is_sound(self, bundle_id: str, fingerprint: str | None) -> bool:
         try:

@@ -13,7 +13,7 @@ class OwnFit(Body):
     model_config = documented({"bytes": 64, "sample": 20_000})
     bytes: Positive = Field(description="Bytes per code. The layout of the code is chosen automatically.")
     sample: Positive | None = Field(
-        None, description=f"Number of embeddings to collect first. Default {DEFAULT_SAMPLE:,}."
+        None, description=f"Number of embeddings to fit to, drawn at random from more. Default {DEFAULT_SAMPLE:,}."
     )
     dims: Positive | None = Field(None, description="Dimensions of your own embeddings, if there is no bundle.")
 
@@ -31,7 +31,7 @@ class CreateCollection(Body):
     fit: OwnFit | None = Field(
         None,
         description="Fit a binarizer to the collection's own embeddings: of the bundle's model, or your own with "
-        "`dims`. The bundle's binarizer is not used.",
+        "`dims`.",
     )
     shards: Positive = Field(
         2, description="Number of slices that are scanned in parallel.", json_schema_extra={"maximum": "max_shards"}
@@ -55,7 +55,7 @@ class FitCollection(Body):
 
     model_config = documented({"sample": 20_000})
     bytes: Positive | None = Field(None, description="Bytes per code.")
-    sample: Positive | None = Field(None, description="Number of embeddings to collect first.")
+    sample: Positive | None = Field(None, description="Number of embeddings to fit to.")
     now: bool = Field(False, description="Fit to the embeddings that are buffered already.")
 
 

@@ -37,7 +37,7 @@ class FitStatus(Answer):
 
     state: Literal["collecting", "fitting", "failed", "converting", "done"]
     bytes: int = Field(description="Bytes per code.")
-    sample: int = Field(description="Embeddings to collect before the fit.")
+    sample: int = Field(description="Embeddings to fit to, which are collected first.")
     collected: int = Field(description="Points kept as embeddings: until the fit, then until they are re-encoded.")
     detail: str | None = Field(description="What a running fit is doing, or why a fit failed.")
     version: str | None = Field(description="Id of its code version.")
@@ -47,7 +47,8 @@ class FitStatus(Answer):
         "Among more points, codes of the same size find less."
     )
     queries: int | None = Field(description="Number of held-out points that recall was measured with.")
-    searched: int | Absent = Field(None, description="Number of points of the sample that they searched.")
+    searched: int | Absent = Field(None, description="Number of points, drawn at random, that they searched.")
+    points: int | Absent = Field(None, description="Number of points in the collection when recall was measured.")
 
     @classmethod
     def of(cls, fit: results.FitStatus) -> "FitStatus":

@@ -54,7 +54,7 @@ class FitJob(_Job):
 
     kind: Literal["fit"]
     bytes: int = Field(description="Bytes per code.")
-    sample: int = Field(description="Embeddings to collect before the fit.")
+    sample: int = Field(description="Embeddings to fit to, which are collected first.")
     collected: int = Field(description="Points kept as embeddings: until the fit, then until they are re-encoded.")
 
 

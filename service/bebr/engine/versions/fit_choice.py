@@ -1,0 +1,116 @@
+"""Which binarizer a fit ends with: the one that was fitted, or one of the same size that measures better."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebr.core.arrays import Floats
+from bebr.encoding.encoder import Encoder
+from bebr.encoding.quantization.measuring import RECALL_AT, Quality, error_of, measure
+from bebr.encoding.quantization.trials import held_out_rows
+from bebr.engine.collections.collection import Collection
+from bebr.engine.collections.encoders import Codec
+from bebr.engine.collections.schema import Measured
+from bebr.engine.collections.version import Version, VersionKind
+from bebr.errors import BebrError
+
+MEASURED_BATCH = 4_096
+"""Rows that are decoded and encoded at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What was collected for a fit, as records of 8 bits a dim, in random order."""
+
+    sample: NDArray[np.uint8]
+    """(rows, record_size_bytes) uint8: what a binarizer is fitted to."""
+    others: NDArray[np.uint8]
+    """(rows, record_size_bytes) uint8: what was not drawn."""
+    codec: Codec
+    """Decodes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A binarizer for embeddings of the collection's model: one that there is already, or that was fitted now."""
+
+    encoder: Encoder
+    version: Version
+    """Of the collection, or one more that it would get."""
+
+
+def others_of(collection: Collection, size_bytes: int, *, fitted: bool = False) -> dict[str, Candidate]:
+    """By id of its version: binarizers with codes of that size, of versions of the active version's model and of the
+    model's bundle. What cannot be opened is none.
+
+    fitted: earlier fits, too. They are none where somebody asked for another one.
+    """
+    document, active = collection.document, collection.active
+    found: dict[str, Candidate] = {}
+    for version in document.of_model(active):
+        encoder = _codec(collection, version)
+        if encoder is not None and (fitted or version.kind is VersionKind.BUNDLE):
+            found[version.id] = Candidate(encoder, version)
+    bundle = _embedder(collection, active)
+    if bundle is not None and bundle.bundle.has_binarizer and document.version(bundle.bundle.id) is None:
+        found[bundle.bundle.id] = Candidate(bundle, Version.of_bundle(len(document.versions), bundle.bundle))
+    return {name: one for name, one in found.items() if one.encoder.spec.code_size_bytes == size_bytes}
+
+
+def choose(
+    own: Candidate, others: Mapping[str, Candidate], rows: Collected, metrics: Mapping[str, Any]
+) -> tuple[Candidate, Measured]:
+    """The candidate that finds most, and what was measured of it. It takes seconds: run it in a thread.
+
+    Where more was collected than the sample, all are measured among all of that, with queries that were not drawn. Else
+    by what the fit measured; then another one must find more than chance may make of it.
+
+    metrics: what the fit measured of its own and, as `others`, of the other candidates.
+    """
+    count, candidates = held_out_rows(len(rows.sample)), {own.version.id: own, **others}
+    if len(rows.others) >= count:
+        found = {name: _among_all(one.encoder, rows, count) for name, one in candidates.items()}
+        best = max(found, key=lambda name: found[name].recall)
+        return candidates[best], _measured(candidates[best], found[best])
+    recall, queries = metrics["recall_at_10"], metrics["queries"]
+    chance = 2 * math.sqrt(recall * (1 - recall) / (queries * RECALL_AT))
+    recalls: dict[str, float] = {own.version.id: recall + chance, **metrics.get("others", {})}
+    chosen = candidates[max(recalls, key=lambda name: recalls[name])]
+    error = error_of(chosen.encoder, rows.codec.decode(rows.sample[-count:]))
+    recall = recall if chosen is own else recalls[chosen.version.id]
+    return chosen, _measured(chosen, Quality(recall, queries, metrics["searched"], error))
+
+
+def _measured(chosen: Candidate, quality: Quality) -> Measured:
+    recall = round(quality.recall, 4)
+    return Measured(chosen.version.number, recall, quality.queries, quality.searched, 0, quality.error)
+
+
+def _among_all(encoder: Encoder, rows: Collected, count: int) -> Quality:
+    """The first `count` that were not drawn search all the rest."""
+
+    def batches() -> Iterator[Floats]:
+        for records in (rows.sample, rows.others[count:]):
+            for start in range(0, len(records), MEASURED_BATCH):
+                yield rows.codec.decode(records[start : start + MEASURED_BATCH])
+
+    return measure(encoder, rows.codec.decode(rows.others[:count]), batches())
+
+
+def _codec(collection: Collection, version: Version) -> Encoder | None:
+    try:
+        codec = collection.codec(version)
+    except BebrError:
+        return None
+    return codec if isinstance(codec, Encoder) else None
+
+
+def _embedder(collection: Collection, version: Version) -> Encoder | None:
+    try:
+        return collection.encoders.embedder(version)
+    except BebrError:
+        return None
