@@ -4,7 +4,8 @@ import os
 import sys
 import urllib.request
 
-url = f"http://127.0.0.1:{os.environ.get('BEBR_PORT', '8000')}/readyz"
+port = os.environ.get("BEBR_PROBE_PORT", "0")
+url = f"http://127.0.0.1:{os.environ.get('BEBR_PORT', '8000') if port == '0' else port}/readyz"
 try:
     # urlopen raises for 503, a refused connection and a timeout alike: all of them are an OSError.
     urllib.request.urlopen(url, timeout=4).close()

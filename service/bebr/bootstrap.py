@@ -88,6 +88,8 @@ def build_app(settings: Settings) -> "FastAPI":
         log_requests_per_s=settings.log_requests_per_s,
         connections=connection_limits(settings),
         slow_loop_seconds=settings.slow_loop_seconds,
+        probe_address=(settings.host, settings.probe_port) if settings.probe_port else None,
+        dead_loop_seconds=settings.dead_loop_seconds,
     )
     return create_app(engine, jobs, options)
 

@@ -276,6 +276,20 @@ class Settings(Limits):
         default=0.25,
         metadata=_about(DURATION, "Service", "Log when no request could be answered for this long."),
     )
+    probe_port: int = field(
+        default=0,
+        metadata=_about(
+            integer(0, 65535),
+            "Service",
+            "Port where /livez and /readyz are answered too, without keys, by threads that no load holds up; 0: none.",
+        ),
+    )
+    dead_loop_seconds: float = field(
+        default=60.0,
+        metadata=_about(
+            DURATION, "Service", "On the probe port /livez says 503 once no request could be answered for this long."
+        ),
+    )
 
     max_connections: int = field(
         default=4096,

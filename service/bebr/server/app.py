@@ -4,6 +4,7 @@ From the outside in: Envelope (request id, metrics, unexpected errors), Callers 
 keys, else KnownHosts), CompressLargeAnswers, HotRoutes (searches), then the framework and its routes.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from bebr.jobs import JobQueue
 from bebr.server.access import is_read
 from bebr.server.bodies.body import BodyBudget
 from bebr.server.connections.connection import ConnectionLimits, Gate
+from bebr.server.connections.probes import Probes
 from bebr.server.connections.reception import Reception
 from bebr.server.context import Services, reject_unknown_query
 from bebr.server.loop_watch import LoopWatch
@@ -58,6 +60,10 @@ class ApiOptions:
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
     slow_loop_seconds: float = 0.25
     """Log when the event loop was stopped for so long."""
+    probe_address: tuple[str, int] | None = None
+    """Where probes are answered beside the event loop, too."""
+    dead_loop_seconds: float = 60.0
+    """The loop counts as dead there when it was stopped for so long."""
 
 
 def create_app(engine: Engine, job_queue: JobQueue, options: ApiOptions | None = None) -> FastAPI:
@@ -74,7 +80,7 @@ def create_app(engine: Engine, job_queue: JobQueue, options: ApiOptions | None =
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
         dependencies=[Depends(reject_unknown_query)],
-        lifespan=lambda app: _lifespan(engine, job_queue, app.state.loop_watch),
+        lifespan=lambda app: _lifespan(engine, job_queue, app.state.loop_watch, app.state.probes),
     )
     hot = hot_routes(engine)
     app.router.routes[:0] = hot
@@ -85,7 +91,8 @@ def create_app(engine: Engine, job_queue: JobQueue, options: ApiOptions | None =
     app.state.bodies = BodyBudget(engine.limits)
     app.state.metrics = HttpMetrics()
     app.state.metrics.registry.register(StateGauges(engine, job_queue, app.state.bodies))
-    app.state.loop_watch = LoopWatch(app.state.metrics.registry, options.slow_loop_seconds)
+    app.state.loop_watch = watch = LoopWatch(app.state.metrics.registry, options.slow_loop_seconds)
+    app.state.probes = _probes(engine, watch, options)
     access_log, ids = AccessLog(options.log_requests_per_s), request_ids()
     refused = partial(_refused, app.state.metrics, access_log)
     reception = Reception(engine, refused, ids)
@@ -100,6 +107,13 @@ def create_app(engine: Engine, job_queue: JobQueue, options: ApiOptions | None =
     app.add_middleware(HotRoutes, routes=hot)
     _add_layers(app, options, access_log, [*hot, *(route for router in ROUTERS for route in router.routes)])
     return app
+
+
+def _probes(engine: Engine, watch: LoopWatch, options: ApiOptions) -> Probes | None:
+    if options.probe_address is None:
+        return None
+    ready = partial(operations.check_ready, engine)
+    return Probes(options.probe_address, ready, watch.stopped_seconds, options.dead_loop_seconds)
 
 
 def _refused(metrics: HttpMetrics, access_log: AccessLog, error: BebrError, client: str, request_id: str) -> None:
@@ -138,7 +152,11 @@ def _document(app: FastAPI, hot: Sequence[HotRoute], engine: Engine) -> dict[str
 
 
 @asynccontextmanager
-async def _lifespan(engine: Engine, job_queue: JobQueue, watch: LoopWatch) -> AsyncIterator[None]:
+async def _lifespan(
+    engine: Engine, job_queue: JobQueue, watch: LoopWatch, probes: Probes | None
+) -> AsyncIterator[None]:
+    if probes is not None:
+        probes.start()
     await engine.start()
     await job_queue.start()
     watch.start()
@@ -148,3 +166,5 @@ async def _lifespan(engine: Engine, job_queue: JobQueue, watch: LoopWatch) -> As
         watch.stop()
         await job_queue.stop()
         await engine.stop()
+        if probes is not None:
+            await asyncio.to_thread(probes.stop)

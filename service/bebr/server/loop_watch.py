@@ -37,6 +37,11 @@ class LoopWatch(Collector):
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
+
+    def stopped_seconds(self) -> float:
+        """For how long the loop has stood still; from any thread."""
+        return max(0.0, time.monotonic() - self._due) if self._timer is not None else 0.0
 
     def collect(self) -> Iterator[Metric]:
         longest, self._longest_seconds = self._longest_seconds, 0.0

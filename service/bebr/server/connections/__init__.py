@@ -6,4 +6,5 @@ rates         what trickles is cut off
 reception     what is answered before a request becomes a task: probes, and refusals under load
 starting      few requests start in each turn of the event loop
 refusals      those answers as bytes
+probes        a port of their own for probes, beside the event loop
 """

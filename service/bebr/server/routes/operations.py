@@ -36,7 +36,7 @@ async def livez() -> Response:
 @router.get("/readyz", **READYZ.route_options())
 async def readyz(request: Request, engine: EngineOf) -> Response:
     try:
-        await _check_ready(engine)
+        await check_ready(engine)
     except (NotReady, StoreUnavailable) as error:
         if request.scope.get(ANONYMOUS):  # the reason has names of collections and paths
             raise NotReady("not ready yet; send an API key to learn why") from error
@@ -44,7 +44,8 @@ async def readyz(request: Request, engine: EngineOf) -> Response:
     return json_response(Health(status="ready"))
 
 
-async def _check_ready(engine: Engine) -> None:
+async def check_ready(engine: Engine) -> None:
+    """Raises NotReady; StoreUnavailable."""
     _check_state(engine)
     await engine.ping_store()
     _check_state(engine)  # the store may have been found to have lost something
