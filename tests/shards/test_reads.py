@@ -25,6 +25,7 @@ from bebr.core.filters import Filter, parse_filter
 from bebr.core.types import Puts
 from bebr.index import ScanQueries, compaction
 from bebr.index.candidates import Found
+from bebr.index.scan_view import ScanView
 from bebr.index.shard import Shard
 from bebr.shards import reads
 
@@ -42,9 +43,8 @@ class Shards:
         return [shard.view for shard in self.shards]
 
     def scan(self, queries: Sequence[ScanQueries], slices: int = 1) -> list[Found]:
-        parts = [part for view in self.views for part in view.parts]
         with ThreadPoolExecutor(2) as scanners:
-            return reads.search(parts, queries, None, scanners, slices)
+            return reads.search(ScanView.of(self.views), queries, None, scanners, slices)
 
 
 @dataclass

@@ -15,6 +15,7 @@ sealing.py      makes sealed segments from frozen and from sealed ones
 compaction.py   which segments are worth making anew
 shard_files.py  what a shard remembers on disk
 view.py         what a reader sees of a shard
+scan_view.py    what a search sees of all shards, as the kernel takes it
 shard.py        the shard: applies operations, swaps views, maintains its files
 """
 

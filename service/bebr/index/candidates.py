@@ -6,7 +6,7 @@ last one stay, until their ids say which of them are hits.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from operator import eq
 from typing import Any
 
 import numpy as np
@@ -71,7 +71,7 @@ class Found:
 
     def at(self, positions: Sequence[int]) -> "Found":
         """The hits at these positions."""
-        if len(positions) == len(self.ids) and (not positions or positions[0] == 0):
+        if positions == range(len(self.ids)):
             return self
         return Found(
             [self.scores[i] for i in positions],
@@ -100,25 +100,15 @@ def best_of(found: Sequence[Candidates], limit: int) -> Candidates:
     return together.at(which[np.argsort(-scores[which], kind="stable")])
 
 
-def read_hits(parts: Sequence[Part], candidates: Candidates, limit: int) -> Found:
-    """The hits among candidates: their ids are read, which order those that tie. Raises DamagedSegment."""
-    ids = [""] * len(candidates)
-    for place in dict.fromkeys(candidates.places.tolist()):
-        where = np.flatnonzero(candidates.places == place).tolist()
-        for position, point_id in zip(where, parts[place].ids_at(candidates.rows[where].tolist()), strict=True):
-            ids[position] = point_id
-    scores = candidates.scores.tolist()
-    order: Sequence[int] = range(len(ids))
-    if any(one == other for one, other in pairwise(scores)):
-        order = sorted(order, key=lambda position: (-scores[position], ids[position]))
-    order, places = order[:limit], candidates.places.tolist()
+def hits_of(parts: Sequence[Part], candidates: Candidates, ids: Sequence[str], limit: int) -> Found:
+    """The hits among candidates, whose ids order those that tie."""
+    scores, places = candidates.scores.tolist(), candidates.places.tolist()
     distances = None if candidates.distances is None else candidates.distances.tolist()
-    return Found(
-        [scores[position] for position in order],
-        [ids[position] for position in order],
-        [parts[places[position]].version for position in order],
-        None if distances is None else [distances[position] for position in order],
-    )
+    versions = [parts[place].version for place in places]
+    if len(ids) <= limit and not any(map(eq, scores, scores[1:])):
+        return Found(scores, list(ids), versions, distances)
+    order = sorted(range(len(ids)), key=lambda position: (-scores[position], ids[position]))
+    return Found(scores, list(ids), versions, distances).at(order[:limit])
 
 
 def _reaching(scores: Sequence[float], threshold: float) -> int:

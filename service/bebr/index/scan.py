@@ -1,11 +1,12 @@
-"""Scanning parts with prepared queries: kernel calls and exact ties.
+"""Scanning parts with prepared queries: what a search asks of the codes of one version, and the kernel calls for it.
 
-Equal scores are ordered by ascending id. In a sealed segment rows are sorted by id, so the kernel's order is right. In
-a growing segment they are not: where the last place is tied, more rows are fetched until the tie is whole.
+Equal scores are ordered by ascending id, which the kernel does not know: it finds all rows that tie with the last one
+wanted.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +14,11 @@ from numpy.typing import NDArray
 from bebr import kernel
 from bebr.core.filters import Filter
 from bebr.core.scoring import DotQueries, HammingQueries, hamming_scores
-from bebr.index.candidates import Candidates, Part, best_of
+from bebr.index.candidates import Candidates, Part
 
-FEW_ROWS = 8192
-"""Raising the floors costs more than it saves when no more rows than this are left to scan."""
+Selection = kernel.Selection
 Scores = NDArray[np.float32]
 Rows = NDArray[np.int64]
-Scanned = tuple[int, Scores, Rows]
-"""Place of a part, and what was found in it: scores and rows (queries, n)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +43,36 @@ class ScanQueries:
         return len(self.prepared)
 
 
-def scan_parts(parts: Sequence[Part], places: Sequence[int], queries: ScanQueries) -> list[Candidates]:
-    """The `limit` best rows of the parts at these places, for each query, and all that tie with the last.
+def scan(selection: Selection, parts: Sequence[Part], queries: ScanQueries) -> list[Candidates]:
+    """The `limit` best rows of the selected parts for each query, and all that tie with the last.
 
     Scores are those of the scan: nothing is added, and for Hamming they are minus the distance.
     """
-    floors = queries.floors
-    best = np.empty((len(queries), 0), np.float32)
-    scanned: list[Scanned] = []
-    places = [place for place in places if parts[place].live_count]
-    rows_left = sum(parts[place].rows for place in places)
-    for place in places:
-        scores, rows = _scan_part(parts[place], queries, floors)
-        scanned.append((place, scores, rows))
-        rows_left -= parts[place].rows
-        if rows_left > FEW_ROWS:
-            best, floors = _raise_floors(best, scores, floors, queries.limit)
-    return [_candidates(scanned, query, queries.limit) for query in range(len(queries))]
+    masks, mask_of_query = _masks_of_parts([parts[place] for place in selection.places], queries.filters)
+    prepared, k = queries.prepared, queries.limit
+    if isinstance(prepared, DotQueries):
+        found = kernel.dot_candidates(selection, prepared, k, masks, mask_of_query, queries.floors)
+    else:
+        ceilings = ceiling_of(queries.floors)
+        found = kernel.hamming_candidates(selection, prepared, k, masks, mask_of_query, ceilings)
+    if len(queries) == 1:
+        return [Candidates(found.scores, found.places, found.rows)]
+    return [
+        Candidates(found.scores[start:stop], found.places[start:stop], found.rows[start:stop])
+        for start, stop in pairwise(found.starts.tolist())
+    ]
+
+
+def _masks_of_parts(
+    parts: Sequence[Part], filters: tuple[Filter | None, ...]
+) -> tuple[list[list[NDArray[np.uint16]]], NDArray[np.int32] | None]:
+    """One mask per distinct filter and part, and which of them is whose; -1: none."""
+    conditions = {condition for condition in filters if condition is not None}
+    if not conditions:
+        return [], None
+    numbers: dict[Filter | None, int] = {condition: number for number, condition in enumerate(conditions)}
+    masks = [[part.mask(condition) for part in parts] for condition in conditions]
+    return masks, np.array([numbers.get(condition, -1) for condition in filters], np.int32)
 
 
 def finished(candidates: Candidates, query: int, queries: ScanQueries, dims: int) -> Candidates:
@@ -87,21 +98,6 @@ def top_rows(part: Part, queries: ScanQueries) -> tuple[Scores, Rows]:
 def ceiling_of(floors: Scores) -> NDArray[np.int32]:
     """The largest distances that count, (queries,) int32."""
     return np.where(np.isfinite(floors), -floors, np.float32(2**24)).astype(np.int32)
-
-
-def _scan_part(part: Part, queries: ScanQueries, floors: Scores) -> tuple[Scores, Rows]:
-    masks, mask_of_query = masks_of(part, queries.filters)
-    wanted = min(queries.limit, part.rows)
-    if part.sorted_by_id:
-        return _kernel_top_k(part, queries, wanted, masks, mask_of_query, floors)
-    last = wanted - 1
-    wanted = min(wanted + 1, part.rows)
-    while True:
-        scores, rows = _kernel_top_k(part, queries, wanted, masks, mask_of_query, floors)
-        tied = (scores[:, last] == scores[:, -1]) & (rows[:, -1] >= 0)
-        if wanted == part.rows or not tied.any():
-            return scores, rows
-        wanted = min(4 * wanted, part.rows)
 
 
 def _kernel_top_k(
@@ -135,23 +131,3 @@ def masks_of(
         return ([part.live] if part.has_dead else None), None
     masks = [part.live if condition is None else part.mask(condition) for condition in places]
     return masks, np.array([places[condition] for condition in filters], np.int32)
-
-
-def _raise_floors(best: Scores, scores: Scores, floors: Scores, limit: int) -> tuple[Scores, Scores]:
-    """Once `limit` rows were seen, nothing below the worst of them can still be a hit; equal scores still can."""
-    best = np.concatenate([best, scores], axis=1)
-    if best.shape[1] > limit:
-        best = -np.partition(-best, limit - 1, axis=1)[:, :limit]
-    if best.shape[1] == limit:
-        floors = np.maximum(floors, best.min(axis=1))
-    return best, floors
-
-
-def _candidates(scanned: Sequence[Scanned], query: int, limit: int) -> Candidates:
-    return best_of(
-        [
-            Candidates(scores[query].astype(np.float64), np.full(len(rows[query]), place, np.int32), rows[query])
-            for place, scores, rows in scanned
-        ],
-        limit,
-    )

@@ -94,3 +94,57 @@ def rescore(
     query_of: NDArray[np.int32],
     scores: NDArray[np.float32],
 ) -> None: ...
+def project(rows: NDArray[np.float32], matrix: NDArray[np.float32], projected: NDArray[np.float32]) -> None: ...
+def quantize(
+    layout: Layout,
+    projected: NDArray[np.float32],
+    steps: NDArray[np.float32],
+    values: NDArray[np.int8],
+    scales: NDArray[np.float32],
+) -> None: ...
+
+class Parts:
+    def __init__(self) -> None: ...
+    def add_table(
+        self,
+        layout: Layout,
+        blocked: NDArray[np.uint8],
+        gains: NDArray[np.uint16],
+        rows: int,
+        live: NDArray[np.uint16] | None,
+        offsets: NDArray[np.uint64],
+        blob: NDArray[np.uint8],
+        lookup: NDArray[np.uint64],
+    ) -> None: ...
+    def add_list(
+        self,
+        layout: Layout,
+        blocked: NDArray[np.uint8],
+        gains: NDArray[np.uint16],
+        rows: int,
+        live: NDArray[np.uint16] | None,
+        ids: list[str],
+    ) -> None: ...
+    def ids(self, places: NDArray[np.int32], rows: NDArray[np.int64]) -> list[str | None]: ...
+
+Found = tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]
+
+def dot_candidates(
+    parts: Parts,
+    places: Sequence[int],
+    values: NDArray[np.int8],
+    scales: NDArray[np.float32],
+    k: int,
+    masks: Sequence[Sequence[NDArray[np.uint16]]],
+    mask_of_query: NDArray[np.int32] | None,
+    floors: NDArray[np.float32] | None,
+) -> Found: ...
+def hamming_candidates(
+    parts: Parts,
+    places: Sequence[int],
+    codes: NDArray[np.uint8],
+    k: int,
+    masks: Sequence[Sequence[NDArray[np.uint16]]],
+    mask_of_query: NDArray[np.int32] | None,
+    ceilings: NDArray[np.int32] | None,
+) -> Found: ...

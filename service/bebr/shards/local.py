@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
+from operator import is_
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ from bebr.core.filters import Filter
 from bebr.core.operations import Committed
 from bebr.errors import BebrError, DamagedSegment, NotReady, Overloaded, Unavailable
 from bebr.index import Grouping, ScanQueries, segment_file
+from bebr.index.scan_view import ScanView
 from bebr.index.segment import SegmentView
 from bebr.shards import reads
 from bebr.shards.changes import Change, Fields
@@ -94,6 +96,7 @@ class LocalShards:
             for number in range(shards)
         ]
         self._writer = Writer(truth, uid, self._followers, fields, max_queue, name)
+        self._scanned = ScanView.of(self._views())
         self._maintaining: dict[int, asyncio.Task[None]] = {}
         self._mending: dict[int, asyncio.Task[None]] = {}
         """Shards that are rebuilt because a file of theirs is damaged."""
@@ -110,21 +113,20 @@ class LocalShards:
     # -- reads ---------------------------------------------------------------------------------------------------------
 
     async def search(self, queries: Sequence[ScanQueries], grouping: Grouping | None = None) -> Searched:
-        views = self._views()
+        view, count = self._scan_view(), max(map(len, queries), default=0)
         conditions = [condition for of_version in queries for condition in of_version.filters]
-        is_small = self._is_small(views, max(map(len, queries), default=0)) and _are_small_filters(views, conditions)
+        is_small = self._is_small(view.views, count) and _are_small_filters(view.views, conditions)
         try:
-            parts = [part for view in views for part in view.parts]
             if is_small and grouping is None:
-                found = reads.search(parts, queries)
+                found = reads.search(view, queries)
             else:
-                cost = _scan_size_bytes(views) * max(map(len, queries), default=0)
+                cost = view.scan_size_bytes * count
                 slices = max(1, min(self._threads.scanners, cost // SLICE_BYTES))
-                search = partial(reads.search, parts, queries, grouping, self._threads.scans, slices)
+                search = partial(reads.search, view, queries, grouping, self._threads.scans, slices)
                 found = await asyncio.get_running_loop().run_in_executor(self._threads.searches, search)
         except DamagedSegment as damage:
             raise self._mend(damage) from None
-        return Searched(found, _points(views))
+        return Searched(found, dict(view.points))
 
     def is_small(self, queries: int) -> bool:
         return self._is_small(self._views(), queries)
@@ -170,6 +172,13 @@ class LocalShards:
 
     async def version_ids(self, shard: int, version: int, limit: int | None) -> list[str]:
         return await self._read(partial(reads.version_ids, self._followers[shard].view, version, limit))
+
+    def _scan_view(self) -> ScanView:
+        """All shards as they are now; the same object until one of them changes."""
+        views, scanned = self._views(), self._scanned
+        if not all(map(is_, views, scanned.views)):
+            scanned = self._scanned = ScanView.of(views)
+        return scanned
 
     def _views(self) -> reads.Views:
         return [follower.shard.view for follower in self._followers]

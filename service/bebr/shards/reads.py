@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.core.filters import Filter
-from bebr.index.candidates import Candidates, Found, Part, best_of, read_hits
+from bebr.index.candidates import NOTHING, Candidates, Found, Part, best_of, hits_of
 from bebr.index.columns import unpack_mask
 from bebr.index.grouped import Grouping, merge_groups, scan_groups
-from bebr.index.scan import ScanQueries, finished, scan_parts
+from bebr.index.scan import ScanQueries, Selection, finished, scan
+from bebr.index.scan_view import ScanView
 from bebr.index.segment import SegmentView
 from bebr.index.view import ShardView
 
@@ -20,7 +21,7 @@ Views = Sequence[ShardView]
 
 
 def search(
-    parts: Sequence[Part],
+    view: ScanView,
     queries: Sequence[ScanQueries],
     grouping: Grouping | None = None,
     scanners: Executor | None = None,
@@ -29,46 +30,41 @@ def search(
     """The hits of each query, of all versions and parts: the same for any number of shards and threads.
 
     queries: for each version, the same queries in the same order. scanners: where there are several slices, each is
-    scanned by a task of its own but the first one.
+    scanned by a task of its own but the first one. Raises DamagedSegment.
     """
     if not queries:
         return []
     if grouping is not None:
-        return [merge_groups([scan_groups(parts, of_version, grouping) for of_version in queries], grouping)]
-    by_version = [_scan(parts, of_version, scanners, slices) for of_version in queries]
-    limit = max(of_version.limit for of_version in queries)
-    return [
-        read_hits(parts, found[0] if len(found) == 1 else best_of(found, limit), limit)
-        for found in zip(*by_version, strict=True)
-    ]
+        return [merge_groups([scan_groups(view.parts, of_version, grouping) for of_version in queries], grouping)]
+    limit = max([of_version.limit for of_version in queries])
+    by_version = [_scan(view, of_version, scanners, slices) for of_version in queries]
+    joined = by_version[0] if len(queries) == 1 else [best_of(found, limit) for found in zip(*by_version, strict=True)]
+    return [hits_of(view.parts, found, view.ids(found.places, found.rows), limit) for found in joined]
 
 
-def _scan(
-    parts: Sequence[Part], queries: ScanQueries, scanners: Executor | None = None, slices: int = 1
-) -> list[Candidates]:
+def _scan(view: ScanView, queries: ScanQueries, scanners: Executor | None, slices: int) -> list[Candidates]:
     """For each query the best rows of one version, with the scores of the answer."""
-    places = [place for place, part in enumerate(parts) if part.version == queries.version]
+    selection = view.of_version.get(queries.version)
+    if selection is None:
+        return [finished(NOTHING, query, queries, 1) for query in range(len(queries))]
     if scanners is None or slices == 1:
-        found = [scan_parts(parts, places, queries)]
+        found = scan(selection, view.parts, queries)
     else:
-        first, *others = _sliced(parts, places, slices)
-        tasks = [scanners.submit(scan_parts, parts, some, queries) for some in others]
-        found = [scan_parts(parts, first, queries), *(task.result() for task in tasks)]
-    dims = parts[places[0]].spec.dims if places else 1
-    return [
-        finished(of_slices[0] if len(found) == 1 else best_of(of_slices, queries.limit), query, queries, dims)
-        for query, of_slices in enumerate(zip(*found, strict=True))
-    ]
+        first, *others = (view.native.select(places) for places in _sliced(selection, slices) if places)
+        tasks = [scanners.submit(scan, some, view.parts, queries) for some in others]
+        of_slices = [scan(first, view.parts, queries), *(task.result() for task in tasks)]
+        found = [best_of(of_query, queries.limit) for of_query in zip(*of_slices, strict=True)]
+    return [finished(one, query, queries, selection.spec.dims) for query, one in enumerate(found)]
 
 
-def _sliced(parts: Sequence[Part], places: Sequence[int], slices: int) -> list[list[int]]:
-    """Places of parts, in slices of about as many rows."""
+def _sliced(selection: Selection, slices: int) -> list[list[int]]:
+    """The places of parts, in slices of about as many rows."""
     sliced: list[list[int]] = [[] for _ in range(slices)]
-    rows = [0] * slices
-    for place in sorted(places, key=lambda place: -parts[place].rows):
-        least = rows.index(min(rows))
+    totals = [0] * slices
+    for rows, place in sorted(zip(selection.rows, selection.places, strict=True), reverse=True):
+        least = totals.index(min(totals))
         sliced[least].append(place)
-        rows[least] += parts[place].rows
+        totals[least] += rows
     return sliced
 
 

@@ -1,18 +1,14 @@
 // The module bebr.kernel._kernel. Shapes, dtypes and ranges are checked by bebr/kernel/__init__.py; what is not
 // checked there is checked by nanobind (types, contiguity). The GIL is released while rows are scanned or copied.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
-#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
-#include <nanobind/stl/vector.h>
 
 #include <cerrno>
 #include <memory>
-#include <optional>
 #include <string>
 #include <system_error>
 
+#include "bindings.hpp"
 #include "bindings_rescore.hpp"
 #include "dispatch.hpp"
 #include "ids.hpp"
@@ -21,24 +17,10 @@
 #include "memory.hpp"
 #include "scan.hpp"
 
-namespace nb = nanobind;
 using namespace nb::literals;
 
 namespace bebr {
 namespace {
-
-template <class T>
-using Vector = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-template <class T>
-using Matrix = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
-using Bytes = nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<1>>;
-using Masks = std::vector<Vector<const std::uint16_t>>;
-template <class T>
-using Optional = std::optional<Vector<const T>>;
-
-const std::uint32_t* as_words(const Vector<const std::uint8_t>& blocked) {
-    return reinterpret_cast<const std::uint32_t*>(blocked.data());
-}
 
 // One mask per query, or null: all rows. No `mask_of_query` means that the first mask is for every query.
 std::vector<const std::uint16_t*> masks_by_query(std::size_t queries, const Masks& masks,
@@ -146,18 +128,28 @@ nb::ndarray<nb::numpy, const std::uint8_t, nb::ndim<1>> map_bytes(const std::str
 
 nb::list read_ids(const Vector<const std::uint64_t>& offsets, const Vector<const std::uint8_t>& blob,
                   const Vector<const std::uint64_t>& lookup, const std::vector<std::uint64_t>& rows) {
+    const IdTable table{offsets.data(), lookup.shape(0), blob.data(), blob.shape(0), lookup.data()};
     nb::list ids;
     for (const std::uint64_t row : rows) {
         if (row + 1 >= offsets.shape(0)) throw nb::index_error();
-        const std::uint64_t start = offsets.data()[row], stop = offsets.data()[row + 1];
-        const bool fits = start <= stop && stop <= blob.shape(0);
-        const std::uint32_t hash = fits ? crc32(blob.data() + start, stop - start) : 0;
-        if (!fits || !has_hash(lookup.data(), lookup.shape(0), row, hash)) {
-            throw nb::value_error(("the id of row " + std::to_string(row) + " is not what was written").c_str());
-        }
-        ids.append(nb::str(reinterpret_cast<const char*>(blob.data() + start), stop - start));
+        const auto [bytes, size] = read_id(table, row);
+        if (!bytes) throw nb::value_error(("the id of row " + std::to_string(row) + " is not what was written").c_str());
+        ids.append(nb::str(bytes, size));
     }
     return ids;
+}
+
+void project_rows(const Matrix<const float>& rows, const Matrix<const float>& matrix, const Matrix<float>& projected) {
+    const nb::gil_scoped_release unlocked;
+    current_kernels().project(rows.data(), rows.shape(0), matrix.data(), matrix.shape(0), matrix.shape(1),
+                              projected.data());
+}
+
+void quantize_rows(const Layout& layout, const Matrix<const float>& projected, const Vector<const float>& steps,
+                   const Matrix<std::int8_t>& values, const Matrix<float>& scales) {
+    for (std::size_t i = 0; i < projected.shape(0); ++i)
+        quantize(layout, projected.data() + i * layout.dims, steps.data(), values.data() + i * layout.dims,
+                 scales.data() + i * layout.blocks.size());
 }
 
 std::vector<std::string> supported_isas() {
@@ -171,6 +163,7 @@ std::vector<std::string> supported_isas() {
 
 NB_MODULE(_kernel, m) {
     using namespace bebr;
+    bind_parts(m);
     nb::class_<Layout>(m, "Layout")
         .def(nb::init<const std::vector<std::pair<std::uint32_t, std::uint32_t>>&>(), "blocks"_a)
         .def_ro("dims", &Layout::dims)
@@ -192,6 +185,8 @@ NB_MODULE(_kernel, m) {
           "codes"_a, "starts"_a.none(), "wanted"_a, "found_distances"_a, "found_items"_a);
     m.def("map_file", &map_bytes, "path"_a);
     m.def("read_ids", &read_ids, "offsets"_a, "blob"_a, "lookup"_a, "rows"_a);
+    m.def("project", &project_rows, "rows"_a, "matrix"_a, "projected"_a);
+    m.def("quantize", &quantize_rows, "layout"_a, "projected"_a, "steps"_a, "values"_a, "scales"_a);
     m.def("read_checksum", &read_checksum, "bytes"_a);
     bind_rescore(m);
 }

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "checksum.hpp"
 
@@ -21,6 +22,23 @@ inline bool has_hash(const std::uint64_t* lookup, std::size_t rows, std::uint64_
         }
     }
     return low < rows && lookup[low] == wanted;
+}
+
+// Strings of rows: blob[offsets[row] .. offsets[row + 1]], each with its hash in `lookup`.
+struct IdTable {
+    const std::uint64_t* offsets;
+    std::size_t rows;
+    const std::uint8_t* blob;
+    std::size_t blob_size;
+    const std::uint64_t* lookup;
+};
+
+// The bytes of the string of a row; of null where they are not what was written.
+inline std::pair<const char*, std::size_t> read_id(const IdTable& table, std::uint64_t row) {
+    const std::uint64_t start = table.offsets[row], stop = table.offsets[row + 1];
+    if (start > stop || stop > table.blob_size) return {nullptr, 0};
+    if (!has_hash(table.lookup, table.rows, row, crc32(table.blob + start, stop - start))) return {nullptr, 0};
+    return {reinterpret_cast<const char*>(table.blob + start), stop - start};
 }
 
 }  // namespace bebr

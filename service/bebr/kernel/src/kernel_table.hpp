@@ -4,6 +4,7 @@
 #include "dot_tile.hpp"
 #include "hamming_tile.hpp"
 #include "kernels.hpp"
+#include "project_tile.hpp"
 
 namespace bebr {
 
@@ -46,6 +47,7 @@ constexpr Kernels make_kernels(const char* name) {
     kernels.hamming_tile = Simd::kHammingTile;
     fill_dot<Simd, Simd::kDotTile>(kernels);
     fill_hamming<Simd, Simd::kHammingTile>(kernels);
+    kernels.project = &project<Simd>;
     kernels.checksum = &checksum<Simd>;
     return kernels;
 }

@@ -55,6 +55,10 @@ struct Kernels {
     int hamming_tile;
     DotKernel dot[kMaxTile + 1];
     HammingKernel hamming[kMaxTile + 1];
+    // rows (count, size) times matrix (size, dims). Each sum is made in ascending order of its terms, whatever the
+    // instruction set, and whichever other rows there are.
+    void (*project)(const float* rows, std::size_t count, const float* matrix, std::size_t size, std::size_t dims,
+                    float* projected);
     std::uint64_t (*checksum)(const std::uint8_t* bytes, std::size_t size);  // reads as fast as it can
 };
 

@@ -1,6 +1,7 @@
 #include "queries.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <numeric>
 
@@ -31,6 +32,19 @@ std::uint32_t sign_mask(const Block& block, std::uint32_t word) {
 }
 
 }  // namespace
+
+void quantize(const Layout& layout, const float* projected, const float* steps, std::int8_t* values, float* scales) {
+    for (std::size_t b = 0; b < layout.blocks.size(); ++b) {
+        const std::uint32_t dims = layout.blocks[b].dims;
+        float peak = 0;
+        for (std::uint32_t i = 0; i < dims; ++i) peak = std::max(peak, std::fabs(projected[i]));
+        const float unit = (peak == 0 ? 1.0f : peak) * static_cast<float>(1.0 / 127);
+        for (std::uint32_t i = 0; i < dims; ++i) values[i] = static_cast<std::int8_t>(std::nearbyint(projected[i] / unit));
+        scales[b] = unit * steps[b];
+        projected += dims;
+        values += dims;
+    }
+}
 
 PackedDotTile::PackedDotTile(const Layout& layout, const DotQueries& queries,
                              std::span<const std::uint32_t> members) {

@@ -16,6 +16,9 @@ struct DotQueries {
     const float* scales;        // (queries, blocks)
 };
 
+// One query in code space (dims) -> 8 bits a dim (dims), and a scale for each block: what scoring.prepare_adc makes of it.
+void quantize(const Layout& layout, const float* projected, const float* steps, std::int8_t* values, float* scales);
+
 // The queries `members` (row numbers) of a batch, ready for a dot kernel.
 class PackedDotTile {
 public:

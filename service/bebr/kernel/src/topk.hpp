@@ -15,6 +15,7 @@ namespace bebr {
 // Scores of sdc and adc: higher is better. Keys order the other way round, so that the smallest key is the best.
 struct HighestScore {
     using Score = float;
+    static constexpr bool kHigherIsBetter = true;
     static constexpr float kNothing = -std::numeric_limits<float>::infinity();
 
     static std::uint32_t key(float score) {
@@ -32,6 +33,7 @@ struct HighestScore {
 // Hamming distances: lower is better.
 struct LowestDistance {
     using Score = std::int32_t;
+    static constexpr bool kHigherIsBetter = false;
     static constexpr std::int32_t kNothing = std::numeric_limits<std::int32_t>::max();
 
     static std::uint32_t key(std::int32_t distance) { return static_cast<std::uint32_t>(distance); }
@@ -45,20 +47,33 @@ class TopK {
 public:
     using Score = typename Order::Score;
 
-    // A larger buffer is cut back less often; a smaller one keeps the bound tighter.
-    explicit TopK(std::size_t k) : k_(k), capacity_(k + std::max<std::size_t>(k / 2, 8)) {}
+    // A larger buffer is cut back less often; a smaller one keeps the bound tighter. ties: rows that tie with the k-th
+    // best are kept, too.
+    explicit TopK(std::size_t k, bool ties = false)
+        : k_(k), capacity_(k + std::max<std::size_t>(k / 2, 8)), ties_(ties) {}
 
     // Adds a row. True when the buffer was cut back: then `bound()` is tighter than before.
     bool push(Score score, std::uint32_t row) {
         entries_.push_back(std::uint64_t{Order::key(score)} << 32 | row);
         if (entries_.size() < capacity_) return false;
-        std::nth_element(entries_.begin(), entries_.begin() + (k_ - 1), entries_.end());
-        entries_.resize(k_);
+        cut();
+        if (ties_) capacity_ = std::max(capacity_, 2 * entries_.size());
         return true;
     }
 
     // Valid after `push` returned true.
-    Score bound() const { return Order::bound_after(Order::score(entries_[k_ - 1] >> 32)); }
+    Score bound() const {
+        const Score kth = Order::score(entries_[k_ - 1] >> 32);
+        return ties_ ? kth : Order::bound_after(kth);
+    }
+
+    // Calls take(key, row) for what is kept, in no order.
+    template <class Take>
+    void each(const Take& take) {
+        if (entries_.size() > k_) cut();
+        for (const std::uint64_t entry : entries_)
+            take(static_cast<std::uint32_t>(entry >> 32), static_cast<std::uint32_t>(entry));
+    }
 
     // Writes k scores and rows, best first, ties by ascending row, padded with kNothing and -1.
     void write(Score* scores, std::int64_t* rows) {
@@ -73,8 +88,19 @@ public:
     }
 
 private:
+    void cut() {
+        const auto kth = entries_.begin() + (k_ - 1);
+        std::nth_element(entries_.begin(), kth, entries_.end());
+        const std::uint64_t worst = *kth >> 32;
+        entries_.erase(ties_ ? std::partition(kth + 1, entries_.end(),
+                                              [worst](std::uint64_t entry) { return entry >> 32 == worst; })
+                             : kth + 1,
+                       entries_.end());
+    }
+
     std::size_t k_;
     std::size_t capacity_;
+    bool ties_;
     std::vector<std::uint64_t> entries_;  // key of the score above, row below: their order is the order of results
 };
 

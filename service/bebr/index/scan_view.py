@@ -1,0 +1,68 @@
+"""All parts of all shards as a scan takes them: one native object, made once for each set of views."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebr import kernel
+from bebr.index import segment_file
+from bebr.index.candidates import Part
+from bebr.index.segment import SegmentView
+from bebr.index.view import ShardView
+
+
+@dataclass(frozen=True, slots=True)
+class ScanView:
+    """What one search sees. It never changes."""
+
+    views: tuple[ShardView, ...]
+    """Of each shard."""
+    parts: tuple[Part, ...]
+    """Of all shards; a part's position here is its place."""
+    native: kernel.Parts
+    """The arrays of the parts, at the same places."""
+    of_version: Mapping[int, kernel.Selection]
+    """The parts with living rows, by number of their code version."""
+    points: Mapping[int, int]
+    """Living points by code version number."""
+    scan_size_bytes: int
+    """Bytes of codes and gains that a scan of all parts reads."""
+    rows: int
+    """Of all parts, dead ones included."""
+
+    @classmethod
+    def of(cls, views: Sequence[ShardView]) -> "ScanView":
+        parts = tuple(part for view in views for part in view.parts)
+        native, places, points = kernel.Parts(), dict[int, list[int]](), dict[int, int]()
+        for place, part in enumerate(parts):
+            _add(native, part)
+            if part.live_count:
+                places.setdefault(part.version, []).append(place)
+                points[part.version] = points.get(part.version, 0) + part.live_count
+        selections = {version: native.select(some) for version, some in places.items()}
+        size_bytes, rows = sum(view.scan_size_bytes for view in views), sum(part.rows for part in parts)
+        return cls(tuple(views), parts, native, selections, points, size_bytes, rows)
+
+    def ids(self, places: NDArray[np.int32], rows: NDArray[np.int64]) -> list[str]:
+        """The ids of rows (n,) of the parts at `places` (n,). Raises DamagedSegment."""
+        ids: list[str] = []
+        for position, point_id in enumerate(self.native.ids(places, rows)):
+            if point_id is None:
+                part = self.parts[places[position]]
+                assert isinstance(part, SegmentView)
+                what = f"the id of row {rows[position]} is not what was written"
+                raise segment_file.damaged(part.segment.path, what)
+            ids.append(point_id)
+        return ids
+
+
+def _add(native: kernel.Parts, part: Part) -> None:
+    live = part.live if part.has_dead else None
+    if isinstance(part, SegmentView):
+        segment = part.segment
+        ids = segment.ids.offsets, segment.ids.blob, segment.lookup
+        native.add_sorted(part.blocked, part.gains, part.rows, part.spec, live, ids)
+    else:
+        native.add_unsorted(part.blocked, part.gains, part.rows, part.spec, live, part.segment.ids)

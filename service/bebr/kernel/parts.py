@@ -1,0 +1,190 @@
+"""Parts: rows of several arrays, handed in once and then scanned together, in one call for each search."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebr.core.codes import CodeSpec
+from bebr.core.scoring import DotQueries, HammingQueries
+from bebr.kernel import _kernel
+from bebr.kernel.checks import (
+    GROUP_ROWS,
+    MAX_ROWS,
+    Masks,
+    check,
+    check_blocked,
+    check_dot_queries,
+    check_hamming_queries,
+    layout_of,
+    select_isa,
+)
+
+
+class Candidates(NamedTuple):
+    """The best rows of every query, and all that tie with the last of them; by place and row where scores are equal."""
+
+    scores: NDArray[np.float64]
+    """(rows,): float32 scores, or minus the distances."""
+    places: NDArray[np.int32]
+    """(rows,): of each row's part."""
+    rows: NDArray[np.int64]
+    """(rows,): within the part."""
+    starts: NDArray[np.int64]
+    """(queries + 1,): query q has the rows starts[q] up to starts[q + 1]."""
+
+
+class Parts:
+    """Growing list of parts; each has the place at which it was added. Their arrays must not be changed, but for rows
+    beyond those that were announced."""
+
+    def __init__(self) -> None:
+        self.native = _kernel.Parts()
+        self._specs: list[CodeSpec] = []
+        self._rows: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._specs)
+
+    def add_sorted(
+        self,
+        blocked: NDArray[np.uint8],
+        gains: NDArray[np.float16],
+        rows: int,
+        spec: CodeSpec,
+        live: NDArray[np.uint16] | None,
+        ids: tuple[NDArray[np.uint64], NDArray[np.uint8], NDArray[np.uint64]],
+    ) -> None:
+        """A part whose rows are sorted by id. live: mask of the rows that count, None: all. ids: offsets, blob, lookup;
+        see `bebr.index.strings`."""
+        self._check(blocked, gains, rows, spec, live)
+        offsets, blob, lookup = ids
+        check(offsets, np.uint64, "offsets", rows + 1)
+        check(blob, np.uint8, "blob")
+        check(lookup, np.uint64, "lookup", rows)
+        self.native.add_table(layout_of(spec), blocked, gains.view(np.uint16), rows, live, offsets, blob, lookup)
+        self._note(rows, spec)
+
+    def add_unsorted(
+        self,
+        blocked: NDArray[np.uint8],
+        gains: NDArray[np.float16],
+        rows: int,
+        spec: CodeSpec,
+        live: NDArray[np.uint16] | None,
+        ids: list[str],
+    ) -> None:
+        """A part whose rows are in no order. ids: of at least these rows; more may be appended."""
+        self._check(blocked, gains, rows, spec, live)
+        if len(ids) < rows:
+            raise ValueError(f"expected {rows} ids, got {len(ids)}")
+        self.native.add_list(layout_of(spec), blocked, gains.view(np.uint16), rows, live, ids)
+        self._note(rows, spec)
+
+    def ids(self, places: NDArray[np.int32], rows: NDArray[np.int64]) -> list[str | None]:
+        """The ids of rows; None where one is not what was written."""
+        found: list[str | None] = self.native.ids(places, rows)
+        return found
+
+    def _check(
+        self,
+        blocked: NDArray[np.uint8],
+        gains: NDArray[np.float16],
+        rows: int,
+        spec: CodeSpec,
+        live: NDArray[np.uint16] | None,
+    ) -> None:
+        if not 0 <= rows <= MAX_ROWS:
+            raise ValueError(f"rows must be between 0 and {MAX_ROWS}, got {rows}")
+        check_blocked(blocked, rows, layout_of(spec))
+        check(gains, np.float16, "gains", rows)
+        if live is not None:
+            check(live, np.uint16, "live", -(-rows // GROUP_ROWS))
+
+    def _note(self, rows: int, spec: CodeSpec) -> None:
+        self._specs.append(spec)
+        self._rows.append(rows)
+
+    def select(self, places: Sequence[int]) -> "Selection":
+        """Some of them, to be scanned together. ValueError where their CodeSpecs differ, or there are none."""
+        specs = {self._specs[place] for place in places}
+        if len(specs) != 1:
+            raise ValueError(f"expected parts of one CodeSpec, got {len(specs)}")
+        return Selection(self, specs.pop(), list(places), [self._rows[place] for place in places])
+
+
+class Selection(NamedTuple):
+    """Parts of one CodeSpec that are scanned together."""
+
+    parts: Parts
+    spec: CodeSpec
+    places: list[int]
+    rows: list[int]
+    """Of each part."""
+
+    def check_wanted(
+        self, k: int, masks: Sequence[Masks], mask_of_query: NDArray[np.int32] | None, queries: int
+    ) -> None:
+        """Raise ValueError unless there is a mask for each part in each of `masks`."""
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        for of_parts in masks:
+            for rows, mask in zip(self.rows, of_parts, strict=True):
+                check(mask, np.uint16, "mask", -(-rows // GROUP_ROWS))
+        if mask_of_query is not None:
+            check(mask_of_query, np.int32, "mask_of_query", queries)
+            if len(mask_of_query) and not -1 <= int(mask_of_query.min()) <= int(mask_of_query.max()) < len(masks):
+                raise ValueError(f"mask_of_query must lie between -1 and {len(masks) - 1}")
+        elif len(masks) > 1:
+            raise ValueError(f"{len(masks)} masks need a mask_of_query")
+
+
+def dot_candidates(
+    selection: Selection,
+    queries: DotQueries,
+    k: int,
+    masks: Sequence[Masks] = (),
+    mask_of_query: NDArray[np.int32] | None = None,
+    floors: NDArray[np.float32] | None = None,
+) -> Candidates:
+    """The k best rows of each query by sdc or adc, over all parts that were selected.
+
+    masks: each has a mask for every part, which replaces what is live there; by number in mask_of_query (queries,)
+    int32, where -1 means what is live. Without it, masks[0] is for all queries. floors: (queries,) float32; only rows
+    that score at least this much. Raises DimensionMismatch when the queries do not fit.
+    """
+    select_isa()
+    count = check_dot_queries(queries, selection.spec)
+    selection.check_wanted(k, masks, mask_of_query, count)
+    if floors is not None:
+        check(floors, np.float32, "floors", count)
+    return Candidates(
+        *_kernel.dot_candidates(
+            selection.parts.native, selection.places, queries.values, queries.scales, k, masks, mask_of_query, floors
+        )
+    )
+
+
+def hamming_candidates(
+    selection: Selection,
+    queries: HammingQueries,
+    k: int,
+    masks: Sequence[Masks] = (),
+    mask_of_query: NDArray[np.int32] | None = None,
+    ceilings: NDArray[np.int32] | None = None,
+) -> Candidates:
+    """The k nearest rows of each query by the distance of their sign planes; otherwise as `dot_candidates`.
+
+    ceilings: (queries,) int32; only rows at most this far. Raises InvalidCode when the queries do not fit.
+    """
+    select_isa()
+    count = check_hamming_queries(queries, selection.spec)
+    selection.check_wanted(k, masks, mask_of_query, count)
+    if ceilings is not None:
+        check(ceilings, np.int32, "ceilings", count)
+    return Candidates(
+        *_kernel.hamming_candidates(
+            selection.parts.native, selection.places, queries.codes, k, masks, mask_of_query, ceilings
+        )
+    )
