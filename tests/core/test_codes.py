@@ -152,7 +152,7 @@ def test_cosine_gains_make_sdc_the_cosine_of_codes() -> None:
             " 256x2",
             "-4x2",
         ],
-        *["384x8", "256x8/384x2", "256x2/", "/256x2", "256x2/384x3", "256x2/384x2/8x1", "256x2/8x1+8x2", "8x2/4097x1"],
+        *["384x8", "256x8/384x2", "256x2/", "/256x2", "256x2/384x3", "256x2/384x2/8x1", "256x2/8x1+8x2", "8x2/16385x1"],
     ],
 )
 def test_a_wrong_spec_is_refused(text: str) -> None:

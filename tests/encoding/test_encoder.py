@@ -1,15 +1,16 @@
 """Encoder: both halves of a bundle behind one border."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from tests.encoding.importing.checkpoints import write_checkpoint
-from tests.encoding.quantization.embeddings import text_like
+from tests.encoding.quantization.embeddings import nearest, recall, text_like
 
-from bebr.core.codes import CodeSpec, check_padding, split_records
-from bebr.core.scoring import dot_scores, prepare_adc, prepare_sdc
+from bebr.core.codes import CodeSpec, check_padding, rescore_records, split_records
+from bebr.core.scoring import dot_scores, prepare_adc, prepare_rescore, prepare_sdc, rescore_scores
 from bebr.encoding import BinarizerFiles, Bundle, TextKind, write_bundle
 from bebr.encoding.encoder import Encoder
 from bebr.encoding.importing.checkpoint import import_checkpoint
@@ -17,8 +18,11 @@ from bebr.encoding.quantization.closed_form import fit
 from bebr.encoding.quantization.closed_form_graph import to_onnx
 from bebr.encoding.quantization.recurrent import Recurrent
 from bebr.encoding.quantization.recurrent_fit import Effort, fit_recurrent
+from bebr.encoding.quantization.recurrent_graph import files_of
 from bebr.encoding.quantization.recurrent_graph import to_onnx as recurrent_to_onnx
-from bebr.errors import DamagedBundle, DimensionMismatch, Incompatible, InvalidOption, InvalidVector
+from bebr.encoding.quantization.residual import fit_residual
+from bebr.encoding.quantization.residual_graph import to_onnx as residual_to_onnx
+from bebr.errors import DamagedBundle, DimensionMismatch, Incompatible, InvalidCode, InvalidOption, InvalidVector
 
 SPEC = CodeSpec.parse("8x4+16x1")
 
@@ -117,7 +121,67 @@ def test_codes_are_compared_by_what_they_stand_for(recurrent: tuple[Encoder, Rec
     assert np.corrcoef(grid.ravel(), sdc.ravel())[0, 1] < 0.97  # grids alone say something else
 
 
-def test_codes_of_a_projection_that_is_not_linear_stand_for_nothing(full: Bundle, tmp_path: Path) -> None:
+@pytest.fixture(params=[False, True], ids=["plain", "centered"])
+def rescored(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Encoder, Recurrent]:
+    """A bundle with a rescore code, and what was fitted."""
+    rows = text_like(600, common_mean=0.5)
+    spec = CodeSpec.parse("8x4+16x1")
+    scan = fit_recurrent(rows, spec, center=request.param, weight=0.5 * request.param, effort=Effort(5, 3))
+    fitted = replace(scan, residual=fit_residual(rows, scan.left_over(rows), 40))
+    return Encoder(write_bundle(tmp_path, "own", "1", embedding_dims=64, binarizer=files_of(fitted))), fitted
+
+
+def test_the_score_of_the_scan_and_of_the_rescore_code_is_what_both_stand_for(
+    rescored: tuple[Encoder, Recurrent],
+) -> None:
+    encoder, fitted = rescored
+    encoder.warm_up()
+    spec = encoder.spec
+    assert spec == fitted.record_spec and spec.rescore is not None and spec.rescore.code_size_bytes == 40
+    rows, queries = text_like(600, seed=2, common_mean=0.5), text_like(40, seed=1, common_mean=0.5)
+    records = encoder.encode(rows)
+    assert records.shape == (600, spec.record_size_bytes)
+    assert (records != fitted.encode(rows)).any(axis=1).mean() < 0.01
+    adc = dot_scores(prepare_adc(encoder.project(queries), spec, encoder.steps), *split_records(records, spec), spec)
+    finer = rescore_scores(
+        prepare_rescore(encoder.project_rescore(queries), spec), rescore_records(records, spec), spec
+    )
+    known = queries @ encoder.decode(records).T - (queries @ encoder.mean)[:, None]
+    np.testing.assert_allclose(adc + finer, known, atol=0.01)
+    truth = nearest(queries, rows)
+    assert recall(nearest(queries, encoder.decode(records)), truth) > recall_of(adc, truth) + 0.2
+    assert np.abs(encoder.decode(records) - rows).max() < 0.1
+    assert encoder.code_query(records).shape == (600, spec.dims)
+    assert encoder.encode(rows[:0]).shape == (0, spec.record_size_bytes)
+
+
+def recall_of(scores: np.ndarray, truth: np.ndarray) -> float:
+    return recall(np.argpartition(-scores, 10, axis=1)[:, :10], truth)
+
+
+def test_codes_without_a_rescore_code_have_no_query_for_one(full: Bundle) -> None:
+    with pytest.raises(InvalidCode, match="no rescore code"):
+        Encoder(full).project_rescore(np.eye(32, dtype=np.float32))
+
+
+def test_a_rescore_code_needs_scan_codes_that_stand_for_embeddings(full: Bundle, tmp_path: Path) -> None:
+    rows = text_like(200, dims=32)
+    residual = fit_residual(rows, rows, 8)
+    spec = replace(SPEC, rescore=residual.spec)
+    files = bent(full)
+    both = BinarizerFiles(files.graph, spec, files.steps, rescore=residual_to_onnx(residual))
+    with pytest.raises(DamagedBundle, match="represent no embedding"):
+        Encoder(write_bundle(tmp_path, "bent", "1", embedding_dims=32, binarizer=both))
+    sound = full.read_binarizer()
+    assert sound is not None
+    wrong = CodeSpec.parse(f"{SPEC}/{residual.spec.dims + 1}x1")
+    swapped = BinarizerFiles(sound.graph, wrong, files.steps, rescore=residual_to_onnx(residual))
+    with pytest.raises(DamagedBundle, match=r"rescore\.onnx"):
+        Encoder(write_bundle(tmp_path, "swapped", "1", embedding_dims=32, binarizer=swapped))
+
+
+def bent(full: Bundle) -> BinarizerFiles:
+    """The binarizer of a bundle with a projection that is not linear."""
     files = full.read_binarizer()
     assert files is not None
     graph = onnx.load_model_from_string(files.graph)
@@ -125,8 +189,11 @@ def test_codes_of_a_projection_that_is_not_linear_stand_for_nothing(full: Bundle
         for names in (node.input, node.output):
             names[:] = ["linear" if name == "projected" else name for name in names]
     graph.graph.node.append(onnx.helper.make_node("Abs", ["linear"], ["projected"]))
-    bent = BinarizerFiles(graph.SerializeToString(), SPEC, files.steps)
-    encoder = Encoder(write_bundle(tmp_path, "bent", "1", embedding_dims=32, binarizer=bent))
+    return BinarizerFiles(graph.SerializeToString(), SPEC, files.steps)
+
+
+def test_codes_of_a_projection_that_is_not_linear_stand_for_nothing(full: Bundle, tmp_path: Path) -> None:
+    encoder = Encoder(write_bundle(tmp_path, "bent", "1", embedding_dims=32, binarizer=bent(full)))
     with pytest.raises(Incompatible, match="not linear"):
         encoder.decode(encoder.encode(encoder.check_embeddings(np.eye(32))))
     records = encoder.encode(encoder.check_embeddings(np.random.default_rng(1).standard_normal((20, 32))))

@@ -40,8 +40,8 @@ def check_export(files: BinarizerFiles, binarizer: Recurrent | Published, rows: 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "binarizer.onnx"
         path.write_bytes(files.graph)
-        opened = Binarizer(path, files.spec, binarizer.embedding_dims)
-        codes, gains = split_records(opened.encode(rows), files.spec)
+        opened = Binarizer(path, files.spec.scan, binarizer.embedding_dims)
+        codes, gains = split_records(opened.encode(rows), files.spec.scan)
     levels, expected_gains = binarizer.quantize(rows)
     differing = (unpack_levels(codes, files.spec) != levels).any(axis=1)
     margins = binarizer.margins if isinstance(binarizer, Published) else partial(boundary_margins, binarizer)

@@ -44,7 +44,7 @@ class Candidate:
             raise DimensionMismatch(
                 f"bundle '{bundle.id}' takes embeddings of {bundle.embedding_dims} dims, the collection has {dims}"
             )
-        return cls(bundle.id, Binarizer(graph, bundle.spec, dims, threads), bundle.steps)
+        return cls(bundle.id, Binarizer(graph, bundle.spec.scan, dims, threads), bundle.steps)
 
     @classmethod
     def of_files(cls, label: str, files: BinarizerFiles, dims: int, threads: int = 1) -> "Candidate":
@@ -52,7 +52,7 @@ class Candidate:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "binarizer.onnx"
             path.write_bytes(files.graph)
-            return cls(label, Binarizer(path, files.spec, dims, threads), files.steps)
+            return cls(label, Binarizer(path, files.spec.scan, dims, threads), files.steps)
 
     def stands_for(self, rows: Floats) -> Floats:
         """Unit rows (rows, dims) -> the embeddings (rows, dims) that their codes represent. Raises Incompatible."""

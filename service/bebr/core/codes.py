@@ -55,6 +55,7 @@ class CodeSpec:
     rescore: "RescoreSpec | None" = None
     """The finer code beside the scan code."""
     allowed_bits: ClassVar[tuple[int, ...]] = (1, 2, 4)
+    max_dims: ClassVar[int] = MAX_DIMS
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.blocks) <= MAX_BLOCKS:
@@ -66,8 +67,8 @@ class CodeSpec:
         bits = [block.bits for block in self.blocks]
         if bits != sorted(bits, reverse=True):
             raise InvalidSpec(f"blocks must stand most bits first, got '{self}'")
-        if self.dims > MAX_DIMS:
-            raise InvalidSpec(f"a code has at most {MAX_DIMS} dims, '{self}' has {self.dims}")
+        if self.dims > self.max_dims:
+            raise InvalidSpec(f"a code has at most {self.max_dims} dims, '{self}' has {self.dims}")
 
     @classmethod
     def parse(cls, text: str) -> "CodeSpec":
@@ -100,6 +101,11 @@ class CodeSpec:
     def scan_record_size_bytes(self) -> int:
         """Size of the part of a record that is scanned: the scan code and its gain."""
         return self.code_size_bytes + GAIN_SIZE_BYTES
+
+    @cached_property
+    def rescore_code_size_bytes(self) -> int:
+        """Size of the rescore code alone, as `code_size_bytes` is of the scan code; 0 without one."""
+        return 0 if self.rescore is None else self.rescore.code_size_bytes
 
     @cached_property
     def rescore_size_bytes(self) -> int:
@@ -144,9 +150,13 @@ class CodeSpec:
 
 
 class RescoreSpec(CodeSpec):
-    """The layout of a rescore code: it is never scanned, so a dimension may have 8 bits. It has no steps."""
+    """The layout of a rescore code: it is never scanned, so a dimension may have 8 bits. It has no steps.
+
+    Several dimensions may be parts of one axis of the embeddings, so there may be more of them than in a scan code.
+    """
 
     allowed_bits = (1, 2, 4, 8)
+    max_dims = MAX_BLOCKS * MAX_DIMS
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bebr.core.codes import CodeSpec, code_values
+from bebr.core.codes import CodeSpec, code_values, need_rescore, rescore_records, rescore_values
 from bebr.encoding.bundles.bundle import Bundle, no_binarizer, no_embedding_model
 from bebr.encoding.bundles.manifest import TextKind
 from bebr.encoding.embedding.model import EmbeddingModel
 from bebr.encoding.embedding.vectors import check_embeddings
 from bebr.encoding.quantization.binarizer import Binarizer
+from bebr.encoding.quantization.pair import encode_rescored, open_binarizer, open_rescore
 
 WARM_UP_TEXTS = ("a short text", "a longer text of some more words, as passages are " * 8)
 
@@ -27,11 +28,8 @@ class Encoder:
         self.takes_text = bundle.has_embedding_model
         """Whether it has an embedding model."""
         self._model = EmbeddingModel(bundle, threads) if bundle.has_embedding_model else None
-        self._binarizer: Binarizer | None = None
-        if bundle.has_binarizer:
-            self._binarizer = Binarizer(
-                bundle.path / bundle.binarizer.graph, bundle.spec, bundle.embedding_dims, threads
-            )
+        self._binarizer = open_binarizer(bundle, threads) if bundle.has_binarizer else None
+        self._rescore = open_rescore(bundle, threads) if bundle.has_binarizer else None
 
     @property
     def spec(self) -> CodeSpec:
@@ -69,18 +67,33 @@ class Encoder:
 
     def encode(self, embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Checked embeddings (rows, dims) float32 -> records (rows, record_size_bytes) uint8."""
-        return self._opened.encode(embeddings)
+        if self._rescore is None:
+            return self._opened.encode(embeddings)
+        return encode_rescored(self._opened, self.steps, self._rescore, embeddings)
 
     def project(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Checked embeddings (rows, dims) float32 -> queries in code space (rows, spec.dims) float32."""
         return self._opened.project(embeddings)
 
+    def project_rescore(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Checked embeddings (rows, dims) float32 -> queries for rescore codes (rows, spec.rescore.dims) float32.
+
+        Raises InvalidCode where the codes have no rescore code.
+        """
+        need_rescore(self.spec)
+        assert self._rescore is not None, "a bundle whose spec has a rescore code has its graph"
+        return self._rescore.project(embeddings)
+
     def decode(self, records: NDArray[np.uint8]) -> NDArray[np.float32]:
         """records (rows, record_size_bytes) uint8 -> the embeddings they represent (rows, embedding_dims) float32.
 
-        Raises Incompatible where the binarizer's codes represent no embedding.
+        Where there is a rescore code, the finer ones. Raises Incompatible where the binarizer's codes represent no
+        embedding.
         """
-        return self._opened.decode(code_values(records, self.spec, self.steps))
+        decoded = self._opened.decode(code_values(records, self.spec, self.steps))
+        if self._rescore is not None:
+            decoded += self._rescore.decode(rescore_values(rescore_records(records, self.spec), self.spec))
+        return decoded
 
     @property
     def mean(self) -> NDArray[np.float32]:
@@ -88,7 +101,10 @@ class Encoder:
         return self._opened.mean
 
     def code_query(self, records: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """records (rows, record_size_bytes) uint8 that are queries -> the query side of sdc (rows, dims) float32."""
+        """records (rows, record_size_bytes) uint8 that are queries -> the query side of sdc (rows, dims) float32.
+
+        sdc compares scan codes: what the rescore code knows of the query is left out.
+        """
         return self._opened.code_query(code_values(records, self.spec, self.steps))
 
     @property
@@ -113,6 +129,8 @@ class Encoder:
             embeddings = self.check_embeddings(embeddings)
             self.encode(embeddings)
             self.project(embeddings[:1])
+            if self._rescore is not None:
+                self.project_rescore(embeddings[:1])
 
     def close(self) -> None:
         """Stop the threads of this encoder; it must not be used afterwards."""

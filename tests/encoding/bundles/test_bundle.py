@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tests.encoding.bundles.tiny import BINARIZER, EMBEDDING, SETTINGS, SPEC, write_full
 
+from bebr.core.codes import CodeSpec
 from bebr.encoding import (
     BinarizerFiles,
     Bundle,
@@ -37,6 +38,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         "id": "tiny@1",
         "code": "16x4+16x1",
         "code_bytes": 10,
+        "rescore_bytes": 0,
         "embedding_dims": 32,
         "text": True,
         "fingerprint": bundle.fingerprint,
@@ -82,6 +84,33 @@ def test_the_fingerprint_names_what_determines_the_codes(tmp_path: Path) -> None
     other_steps = BinarizerFiles(BINARIZER.graph, SPEC, np.array([0.1, 0.8], np.float32))
     bundle = write_bundle(tmp_path / "e", "tiny", "1", embedding_dims=32, binarizer=other_steps, embedding=EMBEDDING)
     assert bundle.fingerprint != base
+
+
+def test_a_rescore_code_has_a_graph_of_its_own_that_the_fingerprint_covers(tmp_path: Path) -> None:
+    spec = CodeSpec.parse(f"{SPEC}/32x2")
+    bundles = []
+    for name, graph in (("a", b"finer"), ("b", b"finer still")):
+        files = BinarizerFiles(BINARIZER.graph, spec, BINARIZER.steps, BINARIZER.gain, graph)
+        write_bundle(tmp_path, name, "1", embedding_dims=32, binarizer=files)
+        bundles.append(Bundle.load(tmp_path / f"{name}@1"))
+        read = bundles[-1].read_binarizer()
+        assert read is not None and (read.graph, read.rescore, read.spec) == (files.graph, graph, spec)
+        summary = bundles[-1].summary()
+        assert (summary.code, summary.code_bytes, summary.rescore_bytes) == (str(spec), 10, 8)
+    alone = write_bundle(tmp_path, "c", "1", embedding_dims=32, binarizer=BINARIZER)
+    assert len({bundle.fingerprint for bundle in (*bundles, alone)}) == 3
+    (tmp_path / "a@1" / "rescore.onnx").write_bytes(b"finex")
+    with pytest.raises(DamagedBundle, match=r"rescore\.onnx"):
+        Bundle.load(tmp_path / "a@1")
+    (tmp_path / "a@1" / "rescore.onnx").unlink()
+    with pytest.raises(DamagedBundle, match=r"rescore\.onnx is missing"):
+        Bundle.load(tmp_path / "a@1", verify=False)
+    for wrong in (
+        BinarizerFiles(BINARIZER.graph, spec, BINARIZER.steps),
+        BinarizerFiles(BINARIZER.graph, SPEC, BINARIZER.steps, rescore=b"finer"),
+    ):
+        with pytest.raises(DamagedBundle, match="rescore"):
+            write_bundle(tmp_path, "d", "1", embedding_dims=32, binarizer=wrong)
 
 
 @pytest.mark.parametrize("name", ["binarizer.onnx", "embedding.onnx", "tokenizer.json", "manifest.json"])

@@ -34,6 +34,15 @@ def test_a_truncated_manifest_is_damage(tmp_path: Path) -> None:
         ({"binarizer": {"graph": "x", "code": "8x3", "steps": [1.0], "gain": "cosine"}}, "bits 1, 2 or 4"),
         ({"binarizer": {"graph": "x", "code": "8x2", "steps": [0.0], "gain": "cosine"}}, "'steps' must be"),
         ({"binarizer": {"graph": "x", "code": "8x2", "steps": [1.0], "gain": "loud"}}, "one of unbiased, cosine"),
+        ({"binarizer": {"graph": "x", "code": "8x2/8x2", "steps": [1.0], "gain": "cosine"}}, "'rescore' is missing"),
+        (
+            {"binarizer": {"graph": "x", "code": "8x2", "steps": [1.0], "gain": "cosine", "rescore": "y"}},
+            "unknown field 'rescore'",
+        ),
+        (
+            {"binarizer": {"graph": "x", "code": "8x2/8x2", "steps": [1.0], "gain": "cosine", "rescore": "../y"}},
+            "'rescore' must match",
+        ),
         ({"binarizer": None}, "'files' lists"),
         ({"embedding": []}, "'embedding' must be dict"),
         ({"figures": {"edited": 1}}, "checksum does not match"),

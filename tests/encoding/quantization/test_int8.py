@@ -68,6 +68,11 @@ def test_the_least_sample_is_what_a_fit_takes() -> None:
         assert files.spec.code_size_bytes == 4 and 0 < figures["recall_at_10"] <= 1 and figures["rows"] == least
         with pytest.raises(InvalidEmbeddings, match="too few"):
             fit_own(text_like(least - 1, dims=dims), 4)
+    files, figures = fit_own(text_like(400), 4, 24)
+    assert files.spec.code_size_bytes == 4 and files.spec.rescore_code_size_bytes == 24 and files.rescore is not None
+    assert figures["rescored_recall_at_10"] > figures["recall_at_10"] + 0.2
+    assert figures["coverage"][0] == {"candidates": 10, "share": figures["recall_at_10"]}
+    assert figures["candidates"] in [one["candidates"] for one in figures["coverage"]]
     assert least_rows(8) == 124 and least_rows(2048) == 2559
     check_size(16, 32)
     for size in (0, 17):

@@ -79,7 +79,9 @@ class Destination:
         embeddings = [bundle.manifest.embedding for bundle in (self.bundle, base)]
         settings = [entry.settings if entry is not None else None for entry in embeddings]
         own = self.bundle.read_binarizer()
-        return own is not None and own.graph == binarizer.graph and settings[0] == settings[1]
+        if own is None or settings[0] != settings[1]:
+            return False
+        return (own.graph, own.rescore) == (binarizer.graph, binarizer.rescore)
 
 
 def destinations(

@@ -116,6 +116,7 @@ class Bundle:
             id=self.id,
             code=str(binarizer.spec) if binarizer else None,
             code_bytes=binarizer.spec.code_size_bytes if binarizer else None,
+            rescore_bytes=binarizer.spec.rescore_code_size_bytes if binarizer else None,
             embedding_dims=self.embedding_dims,
             text=self.has_embedding_model,
             fingerprint=self.fingerprint,
@@ -126,7 +127,8 @@ class Bundle:
         """The binarizer's bytes and settings, to be written into another bundle; None where there is none."""
         if (entry := self.manifest.binarizer) is None:
             return None
-        return BinarizerFiles((self.path / entry.graph).read_bytes(), entry.spec, self.steps, entry.gain)
+        rescore = None if entry.rescore is None else (self.path / entry.rescore).read_bytes()
+        return BinarizerFiles((self.path / entry.graph).read_bytes(), entry.spec, self.steps, entry.gain, rescore)
 
     def read_embedding(self) -> EmbeddingFiles | None:
         """The embedding model's bytes and settings, to be written into another bundle; None where there is none."""
@@ -166,7 +168,9 @@ class BundleSummary:
     code: str | None
     """CodeSpec of its codes; None without a binarizer."""
     code_bytes: int | None
-    """Bytes of a code; None without a binarizer."""
+    """Bytes of a scan code; None without a binarizer."""
+    rescore_bytes: int | None
+    """Bytes of a rescore code, 0 where it makes none; None without a binarizer."""
     embedding_dims: int
     text: bool
     """Whether it has an embedding model, so that it takes texts."""

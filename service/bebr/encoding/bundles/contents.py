@@ -21,6 +21,8 @@ class BinarizerFiles:
     steps: NDArray[np.float32]
     """(blocks,) float32: value = step * grid value."""
     gain: Gain = Gain.UNBIASED
+    rescore: bytes | None = None
+    """Content of the ONNX file that makes the rescore code, where the spec has one."""
 
 
 @dataclass(frozen=True)

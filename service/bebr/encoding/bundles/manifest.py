@@ -103,6 +103,8 @@ class BinarizerEntry:
     steps: tuple[float, ...]
     """One float32 value for each block: value = step * grid value."""
     gain: Gain
+    rescore: str | None = None
+    """Name of the ONNX file that makes the rescore code, where the spec has one."""
 
 
 class AdapterKind(StrEnum):
@@ -191,6 +193,8 @@ class Manifest:
     def used_files(self) -> set[str]:
         """The names of the files that the two models and the adapters need."""
         names = set() if self.binarizer is None else {self.binarizer.graph}
+        if self.binarizer is not None and self.binarizer.rescore is not None:
+            names.add(self.binarizer.rescore)
         if self.embedding is not None:
             names |= {self.embedding.graph, self.embedding.tokenizer}
         return names.union(*(entry.files for entry in self.compatible_with))
@@ -205,6 +209,8 @@ class Manifest:
                 "steps": np.asarray(self.binarizer.steps, "<f4").tobytes().hex(),
                 "gain": self.binarizer.gain,
             }
+            if self.binarizer.rescore is not None:
+                parts["binarizer"]["rescore"] = self.files[self.binarizer.rescore].sha256
         if self.embedding is not None:
             parts["embedding"] = asdict(self.embedding.settings)
         return canonical_sha256(parts)

@@ -3,7 +3,8 @@
     {
       "format": 1,
       "name": "minilm", "version": "1", "embedding_dims": 384,
-      "binarizer": {"graph": "binarizer.onnx", "code": "256x2", "steps": [0.04], "gain": "unbiased"}   or null,
+      "binarizer": {"graph": "binarizer.onnx", "code": "256x2", "steps": [0.04], "gain": "unbiased"}   or null;
+                    with a rescore code: "code": "256x2/384x2+256x1", and "rescore": "rescore.onnx",
       "embedding": {"graph": "embedding.onnx", "tokenizer": "tokenizer.json", "pooling": "mean",
                     "max_length": 256, "prefixes": {"query": "", "passage": ""}, "precision": "fp32",
                     "source": {"weights": "<sha256>", "tokenizer": "<sha256>", "config": "<sha256>"}, "builder": 1}
@@ -105,7 +106,8 @@ def _read_json(value: object) -> Manifest:
 
 
 def _binarizer_json(entry: BinarizerEntry) -> dict[str, Any]:
-    return {"graph": entry.graph, "code": str(entry.spec), "steps": list(entry.steps), "gain": entry.gain}
+    written = {"graph": entry.graph, "code": str(entry.spec), "steps": list(entry.steps), "gain": entry.gain}
+    return written if entry.rescore is None else {**written, "rescore": entry.rescore}
 
 
 def _embedding_json(entry: EmbeddingEntry) -> dict[str, Any]:
@@ -151,7 +153,8 @@ def _read_binarizer(reader: Reader) -> BinarizerEntry:
     steps = reader.take("steps", list)
     if len(steps) != len(spec.blocks) or not all(isinstance(step, float) and 0 < step < 1e6 for step in steps):
         raise reader.error(f"field 'steps' must be one positive number for each of the {len(spec.blocks)} blocks")
-    return BinarizerEntry(graph, spec, tuple(steps), reader.enum("gain", Gain))
+    rescore = reader.match("rescore", FILE_PATTERN) if spec.rescore is not None else None
+    return BinarizerEntry(graph, spec, tuple(steps), reader.enum("gain", Gain), rescore)
 
 
 def _read_embedding(reader: Reader) -> EmbeddingEntry:

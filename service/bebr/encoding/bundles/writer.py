@@ -24,7 +24,7 @@ from bebr.encoding.bundles.manifest import (
 from bebr.encoding.bundles.manifest_json import MANIFEST, read_manifest, write_manifest
 from bebr.errors import AlreadyExists, BebrError, InsufficientStorage, InvalidOption, Unavailable
 
-BINARIZER_GRAPH = "binarizer.onnx"
+BINARIZER_GRAPH, RESCORE_GRAPH = "binarizer.onnx", "rescore.onnx"
 EMBEDDING_GRAPH = "embedding.onnx"
 TOKENIZER = "tokenizer.json"
 FORWARD_GRAPH, BACKWARD_GRAPH, REFERENCE = "forward-{}.onnx", "backward-{}.onnx", "reference-{}.npz"
@@ -88,7 +88,10 @@ class _Files:
     def add_binarizer(self, files: BinarizerFiles) -> BinarizerEntry:
         self.contents[BINARIZER_GRAPH] = files.graph
         steps = tuple(np.asarray(files.steps, np.float32).tolist())
-        return BinarizerEntry(BINARIZER_GRAPH, files.spec, steps, files.gain)
+        if files.rescore is not None:
+            self.contents[RESCORE_GRAPH] = files.rescore
+        rescore = None if files.rescore is None else RESCORE_GRAPH
+        return BinarizerEntry(BINARIZER_GRAPH, files.spec, steps, files.gain, rescore)
 
     def add_embedding(self, files: EmbeddingFiles) -> EmbeddingEntry:
         self.contents |= {EMBEDDING_GRAPH: files.graph, TOKENIZER: files.tokenizer}

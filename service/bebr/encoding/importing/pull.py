@@ -164,11 +164,13 @@ def _same(present: Bundle, model: ImportedModel, binarizer: Bundle | None) -> bo
 
 
 def _same_binarizer(present: Bundle, binarizer: Bundle | None) -> bool:
-    ours, theirs = (
-        bundle and bundle.manifest.binarizer and (bundle.binarizer, bundle.manifest.files[bundle.binarizer.graph])
-        for bundle in (present, binarizer)
-    )
-    return ours == theirs
+    def parts(bundle: Bundle | None) -> tuple[object, ...] | None:
+        if bundle is None or bundle.manifest.binarizer is None:
+            return None
+        entry, files = bundle.binarizer, bundle.manifest.files
+        return entry, files[entry.graph], entry.rescore and files[entry.rescore]
+
+    return parts(present) == parts(binarizer)
 
 
 def _find_checkpoint(source: str, scratch: Path, options: PullOptions, progress: Progress) -> Path:

@@ -25,7 +25,7 @@ class Graph:
         self.constants.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
-    def node(self, operator: str, inputs: Sequence[str], output: str, **attributes: int) -> str:
+    def node(self, operator: str, inputs: Sequence[str], output: str, **attributes: int | str) -> str:
         self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))  # type: ignore[arg-type]
         return output
 

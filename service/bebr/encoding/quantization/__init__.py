@@ -7,6 +7,10 @@ recurrent_graph       exports it
 layout                chooses blocks and centering for a size by measured recall; fits what was chosen
 candidates, trials    the layouts of a size; fitting and measuring one of them
 training              the same for a collection's own embeddings, as the service needs it
+residual              the binarizer of rescore codes: what a scan code leaves over; and its fit
+residual_graph        exports it
+pair                  the two binarizers of a bundle together
+rescored              measures what a rescore code adds, and how many candidates it needs
 rows, grid            the rows of a fit and their checks; the grid that codes lie on
 int8                  8 bits a dim without any fit: the codes of points that wait for one
 closed_form           the plain baseline: principal axes, turned and cut into levels

@@ -107,6 +107,11 @@ class Binarizer:
         query: Floats = self.project(embeddings / lengths) * lengths  # a projection takes unit vectors
         return query
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether the projection of queries is linear, so that codes represent embeddings."""
+        return self._query_matrix is not None
+
     @cached_property
     def _query_matrix(self) -> Floats | None:
         """Q (embedding_dims, dims) float32: what the projection makes of every axis; None where it is not linear."""

@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 from bebr.core.arrays import Floats
 from bebr.core.codes import CodeSpec
 
-UNIT_STEPS = {1: 0.7979, 2: 0.4979, 4: 0.1676}
+UNIT_STEPS = {1: 0.7979, 2: 0.4979, 3: 0.293, 4: 0.1676, 5: 0.09405, 6: 0.05205, 7: 0.02845, 8: 0.0154}
 """Steps of the uniform grid with least square error for a Gaussian of variance one (Max, 1960), by bits."""
+UNIT_ERRORS = (1.0, 0.3634, 0.1188, 0.03744, 0.01154, 0.003495, 0.001041, 0.0003035, 0.0000871)
+"""The square errors of these grids, by bits; the first is that of no bits at all."""
 
 
 def half_levels(spec: CodeSpec) -> Floats:

@@ -37,24 +37,30 @@ SIZE_STEP_BYTES = 4
 
 
 def fit_bytes(
-    embeddings: ArrayLike, code_size_bytes: int, progress: Progress | None = None
+    embeddings: ArrayLike, code_size_bytes: int, progress: Progress | None = None, *, rescore_bytes: int = 0
 ) -> tuple[Recurrent, FitReport]:
     """embeddings (rows, embedding_dims) of floats -> the binarizer of exactly `code_size_bytes`, and how it was chosen.
 
+    rescore_bytes: size of the rescore code beside it; 0 for none. Its layout follows from what the code leaves over.
     The final binarizer is fitted to the held-out rows too. Takes minutes at most: of very many rows a sample.
     Sums differ in their last digits with the number of BLAS threads, so another machine may choose a code that does
     about as well.
     Raises InvalidEmbeddings as `fit_recurrent` does, or when too few rows are left after holding some out;
     InvalidOption when no code of that size has as few dims as the embeddings.
     """
-    trials = Trials(embeddings, progress)
+    trials = Trials(embeddings, progress, rescore_bytes=rescore_bytes)
     specs = list(candidates(code_size_bytes, trials.embedding_dims))
     trials.total = _steps(specs) + 1
     return trials.keep(_best(trials, specs))
 
 
 def fit_code(
-    embeddings: ArrayLike, spec: CodeSpec, progress: Progress | None = None, nested: bool = False
+    embeddings: ArrayLike,
+    spec: CodeSpec,
+    progress: Progress | None = None,
+    nested: bool = False,
+    *,
+    rescore_bytes: int = 0,
 ) -> tuple[Recurrent, FitReport]:
     """Like `fit_bytes` with the layout given: only centering is chosen. Raises InvalidEmbeddings, InvalidOption.
 
@@ -64,7 +70,7 @@ def fit_code(
         raise InvalidOption(
             f"a nested code has at least two blocks, such as 128x2+128x2, got '{spec}'", option="nested"
         )
-    trials = Trials(embeddings, progress, nested)
+    trials = Trials(embeddings, progress, nested, rescore_bytes)
     if spec.dims > trials.embedding_dims:
         raise InvalidEmbeddings(
             f"'{spec}' has {spec.dims} dims, but the embeddings only {trials.embedding_dims}; choose a smaller code"
@@ -74,15 +80,15 @@ def fit_code(
 
 
 def fit_target(
-    embeddings: ArrayLike, target_recall: float, progress: Progress | None = None
+    embeddings: ArrayLike, target_recall: float, progress: Progress | None = None, *, rescore_bytes: int = 0
 ) -> tuple[Recurrent, FitReport]:
-    """The smallest code, in steps of 4 bytes, whose recall on held-out rows is at least `target_recall`.
+    """The smallest code, in steps of 4 bytes, whose recall on held-out rows is at least `target_recall`, not rescored.
 
     Raises InvalidOption when even the largest code, 4 bits for every dim, does not reach it; InvalidEmbeddings.
     """
     if not 0 < target_recall < 1:
         raise InvalidOption(f"a target recall lies between 0 and 1, got {target_recall}", option="target-recall")
-    trials = Trials(embeddings, progress)
+    trials = Trials(embeddings, progress, rescore_bytes=rescore_bytes)
     dims = trials.embedding_dims
     sizes = list(range(SIZE_STEP_BYTES, dims // 2 + 1, SIZE_STEP_BYTES))
     if not sizes:

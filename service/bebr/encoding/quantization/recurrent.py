@@ -34,6 +34,7 @@ from bebr.core.arrays import TINY, Floats, unit
 from bebr.core.codes import CodeSpec, join_records, pack_levels
 from bebr.encoding.bundles.manifest import Gain
 from bebr.encoding.quantization.grid import grid_points, half_levels
+from bebr.encoding.quantization.residual import Residual
 from bebr.encoding.quantization.rows import check_shape
 
 STEP = 0.5
@@ -75,6 +76,8 @@ class Recurrent:
     """Whether encoder, gram and initial hold the couplings."""
     whole: CodeSpec | None = None
     """The code that is searched for, where `spec` is only its first blocks; encoder, gram and initial have its dims."""
+    residual: Residual | None = None
+    """Makes a rescore code of what the code leaves over."""
 
     @property
     def embedding_dims(self) -> int:
@@ -83,6 +86,11 @@ class Recurrent:
     @property
     def centered(self) -> bool:
         return bool(self.mean.any())
+
+    @property
+    def record_spec(self) -> CodeSpec:
+        """The spec with that of the rescore code."""
+        return self.spec if self.residual is None else replace(self.spec, rescore=self.residual.spec)
 
     @property
     def steps(self) -> Floats:
@@ -106,7 +114,7 @@ class Recurrent:
     def prefix(self, blocks: int) -> "Recurrent":
         """The binarizer whose codes are the first blocks of this one's, with gains of their own."""
         spec = self.spec.prefix(blocks)
-        return replace(self, spec=spec, decoder=self.decoder[: spec.dims], whole=self.whole or self.spec)
+        return replace(self, spec=spec, decoder=self.decoder[: spec.dims], whole=self.whole or self.spec, residual=None)
 
     def project(self, embeddings: Floats) -> Floats:
         """embeddings (rows, embedding_dims) float32 -> y (rows, dims) float32, the query side of adc."""
@@ -128,16 +136,29 @@ class Recurrent:
     def encode(self, embeddings: Floats) -> NDArray[np.uint8]:
         """embeddings (rows, embedding_dims) float32 -> records (rows, record_size_bytes) uint8."""
         levels, gains = self.quantize(embeddings)
-        return join_records(pack_levels(levels, self.spec), gains)
+        rescore = None
+        if self.residual is not None:
+            rescore = self.residual.encode(self._unit(embeddings) - self._decode(self._values(levels, gains)))
+        return join_records(pack_levels(levels, self.spec), gains, rescore)
+
+    def left_over(self, embeddings: Floats) -> Floats:
+        """embeddings (rows, embedding_dims) float32, of length one -> the same less what their codes represent."""
+        return cast(Floats, embeddings - self._decode(self.quantized_values(embeddings)))
 
     def quantized_values(self, embeddings: Floats) -> Floats:
         """embeddings (rows, embedding_dims) float32 -> gain * values of the codes they get (rows, dims) float32.
 
         `project(queries) @ quantized_values(embeddings).T` is adc, but for the rounding of queries to 8 bits.
         """
-        levels, gains = self.quantize(embeddings)
+        return self._values(*self.quantize(embeddings))
+
+    def _values(self, levels: NDArray[np.uint8], gains: NDArray[np.float16]) -> Floats:
         points = levels - (self.halves - np.float32(0.5))
         return cast(Floats, points * gains.astype(np.float32)[:, None])
+
+    def _decode(self, values: Floats) -> Floats:
+        """values (rows, dims) float32 -> the embeddings (rows, embedding_dims) that they represent."""
+        return cast(Floats, self.mean + values @ self.decoder)
 
     def gains(self, rows: Floats, points: Floats) -> Floats:
         """rows (rows, embedding_dims) of length one, and their grid points (rows, dims) -> (rows,) float32.

@@ -10,6 +10,7 @@ import numpy as np
 from bebr.core.arrays import TINY
 from bebr.encoding.bundles.contents import BinarizerFiles
 from bebr.encoding.onnx.graph import Graph
+from bebr.encoding.quantization import residual_graph
 from bebr.encoding.quantization.recurrent import Moves, Recurrent
 
 
@@ -26,7 +27,8 @@ def to_onnx(binarizer: Recurrent) -> bytes:
 
 def files_of(binarizer: Recurrent) -> BinarizerFiles:
     """What a bundle holds of it."""
-    return BinarizerFiles(to_onnx(binarizer), binarizer.spec, binarizer.steps, binarizer.gain)
+    rescore = None if binarizer.residual is None else residual_graph.to_onnx(binarizer.residual)
+    return BinarizerFiles(to_onnx(binarizer), binarizer.record_spec, binarizer.steps, binarizer.gain, rescore)
 
 
 def _add_inputs(graph: Graph, binarizer: Recurrent) -> None:

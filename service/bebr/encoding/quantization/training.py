@@ -1,6 +1,7 @@
 """A binarizer fitted to a collection's own embeddings: what the service needs of fitting, in one place."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from bebr.core.arrays import Floats
@@ -14,20 +15,27 @@ from bebr.errors import InvalidOption
 
 
 def fit_own(
-    embeddings: Floats, size_bytes: int, progress: Progress | None = None
+    embeddings: Floats, size_bytes: int, rescore_bytes: int = 0, progress: Progress | None = None
 ) -> tuple[BinarizerFiles, dict[str, Any]]:
     """embeddings (rows, embedding_dims) float32 -> a binarizer of `size_bytes` a code, and what was measured.
 
+    rescore_bytes: size of the rescore code beside it; 0 for none. recall_at_10 is that of the scan code alone.
     Takes seconds to minutes. Raises InvalidEmbeddings, InvalidOption.
     """
-    fitted, report = fit_bytes(embeddings, size_bytes, progress)
-    metrics = {
+    fitted, report = fit_bytes(embeddings, size_bytes, progress, rescore_bytes=rescore_bytes)
+    metrics: dict[str, Any] = {
         f"recall_at_{report.recall_at}": report.chosen.recall,
         "queries": report.queries,
         "searched": report.chosen.rows,
         "rows": len(embeddings),
         "centered": report.chosen.centered,
     }
+    if (rescored := report.rescored) is not None:
+        metrics |= {
+            f"rescored_recall_at_{report.recall_at}": rescored.recall,
+            "candidates": rescored.candidates,
+            "coverage": [asdict(one) for one in rescored.coverage],
+        }
     return files_of(fitted), metrics
 
 

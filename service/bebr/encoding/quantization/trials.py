@@ -15,6 +15,8 @@ from bebr.encoding.progress import Progress, silent
 from bebr.encoding.quantization.measuring import RECALL_AT, Coder
 from bebr.encoding.quantization.recurrent import Recurrent
 from bebr.encoding.quantization.recurrent_fit import CHEAP, Effort, fit_unit_rows
+from bebr.encoding.quantization.rescored import Rescored, measure_rescored
+from bebr.encoding.quantization.residual import check_rescore_size, fit_residual
 from bebr.encoding.quantization.rows import sample_rows, unit_rows
 from bebr.errors import InvalidEmbeddings
 
@@ -66,21 +68,30 @@ class FitReport:
     recall_at: int
     trials: tuple[Trial, ...]
     """All that were measured, in order."""
+    rescored: Rescored | None = None
+    """What the rescore code adds, where there is one."""
 
 
 class Trials:
     """The rows of one fit, split into queries and what they search, and every trial that was made on them."""
 
-    def __init__(self, embeddings: ArrayLike, progress: Progress | None, nested: bool = False) -> None:
-        """nested: fit codes whose first blocks are good codes too. Raises InvalidEmbeddings."""
+    def __init__(
+        self, embeddings: ArrayLike, progress: Progress | None, nested: bool = False, rescore_bytes: int = 0
+    ) -> None:
+        """nested: fit codes whose first blocks are good codes too. rescore_bytes: size of the rescore code of what is
+        kept; 0 for none. Raises InvalidEmbeddings, InvalidOption."""
         rng = np.random.default_rng(SEED)
         self.rows = unit_rows(sample_rows(embeddings, rng))
         """(rows, embedding_dims) float32, all of them."""
         self.total = 0
         """How many steps there will be, for the progress."""
         self._made: list[Trial] = []
+        self._finalists: dict[Trial, Recurrent] = {}
         self._progress = progress or silent
         self._nested = nested
+        self._rescore_bytes = rescore_bytes
+        if rescore_bytes:
+            check_rescore_size(rescore_bytes, self.embedding_dims)
         order = rng.permutation(len(self.rows))
         query_count = held_out_rows(len(order))
         queries, searched = np.split(self.rows[order[: query_count + MAX_SEARCHED_ROWS]], [query_count])
@@ -115,8 +126,21 @@ class Trials:
         """Fit what was chosen to all rows, with full effort."""
         binarizer = self._fit(self.rows, CodeSpec.parse(chosen.code), chosen.centered, Effort())
         binarizer = replace(binarizer, shrink=chosen.shrink)
-        self._report(self.total, f"{chosen.code} fitted to all {len(self.rows):,} rows")
-        return binarizer, FitReport(chosen, len(self._full.queries), RECALL_AT, tuple(self._made))
+        rescored = None
+        if self._rescore_bytes:
+            rescored = self._rescored(chosen)
+            residual = fit_residual(self.rows, binarizer.left_over(self.rows), self._rescore_bytes)
+            binarizer = replace(binarizer, residual=residual)
+        self._report(self.total, f"{binarizer.record_spec} fitted to all {len(self.rows):,} rows")
+        return binarizer, FitReport(chosen, len(self._full.queries), RECALL_AT, tuple(self._made), rescored)
+
+    def _rescored(self, chosen: Trial) -> Rescored:
+        """Measure the chosen code with a rescore code, both fitted to the searched rows alone."""
+        binarizer, truth = self._finalists[chosen], self._full
+        left = binarizer.left_over(truth.searched)
+        residual = fit_residual(truth.searched, left, self._rescore_bytes)
+        finer = residual.decode(residual.quantized_values(left))
+        return measure_rescored(truth.queries, truth.searched - left, finer, truth.nearest, str(residual.spec))
 
     def _measure(self, spec: CodeSpec, center: bool, truth: "_Truth", effort: Effort) -> Trial:
         """Fit to the searched rows and measure the recall of adc."""
@@ -135,6 +159,8 @@ class Trials:
             prefixes=tuple(round(truth.recall(replace(prefix, shrink=shrinks[best])), 4) for prefix in shorter),
         )
         self._made.append(trial)
+        if effort is not CHEAP:
+            self._finalists[trial] = replace(binarizer, shrink=trial.shrink)
         centering = "centered" if center else "not centered"
         self._report(len(self._made), f"{spec} {centering}: recall@{RECALL_AT} {recalls[best]:.3f}")
         return trial

@@ -160,7 +160,7 @@ class FitSteps:
 def fit(training: Training, size_bytes: int, progress: Progress) -> Fitted:
     """Fit a binarizer of `size_bytes` per code, and see what others find. It takes minutes: run it in a thread."""
     embeddings = training.rows.codec.decode(training.rows.sample)
-    files, metrics = fit_own(embeddings, size_bytes, progress)
+    files, metrics = fit_own(embeddings, size_bytes, progress=progress)
     others = recall_of_others(embeddings, {name: other.encoder for name, other in training.others.items()})
     return Fitted(files, metrics | ({"others": others} if others else {}), training)
 

@@ -44,6 +44,7 @@ class FittedBundles:
             "steps": [float(step) for step in files.steps],
             "gain": str(files.gain),
             "graph": base64.b64encode(files.graph).decode(),
+            "rescore": None if files.rescore is None else base64.b64encode(files.rescore).decode(),
             "figures": dict(metrics),
         }
         await self._store.put_document(BINARIZER, bundle_id, document)
@@ -89,7 +90,9 @@ class FittedBundles:
             raise DamagedStore(f"the store has lost the binarizer of '{bundle_id}'", id=bundle_id)
         steps = np.array(kept["steps"], np.float32)
         spec, gain = CodeSpec.parse(kept["code"]), Gain(kept["gain"])
-        files = BinarizerFiles(base64.b64decode(kept["graph"]), spec, steps, gain)
+        rescore = kept.get("rescore")  # what an older release wrote has none
+        finer = None if rescore is None else base64.b64decode(rescore)
+        files = BinarizerFiles(base64.b64decode(kept["graph"]), spec, steps, gain, finer)
         await asyncio.to_thread(self._bundles.put_binarizer, bundle_id, kept["embedding_dims"], files, kept["figures"])
 
 

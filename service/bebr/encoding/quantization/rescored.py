@@ -1,0 +1,66 @@
+"""Measures what a rescore code adds: how much more is found, and how many candidates of a scan it takes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebr.core.arrays import Floats
+
+CANDIDATES = (10, 20, 30, 50, 70, 100, 150, 200, 300, 500)
+"""Numbers of candidates that are measured, for the 10 nearest."""
+ENOUGH_COVERAGE = 0.998
+"""Share of the nearest neighbors that the candidates of a scan must hold."""
+QUERY_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many of the nearest neighbors are among the best candidates of the scan."""
+
+    candidates: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """What a rescore code adds."""
+
+    code: str
+    """Its layout."""
+    recall: float
+    """recall@10 after rescoring `candidates`."""
+    candidates: int
+    """The fewest of CANDIDATES that cover enough; the most where none do."""
+    coverage: tuple[Coverage, ...]
+
+
+def measure_rescored(
+    queries: Floats, scanned: Floats, finer: Floats, nearest: NDArray[np.int64], code: str
+) -> Rescored:
+    """queries (queries, dims) -> how well they find their `nearest` (queries, k) rows.
+
+    scanned: what the scan codes of the rows represent (rows, dims); finer: what the rescore codes add (rows, dims).
+    """
+    most = min(CANDIDATES[-1], len(scanned))
+    counts = [*(count for count in CANDIDATES if count < most), most]
+    best, scores = _candidates(queries, scanned, scanned + finer, most)
+    hit = (best[:, :, None] == nearest[:, None, :]).any(axis=2)
+    coverage = [Coverage(count, round(float(hit[:, :count].sum() / nearest.size), 4)) for count in counts]
+    chosen = next((one.candidates for one in coverage if one.share >= ENOUGH_COVERAGE), most)
+    top = np.argsort(-scores[:, :chosen], axis=1)[:, : nearest.shape[1]]
+    recall = float(np.take_along_axis(hit, top, axis=1).sum() / nearest.size)
+    return Rescored(code, round(recall, 4), chosen, tuple(coverage))
+
+
+def _candidates(queries: Floats, scanned: Floats, whole: Floats, count: int) -> tuple[NDArray[np.int64], Floats]:
+    """(queries, count): the rows that the scan ranks first, best first, and their finer scores."""
+    best, scores = np.empty((len(queries), count), np.int64), np.empty((len(queries), count), np.float32)
+    for start in range(0, len(queries), QUERY_BATCH):
+        batch = slice(start, start + QUERY_BATCH)
+        scan = queries[batch] @ scanned.T
+        rows = np.argpartition(-scan, count - 1, axis=1)[:, :count]
+        order = np.argsort(-np.take_along_axis(scan, rows, axis=1), axis=1)
+        best[batch] = np.take_along_axis(rows, order, axis=1)
+        scores[batch] = np.take_along_axis(queries[batch] @ whole.T, best[batch], axis=1)
+    return best, scores
