@@ -85,6 +85,7 @@ def build_app(settings: Settings) -> "FastAPI":
         settings.open_metrics,
         allowed_hosts=(*settings.allowed_hosts, settings.host),
         allowed_origins=settings.allowed_origins,
+        key_requests_per_s=settings.key_requests_per_s,
         log_requests_per_s=settings.log_requests_per_s,
         connections=connection_limits(settings),
         slow_loop_seconds=settings.slow_loop_seconds,

@@ -237,6 +237,14 @@ class Settings(Limits):
         repr=False,
         metadata=_about(KEYS, "Service", "Keys that may only read.", True),
     )
+    key_requests_per_s: int = field(
+        default=0,
+        metadata=_about(
+            integer(0),
+            "Service",
+            "Maximum number of requests per second of each key; more are refused as Overloaded; 0: any number.",
+        ),
+    )
     open_metrics: bool = field(
         default=False,
         metadata=_about(BOOLEAN, "Service", "Serve /metrics without a key even if keys are set."),

@@ -21,6 +21,7 @@ from bebr.jobs import JobQueue
 from bebr.server.access import is_read
 from bebr.server.bodies.body import BodyBudget
 from bebr.server.connections.connection import ConnectionLimits, Gate
+from bebr.server.connections.key_limits import KeyLimits
 from bebr.server.connections.probes import Probes
 from bebr.server.connections.reception import Reception
 from bebr.server.context import Services, reject_unknown_query
@@ -55,6 +56,8 @@ class ApiOptions:
     """Names that a service without keys answers to, beside addresses and names of private networks."""
     allowed_origins: tuple[str, ...] = ()
     """Origins of web pages that may call a service without keys."""
+    key_requests_per_s: int = 0
+    """Requests that each key may send; 0: any number."""
     log_requests_per_s: int = 10
     """Lines per second of requests that succeeded."""
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
@@ -95,7 +98,8 @@ def create_app(engine: Engine, job_queue: JobQueue, options: ApiOptions | None =
     app.state.probes = _probes(engine, watch, options)
     access_log, ids = AccessLog(options.log_requests_per_s), request_ids()
     refused = partial(_refused, app.state.metrics, access_log)
-    reception = Reception(engine, refused, ids)
+    app.state.keys = keys = KeyLimits((*options.api_keys, *options.read_only_api_keys), options.key_requests_per_s)
+    reception = Reception(engine, keys, refused, ids)
     app.state.gate = Gate(
         options.connections,
         receive=reception.receive,

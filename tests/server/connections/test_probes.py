@@ -1,4 +1,4 @@
-"""The event loop stands still: probes on a port of their own answer nevertheless, and the watchdog says how long it lasted."""
+"""The event loop stands still: probes on a port of their own answer nevertheless, and the watchdog tells how long."""
 
 import logging
 import socket

@@ -215,3 +215,17 @@ def test_a_refusal_from_within_says_nothing_about_the_rate(service: Service, con
         assert inside.search_requests._done_units == 0
     connection.send(search())
     assert connection.answer()[0] == 200
+
+
+def test_a_pipeline_is_no_way_around_a_refusal(service: Service, connection: Connection) -> None:
+    """The second request waits for the answer to the first, which is not refused."""
+    count = b"POST /v1/collections/docs/points/count HTTP/1.1\r\nhost: a\r\n" + TYPE + b"content-length: 2\r\n\r\n{}"
+    with full(service, admission(service).search_requests):
+        connection.send((count + search()) * 3 + count + search()[:-3])
+        found = [connection.answer()[0] for _ in range(8)]
+        assert found == [200, 429] * 4
+        connection.send(search()[-3:] + count)
+        assert connection.answer()[0] == 200
+    connection.send(count + search())
+    assert [connection.answer()[0] for _ in range(2)] == [200, 200]
+    assert admission(service).search_requests.requests == 0

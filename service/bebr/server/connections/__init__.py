@@ -4,6 +4,7 @@ protocol      parses requests and starts the app for each
 connection    one connection: how long it waits for its caller, and how it ends
 rates         what trickles is cut off
 reception     what is answered before a request becomes a task: probes, and refusals under load
+key_limits    what each API key may take
 starting      few requests start in each turn of the event loop
 refusals      those answers as bytes
 probes        a port of their own for probes, beside the event loop

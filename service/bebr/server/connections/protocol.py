@@ -145,15 +145,22 @@ class GuardedProtocol(Connection):
         if not self._is_free:
             self._start(keep_alive, at_once=False)
             return
-        answer = self._gate.receive(method, self.scope["raw_path"], self.headers)
-        if isinstance(answer, bytes):
+        if self._receive(self.scope, keep_alive):
+            self._start(keep_alive, at_once=True)
+        else:
             self.cycle = None  # type: ignore[assignment]
-            self.transport.write(answer)
-            if not keep_alive:
-                self.transport.close()
-            return
-        self._ticket = answer
-        self._start(keep_alive, at_once=True)
+
+    def _receive(self, scope: Any, keep_alive: bool) -> bool:
+        """Whether the app hears of a request, whose turn it is; else it is answered."""
+        answer = self._gate.receive(scope["method"].encode(), scope["raw_path"], scope["headers"])
+        if not isinstance(answer, bytes):
+            self._ticket = answer
+            return True
+        self.server_state.total_requests += 1
+        self.transport.write(answer)
+        if not keep_alive:
+            self.transport.close()
+        return False
 
     def _complete_scope(self, method: bytes, version: str) -> None:
         scope = self.scope
@@ -188,8 +195,7 @@ class GuardedProtocol(Connection):
         )
         if at_once:
             self._current = self.cycle
-            key = "" if self._ticket is None else self._ticket.key
-            self._gate.starts.put(key, partial(self._begin, self.cycle, self.app))
+            self._put(self.cycle, self.app)
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
@@ -226,12 +232,15 @@ class GuardedProtocol(Connection):
         self.server_state.total_requests += 1
         if self._current is not None:
             self._give_back_ticket(answered=self._current.scope.get(ERROR) not in REFUSALS)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """A request was answered; what comes next?"""
         if self.transport.is_closing():
             return
         if self.pipeline:
             self.flow.resume_reading()
-            self._current, app = self.pipeline.pop()
-            self._gate.starts.put("", partial(self._begin, self._current, app))
+            self._start_next()
         elif self._error is not None:
             self._say(self._error)
         else:
@@ -241,8 +250,23 @@ class GuardedProtocol(Connection):
         if self._rest:
             self.loop.call_soon(self._feed_rest)
 
+    def _start_next(self) -> None:
+        """The request that waited for the answer to the one before it; no other waits."""
+        self._current, app = self.pipeline.pop()
+        if self._receive(self._current.scope, self._current.keep_alive):
+            if self._ticket is not None and not self._current.more_body:
+                self._ticket.enter()
+            self._put(self._current, app)
+        else:
+            self._current.response_complete = True
+            self._go_on()
+
+    def _put(self, cycle: RequestResponseCycle, app: Any) -> None:
+        key = "" if self._ticket is None else self._ticket.key
+        self._gate.starts.put(key, partial(self._begin, cycle, app))
+
     def _feed_rest(self) -> None:
-        if not self._ended:
+        if self._rest and not self._ended:
             rest, self._rest = self._rest, b""
             self._feed(rest)
 

@@ -12,10 +12,11 @@ from bebr.engine import Engine
 from bebr.engine.admission import Lane
 from bebr.engine.embedder import EVERYBODY
 from bebr.errors import BebrError, Overloaded
+from bebr.server.connections.key_limits import KeyLimits
 from bebr.server.connections.refusals import alive, wire
 from bebr.server.middleware.callers import HEADER, milliseconds
 from bebr.server.middleware.request_ids import given_request_id
-from bebr.server.openai import EMBEDDINGS_PATH
+from bebr.server.openai import EMBEDDINGS_PATH, is_for_openai
 
 COLLECTIONS = b"/v1/collections/"
 MAX_KEPT = 100
@@ -59,15 +60,21 @@ class Reception:
     """Receives requests. Must not block."""
 
     def __init__(
-        self, engine: Engine, on_refusal: Callable[[BebrError, str, str], None], request_ids: Iterator[bytes]
+        self,
+        engine: Engine,
+        keys: KeyLimits,
+        on_refusal: Callable[[BebrError, str, str], None],
+        request_ids: Iterator[bytes],
     ) -> None:
         """on_refusal: see `connection.Gate`."""
         self._engine = engine
+        self._keys = keys
         self._on_refusal = on_refusal
         self._request_ids = request_ids
-        self._kept: dict[str, tuple[bytes, bytes]] = {}
-        """Refusals without their request id, by their detail."""
+        self._templates: dict[tuple[str, str], tuple[bytes, bytes]] = {}
+        """Refusals without their request id, by their detail and shape."""
         lanes = engine.admission
+        self._embeddings = lanes.embedding_requests
         self._lanes: dict[bytes, Lane] = {
             b"search": lanes.search_requests,
             b"search/batch": lanes.search_requests,
@@ -75,63 +82,74 @@ class Reception:
             b"points/vectors": lanes.write_requests,
         }
         """By what follows the collection in the path."""
-        self._refused: dict[bytes, tuple[Ticket, str]] = {}
-        """By method and path: what was refused of late, with the path for its errors."""
+        self._refused: dict[bytes, tuple[Lane, str]] = {}
+        """By method and path: what was refused of late, with the collection that it is for."""
 
     def refuse_unparsed(self, data: bytes) -> bytes | None:
         """What came on a connection at rest -> a refusal, where it is one whole request that would be refused."""
         target = data[: data.find(b" HTTP/1.1\r\n", 0, MAX_TARGET_BYTES)]
         if (found := self._refused.get(target)) is None:
             return None
-        ticket, path = found
-        wait = ticket.lane.wait_seconds(ticket.key)
-        if wait <= ticket.lane.allowed_seconds(None):
-            del self._refused[target]
-            return None
         head = _PLAIN_HEAD.match(data)
         if head is None or head.end() + int(head[1]) != len(data):
             return None
-        return self._refusal(ticket.lane, wait, path, next(self._request_ids))
+        lane, collection = found
+        wait = lane.wait_seconds(collection + self._keys.name_in(head[0]))
+        if wait <= lane.allowed_seconds(None):
+            del self._refused[target]
+            return None
+        return self._refuse_from(lane, wait, next(self._request_ids))
 
     def receive(self, method: bytes, path: bytes, headers: Headers) -> bytes | Ticket | None:
         """The head of a request -> the whole answer, or the place of the request in its lane, or None: it has none."""
-        if method == b"POST":
-            if path.startswith(COLLECTIONS):
-                name, _, rest = path[len(COLLECTIONS) :].partition(b"/")
-                if (lane := self._lanes.get(rest)) is not None:
-                    key = self._engine.registry.key_of(name.decode("latin-1"))
-                    return None if key is None else self._receive(lane, key, path, headers)
-            elif path == EMBEDDINGS_PATH.encode():
-                return self._receive(self._engine.admission.embedding_requests, EVERYBODY, path, headers)
-        elif path == b"/livez" and method == b"GET":
+        if path == b"/livez" and method == b"GET":
             return alive(given_request_id(headers) or next(self._request_ids))
-        return None
-
-    def _receive(self, lane: Lane, key: str, path: bytes, headers: Headers) -> bytes | Ticket:
-        ticket, wait = Ticket(lane, key), lane.wait_seconds(key)
+        name = self._keys.name(headers)
+        if (over := self._keys.take(name)) is not None:
+            return self._refusal(over, path.decode("latin-1"), given_request_id(headers) or next(self._request_ids))
+        if (found := self._lane(method, path)) is None:
+            return None
+        lane, collection = found
+        wait = lane.wait_seconds(collection + name)
         if not wait or wait <= lane.allowed_seconds(_timeout_seconds(headers)):
-            return ticket
-        path_of_error = EMBEDDINGS_PATH if lane is self._engine.admission.embedding_requests else ""
+            return Ticket(lane, collection + name)
         if len(self._refused) >= MAX_KEPT:
             self._refused.clear()
-        self._refused[b"POST " + path] = (ticket, path_of_error)
-        return self._refusal(lane, wait, path_of_error, given_request_id(headers) or next(self._request_ids))
+        self._refused[b"POST " + path] = found
+        return self._refuse_from(lane, wait, given_request_id(headers) or next(self._request_ids))
 
-    def _refusal(self, lane: Lane, wait: float, path: str, request_id: bytes) -> bytes:
+    def _lane(self, method: bytes, path: bytes) -> tuple[Lane, str] | None:
+        """The lane that counts such requests, and the collection that they are for; None: there is none."""
+        if method != b"POST":
+            return None
+        if path == EMBEDDINGS_PATH.encode():
+            return self._embeddings, EVERYBODY
+        if path.startswith(COLLECTIONS):
+            collection, _, rest = path[len(COLLECTIONS) :].partition(b"/")
+            lane = self._lanes.get(rest)
+            if lane is not None and (key := self._engine.registry.key_of(collection.decode("latin-1"))) is not None:
+                return lane, key
+        return None
+
+    def _refuse_from(self, lane: Lane, wait: float, request_id: bytes) -> bytes:
         lane.refused += 1
-        error = lane.overloaded(wait)
+        path = EMBEDDINGS_PATH if lane is self._embeddings else ""
+        return self._refusal(lane.overloaded(wait), path, request_id)
+
+    def _refusal(self, error: Overloaded, path: str, request_id: bytes) -> bytes:
+        """The whole answer, in the shape that callers of the path expect."""
         self._on_refusal(error, "", request_id.decode())
-        before, after = self._template(error, path)
+        before, after = self._template(error, path if is_for_openai(path) else "")
         return before + request_id + after
 
     def _template(self, error: Overloaded, path: str) -> tuple[bytes, bytes]:
-        kept = self._kept.get(error.detail)
+        kept = self._templates.get((error.detail, path))
         if kept is None:
-            if len(self._kept) >= MAX_KEPT:
-                self._kept.clear()
+            if len(self._templates) >= MAX_KEPT:
+                self._templates.clear()
             mark = b"the-request-id"
             before, _, after = wire(error, mark, path=path).partition(mark)
-            kept = self._kept[error.detail] = (before, after)
+            kept = self._templates[error.detail, path] = (before, after)
         return kept
 
 

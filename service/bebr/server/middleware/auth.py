@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -28,8 +28,8 @@ class ApiKeys:
         open_metrics: bool = False,
     ) -> None:
         self._app = app
-        self._digests = [(_digest(key.encode()), True) for key in keys]
-        self._digests += [(_digest(key.encode()), False) for key in read_only_keys]
+        self._digests = [(digest_of(key.encode()), True) for key in keys]
+        self._digests += [(digest_of(key.encode()), False) for key in read_only_keys]
         self._is_read = is_read
         self._wrong = WrongKeys()
         self._open_paths = OPEN_PATHS | {METRICS_PATH} if open_metrics else OPEN_PATHS
@@ -49,10 +49,10 @@ class ApiKeys:
 
     async def _check(self, scope: Scope) -> None:
         """Raises Unauthorized, Forbidden, or Overloaded for an address that guesses."""
-        given = _given_key(scope)
+        given = given_key(scope["headers"])
         if given is None:
             raise Unauthorized("an API key is required: send 'Authorization: Bearer <key>' or 'api-key: <key>'")
-        digest, known, may_write = _digest(given), False, False
+        digest, known, may_write = digest_of(given), False, False
         address = (scope.get("client") or ("unknown",))[0]
         await self._wrong.delay(address, digest)
         for other, writes in self._digests:  # all are compared, and in constant time, so that timing tells nothing
@@ -67,8 +67,9 @@ class ApiKeys:
             raise Forbidden("this API key is read-only", method=scope["method"], path=scope["path"])
 
 
-def _given_key(scope: Scope) -> bytes | None:
-    for name, value in scope["headers"]:
+def given_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    """The key that a request came with."""
+    for name, value in headers:
         if name == b"api-key":
             return bytes(value)
         if name == b"authorization" and value[:7].lower() == b"bearer ":
@@ -76,5 +77,6 @@ def _given_key(scope: Scope) -> bytes | None:
     return None
 
 
-def _digest(key: bytes) -> bytes:
+def digest_of(key: bytes) -> bytes:
+    """Keys are compared and kept by this."""
     return hashlib.sha256(key).digest()
