@@ -8,6 +8,16 @@ machine    cores and memory of this machine or container
 """
 
 from bebr.config.load import Loaded, load, load_settings
-from bebr.config.settings import Limits, LogFormat, LogLevel, Settings, Synchronous
+from bebr.config.settings import Limits, LogFormat, LogLevel, OnFitDrift, Settings, Synchronous
 
-__all__ = ["Limits", "Loaded", "LogFormat", "LogLevel", "Settings", "Synchronous", "load", "load_settings"]
+__all__ = [
+    "Limits",
+    "Loaded",
+    "LogFormat",
+    "LogLevel",
+    "OnFitDrift",
+    "Settings",
+    "Synchronous",
+    "load",
+    "load_settings",
+]

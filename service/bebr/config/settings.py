@@ -24,6 +24,14 @@ class Synchronous(StrEnum):
     NORMAL = "normal"
 
 
+class OnFitDrift(StrEnum):
+    """What follows when points are no longer like those that were fitted to: nothing, a proposal, or another fit."""
+
+    IGNORE = "ignore"
+    PROPOSE = "propose"
+    REFIT = "refit"
+
+
 class LogLevel(StrEnum):
     """The least important message to log."""
 
@@ -175,6 +183,28 @@ class Limits:
         default=5.0,
         metadata=_limit(
             DURATION, "A collection that grows by less than one percent in this time has stopped growing, for its fit."
+        ),
+    )
+    on_fit_drift: OnFitDrift = field(
+        default=OnFitDrift.PROPOSE,
+        metadata=_limit(
+            choice(OnFitDrift),
+            "What follows when points are no longer like those that a collection's binarizer was fitted to.",
+        ),
+    )
+    fit_drift_percent: int = field(
+        default=10,
+        metadata=_limit(
+            integer(1, 1000),
+            "Points have changed when their codes are further from the embeddings than at the fit, by this share.",
+        ),
+    )
+    max_fit_reservoir_bytes: int = field(
+        default=64 * MIB,
+        metadata=_limit(
+            size(0),
+            "Maximum size of the embeddings that the store keeps of a sample of a collection's points after its fit; "
+            "0: none.",
         ),
     )
     max_fit_buffer_bytes: int = field(

@@ -10,6 +10,7 @@ from bebr.engine.collections.collection import Collection, collection_folder
 from bebr.engine.collections.damaged import PASSING, DamagedEntry, damaged
 from bebr.engine.collections.encoders import Encoders
 from bebr.engine.collections.registry import CollectionRegistry
+from bebr.engine.collections.reservoir import Reservoir
 from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.events import CollectionEvents
 from bebr.engine.versions.calibration import Calibrations
@@ -89,6 +90,9 @@ class CollectionLoader:
 
     async def _remove_data(self, name: str, uid: str, document: CollectionDocument | None) -> None:
         await self._store.drop(uid)
+        reservoir = Reservoir(self._store, uid)
+        await reservoir.load()
+        await reservoir.close()
         await asyncio.to_thread(shutil.rmtree, collection_folder(self._folder, uid), True)
         if document is not None:
             others = [other.document for other in self._registry.collections.values()]
@@ -154,6 +158,7 @@ class CollectionLoader:
         await self._fitted_bundles.restore(document)
         collection = await asyncio.to_thread(self.open, name, document)
         await self._calibrations.apply(collection)
+        await collection.reservoir.load()
         return collection
 
     async def _catch_up(self, collection: Collection) -> None:

@@ -140,6 +140,10 @@ class FitStatus:
     """Among how many other points, drawn at random, their nearest are; None for fits of before this was kept."""
     points: int | None = None
     """How many points the collection had when that was measured."""
+    drift: float | None = None
+    """How much further codes are from their embeddings than at the fit, as a share of that; None: not known."""
+    refit_proposed: bool | None = None
+    """Whether that is so much that another fit is proposed."""
 
 
 @dataclass(frozen=True, slots=True)

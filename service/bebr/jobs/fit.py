@@ -17,6 +17,7 @@ from bebr.engine.versions.fit_plan import STOPPED_GROWTH
 from bebr.engine.versions.fit_steps import FitSteps, Fitted, fit
 from bebr.engine.versions.fits import Fits
 from bebr.errors import Unavailable
+from bebr.jobs.fit_upkeep import FitUpkeep
 from bebr.jobs.job import FitJob, Job, JobKind
 from bebr.jobs.runner import Runner, Stopped
 from bebr.jobs.source import JobSource
@@ -47,6 +48,7 @@ class FitJobs(JobSource):
         """By uid of the collection."""
         self._watching: dict[str, asyncio.Task[None]] = {}
         """Waits for a collection to stop growing, by its uid."""
+        self._upkeep = FitUpkeep(engine, self._one_at_a_time)
         self._rest_seconds = engine.limits.fit_rest_seconds
         self._started = False
 
@@ -64,6 +66,7 @@ class FitJobs(JobSource):
         for watching in list(self._watching.values()):
             watching.cancel()
         await asyncio.gather(*(runner.abort() for runner in list(self._runners.values())))
+        await self._upkeep.stop()
 
     def changed(self, collection: Collection) -> None:
         if not self._started or collection.document.fit is None or collection.closed or not collection.ready:
@@ -76,6 +79,8 @@ class FitJobs(JobSource):
             runner.start(lambda: self._finished(collection))
         elif uid not in self._watching and self._fits.waits_for_rest(collection):
             self._watching[uid] = asyncio.create_task(self._until_rest(collection))
+        else:
+            self._upkeep.changed(collection)
 
     async def closing(self, collection: Collection) -> None:
         uid = collection.document.uid
@@ -83,6 +88,7 @@ class FitJobs(JobSource):
             watching.cancel()
         if (runner := self._runners.get(uid)) is not None:
             await runner.abort()
+        await self._upkeep.closing(collection)
 
     def _finished(self, collection: Collection) -> None:
         del self._runners[collection.document.uid]

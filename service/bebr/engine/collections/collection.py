@@ -10,6 +10,7 @@ from bebr.core.filters import Filter, parse_filter
 from bebr.core.types import StoredPoint
 from bebr.engine.collections.encoders import Codec, CollectionEncoders
 from bebr.engine.collections.hot_points import HotPoints
+from bebr.engine.collections.reservoir import Reservoir
 from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.results import CollectionStatus, FitStatus, ShardStatus
@@ -18,6 +19,8 @@ from bebr.shards import ShardClient
 from bebr.store import MetadataStore
 
 log = logging.getLogger(__name__)
+READ_PAGE = 2_000
+"""Points that are fetched at a time where there are many."""
 MAX_DAMAGED = 10_000
 """Ids of damaged points that are remembered, so that each is logged once."""
 
@@ -42,6 +45,8 @@ class Collection:
         self.writing: Counter[int] = Counter()
         """Writes in progress, by number of the version that their points get."""
         self.hot_points = HotPoints()
+        self.reservoir = Reservoir(store, document.uid)
+        """Embeddings of a sample of its points, where it has a fit."""
         self._store = store
         self._damaged: set[str] = set()
         """Ids of points that were found damaged when they were fetched."""
@@ -130,6 +135,14 @@ class Collection:
             except DamagedPoint as error:
                 damaged += error.fields["ids"]
                 ids = [point_id for point_id in ids if point_id not in error.fields["ids"]]
+
+    async def existing(self, ids: Sequence[str]) -> set[str]:
+        """Those of the ids that are points and not damaged."""
+        found: set[str] = set()
+        for start in range(0, len(ids), READ_PAGE):
+            points, _ = await self.fetch_sound(ids[start : start + READ_PAGE], metadata=False)
+            found |= points.keys()
+        return found
 
     def _note_damaged(self, ids: Sequence[str]) -> None:
         for point_id in ids:

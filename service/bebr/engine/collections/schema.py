@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from bebr.core.types import FieldType
@@ -30,6 +31,15 @@ class Measured:
     """Mean of 1 - cosine of an embedding and what its code stands for; None where that is nothing."""
 
 
+class FitSource(StrEnum):
+    """What a binarizer is fitted to."""
+
+    WRITES = "writes"
+    """Points that are written from now on, which are buffered."""
+    SAMPLE = "sample"
+    """The embeddings that are kept of some points."""
+
+
 @dataclass(frozen=True, slots=True)
 class FitPlan:
     """The last fit that was requested."""
@@ -48,16 +58,29 @@ class FitPlan:
     """What was measured when its version became active; None for fits of before this was kept."""
     latest: Measured | None = None
     """What was measured last, as the collection grew."""
+    source: FitSource = FitSource.WRITES
+    """What it is fitted to."""
+
+    @property
+    def drift(self) -> float | None:
+        """How much further its codes are from their embeddings than they were at the fit, as a share of that."""
+        if self.at_fit is None or self.latest is None or self.at_fit.version != self.latest.version:
+            return None
+        before, now = self.at_fit.error, self.latest.error
+        return None if before is None or now is None else now / max(before, 1e-9) - 1
 
     def to_document(self) -> dict[str, Any]:
         """As the store keeps it: what is None is left out, but for what older releases wrote."""
         document = asdict(self)
+        if self.source is FitSource.WRITES:
+            del document["source"]
         return {key: value for key, value in document.items() if key in _ALWAYS_STORED or value is not None}
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> "FitPlan":
         measured = {key: Measured(**document[key]) for key in ("at_fit", "latest") if document.get(key) is not None}
-        return cls(**{**document, **measured})
+        source = FitSource(document.get("source", FitSource.WRITES))
+        return cls(**{**document, **measured, "source": source})
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,7 +154,7 @@ class Backfills:
             return Moved(0, without_text)
         collection.writing[target.number] += 1
         try:
-            records = await encode_texts(collection, target, texts, self._encoding)
+            records = await encode_texts(collection, target, [point.id for point in points], texts, self._encoding)
             return Moved(await _replace_codes(collection, target, points, records), without_text)
         finally:
             collection.writing[target.number] -= 1

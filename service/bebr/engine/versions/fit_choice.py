@@ -52,7 +52,7 @@ def others_of(collection: Collection, size_bytes: int, *, fitted: bool = False) 
     document, active = collection.document, collection.active
     found: dict[str, Candidate] = {}
     for version in document.of_model(active):
-        encoder = _codec(collection, version)
+        encoder = codec_of(collection, version)
         if encoder is not None and (fitted or version.kind is VersionKind.BUNDLE):
             found[version.id] = Candidate(encoder, version)
     bundle = _embedder(collection, active)
@@ -73,9 +73,9 @@ def choose(
     """
     count, candidates = held_out_rows(len(rows.sample)), {own.version.id: own, **others}
     if len(rows.others) >= count:
-        found = {name: _among_all(one.encoder, rows, count) for name, one in candidates.items()}
-        best = max(found, key=lambda name: found[name].recall)
-        return candidates[best], _measured(candidates[best], found[best])
+        found = {name: measure_candidate(one, rows, count) for name, one in candidates.items()}
+        best = max(found, key=lambda name: found[name].recall_at_10)
+        return candidates[best], found[best]
     recall, queries = metrics["recall_at_10"], metrics["queries"]
     chance = 2 * math.sqrt(recall * (1 - recall) / (queries * RECALL_AT))
     recalls: dict[str, float] = {own.version.id: recall + chance, **metrics.get("others", {})}
@@ -85,23 +85,24 @@ def choose(
     return chosen, _measured(chosen, Quality(recall, queries, metrics["searched"], error))
 
 
-def _measured(chosen: Candidate, quality: Quality) -> Measured:
-    recall = round(quality.recall, 4)
-    return Measured(chosen.version.number, recall, quality.queries, quality.searched, 0, quality.error)
-
-
-def _among_all(encoder: Encoder, rows: Collected, count: int) -> Quality:
-    """The first `count` that were not drawn search all the rest."""
+def measure_candidate(candidate: Candidate, rows: Collected, count: int) -> Measured:
+    """The first `count` rows that were not drawn search all the rest. For threads."""
 
     def batches() -> Iterator[Floats]:
         for records in (rows.sample, rows.others[count:]):
             for start in range(0, len(records), MEASURED_BATCH):
                 yield rows.codec.decode(records[start : start + MEASURED_BATCH])
 
-    return measure(encoder, rows.codec.decode(rows.others[:count]), batches())
+    return _measured(candidate, measure(candidate.encoder, rows.codec.decode(rows.others[:count]), batches()))
 
 
-def _codec(collection: Collection, version: Version) -> Encoder | None:
+def _measured(chosen: Candidate, quality: Quality) -> Measured:
+    recall = round(quality.recall, 4)
+    return Measured(chosen.version.number, recall, quality.queries, quality.searched, 0, quality.error)
+
+
+def codec_of(collection: Collection, version: Version) -> Encoder | None:
+    """What makes codes of a version; None where they are the user's own or embeddings, or it cannot be opened."""
     try:
         codec = collection.codec(version)
     except BebrError:

@@ -19,14 +19,16 @@ from numpy.typing import NDArray
 from bebr.config import Limits
 from bebr.core.sampling import sample_keys, smallest
 from bebr.encoding import BinarizerFiles
-from bebr.encoding.quantization.training import fit_own, recall_of_others
+from bebr.encoding.quantization.int8 import Int8Binarizer
+from bebr.encoding.quantization.training import fit_own, least_rows, recall_of_others
+from bebr.encoding.quantization.trials import held_out_rows
 from bebr.engine.capacity import CapacityGuard
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.encoders import Codec, Encoders
 from bebr.engine.collections.registry import CollectionRegistry
-from bebr.engine.collections.schema import CollectionDocument, FitPlan
+from bebr.engine.collections.schema import CollectionDocument, FitPlan, FitSource
 from bebr.engine.collections.version import Version, VersionKind
-from bebr.engine.versions.fit_choice import Candidate, Collected, choose, others_of
+from bebr.engine.versions.fit_choice import Candidate, Collected, choose, codec_of, measure_candidate, others_of
 from bebr.engine.versions.fitted_bundles import FittedBundles, next_bundle_id
 from bebr.shards import Reencode
 
@@ -76,15 +78,24 @@ class FitSteps:
         self._guard = guard
 
     async def read(self, collection: Collection, plan: FitPlan) -> Training:
-        """The buffered embeddings, up to max_fit_sample, drawn at random; the sample are the first of them.
+        """What the plan is fitted to, up to max_fit_sample, in random order; the sample are the first of them.
 
         Raises InsufficientStorage.
         """
         self._guard.check()
-        number = collection.active.number
-        ids: list[str] = []
-        for shard in range(collection.document.shards):
-            ids += await collection.shards.version_ids(shard, number, None)
+        active = collection.active
+        if plan.source is FitSource.SAMPLE:
+            codec: Codec = Int8Binarizer(collection.codec(active).embedding_dims)
+            records = list((await collection.reservoir.read(collection.existing)).values())
+        else:
+            codec, records = collection.codec(active), await self._buffered(collection, active.number)
+        joined = np.frombuffer(b"".join(records), np.uint8).reshape(len(records), codec.spec.record_size_bytes)
+        rows = Collected(joined[: plan.sample], joined[plan.sample :], codec)
+        return Training(rows, others_of(collection, plan.bytes, fitted=plan.source is not FitSource.WRITES))
+
+    async def _buffered(self, collection: Collection, number: int) -> list[bytes]:
+        """Records of buffered points, in random order."""
+        ids = await _version_ids(collection, number)
         drawn = smallest(sample_keys(ids), self._limits.max_fit_sample)
         ids = [ids[place] for place in drawn.tolist()]
         records: list[bytes] = []
@@ -92,10 +103,7 @@ class FitSteps:
             points, _ = await collection.fetch_sound(ids[start : start + READ_PAGE], metadata=False, records=True)
             found = (points.get(point_id) for point_id in ids[start : start + READ_PAGE])
             records += [point.record for point in found if point is not None and point.version == number]
-        size = collection.active.spec.record_size_bytes
-        joined = np.frombuffer(b"".join(records), np.uint8).reshape(len(records), size)
-        rows = Collected(joined[: plan.sample], joined[plan.sample :], collection.codec(collection.active))
-        return Training(rows, others_of(collection, plan.bytes))
+        return records
 
     async def switch(self, collection: Collection, fitted: Fitted) -> None:
         """Save the binarizer, then make it that of the active version; or another one, where that finds more."""
@@ -106,6 +114,7 @@ class FitSteps:
         if version.number == len(collection.document.versions):
             collection.encoders.add(version.number, chosen.encoder)
             collection.shards.add_version(version.number, version.spec)
+        await self._open_reservoir(collection)
 
         def switched(document: CollectionDocument) -> CollectionDocument:
             assert document.fit is not None, "it was requested"
@@ -126,6 +135,45 @@ class FitSteps:
         bundle = await self._fitted_bundles.save(bundle_id, dims, fitted.files, fitted.metrics)
         encoder = await asyncio.to_thread(self._encoders.get, bundle.id, bundle.fingerprint)
         return Candidate(encoder, Version.fitted(len(document.versions), bundle, buffered, fitted.metrics))
+
+    async def _open_reservoir(self, collection: Collection) -> None:
+        """Keep embeddings of some of the points that are buffered, which `convert` offers, and of those to come."""
+        buffered, plan = collection.active, collection.document.fit
+        if buffered.buffered_dims is None or plan is None:
+            return
+        limit = plan.sample + held_out_rows(plan.sample)
+        limit = min(limit, self._limits.max_fit_reservoir_bytes // buffered.spec.record_size_bytes)
+        reservoir, model = collection.reservoir, buffered.model_fingerprint
+        if limit < least_rows(buffered.buffered_dims):
+            await reservoir.close()
+        elif not reservoir.takes(model, buffered.buffered_dims) or reservoir.limit != limit:
+            await reservoir.open(limit, await _version_ids(collection, buffered.number), buffered.buffered_dims, model)
+
+    async def measure(self, collection: Collection) -> FitPlan | None:
+        """Measure the active version on the points whose embeddings are kept -> the plan with what was measured; None
+        where that cannot be. Raises StoreUnavailable."""
+        version, plan, reservoir = collection.active, collection.document.fit, collection.reservoir
+        encoder = codec_of(collection, version)
+        if plan is None or encoder is None or not reservoir.takes(version.model_fingerprint, encoder.embedding_dims):
+            return None
+        records = list((await reservoir.read(collection.existing)).values())
+        codec, count = Int8Binarizer(encoder.embedding_dims), held_out_rows(len(records))
+        if count:
+            joined = np.frombuffer(b"".join(records), np.uint8).reshape(len(records), codec.spec.record_size_bytes)
+            rows = Collected(joined[count:], joined[:count], codec)
+            measured = await asyncio.to_thread(measure_candidate, Candidate(encoder, version), rows, count)
+            measured = replace(measured, points=sum(collection.shards.points().values()))
+
+            def with_measured(document: CollectionDocument) -> CollectionDocument:
+                if document.fit is None or document.active != version.number:
+                    return document
+                is_known = document.fit.at_fit is not None and document.fit.at_fit.version == version.number
+                at_fit = document.fit.at_fit if is_known else measured
+                return replace(document, fit=replace(document.fit, at_fit=at_fit, latest=measured))
+
+            plan = (await self._registry.update(collection, with_measured)).fit
+        await reservoir.note_measured()
+        return plan
 
     async def fail(self, collection: Collection, detail: str) -> None:
         """Save why no binarizer could be fitted; it stays so until somebody requests another fit."""
@@ -153,6 +201,7 @@ class FitSteps:
             while ids := await collection.shards.version_ids(shard, buffered.number, PAGE):
                 self._guard.check()
                 await collection.shards.wait_for_capacity(shard)
+                await _offer(collection, buffered, ids)
                 change = Reencode(ids, buffered.number, target.number, encode)
                 yield sum((await collection.shards.write(shard, change)).applied)
 
@@ -163,6 +212,25 @@ def fit(training: Training, size_bytes: int, progress: Progress) -> Fitted:
     files, metrics = fit_own(embeddings, size_bytes, progress=progress)
     others = recall_of_others(embeddings, {name: other.encoder for name, other in training.others.items()})
     return Fitted(files, metrics | ({"others": others} if others else {}), training)
+
+
+async def _version_ids(collection: Collection, number: int) -> list[str]:
+    ids: list[str] = []
+    for shard in range(collection.document.shards):
+        ids += await collection.shards.version_ids(shard, number, None)
+    return ids
+
+
+async def _offer(collection: Collection, buffered: Version, ids: list[str]) -> None:
+    """Those of some buffered points that belong to the collection's sample join it. Raises StoreUnavailable."""
+    reservoir = collection.reservoir
+    if buffered.buffered_dims is None or not reservoir.takes(buffered.model_fingerprint, buffered.buffered_dims):
+        return
+    if drawn := [ids[place] for place in reservoir.draw(ids)]:
+        points, _ = await collection.fetch_sound(drawn, metadata=False, records=True)
+        reservoir.add({point.id: point.record for point in points.values() if point.version == buffered.number})
+    if reservoir.is_due:
+        await reservoir.save()
 
 
 def _converter(buffered: Codec, codec: Codec) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:

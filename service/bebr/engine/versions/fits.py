@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
-from bebr.config import Limits
+from bebr.config import Limits, OnFitDrift
 from bebr.core.types import JobState
 from bebr.encoding.quantization.int8 import Int8Binarizer
 from bebr.encoding.quantization.training import least_rows
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.registry import CollectionRegistry
-from bebr.engine.collections.schema import CollectionDocument, FitPlan
+from bebr.engine.collections.schema import CollectionDocument, FitPlan, FitSource
 from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.events import CollectionEvents
 from bebr.engine.results import FitState, FitStatus
@@ -45,7 +45,11 @@ class Fits:
         if collection.document.uid in self._running:
             return FitState.FITTING
         buffered = collection.buffered()
+        if fit.due and fit.source is not FitSource.WRITES:
+            return FitState.FITTING
         if collection.active.kind is not VersionKind.BUFFERED:
+            if fit.failed is not None:
+                return FitState.FAILED
             return FitState.CONVERTING if buffered else FitState.DONE
         if fit.failed is not None:
             return FitState.FAILED
@@ -72,6 +76,8 @@ class Fits:
             queries=metrics.get("queries"),
             searched=metrics.get("searched"),
             points=metrics.get("points"),
+            drift=fit.drift,
+            refit_proposed=None if fit.drift is None else self.proposes(fit),
         )
 
     def waits_for_rest(self, collection: Collection) -> bool:
@@ -86,6 +92,15 @@ class Fits:
         fit = collection.document.fit
         if fit is not None and self.waits_for_rest(collection):
             self._at_rest[collection.document.uid] = fit
+
+    def proposes(self, fit: FitPlan) -> bool:
+        """Whether points have changed so much since the fit that another one would serve them better."""
+        limits, drift = self._limits, fit.drift
+        return (
+            limits.on_fit_drift is not OnFitDrift.IGNORE
+            and drift is not None
+            and 100 * drift >= limits.fit_drift_percent
+        )
 
     def _waits(self, collection: Collection, state: FitState) -> str | None:
         """What a fit with enough embeddings waits for."""
@@ -103,7 +118,8 @@ class Fits:
     def check_quiet(self, collection: Collection) -> None:
         """Raise Conflict during a fit, which decides over the active version."""
         state = self.state(collection)
-        if state not in (None, FitState.DONE):
+        harmless = state is FitState.FAILED and collection.active.kind is not VersionKind.BUFFERED
+        if state not in (None, FitState.DONE) and not harmless:
             raise Conflict(f"a fit of '{collection.name}' is {state}; wait until it is done", state=str(state))
 
     @contextmanager
@@ -122,9 +138,16 @@ class Fits:
             del self._running[uid]
 
     async def request(
-        self, name: str, *, size_bytes: int | None = None, sample: int | None = None, now: bool = False
+        self,
+        name: str,
+        *,
+        size_bytes: int | None = None,
+        sample: int | None = None,
+        now: bool = False,
+        source: FitSource = FitSource.WRITES,
     ) -> FitStatus:
-        """Collect the next `sample` embeddings for a new binarizer, or fit one `now` to those that are buffered.
+        """Collect the next embeddings for a new binarizer, or fit one `now` to those that are buffered; or fit one to
+        another source.
 
         Existing points keep their codes; both are searched together. None: as in the fit before. Raises InvalidOption;
         Conflict while a fit is running or where too few embeddings are buffered.
@@ -138,6 +161,8 @@ class Fits:
             if backfill is not None and backfill.state is JobState.RUNNING:
                 raise Conflict(f"backfill {backfill.job} of '{collection.name}' is running; pause it", job=backfill.job)
             plan = self._plan(collection, size_bytes, sample, now)
+            if source is not FitSource.WRITES:
+                return await self._request_from(collection, plan, source, now)
             buffered = document.buffered
             if buffered is None or buffered.model_fingerprint != document.active_version.model_fingerprint:
                 self._check_count(document, 2)
@@ -145,6 +170,25 @@ class Fits:
                 document = replace(document, versions=(*document.versions, buffered))
             self._check_count(document, 1)
             await self._registry.replace(collection, replace(document, active=buffered.number, fit=plan))
+        self._events.changed(collection)
+        status = self.status(collection)
+        assert status is not None, "a fit was requested"
+        return status
+
+    async def _request_from(self, collection: Collection, plan: FitPlan, source: FitSource, now: bool) -> FitStatus:
+        """Fit to what is there already; the active version stays so until then. The registry is locked."""
+        if now:
+            raise InvalidOption("'now' does not apply with 'from', which collects nothing", key="now")
+        self._check_count(collection.document, 1)
+        active = collection.active
+        if not collection.reservoir.takes(active.model_fingerprint, collection.codec(active).embedding_dims):
+            raise Conflict(
+                f"no embeddings are kept of points of '{collection.name}'; they will be from its next fit on. Request "
+                "that without 'from'",
+                key="from",
+            )
+        plan = replace(plan, due=True, source=source)
+        await self._registry.replace(collection, replace(collection.document, fit=plan))
         self._events.changed(collection)
         status = self.status(collection)
         assert status is not None, "a fit was requested"

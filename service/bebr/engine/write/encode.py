@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bebr.encoding import TextKind
 from bebr.engine.admission import Lane
 from bebr.engine.collections.collection import Collection
+from bebr.engine.collections.reservoir import Rows
 from bebr.engine.collections.version import Version
 from bebr.engine.texts import TextQueues
 from bebr.engine.write.parse import Draft, Source
@@ -39,23 +40,38 @@ async def encode_drafts(
     if codes := places[Source.CODE]:
         records[codes] = [drafts[place].payload for place in codes]
     if vectors := places[Source.VECTOR]:
-        rows = np.stack([drafts[place].payload for place in vectors])
-        records[vectors] = await encode_vectors(collection, version, rows, encoding.threads)
-    if texts := places[Source.TEXT]:
-        records[texts] = await encode_texts(collection, version, [drafts[place].payload for place in texts], encoding)
+        rows, ids = np.stack([drafts[place].payload for place in vectors]), [drafts[place].id for place in vectors]
+        records[vectors] = await encode_vectors(collection, version, ids, rows, encoding.threads)
+    if places_of_texts := places[Source.TEXT]:
+        ids = [drafts[place].id for place in places_of_texts]
+        texts = [drafts[place].payload for place in places_of_texts]
+        records[places_of_texts] = await encode_texts(collection, version, ids, texts, encoding)
     return records
 
 
 async def encode_vectors(
-    collection: Collection, version: Version, rows: NDArray[np.float32], threads: Executor
+    collection: Collection, version: Version, ids: Sequence[str], rows: NDArray[np.float32], threads: Executor
 ) -> Records:
-    """Unit rows (rows, dims) float32 -> records (rows, record_size_bytes) uint8."""
-    encode = collection.encoders.codec(version).encode
-    return await asyncio.get_running_loop().run_in_executor(threads, encode, rows)
+    """Unit rows (rows, dims) float32 of these points -> records (rows, record_size_bytes) uint8."""
+    codec, reservoir = collection.encoders.codec(version), collection.reservoir
+    sampled = version.buffered_dims is None and reservoir.takes(version.model_fingerprint, rows.shape[1])
+
+    def encode() -> tuple[Records, Rows]:
+        return codec.encode(rows), reservoir.encode(ids, rows) if sampled else {}
+
+    records, taken = await asyncio.get_running_loop().run_in_executor(threads, encode)
+    if taken:
+        reservoir.add(taken)
+    return records
 
 
-async def encode_texts(collection: Collection, version: Version, texts: Sequence[str], encoding: Encoding) -> Records:
-    """-> records (texts, record_size_bytes) uint8, by the embedding model and the binarizer of the version."""
+async def encode_texts(
+    collection: Collection, version: Version, ids: Sequence[str], texts: Sequence[str], encoding: Encoding
+) -> Records:
+    """-> records (texts, record_size_bytes) uint8, by the embedding model and the binarizer of the version.
+
+    ids: of the points that the texts are of.
+    """
     embedder, key = collection.encoders.embedder(version), collection.document.uid
     embeddings, _ = await encoding.texts.embed(encoding.lane, embedder, texts, TextKind.PASSAGE, key)
-    return await encode_vectors(collection, version, embeddings, encoding.threads)
+    return await encode_vectors(collection, version, ids, embeddings, encoding.threads)

@@ -113,7 +113,7 @@ class PointWriter:
         with self._writing(collection, declared) as version:
             rules, threads = rules_for(collection, version, self._limits), self._encoding.threads
             drafts, unit, errors = await _in_thread(self._encoding, read_vectors, ids, vectors, metadata, rules)
-            records = await encode_vectors(collection, version, unit, threads)
+            records = await encode_vectors(collection, version, [draft.id for draft in drafts], unit, threads)
             receipt = make_receipt(idempotency_key, mode, (ids, metadata), vectors)
             return await self._put(collection, Batch(drafts, version, records, errors), mode, receipt)
 
@@ -127,7 +127,7 @@ class PointWriter:
                 raise Conflict(f"'{collection.name}' collects embeddings for a fit; write the points instead")
             rules, threads = rules_for(collection, version, self._limits), self._encoding.threads
             drafts, unit, errors = await _in_thread(self._encoding, read_vectors, ids, vectors, None, rules)
-            records = await encode_vectors(collection, version, unit, threads)
+            records = await encode_vectors(collection, version, [draft.id for draft in drafts], unit, threads)
             with self._committing(collection, len(drafts)):
                 return await replace_batch(collection, Batch(drafts, version, records, errors))
 

@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from bebr.core.types import FieldType
+from bebr.engine.collections.schema import FitSource
 from bebr.engine.versions.fit_plan import DEFAULT_SAMPLE
 from bebr.server.requests.base import Body, Name, Positive, documented
 
@@ -57,6 +58,12 @@ class FitCollection(Body):
     bytes: Positive | None = Field(None, description="Bytes per code.")
     sample: Positive | None = Field(None, description="Number of embeddings to fit to.")
     now: bool = Field(False, description="Fit to the embeddings that are buffered already.")
+    source: FitSource = Field(
+        FitSource.WRITES,
+        alias="from",
+        description="What to fit to. writes: points that are written from now on. sample: the embeddings of some "
+        "points that are kept since the last fit.",
+    )
 
 
 class CreateAlias(Body):

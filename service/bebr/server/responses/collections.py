@@ -49,6 +49,12 @@ class FitStatus(Answer):
     queries: int | None = Field(description="Number of held-out points that recall was measured with.")
     searched: int | Absent = Field(None, description="Number of points, drawn at random, that they searched.")
     points: int | Absent = Field(None, description="Number of points in the collection when recall was measured.")
+    drift: float | Absent = Field(
+        None, description="How much further codes are from their embeddings than at the fit, as a share of that."
+    )
+    refit_proposed: bool | Absent = Field(
+        None, description="Whether points have changed so much since the fit that another one is proposed."
+    )
 
     @classmethod
     def of(cls, fit: results.FitStatus) -> "FitStatus":

@@ -108,7 +108,9 @@ async def describe_collection(collection: str, engine: EngineOf) -> Response:
 async def fit_collection(collection: str, request: Request, engine: EngineOf) -> Response:
     body = await read_json(request, FitCollection)
     name = engine.registry.get(collection).name
-    fit = await engine.fits.request(collection, size_bytes=body.bytes, sample=body.sample, now=body.now)
+    fit = await engine.fits.request(
+        collection, size_bytes=body.bytes, sample=body.sample, now=body.now, source=body.source
+    )
     return json_response(FitAccepted(name=name, fit=FitStatus.of(fit)), 202)
 
 
