@@ -1,6 +1,6 @@
 """Measures a binarizer on embeddings of points: what its codes find, and how far they are from what they stand for."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,12 +35,14 @@ class Quality:
     """What was measured of a binarizer."""
 
     recall: float
-    """recall@10: the share of the 10 nearest by float cosine that the codes find."""
+    """recall@10: the share of the 10 nearest by float cosine that the scan codes find."""
     queries: int
     searched: int
     """Among how many rows."""
     error: float | None
     """Mean of 1 - cosine of a row and what its code stands for; None where codes stand for no embedding."""
+    rescored_recall: float | None = None
+    """The same share for the finer scores of all rows; None without a rescore code."""
 
 
 class _Nearest:
@@ -48,70 +50,59 @@ class _Nearest:
 
     def __init__(self, queries: int) -> None:
         self._scores = np.full((queries, RECALL_AT), -np.inf, np.float32)
-        self.rows = np.full((queries, RECALL_AT), -1, np.int64)
+        self._rows = np.full((queries, RECALL_AT), -1, np.int64)
 
     def add(self, scores: Floats, first: int) -> None:
         """scores (queries, rows) of the rows from `first` on."""
-        scores = np.hstack([self._scores, scores])
-        places = np.broadcast_to(
-            np.arange(first, first + scores.shape[1] - RECALL_AT), (len(scores), scores.shape[1] - RECALL_AT)
-        )
-        rows = np.hstack([self.rows, places])
+        numbers = np.broadcast_to(np.arange(first, first + scores.shape[1]), scores.shape)
+        rows, scores = np.hstack([self._rows, numbers]), np.hstack([self._scores, scores])
         best = np.argpartition(-scores, RECALL_AT - 1, axis=1)[:, :RECALL_AT]
-        self._scores, self.rows = np.take_along_axis(scores, best, axis=1), np.take_along_axis(rows, best, axis=1)
+        self._scores, self._rows = np.take_along_axis(scores, best, axis=1), np.take_along_axis(rows, best, axis=1)
+
+    def shared(self, found: "_Nearest") -> float:
+        """The share of these rows that others found."""
+        both = zip(self._rows, found._rows, strict=True)
+        shared = sum(len(np.intersect1d(one[one >= 0], other[other >= 0])) for one, other in both)
+        return shared / max(1, int((self._rows >= 0).sum()))
 
 
-def measure(
-    coder: Coder, queries: Floats, batches: Iterable[Floats], check: Callable[[], None] | None = None
-) -> Quality:
-    """Search batches of unit rows (rows, embedding_dims) float32 with unit queries, which are none of them.
-
-    check: called before each batch; what it raises ends the measurement.
-    """
-    exact, found = _Nearest(len(queries)), _Nearest(len(queries))
-    score, searched, errors = _scorer(coder, queries), 0, []
+def measure(coder: Coder, queries: Floats, batches: Iterable[Floats]) -> Quality:
+    """Search batches of unit rows (rows, embedding_dims) float32 with unit queries, which are none of them."""
+    exact, scanned, rescored = (_Nearest(len(queries)) for _ in range(3))
+    projected, searched, errors = coder.project(queries), 0, []
     for rows in batches:
-        if check is not None:
-            check()
         records = coder.encode(rows)
         exact.add(queries @ rows.T, searched)
-        found.add(score(records), searched)
-        errors.append(_errors(coder, rows, records))
+        scanned.add(projected @ code_values(records, coder.spec, coder.steps).T, searched)
+        if (decoded := _decoded(coder, records)) is not None:
+            errors.append(_errors(rows, decoded))
+            if coder.spec.rescore is not None:
+                rescored.add(queries @ decoded.T, searched)
         searched += len(rows)
-    shared = [
-        len(np.intersect1d(one[one >= 0], other[other >= 0])) for one, other in zip(exact.rows, found.rows, strict=True)
-    ]
-    wanted = max(1, len(queries) * min(RECALL_AT, searched))
-    error = (
-        None
-        if not errors or any(one is None for one in errors)
-        else float(np.concatenate([e for e in errors if e is not None]).mean())
+    return Quality(
+        recall=exact.shared(scanned),
+        queries=len(queries),
+        searched=searched,
+        error=float(np.concatenate(errors).mean()) if errors else None,
+        rescored_recall=None if coder.spec.rescore is None else exact.shared(rescored),
     )
-    return Quality(sum(shared) / wanted, len(queries), searched, error)
 
 
 def error_of(coder: Coder, rows: Floats) -> float | None:
     """Mean of 1 - cosine of unit rows and what their codes stand for; None where that is nothing."""
-    errors = _errors(coder, rows, coder.encode(rows))
-    return None if errors is None else float(errors.mean())
+    decoded = _decoded(coder, coder.encode(rows))
+    return None if decoded is None else float(_errors(rows, decoded).mean())
 
 
-def _scorer(coder: Coder, queries: Floats) -> Callable[[NDArray[np.uint8]], Floats]:
-    """Records -> scores (queries, rows) by adc, up to a constant for each query."""
-    projected = coder.project(queries)
-
-    def score(records: NDArray[np.uint8]) -> Floats:
-        scores: Floats = projected @ code_values(records, coder.spec, coder.steps).T
-        return scores
-
-    return score
-
-
-def _errors(coder: Coder, rows: Floats, records: NDArray[np.uint8]) -> Floats | None:
+def _decoded(coder: Coder, records: NDArray[np.uint8]) -> Floats | None:
+    """What records stand for, the finer codes where there are some; None where that is nothing."""
     try:
-        decoded = coder.decode(records)
+        return coder.decode(records)
     except Incompatible:
         return None
+
+
+def _errors(rows: Floats, decoded: Floats) -> Floats:
     lengths = np.maximum(np.linalg.norm(decoded, axis=1), np.finfo(np.float32).tiny)
     errors: Floats = 1 - np.einsum("ij,ij->i", rows, decoded) / lengths
     return errors

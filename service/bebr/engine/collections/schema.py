@@ -29,6 +29,8 @@ class Measured:
     """How many points the collection had then."""
     error: float | None = None
     """Mean of 1 - cosine of an embedding and what its code stands for; None where that is nothing."""
+    rescored_recall_at_10: float | None = None
+    """The same share for the scores of their rescore codes; None without these."""
 
 
 class FitSource(StrEnum):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.core.arrays import Floats
+from bebr.core.codes import CodeSpec
 from bebr.encoding.encoder import Encoder
 from bebr.encoding.quantization.measuring import RECALL_AT, Quality, error_of, measure
 from bebr.encoding.quantization.trials import held_out_rows
@@ -43,8 +44,10 @@ class Candidate:
     """Of the collection, or one more that it would get."""
 
 
-def others_of(collection: Collection, size_bytes: int, *, fitted: bool = False) -> dict[str, Candidate]:
-    """By id of its version: binarizers with codes of that size, of versions of the active version's model and of the
+def others_of(
+    collection: Collection, size_bytes: int, rescore_bytes: int = 0, *, fitted: bool = False
+) -> dict[str, Candidate]:
+    """By id of its version: binarizers with codes of these sizes, of versions of the active version's model and of the
     model's bundle. What cannot be opened is none.
 
     fitted: earlier fits, too. They are none where somebody asked for another one.
@@ -58,7 +61,12 @@ def others_of(collection: Collection, size_bytes: int, *, fitted: bool = False) 
     bundle = _embedder(collection, active)
     if bundle is not None and bundle.bundle.has_binarizer and document.version(bundle.bundle.id) is None:
         found[bundle.bundle.id] = Candidate(bundle, Version.of_bundle(len(document.versions), bundle.bundle))
-    return {name: one for name, one in found.items() if one.encoder.spec.code_size_bytes == size_bytes}
+    return {name: one for name, one in found.items() if _sizes(one.encoder.spec) == (size_bytes, rescore_bytes)}
+
+
+def _sizes(spec: CodeSpec) -> tuple[int, int]:
+    """Bytes of the scan code and of the rescore code."""
+    return spec.code_size_bytes, 0 if spec.rescore is None else spec.rescore.code_size_bytes
 
 
 def choose(
@@ -74,15 +82,17 @@ def choose(
     count, candidates = held_out_rows(len(rows.sample)), {own.version.id: own, **others}
     if len(rows.others) >= count:
         found = {name: measure_candidate(one, rows, count) for name, one in candidates.items()}
-        best = max(found, key=lambda name: found[name].recall_at_10)
+        best = max(found, key=lambda name: found[name].rescored_recall_at_10 or found[name].recall_at_10)
         return candidates[best], found[best]
     recall, queries = metrics["recall_at_10"], metrics["queries"]
     chance = 2 * math.sqrt(recall * (1 - recall) / (queries * RECALL_AT))
     recalls: dict[str, float] = {own.version.id: recall + chance, **metrics.get("others", {})}
     chosen = candidates[max(recalls, key=lambda name: recalls[name])]
     error = error_of(chosen.encoder, rows.codec.decode(rows.sample[-count:]))
-    recall = recall if chosen is own else recalls[chosen.version.id]
-    return chosen, _measured(chosen, Quality(recall, queries, metrics["searched"], error))
+    if chosen is not own:
+        return chosen, _measured(chosen, Quality(recalls[chosen.version.id], queries, metrics["searched"], error))
+    rescored = metrics.get("rescored_recall_at_10")
+    return own, _measured(own, Quality(recall, queries, metrics["searched"], error, rescored))
 
 
 def measure_candidate(candidate: Candidate, rows: Collected, count: int) -> Measured:
@@ -97,8 +107,15 @@ def measure_candidate(candidate: Candidate, rows: Collected, count: int) -> Meas
 
 
 def _measured(chosen: Candidate, quality: Quality) -> Measured:
-    recall = round(quality.recall, 4)
-    return Measured(chosen.version.number, recall, quality.queries, quality.searched, 0, quality.error)
+    return Measured(
+        version=chosen.version.number,
+        recall_at_10=round(quality.recall, 4),
+        queries=quality.queries,
+        searched=quality.searched,
+        points=0,
+        error=quality.error,
+        rescored_recall_at_10=None if quality.rescored_recall is None else round(quality.rescored_recall, 4),
+    )
 
 
 def codec_of(collection: Collection, version: Version) -> Encoder | None:
