@@ -8,6 +8,8 @@ growing.py      the segment that rows are appended to
 segment.py      the sealed segment: immutable, read from a file
 segment_file.py the file of a sealed segment
 labels.py       the values of a field, numbered, and which rows have them
+rescore_parts.py  where the rescore codes of a code version lie
+rescoring.py    candidates scored again by their rescore codes
 scan.py         queries over segments: kernel calls, ties
 candidates.py   what scans found, of any parts and versions, joined; and the hits that come of it
 grouped.py      scans for the best rows of each value of a field
@@ -21,6 +23,7 @@ shard.py        the shard: applies operations, swaps views, maintains its files
 
 from bebr.index.candidates import Found
 from bebr.index.grouped import Grouping
+from bebr.index.rescoring import Rescored, Rescoring
 from bebr.index.scan import ScanQueries
 
-__all__ = ["Found", "Grouping", "ScanQueries"]
+__all__ = ["Found", "Grouping", "Rescored", "Rescoring", "ScanQueries"]

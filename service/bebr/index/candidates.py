@@ -61,13 +61,17 @@ class Found:
     """Hamming only."""
     groups: Sequence[tuple[int, Any]] = ()
     """Grouped scans only: the value by which each is a hit, after its place among the values of the point."""
+    rows: Sequence[tuple[int, int]] = ()
+    """Grouped scans only: the place of the part of each, and its row there."""
 
     def raised(self, by: float, threshold: float) -> "Found":
         """The same hits with `by` added to every score, less those that then do not reach the threshold."""
         scores = [score + by for score in self.scores]
         kept = _reaching(scores, threshold)
         distances = None if self.distances is None else self.distances[:kept]
-        return Found(scores[:kept], self.ids[:kept], self.versions[:kept], distances, self.groups[:kept])
+        return Found(
+            scores[:kept], self.ids[:kept], self.versions[:kept], distances, self.groups[:kept], self.rows[:kept]
+        )
 
     def at(self, positions: Sequence[int]) -> "Found":
         """The hits at these positions."""

@@ -6,17 +6,19 @@ groups can come before it than over all; so each part hands over as many groups 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bebr import kernel
 from bebr.core.scoring import DotQueries, hamming_scores
-from bebr.index.candidates import Found, Part
+from bebr.index.candidates import Candidates, Found, Part
 from bebr.index.columns import items_of
 from bebr.index.labels import Labels, Value
+from bebr.index.rescoring import finer_scores
 from bebr.index.scan import ScanQueries, ceiling_of, masks_of, top_rows
+from bebr.index.scan_view import ScanView
 
 Entries = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
 """Scores, labels and items of hits."""
@@ -34,18 +36,24 @@ class Grouping:
     """The groups wanted; None: find them, and the best hit of each."""
     size: int = 1
     """Hits wanted of each group in `values`."""
+    kept: int = 0
+    """Hits that are kept of each of the `limit` best groups, once all are scored by rescore codes; 0: they are not."""
+    threshold: float = -np.inf
+    """The lowest finer score that counts."""
 
 
 def scan_groups(parts: Sequence[Part], queries: ScanQueries, grouping: Grouping) -> Found:
     """The hits wanted by the one query, best first, with the scores of the answer. A point in several groups comes once
     for each."""
-    parts = [part for part in parts if part.version == queries.version and part.live_count]
-    scanned = [(part, *_scan_part(part, queries, grouping)) for part in parts]
+    places = [place for place, part in enumerate(parts) if part.version == queries.version and part.live_count]
+    scanned = [(place, *_scan_part(parts[place], queries, grouping)) for place in places]
     if grouping.values is not None and len(scanned) > 1:
         together = [np.concatenate(arrays) for arrays in zip(*(entries for _, _, entries in scanned), strict=True)]
         least = _least_wanted(together[0], together[1], len(grouping.values), grouping.size)
-        scanned = [(part, labels, _above(entries, least)) for part, labels, entries in scanned]
-    found = merge_groups([_found(part, queries, labels, entries) for part, labels, entries in scanned], grouping)
+        scanned = [(place, labels, _above(entries, least)) for place, labels, entries in scanned]
+    found = merge_groups(
+        [_found(parts[place], place, queries, labels, entries) for place, labels, entries in scanned], grouping
+    )
     if queries.added is None and queries.thresholds is None:
         return found
     added = 0.0 if queries.added is None else float(queries.added[0])
@@ -55,10 +63,10 @@ def scan_groups(parts: Sequence[Part], queries: ScanQueries, grouping: Grouping)
 def merge_groups(found: Sequence[Found], grouping: Grouping) -> Found:
     """Join the hits of several parts, shards or code versions: the first of each group, up to what is wanted."""
     hits = sorted(
-        (-score, point_id, place, value, version, distance)
+        (-score, point_id, place, value, version, distance, row)
         for one in found
-        for score, point_id, (place, value), version, distance in zip(
-            one.scores, one.ids, one.groups, one.versions, one.distances or [0] * len(one.ids), strict=True
+        for score, point_id, (place, value), version, distance, row in zip(
+            one.scores, one.ids, one.groups, one.versions, one.distances or [0] * len(one.ids), one.rows, strict=True
         )
     )
     taken: dict[Value, int] = {}
@@ -75,7 +83,28 @@ def merge_groups(found: Sequence[Found], grouping: Grouping) -> Found:
         [hit[4] for hit in kept],
         [hit[5] for hit in kept] if is_hamming else None,
         [(hit[2], hit[3]) for hit in kept],
+        [hit[6] for hit in kept],
     )
+
+
+def rescore_groups(
+    view: ScanView, found: Found, queries: Sequence[ScanQueries], grouping: Grouping, waits: bool = True
+) -> tuple[Found, int]:
+    """The hits that are kept by their finer scores, and how many rescore codes were read. Raises as `finer_scores`."""
+    rows = np.array(found.rows, np.int64).reshape(-1, 2)
+    candidates = Candidates(np.array(found.scores), rows[:, 0].astype(np.int32), rows[:, 1].copy())
+    (scores,), (count,) = finer_scores(view, [candidates], [0], queries, waits)
+    order = np.argsort(-scores, kind="stable").tolist()
+    finer = Found(
+        scores[order].tolist(),
+        [found.ids[i] for i in order],
+        [found.versions[i] for i in order],
+        None,
+        [found.groups[i] for i in order],
+        [found.rows[i] for i in order],
+    )
+    best = replace(grouping, values=None, size=grouping.kept)
+    return merge_groups([finer.raised(0.0, grouping.threshold)], best), count
 
 
 def _scan_part(part: Part, queries: ScanQueries, grouping: Grouping) -> tuple[Labels, Entries]:
@@ -152,15 +181,17 @@ def _above(entries: Entries, least: NDArray[np.float32]) -> Entries:
     return scores[kept], numbers[kept], items[kept]
 
 
-def _found(part: Part, queries: ScanQueries, labels: Labels, entries: Entries) -> Found:
+def _found(part: Part, place: int, queries: ScanQueries, labels: Labels, entries: Entries) -> Found:
     scores, numbers, items = entries
-    rows, places = items, np.zeros(len(items), np.int64)
+    rows, orders = items, np.zeros(len(items), np.int64)
     if labels.starts is not None:
         rows = np.searchsorted(labels.starts, items, side="right") - 1
-        places = items - labels.starts[rows]
-    groups = [(place, labels.value(n)) for place, n in zip(places.tolist(), numbers.tolist(), strict=True)]
+        orders = items - labels.starts[rows]
+    groups = [(order, labels.value(n)) for order, n in zip(orders.tolist(), numbers.tolist(), strict=True)]
     ids, versions = part.ids_at(rows.tolist()), [queries.version] * len(rows)
+    where = [(place, row) for row in rows.tolist()]
     if isinstance(queries.prepared, DotQueries):
-        return Found(scores.tolist(), ids, versions, None, groups)
+        return Found(scores.tolist(), ids, versions, None, groups, where)
     distances = (-scores).astype(np.int32)
-    return Found(hamming_scores(distances, part.spec.dims).tolist(), ids, versions, distances.tolist(), groups)
+    in_all = hamming_scores(distances, part.spec.dims).tolist()
+    return Found(in_all, ids, versions, distances.tolist(), groups, where)

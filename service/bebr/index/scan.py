@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bebr import kernel
 from bebr.core.filters import Filter
-from bebr.core.scoring import DotQueries, HammingQueries, hamming_scores
+from bebr.core.scoring import DotQueries, HammingQueries, RescoreQueries, hamming_scores
 from bebr.index.candidates import Candidates, Part
 
 Selection = kernel.Selection
@@ -38,6 +38,8 @@ class ScanQueries:
     """(queries,): what the scan leaves out of every score of the query; None: nothing."""
     thresholds: NDArray[np.float64] | None = None
     """(queries,): the lowest whole score that counts, exactly; None: the floors are exact."""
+    rescore: RescoreQueries | None = None
+    """The queries as the version's rescore codes take them; None: they are not scored by them."""
 
     def __len__(self) -> int:
         return len(self.prepared)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from bebr import kernel
 from bebr.index import segment_file
 from bebr.index.candidates import Part
+from bebr.index.rescore_parts import RescoreParts
 from bebr.index.segment import SegmentView
 from bebr.index.view import ShardView
 
@@ -25,6 +26,8 @@ class ScanView:
     """The arrays of the parts, at the same places."""
     of_version: Mapping[int, kernel.Selection]
     """The parts with living rows, by number of their code version."""
+    rescore: Mapping[int, RescoreParts]
+    """Those of them that have rescore codes, by number of their code version."""
     points: Mapping[int, int]
     """Living points by code version number."""
     scan_size_bytes: int
@@ -42,8 +45,9 @@ class ScanView:
                 places.setdefault(part.version, []).append(place)
                 points[part.version] = points.get(part.version, 0) + part.live_count
         selections = {version: native.select(some) for version, some in places.items()}
+        rescore = {v: RescoreParts.of(parts, some) for v, some in places.items() if parts[some[0]].spec.rescore}
         size_bytes, rows = sum(view.scan_size_bytes for view in views), sum(part.rows for part in parts)
-        return cls(tuple(views), parts, native, selections, points, size_bytes, rows)
+        return cls(tuple(views), parts, native, selections, rescore, points, size_bytes, rows)
 
     def ids(self, places: NDArray[np.int32], rows: NDArray[np.int64]) -> list[str]:
         """The ids of rows (n,) of the parts at `places` (n,). Raises DamagedSegment."""

@@ -13,7 +13,7 @@ reads.py     searches, counts and lists of ids over several shards
 memory.py    gives memory back to the system
 """
 
-from bebr.index import Found, Grouping, ScanQueries
+from bebr.index import Found, Grouping, Rescored, Rescoring, ScanQueries
 from bebr.shards.changes import Change, Patch, Reencode, Replace, ShardWrite, pieces_of, values_of
 from bebr.shards.client import Searched, ShardClient, ShardStats
 from bebr.shards.local import LocalShards, ShardThreads
@@ -27,6 +27,8 @@ __all__ = [
     "Patch",
     "Reencode",
     "Replace",
+    "Rescored",
+    "Rescoring",
     "ScanQueries",
     "Searched",
     "ShardClient",

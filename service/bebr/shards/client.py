@@ -23,7 +23,7 @@ from typing import Protocol
 from bebr.core.codes import CodeSpec
 from bebr.core.filters import Filter
 from bebr.core.operations import Committed
-from bebr.index import Found, Grouping, ScanQueries
+from bebr.index import Found, Grouping, Rescored, Rescoring, ScanQueries
 from bebr.shards.changes import Change
 
 
@@ -36,6 +36,8 @@ class Searched:
     points: dict[int, int]
     """Living points by code version, in the views that were scanned. A version that has points here and had no queries
     was not searched."""
+    rescored: Rescored | None = None
+    """What it took to score candidates again; None: hits have the scores of the scan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +71,17 @@ class ShardStats:
 class ShardClient(Protocol):
     """All shards of one collection. One instance serves one event loop."""
 
-    async def search(self, queries: Sequence[ScanQueries], grouping: Grouping | None = None) -> Searched:
+    async def search(
+        self,
+        queries: Sequence[ScanQueries],
+        grouping: Grouping | None = None,
+        rescorings: Sequence[Rescoring] | None = None,
+    ) -> Searched:
         """The best points of all code versions, in one pass over the same views.
 
         queries: of one code version each, the same queries in the same order. Without any it only says which points
         there are. With a grouping there is one query, and hits are what the grouping wants instead of the best of all.
+        rescorings: of each query, where candidates are scored again by rescore codes; a grouping says so itself.
         """
 
     def is_small(self, queries: int) -> bool:

@@ -15,9 +15,10 @@ from bebr.core.codes import CodeSpec
 from bebr.core.filters import Filter
 from bebr.core.operations import Committed
 from bebr.errors import BebrError, DamagedSegment, NotReady, Overloaded, Unavailable
-from bebr.index import Grouping, ScanQueries, segment_file
+from bebr.index import Grouping, Rescoring, ScanQueries, segment_file
+from bebr.index.rescoring import NotInMemory
 from bebr.index.scan_view import ScanView
-from bebr.index.segment import SegmentView
+from bebr.index.segment import Segment, SegmentView
 from bebr.shards import reads
 from bebr.shards.changes import Change, Fields
 from bebr.shards.client import Searched, ShardStats
@@ -112,21 +113,41 @@ class LocalShards:
 
     # -- reads ---------------------------------------------------------------------------------------------------------
 
-    async def search(self, queries: Sequence[ScanQueries], grouping: Grouping | None = None) -> Searched:
-        view, count = self._scan_view(), max(map(len, queries), default=0)
+    async def search(
+        self,
+        queries: Sequence[ScanQueries],
+        grouping: Grouping | None = None,
+        rescorings: Sequence[Rescoring] | None = None,
+    ) -> Searched:
+        while True:
+            view = self._scan_view()
+            try:
+                return await self._search(view, queries, grouping, rescorings)
+            except DamagedSegment as damage:
+                if self._is_current(damage, view):
+                    raise self._mend(damage) from None
+                # else the view has outlived its file, which was merged or rebuilt since; the next one has others
+
+    async def _search(
+        self,
+        view: ScanView,
+        queries: Sequence[ScanQueries],
+        grouping: Grouping | None,
+        rescorings: Sequence[Rescoring] | None,
+    ) -> Searched:
+        count = max(map(len, queries), default=0)
         conditions = [condition for of_version in queries for condition in of_version.filters]
         is_small = self._is_small(view.views, count) and _are_small_filters(view.views, conditions)
-        try:
-            if is_small and grouping is None:
-                found = reads.search(view, queries)
-            else:
-                cost = view.scan_size_bytes * count
-                slices = max(1, min(self._threads.scanners, cost // SLICE_BYTES))
-                search = partial(reads.search, view, queries, grouping, self._threads.scans, slices)
-                found = await asyncio.get_running_loop().run_in_executor(self._threads.searches, search)
-        except DamagedSegment as damage:
-            raise self._mend(damage) from None
-        return Searched(found, dict(view.points))
+        if is_small and grouping is None:
+            try:
+                found, rescored = reads.search(view, queries, None, rescorings, waits=False)
+                return Searched(found, dict(view.points), rescored)
+            except NotInMemory:  # the event loop waits for no disk
+                pass
+        slices = max(1, min(self._threads.scanners, view.scan_size_bytes * count // SLICE_BYTES))
+        search = partial(reads.search, view, queries, grouping, rescorings, self._threads.scans, slices)
+        found, rescored = await asyncio.get_running_loop().run_in_executor(self._threads.searches, search)
+        return Searched(found, dict(view.points), rescored)
 
     def is_small(self, queries: int) -> bool:
         return self._is_small(self._views(), queries)
@@ -243,6 +264,15 @@ class LocalShards:
                         if part in follower.view.parts:  # else it was merged meanwhile, and its file deleted
                             self._mend(damage)
 
+    def _is_current(self, damage: DamagedSegment, view: ScanView) -> bool:
+        """Whether the damaged file of this view is one of the shards as they are now."""
+        now = {id(segment) for segment in _segments(self._scan_view())}
+        return all(
+            id(segment) in now
+            for segment in _segments(view)
+            if segment.path.name == damage.fields["segment"] and str(segment.path.parent) == damage.fields["folder"]
+        )
+
     def _mend(self, damage: DamagedSegment) -> NotReady:
         """Build the shard anew that a damaged file belongs to; the error for whoever found out."""
         for number, follower in enumerate(self._followers):
@@ -322,6 +352,10 @@ class LocalShards:
             await asyncio.sleep(0 if self._closed else RETRY_SECONDS)
         finally:
             del self._maintaining[number]
+
+
+def _segments(view: ScanView) -> list[Segment]:
+    return [part.segment for part in view.parts if isinstance(part, SegmentView)]
 
 
 def _points(views: reads.Views) -> dict[int, int]:

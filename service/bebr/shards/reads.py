@@ -1,5 +1,6 @@
 """Reads of several shards at once, each of views that do not change meanwhile. Pure functions of the views."""
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from heapq import merge as merge_sorted
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from bebr.core.filters import Filter
 from bebr.index.candidates import NOTHING, Candidates, Found, Part, best_of, hits_of
 from bebr.index.columns import unpack_mask
-from bebr.index.grouped import Grouping, merge_groups, scan_groups
+from bebr.index.grouped import Grouping, merge_groups, rescore_groups, scan_groups
+from bebr.index.rescoring import Rescored, Rescoring, rescore_hits
 from bebr.index.scan import ScanQueries, Selection, finished, scan
 from bebr.index.scan_view import ScanView
 from bebr.index.segment import SegmentView
@@ -24,22 +26,40 @@ def search(
     view: ScanView,
     queries: Sequence[ScanQueries],
     grouping: Grouping | None = None,
+    rescorings: Sequence[Rescoring] | None = None,
     scanners: Executor | None = None,
     slices: int = 1,
-) -> list[Found]:
+    waits: bool = True,
+) -> tuple[list[Found], Rescored | None]:
     """The hits of each query, of all versions and parts: the same for any number of shards and threads.
 
-    queries: for each version, the same queries in the same order. scanners: where there are several slices, each is
-    scanned by a task of its own but the first one. Raises DamagedSegment.
+    queries: for each version, the same queries in the same order. rescorings: of each query; None: candidates are hits
+    by the scores of the scan. scanners: where there are several slices, each is scanned by a task of its own but the
+    first one. Raises DamagedSegment; without `waits` NotInMemory where rescore codes would have to be waited for.
     """
     if not queries:
-        return []
+        return [], None
     if grouping is not None:
-        return [merge_groups([scan_groups(view.parts, of_version, grouping) for of_version in queries], grouping)]
+        return _search_groups(view, queries, grouping, waits)
     limit = max([of_version.limit for of_version in queries])
     by_version = [_scan(view, of_version, scanners, slices) for of_version in queries]
     joined = by_version[0] if len(queries) == 1 else [best_of(found, limit) for found in zip(*by_version, strict=True)]
-    return [hits_of(view.parts, found, view.ids(found.places, found.rows), limit) for found in joined]
+    if rescorings is None:
+        return [hits_of(view.parts, found, view.ids(found.places, found.rows), limit) for found in joined], None
+    started = time.perf_counter()
+    hits, rows = rescore_hits(view, joined, queries, rescorings, waits)
+    return hits, Rescored(rows, time.perf_counter() - started)
+
+
+def _search_groups(
+    view: ScanView, queries: Sequence[ScanQueries], grouping: Grouping, waits: bool
+) -> tuple[list[Found], Rescored | None]:
+    found = merge_groups([scan_groups(view.parts, of_version, grouping) for of_version in queries], grouping)
+    if not grouping.kept:
+        return [found], None
+    started = time.perf_counter()
+    found, rows = rescore_groups(view, found, queries, grouping, waits)
+    return [found], Rescored([rows], time.perf_counter() - started)
 
 
 def _scan(view: ScanView, queries: ScanQueries, scanners: Executor | None, slices: int) -> list[Candidates]:
