@@ -14,13 +14,19 @@ Progress = Callable[[dict[str, Any]], None]
 
 
 def fit_collection(
-    name: str, *, bytes: int | None = None, sample: int | None = None, now: bool = False
+    name: str,
+    *,
+    bytes: int | None = None,
+    rescore_bytes: int | None = None,
+    sample: int | None = None,
+    now: bool = False,
 ) -> Flow[dict[str, Any]]:
     """Fit a new binarizer to the next `sample` points of a collection or, with `now`, to those collected so far.
 
+    bytes: per code in memory; rescore_bytes: per finer code on disk, 0 for none. What is None stays as it was.
     Returns the state of the fit, as `describe_collection` does under 'fit'. Raises Conflict while a fit is running.
     """
-    given = {"bytes": bytes, "sample": sample, "now": now or None}
+    given = {"bytes": bytes, "rescore_bytes": rescore_bytes, "sample": sample, "now": now or None}
     value = {field: item for field, item in given.items() if item is not None}
     response = yield json_request("POST", f"{collection_path(name)}/fit", value, repeatable=False)
     fit: dict[str, Any] = response.json()["fit"]

@@ -74,8 +74,8 @@ def create_collection(
     """Create a collection with a bundle ('minilm@1'), or for your own codes ('256x2'). Raises AlreadyExists.
 
     fit: `{"bytes": 64, "sample": 20000}` with a bundle, or also with "dims" for your own embeddings: a binarizer is
-    fitted to the first `sample` points. text_field: metadata field that keeps the texts of points, so that another
-    model can encode them later.
+    fitted to the first `sample` points. "rescore_bytes": 128 adds a finer code of each point, on disk. text_field:
+    metadata field that keeps the texts of points, so that another model can encode them later.
     """
     given: dict[str, Any] = {"bundle": bundle, "code": code, "fit": fit, "shards": shards}
     given |= {"filterable": filterable, "text_field": text_field}

@@ -23,6 +23,8 @@ class FitSettings:
     """Embeddings to fit to; None: the default."""
     dims: int | None = None
     """Dims of the embeddings, where there is no bundle to say."""
+    rescore_bytes: int = 0
+    """Bytes per rescore code; 0 for none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,6 +144,12 @@ class FitStatus:
     """How much further codes are from their embeddings than at the fit, as a share of that; None: not known."""
     refit_proposed: bool | None = None
     """Whether that is so much that another fit is proposed."""
+    rescore_bytes: int | None = None
+    """Bytes per rescore code, which lie on disk; None for none."""
+    rescored_recall_at_10: float | None = None
+    """The same share after the candidates of the scan were scored by their rescore codes."""
+    candidates: int | None = None
+    """How many candidates that took."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,7 +152,7 @@ class _FitRunner(Runner):
                         raise asyncio.CancelledError
                     report(f"{done} of {total}: {label}")
 
-                fitted = await asyncio.wrap_future(_in_thread(lambda: fit(training, plan.bytes, progress)))
+                fitted = await asyncio.wrap_future(_in_thread(lambda: fit(training, plan, progress)))
             if collection.document.fit == plan:  # else it was changed in the moment when this began
                 await self._save(fitted)
 

@@ -117,7 +117,7 @@ def test_the_fewest_candidates_that_cover_enough_are_chosen(scan: Recurrent) -> 
     left, truth = scan.left_over(ROWS), nearest(QUERIES, ROWS)
     residual = fit_residual(ROWS, left, 64)
     finer = residual.decode(residual.quantized_values(left))
-    rescored = measure_rescored(QUERIES, ROWS - left, finer, truth, str(residual.spec))
+    rescored = measure_rescored(QUERIES, ROWS - left, finer, truth)
     shares = {one.candidates: one.share for one in rescored.coverage}
     assert list(shares) == [10, 20, 30, 50, 70, 100, 150, 200, 300, 500]
     assert list(shares.values()) == sorted(shares.values()) and shares[500] > 0.99

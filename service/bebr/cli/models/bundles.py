@@ -36,12 +36,13 @@ def list_(data_dir: DataDir = None, config: ConfigFile = None, as_json: AsJson =
         described = [{**asdict(bundle.summary()), "path": str(bundle.path)} for bundle in bundles]
         print_json({"bundles": described, "damaged": {name: error.detail for name, error in damaged.items()}})
         return
-    rows = table("bundle", "code", "bytes", "dims", "text", "folder", right=("bytes", "dims"))
+    rows = table("bundle", "code", "bytes", "on disk", "dims", "text", "folder", right=("bytes", "on disk", "dims"))
     for bundle in bundles:
         size = str(bundle.spec.code_size_bytes) if bundle.has_binarizer else "-"
         text = "yes" if bundle.has_embedding_model else "no"
         code = str(bundle.spec) if bundle.has_binarizer else "-"
-        rows.add_row(bundle.id, code, size, str(bundle.embedding_dims), text, str(bundle.path))
+        finer = str(bundle.spec.rescore_code_size_bytes) if bundle.has_binarizer else "-"
+        rows.add_row(bundle.id, code, size, finer, str(bundle.embedding_dims), text, str(bundle.path))
     for name, error in damaged.items():
         rows.add_row(name, f"[red]damaged:[/] {error.detail}")
     out().print(rows if bundles or damaged else "no bundles yet; fetch one with `bebr models pull minilm`")
@@ -158,7 +159,11 @@ def _abilities(bundle: "Bundle") -> str:
     if not bundle.has_binarizer:
         return "an embedding model without a binarizer; make one with `bebr fit`"
     kind = "texts and vectors" if bundle.has_embedding_model else "vectors"
-    return f"encodes {kind} to codes of {bundle.spec.code_size_bytes} bytes ({bundle.spec})"
+    finer = bundle.spec.rescore_code_size_bytes
+    return (
+        f"encodes {kind} to codes of {bundle.spec.code_size_bytes} bytes"
+        f"{f' and rescore codes of {finer}' if finer else ''} ({bundle.spec})"
+    )
 
 
 def _precision(given: str) -> "Precision":

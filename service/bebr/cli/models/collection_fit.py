@@ -16,6 +16,10 @@ Name = Annotated[str, typer.Argument(help="Collection or alias.", show_default=F
 Bytes = Annotated[
     int | None, typer.Option("--bytes", min=1, help="Bytes per code.", show_default="those of the collection")
 ]
+RescoreBytes = Annotated[
+    int | None,
+    typer.Option(min=0, help="Bytes per rescore code, on disk; 0: none.", show_default="those of the collection"),
+]
 Sample = Annotated[int | None, typer.Option(min=1, help="Points to collect first.", show_default="as at the last fit")]
 Now = Annotated[bool, typer.Option("--now", help="Fit to the points that are collected already.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until the fit is done.")]
@@ -25,6 +29,7 @@ Wait = Annotated[bool, typer.Option("--wait", help="Wait until the fit is done."
 def fit(
     name: Name,
     bytes: Bytes = None,
+    rescore_bytes: RescoreBytes = None,
     sample: Sample = None,
     now: Now = False,
     wait: Wait = False,
@@ -42,7 +47,7 @@ def fit(
     from bebr.cli.output import print_json
 
     with client(url, api_key) as service:
-        fit = service.fit_collection(name, bytes=bytes, sample=sample, now=now)
+        fit = service.fit_collection(name, bytes=bytes, rescore_bytes=rescore_bytes, sample=sample, now=now)
         if wait:
             fit = _follow(service, name)
     if as_json:
@@ -86,6 +91,11 @@ def _print(name: str, fit: dict[str, Any]) -> None:
                 f"'{name}' now has its own binarizer {fit['version']}: {fit['code']}, {fit['bytes']} bytes per point, "
                 f"recall@10 {fit['recall_at_10']:.3f} of the float neighbors of {fit['queries']} held-out points"
             )
+            if fit.get("rescored_recall_at_10") is not None:
+                said += (
+                    f"; {fit['rescored_recall_at_10']:.3f} after {fit['candidates']} candidates are rescored by "
+                    f"{fit['rescore_bytes']} bytes per point on disk"
+                )
         case "failed":
             said = f"the fit of '{name}' failed: {fit['detail']}; its points are unchanged and still searchable"
         case "collecting":

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from dataclasses import replace as replaced
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from bebr.cli.models.options import (
     Nested,
     Out,
     Replace,
+    RescoreBytes,
     TargetRecall,
 )
 from bebr.cli.models.target import Size, Target
@@ -34,6 +35,7 @@ Base = Annotated[
 def fit(
     embeddings: Embeddings,
     bytes: Bytes = None,
+    rescore_bytes: RescoreBytes = 0,
     code: Code = None,
     target_recall: TargetRecall = None,
     nested: Nested = False,
@@ -55,7 +57,7 @@ def fit(
     from bebr.cli.options import settings_from
     from bebr.encoding.importing.pull import default_name
 
-    size = Size(bytes, code, target_recall, nested)
+    size = Size(bytes, code, target_recall, nested, rescore_bytes)
     bundles = settings_from(config, {"data_dir": data_dir}).bundles_dir
     target = Target(out or bundles, name or default_name(embeddings.stem), version, replace)
     target.check_free(size)
@@ -75,7 +77,9 @@ def _fit(embeddings: Path, size: Size, target: Target, as_json: bool) -> None:
         check_dims(target.embedding, rows.shape[-1])
     with counted_progress("measuring") as show:
         fitted, report = size.fit(rows, show)
-    metrics = {"fit": {name: value for name, value in asdict(report).items() if name != "trials"}}
+    metrics: dict[str, Any] = {"fit": {name: value for name, value in asdict(report).items() if name != "trials"}}
+    if report.rescored is not None:
+        metrics["candidates"] = report.rescored.candidates
     bundle = target.write(files_of(fitted), fitted.embedding_dims, metrics)
     prefixes = target.write_prefixes(fitted, size, metrics)
     if as_json:
@@ -107,6 +111,11 @@ def _print(bundle: "Bundle", prefixes: "list[Bundle]", report: "FitReport") -> N
         f"[bold]{bundle.id}[/] in {bundle.path}: {bundle.spec}, {bundle.spec.code_size_bytes} bytes per point, "
         f"recall@10 {report.chosen.recall:.3f} of the float neighbors of {report.queries} held-out rows"
     )
+    if report.rescored is not None:
+        out().print(
+            f"with a rescore code of {bundle.spec.rescore_code_size_bytes} bytes per point on disk, recall@10 "
+            f"{report.rescored.recall:.3f} after {report.rescored.candidates} candidates are rescored"
+        )
     for prefix, recall in zip(prefixes, report.chosen.prefixes, strict=True):
         out().print(
             f"[bold]{prefix.id}[/] in {prefix.path}: {prefix.spec}, the first {prefix.spec.code_size_bytes} bytes of "

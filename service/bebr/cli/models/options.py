@@ -9,6 +9,9 @@ Data = Annotated[
     Path, typer.Argument(help="Embeddings as .npy, .fvecs or .parquet, or texts as .jsonl[.gz] with a bundle.")
 ]
 Bytes = Annotated[int | None, typer.Option("--bytes", min=1, help="Bytes per code; the layout is chosen by recall.")]
+RescoreBytes = Annotated[
+    int, typer.Option(min=0, help="Bytes per rescore code, a finer one on disk; 0: none. Twice --bytes is a good size.")
+]
 Code = Annotated[str | None, typer.Option(help="The layout itself, such as 256x2 or 48x4+128x2+64x1.")]
 TargetRecall = Annotated[
     float | None, typer.Option(help="Choose the smallest code that finds this share of the float top 10.")

@@ -27,6 +27,8 @@ class Size:
     """--target-recall: the smallest code that reaches it is chosen."""
     nested: bool = False
     """--nested, which needs --code: every prefix of blocks is a code too."""
+    rescore_bytes: int = 0
+    """--rescore-bytes: size of the rescore code beside it; 0 for none."""
 
     def __post_init__(self) -> None:
         from bebr.errors import InvalidOption
@@ -35,6 +37,10 @@ class Size:
             raise InvalidOption("expected exactly one of --bytes, --code and --target-recall")
         if self.nested and self.code is None:
             raise InvalidOption("--nested needs a layout: give it with --code, such as --code 128x2+128x2")
+        if self.code is not None and "/" in self.code:
+            raise InvalidOption(
+                "--code is the layout of the scan code; give the size of a rescore code with --rescore-bytes"
+            )
 
     def fit(self, rows: "NDArray[np.floating[Any]]", progress: "Progress") -> "tuple[Recurrent, FitReport]":
         """Fit a binarizer of this size to rows (rows, embedding_dims)."""
@@ -42,10 +48,11 @@ class Size:
         from bebr.encoding.quantization.layout import fit_bytes, fit_code, fit_target
 
         if self.bytes is not None:
-            return fit_bytes(rows, self.bytes, progress)
+            return fit_bytes(rows, self.bytes, progress, rescore_bytes=self.rescore_bytes)
         if self.target_recall is not None:
-            return fit_target(rows, self.target_recall, progress)
-        return fit_code(rows, CodeSpec.parse(self.code or ""), progress, self.nested)
+            return fit_target(rows, self.target_recall, progress, rescore_bytes=self.rescore_bytes)
+        spec = CodeSpec.parse(self.code or "")
+        return fit_code(rows, spec, progress, self.nested, rescore_bytes=self.rescore_bytes)
 
     def suffixes(self) -> list[str]:
         """The name suffix of each prefix of a nested code: its size in bytes."""

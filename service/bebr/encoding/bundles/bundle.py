@@ -22,6 +22,11 @@ from bebr.errors import BundleNotFound, DamagedBundle, InvalidOption
 MAX_MANIFEST_BYTES = 16 * 2**20
 
 
+DEFAULT_CANDIDATES = 200
+"""Candidates of a scan for 10 hits where nothing was measured: enough for the coarsest scan codes
+(docs/benchmarks.md#rescoring)."""
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A bundle whose manifest was checked. Immutable; holds no bytes of its files."""
@@ -106,6 +111,12 @@ class Bundle:
     @property
     def gain(self) -> Gain:
         return self.binarizer.gain
+
+    @property
+    def rescore_candidates(self) -> int:
+        """How many candidates of a scan 10 hits are chosen from by their rescore codes, as it was measured."""
+        measured = self.figures.get("candidates")
+        return measured if isinstance(measured, int) and measured > 0 else DEFAULT_CANDIDATES
 
     def summary(self) -> "BundleSummary":
         """What the bundle is, in a few words."""

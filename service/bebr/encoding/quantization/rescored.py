@@ -26,8 +26,6 @@ class Coverage:
 class Rescored:
     """What a rescore code adds."""
 
-    code: str
-    """Its layout."""
     recall: float
     """recall@10 after rescoring `candidates`."""
     candidates: int
@@ -35,22 +33,30 @@ class Rescored:
     coverage: tuple[Coverage, ...]
 
 
-def measure_rescored(
-    queries: Floats, scanned: Floats, finer: Floats, nearest: NDArray[np.int64], code: str
-) -> Rescored:
+def most_candidates(rows: int) -> int:
+    """How many candidates are measured among so many rows."""
+    return min(CANDIDATES[-1], rows)
+
+
+def measure_rescored(queries: Floats, scanned: Floats, finer: Floats, nearest: NDArray[np.int64]) -> Rescored:
     """queries (queries, dims) -> how well they find their `nearest` (queries, k) rows.
 
     scanned: what the scan codes of the rows represent (rows, dims); finer: what the rescore codes add (rows, dims).
     """
-    most = min(CANDIDATES[-1], len(scanned))
+    best, scores = _candidates(queries, scanned, scanned + finer, most_candidates(len(scanned)))
+    return rescored_of(best, scores, nearest)
+
+
+def rescored_of(best: NDArray[np.int64], scores: Floats, nearest: NDArray[np.int64]) -> Rescored:
+    """best (queries, candidates): rows in the order of the scan; scores: their finer ones; nearest (queries, k)."""
+    most = best.shape[1]
     counts = [*(count for count in CANDIDATES if count < most), most]
-    best, scores = _candidates(queries, scanned, scanned + finer, most)
     hit = (best[:, :, None] == nearest[:, None, :]).any(axis=2)
     coverage = [Coverage(count, round(float(hit[:, :count].sum() / nearest.size), 4)) for count in counts]
     chosen = next((one.candidates for one in coverage if one.share >= ENOUGH_COVERAGE), most)
     top = np.argsort(-scores[:, :chosen], axis=1)[:, : nearest.shape[1]]
     recall = float(np.take_along_axis(hit, top, axis=1).sum() / nearest.size)
-    return Rescored(code, round(recall, 4), chosen, tuple(coverage))
+    return Rescored(round(recall, 4), chosen, tuple(coverage))
 
 
 def _candidates(queries: Floats, scanned: Floats, whole: Floats, count: int) -> tuple[NDArray[np.int64], Floats]:

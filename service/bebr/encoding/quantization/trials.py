@@ -140,7 +140,7 @@ class Trials:
         left = binarizer.left_over(truth.searched)
         residual = fit_residual(truth.searched, left, self._rescore_bytes)
         finer = residual.decode(residual.quantized_values(left))
-        return measure_rescored(truth.queries, truth.searched - left, finer, truth.nearest, str(residual.spec))
+        return measure_rescored(truth.queries, truth.searched - left, finer, truth.nearest)
 
     def _measure(self, spec: CodeSpec, center: bool, truth: "_Truth", effort: Effort) -> Trial:
         """Fit to the searched rows and measure the recall of adc."""

@@ -62,6 +62,8 @@ class FitPlan:
     """What was measured last, as the collection grew."""
     source: FitSource = FitSource.WRITES
     """What it is fitted to."""
+    rescore_bytes: int | None = None
+    """Bytes per rescore code; None for none."""
 
     @property
     def drift(self) -> float | None:

@@ -29,14 +29,18 @@ def _buffered(
         raise InvalidOption("'code' does not apply with 'fit', which chooses the code", key="code")
     if settings.bundle is not None and fit.dims is None:
         bundle = bundles.get(settings.bundle)
-        plan = make_plan(fit.bytes, fit.sample, bundle.embedding_dims, limits, at="fit.")
+        plan = _plan(fit, bundle.embedding_dims, limits)
         return Version.buffered(0, bundle.embedding_dims, bundle.id, bundle.fingerprint), plan
     if settings.bundle is None and fit.dims is not None:
-        plan = make_plan(fit.bytes, fit.sample, fit.dims, limits, at="fit.")
+        plan = _plan(fit, fit.dims, limits)
         return Version.buffered(0, fit.dims, None, None), plan
     raise InvalidOption(
         "a fit needs either a 'bundle' that makes the embeddings, or the 'dims' of your own embeddings", key="fit.dims"
     )
+
+
+def _plan(fit: FitSettings, dims: int, limits: Limits) -> FitPlan:
+    return make_plan(fit.bytes, fit.sample, dims, limits, rescore_bytes=fit.rescore_bytes, at="fit.")
 
 
 def _raw(code: str | None) -> Version:

@@ -2,6 +2,7 @@
 
 from bebr.config import Limits
 from bebr.encoding.quantization.int8 import MAX_INT8_DIMS
+from bebr.encoding.quantization.residual import check_rescore_size
 from bebr.encoding.quantization.training import check_size, least_rows
 from bebr.engine.collections.schema import FitPlan
 from bebr.errors import InvalidOption
@@ -12,7 +13,9 @@ DEFAULT_SAMPLE = 20_000
 """With more, recall hardly grows; with this many, a fit still takes seconds."""
 
 
-def make_plan(size_bytes: int, sample: int | None, dims: int, limits: Limits, *, at: str = "") -> FitPlan:
+def make_plan(
+    size_bytes: int, sample: int | None, dims: int, limits: Limits, *, rescore_bytes: int = 0, at: str = ""
+) -> FitPlan:
     """sample None: the default, or what the dims need where that is more. at: prefix of the fields, for errors.
 
     Raises InvalidOption.
@@ -26,6 +29,11 @@ def make_plan(size_bytes: int, sample: int | None, dims: int, limits: Limits, *,
         check_size(size_bytes, dims)
     except InvalidOption as error:
         raise InvalidOption(error.detail, key=f"{at}bytes") from None
+    if rescore_bytes:
+        try:
+            check_rescore_size(rescore_bytes, dims)
+        except InvalidOption as error:
+            raise InvalidOption(error.detail, key=f"{at}rescore_bytes") from None
     least, most = least_rows(dims), limits.max_fit_sample
     if sample is None:
         sample = max(least, min(DEFAULT_SAMPLE, most))
@@ -33,7 +41,7 @@ def make_plan(size_bytes: int, sample: int | None, dims: int, limits: Limits, *,
         raise InvalidOption(
             f"a fit to embeddings of {dims} dims takes a sample of {least} to {most}, got {sample}", key=f"{at}sample"
         )
-    return FitPlan(size_bytes, sample)
+    return FitPlan(size_bytes, sample, rescore_bytes=rescore_bytes or None)
 
 
 def most_collected(plan: FitPlan, record_size_bytes: int, limits: Limits) -> int:

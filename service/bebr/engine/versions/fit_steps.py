@@ -91,7 +91,9 @@ class FitSteps:
             codec, records = collection.codec(active), await self._buffered(collection, active.number)
         joined = np.frombuffer(b"".join(records), np.uint8).reshape(len(records), codec.spec.record_size_bytes)
         rows = Collected(joined[: plan.sample], joined[plan.sample :], codec)
-        return Training(rows, others_of(collection, plan.bytes, fitted=plan.source is not FitSource.WRITES))
+        return Training(
+            rows, others_of(collection, plan.bytes, plan.rescore_bytes or 0, fitted=plan.source is not FitSource.WRITES)
+        )
 
     async def _buffered(self, collection: Collection, number: int) -> list[bytes]:
         """Records of buffered points, in random order."""
@@ -206,10 +208,10 @@ class FitSteps:
                 yield sum((await collection.shards.write(shard, change)).applied)
 
 
-def fit(training: Training, size_bytes: int, progress: Progress) -> Fitted:
-    """Fit a binarizer of `size_bytes` per code, and see what others find. It takes minutes: run it in a thread."""
+def fit(training: Training, plan: FitPlan, progress: Progress) -> Fitted:
+    """Fit a binarizer, and see what others find. It takes minutes: run it in a thread."""
     embeddings = training.rows.codec.decode(training.rows.sample)
-    files, metrics = fit_own(embeddings, size_bytes, progress=progress)
+    files, metrics = fit_own(embeddings, plan.bytes, plan.rescore_bytes or 0, progress)
     others = recall_of_others(embeddings, {name: other.encoder for name, other in training.others.items()})
     return Fitted(files, metrics | ({"others": others} if others else {}), training)
 

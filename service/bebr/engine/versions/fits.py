@@ -21,6 +21,7 @@ from bebr.engine.collections.schema import CollectionDocument, FitPlan, FitSourc
 from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.events import CollectionEvents
 from bebr.engine.results import FitState, FitStatus
+from bebr.engine.versions.fit_choice import codec_of
 from bebr.engine.versions.fit_plan import make_plan, most_collected
 from bebr.errors import Conflict, InvalidOption
 
@@ -78,6 +79,9 @@ class Fits:
             points=metrics.get("points"),
             drift=fit.drift,
             refit_proposed=None if fit.drift is None else self.proposes(fit),
+            rescore_bytes=fit.rescore_bytes,
+            rescored_recall_at_10=metrics.get("rescored_recall_at_10"),
+            candidates=_candidates(collection, fitted),
         )
 
     def waits_for_rest(self, collection: Collection) -> bool:
@@ -142,6 +146,7 @@ class Fits:
         name: str,
         *,
         size_bytes: int | None = None,
+        rescore_bytes: int | None = None,
         sample: int | None = None,
         now: bool = False,
         source: FitSource = FitSource.WRITES,
@@ -160,7 +165,7 @@ class Fits:
             backfill = document.upgrades.backfill
             if backfill is not None and backfill.state is JobState.RUNNING:
                 raise Conflict(f"backfill {backfill.job} of '{collection.name}' is running; pause it", job=backfill.job)
-            plan = self._plan(collection, size_bytes, sample, now)
+            plan = self._plan(collection, size_bytes, rescore_bytes, sample, now)
             if source is not FitSource.WRITES:
                 return await self._request_from(collection, plan, source, now)
             buffered = document.buffered
@@ -194,7 +199,14 @@ class Fits:
         assert status is not None, "a fit was requested"
         return status
 
-    def _plan(self, collection: Collection, size_bytes: int | None, sample: int | None, now: bool) -> FitPlan:
+    def _plan(
+        self,
+        collection: Collection,
+        size_bytes: int | None,
+        rescore_bytes: int | None,
+        sample: int | None,
+        now: bool,
+    ) -> FitPlan:
         dims = collection.encoders.dims(collection.active)
         if dims is None:
             raise Conflict(
@@ -203,9 +215,12 @@ class Fits:
         before, active = collection.document.fit, collection.active
         if size_bytes is None:
             size_bytes = before.bytes if before is not None else active.spec.code_size_bytes
+        if rescore_bytes is None:
+            last = before.rescore_bytes if before is not None else active.spec.rescore_code_size_bytes
+            rescore_bytes = last or 0
         if not now:
             sample = sample if sample is not None or before is None else before.sample
-            return make_plan(size_bytes, sample, dims, self._limits)
+            return make_plan(size_bytes, sample, dims, self._limits, rescore_bytes=rescore_bytes)
         if sample is not None:
             raise InvalidOption("'sample' does not apply with 'now', which takes what there is", key="sample")
         collected, least = collection.buffered(), least_rows(dims)
@@ -216,7 +231,8 @@ class Fits:
                 collected=collected,
                 needed=least,
             )
-        return replace(make_plan(size_bytes, before.sample if before else None, dims, self._limits), due=True)
+        sample = before.sample if before else None
+        return replace(make_plan(size_bytes, sample, dims, self._limits, rescore_bytes=rescore_bytes), due=True)
 
     def _check_count(self, document: CollectionDocument, more: int) -> None:
         after = len(document.versions) + more
@@ -235,6 +251,13 @@ def _reported(fit: FitPlan, fitted: Version | None) -> Mapping[str, Any]:
     if fit.latest is not None and fit.latest.version == fitted.number:
         return asdict(fit.latest)
     return fitted.metrics
+
+
+def _candidates(collection: Collection, fitted: Version | None) -> int | None:
+    if fitted is None or fitted.spec.rescore is None:
+        return None
+    codec = codec_of(collection, fitted)
+    return None if codec is None else codec.bundle.rescore_candidates
 
 
 def _new_buffered(collection: Collection) -> Version:

@@ -5,18 +5,24 @@ from pydantic import Field
 from bebr.core.types import FieldType
 from bebr.engine.collections.schema import FitSource
 from bebr.engine.versions.fit_plan import DEFAULT_SAMPLE
-from bebr.server.requests.base import Body, Name, Positive, documented
+from bebr.server.requests.base import Body, Name, Natural, Positive, documented
+
+RESCORE_BYTES = (
+    "Bytes per rescore code: a finer code of each point that lies on disk and is read for the best candidates of a "
+    "search only. At most one byte per dimension of the embeddings; twice `bytes` is a good size."
+)
 
 
 class OwnFit(Body):
     """A binarizer of the collection's own, fitted to its first embeddings."""
 
-    model_config = documented({"bytes": 64, "sample": 20_000})
+    model_config = documented({"bytes": 64, "rescore_bytes": 128, "sample": 20_000})
     bytes: Positive = Field(description="Bytes per code. The layout of the code is chosen automatically.")
     sample: Positive | None = Field(
         None, description=f"Number of embeddings to fit to, drawn at random from more. Default {DEFAULT_SAMPLE:,}."
     )
     dims: Positive | None = Field(None, description="Dimensions of your own embeddings, if there is no bundle.")
+    rescore_bytes: Natural = Field(0, description=f"{RESCORE_BYTES} Default 0: none.", examples=[128])
 
 
 class CreateCollection(Body):
@@ -51,11 +57,12 @@ class CreateCollection(Body):
 
 
 class FitCollection(Body):
-    """A field left out keeps its value of the last fit. Before the first fit, `bytes` is the size of the present codes,
-    and `sample` its default."""
+    """A field left out keeps its value of the last fit. Before the first fit, `bytes` and `rescore_bytes` are the sizes
+    of the present codes, and `sample` its default."""
 
     model_config = documented({"sample": 20_000})
     bytes: Positive | None = Field(None, description="Bytes per code.")
+    rescore_bytes: Natural | None = Field(None, description=f"{RESCORE_BYTES} 0: none.")
     sample: Positive | None = Field(None, description="Number of embeddings to fit to.")
     now: bool = Field(False, description="Fit to the embeddings that are buffered already.")
     source: FitSource = Field(

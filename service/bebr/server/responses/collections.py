@@ -17,7 +17,8 @@ class Bundle(Answer):
     version: str
     id: str = Field(description="name@version.", examples=["minilm@1"])
     code: str | None = Field(description="CodeSpec of its codes; null without a binarizer.", examples=["256x2"])
-    code_bytes: int | None = Field(description="Bytes per code.")
+    code_bytes: int | None = Field(description="Bytes per scan code, in memory.")
+    rescore_bytes: int | None = Field(description="Bytes per rescore code, on disk; 0 if it makes none.")
     embedding_dims: int
     text: bool = Field(description="Whether it has an embedding model, so that it encodes texts.")
     fingerprint: str = Field(description="SHA-256 over the manifest; names the model.")
@@ -55,6 +56,11 @@ class FitStatus(Answer):
     refit_proposed: bool | Absent = Field(
         None, description="Whether points have changed so much since the fit that another one is proposed."
     )
+    rescore_bytes: int | Absent = Field(None, description="Bytes per rescore code, on disk; absent without one.")
+    rescored_recall_at_10: float | Absent = Field(
+        None, description="The same share after the candidates of the scan were scored by their rescore codes."
+    )
+    candidates: int | Absent = Field(None, description="Number of candidates that 10 hits were chosen from by that.")
 
     @classmethod
     def of(cls, fit: results.FitStatus) -> "FitStatus":

@@ -90,7 +90,7 @@ async def create_collection(collection: str, request: Request, engine: EngineOf)
     settings = CollectionSettings(
         bundle=body.bundle,
         code=body.code,
-        fit=None if body.fit is None else FitSettings(body.fit.bytes, body.fit.sample, body.fit.dims),
+        fit=None if body.fit is None else FitSettings(**body.fit.model_dump()),
         shards=body.shards,
         filterable=body.filterable,
         text_field=body.text_field,
@@ -109,7 +109,12 @@ async def fit_collection(collection: str, request: Request, engine: EngineOf) ->
     body = await read_json(request, FitCollection)
     name = engine.registry.get(collection).name
     fit = await engine.fits.request(
-        collection, size_bytes=body.bytes, sample=body.sample, now=body.now, source=body.source
+        collection,
+        size_bytes=body.bytes,
+        rescore_bytes=body.rescore_bytes,
+        sample=body.sample,
+        now=body.now,
+        source=body.source,
     )
     return json_response(FitAccepted(name=name, fit=FitStatus.of(fit)), 202)
 
