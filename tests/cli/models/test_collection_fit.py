@@ -48,6 +48,12 @@ def test_fit_of_a_collection_waits_for_its_end(url: str, capsys: pytest.CaptureF
         client.upsert_vectors("own", [f"p{n}" for n in range(124)], rows[:124])
         assert run("collection", "fit", "own", "--bytes", "6", "--wait") == 0
         assert "6 bytes per point, recall@10" in capsys.readouterr().out
+        assert run("collection", "fit", "own", "--rescore-bytes", "20") == 0
+        capsys.readouterr()
+        client.upsert_vectors("own", [f"p{n}" for n in range(124)], rows[:124])
+        fit = client.wait_fit("own")
+        assert fit["rescore_bytes"] == 20 and fit["rescored_recall_at_10"] > fit["recall_at_10"]
+        assert run("collection", "fit", "own", "--rescore-bytes", "-1") == 2
 
 
 @pytest.mark.parametrize(

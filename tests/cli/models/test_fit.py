@@ -50,6 +50,30 @@ def test_fit_chooses_blocks_of_a_size(embeddings: Path, bundles: Path, capsys: p
     assert run("fit", str(embeddings), "--bytes", "8", "--name", "mine", "--replace") == 0
 
 
+def test_fit_adds_a_rescore_code(embeddings: Path, bundles: Path, capsys: pytest.CaptureFixture[str]):
+    arguments = ("fit", str(embeddings), "--bytes", "8", "--rescore-bytes", "16", "--name", "finer")
+    assert run(*arguments) == 0
+    assert "rescore code of 16 bytes per point on disk, recall@10" in capsys.readouterr().out
+    bundle = Bundle.load(bundles / "finer@1")
+    assert (bundle.spec.code_size_bytes, bundle.spec.rescore_code_size_bytes) == (8, 16)
+    assert bundle.rescore_candidates in (10, 20, 30, 50, 70, 100, 150, 200, 300, 320)
+    assert run(*arguments, "--replace", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (
+        shown["bundle"]["rescore_bytes"] == 16 and shown["fit"]["rescored"]["recall"] > shown["fit"]["chosen"]["recall"]
+    )
+    assert run("inspect", str(bundle.path)) == 0
+    assert "rescore.onnx" in capsys.readouterr().out
+    assert run("models", "list") == 0
+    assert run("fit", str(embeddings), "--code", "8x4", "--rescore-bytes", "16", "--name", "given") == 0
+    assert str(Bundle.load(bundles / "given@1").spec).startswith("8x4/")
+    capsys.readouterr()
+    assert run("fit", str(embeddings), "--bytes", "8", "--rescore-bytes", str(DIMS + 1), "--name", "much") == 1
+    assert f"1 to {DIMS} bytes" in capsys.readouterr().err
+    assert run("fit", str(embeddings), "--code", "8x4/8x4", "--name", "slash") == 1
+    assert "--rescore-bytes" in capsys.readouterr().err
+
+
 def test_fit_takes_blocks_and_the_model_of_a_base(
     tmp_path: Path, embeddings: Path, bundles: Path, capsys: pytest.CaptureFixture[str]
 ):

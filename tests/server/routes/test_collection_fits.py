@@ -1,7 +1,9 @@
 """A collection's own fit over HTTP, on SQLite and on a real Valkey: from the first point to codes of its own."""
 
 import asyncio
+import base64
 import contextlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,51 @@ async def test_from_the_first_point_to_a_refit(tmp_path: Path, store: dict[str, 
     async with serving(tmp_path, **store) as client:
         assert (await client.get(DOCS)).json()["points"] == 200
         assert (await client.delete(DOCS)).status_code == 200
+
+
+async def test_a_fit_with_a_rescore_code(tmp_path: Path, store: dict[str, Any]) -> None:
+    async with serving(tmp_path, **store) as client:
+        answer = await client.put(DOCS, json={"fit": FIT | {"rescore_bytes": 24}})
+        assert answer.json()["fit"]["rescore_bytes"] == 24 and "candidates" not in answer.json()["fit"]
+        await write(client, range(160))
+        first = await reached(client, "done")
+        assert first["code"].count("/") == 1 and first["rescore_bytes"] == 24 and first["candidates"] >= 10
+        assert first["rescored_recall_at_10"] > first["recall_at_10"]
+        described = (await client.get(DOCS)).json()
+        assert described["code_bytes"] == 8 and described["code"] == first["code"]
+        assert described["bytes_in_memory"] == 160 * (8 + 2)
+        best = await hits(client, vector=ROWS[7].tolist(), limit=1, with_code=True)
+        assert best[0]["id"] == "p007" and len(base64.b64decode(best[0]["code_b64"])) == 8 + 2 + 24 + 2
+        assert (await hits(client, id="p009", limit=1))[0]["id"] == "p009"
+        assert (await hits(client, code_b64=best[0]["code_b64"], limit=1))[0]["id"] == "p007"
+    shutil.rmtree(tmp_path / "bundles")
+    async with serving(tmp_path, **store) as client:  # its binarizer is written from the store
+        assert (await hits(client, vector=ROWS[7].tolist(), limit=1))[0]["id"] == "p007"
+        again = (await client.post(f"{DOCS}/fit", json={"bytes": 4, "sample": 130})).json()["fit"]
+        assert (again["bytes"], again["rescore_bytes"]) == (4, 24)  # what is left out stays
+        none = (await client.post(f"{DOCS}/fit", json={"rescore_bytes": 0})).json()["fit"]
+        assert "rescore_bytes" not in none
+        await write(client, range(130))
+        second = await reached(client, "done")
+        assert "/" not in second["code"] and "rescored_recall_at_10" not in second
+        assert {hit["version"] for hit in await hits(client, vector=ROWS[0].tolist(), limit=160)} == {
+            first["version"],
+            second["version"],
+        }
+        kept = (await client.post(f"{DOCS}/fit", json={"rescore_bytes": 32})).json()["fit"]
+        assert kept["rescore_bytes"] == 32
+
+
+@pytest.mark.parametrize("value", [33, -1, "24", True, 2.5, 10**30])
+async def test_a_rescore_code_has_at_most_a_byte_for_each_dim(tmp_path: Path, value: Any) -> None:
+    async with serving(tmp_path) as client:
+        answer = await client.put(DOCS, json={"fit": FIT | {"rescore_bytes": value}})
+        assert answer.status_code in (400, 422) and "rescore_bytes" in answer.text, answer.text
+        assert (await client.get(DOCS)).status_code == 404
+        await client.put(DOCS, json={"fit": FIT | {"rescore_bytes": 32}})
+        answer = await client.post(f"{DOCS}/fit", json={"rescore_bytes": value})
+        assert answer.status_code in (400, 422) and "rescore_bytes" in answer.text, answer.text
+        assert (await client.get(DOCS)).json()["fit"]["rescore_bytes"] == 32
 
 
 async def refit(client: httpx.AsyncClient, first: dict[str, Any]) -> None:
