@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,6 +16,7 @@ from tests.store.points import UID, commit, put
 
 from bebr.core.types import WriteMode
 from bebr.errors import StoreUnavailable
+from bebr.store import DeleteWrite
 from bebr.store.redis.lease import Holder
 from bebr.store.redis.store import RedisStore
 from engine.test_engine import make, points
@@ -35,6 +37,12 @@ def lease_of(server: Server, prefix: str) -> dict[str, Any]:
 def give_lease(server: Server, prefix: str, **changes: Any) -> None:
     """To a holder that differs from the one that has it in these fields."""
     server.command("SET", f"{prefix}:lease", json.dumps(lease_of(server, prefix) | changes), "PX", "1500")
+
+
+def scripts_run(server: Server) -> int:
+    """By their names, since the server was started."""
+    found = re.search(rb"cmdstat_evalsha:calls=(\d+)", server.command("INFO", "commandstats"))
+    return int(found[1]) if found else 0
 
 
 async def test_a_data_folder_is_locked_whatever_the_store_is(tmp_path: Path, server: Server) -> None:
@@ -93,9 +101,19 @@ async def test_a_holder_elsewhere_that_died_is_waited_for_until_its_lease_has_ex
     store = RedisStore(server.url, prefix=prefix, folder=tmp_path / "one")
     await store.open()
     give_lease(server, prefix, space="another machine", folder="another")
-    await (other := RedisStore(server.url, prefix=prefix, folder=tmp_path / "two")).open()
-    await other.close()
+    server.command("PERSIST", f"{prefix}:lease")  # it expires when this test says so
     await store.close()
+    other = RedisStore(server.url, prefix=prefix, folder=tmp_path / "two")
+    opening = asyncio.create_task(other.open())
+    async with asyncio.timeout(30):
+        before = scripts_run(server)
+        while scripts_run(server) < before + 4 and not opening.done():  # it goes on looking at the lease
+            await asyncio.sleep(0.05)
+    assert not opening.done() and lease_of(server, prefix)["folder"] == "another"
+    server.command("DEL", f"{prefix}:lease")
+    await opening
+    assert lease_of(server, prefix)["path"] == str(tmp_path / "two")
+    await other.close()
 
 
 async def test_who_lost_the_lease_cannot_write(tmp_path: Path, server: Server) -> None:
@@ -122,6 +140,41 @@ async def test_who_lost_the_lease_cannot_write(tmp_path: Path, server: Server) -
     await commit(new, 0, [put("c")])
     await old.close()
     assert lease_of(server, prefix)["path"] == str(tmp_path / "new"), "only the holder gives it back"
+    await new.close()
+
+
+CHANGES: dict[str, Callable[[RedisStore], Awaitable[object]]] = {
+    "put_document": lambda store: store.put_document("k", "n", {"by": "old"}),
+    "delete_document": lambda store: store.delete_document("k", "n"),
+    "replace_documents": lambda store: store.replace_documents("k", {"m": {}}, ["n"]),
+    "create": lambda store: store.create("b" * 16, 1),
+    "drop": lambda store: store.drop(UID),
+    "purge_tombstones": lambda store: store.purge_tombstones(UID, 0, 100),
+    "commit": lambda store: commit(store, 0, [put("b")]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_redis_itself_refuses_who_lost_the_lease_and_does_not_know(
+    tmp_path: Path, server: Server, change: str
+) -> None:
+    """Each change is the first that it tries: its own clock says that it has the lease."""
+    prefix = f"t{uuid4().hex}"
+    old, new = (RedisStore(server.url, prefix=prefix, folder=tmp_path / name) for name in ("old", "new"))
+    await old.open()
+    await old.create(UID, 1)
+    await commit(old, 0, [put("a"), DeleteWrite(["a"])])
+    await old.put_document("k", "n", {"by": "first"})
+    server.command("DEL", f"{prefix}:lease")  # expired
+    await new.open()
+    assert await new.list_documents("k") == {"n": {"by": "first"}}
+    await new.history(UID, 0)
+    with pytest.raises(StoreUnavailable, match="has taken over this Redis prefix"):
+        await CHANGES[change](old)
+    assert await new.list_documents("k") == {"n": {"by": "first"}}
+    assert [entry.id for entry in await new.feed(UID, 0, 0, 10)] == ["a"]
+    await new.create("b" * 16, 2)
+    await old.close()
     await new.close()
 
 

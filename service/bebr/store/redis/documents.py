@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from bebr.store.protocol import DamagedDocument, Document, pack_document, read_document, sound_document
 from bebr.store.redis.client import Argument, RedisClient, Refused, Script
-from bebr.store.redis.keys import Keys
+from bebr.store.redis.keys import FENCE, Keys
 from bebr.store.redis.watch import Watch
 
 
@@ -27,7 +27,7 @@ class RedisDocuments:
     async def list(self, kind: str) -> dict[str, Document | DamagedDocument]:
         await self._claim(kind)
         documents = await self._client.read("HGETALL", self._keys.documents(kind))
-        names = {raw.decode(errors="replace"): text for raw, text in sorted(documents.items())}
+        names = {raw.decode(errors="replace"): text for raw, text in sorted(documents.items()) if raw != FENCE}
         return {name: read_document(kind, name, text) for name, text in names.items()}
 
     async def replace(self, kind: str, puts: Mapping[str, Document], deletes: Sequence[str]) -> int:
@@ -41,9 +41,9 @@ class RedisDocuments:
             await self._run(kind, [0])
 
     async def _run(self, kind: str, arguments: Sequence[Argument]) -> int:
-        keys = [self._keys.documents(kind), self._keys.documents_fence(kind)]
+        fenced: list[Argument] = [FENCE, self._watch.token, *arguments]
         try:
-            count: int = await self._client.run(self._script, keys, [self._watch.token, *arguments], changes=True)
+            count: int = await self._client.run(self._script, [self._keys.documents(kind)], fenced, changes=True)
         except Refused as refused:
             self._watch.check_fence(refused)
             raise

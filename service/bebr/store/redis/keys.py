@@ -4,8 +4,7 @@
 <prefix>:collections                     hash uid -> number of shards; "identity" -> the store's id,
                                          "token" -> the last fencing token
 <prefix>:lease                           whose the prefix is now, with a lifetime
-<prefix>:documents:<kind>                hash name -> JSON text
-{<prefix>:documents:<kind>}:fence        the highest token that read or wrote documents of the kind
+<prefix>:documents:<kind>                hash name -> JSON text; FENCE -> the highest token that read or wrote any
 {<prefix>:<uid>:<shard>}:info            hash last_seq, points, purged_seq, the names of its epochs and where
                                          they began, the fencing token, how many commits began and ended; a
                                          shard exists while this does
@@ -16,14 +15,17 @@
 {<prefix>:<uid>:<shard>}:hold            there while a backup reads the shard, at most a minute after it
 {<prefix>:<uid>:<shard>}:receipt:<key>   seqs, digest and outcome of a write, with a lifetime
 
-The braces keep a shard in one slot of a cluster, where one Lua script commits to it atomically, and the documents of a
-kind with their fence. A stream holds a seq and an id in little more than their bytes.
+The braces keep a shard in one slot of a cluster, where one Lua script commits to it atomically. A stream holds a seq
+and an id in little more than their bytes.
 """
 
 from dataclasses import dataclass
 
 PARTS = ("info", "points", "feed", "tombstones")
 """What each shard has, in the order in which scripts expect their keys."""
+
+FENCE = b"\0fence"
+"""Among the documents of a kind: no name of a document begins so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +48,6 @@ class Keys:
 
     def documents(self, kind: str) -> str:
         return f"{self.prefix}:documents:{kind}"
-
-    def documents_fence(self, kind: str) -> str:
-        return f"{{{self.documents(kind)}}}:fence"
 
     def part(self, uid: str, shard: int, part: str) -> str:
         return f"{{{self.prefix}:{uid}:{shard}}}:{part}"
