@@ -19,7 +19,6 @@ from redis.exceptions import ConnectionError as LostConnection
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from bebr.core.operations import MAX_POINT_BYTES
 from bebr.errors import BebrError, DamagedStore, InsufficientStorage, StoreUnavailable
 from bebr.store.redis.breaker import Breaker
 
@@ -91,8 +90,10 @@ class RedisClient:
 
     async def open(self) -> None:
         """Connect, and find out whether the server is part of a cluster. Raises StoreUnavailable."""
+        # Each call has a deadline of ours. The library's own for a socket would be kept by `asyncio.wait_for`, which in
+        # Python 3.11 takes no notice of a deadline that ends while it ends itself: such a call would wait on for ever.
         options = {
-            "socket_timeout": self._deadline_seconds(MAX_POINT_BYTES),
+            "socket_timeout": None,
             "socket_connect_timeout": self._timeout_seconds,
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,

@@ -1,0 +1,66 @@
+"""A Redis that hangs: no search waits longer than the first ones, and all are served again once it goes on."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+import pytest
+from tests.server.service import DOCS, serving
+from tests.servers import Server, ServerKind
+
+TIMEOUT_SECONDS = 2
+SEARCHES = 100
+PATIENCE_SECONDS = 10
+"""Far more than one timeout, on a machine that is busy too; far less than a timeout for each search."""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with TemporaryDirectory(prefix="bebr-hang-") as folder:
+        server = Server(ServerKind.REDIS, Path(folder), appendfsync="no")
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+async def client(tmp_path: Path, server: Server) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(tmp_path, redis_url=server.url, store_timeout_seconds=TIMEOUT_SECONDS) as client:
+        assert (await client.put(DOCS, json={"code": "16x2"})).status_code == 200
+        points = [{"id": f"p{n}", "code_b64": "AAAAAA==", "metadata": {"n": n}} for n in range(20)]
+        answer = await client.post(f"{DOCS}/points", json={"points": points})
+        assert answer.status_code == 200 and answer.json()["applied"] == 20, answer.text
+        yield client
+
+
+async def search(client: httpx.AsyncClient) -> httpx.Response:
+    return await client.post(f"{DOCS}/search", json={"code_b64": "AAAAAA==", "limit": 20, "scorer": "hamming"})
+
+
+async def test_100_searches_at_a_redis_that_hangs(client: httpx.AsyncClient, server: Server) -> None:
+    assert (await search(client)).status_code == 200
+    server.freeze()
+    try:
+        for attempt in ("first", "known to hang"):
+            started = time.monotonic()
+            answers = await asyncio.gather(*(search(client) for _ in range(SEARCHES)))
+            assert time.monotonic() - started < PATIENCE_SECONDS
+            for answer in answers:
+                assert answer.status_code == 503 and answer.json()["error"] == "StoreUnavailable", answer.text
+                assert "retry-after" in answer.headers
+                assert attempt == "first" or "still does not answer" in answer.json()["detail"], (
+                    "it was not tried again"
+                )
+        assert (await client.get("/livez")).status_code == 200
+        assert (await client.get("/readyz")).status_code == 503
+    finally:
+        server.thaw()
+    async with asyncio.timeout(30):
+        while (await client.get("/readyz")).status_code != 200:
+            await asyncio.sleep(0.05)
+    answers = await asyncio.gather(*(search(client) for _ in range(SEARCHES)))
+    assert [answer.text for answer in answers if answer.status_code != 200] == []
+    assert all(len(answer.json()["hits"]) == 20 for answer in answers)
