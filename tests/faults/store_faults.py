@@ -35,11 +35,13 @@ class Scene(Protocol):
 
 @dataclass(frozen=True)
 class Fault:
-    """live: the service goes on; else it and Redis are killed before. harmless: nothing may be missing afterwards."""
+    """live: the service goes on; else it and Redis are killed before. harmless: nothing may be missing afterwards.
+    late: at its next start Redis may do a part of what it had cut off, and the service then says so."""
 
     act: Callable[[Scene], None]
     live: bool = False
     harmless: bool = False
+    late: bool = False
 
     @property
     def name(self) -> str:
@@ -147,7 +149,7 @@ REDIS = (
     Fault(failover, live=True),
     Fault(flush, live=True),
     Fault(emptied),
-    Fault(cut_tail),
+    Fault(cut_tail, late=True),
     Fault(kill_redis, live=True, harmless=True),
     Fault(hang, live=True, harmless=True),
     Fault(kill_service, live=True, harmless=True),
