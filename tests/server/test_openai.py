@@ -10,18 +10,25 @@ from tests.encoding.importing.checkpoints import DIMS
 
 import bebr
 from bebr import errors
+from bebr.cli.server.running import Service
 
 TEXTS = ["parse a date", "binary codes"]
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A service with three versions of a model, which takes a key."""
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """With three versions of a model; it takes two keys."""
     folder = tmp_path_factory.mktemp("service")
     for version in ("9", "10", "2"):
         tiny_text_bundle(folder / "bundles", folder / version, "mini", version)
-    with running_service(folder, bundles_dir=folder / "bundles", api_keys=("sesame",), max_batch_bytes=4096) as service:
-        yield f"{service.url}/v1"
+    keys = {"api_keys": ("sesame",), "read_only_api_keys": ("reader",)}
+    with running_service(folder, bundles_dir=folder / "bundles", max_batch_bytes=4096, **keys) as service:
+        yield service
+
+
+@pytest.fixture
+def url(service: Service) -> str:
+    return f"{service.url}/v1"
 
 
 @pytest.fixture
@@ -83,6 +90,32 @@ def test_errors_say_what_is_wrong(client: openai.OpenAI, url: str) -> None:
         with pytest.raises(openai.AuthenticationError) as caught:
             stranger.embeddings.create(model="mini", input="fox")
         assert (caught.value.code, caught.value.type) == ("invalid_api_key", "authentication_error")
+
+
+def test_refusals_are_the_errors_that_its_users_catch(client: openai.OpenAI, service: Service, url: str) -> None:
+    with pytest.raises(openai.UnprocessableEntityError) as malformed:
+        headers = {"content-type": "application/json"}
+        client.post("/embeddings", content=b'{"model": ', options={"headers": headers}, cast_to=object)
+    assert (malformed.value.status_code, malformed.value.code) == (422, "malformed")
+    assert malformed.value.type == "invalid_request_error" and "line 1" in malformed.value.message
+    with openai.OpenAI(base_url=url, api_key="reader", max_retries=0) as reader:
+        assert len(reader.embeddings.create(model="mini", input="fox").data) == 1, "that only reads"
+        with pytest.raises(openai.PermissionDeniedError, match="read-only") as denied:
+            reader.models.delete("mini@9")
+    assert (denied.value.status_code, denied.value.code) == (403, "forbidden")
+    assert denied.value.type == "permission_error"
+    lane = service._app._app.state.services.engine.admission.embedding_requests
+    key = service._app._app.state.keys.name([(b"api-key", b"sesame")])
+    lane.enter(key, 1_000_000)
+    try:
+        with pytest.raises(openai.RateLimitError, match="try again later") as busy:
+            client.embeddings.create(model="mini", input="fox")
+    finally:
+        lane.leave(key, 1_000_000, done=False)
+    assert (busy.value.status_code, busy.value.code) == (429, "rate_limit_exceeded")
+    assert busy.value.type == "rate_limit_error" and int(busy.value.response.headers["retry-after"]) >= 1
+    for error in (malformed.value, denied.value, busy.value):
+        assert error.request_id
 
 
 async def test_asynchronously(url: str) -> None:

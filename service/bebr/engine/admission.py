@@ -36,6 +36,8 @@ TURN_SECONDS = 0.003
 ALWAYS = 16
 """Requests of a collection that are taken whatever the estimate says: a rate measured by few requests is that of one
 after the other, and many together go faster."""
+SERVING_SECONDS = 0.25
+"""How long after somebody was served jobs still leave room for the next."""
 ALWAYS_REQUESTS = 64
 """The same for whole requests."""
 
@@ -111,6 +113,11 @@ class Lane:
     def requests(self) -> int:
         """Requests under way."""
         return sum(work.requests for work in self._works.values())
+
+    @property
+    def idle_seconds(self) -> float:
+        """For how long nothing has been under way."""
+        return 0.0 if self._works else time.monotonic() - self._since
 
     def wait_seconds(self, key: str) -> float:
         """How long work of a collection would wait: for its own before it, and as much of each other one."""
@@ -273,6 +280,11 @@ class Admission:
         self.search_requests = whole("search_requests", "searches", 0.001, always=ALWAYS_REQUESTS)
         self.write_requests = whole("write_requests", "writes", 0.002, always=ALWAYS_REQUESTS)
         self.embedding_requests = whole("embedding_requests", "embeddings", 0.02, always=1)
+
+    def is_serving(self) -> bool:
+        """Whether somebody waits for scans or texts, or did a moment ago."""
+        served = (self.searches, self.query_texts, self.written_texts, self.embeddings)
+        return any(lane.idle_seconds < SERVING_SECONDS for lane in served)
 
     @property
     def lanes(self) -> tuple[Lane, ...]:

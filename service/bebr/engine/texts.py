@@ -2,12 +2,16 @@
 
 A request is cut into pieces of texts of about one length. Pieces that wait together are embedded together, those of all
 collections in turns. Between two pieces a request ends whose caller has left.
+
+While anybody is served, jobs use half of the threads: a thread of low priority that loses its processor while it holds
+the interpreter would hold up everybody.
 """
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +29,8 @@ PIECE_TOKENS = 1024
 MAX_TEXTS_TOGETHER = 64
 CHARS_PER_TOKEN = 4
 """Of most languages with an alphabet; only a measure of work."""
+YIELD_SECONDS = 0.01
+"""After which a job looks again whether others are served."""
 TOKENS_OF_TEXT = 4
 """What a text costs beside its own tokens."""
 
@@ -52,7 +58,10 @@ class TextQueues:
         """batching: embed pieces of several requests together."""
         self._limits = limits
         self._together = MAX_TEXTS_TOGETHER if batching else 1
+        self._admission = admission
         self._background = admission.background
+        self._background_pieces = 0
+        """Of jobs, under way."""
         self._background_threads = threads.background_threads
         self._whole = admission.embeddings
         """The lane that counts whole requests. In others, one that has begun yields to the next after each piece, so
@@ -127,7 +136,8 @@ class TextQueues:
 
             async def run(pieces: list[_Piece]) -> list[Counted]:
                 texts = [text for piece in pieces for text in piece.texts]
-                rows, tokens = await asyncio.get_running_loop().run_in_executor(threads, work, texts)
+                async with self._room_for_others() if background else nullcontext():
+                    rows, tokens = await asyncio.get_running_loop().run_in_executor(threads, work, texts)
                 return list(_split(pieces, rows, tokens))
 
             self._queues[name] = Coalescer(
@@ -140,6 +150,19 @@ class TextQueues:
                 max_size=PIECE_TOKENS,
             )
         return self._queues[name]
+
+    @asynccontextmanager
+    async def _room_for_others(self) -> AsyncIterator[None]:
+        """Around a piece of a job."""
+        while self._admission.is_serving():
+            if self._background_pieces < max(1, self._background_threads // 2):
+                break
+            await asyncio.sleep(YIELD_SECONDS)
+        self._background_pieces += 1
+        try:
+            yield
+        finally:
+            self._background_pieces -= 1
 
 
 def _tokens(text: str, most: int) -> int:

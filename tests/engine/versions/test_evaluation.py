@@ -1,6 +1,8 @@
 """Evaluations: judged queries, vectors without texts, and the scale that they give searches."""
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,10 @@ from tests.engine.upgrading import HOW, TEXTS, oracle, search, upgrading, upgrad
 
 from bebr.core.types import WriteMode
 from bebr.encoding import AdapterKind, TextKind
+from bebr.encoding.adapters.adapter import Adapter
 from bebr.engine import Engine, EvaluationRequest, Gate, UpgradeQuery
+from bebr.engine.versions import evaluation_data
+from bebr.engine.versions.evaluation import Evaluator
 from bebr.errors import (
     BebrError,
     Conflict,
@@ -96,3 +101,35 @@ async def test_an_evaluation_brings_scores_to_the_scale_of_the_points(tmp_path: 
         assert len(await store.list_documents("calibration")) == 1
         await engine.delete_collection("docs")
         assert not await store.list_documents("calibration")
+
+
+async def test_nothing_that_grows_with_an_evaluation_runs_on_the_event_loop(
+    tmp_path: Path, bundles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Texts, metadata, vectors and judgments are up to thousands."""
+    threads: dict[str, set[int]] = {}
+
+    def watch(module: Any, name: str) -> None:
+        inner = getattr(module, name)
+
+        def watched(*arguments: Any, **named: Any) -> Any:
+            threads.setdefault(name, set()).add(threading.get_ident())
+            return inner(*arguments, **named)
+
+        monkeypatch.setattr(module, name, watched)
+
+    for name in ("_with_texts", "_judgment", "_decoded", "check_text", "check_vector", "unit", "nearest"):
+        watch(evaluation_data, name)
+    watch(Evaluator, "_check")
+    watch(Adapter, "calibrated")
+    async with upgrading(tmp_path, bundles, 0) as engine:
+        points = [{"id": f"q{n:03}", "text": text} for n, text in enumerate(texts(300, seed=1))]
+        await engine.write_points("docs", points, WriteMode.UPSERT)
+        await engine.versions.attach("docs", "new@1")
+        versions = engine.registry.get("docs").document.versions
+        embedders = {version.id: engine.registry.get("docs").encoders.embedder(version) for version in versions}
+        vectors = {name: e.embed(["a fox"], TextKind.QUERY)[0] for name, e in embedders.items()}
+        judged = {"relevant": {"q001": 1.0}}
+        for queries in (None, [UpgradeQuery("a fox", **judged)], [UpgradeQuery(vectors=vectors, **judged)]):
+            await engine.evaluator.evaluate("docs", "new@1", EvaluationRequest(queries=queries, sample=20, points=300))
+    assert len(threads) == 9 and threading.get_ident() not in set().union(*threads.values()), threads

@@ -2,13 +2,15 @@
 
 import json
 import struct
+import threading
 from typing import Any
 
 import numpy as np
 import pytest
 
 from bebr.errors import BebrError, DimensionMismatch, InvalidOption, Malformed
-from bebr.server.bodies.frames import decode_frame
+from bebr.server.bodies import large_bodies
+from bebr.server.bodies.frames import decode_frame, read_frame
 
 ROWS = np.arange(6, dtype="<f4").reshape(2, 3)
 HEADER: dict[str, Any] = {"dims": 3, "count": 2, "ids": ["a", "b"], "metadata": [{"x": 1}, None]}
@@ -66,3 +68,33 @@ def test_every_cut_of_a_frame_is_refused() -> None:
     for size in range(len(whole)):
         with pytest.raises((Malformed, DimensionMismatch)):
             decode_frame(whole[:size])
+
+
+async def test_a_large_frame_is_read_item_by_item_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One call of the parser for all of it would hold the interpreter, and so everybody, for as long as that takes."""
+    sizes, threads = [], set()
+    from_json, loads = large_bodies.from_json, large_bodies.parse
+
+    def item(text: bytes) -> Any:
+        sizes.append(len(text))
+        threads.add(threading.get_ident())
+        return from_json(text)
+
+    def rest(model: Any, text: bytes) -> Any:
+        sizes.append(len(text))
+        return loads(model, text)
+
+    monkeypatch.setattr(large_bodies, "from_json", item)
+    monkeypatch.setattr(large_bodies, "parse", rest)
+    count = 3000
+    metadata = [{"text": "x" * 500, "n": n} if n % 2 else None for n in range(count)]
+    header = {"dims": 2, "count": count, "ids": [f"p{n}" for n in range(count)], "metadata": metadata}
+    rows = np.arange(count * 2, dtype="<f4")
+    read = await read_frame(frame(header, rows.tobytes()))
+    assert read.ids == header["ids"] and read.metadata == metadata and (read.vectors.ravel() == rows).all()
+    assert threading.get_ident() not in threads and max(sizes) < 100_000
+    for name, value in (("ids", ["a"]), ("metadata", metadata[:-1]), ("count", count + 1)):
+        with pytest.raises(InvalidOption, match="entries"):
+            await read_frame(frame(header | {name: value}, rows.tobytes()))
+    bare = {"dims": 1, "count": 10_000, "ids": ["\u00e9" * 200 for _ in range(10_000)]}
+    assert (await read_frame(frame(bare, b"0000" * 10_000))).metadata == [None] * 10_000

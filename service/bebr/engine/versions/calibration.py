@@ -5,6 +5,7 @@ tails say little (see docs/benchmarks.md). A sample is kept in the store beside 
 models make of a few hundred texts.
 """
 
+import asyncio
 import base64
 import io
 import logging
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bebr.encoding.adapters.adapter import Reference
+from bebr.encoding.adapters.adapter import Adapter, Reference
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.encoders import model_pair
 from bebr.engine.collections.schema import CollectionDocument
@@ -70,9 +71,9 @@ class Calibrations:
         pair = model_pair(here, there)
         if pair is None:
             return
-        document = sample.to_document()
+        document = await asyncio.to_thread(sample.to_document)
         await self._store.put_document(KIND, _name(collection.document, pair), document)
-        _calibrate(collection, pair, Sample.from_document(document))  # rounded, as after a restart
+        await _calibrate(collection, pair, document)  # rounded, as after a restart
 
     async def apply(self, collection: Collection) -> None:
         """Bring adapters that were just opened to the scales that are kept."""
@@ -83,7 +84,7 @@ class Calibrations:
                 log.error("scores of two models in collection %s: %s; evaluate again", collection.name, error.detail)
                 continue
             if kept is not None:
-                _calibrate(collection, pair, Sample.from_document(kept))
+                await _calibrate(collection, pair, kept)
 
     async def forget(self, document: CollectionDocument) -> None:
         """Remove what a deleted collection had, also of retired versions."""
@@ -92,16 +93,26 @@ class Calibrations:
             await self._store.delete_document(KIND, _name(document, pair))
 
 
-def _calibrate(collection: Collection, pair: Pair, sample: Sample) -> None:
-    """Both directions."""
-    adapters = dict(collection.encoders.adapters)
+async def _calibrate(collection: Collection, pair: Pair, document: Mapping[str, Any]) -> None:
+    """Both directions, as the sample in the document says."""
+    before = collection.encoders.adapters
+    found = await asyncio.to_thread(_calibrated, before, pair, document)
+    now = collection.encoders.adapters
+    same = {pair: adapter for pair, adapter in found.items() if now.get(pair) is before[pair]}
+    collection.encoders.adapters = {**now, **same}
+
+
+def _calibrated(adapters: Mapping[Pair, Adapter], pair: Pair, document: Mapping[str, Any]) -> dict[Pair, Adapter]:
+    """The adapters that are brought to the scale of the sample."""
+    sample = Sample.from_document(document)
     here, there = sample.queries_here, sample.queries_there
     dual, back = (there, pair[::-1]) if len(there) else (None, None)
+    found: dict[Pair, Adapter] = {}
     if pair in adapters:
-        adapters[pair] = adapters[pair].calibrated(sample.reference, here, dual)
+        found[pair] = adapters[pair].calibrated(sample.reference, here, dual)
     if back is not None and back in adapters:
-        adapters[back] = adapters[back].calibrated(sample.reference.turned(), there, here)
-    collection.encoders.adapters = adapters
+        found[back] = adapters[back].calibrated(sample.reference.turned(), there, here)
+    return found
 
 
 def _name(document: CollectionDocument, pair: Pair) -> str:

@@ -59,7 +59,7 @@ class Evaluator:
                 f"'{version.id}' has the embedding model of the active version, so its queries are the same",
                 key="version",
             )
-        self._check(request, {active.id, version.id})
+        await asyncio.to_thread(self._check, request, {active.id, version.id})
         if self._one_at_a_time.locked():
             raise Overloaded("another evaluation is running; try again later", waiting="evaluations")
         async with self._one_at_a_time:
@@ -125,7 +125,8 @@ async def _measure(comparison: Comparison, request: EvaluationRequest) -> tuple[
         sample = await draw_sample(comparison, points, request.seed)
         if sample is not None:
             dual = sample.queries_there if len(sample.queries_there) else None
-            adapter = adapter.calibrated(sample.reference, sample.queries_here, dual)
+            reference, queries_here = sample.reference, sample.queries_here
+            adapter = await comparison.compute(adapter.calibrated, reference, queries_here, dual)
     queries, judgments = await read_queries(comparison, request, points)
     # searches by vector cannot use a kind that needs a text
     by_vector = request.queries is not None and request.queries[0].text is None

@@ -23,6 +23,7 @@ from bebr.encoding.adapters.adapter import Reference
 from bebr.encoding.adapters.evaluation import Queries, nearest
 from bebr.engine.admission import Lane
 from bebr.engine.collections.collection import Collection
+from bebr.engine.collections.encoders import Codec
 from bebr.engine.collections.version import Version
 from bebr.engine.inputs import check_text, check_vector
 from bebr.engine.requests import EvaluationRequest, UpgradeQuery
@@ -81,8 +82,7 @@ async def read_points(comparison: Comparison, request: EvaluationRequest) -> Eva
     """Raises Conflict where there are too few points."""
     collection, active, version = comparison.collection, comparison.active, comparison.version
     points, texts = await _choose_points(comparison, request)
-    records = np.frombuffer(b"".join(point.record for point in points), np.uint8).reshape(len(points), -1)
-    old = await comparison.compute(collection.codec(active).decode, records)
+    old = await comparison.compute(_decoded, collection.codec(active), points)
     embeddings, new = None, None
     if texts is not None and collection.encoders.embeds(version):
         embeddings = await comparison.embed(version, texts, TextKind.PASSAGE)
@@ -97,8 +97,12 @@ async def _choose_points(
     comparison: Comparison, request: EvaluationRequest
 ) -> tuple[list[StoredPoint], list[str] | None]:
     """Points with codes of the active version, and their texts. Where most have one, those without are left out."""
-    collection, active, text_field = comparison.collection, comparison.active, comparison.collection.document.text_field
     points = await _fetch(comparison, request)
+    return await comparison.compute(_with_texts, comparison, points)
+
+
+def _with_texts(comparison: Comparison, points: list[StoredPoint]) -> tuple[list[StoredPoint], list[str] | None]:
+    collection, active, text_field = comparison.collection, comparison.active, comparison.collection.document.text_field
     texts = [json.loads(point.metadata).get(text_field) for point in points] if text_field else []
     has_text = [isinstance(text, str) and bool(text.strip()) for text in texts]
     if sum(has_text) >= MIN_POINTS:
@@ -112,6 +116,11 @@ async def _choose_points(
             points=len(points),
         )
     return points, None
+
+
+def _decoded(codec: Codec, points: Sequence[StoredPoint]) -> Floats:
+    """(points, dims) float32: what the stored codes represent."""
+    return codec.decode(np.frombuffer(b"".join(point.record for point in points), np.uint8).reshape(len(points), -1))
 
 
 async def _fetch(comparison: Comparison, request: EvaluationRequest) -> list[StoredPoint]:
@@ -165,7 +174,7 @@ async def read_queries(
             "without it"
         )
     if request.queries is not None and request.queries[0].relevant is not None:
-        return queries, [_judgment(query, points.rows, number) for number, query in enumerate(request.queries)]
+        return queries, await comparison.compute(_judgments, request.queries, points.rows)
     embeddings = points.embeddings
     if embeddings is None:
         raise Conflict(
@@ -205,8 +214,11 @@ async def _embed_queries(comparison: Comparison, version: Version, queries: Sequ
     encoders = comparison.collection.encoders
     if queries[0].text is not None:
         takes_text, most = encoders.takes_text(version), comparison.limits.max_text_chars
-        texts = [check_text(query.text, takes_text, most, f"queries[{n}].text") for n, query in enumerate(queries)]
-        return await comparison.embed(version, texts, TextKind.QUERY)
+
+        def checked() -> list[str]:
+            return [check_text(query.text, takes_text, most, f"queries[{n}].text") for n, query in enumerate(queries)]
+
+        return await comparison.embed(version, await comparison.compute(checked), TextKind.QUERY)
     missing = next((n for n, query in enumerate(queries) if version.id not in query.vectors), None)
     if missing is not None:
         raise InvalidOption(
@@ -215,7 +227,15 @@ async def _embed_queries(comparison: Comparison, version: Version, queries: Sequ
             key=f"queries[{missing}].vectors",
         )
     dims = encoders.dims(version)
-    return unit(np.vstack([check_vector(query.vectors[version.id], dims) for query in queries]))
+
+    def stacked() -> Floats:
+        return unit(np.vstack([check_vector(query.vectors[version.id], dims) for query in queries]))
+
+    return await comparison.compute(stacked)
+
+
+def _judgments(queries: Sequence[UpgradeQuery], rows: Mapping[str, int]) -> Judgments:
+    return [_judgment(query, rows, number) for number, query in enumerate(queries)]
 
 
 def _judgment(query: UpgradeQuery, rows: Mapping[str, int], number: int) -> dict[int, float]:

@@ -7,6 +7,7 @@
 The header may end in spaces, so that a writer can align the rows to 8 bytes, as in safetensors.
 """
 
+import asyncio
 import struct
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from bebr.errors import DimensionMismatch, InvalidOption, Malformed
-from bebr.server.bodies.body import parse
+from bebr.server.bodies.large_bodies import WHOLE_BYTES, parse_large
 from bebr.server.requests.base import MAX_ITEMS, Body, Natural, Positive
 
 _SIZE = struct.Struct("<Q")
@@ -24,6 +25,10 @@ _SIZE = struct.Struct("<Q")
 
 MAX_FRAME_DIMS = 2**20
 """More than any embedding has. A frame of no rows could claim more than an array can."""
+
+
+MAX_REST_BYTES = 16 << 20
+"""What a header may hold beside metadata: as many ids as there may be, of any characters."""
 
 
 class FrameHeader(Body):
@@ -47,6 +52,11 @@ class VectorFrame:
     """One per row."""
 
 
+async def read_frame(body: bytes) -> VectorFrame:
+    """As `decode_frame`; a large one is read in a thread."""
+    return await asyncio.to_thread(decode_frame, body) if len(body) > WHOLE_BYTES else decode_frame(body)
+
+
 def decode_frame(body: bytes) -> VectorFrame:
     """Raises Malformed if the frame is incomplete, InvalidOption or DimensionMismatch if its parts do not match."""
     if len(body) < _SIZE.size:
@@ -57,7 +67,7 @@ def decode_frame(body: bytes) -> VectorFrame:
     rows_at = _SIZE.size + header_size
     if rows_at > len(body):
         raise Malformed(f"expected a header of {header_size} bytes, got a body of {len(body)} bytes in all")
-    header = parse(FrameHeader, body[_SIZE.size : rows_at])
+    header = parse_large(FrameHeader, body[_SIZE.size : rows_at], "metadata", MAX_ITEMS, max_rest_bytes=MAX_REST_BYTES)
     metadata = header.metadata if header.metadata is not None else [None] * len(header.ids)
     for name, given in (("ids", header.ids), ("metadata", metadata)):
         if len(given) != header.count:

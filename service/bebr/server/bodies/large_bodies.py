@@ -20,8 +20,8 @@ WHOLE_BYTES = 256 * 1024
 MAX_REST_BYTES = 1 << 20
 """What a large body may hold beside its items, and one item of it."""
 MAX_ITEM_BYTES = 4 << 20
-_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]"]', re.DOTALL)
-"""Strings and brackets, nothing of which is ever read twice. A quote alone begins a string that has no end."""
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]"]|null', re.DOTALL)
+"""Strings, brackets and null, nothing of which is ever read twice. A quote alone begins a string that has no end."""
 
 
 async def parse_items(
@@ -33,20 +33,31 @@ async def parse_items(
     """
     if len(body) <= WHOLE_BYTES:
         return parse(model, body)
-    return await asyncio.to_thread(_parse, model, body.removeprefix(BOM), name, max_items, item)
+    return await asyncio.to_thread(parse_large, model, body, name, max_items, item)
 
 
-def _parse(model: type[Model], body: bytes, name: str, max_items: int, item: type[BaseModel] | None) -> Model:
+def parse_large(
+    model: type[Model],
+    body: bytes,
+    name: str,
+    max_items: int,
+    item: type[BaseModel] | None = None,
+    max_rest_bytes: int = MAX_REST_BYTES,
+) -> Model:
+    """The same, where it is called: in a thread, if the body is large."""
+    if len(body) <= WHOLE_BYTES:
+        return parse(model, body)
+    body = body.removeprefix(BOM)
     spans = item_spans(body, name, max_items)
     if spans is None:
-        if len(body) > MAX_REST_BYTES:
+        if len(body) > max_rest_bytes:
             raise Malformed(
                 f'a body of {len(body)} bytes must be a JSON object with "{name}": an array of objects or texts'
             )
         return parse(model, body)
     (first, first_end), last_end = spans[0], spans[-1][1]
-    if first + len(body) - last_end > MAX_REST_BYTES:
-        raise PayloadTooLarge(f"only '{name}' may take more than {MAX_REST_BYTES} bytes of a body", key=name)
+    if first + len(body) - last_end > max_rest_bytes:
+        raise PayloadTooLarge(f"only '{name}' may take more than {max_rest_bytes} bytes of a body", key=name)
     parsed = parse(model, body[:first] + body[first:first_end] + body[last_end:])
     if len(getattr(parsed, name)) != 1:
         raise InvalidOption(f"'{name}' is in the body twice; send it once", key=name)

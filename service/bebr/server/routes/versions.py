@@ -1,5 +1,6 @@
 """Code versions of a collection: attach, measure, promote, roll back, backfill, retire."""
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -22,7 +23,7 @@ from bebr.errors import (
 )
 from bebr.server.access import Access
 from bebr.server.bodies.body import BINARY, JSON, read_body
-from bebr.server.bodies.frames import decode_frame
+from bebr.server.bodies.frames import read_frame
 from bebr.server.context import EngineOf, JobsOf, read_batch, read_json
 from bebr.server.openapi import COLLECTION, WRITES, Operation
 from bebr.server.requests.versions import (
@@ -135,7 +136,7 @@ async def evaluate_version(collection: str, request: Request, engine: EngineOf) 
     if body.queries is not None and body.sample is not None:
         raise InvalidOption("give 'queries' or a 'sample', not both", key="sample")
     how = EvaluationRequest(
-        queries=None if body.queries is None else [_query(query) for query in body.queries],
+        queries=None if body.queries is None else await asyncio.to_thread(_queries, body.queries),
         sample=body.sample or DEFAULT_SAMPLE,
         points=body.points,
         adapter=body.adapter,
@@ -173,7 +174,7 @@ async def backfill_vectors(
     version: Annotated[str, Query(description="Id of the active version, whose model made the vectors.")],
 ) -> Response:
     body = await read_body(request.scope, request.receive, engine.limits.max_body_bytes, (BINARY,))
-    frame = decode_frame(body)
+    frame = await read_frame(body)
     if any(metadata is not None for metadata in frame.metadata):
         raise InvalidOption("metadata does not apply: points keep theirs", key="metadata")
     report = await engine.backfill_vectors(collection, version, frame.ids, frame.vectors)
@@ -183,6 +184,10 @@ async def backfill_vectors(
 @router.delete("/{version}", **RETIRE.route_options())
 async def retire_version(collection: str, version: str, engine: EngineOf) -> Response:
     return json_response(Versions.of(await engine.versions.retire(collection, version)))
+
+
+def _queries(queries: list[JudgedQuery]) -> list[UpgradeQuery]:
+    return [_query(query) for query in queries]
 
 
 def _query(query: JudgedQuery) -> UpgradeQuery:

@@ -32,7 +32,7 @@ from bebr.server.bodies.body import (
     read_body,
     stream_body,
 )
-from bebr.server.bodies.frames import decode_frame
+from bebr.server.bodies.frames import read_frame
 from bebr.server.bodies.large_bodies import WHOLE_BYTES, parse_items
 from bebr.server.context import EngineOf, JobsOf, idempotency_key
 from bebr.server.openapi import WRITES, Operation
@@ -117,7 +117,7 @@ async def write_vectors(
     version: DeclaredVersion = None,
 ) -> Response:
     body = await read_body(request.scope, request.receive, engine.limits.max_body_bytes, (BINARY,))
-    frame = decode_frame(body)
+    frame = await read_frame(body)
     report = await engine.write_vectors(
         collection,
         frame.ids,
