@@ -68,13 +68,19 @@ class Coalescer(Generic[Item, Result]):
                 f"{self._count} {self._what} wait already (the limit); try again later", waiting=self._what
             )
 
-    async def submit(self, item: Item, key: str = "", drop: Drop | None = None) -> Result:
-        """Run the item, alone and at once when idle, else with others that wait. One whose caller left is not run."""
-        if self._running >= self._width:
+    async def submit(self, item: Item, key: str = "", drop: Drop | None = None, *, alone: bool = True) -> Result:
+        """Run the item, alone and at once when idle, else with others that wait. One whose caller left is not run.
+
+        alone: False where others are known to be near: when idle, it then waits for those of this turn of the loop.
+        """
+        if self._running >= self._width or not alone:
             self.check_capacity()
             entry = _Waiting[Item, Result](item, asyncio.get_running_loop().create_future(), drop)
             self._queues.setdefault(key, deque()).append(entry)
             self._count += 1
+            if self._running < self._width:
+                self._running += 1
+                self._start_draining()
             return await entry.result
         if drop is not None and (why := drop()) is not None:
             raise why
@@ -84,11 +90,14 @@ class Coalescer(Generic[Item, Result]):
             return result
         finally:
             if self._count:
-                drainer = asyncio.create_task(self._drain())
-                self._drainers.add(drainer)
-                drainer.add_done_callback(self._drainers.discard)
+                self._start_draining()
             else:
                 self._running -= 1
+
+    def _start_draining(self) -> None:
+        drainer = asyncio.create_task(self._drain())
+        self._drainers.add(drainer)
+        drainer.add_done_callback(self._drainers.discard)
 
     async def _drain(self) -> None:
         try:

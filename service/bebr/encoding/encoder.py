@@ -100,6 +100,11 @@ class Encoder:
         """(embedding_dims,) float32: the middle of what codes represent; zeros where the binarizer is not centered."""
         return self._opened.mean
 
+    @property
+    def exact_mean(self) -> NDArray[np.float64] | None:
+        """The same as float64; None: it is zero."""
+        return self._opened.exact_mean
+
     def code_query(self, records: NDArray[np.uint8]) -> NDArray[np.float32]:
         """records (rows, record_size_bytes) uint8 that are queries -> the query side of sdc (rows, dims) float32.
 

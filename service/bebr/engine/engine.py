@@ -84,7 +84,7 @@ class Engine:
         """What happens to collections; the jobs listen."""
         self.registry = CollectionRegistry(store, limits)
         """The open collections."""
-        self.searchers = Searchers(limits, admission, texts, threads.coordinators, batching=batching)
+        self.searchers = Searchers(limits, admission, texts, batching=batching)
         self._embedder = Embedder(bundles, self._encoders, limits, texts, admission.embeddings)
         encoding = Encoding(texts, admission.written_texts, threads.encoding)
         self._writer = PointWriter(

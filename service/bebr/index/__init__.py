@@ -25,5 +25,6 @@ from bebr.index.candidates import Found
 from bebr.index.grouped import Grouping
 from bebr.index.rescoring import Rescored, Rescoring
 from bebr.index.scan import ScanQueries
+from bebr.kernel import quantize
 
-__all__ = ["Found", "Grouping", "Rescored", "Rescoring", "ScanQueries"]
+__all__ = ["Found", "Grouping", "Rescored", "Rescoring", "ScanQueries", "quantize"]

@@ -10,10 +10,11 @@ runs.py      what a follower applies at once
 note.py      what the store acknowledged last, noted beside a shard's files
 follower.py  keeps one shard equal to the store
 reads.py     searches, counts and lists of ids over several shards
+scan_rate.py how long a scan takes on this machine
 memory.py    gives memory back to the system
 """
 
-from bebr.index import Found, Grouping, Rescored, Rescoring, ScanQueries
+from bebr.index import Found, Grouping, Rescored, Rescoring, ScanQueries, quantize
 from bebr.shards.changes import Change, Patch, Reencode, Replace, ShardWrite, pieces_of, values_of
 from bebr.shards.client import Searched, ShardClient, ShardStats
 from bebr.shards.local import LocalShards, ShardThreads
@@ -38,5 +39,6 @@ __all__ = [
     "acknowledged",
     "forget_notes",
     "pieces_of",
+    "quantize",
     "values_of",
 ]

@@ -76,16 +76,19 @@ class ShardClient(Protocol):
         queries: Sequence[ScanQueries],
         grouping: Grouping | None = None,
         rescorings: Sequence[Rescoring] | None = None,
+        *,
+        on_loop: bool = True,
     ) -> Searched:
         """The best points of all code versions, in one pass over the same views.
 
         queries: of one code version each, the same queries in the same order. Without any it only says which points
         there are. With a grouping there is one query, and hits are what the grouping wants instead of the best of all.
         rescorings: of each query, where candidates are scored again by rescore codes; a grouping says so itself.
+        on_loop: whether what takes a moment may run on the event loop.
         """
 
     def is_small(self, queries: int) -> bool:
-        """Whether a search of this many queries costs less than handing it over to a thread or another process."""
+        """Whether a search of this many queries takes so little time that it may run on the event loop."""
 
     def scan_size_bytes(self) -> int:
         """Bytes of codes and gains that a search of one query reads without a filter: what it costs."""

@@ -24,6 +24,7 @@ from bebr.shards.changes import Change, Fields
 from bebr.shards.client import Searched, ShardStats
 from bebr.shards.follower import Follower
 from bebr.shards.memory import release_free_memory
+from bebr.shards.scan_rate import ScanRate
 from bebr.shards.truth import Truth
 from bebr.shards.writer import Writer
 from bebr.telemetry import event
@@ -34,10 +35,10 @@ RETRY_SECONDS = 1.0
 SEALING_POLL_SECONDS = 0.01
 MAX_BACKLOG = 8
 """Frozen segments that may wait to be sealed; a shard with more takes no write."""
-INLINE_SCAN_BYTES = 2**21
-"""Searches that scan no more than this run on the event loop: a thread would cost more."""
-SLICE_BYTES = 2**26
-"""What each thread scans at least where several scan for one search: handing less over costs more than it saves."""
+INLINE_SCAN_SECONDS = 0.002
+"""Scans that take no longer than this run on the event loop: a thread would cost more."""
+SLICE_SECONDS = 0.003
+"""For how long each thread scans at least where several scan for one search: less costs more than it saves."""
 INLINE_READ_BYTES = 2**20
 """Counts and lists of ids of shards of this size run on the event loop."""
 INLINE_FILTER_SIZE = 100
@@ -98,6 +99,7 @@ class LocalShards:
         ]
         self._writer = Writer(truth, uid, self._followers, fields, max_queue, name)
         self._scanned = ScanView.of(self._views())
+        self._rate = ScanRate()
         self._maintaining: dict[int, asyncio.Task[None]] = {}
         self._mending: dict[int, asyncio.Task[None]] = {}
         """Shards that are rebuilt because a file of theirs is damaged."""
@@ -118,11 +120,13 @@ class LocalShards:
         queries: Sequence[ScanQueries],
         grouping: Grouping | None = None,
         rescorings: Sequence[Rescoring] | None = None,
+        *,
+        on_loop: bool = True,
     ) -> Searched:
         while True:
             view = self._scan_view()
             try:
-                return await self._search(view, queries, grouping, rescorings)
+                return await self._search(view, queries, grouping, rescorings, on_loop)
             except DamagedSegment as damage:
                 if self._is_current(damage, view):
                     raise self._mend(damage) from None
@@ -134,32 +138,34 @@ class LocalShards:
         queries: Sequence[ScanQueries],
         grouping: Grouping | None,
         rescorings: Sequence[Rescoring] | None,
+        on_loop: bool,
     ) -> Searched:
         count = max(map(len, queries), default=0)
         conditions = [condition for of_version in queries for condition in of_version.filters]
-        is_small = self._is_small(view.views, count) and _are_small_filters(view.views, conditions)
-        if is_small and grouping is None:
+        seconds = self._rate.seconds(view.scan_size_bytes, count)
+        is_quick = grouping is None and seconds <= INLINE_SCAN_SECONDS
+        if on_loop and is_quick and _are_small_filters(view.rows, conditions):
             try:
-                found, rescored = reads.search(view, queries, None, rescorings, waits=False)
+                found, rescored = reads.search(view, queries, None, rescorings, self._rate, waits=False)
                 return Searched(found, dict(view.points), rescored)
             except NotInMemory:  # the event loop waits for no disk
                 pass
-        slices = max(1, min(self._threads.scanners, view.scan_size_bytes * count // SLICE_BYTES))
-        search = partial(reads.search, view, queries, grouping, rescorings, self._threads.scans, slices)
+        slices = max(1, min(self._threads.scanners, int(seconds / SLICE_SECONDS)))
+        search = partial(reads.search, view, queries, grouping, rescorings, self._rate, self._threads.scans, slices)
         found, rescored = await asyncio.get_running_loop().run_in_executor(self._threads.searches, search)
         return Searched(found, dict(view.points), rescored)
 
     def is_small(self, queries: int) -> bool:
-        return self._is_small(self._views(), queries)
+        return self._rate.seconds(self._scan_view().scan_size_bytes, queries) <= INLINE_SCAN_SECONDS
 
     def scan_size_bytes(self) -> int:
-        return _scan_size_bytes(self._views())
+        return self._scan_view().scan_size_bytes
 
     def commit_times(self) -> tuple[int, float]:
         return self._writer.commits, self._writer.commit_seconds
 
     def points(self) -> dict[int, int]:
-        return _points(self._views())
+        return dict(self._scan_view().points)
 
     def stats(self) -> list[ShardStats]:
         return [
@@ -204,14 +210,11 @@ class LocalShards:
     def _views(self) -> reads.Views:
         return [follower.shard.view for follower in self._followers]
 
-    def _is_small(self, views: reads.Views, queries: int) -> bool:
-        return _scan_size_bytes(views) * queries <= INLINE_SCAN_BYTES
-
     async def _read(self, read: Callable[[], Result], condition: Filter | None = None) -> Result:
         """Here when the shards are small, in a thread when it would hold up others."""
-        views = self._views()
+        view = self._scan_view()
         try:
-            if _scan_size_bytes(views) <= INLINE_READ_BYTES and _are_small_filters(views, [condition]):
+            if view.scan_size_bytes <= INLINE_READ_BYTES and _are_small_filters(view.rows, [condition]):
                 return read()
             return await asyncio.to_thread(read)
         except DamagedSegment as damage:
@@ -358,25 +361,8 @@ def _segments(view: ScanView) -> list[Segment]:
     return [part.segment for part in view.parts if isinstance(part, SegmentView)]
 
 
-def _points(views: reads.Views) -> dict[int, int]:
-    """Living points by code version number."""
-    totals: dict[int, int] = {}
-    for view in views:
-        for version, count in view.points.items():
-            totals[version] = totals.get(version, 0) + count
-    return totals
-
-
-def _scan_size_bytes(views: reads.Views) -> int:
-    return sum([view.scan_size_bytes for view in views])
-
-
-def _are_small_filters(views: reads.Views, conditions: Sequence[Filter | None]) -> bool:
+def _are_small_filters(rows: int, conditions: Sequence[Filter | None]) -> bool:
     size = sum([condition.size for condition in conditions if condition is not None])
     if size == 0:
         return True
-    return size <= INLINE_FILTER_SIZE and size * _rows(views) <= INLINE_FILTER_ROWS
-
-
-def _rows(views: reads.Views) -> int:
-    return sum([part.rows for view in views for part in view.parts])
+    return size <= INLINE_FILTER_SIZE and size * rows <= INLINE_FILTER_ROWS

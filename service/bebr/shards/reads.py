@@ -18,6 +18,7 @@ from bebr.index.scan import ScanQueries, Selection, finished, scan
 from bebr.index.scan_view import ScanView
 from bebr.index.segment import SegmentView
 from bebr.index.view import ShardView
+from bebr.shards.scan_rate import ScanRate
 
 Views = Sequence[ShardView]
 
@@ -27,6 +28,7 @@ def search(
     queries: Sequence[ScanQueries],
     grouping: Grouping | None = None,
     rescorings: Sequence[Rescoring] | None = None,
+    rate: ScanRate | None = None,
     scanners: Executor | None = None,
     slices: int = 1,
     waits: bool = True,
@@ -34,15 +36,19 @@ def search(
     """The hits of each query, of all versions and parts: the same for any number of shards and threads.
 
     queries: for each version, the same queries in the same order. rescorings: of each query; None: candidates are hits
-    by the scores of the scan. scanners: where there are several slices, each is scanned by a task of its own but the
-    first one. Raises DamagedSegment; without `waits` NotInMemory where rescore codes would have to be waited for.
+    by the scores of the scan. rate: is told how long the scan took. scanners: where there are several slices, each is
+    scanned by a task of its own but the first one. Raises DamagedSegment; without `waits` NotInMemory where rescore
+    codes would have to be waited for.
     """
     if not queries:
         return [], None
     if grouping is not None:
         return _search_groups(view, queries, grouping, waits)
     limit = max([of_version.limit for of_version in queries])
+    began = time.perf_counter()
     by_version = [_scan(view, of_version, scanners, slices) for of_version in queries]
+    if rate is not None and not any(queries[0].filters):
+        rate.note(view.scan_size_bytes, len(queries[0]), (time.perf_counter() - began) * slices)
     joined = by_version[0] if len(queries) == 1 else [best_of(found, limit) for found in zip(*by_version, strict=True)]
     if rescorings is None:
         return [hits_of(view.parts, found, view.ids(found.places, found.rows), limit) for found in joined], None

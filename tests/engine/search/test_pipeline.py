@@ -34,8 +34,7 @@ def listed(answer: Answer) -> list[tuple[float, str]]:
     return list(zip(answer.found.scores, answer.found.ids, strict=True))
 
 
-@pytest.mark.parametrize("inline", [True, False])
-async def test_points_of_a_version_that_came_after_routing_are_found(tmp_path: Path, inline: bool) -> None:
+async def test_points_of_a_version_that_came_after_routing_are_found(tmp_path: Path) -> None:
     async with running(tmp_path) as engine:
         await fitted(engine)
         searcher = engine.searchers.of(engine.registry.get("docs"))
@@ -45,10 +44,10 @@ async def test_points_of_a_version_that_came_after_routing_are_found(tmp_path: P
         await write(engine, 200, 210)  # buffered: a version that the queries know nothing of
         late = await searcher._route([SearchRequest(vector=ROWS[210], limit=5)])
         assert routed[0].of_version.keys() < late[0].of_version.keys()
-        answers, _ = await searcher._run([*routed, *late], inline)
+        answers, _ = await searcher._run([*routed, *late])
         assert [answer.found.ids[0] for answer in answers[:10]] == [f"p{n}" for n in range(200, 210)]
         assert all(sum(answer.covered.values()) == 210 and len(answer.covered) == 2 for answer in answers)
-        anew, _ = await searcher._run(await searcher._route([*requests, late[0].query.request]), inline)
+        anew, _ = await searcher._run(await searcher._route([*requests, late[0].query.request]))
         assert [listed(answer) for answer in answers] == [listed(answer) for answer in anew]
 
 
@@ -86,8 +85,8 @@ async def test_a_query_is_a_value(tmp_path: Path) -> None:
         searcher = engine.searchers.of(engine.registry.get("docs"))
         requests = [SearchRequest(id="p003", limit=4), SearchRequest(vector=ROWS[7], limit=200, scorer=Scorer.SDC)]
         routed = await searcher._route(requests)
-        first, _ = await searcher._run(routed, inline=True)
-        second, _ = await searcher._run([*routed, *routed], inline=False)
+        first, _ = await searcher._run(routed)
+        second, _ = await searcher._run([*routed, *routed])
         assert [listed(a) for a in second] == 2 * [listed(a) for a in first]
         with pytest.raises(AttributeError):
             routed[0].query.wanted = 7  # type: ignore[misc]

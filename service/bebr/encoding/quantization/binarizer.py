@@ -49,6 +49,8 @@ class Binarizer:
         means = [numpy_helper.to_array(value) for value in graph.graph.initializer if value.name == "mean"]
         self.mean = np.asarray(means[0], np.float32) if means else np.zeros(embedding_dims, np.float32)
         """(embedding_dims,) float32: the middle of what codes represent; zeros where the graph names none."""
+        self.exact_mean = self.mean.astype(np.float64) if self.mean.any() else None
+        """The same as float64; None: it is zero."""
 
     def project(self, embeddings: Floats) -> Floats:
         """embeddings (rows, embedding_dims) float32 -> (rows, dims) float32: the query side of adc.

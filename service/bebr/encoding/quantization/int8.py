@@ -38,6 +38,7 @@ class Int8Binarizer:
         self.spec = CodeSpec.parse(f"{embedding_dims}x4+{embedding_dims}x4")
         self.steps = np.array([16 * LOW_STEP, LOW_STEP], np.float32)
         self.mean = np.zeros(embedding_dims, np.float32)
+        self.exact_mean: NDArray[np.float64] | None = None
 
     def project(self, embeddings: Floats) -> Floats:
         """embeddings (rows, embedding_dims) float32 -> the query side of adc (rows, 2 * embedding_dims) float32."""

@@ -41,10 +41,16 @@ def hits_of(
     request: SearchRequest, found: Found, points: Points, versions: Sequence[Version], size: AnswerSize
 ) -> list[Hit]:
     """The hits as the caller sees them; points that were deleted since the scan are left out."""
-    shows, hits = shows_points(request), []
+    shows = shows_points(request)
+    if request.with_metadata is True and not request.with_code and found.distances is None:  # most searches
+        ids = [version.id for version in versions]
+        rows = zip(found.ids, found.scores, found.versions, strict=True)
+        plain = [Hit(i, score, ids[n], points[i].metadata) for i, score, n in rows if i in points]
+        size.add(sum([size_of(hit.metadata, None) for hit in plain]))
+        return plain
+    hits = []
     distances: Sequence[int | None] = found.distances or [None] * len(found.ids)
-    rows = zip(found.ids, found.scores, found.versions, distances, strict=False)
-    for point_id, score, number, distance in rows:
+    for point_id, score, number, distance in zip(found.ids, found.scores, found.versions, distances, strict=False):
         point, code = points.get(point_id), None
         if shows and point is None:
             continue

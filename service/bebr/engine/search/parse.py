@@ -58,7 +58,8 @@ def parse(collection: Collection, limits: Limits, request: SearchRequest, max_fi
 
 
 def _source(request: SearchRequest) -> str:
-    given = [key for key in ("text", "vector", "code", "id") if getattr(request, key) is not None]
+    sources = ("text", request.text), ("vector", request.vector), ("code", request.code), ("id", request.id)
+    given = [key for key, value in sources if value is not None]
     if len(given) != 1:
         raise InvalidOption(
             f"a search has exactly one of text, vector, vector_b64, code_b64, id; got {given or 'none'}", key="text"

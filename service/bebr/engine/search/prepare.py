@@ -19,7 +19,6 @@ from bebr.core.scoring import (
     HammingQueries,
     Scorer,
     hamming_scores,
-    prepare_adc,
     prepare_hamming,
     prepare_sdc,
     reaches,
@@ -27,10 +26,11 @@ from bebr.core.scoring import (
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.encoders import Codec
 from bebr.engine.collections.version import Version, VersionKind
-from bebr.engine.search.query import Query, RoutedQuery, VersionQuery
-from bebr.shards import ScanQueries
+from bebr.engine.search.query import ONE, Query, RoutedQuery, VersionQuery
+from bebr.shards import ScanQueries, quantize
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
+NO_FLOOR = np.float32(-np.inf)
 ROUNDING = 1e-6
 """How much lower the floors of a scan are than the exact ones: float32 rounds, and so does what is shown of a score."""
 
@@ -57,11 +57,13 @@ def prepare(routed: Sequence[RoutedQuery], version: Version, codec: Codec | None
             assert codec is not None, "adc needs a binarizer"
             if scorer is Scorer.SDC:
                 queries = [_coded(one.query, query, codec) for one, query in zip(routed, queries, strict=True)]
-            prepared = prepare_adc(_projected(queries, codec), version.spec, version.steps)
+            prepared = quantize(_projected(queries, codec), version.spec, version.steps)
             added = _added(queries, codec)
-    conditions = tuple(one.query.condition for one in routed)
+    conditions = tuple([one.query.condition for one in routed])
+    if all(one.query.request.score_threshold is None for one in routed):
+        return ScanQueries(version.number, prepared, limit, conditions, np.full(len(routed), NO_FLOOR), added)
     floors = np.array([_floor(one.query, version.spec) for one in routed])
-    if routed[0].query.scorer is Scorer.HAMMING or (added is None and not np.isfinite(floors).any()):
+    if routed[0].query.scorer is Scorer.HAMMING:
         return ScanQueries(version.number, prepared, limit, conditions, floors.astype(np.float32))
     scan_floors = _scan_floors(floors, np.zeros(len(floors)) if added is None else added)
     return ScanQueries(version.number, prepared, limit, conditions, scan_floors, added, floors)
@@ -86,6 +88,9 @@ def _coded(source: Query, query: VersionQuery, codec: Codec) -> VersionQuery:
 
 def _projected(queries: Sequence[VersionQuery], codec: Codec) -> Floats:
     """(queries, dims) float32 in code space: of what codes represent; embeddings are projected together."""
+    first = queries[0]
+    if len(queries) == 1 and first.unit is not None and first.record is None and first.factor == ONE:
+        return codec.project(first.unit)  # most searches
     if all(query.record is None for query in queries):
         factors = np.array([query.factor for query in queries], np.float32)
         units = np.concatenate([query.unit for query in queries if query.unit is not None])
@@ -106,8 +111,7 @@ def _added(queries: Sequence[VersionQuery], codec: Codec) -> NDArray[np.float64]
     scale is added too. With both, scores of all versions mean the same.
     """
     added = np.array([query.offset for query in queries])
-    if codec.mean.any():
-        mean = codec.mean.astype(np.float64)
+    if (mean := codec.exact_mean) is not None:
         # one by one: a product of many rows rounds otherwise than that of one, and a score must not depend on others
         added += np.concatenate([_embedding(query, codec).astype(np.float64) @ mean for query in queries])
     return added if added.any() else None

@@ -9,15 +9,14 @@
     group      the best hits of the best groups               group.py
     fetch      metadata and codes of the hits                 here
 
-Searches of a large collection that arrive while others run are prepared, scanned and fetched together next. A scan of a
-small collection takes less time than handing it over, so it runs at once, unless many arrive in one turn of the event
-loop.
+A search that comes alone begins at once. Those that come in one turn of the event loop, or while others run, are
+prepared and scanned together next. A scan that takes a moment runs on the event loop, for a thread would cost more than
+it saves; a longer one runs on a thread.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 
@@ -28,7 +27,7 @@ from bebr.coalescer import Coalescer
 from bebr.config import Limits
 from bebr.core.scoring import Scorer
 from bebr.core.types import StoredPoint
-from bebr.engine.admission import Lane, LoopTurn
+from bebr.engine.admission import Admission
 from bebr.engine.answers import HIT_BYTES, PAGE_IDS, AnswerSize, size_of, too_large
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import Version
@@ -63,19 +62,17 @@ class Searcher:
         self,
         collection: Collection,
         limits: Limits,
-        lane: Lane,
-        turn: LoopTurn,
+        admission: Admission,
         embed: Embed,
-        workers: Executor,
         batching: bool,
     ) -> None:
         self._collection = collection
         self._key = collection.document.uid
         self._limits = limits
-        self._lane = lane
+        self._lane = admission.searches
+        self._requests = admission.search_requests
         self._embed_texts = embed
-        self._turn = turn
-        self._workers = workers
+        self._turn = admission.turn
         self._queue: Coalescer[list[RoutedQuery], Together | BebrError] = Coalescer(
             self._run_together,
             what="searches",
@@ -105,17 +102,16 @@ class Searcher:
         return await asyncio.to_thread(write) if is_large(answers, points) else write()
 
     async def _search_routed(self, routed: list[RoutedQuery]) -> Together:
-        """At once where that takes less time than handing it over, else together with others; counted in the lane."""
-        shards, done = self._collection.shards, False
-        units = len(routed) * (1 + shards.scan_size_bytes() / BYTES_PER_UNIT)
+        """At once where it is alone, else together with others; counted in the lane."""
+        done = False
+        units = len(routed) * (1 + self._collection.shards.scan_size_bytes() / BYTES_PER_UNIT)
         self._lane.enter(self._key, units)
         try:
-            if shards.is_small(len(routed)) and self._turn.is_free and not self._queue.busy:
-                started = time.perf_counter()
-                together = await self._run(routed, inline=True)
-                self._turn.use(time.perf_counter() - started)
-            else:
-                together = await self._submit(routed)
+            drop = self._lane.drop() if self._queue.busy else None
+            alone = self._requests.requests <= 1 and self._turn.is_free
+            together = await self._queue.submit(routed, drop=drop, alone=alone)
+            if isinstance(together, BebrError):
+                raise together
             done = True
             return together
         finally:
@@ -199,27 +195,21 @@ class Searcher:
 
     # -- the scan: together with all others that wait ------------------------------------------------------------------
 
-    async def _submit(self, routed: list[RoutedQuery]) -> Together:
-        outcome = await self._queue.submit(routed, drop=self._lane.drop() if self._queue.busy else None)
-        if isinstance(outcome, BebrError):
-            raise outcome
-        return outcome
-
     async def _run_together(self, batch: list[list[RoutedQuery]]) -> list[Together | BebrError]:
         try:
-            answers, points = await self._run([one for several in batch for one in several], inline=False)
+            answers, points = await self._run([one for several in batch for one in several])
         except (Incompatible, AnswerTooLarge) as error:  # of one of them, or of all of them together
             return [error] if len(batch) == 1 else [(await self._run_together([several]))[0] for several in batch]
         left = iter(answers)
         return [([next(left) for _ in several], points) for several in batch]
 
-    async def _run(self, routed: list[RoutedQuery], inline: bool) -> Together:
+    async def _run(self, routed: list[RoutedQuery]) -> Together:
         """Scan, group, fetch. Queries of one scorer that want about as many hits are scanned together."""
         together: dict[tuple[Scorer, int], list[int]] = {}
         answers: dict[int, Answer] = {}
         for place, one in enumerate(routed):
             if one.query.request.group_by is not None:
-                answers[place] = await group(one, partial(self._scan_groups, inline))
+                answers[place] = await group(one, self._scan_groups)
                 continue
             # a query for many hits would make every other one in its scan gather as many
             together.setdefault((one.query.scorer, one.query.wanted.bit_length() // 4), []).append(place)
@@ -227,16 +217,16 @@ class Searcher:
             size = max(1, MAX_CANDIDATES // max(routed[place].query.wanted for place in places))
             for start in range(0, len(places), size):
                 some = places[start : start + size]
-                scanned = await self._scan([routed[place] for place in some], inline)
+                scanned = await self._scan([routed[place] for place in some])
                 answers |= zip(some, scanned, strict=True)
         page = [_page(answers[place]) for place in range(len(routed))]
         return page, await self._fetch(page)
 
-    async def _scan_groups(self, inline: bool, one: RoutedQuery, grouping: Grouping) -> Answer:
-        (answer,) = await self._scan([one], inline, grouping)
+    async def _scan_groups(self, one: RoutedQuery, grouping: Grouping) -> Answer:
+        (answer,) = await self._scan([one], grouping)
         return answer
 
-    async def _scan(self, routed: list[RoutedQuery], inline: bool, grouping: Grouping | None = None) -> list[Answer]:
+    async def _scan(self, routed: list[RoutedQuery], grouping: Grouping | None = None) -> list[Answer]:
         """Queries of one scorer -> the best hits of each, of all versions that have points; or those of its groups."""
         limit = max(one.query.wanted for one in routed)
         numbers = {number for one in routed for number in one.of_version}
@@ -244,12 +234,10 @@ class Searcher:
             if any(one.of_version.keys() != numbers for one in routed):  # points of another version came meanwhile
                 versions = [self._collection.document.versions[number] for number in sorted(numbers)]
                 routed = route_all(self._collection, [one.query for one in routed], versions)
-            if inline:
-                prepared = prepare_all(self._collection, routed, limit)
-            else:
-                work = partial(prepare_all, self._collection, routed, limit)
-                prepared = await asyncio.get_running_loop().run_in_executor(self._workers, work)
-            searched = await self._collection.shards.search(prepared, grouping)
+            started = time.perf_counter()
+            prepared = prepare_all(self._collection, routed, limit)
+            searched = await self._collection.shards.search(prepared, grouping, on_loop=self._turn.is_free)
+            self._turn.use(time.perf_counter() - started)
             if searched.points.keys() <= numbers:
                 break
             numbers |= searched.points.keys()

@@ -1,6 +1,5 @@
 """The searchers of all collections."""
 
-from concurrent.futures import Executor
 from functools import partial
 
 import numpy as np
@@ -18,14 +17,11 @@ from bebr.engine.texts import TextQueues
 class Searchers:
     """One searcher for each collection."""
 
-    def __init__(
-        self, limits: Limits, admission: Admission, texts: TextQueues, scans: Executor, *, batching: bool
-    ) -> None:
-        """scans: threads that run them. batching: gather what arrives while others are running."""
+    def __init__(self, limits: Limits, admission: Admission, texts: TextQueues, *, batching: bool) -> None:
+        """batching: gather what arrives together, or while others are running."""
         self._limits = limits
         self._admission = admission
         self._texts = texts
-        self._scans = scans
         self._batching = batching
         self._searchers: dict[str, Searcher] = {}
         """By uid of the collection."""
@@ -35,10 +31,7 @@ class Searchers:
         uid = collection.document.uid
         if uid not in self._searchers:
             embed = partial(self._embed, collection)
-            lane = self._admission.searches
-            self._searchers[uid] = Searcher(
-                collection, self._limits, lane, self._admission.turn, embed, self._scans, self._batching
-            )
+            self._searchers[uid] = Searcher(collection, self._limits, self._admission, embed, self._batching)
         return self._searchers[uid]
 
     def forget(self, uid: str) -> None:

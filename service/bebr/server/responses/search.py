@@ -1,6 +1,6 @@
 """Answers of searches. They are the hot path, so `search_json` writes them by hand; a test holds it to the models."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from json.encoder import encode_basestring as quote
 from typing import Any
@@ -54,7 +54,7 @@ def search_json(result: results.SearchResult) -> bytes:
     searched = ",".join([f"{quote(version)}:{points}" for version, points in result.searched.items()])
     cursor = "null" if result.cursor is None else quote(result.cursor)
     return (
-        f'{{"hits":[{",".join(map(_hit, result.hits))}],"query_version":{quote(result.query_version)},'
+        f'{{"hits":[{",".join(_hits(result.hits))}],"query_version":{quote(result.query_version)},'
         f'"searched":{{{searched}}},"took_ms":{result.took_ms:.3f},"cursor":{cursor}{explain}}}'
     ).encode()
 
@@ -62,6 +62,16 @@ def search_json(result: results.SearchResult) -> bytes:
 def search_batch_json(found: Iterable[results.SearchResult]) -> bytes:
     """A `SearchBatchAnswer`."""
     return b'{"results":[' + b",".join(map(search_json, found)) + b"]}"
+
+
+def _hits(hits: Sequence[FoundHit]) -> list[str]:
+    if hits and hits[0].distance is None and hits[0].code is None and hits[0].metadata is not None:  # most searches
+        names = {version: quote(version) for version in {hit.version for hit in hits}}
+        return [
+            f'{{"id":{quote(point_id)},"score":{score:{SCORE_FORMAT}},"version":{names[version]},"metadata":{metadata}}}'
+            for point_id, score, version, metadata, _, _ in hits
+        ]
+    return [_hit(hit) for hit in hits]
 
 
 def _hit(hit: FoundHit) -> str:

@@ -6,6 +6,7 @@ does not match its checksum is therefore read once more, each row by itself, whi
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from sqlite3 import Connection, OperationalError
 from typing import AnyStr
 
@@ -48,12 +49,7 @@ def read_few_points(
     connection: Connection, ids_of_shard: Mapping[int, Sequence[str]], *, metadata: bool, records: bool
 ) -> dict[str, StoredPoint]:
     """The points that exist among a few ids of several shards, by id. Raises DamagedPoint."""
-    record, text = "record" if records else "x''", "metadata" if metadata else "''"
-    statement = " union all ".join(
-        f"select id, seq, version, {record}, {text}, crc from points_{shard} "
-        f"where id in ({','.join('?' * len(ids))}) and record is not null"
-        for shard, ids in ids_of_shard.items()
-    )
+    statement = _few_points(tuple((shard, len(ids)) for shard, ids in ids_of_shard.items()), metadata, records)
     wanted = [id for ids in ids_of_shard.values() for id in ids]
     points: dict[str, StoredPoint] = {}
     try:
@@ -67,6 +63,17 @@ def read_few_points(
         _check_cause(error)
         return _read_one_by_one(connection, ids_of_shard, metadata=metadata, records=records)
     return points
+
+
+@lru_cache(maxsize=4096)
+def _few_points(counts: tuple[tuple[int, int], ...], metadata: bool, records: bool) -> str:
+    """The statement that reads so many points of each shard: one text for each shape, which SQLite prepares once."""
+    record, text = "record" if records else "x''", "metadata" if metadata else "''"
+    return " union all ".join(
+        f"select id, seq, version, {record}, {text}, crc from points_{shard} "
+        f"where id in ({','.join('?' * count)}) and record is not null"
+        for shard, count in counts
+    )
 
 
 def read_feed(connection: Connection, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:

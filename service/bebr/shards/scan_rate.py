@@ -1,0 +1,32 @@
+"""How long a scan takes: measured by the scans themselves, so that a machine is known as it is."""
+
+FIRST_SECONDS_PER_BYTE = 1 / 8e9
+"""Before the first scan."""
+LEAST_BYTES = 2**20
+"""Scans of less say more of what is around them."""
+SHARE = 0.1
+"""How far one scan moves the rate towards its own."""
+CORRECTION = 4.0
+"""A scan that took many times as long was interrupted."""
+BATCH_SHARE = 0.5
+"""What a query takes among others, of what it takes alone."""
+
+
+class ScanRate:
+    """Seconds for each byte of codes that one query scans."""
+
+    def __init__(self) -> None:
+        self.seconds_per_byte = FIRST_SECONDS_PER_BYTE
+
+    def seconds(self, size_bytes: int, queries: int) -> float:
+        """How long a scan of so many bytes takes, about."""
+        shares = 1 + (queries - 1) * BATCH_SHARE
+        return size_bytes * shares * self.seconds_per_byte
+
+    def note(self, size_bytes: int, queries: int, seconds: float) -> None:
+        """A scan took so long."""
+        if size_bytes * queries < LEAST_BYTES:
+            return
+        now = self.seconds_per_byte
+        found = seconds / (size_bytes * (1 + (queries - 1) * BATCH_SHARE))
+        self.seconds_per_byte += SHARE * (min(found, now * CORRECTION) - now)
