@@ -89,3 +89,17 @@ async def test_a_batch_ends_where_it_is_large_enough_and_several_may_run() -> No
         assert await asyncio.gather(*tasks) == [1, 1, 2, 4, 9, 1]
     assert batches[2:] == [[2, 4], [9], [1]] or sorted(map(sum, batches[2:])) == [1, 6, 9]
     assert not queue.busy
+
+
+async def test_what_is_not_alone_waits_for_the_others_of_its_turn() -> None:
+    batches: list[list[int]] = []
+
+    async def run(items: list[int]) -> list[int]:
+        batches.append(items)
+        return items
+
+    queue = Coalescer(run, what="items", max_batch=10, max_queue=10)
+    assert await asyncio.gather(*(queue.submit(item, alone=False) for item in range(4))) == [0, 1, 2, 3]
+    assert await asyncio.gather(*(queue.submit(item) for item in range(2))) == [0, 1]
+    assert await queue.submit(9, alone=False) == 9
+    assert batches == [[0, 1, 2, 3], [0], [1], [9]] and not queue.busy

@@ -222,8 +222,8 @@ async def test_searches_of_all_kinds_share_scans(tmp_path: Path) -> None:
         assert [entries(result) for result in together] == alone
         searcher = engine.searchers.of(engine.registry.get("docs"))
         routed = [await searcher._route([request]) for request in requests]
-        queued = await asyncio.gather(*(searcher._submit(one) for one in routed))
-        found = [answers[0].found for answers, _ in queued]
+        queued = await asyncio.gather(*(searcher._queue.submit(one, alone=False) for one in routed))
+        found = [outcome[0][0].found for outcome in queued if isinstance(outcome, tuple)]
         assert [list(zip(f.scores, f.ids, strict=True)) for f in found] == [[entry[:2] for entry in e] for e in alone]
         codes = {point.id: point.code for point in points}
         assert all(hit.code == codes[hit.id] for result in together[60:] for hit in result.hits)

@@ -65,13 +65,13 @@ def search_batch_json(found: Iterable[results.SearchResult]) -> bytes:
 
 
 def _hits(hits: Sequence[FoundHit]) -> list[str]:
-    if hits and hits[0].distance is None and hits[0].code is None and hits[0].metadata is not None:  # most searches
-        names = {version: quote(version) for version in {hit.version for hit in hits}}
-        return [
-            f'{{"id":{quote(point_id)},"score":{score:{SCORE_FORMAT}},"version":{names[version]},"metadata":{metadata}}}'
-            for point_id, score, version, metadata, _, _ in hits
-        ]
-    return [_hit(hit) for hit in hits]
+    names = {version: quote(version) for version in {hit.version for hit in hits}}
+    return [
+        f'{{"id":{quote(hit[0])},"score":{hit[1]:{SCORE_FORMAT}},"version":{names[hit[2]]},"metadata":{hit[3]}}}'
+        if hit[3] is not None and hit[4] is None and hit[5] is None  # most hits
+        else _hit(hit)
+        for hit in hits
+    ]
 
 
 def _hit(hit: FoundHit) -> str:
