@@ -125,7 +125,7 @@ class FitStatus:
     sample: int
     """Embeddings to fit to."""
     collected: int
-    """Points that wait as embeddings."""
+    """Points that wait as embeddings, or to get the codes of the fit."""
     detail: str | None
     """What a fit is doing, or why it failed."""
     version: str | None

@@ -8,6 +8,7 @@ from zlib import crc32
 
 from bebr.core.filters import Filter, parse_filter
 from bebr.core.types import StoredPoint
+from bebr.engine.collections.coverage import Coverage
 from bebr.engine.collections.encoders import Codec, CollectionEncoders
 from bebr.engine.collections.hot_points import HotPoints
 from bebr.engine.collections.reservoir import Reservoir
@@ -47,6 +48,7 @@ class Collection:
         self.hot_points = HotPoints()
         self.reservoir = Reservoir(store, document.uid)
         """Embeddings of a sample of its points, where it has a fit."""
+        self.coverage = Coverage()
         self._store = store
         self._damaged: set[str] = set()
         """Ids of points that were found damaged when they were fetched."""

@@ -40,6 +40,8 @@ class FitSource(StrEnum):
     """Points that are written from now on, which are buffered."""
     SAMPLE = "sample"
     """The embeddings that are kept of some points."""
+    CODES = "codes"
+    """What the rescore codes of the points stand for; all of them get new codes."""
 
 
 @dataclass(frozen=True, slots=True)

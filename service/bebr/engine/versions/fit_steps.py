@@ -29,6 +29,7 @@ from bebr.engine.collections.registry import CollectionRegistry
 from bebr.engine.collections.schema import CollectionDocument, FitPlan, FitSource
 from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.versions.fit_choice import Candidate, Collected, choose, codec_of, measure_candidate, others_of
+from bebr.engine.versions.fit_from_codes import converted, decode_unit, draw
 from bebr.engine.versions.fitted_bundles import FittedBundles, next_bundle_id
 from bebr.shards import Reencode
 
@@ -84,16 +85,20 @@ class FitSteps:
         """
         self._guard.check()
         active = collection.active
-        if plan.source is FitSource.SAMPLE:
-            codec: Codec = Int8Binarizer(collection.codec(active).embedding_dims)
-            records = list((await collection.reservoir.read(collection.existing)).values())
-        else:
-            codec, records = collection.codec(active), await self._buffered(collection, active.number)
+        codec: Codec = Int8Binarizer(collection.codec(active).embedding_dims)
+        match plan.source:
+            case FitSource.CODES:
+                records = await draw(collection, codec, self._limits.max_fit_sample)
+            case FitSource.SAMPLE:
+                records = list((await collection.reservoir.read(collection.existing)).values())
+            case FitSource.WRITES:
+                records = await self._buffered(collection, active.number)
         joined = np.frombuffer(b"".join(records), np.uint8).reshape(len(records), codec.spec.record_size_bytes)
         rows = Collected(joined[: plan.sample], joined[plan.sample :], codec)
-        return Training(
-            rows, others_of(collection, plan.bytes, plan.rescore_bytes or 0, fitted=plan.source is not FitSource.WRITES)
-        )
+        if plan.source is FitSource.CODES:
+            return Training(rows, {})  # codes that were fitted from would find all of what they stand for
+        sizes, fitted = (plan.bytes, plan.rescore_bytes or 0), plan.source is FitSource.SAMPLE
+        return Training(rows, others_of(collection, *sizes, fitted=fitted))
 
     async def _buffered(self, collection: Collection, number: int) -> list[bytes]:
         """Records of buffered points, in random order."""
@@ -187,18 +192,22 @@ class FitSteps:
         await self._registry.update(collection, failed)
 
     async def convert(self, collection: Collection) -> AsyncIterator[int]:
-        """Re-encode what is buffered -> page by page, how many points of it. Points that are written or deleted
-        meanwhile stay as they are. Raises Overloaded, InsufficientStorage."""
+        """Re-encode what is buffered, or was fitted from -> page by page, how many points of it. Points that are
+        written or deleted meanwhile stay as they are. Raises Overloaded, InsufficientStorage."""
         for buffered in [v for v in collection.document.versions if v.kind is VersionKind.BUFFERED]:
             active, same_model = collection.active, collection.document.of_model(buffered)
             if same_model and buffered.number != active.number:
                 target = active if active in same_model else same_model[-1]
                 async for applied in self._convert_version(collection, buffered, target):
                     yield applied
+        for finer in converted(collection.document):
+            async for applied in self._convert_version(collection, finer, collection.active):
+                yield applied
 
     async def _convert_version(self, collection: Collection, buffered: Version, target: Version) -> AsyncIterator[int]:
         encode = _converter(collection.codec(buffered), collection.codec(target))
-        log.info("re-encoding %d points of collection %s to %s", collection.buffered(), collection.name, target.id)
+        points = collection.shards.points().get(buffered.number, 0)
+        log.info("re-encoding %d points of collection %s to %s", points, collection.name, target.id)
         for shard in range(collection.document.shards):
             while ids := await collection.shards.version_ids(shard, buffered.number, PAGE):
                 self._guard.check()
@@ -236,4 +245,4 @@ async def _offer(collection: Collection, buffered: Version, ids: list[str]) -> N
 
 
 def _converter(buffered: Codec, codec: Codec) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
-    return lambda records: codec.encode(buffered.decode(records))
+    return lambda records: codec.encode(decode_unit(buffered, records))

@@ -22,6 +22,7 @@ from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.events import CollectionEvents
 from bebr.engine.results import FitState, FitStatus
 from bebr.engine.versions.fit_choice import codec_of
+from bebr.engine.versions.fit_from_codes import check_finer, converted
 from bebr.engine.versions.fit_plan import make_plan, most_collected
 from bebr.errors import Conflict, InvalidOption
 
@@ -51,7 +52,7 @@ class Fits:
         if collection.active.kind is not VersionKind.BUFFERED:
             if fit.failed is not None:
                 return FitState.FAILED
-            return FitState.CONVERTING if buffered else FitState.DONE
+            return FitState.CONVERTING if buffered or self._left(collection) else FitState.DONE
         if fit.failed is not None:
             return FitState.FAILED
         begins = fit.due or self._at_rest.get(collection.document.uid) == fit
@@ -69,7 +70,7 @@ class Fits:
             state=state,
             bytes=fit.bytes,
             sample=fit.sample,
-            collected=collection.buffered(),
+            collected=collection.buffered() + self._left(collection),
             detail=self._running.get(collection.document.uid, fit.failed) or self._waits(collection, state),
             version=None if fitted is None else fitted.id,
             code=None if fitted is None else str(fitted.spec),
@@ -83,6 +84,11 @@ class Fits:
             rescored_recall_at_10=metrics.get("rescored_recall_at_10"),
             candidates=_candidates(collection, fitted),
         )
+
+    def _left(self, collection: Collection) -> int:
+        """How many points still have the codes that a fit was made from; buffered ones are not counted."""
+        points = collection.shards.points()
+        return sum(points.get(version.number, 0) for version in converted(collection.document))
 
     def waits_for_rest(self, collection: Collection) -> bool:
         """Whether a fit begins as soon as the collection stops growing: it has its sample, and would rather have more
@@ -158,6 +164,8 @@ class Fits:
         Conflict while a fit is running or where too few embeddings are buffered.
         """
         collection = self._registry.get(name)
+        if now and source is not FitSource.WRITES:
+            raise InvalidOption("'now' does not apply with 'from', which collects nothing", key="now")
         async with self._registry.lock:
             document = collection.document
             if (state := self.state(collection)) in (FitState.FITTING, FitState.CONVERTING):
@@ -167,7 +175,7 @@ class Fits:
                 raise Conflict(f"backfill {backfill.job} of '{collection.name}' is running; pause it", job=backfill.job)
             plan = self._plan(collection, size_bytes, rescore_bytes, sample, now)
             if source is not FitSource.WRITES:
-                return await self._request_from(collection, plan, source, now)
+                return await self._request_from(collection, plan, source)
             buffered = document.buffered
             if buffered is None or buffered.model_fingerprint != document.active_version.model_fingerprint:
                 self._check_count(document, 2)
@@ -180,13 +188,13 @@ class Fits:
         assert status is not None, "a fit was requested"
         return status
 
-    async def _request_from(self, collection: Collection, plan: FitPlan, source: FitSource, now: bool) -> FitStatus:
+    async def _request_from(self, collection: Collection, plan: FitPlan, source: FitSource) -> FitStatus:
         """Fit to what is there already; the active version stays so until then. The registry is locked."""
-        if now:
-            raise InvalidOption("'now' does not apply with 'from', which collects nothing", key="now")
         self._check_count(collection.document, 1)
         active = collection.active
-        if not collection.reservoir.takes(active.model_fingerprint, collection.codec(active).embedding_dims):
+        if source is FitSource.CODES:
+            check_finer(collection)
+        elif not collection.reservoir.takes(active.model_fingerprint, collection.codec(active).embedding_dims):
             raise Conflict(
                 f"no embeddings are kept of points of '{collection.name}'; they will be from its next fit on. Request "
                 "that without 'from'",
