@@ -54,6 +54,11 @@ def test_fit_of_a_collection_waits_for_its_end(url: str, capsys: pytest.CaptureF
         fit = client.wait_fit("own")
         assert fit["rescore_bytes"] == 20 and fit["rescored_recall_at_10"] > fit["recall_at_10"]
         assert run("collection", "fit", "own", "--rescore-bytes", "-1") == 2
+        assert run("collection", "fit", "own", "--from", "codes", "--bytes", "4", "--wait", "--json") == 0
+        fit = json.loads(capsys.readouterr().out)["fit"]
+        assert (fit["state"], fit["bytes"], fit["rescore_bytes"]) == ("done", 4, 20)
+        assert run("collection", "fit", "own", "--from", "texts") == 1
+        assert "from" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

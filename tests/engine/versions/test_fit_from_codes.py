@@ -1,9 +1,11 @@
 """A fit to the collection's own finer codes: every point gets its new code without its text or vector."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from tests.encoding.quantization.embeddings import text_like
 from tests.engine.fitting import DIMS, ROWS, fit_of, reached, recall, write
@@ -14,7 +16,7 @@ from bebr.encoding import BundleRegistry
 from bebr.encoding.quantization.training import fit_own
 from bebr.engine import CollectionSettings, Engine, FitSettings
 from bebr.engine.collections.schema import FitSource
-from bebr.errors import Conflict, InvalidOption
+from bebr.errors import Conflict, Incompatible, InvalidOption
 
 FINE = "fine@1"
 POINTS = 600
@@ -52,6 +54,14 @@ async def test_all_points_get_a_smaller_code_and_a_larger_one_again(tmp_path: Pa
         assert await recall(engine, POINTS) == found and (await fit_of(engine)).state == "done"
         await write(engine, range(POINTS, POINTS + 10))
         assert (await engine.describe_collection("docs")).points == {small.version: POINTS + 10}
+        active = engine.registry.get("docs").active
+        assert active.spec.code_size_bytes == 4 and active.spec.rescore_code_size_bytes == 24
+        await engine.fits.request("docs", size_bytes=8, rescore_bytes=0, source=FitSource.CODES)
+        large = await reached(engine, "done")
+        assert (await engine.describe_collection("docs")).points == {large.version: POINTS + 10}
+        assert engine.registry.get("docs").active.spec.rescore is None and await recall(engine, POINTS) > found
+        with pytest.raises(Conflict, match="no point of 'docs' has a rescore code"):
+            await engine.fits.request("docs", source=FitSource.CODES)
 
 
 async def test_writes_and_deletes_during_the_conversion_stay_as_they_are(tmp_path: Path) -> None:
@@ -116,6 +126,23 @@ async def test_codes_that_stand_for_too_little_are_refused_and_nothing_changes(t
             await engine.fits.request("fine", source=FitSource.CODES)
         for name in ("docs", "raw", "fitting", "fine"):
             assert len(engine.registry.get(name).document.versions) == 1
+
+
+async def test_codes_that_stand_for_no_embedding_are_refused(tmp_path: Path) -> None:
+    """The projection of queries is not linear."""
+    files, metrics = fit_own(text_like(300, seed=4, dims=DIMS), 8)
+    graph = onnx.load_model_from_string(files.graph)
+    for node in graph.graph.node:
+        for names in (node.input, node.output):
+            names[:] = ["linear" if name == "projected" else name for name in names]
+    graph.graph.node.append(onnx.helper.make_node("Abs", ["linear"], ["projected"]))
+    bent = replace(files, graph=graph.SerializeToString())
+    BundleRegistry([tmp_path / "bundles"]).put_binarizer("bent@1", DIMS, bent, metrics)
+    async with running(tmp_path, head_rows=256) as engine:
+        await create(engine, "bent@1")
+        await write(engine, range(50))
+        with pytest.raises(Incompatible, match="represent no embedding"):
+            await engine.fits.request("docs", source=FitSource.CODES)
 
 
 async def test_too_few_points_fail_the_fit_and_block_nothing(tmp_path: Path) -> None:

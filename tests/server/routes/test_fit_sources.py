@@ -62,12 +62,37 @@ async def test_a_fit_to_the_sample_when_points_have_changed(tmp_path: Path, stor
         assert search.json()["hits"][0]["id"] == "p700" and search.json()["searched"] == {first["version"]: 800}
 
 
+async def test_all_points_get_another_code_from_their_finer_one(tmp_path: Path, store: dict[str, Any]) -> None:
+    async with serving(tmp_path, **store) as client:
+        await client.put(DOCS, json={"fit": FIT | {"rescore_bytes": 24}})
+        await write(client, range(400))
+        first = await until(client, state="done")
+        refused = await client.post(f"{DOCS}/fit", json={"bytes": 4, "from": "codes", "now": True})
+        assert_problem(refused, 400, "InvalidOption", "now")
+        answer = await client.post(f"{DOCS}/fit", json={"bytes": 4, "from": "codes"})
+        assert answer.status_code == 202 and answer.json()["fit"]["state"] == "fitting"
+        again = await client.post(f"{DOCS}/fit", json={"from": "codes"})
+        assert_problem(again, 409, "Conflict")
+        job = next(job for job in (await client.get("/v1/jobs")).json()["jobs"] if job["kind"] == "fit")
+        assert job["state"] == "running" and (await client.delete(f"/v1/jobs/{job['job']}")).status_code == 409
+        second = await until(client, state="done", bytes=4)
+        described = (await client.get(DOCS)).json()
+        assert described["points_per_version"] == {second["version"]: 400} and described["code_bytes"] == 4
+        assert (second["rescore_bytes"], second["collected"]) == (24, 0) and second["version"] != first["version"]
+        assert (await client.delete(f"{DOCS}/versions/{first['version']}")).status_code == 200  # nothing needs it
+    async with serving(tmp_path, **store) as client:
+        search = await client.post(f"{DOCS}/search", json={"vector": ROWS[3].tolist(), "limit": 5})
+        assert "p003" in [hit["id"] for hit in search.json()["hits"]]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "error", "key"),
     [
         ({"from": "texts"}, 400, "InvalidOption", "from"),
         ({"from": None}, 400, "InvalidOption", "from"),
         ({"from": "sample", "now": True}, 400, "InvalidOption", "now"),
+        ({"from": "codes", "now": True}, 400, "InvalidOption", "now"),
+        ({"from": "codes"}, 409, "Conflict", "from"),
         ({"source": "sample"}, 400, "InvalidOption", "source"),
         ({"from": "sample", "bytes": 17}, 400, "InvalidOption", "bytes"),
     ],

@@ -22,6 +22,15 @@ RescoreBytes = Annotated[
 ]
 Sample = Annotated[int | None, typer.Option(min=1, help="Points to collect first.", show_default="as at the last fit")]
 Now = Annotated[bool, typer.Option("--now", help="Fit to the points that are collected already.")]
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        help="What to fit to: 'codes', the rescore codes of all points, which then get new codes; or 'sample', the "
+        "embeddings that are kept of some points.",
+        show_default="the next points that are written",
+    ),
+]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until the fit is done.")]
 
 
@@ -32,6 +41,7 @@ def fit(
     rescore_bytes: RescoreBytes = None,
     sample: Sample = None,
     now: Now = False,
+    source: From = None,
     wait: Wait = False,
     url: Url = None,
     api_key: ApiKey = None,
@@ -47,7 +57,9 @@ def fit(
     from bebr.cli.output import print_json
 
     with client(url, api_key) as service:
-        fit = service.fit_collection(name, bytes=bytes, rescore_bytes=rescore_bytes, sample=sample, now=now)
+        fit = service.fit_collection(
+            name, bytes=bytes, rescore_bytes=rescore_bytes, sample=sample, now=now, source=source
+        )
         if wait:
             fit = _follow(service, name)
     if as_json:
@@ -87,8 +99,9 @@ def _print(name: str, fit: dict[str, Any]) -> None:
 
     match fit["state"]:
         case "done":
+            which = "now has its own" if str(fit["version"]).startswith("own-") else "keeps the better"
             said = (
-                f"'{name}' now has its own binarizer {fit['version']}: {fit['code']}, {fit['bytes']} bytes per point, "
+                f"'{name}' {which} binarizer {fit['version']}: {fit['code']}, {fit['bytes']} bytes per point, "
                 f"recall@10 {fit['recall_at_10']:.3f} of the float neighbors of {fit['queries']} held-out points"
             )
             if fit.get("rescored_recall_at_10") is not None:

@@ -173,7 +173,8 @@ class Fits:
             backfill = document.upgrades.backfill
             if backfill is not None and backfill.state is JobState.RUNNING:
                 raise Conflict(f"backfill {backfill.job} of '{collection.name}' is running; pause it", job=backfill.job)
-            plan = self._plan(collection, size_bytes, rescore_bytes, sample, now)
+            keeps_finer = source is FitSource.CODES and document.active_version.spec.rescore is not None
+            plan = self._plan(collection, size_bytes, rescore_bytes, sample, now, keeps_finer)
             if source is not FitSource.WRITES:
                 return await self._request_from(collection, plan, source)
             buffered = document.buffered
@@ -214,7 +215,9 @@ class Fits:
         rescore_bytes: int | None,
         sample: int | None,
         now: bool,
+        keeps_finer: bool = False,
     ) -> FitPlan:
+        """keeps_finer: rescore codes keep their size unless another one is requested."""
         dims = collection.encoders.dims(collection.active)
         if dims is None:
             raise Conflict(
@@ -224,7 +227,7 @@ class Fits:
         if size_bytes is None:
             size_bytes = before.bytes if before is not None else active.spec.code_size_bytes
         if rescore_bytes is None:
-            last = before.rescore_bytes if before is not None else active.spec.rescore_code_size_bytes
+            last = active.spec.rescore_code_size_bytes if before is None or keeps_finer else before.rescore_bytes
             rescore_bytes = last or 0
         if not now:
             sample = sample if sample is not None or before is None else before.sample

@@ -69,7 +69,8 @@ class FitCollection(Body):
         FitSource.WRITES,
         alias="from",
         description="What to fit to. writes: points that are written from now on. sample: the embeddings of some "
-        "points that are kept since the last fit.",
+        "points that are kept since the last fit. codes: what the rescore codes of all points stand for; all get new "
+        "codes.",
     )
 
 

@@ -54,12 +54,13 @@ FIT = Operation(
     "Fit a collection's own binarizer",
     "collections",
     FitAccepted,
-    errors=(Conflict, DamagedBundle, *COLLECTION),
+    errors=(Conflict, Incompatible, DamagedBundle, *COLLECTION),
     body={JSON: FitCollection},
     body_required=False,
     status=202,
     description="The next `sample` points to be written, new or rewritten, are kept as embeddings until a binarizer is "
-    "fitted to them. Other points keep their codes; all are searched together. Conflict while a fit is running.",
+    "fitted to them. Other points keep their codes; all are searched together. With `from` a binarizer is fitted to "
+    "what there is already. Conflict while a fit is running.",
 )
 DELETE = Operation("Delete a collection", "collections", Deleted, errors=(Conflict, *COLLECTION))
 LIST_ALIASES = Operation("List aliases", "aliases", Aliases, access=Access.READ, errors=STORE)
