@@ -235,6 +235,16 @@ class Limits:
     )
 
     @property
+    def proposes_fits(self) -> bool:
+        """Whether something follows when points are no longer like those that were fitted to."""
+        return self.on_fit_drift is not OnFitDrift.IGNORE
+
+    @property
+    def makes_fits(self) -> bool:
+        """Whether another fit follows then."""
+        return self.on_fit_drift is OnFitDrift.REFIT
+
+    @property
     def memory_bytes(self) -> int:
         """`max_memory_bytes`, or 80 % of what this machine or container has."""
         return self.max_memory_bytes or machine.memory_bytes() * 8 // 10

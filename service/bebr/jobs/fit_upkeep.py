@@ -7,7 +7,7 @@ import asyncio
 import logging
 from contextlib import suppress
 
-from bebr.config import Limits, OnFitDrift
+from bebr.config import Limits
 from bebr.engine import Engine
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.schema import FitSource
@@ -89,6 +89,6 @@ class FitUpkeep:
         if before is None or not self._fits.proposes(before):
             recall, drift = plan.latest.recall_at_10, round(plan.drift or 0.0, 3)
             event(log, "points have changed since the fit", collection=collection.name, recall=recall, drift=drift)
-        if self._limits.on_fit_drift is OnFitDrift.REFIT:
+        if self._limits.makes_fits:
             with suppress(CollectionNotFound):
                 await self._fits.request(collection.name, source=FitSource.SAMPLE)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
-from bebr.config import Limits, OnFitDrift
+from bebr.config import Limits
 from bebr.core.types import JobState
 from bebr.encoding.quantization.int8 import Int8Binarizer
 from bebr.encoding.quantization.training import least_rows
@@ -105,12 +105,9 @@ class Fits:
 
     def proposes(self, fit: FitPlan) -> bool:
         """Whether points have changed so much since the fit that another one would serve them better."""
-        limits, drift = self._limits, fit.drift
-        return (
-            limits.on_fit_drift is not OnFitDrift.IGNORE
-            and drift is not None
-            and 100 * drift >= limits.fit_drift_percent
-        )
+        if fit.drift is None or not self._limits.proposes_fits:
+            return False
+        return 100 * fit.drift >= self._limits.fit_drift_percent
 
     def _waits(self, collection: Collection, state: FitState) -> str | None:
         """What a fit with enough embeddings waits for."""
