@@ -28,7 +28,8 @@ BATCH_BYTES = 16 * 2**20
 class SearchOptions(TypedDict, total=False):
     """Options of a search. The service chooses the default of an option that is left out.
 
-    vector (dims,), code (a stored record) or id (find similar points) take the place of a text.
+    vector (dims,), code (a stored record) or id (find similar points) take the place of a text. rescore: whether the
+    best candidates are scored again by their rescore codes, or how many are: `{"candidates": 100}`.
     """
 
     vector: ArrayLike
@@ -45,6 +46,7 @@ class SearchOptions(TypedDict, total=False):
     group_by: str
     group_size: int
     cursor: str
+    rescore: bool | Mapping[str, int]
     explain: bool
 
 

@@ -68,6 +68,10 @@ class Limits:
         default=10_000,
         metadata=_limit(integer(1, 100_000), "Maximum number of points per write."),
     )
+    max_candidates: int = field(
+        default=10_000,
+        metadata=_limit(integer(1, 100_000), "Maximum number of candidates that one search scores again."),
+    )
     max_batch_searches: int = field(
         default=256,
         metadata=_limit(integer(1, 10_000), "Maximum number of searches per batch."),

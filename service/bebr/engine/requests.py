@@ -108,4 +108,8 @@ class SearchRequest:
     group_by: str | None = None
     group_size: int = 1
     cursor: str | None = None
+    rescore: bool | None = None
+    """Whether candidates are scored again by rescore codes; None: where there are some."""
+    candidates: int | None = None
+    """How many candidates of the scan are scored again, of groups with `group_by`; None: as many as pay."""
     explain: bool = False

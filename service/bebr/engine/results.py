@@ -81,6 +81,20 @@ class Explanation:
     parts: int
     """Parts of all shards, which are scanned one by one."""
     scanned_bytes: int
+    rescore: "RescoreExplanation | None" = None
+    """How candidates were scored again; None: scores are those of the scan."""
+
+
+@dataclass(frozen=True, slots=True)
+class RescoreExplanation:
+    """Scores are those of the finer, rescore codes, where a point has one."""
+
+    candidates: int
+    """How many candidates of the scan were ordered by them at a time; with groups, how many groups."""
+    rows_read: int
+    """Rescore codes that were read."""
+    ms: float
+    """Milliseconds that it took, for all searches that ran together."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,8 @@ SLICE_SECONDS = 0.003
 """For how long each thread scans at least where several scan for one search: less costs more than it saves."""
 INLINE_READ_BYTES = 2**20
 """Counts and lists of ids of shards of this size run on the event loop."""
+INLINE_RESCORE_ROWS = 500
+"""More rescore codes than these are read and scored on a thread."""
 INLINE_FILTER_SIZE = 100
 """Filters with more conditions and values are evaluated in a thread."""
 INLINE_FILTER_ROWS = 2**20
@@ -143,7 +145,7 @@ class LocalShards:
         count = max(map(len, queries), default=0)
         conditions = [condition for of_version in queries for condition in of_version.filters]
         seconds = self._rate.seconds(view.scan_size_bytes, count)
-        is_quick = grouping is None and seconds <= INLINE_SCAN_SECONDS
+        is_quick = grouping is None and seconds <= INLINE_SCAN_SECONDS and _are_few(rescorings)
         if on_loop and is_quick and _are_small_filters(view.rows, conditions):
             try:
                 found, rescored = reads.search(view, queries, None, rescorings, self._rate, waits=False)
@@ -355,6 +357,10 @@ class LocalShards:
             await asyncio.sleep(0 if self._closed else RETRY_SECONDS)
         finally:
             del self._maintaining[number]
+
+
+def _are_few(rescorings: Sequence[Rescoring] | None) -> bool:
+    return rescorings is None or sum([one.limit - one.first for one in rescorings]) <= INLINE_RESCORE_ROWS
 
 
 def _segments(view: ScanView) -> list[Segment]:

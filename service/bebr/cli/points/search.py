@@ -29,6 +29,20 @@ Filters = Annotated[
 ScorerName = Annotated[
     str | None, typer.Option("--scorer", help="adc, sdc or hamming.", show_default="chosen by the service")
 ]
+Rescore = Annotated[
+    bool | None,
+    typer.Option(
+        "--rescore/--no-rescore",
+        help="Score the best candidates again by their rescore codes.",
+        show_default="where points have some",
+    ),
+]
+Candidates = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Number of candidates to score again by their rescore codes.", show_default="as many as are enough"
+    ),
+]
 Show = Annotated[
     str | None,
     typer.Option(help="Metadata fields to show, separated by commas.", show_default="the most descriptive ones"),
@@ -41,6 +55,8 @@ def search(
     limit: Limit = 10,
     filter: Filters = None,
     scorer: ScorerName = None,
+    rescore: Rescore = None,
+    candidates: Candidates = None,
     show: Show = None,
     url: Url = None,
     api_key: ApiKey = None,
@@ -57,11 +73,17 @@ def search(
         raise InvalidOption(
             f"--show: expected names of metadata fields such as title,year, got {show!r}", option="show"
         )
+    if candidates is not None and rescore is False:
+        raise InvalidOption("--candidates does not apply with --no-rescore", option="candidates")
     options = SearchOptions(limit=limit)
     if (parsed := parse_filter(filter or ())) is not None:
         options["filter"] = parsed
     if scorer:
         options["scorer"] = scorer
+    if candidates is not None:
+        options["rescore"] = {"candidates": candidates}
+    elif rescore is not None:
+        options["rescore"] = rescore
     if fields:
         options["with_metadata"] = fields
     with client(url, api_key) as service:

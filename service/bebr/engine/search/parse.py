@@ -12,6 +12,7 @@ from bebr.engine.cursors import read_search_cursor
 from bebr.engine.inputs import check_text, check_vector, read_code
 from bebr.engine.requests import SearchRequest
 from bebr.engine.search.query import Query
+from bebr.engine.search.rescore import check_rescore
 from bebr.errors import BebrError, InvalidOption
 
 MAX_GROUP_SIZE = 100
@@ -45,6 +46,8 @@ def parse(collection: Collection, limits: Limits, request: SearchRequest, max_fi
         raise InvalidOption("score_threshold must be a finite number", key="score_threshold")
     version = _version(collection, request)
     _check_grouping(collection, request, limits.max_limit)
+    if request.rescore or request.candidates is not None:
+        check_rescore(request, scorer, collection.document, collection.shards.points(), limits)
     max_size = limits.max_filter_size if max_filter_size is None else max_filter_size
     condition = None if request.filter is None else collection.parse_filter(request.filter, max_size)
     embedding, record = None, None

@@ -4,15 +4,18 @@ adc       the embedding is projected into code space, all queries in one call
 sdc       what the query's code represents is projected; a score then means the same in every version, and codes
           whose dimensions are not orthogonal can be compared. Codes without a binarizer are compared grid by grid
 hamming   the query's code itself
+
+Where candidates are scored again, the same embeddings are projected for the rescore codes too, and the scan has no
+floors: a threshold is compared with the finer scores.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bebr.core.arrays import Floats
+from bebr.core.arrays import TINY, Floats
 from bebr.core.codes import CodeSpec, split_records
 from bebr.core.scoring import (
     DotQueries,
@@ -20,9 +23,11 @@ from bebr.core.scoring import (
     Scorer,
     hamming_scores,
     prepare_hamming,
+    prepare_rescore,
     prepare_sdc,
     reaches,
 )
+from bebr.encoding.encoder import Encoder
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.encoders import Codec
 from bebr.engine.collections.version import Version, VersionKind
@@ -35,17 +40,24 @@ ROUNDING = 1e-6
 """How much lower the floors of a scan are than the exact ones: float32 rounds, and so does what is shown of a score."""
 
 
-def prepare_all(collection: Collection, routed: Sequence[RoutedQuery], limit: int) -> list[ScanQueries]:
-    """Queries of one scorer -> what a scan takes, for each version that they ask of, by ascending number."""
+def prepare_all(
+    collection: Collection, routed: Sequence[RoutedQuery], limit: int, rescored: bool = False
+) -> list[ScanQueries]:
+    """Queries of one scorer -> what a scan takes, for each version that they ask of, by ascending number.
+
+    rescored: candidates are scored again where the version has rescore codes; the scan then leaves none out.
+    """
     versions = [collection.document.versions[number] for number in sorted(routed[0].of_version)]
     codecs = [None if v.kind is VersionKind.RAW else collection.encoders.codec(v) for v in versions]
-    return [prepare(routed, version, codec, limit) for version, codec in zip(versions, codecs, strict=True)]
+    return [prepare(routed, version, codec, limit, rescored) for version, codec in zip(versions, codecs, strict=True)]
 
 
-def prepare(routed: Sequence[RoutedQuery], version: Version, codec: Codec | None, limit: int) -> ScanQueries:
+def prepare(
+    routed: Sequence[RoutedQuery], version: Version, codec: Codec | None, limit: int, rescored: bool = False
+) -> ScanQueries:
     """Queries of one scorer -> what a scan of the version's codes takes. codec None: codes without a binarizer."""
     queries = [one.of_version[version.number] for one in routed]
-    added = None
+    added, finer = None, None
     match routed[0].query.scorer:
         case Scorer.HAMMING:
             prepared: DotQueries | HammingQueries = prepare_hamming(
@@ -57,11 +69,15 @@ def prepare(routed: Sequence[RoutedQuery], version: Version, codec: Codec | None
             assert codec is not None, "adc needs a binarizer"
             if scorer is Scorer.SDC:
                 queries = [_coded(one.query, query, codec) for one, query in zip(routed, queries, strict=True)]
+            if rescored and version.spec.rescore is not None and isinstance(codec, Encoder):
+                queries = [_represented(query, codec) for query in queries]
+                finer = prepare_rescore(_product(codec.project_rescore, queries), version.spec)
             prepared = quantize(_projected(queries, codec), version.spec, version.steps)
             added = _added(queries, codec)
     conditions = tuple([one.query.condition for one in routed])
-    if all(one.query.request.score_threshold is None for one in routed):
-        return ScanQueries(version.number, prepared, limit, conditions, np.full(len(routed), NO_FLOOR), added)
+    if rescored or all(one.query.request.score_threshold is None for one in routed):
+        no_floors = np.full(len(routed), NO_FLOOR)
+        return ScanQueries(version.number, prepared, limit, conditions, no_floors, added, rescore=finer)
     floors = np.array([_floor(one.query, version.spec) for one in routed])
     if routed[0].query.scorer is Scorer.HAMMING:
         return ScanQueries(version.number, prepared, limit, conditions, floors.astype(np.float32))
@@ -86,21 +102,35 @@ def _coded(source: Query, query: VersionQuery, codec: Codec) -> VersionQuery:
     return query if source.record is not None else replace(query, record=_record(query, codec))
 
 
+def _represented(query: VersionQuery, codec: Encoder) -> VersionQuery:
+    """A code counts as what it represents together with its rescore code, in the scan too: all is one product then."""
+    if query.record is None:
+        return query
+    embedding = codec.decode(query.record) * query.factor
+    length = np.float32(max(float(np.linalg.norm(embedding)), float(TINY)))
+    return VersionQuery(embedding, embedding / length, length, query.offset)
+
+
 def _projected(queries: Sequence[VersionQuery], codec: Codec) -> Floats:
     """(queries, dims) float32 in code space: of what codes represent; embeddings are projected together."""
     first = queries[0]
     if len(queries) == 1 and first.unit is not None and first.record is None and first.factor == ONE:
         return codec.project(first.unit)  # most searches
     if all(query.record is None for query in queries):
-        factors = np.array([query.factor for query in queries], np.float32)
-        units = np.concatenate([query.unit for query in queries if query.unit is not None])
-        return codec.project(units) * factors[:, None]
+        return _product(codec.project, queries)
     return np.concatenate(
         [
             _projected([query], codec) if query.record is None else codec.code_query(query.record) * query.factor
             for query in queries
         ]
     )
+
+
+def _product(project: Callable[[Floats], Floats], queries: Sequence[VersionQuery]) -> Floats:
+    """(queries, dims) float32: a projection of embeddings."""
+    factors = np.array([query.factor for query in queries], np.float32)
+    units = np.concatenate([query.unit for query in queries if query.unit is not None])
+    return project(units) * factors[:, None]
 
 
 def _added(queries: Sequence[VersionQuery], codec: Codec) -> NDArray[np.float64] | None:

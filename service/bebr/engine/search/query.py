@@ -11,7 +11,7 @@ from bebr.core.filters import Filter
 from bebr.core.scoring import Scorer
 from bebr.engine.collections.version import Version
 from bebr.engine.requests import SearchRequest
-from bebr.shards import Found
+from bebr.shards import Found, Rescoring
 
 ONE = np.float32(1)
 
@@ -65,6 +65,25 @@ class RoutedQuery:
     """By number of the version."""
     route: Mapping[str, str]
     """Adapters that lead to codes of other models, by id of their versions."""
+    rescoring: Rescoring | None = None
+    """How candidates are scored again by rescore codes; None: hits have the scores of the scan."""
+
+    @property
+    def candidates(self) -> int:
+        """How many the scan must find."""
+        return self.query.wanted if self.rescoring is None else self.rescoring.limit
+
+
+@dataclass(frozen=True, slots=True)
+class RescoredRows:
+    """How candidates were scored again."""
+
+    candidates: int
+    """How many were taken at a time; with groups, how many groups."""
+    rows: int
+    """Rescore codes that were read."""
+    seconds: float
+    """What it took for all searches that ran together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +95,5 @@ class Answer:
     """Its hits, best first."""
     covered: Mapping[int, int]
     """Points that the scan covered, by number of their version."""
+    rescored: RescoredRows | None = None
+    """None: hits have the scores of the scan."""

@@ -6,6 +6,7 @@
     route      what each query asks of each version           route.py
     prepare    what a scan takes, all queries projected together    prepare.py
     scan       hits of all versions and shards, merged        here, over bebr.shards
+    rescore    candidates scored again by rescore codes       rescore.py says how, bebr.shards does it
     group      the best hits of the best groups               group.py
     fetch      metadata and codes of the hits                 here
 
@@ -34,12 +35,13 @@ from bebr.engine.collections.version import Version
 from bebr.engine.cursors import write_search_cursor
 from bebr.engine.projection import Wanted
 from bebr.engine.requests import SearchRequest
-from bebr.engine.results import Explanation, SearchResult
+from bebr.engine.results import Explanation, RescoreExplanation, SearchResult
 from bebr.engine.search.group import group
 from bebr.engine.search.hits import Points, common_projection, hits_of, is_large, projected, shows_points
 from bebr.engine.search.parse import parse_all
 from bebr.engine.search.prepare import prepare_all
-from bebr.engine.search.query import Answer, Query, RoutedQuery
+from bebr.engine.search.query import Answer, Query, RescoredRows, RoutedQuery
+from bebr.engine.search.rescore import rescored_rows, rescoring_of
 from bebr.engine.search.route import needed_texts, route_all
 from bebr.errors import AnswerTooLarge, BebrError, Incompatible, PointNotFound
 from bebr.shards import Grouping
@@ -131,7 +133,13 @@ class Searcher:
         queries = parse_all(self._collection, self._limits, requests)
         queries = await self._read(queries)
         queries = await self._embed(queries)
-        return route_all(self._collection, queries, self._versions())
+        return self._routed(queries, self._versions())
+
+    def _routed(self, queries: Sequence[Query], versions: Sequence[Version]) -> list[RoutedQuery]:
+        routed = route_all(self._collection, queries, versions)
+        if any(version.spec.rescore for version in versions):
+            return [replace(one, rescoring=rescoring_of(one.query, versions, self._limits)) for one in routed]
+        return routed
 
     def _versions(self) -> list[Version]:
         """The versions that have points; of an empty collection the active one."""
@@ -205,16 +213,17 @@ class Searcher:
 
     async def _run(self, routed: list[RoutedQuery]) -> Together:
         """Scan, group, fetch. Queries of one scorer that want about as many hits are scanned together."""
-        together: dict[tuple[Scorer, int], list[int]] = {}
+        together: dict[tuple[Scorer, bool, int], list[int]] = {}
         answers: dict[int, Answer] = {}
         for place, one in enumerate(routed):
             if one.query.request.group_by is not None:
-                answers[place] = await group(one, self._scan_groups)
+                answers[place] = await group(one, partial(self._scan_groups, one.rescoring is not None))
                 continue
             # a query for many hits would make every other one in its scan gather as many
-            together.setdefault((one.query.scorer, one.query.wanted.bit_length() // 4), []).append(place)
+            key = one.query.scorer, one.query.request.rescore is False, one.candidates.bit_length() // 4
+            together.setdefault(key, []).append(place)
         for places in together.values():
-            size = max(1, MAX_CANDIDATES // max(routed[place].query.wanted for place in places))
+            size = max(1, MAX_CANDIDATES // max(routed[place].candidates for place in places))
             for start in range(0, len(places), size):
                 some = places[start : start + size]
                 scanned = await self._scan([routed[place] for place in some])
@@ -222,27 +231,33 @@ class Searcher:
         page = [_page(answers[place]) for place in range(len(routed))]
         return page, await self._fetch(page)
 
-    async def _scan_groups(self, one: RoutedQuery, grouping: Grouping) -> Answer:
-        (answer,) = await self._scan([one], grouping)
+    async def _scan_groups(self, rescored: bool, one: RoutedQuery, grouping: Grouping) -> Answer:
+        (answer,) = await self._scan([one], grouping, rescored)
         return answer
 
-    async def _scan(self, routed: list[RoutedQuery], grouping: Grouping | None = None) -> list[Answer]:
+    async def _scan(
+        self, routed: list[RoutedQuery], grouping: Grouping | None = None, rescored: bool = False
+    ) -> list[Answer]:
         """Queries of one scorer -> the best hits of each, of all versions that have points; or those of its groups."""
-        limit = max(one.query.wanted for one in routed)
         numbers = {number for one in routed for number in one.of_version}
         while True:
             if any(one.of_version.keys() != numbers for one in routed):  # points of another version came meanwhile
                 versions = [self._collection.document.versions[number] for number in sorted(numbers)]
-                routed = route_all(self._collection, [one.query for one in routed], versions)
+                routed = self._routed([one.query for one in routed], versions)
+            limit = max(one.candidates for one in routed)
+            rescorings = None
+            if grouping is None:  # all are scored again or none is: they search the same versions
+                rescorings = [one.rescoring for one in routed if one.rescoring is not None] or None
+                rescored = rescorings is not None
             started = time.perf_counter()
-            prepared = prepare_all(self._collection, routed, limit)
-            searched = await self._collection.shards.search(prepared, grouping, on_loop=self._turn.is_free)
+            prepared = prepare_all(self._collection, routed, limit, rescored)
+            searched = await self._collection.shards.search(prepared, grouping, rescorings, on_loop=self._turn.is_free)
             self._turn.use(time.perf_counter() - started)
             if searched.points.keys() <= numbers:
                 break
             numbers |= searched.points.keys()
-        found = zip(routed, searched.found, strict=True)
-        return [Answer(one.query, hits, searched.points) for one, hits in found]
+        found = zip(routed, searched.found, rescored_rows(routed, searched), strict=True)
+        return [Answer(one.query, hits, searched.points, rows) for one, hits, rows in found]
 
     # -- after the scan ------------------------------------------------------------------------------------------------
 
@@ -304,11 +319,11 @@ class Searcher:
             searched=covered,
             took_ms=sum(stages_ms.values()),
             cursor=write_search_cursor(query.wanted) if is_more else None,
-            explain=self._explain(one, stages_ms) if request.explain else None,
+            explain=self._explain(one, stages_ms, answer.rescored) if request.explain else None,
             size_bytes=size.size_bytes - before,
         )
 
-    def _explain(self, one: RoutedQuery, stages_ms: Mapping[str, float]) -> Explanation:
+    def _explain(self, one: RoutedQuery, stages_ms: Mapping[str, float], rescored: RescoredRows | None) -> Explanation:
         stats = self._collection.shards.stats()
         return Explanation(
             scorer=str(one.query.scorer),
@@ -318,6 +333,9 @@ class Searcher:
             shards=len(stats),
             parts=sum(shard.parts for shard in stats),
             scanned_bytes=sum(shard.scan_size_bytes for shard in stats),
+            rescore=None
+            if rescored is None
+            else RescoreExplanation(rescored.candidates, rescored.rows, round(rescored.seconds * 1000, 3)),
         )
 
 

@@ -23,6 +23,15 @@ from bebr.server.requests.points import SOURCES
 EXAMPLE_SEARCH: JsonDict = {"text": "how do I parse a date", "limit": 3, "filter": EXAMPLE_FILTER}
 
 
+class Rescore(Body):
+    model_config = documented({"candidates": 100})
+    candidates: Positive = Field(
+        description="Number of candidates of the scan to score again, at least `limit` are; with `group_by`, number of "
+        "groups. Default: as many as the fit measured to be enough, scaled with `limit`.",
+        json_schema_extra={"maximum": "max_candidates"},
+    )
+
+
 class Search(Body):
     """Exactly one of `text`, `vector`, `vector_b64`, `code_b64` and `id`."""
 
@@ -48,6 +57,11 @@ class Search(Body):
     )
     group_size: Positive = Field(
         1, description="Number of hits per group.", json_schema_extra={"maximum": MAX_GROUP_SIZE}
+    )
+    rescore: bool | Rescore | None = Field(
+        None,
+        description="Score the best candidates again by their rescore codes, which lie on disk. Default: where points "
+        "have some. false: hits have the scores of the scan.",
     )
     explain: bool = Field(False, description="Add how the search was computed: time per stage, shards, bytes scanned.")
 

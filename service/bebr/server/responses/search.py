@@ -23,6 +23,12 @@ class Hit(Answer):
     code_b64: str | Absent = Field(None, description="With `with_code`: the code and its gain, as base64.")
 
 
+class RescoreExplanation(Answer):
+    candidates: int = Field(description="Candidates of the scan scored again at a time; with `group_by`, groups.")
+    rows_read: int = Field(description="Rescore codes that were read for this search.")
+    ms: float = Field(description="Milliseconds that it took, for all searches that were scanned together.")
+
+
 class Explanation(Answer):
     """How the search was computed."""
 
@@ -33,6 +39,9 @@ class Explanation(Answer):
     shards: int
     parts: int = Field(description="Segments that were scanned, those in memory included.")
     scanned_bytes: int = Field(description="Bytes that a search without a filter scans.")
+    rescore: RescoreExplanation | None = Field(
+        description="Scores are those of the finer, rescore codes, where points have some; null: of the scan alone."
+    )
 
 
 class SearchAnswer(Answer):

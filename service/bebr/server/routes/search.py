@@ -33,7 +33,7 @@ from bebr.server.access import Access
 from bebr.server.bodies.body import JSON, parse, read_body
 from bebr.server.bodies.large_bodies import parse_items
 from bebr.server.openapi import COLLECTION, Errors, Operation
-from bebr.server.requests.search import Search, SearchBatch
+from bebr.server.requests.search import Rescore, Search, SearchBatch
 from bebr.server.responses.base import written
 from bebr.server.responses.search import SearchAnswer, SearchBatchAnswer, search_batch_json, search_json
 from bebr.server.validation import check_ids, reject_unknown
@@ -158,6 +158,8 @@ def to_request(body: Search) -> SearchRequest:
         group_by=body.group_by,
         group_size=body.group_size,
         cursor=body.cursor,
+        rescore=body.rescore if body.rescore is None or isinstance(body.rescore, bool) else True,
+        candidates=body.rescore.candidates if isinstance(body.rescore, Rescore) else None,
         explain=body.explain,
     )
 
