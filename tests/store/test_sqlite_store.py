@@ -4,8 +4,10 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from bebr.errors import DamagedStore, IdempotencyConflict, InsufficientStorage, 
 from bebr.store import Commit, DeleteWrite, PutWrite, Receipt, ShardCounters
 from bebr.store.sqlite.collection import CollectionFile, create_collection_file
 from bebr.store.sqlite.files import translate
+from bebr.store.sqlite.reading import FEW_IDS
 from bebr.store.sqlite.store import SqliteStore
 
 
@@ -274,4 +277,31 @@ async def test_a_kill_before_the_tables_of_a_new_collection_are_there_does_not_s
     await store.open()
     await store.create("c" * 24, 1)
     assert (await store.counters("c" * 24, 0)).last_seq == 0
+    await store.close()
+
+
+async def test_many_points_are_not_fetched_on_the_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may have megabytes of metadata."""
+    here: list[bool] = []
+
+    def watched(name: str) -> None:
+        inner = getattr(CollectionFile, name)
+
+        def fetch(*arguments: Any, **named: Any) -> Any:
+            here.append(threading.current_thread() is threading.main_thread())
+            return inner(*arguments, **named)
+
+        monkeypatch.setattr(CollectionFile, name, fetch)
+
+    watched("fetch_few")
+    watched("fetch_many")
+    await filled_folder(tmp_path)
+    store = SqliteStore(tmp_path)
+    await store.open()
+    for count in (1, FEW_IDS, FEW_IDS + 1, 256, 500):
+        ids = [f"p{number}" for number in range(count)]
+        found = await store.fetch(UID, 0, ids)
+        assert [point.id for point in found if point] == ids
+        assert len(await store.fetch_all(UID, {0: ids})) == count
+    assert here == [True, True, False, False, False, False, False, False], "fetch_all reads few by itself"
     await store.close()

@@ -38,6 +38,8 @@ def process(*arguments: str, **variables: str) -> Iterator[subprocess.Popen[str]
 def address(started: subprocess.Popen[str]) -> str:
     assert started.stderr is not None
     said = started.stderr.readline()
+    while "the event loop was stopped" in said:  # on a machine that has no time for it
+        said = started.stderr.readline()
     found = re.search(r"is ready at (http://\S+)", said)
     assert found, said
     return found[1]

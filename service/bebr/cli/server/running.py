@@ -48,6 +48,7 @@ class Service:
         _make_private(settings)
         self._key = next(iter((*settings.read_only_api_keys, *settings.api_keys)), None)
         app = build_app(settings)
+        app.openapi()  # kept; the first request that needs it would hold up all others
         self._app = _Watched(app)
         self._started = threading.Event()
         self._ended = threading.Event()

@@ -17,7 +17,8 @@ from bebr.store.protocol import damaged_points, to_json
 from bebr.store.sqlite.files import names_undecodable
 
 FEW_IDS = 32
-"""Up to this many points are fetched row by row; for more, SQLite joins the columns."""
+"""Up to this many points are fetched row by row, on the event loop. Of more SQLite joins the columns, in a thread: they
+may have megabytes of metadata."""
 _NO_CHECKSUMS = bytes(CHECKSUMS_SIZE_BYTES)
 _CHECKSUMS = f"cast(group_concat(coalesce(crc, zeroblob({CHECKSUMS_SIZE_BYTES})), '') as blob)"
 

@@ -38,8 +38,6 @@ MAX_OPEN_FILES = 64
 """Collections open at a time; each takes up to three connections of three file descriptors."""
 MIN_OPEN_FILES, FILES_SHARE = 4, 16
 """Collections that may be open where the process may open few files, and file descriptors that are counted for each."""
-MAX_INLINE_IDS = 256
-"""A fetch of more ids goes to a thread: on the event loop it would hold up everyone else."""
 
 Result = TypeVar("Result")
 
@@ -257,7 +255,7 @@ class SqliteStore:
     async def fetch(
         self, uid: str, shard: int, ids: Sequence[str], *, metadata: bool = True, records: bool = False
     ) -> list[StoredPoint | None]:
-        if len(ids) <= MAX_INLINE_IDS:
+        if len(ids) <= FEW_IDS:
             file = self._file(uid, shard)
             try:
                 return file.fetch_few(shard, ids, metadata=metadata, records=records)
