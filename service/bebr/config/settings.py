@@ -217,6 +217,20 @@ class Limits:
             size(0), "Maximum size of the embeddings that a collection collects beyond the training sample of its fit."
         ),
     )
+    coverage_one_in: int = field(
+        default=1_000,
+        metadata=_limit(
+            integer(0),
+            "Of so many searches that take a shortcut, one is answered once more without it in the background, to "
+            "measure what it misses; 0: none.",
+        ),
+    )
+    coverage_max_points: int = field(
+        default=200_000,
+        metadata=_limit(
+            integer(0), "Searches of larger collections are not checked so: that reads all of their codes."
+        ),
+    )
     max_evaluation_points: int = field(
         default=5_000,
         metadata=_limit(integer(100), "Maximum number of points in an evaluation; the new model embeds each."),

@@ -34,6 +34,7 @@ from bebr.engine.results import (
 )
 from bebr.engine.scrub import scrub_for_ever
 from bebr.engine.search import scroll as reading
+from bebr.engine.search.coverage import CoverageChecks
 from bebr.engine.search.searchers import Searchers
 from bebr.engine.texts import TextQueues
 from bebr.engine.threads import Threads
@@ -84,7 +85,10 @@ class Engine:
         """What happens to collections; the jobs listen."""
         self.registry = CollectionRegistry(store, limits)
         """The open collections."""
-        self.searchers = Searchers(limits, admission, texts, batching=batching)
+        self._checks = CoverageChecks(
+            admission.search_requests, one_in=limits.coverage_one_in, max_points=limits.coverage_max_points
+        )
+        self.searchers = Searchers(limits, admission, texts, self._checks, batching=batching)
         self._embedder = Embedder(bundles, self._encoders, limits, texts, admission.embeddings)
         encoding = Encoding(texts, admission.written_texts, threads.encoding)
         self._writer = PointWriter(
@@ -94,6 +98,7 @@ class Engine:
         self._loading: asyncio.Task[None] | None = None
         self._retrying: asyncio.Task[None] | None = None
         self._scrubbing: asyncio.Task[None] | None = None
+        self._checking: asyncio.Task[None] | None = None
         self.fits = Fits(self.registry, self.events, limits)
         """State of fits, and requests for them."""
         self.fit_steps = FitSteps(self.registry, self._fitted_bundles, self._encoders, limits=limits, guard=self._guard)
@@ -119,6 +124,7 @@ class Engine:
     async def _load(self) -> None:
         await self._loader.load_all()
         self._retrying = asyncio.create_task(self._loader.retry_failed())
+        self._checking = asyncio.create_task(self._checks.run_for_ever())
         self._scrubbing = asyncio.create_task(scrub_for_ever(self.registry, self.limits.scrub_bytes_per_s))
 
     async def wait_until_ready(self) -> None:
@@ -129,7 +135,7 @@ class Engine:
     async def stop(self) -> None:
         """Finish what is under way and write checkpoints, so that the next start replays little. Jobs stop before."""
         self.registry.problem = "stopping"
-        for task in (self._loading, self._retrying, self._scrubbing):
+        for task in (self._loading, self._retrying, self._scrubbing, self._checking):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)

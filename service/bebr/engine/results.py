@@ -180,6 +180,18 @@ class ShardStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class CoverageStatus:
+    """How many of the best hits the searches of a collection find, by those that were checked."""
+
+    share: float | None
+    """Of the best hits without shortcuts, how many the last checked searches found; None: none was checked."""
+    searches: int
+    """Searches checked since the start."""
+    skipped: int
+    """Searches that were to be checked and were not: the collection was too large, or the service too busy."""
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionStatus:
     """A collection as its users see it."""
 
@@ -224,6 +236,8 @@ class CollectionStatus:
     """How many commits the store was asked for since the start."""
     commit_seconds: float = 0.0
     """How long they took in all."""
+    coverage: CoverageStatus | None = None
+    """What searches miss by taking shortcuts; None: none was to be checked since the start."""
 
 
 @dataclass(frozen=True, slots=True)

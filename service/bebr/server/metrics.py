@@ -3,7 +3,7 @@
 One registry per app, so that two apps in one process never mix their numbers.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from prometheus_client import (
     CollectorRegistry,
@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from starlette.types import Scope
 
 from bebr.engine import Engine
+from bebr.engine.results import CollectionStatus
 from bebr.errors import NotReady
 from bebr.jobs import JobQueue, JobState
 from bebr.server.bodies.body import BodyBudget
@@ -132,6 +133,7 @@ class StateGauges(Collector):
         buffered = [(collection.name, collection.fit.collected) for collection in found if collection.fit is not None]
         help = "Points that are kept as embeddings until the collection's fit."
         yield _gauge("bebr_collection_buffered_points", help, "collection", buffered)
+        yield from _quality(found)
         yield from self._lanes()
         help = "Bytes of large request bodies that are held, which max_bytes_in_flight bounds."
         yield GaugeMetricFamily("bebr_bodies_in_flight_bytes", help, float(self._bodies.held_bytes))
@@ -154,6 +156,29 @@ class StateGauges(Collector):
             refused.add_metric([lane.name], lane.refused)
             dropped.add_metric([lane.name], lane.dropped)
         yield from (refused, dropped)
+
+
+def _quality(found: Sequence[CollectionStatus]) -> Iterator[Metric]:
+    """What searches find."""
+    checked = [(collection.name, collection.coverage) for collection in found if collection.coverage is not None]
+    shares = [(name, coverage.share) for name, coverage in checked if coverage.share is not None]
+    help = "Share of the best hits without shortcuts that the last checked searches found."
+    yield _gauge("bebr_collection_coverage", help, "collection", shares)
+    for metric, help, field in (
+        ("bebr_collection_coverage_checks", "Searches that were answered once more without shortcuts.", "searches"),
+        ("bebr_collection_coverage_skipped", "Searches that were to be checked so and were not.", "skipped"),
+    ):
+        family = CounterMetricFamily(metric, help, labels=["collection"])
+        for name, coverage in checked:
+            family.add_metric([name], getattr(coverage, field))
+        yield family
+    fits = [(collection.name, collection.fit) for collection in found if collection.fit is not None]
+    recalls = [(name, fit.recall_at_10) for name, fit in fits if fit.recall_at_10 is not None]
+    help = "Share of the 10 nearest by float cosine that the scan codes of a collection's fit find, as measured last."
+    yield _gauge("bebr_collection_fit_recall", help, "collection", recalls)
+    drifts = [(name, fit.drift) for name, fit in fits if fit.drift is not None]
+    help = "How much further codes are from their embeddings than at the collection's fit, as a share of that."
+    yield _gauge("bebr_collection_fit_drift", help, "collection", drifts)
 
 
 def _gauge(name: str, help: str, label: str, values: Iterable[tuple[str, float]]) -> GaugeMetricFamily:

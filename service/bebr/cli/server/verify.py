@@ -86,7 +86,7 @@ def _database_files(settings: "Settings") -> Iterator[Finding]:
 async def _documents_and_points(reader: "StoreReader") -> AsyncIterator[Finding]:
     from bebr.store import DamagedDocument
 
-    for kind in ("collection", "alias", "binarizer", "calibration"):
+    for kind in ("collection", "alias", "binarizer", "calibration", "reservoir", "reservoir-page"):
         for name, document in (await reader.list_documents(kind)).items():
             if isinstance(document, DamagedDocument):
                 yield Finding(f"{kind} {name}", document.reason)

@@ -1,22 +1,11 @@
 """How much of what a search without shortcuts finds the searches of a collection found, by those that were checked."""
 
 from collections import deque
-from dataclasses import dataclass
+
+from bebr.engine.results import CoverageStatus
 
 RECENT = 256
 """Checked searches that the share is of."""
-
-
-@dataclass(frozen=True, slots=True)
-class CoverageStatus:
-    """The coverage of a collection's searches."""
-
-    share: float | None
-    """Of the best hits without shortcuts, how many the last checked searches found; None: none was checked."""
-    searches: int
-    """Searches checked since the start."""
-    skipped: int
-    """Searches that were to be checked and were not: the collection was too large, or the service too busy."""
 
 
 class Coverage:
@@ -37,7 +26,10 @@ class Coverage:
         """A search could not be checked."""
         self._skipped += 1
 
-    def status(self) -> CoverageStatus:
+    def status(self) -> CoverageStatus | None:
+        """None: nothing was to be checked."""
+        if not self._searches and not self._skipped:
+            return None
         wanted = sum(wanted for _, wanted in self._recent)
         share = sum(found for found, _ in self._recent) / wanted if wanted else None
         return CoverageStatus(share, self._searches, self._skipped)

@@ -64,6 +64,8 @@ class CoverageChecks:
 
     def add(self, check: Check) -> None:
         """Check a search when there is time."""
+        if check.query.query.request.group_by is not None:
+            return
         points = sum(check.collection.shards.points().values())
         if points > self._max_points or len(self._waiting) >= MAX_WAITING:
             check.collection.coverage.skip()

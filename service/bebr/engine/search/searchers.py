@@ -10,6 +10,7 @@ from bebr.encoding import TextKind
 from bebr.engine.admission import Admission
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import Version
+from bebr.engine.search.coverage import CoverageChecks
 from bebr.engine.search.search import Searcher
 from bebr.engine.texts import TextQueues
 
@@ -17,11 +18,14 @@ from bebr.engine.texts import TextQueues
 class Searchers:
     """One searcher for each collection."""
 
-    def __init__(self, limits: Limits, admission: Admission, texts: TextQueues, *, batching: bool) -> None:
-        """batching: gather what arrives together, or while others are running."""
+    def __init__(
+        self, limits: Limits, admission: Admission, texts: TextQueues, checks: CoverageChecks, *, batching: bool
+    ) -> None:
+        """checks: of some searches, in the background. batching: gather what arrives together, or while others run."""
         self._limits = limits
         self._admission = admission
         self._texts = texts
+        self._checks = checks
         self._batching = batching
         self._searchers: dict[str, Searcher] = {}
         """By uid of the collection."""
@@ -31,7 +35,9 @@ class Searchers:
         uid = collection.document.uid
         if uid not in self._searchers:
             embed = partial(self._embed, collection)
-            self._searchers[uid] = Searcher(collection, self._limits, self._admission, embed, self._batching)
+            self._searchers[uid] = Searcher(
+                collection, self._limits, self._admission, embed, self._checks, self._batching
+            )
         return self._searchers[uid]
 
     def forget(self, uid: str) -> None:

@@ -67,6 +67,21 @@ class FitStatus(Answer):
         return cls.model_validate(fit, from_attributes=True)
 
 
+class Coverage(Answer):
+    """What searches miss by taking shortcuts: some are answered once more without them, in the background."""
+
+    share: float | None = Field(
+        description="Share of the best hits without shortcuts that the last checked searches found; null if none was "
+        "checked."
+    )
+    searches: int = Field(description="Searches checked since the start.")
+    skipped: int = Field(description="Searches not checked: the collection was too large, or the service too busy.")
+
+    @classmethod
+    def of(cls, coverage: results.CoverageStatus) -> "Coverage":
+        return cls.model_validate(coverage, from_attributes=True)
+
+
 class Shard(Answer):
     shard: int = Field(description="Number of the shard, from 0.")
     points: dict[str, int] = Field(description="Points by code version.")
@@ -96,6 +111,7 @@ class Collection(Answer):
     created_at: str
     encoder_error: str | None = Field(description="Why texts and vectors cannot be encoded now; null if they can.")
     damaged_points: int = Field(description="Points that were found damaged in the store.")
+    coverage: Coverage | Absent = Field(None, description="What searches find, by those that were checked.")
     damage: str | None = Field(
         description="Why it cannot be used; null if it can. What is not known of a damaged collection is empty."
     )
@@ -121,6 +137,7 @@ class Collection(Answer):
             created_at=status.created_at,
             encoder_error=status.encoder_error,
             damaged_points=status.damaged_points,
+            coverage=None if status.coverage is None else Coverage.of(status.coverage),
             damage=status.damage,
         )
 
