@@ -79,7 +79,7 @@ def _database_files(settings: "Settings") -> Iterator[Finding]:
     from bebr.store.sqlite.files import integrity_problem
 
     folder = settings.data_dir / "store"
-    for path in [folder / "catalog.db", *sorted(folder.glob("collections/*.db"))]:
+    for path in [folder / "catalog.db", *folder.glob("catalog-copy.db"), *sorted(folder.glob("collections/*.db"))]:
         yield Finding(str(path.relative_to(settings.data_dir)), integrity_problem(path))
 
 

@@ -8,5 +8,6 @@ statements.py   the SQL of a collection file
 reading.py      points and the feed, checked against their checksums
 reader.py       the same folder for a backup, while another process writes to it
 documents.py    the catalog file: documents, and which collections exist
+catalog_copy.py its copy, which takes its place when it is damaged
 files.py        how files are opened, checked and locked, and what SQLite's errors mean
 """

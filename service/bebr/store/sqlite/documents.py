@@ -3,15 +3,17 @@
 Each change is folded into the file at once, so that nothing of it is in the write-ahead log alone.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from sqlite3 import Connection
+from typing import TypeVar
 
 from bebr.core.history import new_store_id
 from bebr.store.protocol import DamagedDocument, Document, pack_document, read_document, sound_document
+from bebr.store.sqlite.catalog_copy import CatalogCopy
 from bebr.store.sqlite.files import connect_reader, connect_writer, transaction, write_schema
 
+Result = TypeVar("Result")
 _TABLES = [
     "create table documents (kind text not null, name text not null, value text not null, primary key (kind, name)) "
     "without rowid",
@@ -34,6 +36,7 @@ class Catalog:
 
     def __init__(self, path: Path, synchronous: str) -> None:
         self.path = path
+        self._copy: CatalogCopy | None = None
         self._writer = connect_writer(path, synchronous, create=True)
         try:
             if self._writer.execute("pragma user_version").fetchone() == (0,):
@@ -46,7 +49,13 @@ class Catalog:
             self._writer.close()
             raise
 
+    def keep_copy(self, path: Path) -> None:
+        """From now on, in that file."""
+        self._copy = CatalogCopy(path, self._reader)
+
     def close(self) -> None:
+        if self._copy is not None:
+            self._copy.close()
         self._reader.close()
         self._writer.close()
 
@@ -56,9 +65,12 @@ class Catalog:
     def renew_identity(self) -> str:
         """Give the store a new id."""
         identity = new_store_id()
-        with self._change() as writer:
+
+        def change(writer: Connection) -> None:
             writer.execute("delete from identity")
             writer.execute("insert into identity (id) values (?)", (identity,))
+
+        self._change(change)
         self.identity = identity
         return identity
 
@@ -73,15 +85,16 @@ class Catalog:
 
     def replace_documents(self, kind: str, puts: Mapping[str, Document], deletes: Sequence[str]) -> int:
         """Delete, then put, as one change; how many were deleted."""
-        with self._change() as writer:
+        stored = [(kind, name, pack_document(kind, name, value)) for name, value in puts.items()]
+
+        def change(writer: Connection) -> int:
             deleted = writer.executemany(
                 "delete from documents where kind = ? and name = ?", [(kind, name) for name in deletes]
             ).rowcount
-            writer.executemany(
-                "insert or replace into documents (kind, name, value) values (?, ?, ?)",
-                [(kind, name, pack_document(kind, name, value)) for name, value in puts.items()],
-            )
-        return deleted
+            writer.executemany("insert or replace into documents (kind, name, value) values (?, ?, ?)", stored)
+            return deleted
+
+        return self._change(change)
 
     def mentions(self, uid: str) -> bool:
         """Whether a document names the collection."""
@@ -105,11 +118,13 @@ class Catalog:
         self._write("delete from collections where uid = ?", (uid,))
 
     def _write(self, statement: str, parameters: tuple[object, ...]) -> None:
-        with self._change() as writer:
-            writer.execute(statement, parameters)
+        self._change(lambda writer: writer.execute(statement, parameters))
 
-    @contextmanager
-    def _change(self) -> Iterator[Connection]:
+    def _change(self, change: Callable[[Connection], Result]) -> Result:
+        """In one transaction; then in the copy."""
         with transaction(self._writer, "begin immediate") as writer:
-            yield writer
+            result = change(writer)
         self._writer.execute("pragma wal_checkpoint(truncate)").fetchone()
+        if self._copy is not None:
+            self._copy.apply(change)
+        return result

@@ -2,6 +2,7 @@
 
     <folder>/lock                     held while a store is open, so that a second process is refused
     <folder>/catalog.db               documents, and which collections exist
+    <folder>/catalog-copy.db          the same, used where that one is damaged
     <folder>/collections/<uid>.db     points, receipts and counters of one collection
     <folder>/reserve                  room that deletes take when the disk is full
 
@@ -25,6 +26,7 @@ from bebr.core.types import StoredPoint
 from bebr.disk import FolderLock, raise_open_files_limit
 from bebr.errors import AlreadyExists, BebrError, DamagedStore, InsufficientStorage, StoreUnavailable
 from bebr.store.protocol import DamagedDocument, Document, check_uid, unknown_shard
+from bebr.store.sqlite.catalog_copy import take_copy_if_damaged
 from bebr.store.sqlite.collection import CollectionFile, create_collection_file
 from bebr.store.sqlite.documents import Catalog
 from bebr.store.sqlite.files import translate, translated
@@ -33,6 +35,7 @@ from bebr.store.sqlite.reading import FEW_IDS, read_few_points
 from bebr.store.sqlite.reserve import Reserve
 
 log = logging.getLogger(__name__)
+COPY = "catalog-copy.db"
 POOL_THREADS = 4
 MAX_OPEN_FILES = 64
 """Collections open at a time; each takes up to three connections of three file descriptors."""
@@ -90,9 +93,11 @@ class SqliteStore:
             raise
 
     def _open_catalog(self) -> None:
-        path = self._folder / "catalog.db"
+        path, copy = self._folder / "catalog.db", self._folder / COPY
         if not path.exists():
             self._check_strays(path, self._files.strays([]), "is missing")
+        elif path.stat().st_size:
+            take_copy_if_damaged(path, copy)
         with translated(path):
             self._catalog = Catalog(path, self._synchronous)
             for uid in self._catalog.dropped():
@@ -102,14 +107,17 @@ class SqliteStore:
         known = [*self._shards, *self._catalog.dropped()]
         strays = [file for file in self._files.strays(known) if not self._catalog.mentions(file.stem)]
         self._check_strays(path, strays, "does not know all of its collections")
+        self._catalog.keep_copy(copy)
 
     def _check_strays(self, catalog: Path, strays: Sequence[Path], what: str) -> None:
         """Raise DamagedStore where there are files of collections with points that the catalog does not know."""
         if strays:
+            copy = self._folder / COPY
+            hint = f" (`mv {copy} {catalog}` puts back the copy that the service keeps)" if copy.exists() else ""
             raise DamagedStore(
                 f"{catalog} {what}: there are {', '.join(path.name for path in strays[:3])} with points in "
-                f"{strays[0].parent}. Restore {catalog.name} from the same backup as these files; or, to go on without "
-                "their points, move these files to another folder, and start again",
+                f"{strays[0].parent}. Restore {catalog.name} from the same backup as these files{hint}; or, to go on "
+                "without their points, move these files to another folder, and start again",
                 path=str(catalog),
             )
 
