@@ -1,6 +1,7 @@
 """Measures codes beside other methods at equal bytes, on all evaluation collections that are there.
 
-    python -m bench.quality [DATA_FOLDER ...] [--bytes 32,64,128] [--baselines all] [--markdown FILE] [--plot FILE]
+    python -m bench.quality [DATA_FOLDER ...] [--bytes 32,64,128] [--rescore-bytes 128,384] [--baselines all]
+                            [--markdown FILE] [--plot FILE]
 
 `bebr evaluate` for all of them. Codes are measured through their ONNX graphs, as in the service:
     minilm@1, ...     the bundles that come with bebr, which were fitted without these collections
@@ -47,6 +48,9 @@ def main() -> None:
     parser.add_argument(
         "--bytes", default="32,64,128", help="sizes of the fitted binarizers, the baselines and the bound"
     )
+    parser.add_argument(
+        "--rescore-bytes", default="", help="sizes of rescore codes that the fitted binarizers are also measured with"
+    )
     parser.add_argument("--baselines", default="all", help="all, none, or names as in `bebr evaluate`")
     parser.add_argument("--threads", type=int, default=0, help="threads of faiss; 0: all cores")
     parser.add_argument("--markdown", type=Path, help="write the tables to this file")
@@ -62,7 +66,8 @@ def main() -> None:
             0 if options.data == [DEFAULT_FOLDER] else 1, f"no collections with relevance judgments in {folders}\n"
         )
     use_threads(options.threads)
-    plan = Plan((), parse_sizes(options.bytes), True, choose_baselines(options.baselines), True)
+    finer = parse_sizes(options.rescore_bytes) if options.rescore_bytes else ()
+    plan = Plan((), parse_sizes(options.bytes), True, choose_baselines(options.baselines), True, finer)
     evaluations = measure(collections, plan)
     page = report.markdown(evaluations)
     print(page)

@@ -40,12 +40,12 @@ def use_threads(threads: int) -> int:
     return count
 
 
-def parse_sizes(given: str) -> Sequence[int]:
+def parse_sizes(given: str, option: str = "--bytes") -> Sequence[int]:
     """'32,64,128' -> [32, 64, 128], sorted, without duplicates. Raises InvalidOption."""
     try:
         sizes = sorted({int(part) for part in given.split(",")})
     except ValueError:
-        raise InvalidOption(f"--bytes: expected sizes such as 64 or 32,64,128, got '{given}'") from None
+        raise InvalidOption(f"{option}: expected sizes such as 64 or 32,64,128, got '{given}'") from None
     if sizes[0] < 1:
-        raise InvalidOption(f"--bytes: a code has at least 1 byte, got {sizes[0]}")
+        raise InvalidOption(f"{option}: a code has at least 1 byte, got {sizes[0]}")
     return sizes

@@ -1,11 +1,16 @@
 """Evaluates codes and baselines side by side on a collection, for the commands and the benchmarks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
+
 from bebr.core.arrays import Floats
-from bebr.encoding.quantization.training import fit_own
+from bebr.encoding.quantization.layout import fit_bytes
+from bebr.encoding.quantization.recurrent_graph import files_of
+from bebr.encoding.quantization.residual import fit_residual
+from bebr.encoding.quantization.rows import sample_rows, unit_rows
 from bebr.errors import InvalidEmbeddings
 from bebr_training.baselines.numpy_methods import Variants
 from bebr_training.data.collections import Collection, Progress
@@ -31,6 +36,8 @@ class Plan:
     """Label -> variants."""
     bound: bool
     """Whether to measure the rate-distortion bound."""
+    rescore_sizes: Sequence[int] = ()
+    """Bytes of the rescore codes that each fitted binarizer is also measured with."""
 
 
 def evaluate(collection: Collection, plan: Plan, progress: Progress | None = None) -> Evaluation:
@@ -59,17 +66,29 @@ def evaluate(collection: Collection, plan: Plan, progress: Progress | None = Non
     return Evaluation(collection.name, documents, collection.dims, queries, judged, summarize(measured))
 
 
-def fitted_binarizer(documents: Floats, size_bytes: int) -> Candidate:
-    """The binarizer that `bebr fit --bytes` fits to the documents. Raises InvalidEmbeddings, InvalidOption."""
-    files, _ = fit_own(documents, size_bytes)
-    return Candidate.of_files(FITTED, files, documents.shape[1])
+def fitted_binarizers(documents: Floats, size_bytes: int, rescore_sizes: Sequence[int]) -> Iterator[Candidate]:
+    """The binarizer that `bebr fit --bytes` fits to the documents, and the same with rescore codes of these sizes.
+
+    The scan code is fitted once, for a rescore code changes nothing of it. Raises InvalidEmbeddings, InvalidOption.
+    """
+    sizes = sorted(set(rescore_sizes))
+    fitted, report = fit_bytes(documents, size_bytes, rescore_bytes=sizes[0] if sizes else 0)
+    dims = documents.shape[1]
+    yield Candidate.of_files(FITTED, files_of(replace(fitted, residual=None)), dims)
+    candidates = report.rescored.candidates if report.rescored is not None else 0
+    rows = unit_rows(sample_rows(documents, np.random.default_rng(0)))
+    left = fitted.left_over(rows) if sizes else rows
+    for size in sizes:
+        finer = replace(fitted, residual=fit_residual(rows, left, size))
+        yield Candidate.of_files(FITTED, files_of(finer), dims, candidates=candidates)
 
 
 def _steps(measurer: Measurer, plan: Plan) -> Iterator[tuple[str, Callable[[], list[Measured]]]]:
     """(label, function that measures) of each method and size."""
 
     def fit_and_measure(size_bytes: int) -> list[Measured]:
-        return measurer.codes(fitted_binarizer(measurer.collection.documents, size_bytes))
+        scanned, *rescored = fitted_binarizers(measurer.collection.documents, size_bytes, plan.rescore_sizes)
+        return [*measurer.codes(scanned), *(measurer.rescored(candidate) for candidate in rescored)]
 
     for candidate in plan.candidates:
         yield candidate.label, partial(measurer.codes, candidate)

@@ -1,6 +1,7 @@
 """Measures single methods on one collection, and summarizes the results of all queries in rows with intervals.
 
-The truth is the exact ranking by float cosine. Nothing is rescored: each method ranks by its codes alone.
+The truth is the exact ranking by float cosine. Each method ranks by its codes alone. A code with a rescore code has one
+more row: its best candidates, as many as the service takes, ranked by both.
 """
 
 from collections.abc import Sequence
@@ -38,6 +39,8 @@ class Measured:
     """(queries,)."""
     ndcg: Values
     """(queries with relevance judgments,)."""
+    disk_bytes: int = 0
+    """Bytes of the rescore code, where that ranks the candidates."""
 
 
 class Measurer:
@@ -57,18 +60,37 @@ class Measurer:
     def codes(self, candidate: Candidate) -> list[Measured]:
         """A binarizer, with each scorer."""
         coded, size_bytes = CodedDocuments(candidate, self.collection.documents), candidate.spec.code_size_bytes
-        return [
+        detail = str(candidate.spec.scan)
+        scanned = [
             self._measured(
                 candidate.label,
                 Kind.CODE,
                 scorer,
                 size_bytes,
                 size_bytes,
-                str(candidate.spec),
+                detail,
                 coded.search(scorer)(self.collection.queries, DEPTH),
             )
             for scorer in (Scorer.ADC, Scorer.SDC, Scorer.HAMMING)
         ]
+        return scanned if candidate.rescore is None else [*scanned, self._rescored(candidate, coded)]
+
+    def rescored(self, candidate: Candidate) -> Measured:
+        """A binarizer with a rescore code, whose scan code alone is measured already."""
+        return self._rescored(candidate, CodedDocuments(candidate, self.collection.documents))
+
+    def _rescored(self, candidate: Candidate, coded: CodedDocuments) -> Measured:
+        spec, queries = candidate.spec, self.collection.queries
+        detail = f"{spec}, {candidate.rescore_candidates} candidates"
+        size_bytes = spec.code_size_bytes
+        few, many = coded.rescored(10)(queries, 10), coded.rescored(DEPTH)(queries, DEPTH)
+        measured = self._measured(candidate.label, Kind.CODE, Scorer.ADC, size_bytes, size_bytes, detail, many)
+        return replace(
+            measured,
+            recall_10=recall_per_query(few, self._truth, 10),
+            ndcg=ndcg_per_query(few, self.collection.judgments or {})[0],
+            disk_bytes=spec.rescore_code_size_bytes,
+        )
 
     def baseline(self, label: str, variants: Variants, size_bytes: int) -> list[Measured]:
         """A baseline in its best setting, for each of its scorers."""
@@ -141,6 +163,7 @@ def summarize(measured: Sequence[Measured]) -> tuple[Row, ...]:
                 ndcg.mean(one.ndcg) if ndcg else None,
                 ndcg.ratio(one.ndcg, floats.ndcg) if ndcg else None,
                 recall.difference(leader.recall_10, one.recall_10) if leader else None,
+                one.disk_bytes,
             )
         )
     order = list(Kind)
@@ -148,8 +171,10 @@ def summarize(measured: Sequence[Measured]) -> tuple[Row, ...]:
 
 
 def _leader(measured: Sequence[Measured], rival: Measured) -> Measured | None:
-    """The best code of the same size; against a bound, the best with the same scorer, which has its own bound."""
+    """The best code of the same size, not rescored; against a bound, the best with the same scorer, which has its own
+    bound."""
     codes = [one for one in measured if one.kind is Kind.CODE and one.size_bytes == rival.size_bytes]
+    codes = [one for one in codes if not one.disk_bytes]
     if rival.kind is Kind.BOUND:
         codes = [one for one in codes if one.scorer is rival.scorer]
     return max(codes, key=lambda one: float(one.recall_10.mean()), default=None)

@@ -42,8 +42,10 @@ class Row:
     lead: Estimate | None = None
     """Of baselines and bounds: recall@10 of the best code of that size minus that of this row, on the same queries.
 
-    Against a bound, the best code with the same scorer.
+    Against a bound, the best code with the same scorer. Rescored codes do not count.
     """
+    disk_bytes: int = 0
+    """Bytes per document of the rescore code, where that ranks the candidates; these are not in memory."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,8 @@ class Evaluation:
 
 
 def best_code(rows: Sequence[Row], size_bytes: int) -> Row | None:
-    """The code of that size with the highest recall@10, or None."""
-    codes = [row for row in rows if row.kind is Kind.CODE and row.size_bytes == size_bytes]
+    """The code of that size with the highest recall@10, not rescored; or None."""
+    codes = [row for row in rows if row.kind is Kind.CODE and row.size_bytes == size_bytes and not row.disk_bytes]
     return max(codes, key=lambda row: row.recall_10.mean, default=None)
 
 

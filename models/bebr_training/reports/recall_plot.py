@@ -69,6 +69,10 @@ CODES = (
     LineStyle(SKY, "o", "-", 2.4),
     LineStyle(BLUE, "P", "--", 2.0),
     LineStyle(SKY, "P", "--", 2.0),
+    LineStyle(GREEN, "o", "-", 2.0),
+    LineStyle(ORANGE, "P", "--", 2.0),
+    LineStyle(PURPLE, "D", "-.", 2.0),
+    LineStyle(VERMILLION, "s", ":", 2.0),
 )
 BOUNDS = {BOUND: LineStyle(BLACK, "", (0, (6, 2)), 1.2), BOUND_LENGTH_ONE: LineStyle(BLACK, "", (0, (1, 1.5)), 1.2)}
 
@@ -122,7 +126,7 @@ def _draw(panel: Any, evaluation: Evaluation) -> None:
     panel.set_xscale("log", base=2)
     panel.set_xticks(sizes, [str(size) for size in sizes])
     panel.minorticks_off()
-    panel.set_xlabel("bytes per document")
+    panel.set_xlabel("bytes per document in memory")
     panel.set_ylabel("recall@10 of the float neighbors")
     panel.set_title(f"{evaluation.collection} ({evaluation.documents:,} documents)", fontsize=10, loc="left")
     means = [row.recall_10.mean for _, _, rows in lines for row in rows if row.method not in MAY_FALL_OUT]
@@ -132,18 +136,23 @@ def _draw(panel: Any, evaluation: Evaluation) -> None:
 def _lines(evaluation: Evaluation) -> Iterator[tuple[str, LineStyle, list[Row]]]:
     """(label, style, rows by size) of the bounds, codes and baselines, each with its best scorer."""
     rows = [row for row in evaluation.rows if row.kind is not Kind.FLOAT]
-    codes = list(dict.fromkeys(row.method for row in rows if row.kind is Kind.CODE))
+    codes = list(dict.fromkeys(_method(row) for row in rows if row.kind is Kind.CODE))
     styles = {**BOUNDS, **{code: CODES[i % len(CODES)] for i, code in enumerate(codes)}, **BASELINES}
     for method, style in styles.items():
         best: dict[int, Row] = {}
         for row in rows:
-            if row.method == method and (
+            if _method(row) == method and (
                 row.size_bytes not in best or row.recall_10.mean > best[row.size_bytes].recall_10.mean
             ):
                 best[row.size_bytes] = row
         if best:
             ordered = [best[size] for size in sorted(best)]
             yield _label(method, ordered), style, ordered
+
+
+def _method(row: Row) -> str:
+    """The method; of rescored codes a method for each size on disk."""
+    return row.method if not row.disk_bytes else f"{row.method} + {row.disk_bytes} B on disk"
 
 
 def _label(method: str, rows: Sequence[Row]) -> str:

@@ -5,14 +5,18 @@ from collections.abc import Sequence
 from bebr_training.evaluation.results import Evaluation, Kind, Row, verdicts
 from bebr_training.search.metrics import CONFIDENCE, RESAMPLES, Estimate
 
-COLUMNS = ("bytes", "method", "scorer", "setting", "recall@10", "recall@100", "nDCG@10", "kept", "best code leads by")
-RIGHT = ("bytes", "recall@10", "recall@100", "nDCG@10", "kept", "best code leads by")
+COLUMNS = (
+    "bytes", "method", "scorer", "setting", "on disk",
+    "recall@10", "recall@100", "nDCG@10", "kept", "best code leads by",
+)  # fmt: skip
+RIGHT = ("bytes", "on disk", "recall@10", "recall@100", "nDCG@10", "kept", "best code leads by")
 NOTES = (
     f"Brackets: {CONFIDENCE:.0%} bootstrap intervals over queries, {RESAMPLES:,} resamples. 'best code leads by' is "
     "recall@10 of the best code of that size minus that of the row, on the same queries (paired); against a bound, the "
     "best code with the same scorer.",
-    "Recall is the share of the float neighbors by cosine; nothing is rescored. 'kept' is the nDCG@10 in percent of "
-    "that of floats.",
+    "Recall is the share of the float neighbors by cosine. 'on disk' are the bytes of the rescore code that ranked the "
+    "candidates; without them nothing is rescored. 'bytes' are in memory. 'kept' is the nDCG@10 in percent of that of "
+    "floats.",
     "Baselines are trained on the documents that they store, and shown in their best setting. All bytes that are "
     "stored for a document count, except a scale of 2 bytes, which codes have too. 'factors free' does not count the 8 "
     "bytes that RaBitQ stores beside its bits.",
@@ -37,10 +41,11 @@ def cells(row: Row, short: bool = False) -> tuple[str, ...]:
         row.method,
         str(row.scorer or ""),
         row.detail,
+        f"{row.disk_bytes}" if row.disk_bytes else "",
         str(row.recall_10) if row.kind is not Kind.FLOAT else "1.000",
         _estimate(row.recall_100, short) if row.kind is not Kind.FLOAT else "1.000",
         _estimate(row.ndcg_10, short),
-        f"{100 * kept.mean:.1f}%" if kept is not None else "",
+        _kept(kept, short) if kept is not None else "",
         f"{lead.mean:+.3f} [{lead.low:+.3f}, {lead.high:+.3f}]" if lead is not None else "",
     )
 
@@ -54,6 +59,11 @@ def markdown(evaluations: Sequence[Evaluation]) -> str:
         lines += [_line(_emphasized(row, cells(row))) for row in evaluation.rows]
         lines += ["", *(f"- {sentence}." for sentence in verdicts(evaluation)), ""]
     return "\n".join([*lines, *NOTES]) + "\n"
+
+
+def _kept(kept: Estimate, short: bool) -> str:
+    interval = "" if short else f" [{100 * kept.low:.1f}, {100 * kept.high:.1f}]"
+    return f"{100 * kept.mean:.1f}%{interval}"
 
 
 def _estimate(estimate: Estimate | None, short: bool) -> str:

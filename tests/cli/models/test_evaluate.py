@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ from bebr.core.codes import CodeSpec
 from bebr.encoding import BinarizerFiles, Bundle, write_bundle
 from bebr.encoding.quantization.closed_form import fit
 from bebr.encoding.quantization.closed_form_graph import to_onnx
+from bebr.encoding.quantization.recurrent_fit import Effort, fit_recurrent
+from bebr.encoding.quantization.recurrent_graph import files_of
+from bebr.encoding.quantization.residual import fit_residual
 
 BOUNDS = ("Gaussian bound", "Gaussian bound, length one")
 QUICK = ("--threads", "1", "--baselines", "sign,sq4")
@@ -60,6 +64,50 @@ def test_a_bundle_a_fitted_binarizer_and_baselines_in_one_table(
     assert sign["lead"]["low"] > 0
     assert full["recall_10"]["mean"] == full["ndcg_kept"]["mean"] == 1
     assert adc["ndcg_kept"]["mean"] == pytest.approx(adc["ndcg_10"]["mean"] / full["ndcg_10"]["mean"])
+
+
+def test_recall_of_the_scan_and_rescored_stand_side_by_side(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    scan = fit_recurrent(text_like(1000, seed=2), CodeSpec.parse("32x2"), effort=Effort(3, 1, 1000))
+    rows = text_like(1000, seed=2)
+    files = files_of(replace(scan, residual=fit_residual(rows, scan.left_over(rows), 32)))
+    write_bundle(tmp_path / "data" / "bundles", "finer", "1", embedding_dims=DIMS, binarizer=files)
+    figure = tmp_path / "figure.svg"
+    arguments = (
+        "evaluate",
+        str(folder),
+        "-b",
+        "finer@1",
+        "--fit",
+        "--bytes",
+        "8,16",
+        "--rescore-bytes",
+        "16,64",
+        *QUICK,
+    )
+    assert run(*arguments, "--plot", str(figure), "--json") == 0
+    (found,) = json.loads(capsys.readouterr().out)["evaluations"]
+    rows_of = {
+        (row["method"], row["size_bytes"], row["disk_bytes"]): row for row in found["rows"] if row["scorer"] == "adc"
+    }
+    assert rows_of["finer@1", 8, 32]["recall_10"]["mean"] > rows_of["finer@1", 8, 0]["recall_10"]["mean"] + 0.1
+    for size in (8, 16):
+        recalls = [rows_of["fitted binarizer", size, disk]["recall_10"]["mean"] for disk in (0, 16, 64)]
+        assert recalls == sorted(recalls) and recalls[2] > 0.98
+        assert rows_of["fitted binarizer", size, 64]["ndcg_kept"]["mean"] > 0.97
+        best = max(
+            rows_of[method, size, 0]["recall_10"]["mean"] for method in ("fitted binarizer", "finer@1")[: 17 // size]
+        )
+        lead = next(row for row in found["rows"] if row["method"] == "PCA, SQ4" and row["size_bytes"] == size)
+        assert lead["lead"]["mean"] == pytest.approx(best - lead["recall_10"]["mean"])  # codes that are not rescored
+    assert "B on disk" in figure.read_text("utf-8")
+    assert run(*arguments) == 0
+    assert "on disk" in capsys.readouterr().out
+    assert run("evaluate", str(folder), "-b", "finer@1", "--rescore-bytes", "16", *QUICK) == 1
+    assert "add --fit" in capsys.readouterr().err
+    assert run("evaluate", str(folder), "--fit", "--rescore-bytes", "x", *QUICK) == 1
+    assert "--rescore-bytes: expected sizes" in capsys.readouterr().err
 
 
 def test_tables_markdown_and_figures(folder: Path, bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -30,6 +30,12 @@ Sizes = Annotated[
         "--bytes", help="Sizes of all other methods, as 32,64,128.", show_default="those of the bundles, or 64"
     ),
 ]
+RescoreSizes = Annotated[
+    str | None,
+    typer.Option(
+        "--rescore-bytes", help="With --fit: also measure the fitted binarizers with rescore codes of these sizes."
+    ),
+]
 Fit = Annotated[bool, typer.Option("--fit", help="Also fit a binarizer to each collection's own documents.")]
 BaselineNames = Annotated[
     str,
@@ -55,6 +61,7 @@ def evaluate(
     bundle: Bundles = None,
     bytes: Sizes = None,
     fit: Fit = False,
+    rescore_bytes: RescoreSizes = None,
     baselines: BaselineNames = "all",
     no_bound: NoBound = False,
     queries: Queries = 2000,
@@ -78,7 +85,7 @@ def evaluate(
 
     measured = [find_bundle(name, data_dir, config) for name in bundle or ()]
     embedding = find_bundle(base, data_dir, config) if base is not None else None
-    plan = _plan(measured, bytes, fit, baselines, not no_bound)
+    plan = _plan(measured, bytes, fit, baselines, not no_bound, rescore_bytes)
     _check(plot, base, cache)
     count = use_threads(threads)
     with counted_progress("reading") as show:
@@ -88,13 +95,20 @@ def evaluate(
     _print(found, as_json)
 
 
-def _plan(bundles: "Sequence[Bundle]", sizes: str | None, fit: bool, baselines: str, bound: bool) -> "Plan":
+def _plan(
+    bundles: "Sequence[Bundle]", sizes: str | None, fit: bool, baselines: str, bound: bool, rescore: str | None
+) -> "Plan":
     """What to measure beside the bundles. Raises InvalidOption."""
+    from bebr.errors import InvalidOption
+
+    if rescore is not None and not fit:
+        raise InvalidOption("--rescore-bytes applies to fitted binarizers: add --fit")
     with train_extra():
         from bebr_training.baselines import methods
         from bebr_training.evaluation.evaluate import Plan
     chosen = methods.parse_sizes(sizes) if sizes else sorted({one.spec.code_size_bytes for one in bundles}) or [64]
-    return Plan((), chosen, fit, methods.choose_baselines(baselines), bound)
+    finer = methods.parse_sizes(rescore, "--rescore-bytes") if rescore else ()
+    return Plan((), chosen, fit, methods.choose_baselines(baselines), bound, finer)
 
 
 def _check(plot: Path | None, base: str | None, cache: Path | None) -> None:
