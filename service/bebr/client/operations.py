@@ -73,7 +73,7 @@ def create_collection(
     filterable: Mapping[str, FieldType | str] | None = None,
     text_field: str | None = None,
 ) -> Flow[dict[str, Any]]:
-    """Create a collection with a bundle ('minilm@1'), or for your own codes ('256x2'). Raises AlreadyExists.
+    """Create a collection with a bundle ('minilm@2'), or for your own codes ('256x2'). Raises AlreadyExists.
 
     fit: `{"bytes": 64, "sample": 20000}` with a bundle, or also with "dims" for your own embeddings: a binarizer is
     fitted to the first `sample` points. "rescore_bytes": 128 adds a finer code of each point, on disk. text_field:

@@ -14,7 +14,8 @@ from bebr.errors import BebrError, CollectionNotFound
 
 COLLECTION = "python-docs"
 MODEL = "minilm"
-BUNDLE = "minilm@1"
+BUNDLE = "minilm@2"
+"""Where the service has no version of the model that embeds texts."""
 FILTERABLE = {"package": "keyword", "kind": "keyword"}
 QUESTION = "parse a date"
 POINTS = 4000
@@ -60,7 +61,15 @@ def _create_if_missing(client: Client) -> dict[str, Any]:
     try:
         return client.describe_collection(COLLECTION)
     except CollectionNotFound:
-        return client.create_collection(COLLECTION, bundle=BUNDLE, filterable=FILTERABLE)
+        return client.create_collection(COLLECTION, bundle=_bundle(client), filterable=FILTERABLE)
+
+
+def _bundle(client: Client) -> str:
+    """The latest version of the model on the service that embeds texts."""
+    there = [bundle for bundle in client.list_bundles() if bundle["name"] == MODEL and bundle["text"]]
+    numbered = [bundle for bundle in there if bundle["version"].isdecimal()]
+    latest = max(numbered, key=lambda bundle: int(bundle["version"]), default={"id": BUNDLE})
+    return str(latest["id"])
 
 
 def _missing(client: Client, wanted: Sequence[Docstring]) -> list[Docstring]:

@@ -25,7 +25,7 @@ from bebr.encoding.quantization.recurrent_graph import files_of
 from bebr.errors import BundleNotFound
 
 COLLECTION = "python-docs-upgrade"
-OLD, NEW = "static@1", "minilm@2"
+OLD, NEW = "static@1", "minilm@3"
 TEXT_FIELD = "text"
 CODE = "256x2"
 QUESTION = "read settings from an ini file"

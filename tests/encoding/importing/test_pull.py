@@ -162,3 +162,15 @@ def test_minilm_comes_with_its_binarizer(tmp_path: Path) -> None:
     assert bundle.id == shipped.id and bundle.has_embedding_model
     assert bundle.spec == shipped.spec and bundle.embedding.settings.max_length == 256
     assert pull("minilm", tmp_path).fingerprint == bundle.fingerprint
+    older = pull("minilm", tmp_path, PullOptions(version="1"))
+    assert older.id == "minilm@1" and older.spec.rescore is None and older.has_embedding_model
+    assert pull("minilm", tmp_path, PullOptions(version="2")).id == "minilm@2"
+
+
+def test_the_latest_binarizer_of_a_known_model_is_shipped_and_older_ones_stay() -> None:
+    latest, older = shipped_binarizer("minilm"), shipped_binarizer("minilm", "1")
+    assert latest is not None and older is not None and (latest.id, older.id) == ("minilm@2", "minilm@1")
+    assert latest.spec.scan == older.spec and latest.spec.rescore_code_size_bytes == 128
+    assert shipped_binarizer("minilm-128") is not None and shipped_binarizer("unknown", "1") is None
+    with pytest.raises(BundleNotFound, match="ships no version '9' of 'minilm'; it ships 1, 2"):
+        shipped_binarizer("minilm", "9")

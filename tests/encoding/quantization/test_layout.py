@@ -147,3 +147,24 @@ def test_the_shipped_bundles_are_sound_small_and_general(name: str, size_bytes: 
     encoder.warm_up()
     rows = encoder.check_embeddings(np.random.default_rng(0).normal(size=(300, 384)))
     assert encoder.encode(rows).shape == (300, bundle.spec.record_size_bytes)
+
+
+@pytest.mark.parametrize(
+    ("name", "scan", "rescore_bytes", "candidates"),
+    [("minilm", "minilm@1", 128, 50), ("minilm-32", "minilm-32@1", 160, 200), ("minilm-64-384", "minilm@1", 384, 50)],
+)
+def test_the_shipped_rescore_codes_add_to_scan_codes_of_before(
+    name: str, scan: str, rescore_bytes: int, candidates: int
+) -> None:
+    bundle, before = Bundle.load(shipped_bundles() / f"{name}@2"), Bundle.load(shipped_bundles() / scan)
+    assert bundle.spec.scan == before.spec and bundle.spec.rescore_code_size_bytes == rescore_bytes
+    assert bundle.rescore_candidates == candidates and not bundle.has_embedding_model
+    assert sum(file.stat().st_size for file in bundle.path.iterdir()) < 2_500_000
+    assert not {"oewn", "scifact", "cranfield", "climate-fever"} & set(bundle.figures["fit"]["corpora"])
+    encoder, older = Encoder(bundle), Encoder(before)
+    encoder.warm_up()
+    rows = encoder.check_embeddings(np.random.default_rng(0).normal(size=(300, 384)))
+    records = encoder.encode(rows)
+    assert np.array_equal(records[:, : bundle.spec.scan_record_size_bytes], older.encode(rows))
+    errors = [np.linalg.norm(rows - one.decode(one.encode(rows)), axis=1).mean() for one in (older, encoder)]
+    assert errors[1] < 0.6 * errors[0]  # rows of noise are unlike texts

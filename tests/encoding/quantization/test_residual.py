@@ -119,7 +119,7 @@ def test_the_fewest_candidates_that_cover_enough_are_chosen(scan: Recurrent) -> 
     finer = residual.decode(residual.quantized_values(left))
     rescored = measure_rescored(QUERIES, ROWS - left, finer, truth)
     shares = {one.candidates: one.share for one in rescored.coverage}
-    assert list(shares) == [10, 20, 30, 50, 70, 100, 150, 200, 300, 500]
+    assert list(shares) == [10, 20, 30, 50, 100, 200, 500]
     assert list(shares.values()) == sorted(shares.values()) and shares[500] > 0.99
     assert shares[10] == pytest.approx(recall(nearest(QUERIES, ROWS - left), truth), abs=1e-3)
     enough = [count for count, share in shares.items() if share >= 0.998]

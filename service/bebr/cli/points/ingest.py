@@ -21,7 +21,7 @@ File = Annotated[str, typer.Argument(help="NDJSON, CSV, TSV or text, optionally 
 Collection = Annotated[str, typer.Option("--collection", "-c", help="Collection or alias.", show_default=False)]
 BundleId = Annotated[
     str | None,
-    typer.Option("--bundle", help="Create the collection with this bundle, such as minilm@1, if it does not exist."),
+    typer.Option("--bundle", help="Create the collection with this bundle, such as minilm@2, if it does not exist."),
 ]
 KeepText = Annotated[
     str | None,

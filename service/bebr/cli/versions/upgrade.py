@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Change the embedding model of a collection without re-encoding it.", no_args_is_help=True)
 
 Collection = Annotated[str, typer.Argument(help="Collection or alias.", show_default=False)]
-Version = Annotated[str, typer.Argument(help="Id of the version, such as minilm@2.", show_default=False)]
+Version = Annotated[str, typer.Argument(help="Id of the version, such as minilm@3.", show_default=False)]
 Queries = Annotated[
     Path | None,
     typer.Option(

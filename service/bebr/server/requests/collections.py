@@ -28,9 +28,9 @@ class OwnFit(Body):
 class CreateCollection(Body):
     """Exactly one of `bundle` and `code`, or a `fit`."""
 
-    model_config = documented({"bundle": "minilm@1", "filterable": {"lang": "keyword", "year": "integer"}})
+    model_config = documented({"bundle": "minilm@2", "filterable": {"lang": "keyword", "year": "integer"}})
     bundle: str | None = Field(
-        None, description="Id of the bundle that encodes texts and vectors.", examples=["minilm@1"]
+        None, description="Id of the bundle that encodes texts and vectors.", examples=["minilm@2"]
     )
     code: str | None = Field(
         None, description="CodeSpec, if you bring your own codes instead of a bundle.", examples=["256x2"]

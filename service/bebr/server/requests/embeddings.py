@@ -31,7 +31,7 @@ def _no_tokens(value: object) -> object:
 
 
 class Embeddings(Body):
-    model_config = documented({"input": ["how do I parse a date"], "model": "minilm@1", "kind": "query"})
+    model_config = documented({"input": ["how do I parse a date"], "model": "minilm@2", "kind": "query"})
     input: Annotated[
         Text
         | Annotated[
@@ -41,7 +41,7 @@ class Embeddings(Body):
         BeforeValidator(_no_tokens),
     ] = Field(examples=["parse a date from a string"])
     model: str | None = Field(
-        None, description="Id of the bundle, or its name for the newest version.", examples=["minilm@1"]
+        None, description="Id of the bundle, or its name for the newest version.", examples=["minilm@2"]
     )
     encoding_format: EncodingFormat | None = Field(
         None,

@@ -14,8 +14,8 @@ RelevantIds = Annotated[list[str], Field(max_length=MAX_ITEMS, fail_fast=True)]
 
 
 class AttachVersion(Body):
-    model_config = documented({"bundle": "minilm@1"})
-    bundle: str = Field(description="Id of the bundle.", examples=["minilm@1"])
+    model_config = documented({"bundle": "minilm@2"})
+    bundle: str = Field(description="Id of the bundle.", examples=["minilm@2"])
 
 
 class JudgedQuery(Body):
@@ -38,7 +38,7 @@ class JudgedQuery(Body):
 class EvaluateVersion(Body):
     """Give `queries`, or a `sample` of the points to use as queries; these need their texts (`text_field`)."""
 
-    model_config = documented({"version": "minilm@1", "sample": 200, "points": 2_000})
+    model_config = documented({"version": "minilm@2", "sample": 200, "points": 2_000})
     version: str | None = Field(None, description="Id of the version. Default: the newest one that is not active.")
     queries: list[JudgedQuery] | None = Field(
         None, min_length=1, max_length=MAX_ITEMS, fail_fast=True, description="All with `relevant`, or none."
@@ -64,8 +64,8 @@ class PromotionGate(Body):
 
 
 class PromoteVersion(Body):
-    model_config = documented({"version": "minilm@1", "gate": {"min_gain": 0.0}})
-    version: str = Field(examples=["minilm@1"])
+    model_config = documented({"version": "minilm@2", "gate": {"min_gain": 0.0}})
+    version: str = Field(examples=["minilm@2"])
     gate: PromotionGate = Field(default_factory=PromotionGate)
     force: bool = Field(False, description="Promote even if the gate fails; the history records it.")
     adapter: AdapterKind | None = Field(

@@ -15,7 +15,7 @@ from bebr.server.responses.base import Absent, Answer
 class Bundle(Answer):
     name: str
     version: str
-    id: str = Field(description="name@version.", examples=["minilm@1"])
+    id: str = Field(description="name@version.", examples=["minilm@2"])
     code: str | None = Field(description="CodeSpec of its codes; null without a binarizer.", examples=["256x2"])
     code_bytes: int | None = Field(description="Bytes per scan code, in memory.")
     rescore_bytes: int | None = Field(description="Bytes per rescore code, on disk; 0 if it makes none.")

@@ -27,7 +27,7 @@ class EmbeddingsAnswer(Answer):
 
 
 class Model(Answer):
-    id: str = Field(description="Id of the bundle.", examples=["minilm@1"])
+    id: str = Field(description="Id of the bundle.", examples=["minilm@2"])
     object: Literal["model"]
     created: int = Field(description="When its manifest was written, in seconds since 1970.")
     owned_by: str
