@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.core.codes import GAIN_SIZE_BYTES, CodeSpec, check_padding, cosine_gains, join_records, unpack_levels
-from bebr.encoding.embedding.vectors import check_embeddings
+from bebr.encoding.embedding.vectors import check_embeddings, unit_of
 from bebr.errors import BebrError, DimensionMismatch, InvalidCode, InvalidOption, InvalidText, InvalidVector
 
 MAX_IDEMPOTENCY_KEY_CHARS = 256
@@ -55,6 +55,8 @@ def check_vector(vector: NDArray[np.float32], dims: int | None) -> NDArray[np.fl
             expected=expected,
             got=len(vector),
         )
+    if vector.dtype == np.float32 and (unit := unit_of(vector)) is not None:
+        return unit
     try:
         return check_embeddings(vector[None], expected)
     except InvalidVector as error:

@@ -50,7 +50,7 @@ def scan(selection: Selection, parts: Sequence[Part], queries: ScanQueries) -> l
 
     Scores are those of the scan: nothing is added, and for Hamming they are minus the distance.
     """
-    masks, mask_of_query = _masks_of_parts([parts[place] for place in selection.places], queries.filters)
+    masks, mask_of_query = _masks_of_parts(selection, parts, queries.filters)
     prepared, k = queries.prepared, queries.limit
     if isinstance(prepared, DotQueries):
         found = kernel.dot_candidates(selection, prepared, k, masks, mask_of_query, queries.floors)
@@ -66,14 +66,16 @@ def scan(selection: Selection, parts: Sequence[Part], queries: ScanQueries) -> l
 
 
 def _masks_of_parts(
-    parts: Sequence[Part], filters: tuple[Filter | None, ...]
+    selection: Selection, parts: Sequence[Part], filters: tuple[Filter | None, ...]
 ) -> tuple[list[list[NDArray[np.uint16]]], NDArray[np.int32] | None]:
-    """One mask per distinct filter and part, and which of them is whose; -1: none."""
+    """One mask per distinct filter and selected part, and which of them is whose; -1: none."""
+    if filters == (None,):  # most searches
+        return [], None
     conditions = {condition for condition in filters if condition is not None}
     if not conditions:
         return [], None
     numbers: dict[Filter | None, int] = {condition: number for number, condition in enumerate(conditions)}
-    masks = [[part.mask(condition) for part in parts] for condition in conditions]
+    masks = [[parts[place].mask(condition) for place in selection.places] for condition in conditions]
     return masks, np.array([numbers.get(condition, -1) for condition in filters], np.int32)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,15 +52,14 @@ class ScanView:
 
     def ids(self, places: NDArray[np.int32], rows: NDArray[np.int64]) -> list[str]:
         """The ids of rows (n,) of the parts at `places` (n,). Raises DamagedSegment."""
-        ids: list[str] = []
-        for position, point_id in enumerate(self.native.ids(places, rows)):
-            if point_id is None:
-                part = self.parts[places[position]]
-                assert isinstance(part, SegmentView)
-                what = f"the id of row {rows[position]} is not what was written"
-                raise segment_file.damaged(part.segment.path, what)
-            ids.append(point_id)
-        return ids
+        ids = self.native.ids(places, rows)
+        if None in ids:
+            position = ids.index(None)
+            part = self.parts[places[position]]
+            assert isinstance(part, SegmentView)
+            what = f"the id of row {rows[position]} is not what was written"
+            raise segment_file.damaged(part.segment.path, what)
+        return cast(list[str], ids)
 
 
 def _add(native: kernel.Parts, part: Part) -> None:

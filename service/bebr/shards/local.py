@@ -143,10 +143,9 @@ class LocalShards:
         on_loop: bool,
     ) -> Searched:
         count = max(map(len, queries), default=0)
-        conditions = [condition for of_version in queries for condition in of_version.filters]
         seconds = self._rate.seconds(view.scan_size_bytes, count)
         is_quick = grouping is None and seconds <= INLINE_SCAN_SECONDS and _are_few(rescorings)
-        if on_loop and is_quick and _are_small_filters(view.rows, conditions):
+        if on_loop and is_quick and _are_small_filters(view.rows, [c for one in queries for c in one.filters]):
             try:
                 found, rescored = reads.search(view, queries, None, rescorings, self._rate, waits=False)
                 return Searched(found, dict(view.points), rescored)

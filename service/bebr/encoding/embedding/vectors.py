@@ -29,10 +29,8 @@ def split_embeddings(values: ArrayLike, dims: int) -> tuple[Floats, dict[int, In
     Raises DimensionMismatch when the array as a whole has another shape than (rows, dims).
     """
     array = _as_matrix(values, dims)
-    if len(array) == 1 and array.dtype == np.float32:  # one query: the whole of what follows, in a fifth of the time
-        square = float(np.vdot(array[0], array[0]))  # not `dot`, which warns of numbers that are looked at below
-        if _SAFE_SQUARES[0] < square < _SAFE_SQUARES[1]:
-            return np.ascontiguousarray(array / np.float32(math.sqrt(square))), {}
+    if len(array) == 1 and array.dtype == np.float32 and (unit := unit_of(array[0])) is not None:
+        return unit, {}
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         rows = np.ascontiguousarray(array, np.float32)
         squares = np.einsum("ij,ij->i", rows, rows)
@@ -52,6 +50,16 @@ def split_embeddings(values: ArrayLike, dims: int) -> tuple[Floats, dict[int, In
             exact = exact / np.abs(exact).max()
             rows[row] = exact / np.linalg.norm(exact)
     return rows, faults
+
+
+def unit_of(vector: Floats) -> Floats | None:
+    """vector (dims,) float32 -> the unit row (1, dims); None: it needs a closer look. What `split_embeddings` makes of
+    one row, in a fifth of the time."""
+    square = float(np.vdot(vector, vector))  # not `dot`, which warns of numbers that are then looked at closely
+    if not _SAFE_SQUARES[0] < square < _SAFE_SQUARES[1]:
+        return None
+    unit: Floats = (np.ascontiguousarray(vector) / np.float32(math.sqrt(square)))[None]
+    return unit
 
 
 def _as_matrix(values: ArrayLike, dims: int) -> NDArray[np.number]:

@@ -47,7 +47,8 @@ def prepare_all(
 
     rescored: candidates are scored again where the version has rescore codes; the scan then leaves none out.
     """
-    versions = [collection.document.versions[number] for number in sorted(routed[0].of_version)]
+    numbers = routed[0].of_version
+    versions = [collection.document.versions[n] for n in (numbers if len(numbers) == 1 else sorted(numbers))]
     codecs = [None if v.kind is VersionKind.RAW else collection.encoders.codec(v) for v in versions]
     return [prepare(routed, version, codec, limit, rescored) for version, codec in zip(versions, codecs, strict=True)]
 
@@ -140,11 +141,12 @@ def _added(queries: Sequence[VersionQuery], codec: Codec) -> NDArray[np.float64]
     of the mean and what is requested is added. For codes of another embedding model the offset that brings them to one
     scale is added too. With both, scores of all versions mean the same.
     """
-    added = np.array([query.offset for query in queries])
+    offsets = [query.offset for query in queries]
     if (mean := codec.exact_mean) is not None:
         # one by one: a product of many rows rounds otherwise than that of one, and a score must not depend on others
-        added += np.concatenate([_embedding(query, codec).astype(np.float64) @ mean for query in queries])
-    return added if added.any() else None
+        products = [float((_embedding(query, codec).astype(np.float64) @ mean)[0]) for query in queries]
+        offsets = [offset + product for offset, product in zip(offsets, products, strict=True)]
+    return np.array(offsets) if any(offsets) else None
 
 
 def _embedding(query: VersionQuery, codec: Codec) -> Floats:

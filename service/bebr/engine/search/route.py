@@ -56,6 +56,9 @@ def route_all(collection: Collection, queries: Sequence[Query], versions: Sequen
     for version in versions:
         if version.kind is not VersionKind.RAW:
             collection.encoders.codec(version)
+    if len(versions) == 1 and all(_is_plain(query, versions[0]) for query in queries):  # most searches
+        number = versions[0].number
+        return [RoutedQuery(query, {number: VersionQuery(query.embedding, query.embedding)}, {}) for query in queries]
     crossed: dict[str | None, list[Crossed | None]] = {}
     for version in versions:
         if version.model_fingerprint not in crossed:
@@ -64,6 +67,11 @@ def route_all(collection: Collection, queries: Sequence[Query], versions: Sequen
         _routed(collection, query, versions, {model: found[n] for model, found in crossed.items()})
         for n, query in enumerate(queries)
     ]
+
+
+def _is_plain(query: Query, version: Version) -> bool:
+    """Whether a query is one embedding for the codes of its own version."""
+    return query.version is version and query.embedding is not None and query.scorer is not Scorer.HAMMING
 
 
 def _routed(

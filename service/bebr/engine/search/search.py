@@ -40,6 +40,7 @@ from bebr.engine.search.coverage import Check, CoverageChecks
 from bebr.engine.search.group import group
 from bebr.engine.search.hits import Points, common_projection, hits_of, is_large, projected, shows_points
 from bebr.engine.search.parse import parse_all
+from bebr.engine.search.plain import plain_query
 from bebr.engine.search.prepare import prepare_all
 from bebr.engine.search.query import Answer, Query, RescoredRows, RoutedQuery
 from bebr.engine.search.rescore import rescored_rows, rescoring_of
@@ -143,6 +144,8 @@ class Searcher:
     # -- before the scan: each request by itself -----------------------------------------------------------------------
 
     async def _route(self, requests: Sequence[SearchRequest]) -> list[RoutedQuery]:
+        if len(requests) == 1 and (plain := plain_query(self._collection, self._limits, requests[0])) is not None:
+            return [plain]
         queries = parse_all(self._collection, self._limits, requests)
         queries = await self._read(queries)
         queries = await self._embed(queries)

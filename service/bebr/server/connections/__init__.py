@@ -2,6 +2,7 @@
 
 protocol      parses requests and starts the app for each
 connection    one connection: how long it waits for its caller, and how it ends
+exchange      one request and its answer, which is written at once
 rates         what trickles is cut off
 reception     what is answered before a request becomes a task: probes, and refusals under load
 key_limits    what each API key may take

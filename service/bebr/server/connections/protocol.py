@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from bebr.errors import Abandoned, BebrError, DeadlineExceeded, Overloaded
 from bebr.server.connections.connection import Connection
+from bebr.server.connections.exchange import Exchange
 from bebr.server.middleware.callers import ARRIVED
 from bebr.server.problems import ERROR, HeadTooLarge, InvalidHttp
 
@@ -180,7 +181,7 @@ class GuardedProtocol(Connection):
 
     def _start(self, keep_alive: bool, at_once: bool) -> None:
         self.scope[ARRIVED] = self._heard  # type: ignore[literal-required]
-        self.cycle = RequestResponseCycle(
+        self.cycle = Exchange(
             scope=self.scope,
             transport=self.transport,
             flow=self.flow,

@@ -36,6 +36,7 @@ from bebr.server.openapi import COLLECTION, Errors, Operation
 from bebr.server.requests.search import Rescore, Search, SearchBatch
 from bebr.server.responses.base import written
 from bebr.server.responses.search import SearchAnswer, SearchBatchAnswer, search_batch_json, search_json
+from bebr.server.routes.plain_search import read_plain
 from bebr.server.validation import check_ids, reject_unknown
 
 PATH = "/v1/collections/{collection}/search"
@@ -88,8 +89,9 @@ class SearchEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         _reject_query(scope)
-        body = parse(Search, await read_body(scope, receive, self._engine.limits.max_query_bytes))
-        (result,) = await self._engine.search(scope["path_params"]["collection"], [to_request(body)])
+        body = await read_body(scope, receive, self._engine.limits.max_query_bytes)
+        request = read_plain(body) or to_request(parse(Search, body))
+        (result,) = await self._engine.search(scope["path_params"]["collection"], [request])
         await _send_json(send, await written(result.size_bytes, search_json, result))
 
 

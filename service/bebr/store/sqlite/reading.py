@@ -10,7 +10,7 @@ from functools import lru_cache
 from sqlite3 import Connection, OperationalError
 from typing import AnyStr
 
-from bebr.core.checksums import CHECKSUMS_SIZE_BYTES, is_sound
+from bebr.core.checksums import CHECKSUMS_SIZE_BYTES, is_metadata_sound, is_sound
 from bebr.core.operations import FeedEntry
 from bebr.core.types import StoredPoint
 from bebr.store.protocol import damaged_points, to_json
@@ -54,7 +54,12 @@ def read_few_points(
     wanted = [id for ids in ids_of_shard.values() for id in ids]
     points: dict[str, StoredPoint] = {}
     try:
-        for id, seq, version, one_record, one_text, crc in connection.execute(statement, wanted).fetchall():
+        rows = connection.execute(statement, wanted).fetchall()
+        if metadata and not records:
+            if not all(row[5] is None or is_metadata_sound(row[5], row[0], row[2], row[4]) for row in rows):
+                raise _Unsound
+            return {row[0]: StoredPoint(*row[:5]) for row in rows}
+        for id, seq, version, one_record, one_text, crc in rows:
             if crc is not None and not is_sound(
                 crc, id, version, one_record if records else None, one_text if metadata else None
             ):
@@ -71,8 +76,9 @@ def _few_points(counts: tuple[tuple[int, int], ...], metadata: bool, records: bo
     """The statement that reads so many points of each shard: one text for each shape, which SQLite prepares once."""
     record, text = "record" if records else "x''", "metadata" if metadata else "''"
     return " union all ".join(
-        f"select id, seq, version, {record}, {text}, crc from points_{shard} "
-        f"where id in ({','.join('?' * count)}) and record is not null"
+        # not `id in (...)`, for which SQLite makes a table of its own
+        f"select id, seq, version, {record}, {text}, crc from (values {','.join(['(?)'] * count)}) "
+        f"cross join points_{shard} on id = column1 where record is not null"
         for shard, count in counts
     )
 

@@ -1,0 +1,37 @@
+"""Plain searches: the best points for one vector, in a collection with codes of one version. Most searches are plain.
+
+`plain_query` makes of such a request in one step what `parse`, `read`, `embed` and `route` make of it in four. It says
+None of whatever is not plain, and of whatever may be wrong: that goes the long way, which names what is wrong.
+"""
+
+from dataclasses import fields
+from operator import attrgetter
+
+from bebr.config import Limits
+from bebr.core.scoring import Scorer
+from bebr.encoding.embedding.vectors import unit_of
+from bebr.engine.collections.collection import Collection
+from bebr.engine.collections.version import VersionKind
+from bebr.engine.requests import SearchRequest
+from bebr.engine.search.query import Query, RoutedQuery, VersionQuery
+
+_MAY_DIFFER = {"vector", "limit", "scorer", "with_metadata", "with_code", "explain"}
+_OTHERS = [field for field in fields(SearchRequest) if field.name not in _MAY_DIFFER]
+_others_of = attrgetter(*(field.name for field in _OTHERS))
+_PLAIN = tuple(field.default for field in _OTHERS)
+
+
+def plain_query(collection: Collection, limits: Limits, request: SearchRequest) -> RoutedQuery | None:
+    """The request, checked and routed; None: it has to go the long way."""
+    versions, vector = collection.document.versions, request.vector
+    if vector is None or len(versions) != 1 or _others_of(request) != _PLAIN:
+        return None
+    if request.scorer not in (None, Scorer.ADC) or not 1 <= request.limit <= limits.max_limit:
+        return None
+    version = versions[0]
+    if version.kind is VersionKind.RAW or version.spec.rescore is not None:
+        return None
+    if len(vector) != collection.encoders.codec(version).embedding_dims or (unit := unit_of(vector)) is None:
+        return None
+    query = Query(request, Scorer.ADC, None, 0, request.limit, version, unit)
+    return RoutedQuery(query, {version.number: VersionQuery(unit, unit)}, {})
