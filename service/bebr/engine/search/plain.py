@@ -1,4 +1,4 @@
-"""Plain searches: the best points for one vector, in a collection with codes of one version. Most searches are plain.
+"""Plain searches: the best points for one vector, where all codes are of the active version. Most searches are plain.
 
 `plain_query` makes of such a request in one step what `parse`, `read`, `embed` and `route` make of it in four. It says
 None of whatever is not plain, and of whatever may be wrong: that goes the long way, which names what is wrong.
@@ -23,12 +23,13 @@ _PLAIN = tuple(field.default for field in _OTHERS)
 
 def plain_query(collection: Collection, limits: Limits, request: SearchRequest) -> RoutedQuery | None:
     """The request, checked and routed; None: it has to go the long way."""
-    versions, vector = collection.document.versions, request.vector
-    if vector is None or len(versions) != 1 or _others_of(request) != _PLAIN:
+    version, vector = collection.active, request.vector
+    if vector is None or _others_of(request) != _PLAIN:
         return None
     if request.scorer not in (None, Scorer.ADC) or not 1 <= request.limit <= limits.max_limit:
         return None
-    version = versions[0]
+    if any(number != version.number for number in collection.shards.points()):
+        return None
     if version.kind is VersionKind.RAW or version.spec.rescore is not None:
         return None
     if len(vector) != collection.encoders.codec(version).embedding_dims or (unit := unit_of(vector)) is None:
