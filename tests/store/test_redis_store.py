@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -125,6 +126,30 @@ async def test_a_full_server_takes_deletes_and_what_shrinks(server: Server) -> N
             await store.drop(UID)
         finally:
             server.command("CONFIG", "SET", "maxmemory", "0")
+
+
+async def test_a_service_starts_and_keeps_its_lease_on_a_full_server(server: Server, tmp_path: Path) -> None:
+    """Or nobody could delete anything."""
+    prefix = f"test-{uuid4().hex}"
+    async with opened(server, prefix=prefix, folder=tmp_path) as store:
+        await store.create(UID, 1)
+        await commit(store, 0, [put("a", "b")])
+    server.command("CONFIG", "SET", "maxmemory", "1mb")
+    try:
+        async with opened(server, prefix=prefix, folder=tmp_path) as store:
+            assert store._lease is not None
+            assert await store.list_documents("kind") == {} and (await store.history(UID, 0)).last_seq == 2
+            server.command("HINCRBY", f"{{{prefix}:{UID}:0}}:info", "begun", "1")
+            assert (await store.history(UID, 0)).last_seq == 2, "it is mended"
+            await commit(store, 0, [DeleteWrite(["a"])])
+            assert await store.purge_tombstones(UID, 0, 3) == 1
+            server.command("DEL", f"{prefix}:lease")
+            await store._lease.renew()
+            await store.drop(UID)
+            with pytest.raises(InsufficientStorage):
+                await store.create("b" * 16, 1)
+    finally:
+        server.command("CONFIG", "SET", "maxmemory", "0")
 
 
 async def test_a_server_that_would_evict_points_is_refused(server: Server) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha1
 from importlib import resources
 from typing import Any, TypeVar
@@ -24,6 +25,8 @@ from bebr.store.redis.breaker import Breaker
 
 Result = TypeVar("Result")
 READ_ATTEMPTS = 2
+FLAGS_SINCE = 7
+"""First version of Redis whose scripts may run past maxmemory; Valkey says 7 too."""
 SLOW_BYTES_PER_SECOND = 4 * 2**20
 """A call that carries data may take as much longer as that takes at this rate."""
 LARGE_BYTES = 2**20
@@ -40,7 +43,7 @@ class Refused(Exception):
         self.detail = detail
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Script:
     """A Lua file of this package."""
 
@@ -62,9 +65,13 @@ class Script:
     def of(cls, text: bytes) -> "Script":
         return cls(text, sha1(text, usedforsecurity=False).hexdigest())
 
+    @cached_property
     def past_maxmemory(self) -> "Script":
-        """The same, run although memory is full: for what takes less of it. Servers before 7.0 do not know this."""
+        """The same, run although memory is full: for what takes less of it, or hardly any."""
         return self.of(b"#!lua flags=allow-oom\n" + self.text)
+
+
+ANY_COMMAND = Script.of(b"return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))")
 
 
 class RedisClient:
@@ -78,6 +85,7 @@ class RedisClient:
         self._timeout_seconds = timeout_seconds
         self._max_connections = max_connections
         self._redis: Any = None
+        self._knows_flags = False
         self._calls = 0
         self._idle = asyncio.Event()
         self._breaker = Breaker(self._ping)
@@ -114,6 +122,8 @@ class RedisClient:
         if (await self.info("cluster")).get("cluster_enabled") == 1:
             await self._redis.aclose()
             self._redis = RedisCluster.from_url(self._url, max_connections=self._max_connections, **options)
+        version = str((await self.info("server")).get("redis_version", "0"))
+        self._knows_flags = int(version.split(".")[0]) >= FLAGS_SINCE
 
     async def close(self) -> None:
         """Let no new call begin, wait for those under way, and disconnect."""
@@ -146,7 +156,7 @@ class RedisClient:
                 raise LostConnection("another server answers, or the same one after a restart")
 
     async def peek(self, *command: Argument) -> Any:
-        """`read` and `write` for `verify` itself; what it changes may be changed twice."""
+        """`read` for `verify` itself."""
         return await self._call(lambda redis: redis.execute_command(*command), READ_ATTEMPTS, check=False)
 
     async def read(self, *command: Argument) -> Any:
@@ -157,6 +167,10 @@ class RedisClient:
         """Run a command that may change something. After StoreUnavailable its outcome is unknown."""
         return await self._call(lambda redis: redis.execute_command(*command), 1)
 
+    async def write_small(self, name: str, key: str, *arguments: Argument, check: bool = True) -> Any:
+        """`write` of a command on one key that also passes where memory is full. check: as for `run`."""
+        return await self.run(ANY_COMMAND, [key], [name, *arguments], changes=True, check=check, past_maxmemory=True)
+
     async def run(
         self,
         script: Script,
@@ -166,12 +180,15 @@ class RedisClient:
         changes: bool,
         size_bytes: int = 0,
         check: bool = True,
+        past_maxmemory: bool = False,
     ) -> Any:
         """Run a script; all keys lie in one slot.
 
         changes: it is not to be repeated. size_bytes: of the data that it carries, where that is much. check: only on a
-        server that is trusted.
+        server that is trusted. past_maxmemory: although memory is full, on servers that know this.
         """
+        if past_maxmemory and self._knows_flags:
+            script = script.past_maxmemory
 
         async def evaluate(redis: Any) -> Any:
             try:

@@ -15,10 +15,6 @@ class RedisDocuments:
         self._client, self._keys, self._watch = client, keys, watch
         self._script = Script.load("documents.lua")
 
-    def use_room(self) -> None:
-        """From now on documents are written although memory is full: they are few, and deletes are among them."""
-        self._script = self._script.past_maxmemory()
-
     async def get(self, kind: str, name: str) -> Document | None:
         await self._claim(kind)
         text = await self._client.read("HGET", self._keys.documents(kind), name)
@@ -41,9 +37,12 @@ class RedisDocuments:
             await self._run(kind, [0])
 
     async def _run(self, kind: str, arguments: Sequence[Argument]) -> int:
+        """Also where memory is full: documents are few, and say what is to be deleted."""
         fenced: list[Argument] = [FENCE, self._watch.token, *arguments]
         try:
-            count: int = await self._client.run(self._script, [self._keys.documents(kind)], fenced, changes=True)
+            count: int = await self._client.run(
+                self._script, [self._keys.documents(kind)], fenced, changes=True, past_maxmemory=True
+            )
         except Refused as refused:
             self._watch.check_fence(refused)
             raise

@@ -88,13 +88,13 @@ class Lease:
             expected, seen = "", found
             await asyncio.sleep(POLL_SECONDS)
         self._renewed = time.monotonic()
-        self.token = int(await self._client.write("HINCRBY", self._registry, TOKEN, 1))
+        self.token = int(await self._client.write_small("HINCRBY", self._registry, TOKEN, 1))
 
     async def renew(self) -> None:
         """Raises StoreUnavailable where another process has taken it."""
         found = await self._change(self._value, self._value)
         if found and await self._is_still_ours(found[0]):
-            await self._client.peek("HSET", self._registry, TOKEN, self.token)
+            await self._client.write_small("HSET", self._registry, TOKEN, self.token, check=False)
             found = await self._change(found[0], self._value)
         if found:
             self.lost(found[0])
@@ -144,7 +144,9 @@ class Lease:
     async def _change(self, before: str, after: str) -> tuple[str, int] | None:
         """None once it is `after`; where it is not `before`: what it is, and for how many ms."""
         arguments: list[Argument] = [before, after, round(LEASE_SECONDS * 1000)]
-        answer = await self._client.run(self._script, [self._key], arguments, changes=False, check=False)
+        answer = await self._client.run(
+            self._script, [self._key], arguments, changes=False, check=False, past_maxmemory=True
+        )
         if answer[0] or answer[1].decode() == after:
             return None
         return answer[1].decode(), answer[2]

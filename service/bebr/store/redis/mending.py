@@ -58,7 +58,9 @@ class Mender:
             cursor: bytes | str = "0"
             while True:
                 arguments: list[Argument] = [self._watch.token, step, cursor, PAGE, epoch]
-                cursor, corrected = await self._calls.run(self._script, uid, shard, arguments, changes=False)
+                cursor, corrected = await self._calls.run(
+                    self._script, uid, shard, arguments, changes=False, past_maxmemory=True
+                )
                 if cursor == b"0":
                     break
         if corrected:

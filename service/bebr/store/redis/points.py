@@ -30,12 +30,6 @@ class RedisPoints:
         self._calls = ShardCalls(client, keys, watch)
         self.mender = Mender(self._calls, watch)
         self._commit, self._feed, self._purge = map(Script.of_shard, ("commit.lua", "feed.lua", "purge.lua"))
-        self._shrink = self._commit
-        """What commits that take no more room than before are run by."""
-
-    def use_room(self) -> None:
-        """From now on commits that take no more room than before pass although memory is full."""
-        self._shrink = self._commit.past_maxmemory()
 
     async def commit(self, uid: str, commits: Sequence[Commit]) -> list[CommitOutcome]:
         """The shards at once, each with as few calls as its commits allow."""
@@ -70,13 +64,14 @@ class RedisPoints:
         epoch, floor = self._watch.expected(uid, shard)
         arguments = [self._receipt_ttl_ms, self._watch.token, epoch, floor, call.writes, *call.arguments]
         results = await self._calls.run(
-            self._shrink if call.shrinks else self._commit,
+            self._commit,
             uid,
             shard,
             arguments,
             receipts=call.receipts,
             changes=True,
             size_bytes=call.size_bytes,
+            past_maxmemory=call.shrinks,
         )
         committed = [
             Committed([flag == ord("1") for flag in flags], first_seq, last_seq, bool(replayed))
@@ -175,7 +170,9 @@ class RedisPoints:
         purged = 0
         while True:
             arguments = [up_to_seq, PURGE_CHUNK_ENTRIES, self._watch.token]
-            count: int = await self._calls.run(self._purge, uid, shard, arguments, others=("hold",), changes=True)
+            count: int = await self._calls.run(
+                self._purge, uid, shard, arguments, others=("hold",), changes=True, past_maxmemory=True
+            )
             purged += count
             if count < PURGE_CHUNK_ENTRIES:
                 return purged

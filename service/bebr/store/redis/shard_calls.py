@@ -27,12 +27,15 @@ class ShardCalls:
         receipts: Sequence[str] = (),
         changes: bool,
         size_bytes: int = 0,
+        past_maxmemory: bool = False,
     ) -> Any:
         """Raises Torn where the shard must be mended first, CollectionNotFound, whatever the client raises."""
         keys = [*self._keys.shard(uid, shard), *(self._keys.part(uid, shard, part) for part in others)]
         keys += [self._keys.part(uid, shard, f"receipt:{key}") for key in receipts]
         try:
-            return await self._client.run(script, keys, arguments, changes=changes, size_bytes=size_bytes)
+            return await self._client.run(
+                script, keys, arguments, changes=changes, size_bytes=size_bytes, past_maxmemory=past_maxmemory
+            )
         except Refused as refused:
             if refused.reason == "BEBRCONFLICT":
                 raise receipt_conflict(receipts[int(refused.detail) - len(PARTS) - 1]) from None

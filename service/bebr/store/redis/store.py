@@ -26,8 +26,6 @@ from bebr.store.redis.watch import Watch
 SCHEMA = 3
 """2: points may have checksums. 3: so may tombstones."""
 MAX_CONNECTIONS = 32
-FLAGS_SINCE = 7
-"""First version of Redis whose scripts may run past maxmemory; Valkey says 7 too."""
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +87,7 @@ class RedisStore:
     async def _check_schema(self) -> None:
         schema = await self._client.read("GET", self._keys.schema)
         if schema is None or int(schema) < SCHEMA:
-            await self._client.write("SET", self._keys.schema, SCHEMA)
+            await self._client.write_small("SET", self._keys.schema, SCHEMA)
         elif int(schema) > SCHEMA:
             raise DamagedStore(
                 f"Redis holds data of a newer bebr (schema {int(schema)}, this one reads up to {SCHEMA}); "
@@ -102,10 +100,6 @@ class RedisStore:
             raise StoreUnavailable(
                 f"Redis would evict points when memory is full (maxmemory-policy {policy}); set it to noeviction"
             )
-        version = str((await self._client.info("server")).get("redis_version", "0"))
-        if int(version.split(".")[0]) >= FLAGS_SINCE:
-            self._points.use_room()
-            self._documents.use_room()
         if (await self._client.info("persistence")).get("aof_enabled") == 0:
             log.warning("Redis runs without an append-only file: what it acknowledges is lost when it stops")
 
@@ -185,7 +179,9 @@ class RedisStore:
     async def _enter(self, uid: str, shards: int | str) -> bytes:
         try:
             arguments: list[Argument] = [self._watch.token, uid, shards]
-            found: bytes = await self._client.run(self._registry, [self._keys.registry], arguments, changes=True)
+            found: bytes = await self._client.run(
+                self._registry, [self._keys.registry], arguments, changes=True, past_maxmemory=shards == ""
+            )
         except Refused as refused:
             self._watch.check_fence(refused)
             raise

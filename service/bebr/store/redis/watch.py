@@ -59,7 +59,7 @@ class Watch:
         """Raises StoreUnavailable where the prefix is another process's."""
         if self.lease is not None:
             await self.lease.acquire()
-        await self._client.write("HSETNX", self._registry, IDENTITY, new_store_id())
+        await self._client.write_small("HSETNX", self._registry, IDENTITY, new_store_id())
         self.identity = (await self._client.read("HGET", self._registry, IDENTITY)).decode()
         self._client.verify = self._verify
         self._stopping.clear()
@@ -117,7 +117,9 @@ class Watch:
     async def history(self, uid: str, shard: int, *, check: bool = True) -> History | None:
         """None where there is no such shard. Raises Torn."""
         keys = self._keys.shard(uid, shard)
-        answer = await self._client.run(self._history, keys, [self.token], changes=False, check=check)
+        answer = await self._client.run(
+            self._history, keys, [self.token], changes=False, check=check, past_maxmemory=True
+        )
         if answer is None:
             return None
         if answer[2]:
