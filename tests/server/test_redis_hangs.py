@@ -40,6 +40,13 @@ async def search(client: httpx.AsyncClient) -> httpx.Response:
     return await client.post(f"{DOCS}/search", json={"code_b64": "AAAAAA==", "limit": 20, "scorer": "hamming"})
 
 
+async def served(client: httpx.AsyncClient) -> httpx.Response:
+    """The answer, once the service takes the search: a busy machine may be given less at a time."""
+    while (answer := await search(client)).status_code == 429:
+        await asyncio.sleep(0.05)
+    return answer
+
+
 async def test_100_searches_at_a_redis_that_hangs(client: httpx.AsyncClient, server: Server) -> None:
     assert (await search(client)).status_code == 200
     server.freeze()
@@ -48,12 +55,11 @@ async def test_100_searches_at_a_redis_that_hangs(client: httpx.AsyncClient, ser
             started = time.monotonic()
             answers = await asyncio.gather(*(search(client) for _ in range(SEARCHES)))
             assert time.monotonic() - started < PATIENCE_SECONDS
-            for answer in answers:
-                assert answer.status_code == 503 and answer.json()["error"] == "StoreUnavailable", answer.text
-                assert "retry-after" in answer.headers
-                assert attempt == "first" or "still does not answer" in answer.json()["detail"], (
-                    "it was not tried again"
-                )
+            assert all("retry-after" in answer.headers for answer in answers)
+            refused = [answer.json() for answer in answers]
+            away = [problem["detail"] for problem in refused if problem["error"] == "StoreUnavailable"]
+            assert away and {problem["error"] for problem in refused} <= {"StoreUnavailable", "Overloaded"}
+            assert attempt == "first" or all("still does not answer" in why for why in away), "it was not tried again"
         assert (await client.get("/livez")).status_code == 200
         assert (await client.get("/readyz")).status_code == 503
     finally:
@@ -61,6 +67,6 @@ async def test_100_searches_at_a_redis_that_hangs(client: httpx.AsyncClient, ser
     async with asyncio.timeout(30):
         while (await client.get("/readyz")).status_code != 200:
             await asyncio.sleep(0.05)
-    answers = await asyncio.gather(*(search(client) for _ in range(SEARCHES)))
+        answers = await asyncio.gather(*(served(client) for _ in range(SEARCHES)))
     assert [answer.text for answer in answers if answer.status_code != 200] == []
     assert all(len(answer.json()["hits"]) == 20 for answer in answers)
