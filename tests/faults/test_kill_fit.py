@@ -22,6 +22,8 @@ ROWS = text_like(4000, dims=DIMS)
 SAMPLE = 900
 IDS = 700
 PATIENCE_SECONDS = 60
+SHORT_REST = {"BEBR_FIT_REST_SECONDS": "500ms"}
+"""A fit begins soon after the collection has stopped growing."""
 State = int | None
 """Number of the row that a point holds, or None for one that does not exist."""
 
@@ -161,12 +163,12 @@ def kill_in(service: Service, state: str, possible: dict[int, dict[str, set[Stat
 
 
 def test_sqlite_brings_a_fit_to_its_end(tmp_path: Path) -> None:
-    kill_through_a_fit(Service(tmp_path / "data"), seed=1)
+    kill_through_a_fit(Service(tmp_path / "data", **SHORT_REST), seed=1)
 
 
 def test_valkey_brings_a_fit_to_its_end_and_a_lost_folder_costs_nothing(tmp_path: Path) -> None:
     with running_server(ServerKind.VALKEY) as server:
-        service = Service(tmp_path / "data", BEBR_REDIS_URL=server.url)
+        service = Service(tmp_path / "data", BEBR_REDIS_URL=server.url, **SHORT_REST)
         kill_through_a_fit(service, seed=2)
         with Service(tmp_path / "other", BEBR_REDIS_URL=server.url) as other:
             fit = wait_for_done(other)

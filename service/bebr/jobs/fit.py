@@ -89,6 +89,7 @@ class FitJobs(JobSource):
         if (runner := self._runners.get(uid)) is not None:
             await runner.abort()
         await self._upkeep.closing(collection)
+        self._fits.forget(collection)
 
     def _finished(self, collection: Collection) -> None:
         del self._runners[collection.document.uid]

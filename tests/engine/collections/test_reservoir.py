@@ -110,6 +110,7 @@ async def test_a_store_that_is_away_costs_rows_and_no_memory(tmp_path: Path) -> 
         await reservoir.open(6_000, [], DIMS, None)
         for start in range(0, 6_000, 100):
             reservoir.add(reservoir.encode([f"p{n}" for n in range(start, start + 100)], ROWS[start : start + 100]))
+        assert MAX_PENDING < 6_000
         assert MAX_PENDING <= len(await read(reservoir, everything(6_000))) < MAX_PENDING + 100
 
 

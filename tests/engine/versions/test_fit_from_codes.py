@@ -59,7 +59,8 @@ async def test_all_points_get_a_smaller_code_and_a_larger_one_again(tmp_path: Pa
         await engine.fits.request("docs", size_bytes=8, rescore_bytes=0, source=FitSource.CODES)
         large = await reached(engine, "done")
         assert (await engine.describe_collection("docs")).points == {large.version: POINTS + 10}
-        assert engine.registry.get("docs").active.spec.rescore is None and await recall(engine, POINTS) > found
+        assert engine.registry.get("docs").active.spec.rescore is None
+        assert 0.3 < await recall(engine, POINTS) < found  # without finer codes
         with pytest.raises(Conflict, match="no point of 'docs' has a rescore code"):
             await engine.fits.request("docs", source=FitSource.CODES)
 
@@ -155,6 +156,7 @@ async def test_too_few_points_fail_the_fit_and_block_nothing(tmp_path: Path) -> 
         failed = await reached(engine, "failed")
         assert "30 rows are too few" in str(failed.detail)
         assert (await engine.describe_collection("docs")).points == {FINE: 30}
+        await engine.versions.attach("docs", "other@1")  # the active version is not in question
         await write(engine, range(POINTS))
         await engine.fits.request("docs", source=FitSource.CODES)
         assert (await reached(engine, "done")).bytes == 4

@@ -4,7 +4,7 @@ Codes cannot be fitted to again, so what they were made of is kept of some point
 (`core/sampling.py`). A point that is written again takes its own place. Points that are deleted are left out when the
 sample is read. The rows lie in pages, one document each, and one more document says which pages count; pages are only
 added, until a third of their rows is superfluous and they are written anew. What is not saved yet when the process is
-killed is missing from the sample, and nothing else: at most a page.
+killed is missing from the sample, and nothing else: a page, or some more while the store is busy.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from bebr.store import MetadataStore
 log = logging.getLogger(__name__)
 RESERVOIR, PAGE = "reservoir", "reservoir-page"
 PAGE_ROWS = 256
-MAX_PENDING = 4 * PAGE_ROWS
+MAX_PENDING = 16 * PAGE_ROWS
 """Rows that wait for a store that is away; more are not taken."""
 SUPERFLUOUS = 1.5
 """Pages are written anew once they hold this many times the rows that count."""

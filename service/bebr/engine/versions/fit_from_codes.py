@@ -50,7 +50,7 @@ def check_finer(collection: Collection) -> None:
 def converted(document: CollectionDocument) -> list[Version]:
     """The versions whose points a fit to finer codes moves to its own, which is active."""
     fit = document.fit
-    if fit is None or fit.source is not FitSource.CODES or fit.due or fit.at_fit is None:
+    if fit is None or fit.source is not FitSource.CODES or fit.due or fit.failed is not None or fit.at_fit is None:
         return []
     if fit.at_fit.version != document.active:
         return []  # another version was promoted since

@@ -37,7 +37,8 @@ class Fits:
         self._running: dict[str, str] = {}
         """What a fit that is computed now is doing, by uid of its collection."""
         self._at_rest: dict[str, FitPlan] = {}
-        """The fits whose collections have stopped growing, by uid of the collection."""
+        """The fits whose collections have stopped growing, by uid of the collection. The next one may have an equal
+        plan, and is another."""
 
     def state(self, collection: Collection) -> FitState | None:
         """None: no fit was ever requested."""
@@ -55,7 +56,7 @@ class Fits:
             return FitState.CONVERTING if buffered or self._left(collection) else FitState.DONE
         if fit.failed is not None:
             return FitState.FAILED
-        begins = fit.due or self._at_rest.get(collection.document.uid) == fit
+        begins = fit.due or self._at_rest.get(collection.document.uid) is fit
         return FitState.FITTING if begins or buffered >= self._most(collection, fit) else FitState.COLLECTING
 
     def status(self, collection: Collection) -> FitStatus | None:
@@ -108,6 +109,10 @@ class Fits:
         if fit.drift is None or not self._limits.proposes_fits:
             return False
         return 100 * fit.drift >= self._limits.fit_drift_percent
+
+    def forget(self, collection: Collection) -> None:
+        """Let go of a collection that is about to be closed."""
+        self._at_rest.pop(collection.document.uid, None)
 
     def _waits(self, collection: Collection, state: FitState) -> str | None:
         """What a fit with enough embeddings waits for."""
@@ -198,6 +203,8 @@ class Fits:
                 "that without 'from'",
                 key="from",
             )
+        if (before := collection.document.fit) is not None:  # what is known of the active version stays until then
+            plan = replace(plan, kept=before.kept, at_fit=before.at_fit, latest=before.latest)
         plan = replace(plan, due=True, source=source)
         await self._registry.replace(collection, replace(collection.document, fit=plan))
         self._events.changed(collection)
