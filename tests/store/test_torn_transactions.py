@@ -147,6 +147,25 @@ async def test_a_purge_that_was_cut_hides_no_delete(folder: Path) -> None:
         redis.server.kill()
 
 
+async def test_a_change_of_documents_that_was_cut_comes_as_a_whole(folder: Path) -> None:
+    redis = TornRedis(folder)
+    old, new = {"kept": {"n": 1}, "gone": {"n": 1}}, {"kept": {"n": 2}, "new": {"n": 2}}
+    commands = await redis.prepare(
+        lambda store: store.replace_documents("k", old, []), lambda store: store.replace_documents("k", new, ["gone"])
+    )
+    came = []
+    for command in commands:
+        redis.cut(command.middle)
+        async with opened(redis.server) as store:
+            assert await store.list_documents("k") == old
+            await store.put_document("other", "name", {})
+            await redis.restart(store)
+            came.append(await store.list_documents("k"))
+            assert await store.get_document("k", "gone") == came[-1].get("gone")
+        redis.server.kill()
+    assert [documents for documents in came if documents not in (old, new)] == [] and new in came
+
+
 async def test_what_single_calls_wrote_behind_a_torn_transaction_stays(folder: Path) -> None:
     """Redis cuts them off together with it, unless a whole transaction came between."""
     redis, uid = TornRedis(folder), "b" * 16

@@ -18,12 +18,12 @@ class RedisDocuments:
     async def get(self, kind: str, name: str) -> Document | None:
         await self._claim(kind)
         text = await self._client.read("HGET", self._keys.documents(kind), name)
-        return sound_document(kind, name, text) if text is not None else None
+        return sound_document(kind, name, text) if text else None
 
     async def list(self, kind: str) -> dict[str, Document | DamagedDocument]:
         await self._claim(kind)
         documents = await self._client.read("HGETALL", self._keys.documents(kind))
-        names = {raw.decode(errors="replace"): text for raw, text in sorted(documents.items()) if raw != FENCE}
+        names = {raw.decode(errors="replace"): text for raw, text in sorted(documents.items()) if text and raw != FENCE}
         return {name: read_document(kind, name, text) for name, text in names.items()}
 
     async def replace(self, kind: str, puts: Mapping[str, Document], deletes: Sequence[str]) -> int:

@@ -4,7 +4,8 @@
 <prefix>:collections                     hash uid -> number of shards; "identity" -> the store's id,
                                          "token" -> the last fencing token
 <prefix>:lease                           whose the prefix is now, with a lifetime
-<prefix>:documents:<kind>                hash name -> JSON text; FENCE -> the highest token that read or wrote any
+<prefix>:documents:<kind>                hash name -> JSON text, empty for none; FENCE -> the highest token that
+                                         read or wrote any
 {<prefix>:<uid>:<shard>}:info            hash last_seq, points, purged_seq, the names of its epochs and where
                                          they began, the fencing token, how many commits began and ended; a
                                          shard exists while this does

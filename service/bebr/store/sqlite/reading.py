@@ -50,8 +50,10 @@ def read_few_points(
     connection: Connection, ids_of_shard: Mapping[int, Sequence[str]], *, metadata: bool, records: bool
 ) -> dict[str, StoredPoint]:
     """The points that exist among a few ids of several shards, by id. Raises DamagedPoint."""
-    statement = _few_points(tuple((shard, len(ids)) for shard, ids in ids_of_shard.items()), metadata, records)
+    statement = _few_points(tuple((shard, len(ids)) for shard, ids in ids_of_shard.items() if ids), metadata, records)
     wanted = [id for ids in ids_of_shard.values() for id in ids]
+    if not wanted:
+        return {}
     points: dict[str, StoredPoint] = {}
     try:
         rows = connection.execute(statement, wanted).fetchall()

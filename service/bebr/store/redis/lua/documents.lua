@@ -5,20 +5,29 @@
 -- each, then the names of those to delete, none of which is stored.
 -- Returns how many were deleted.
 --
--- The fence is set whether it has that value or not: two calls are a transaction (see lease.lua). What is stored comes
--- before what is deleted, for a part of a transaction may come late (see mend.lua).
-local CHUNK = 1000
-local fence = redis.call('HGET', KEYS[1], ARGV[1])
-if fence and tonumber(fence) > tonumber(ARGV[2]) then
+-- One call makes the whole change, for a part of a transaction may come late (see mend.lua): an empty text is no document,
+-- and is removed afterwards. There is always a second call, which makes it a transaction (see lease.lua).
+local MOST = 7800 -- arguments of one call
+local key, fence_name, token = KEYS[1], ARGV[1], ARGV[2]
+local fence = redis.call('HGET', key, fence_name)
+if fence and tonumber(fence) > tonumber(token) then
   return redis.error_reply('BEBRFENCED ' .. fence)
 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-local first_put, first_delete = 4, 4 + 2 * tonumber(ARGV[3])
-for from = first_put, first_delete - 1, CHUNK do
-  redis.call('HSET', KEYS[1], unpack(ARGV, from, math.min(from + CHUNK, first_delete) - 1))
+local first_delete = 4 + 2 * tonumber(ARGV[3])
+local changes, deleted = { fence_name, token }, 0
+for place = 4, first_delete - 1 do
+  changes[#changes + 1] = ARGV[place]
 end
-local deleted = 0
-for from = first_delete, #ARGV, CHUNK do
-  deleted = deleted + redis.call('HDEL', KEYS[1], unpack(ARGV, from, math.min(from + CHUNK - 1, #ARGV)))
+for place = first_delete, #ARGV do
+  deleted = deleted + math.min(1, redis.call('HSTRLEN', key, ARGV[place]))
+  changes[#changes + 1] = ARGV[place]
+  changes[#changes + 1] = ''
 end
+for from = 1, #changes, MOST do
+  redis.call('HSET', key, unpack(changes, from, math.min(from + MOST - 1, #changes)))
+end
+for from = first_delete, #ARGV, MOST do
+  redis.call('HDEL', key, unpack(ARGV, from, math.min(from + MOST - 1, #ARGV)))
+end
+redis.call('HSET', key, fence_name, token)
 return deleted
