@@ -124,12 +124,13 @@ def wait_for_done(service: Service) -> dict[str, Any]:
     return fit
 
 
-def kill_through_a_fit(service: Service, seed: int) -> None:
+def kill_through_a_fit(service: Service, seed: int, rescore_bytes: int = 0) -> None:
     """Kill while it collects, fits and converts; then once more through a refit."""
     chance = random.Random(seed)
     possible: dict[int, dict[str, set[State]]] = {}
     with service:
-        body = {"fit": {"bytes": 8, "sample": SAMPLE, "dims": DIMS}, "filterable": {"n": "integer"}, "shards": 2}
+        fit = {"bytes": 8, "rescore_bytes": rescore_bytes, "sample": SAMPLE, "dims": DIMS}
+        body = {"fit": fit, "filterable": {"n": "integer"}, "shards": 2}
         assert httpx.put(f"{service.url}/v1/collections/docs", json=body).status_code == 200
         killed_in = [kill_in(service, state, possible, chance) for state in ("collecting", "fitting", "converting")]
         assert killed_in[:2] == ["collecting", "fitting"], killed_in
@@ -163,7 +164,7 @@ def kill_in(service: Service, state: str, possible: dict[int, dict[str, set[Stat
 
 
 def test_sqlite_brings_a_fit_to_its_end(tmp_path: Path) -> None:
-    kill_through_a_fit(Service(tmp_path / "data", **SHORT_REST), seed=1)
+    kill_through_a_fit(Service(tmp_path / "data", **SHORT_REST), seed=1, rescore_bytes=24)
 
 
 def test_valkey_brings_a_fit_to_its_end_and_a_lost_folder_costs_nothing(tmp_path: Path) -> None:
