@@ -56,23 +56,34 @@ def test_scores_equal_core(data: st.DataObject) -> None:
     prepared = prepare_rescore(projected, spec)
     expected = rescore_scores(prepared, records, spec)
 
+    quantized = rescore.quantize(projected, spec)
+    assert np.array_equal(quantized.values, prepared.values) and np.array_equal(quantized.scales, prepared.scales)
+
     query_of = np.sort(rng.integers(0, queries, count)).astype(np.int32)
-    found = rescore.scores(spec, prepared, records, query_of)
-    assert np.array_equal(found, expected[query_of, np.arange(count)])
-    with_checksums = rescore.scores(spec, prepared, rescore.with_checksums(records), query_of)
-    assert np.array_equal(with_checksums, found)
+    source_of = rng.choice([rescore.in_array(0), rescore.in_array(1), rescore.NO_SOURCE], count).astype(np.int32)
+    scores, counts = rng.normal(size=count), np.zeros(queries, np.int64)
+    has = source_of != rescore.NO_SOURCE
+    wanted = scores + np.where(has, expected[query_of, np.arange(count)].astype(np.float64), 0)
+    arrays, rows = [records, records.copy()], np.arange(count)
+    rescore.add_scores(spec, quantized, [], arrays, source_of, rows, query_of, scores, counts)
+    assert np.array_equal(scores, wanted)
+    assert counts.tolist() == np.bincount(query_of[has], minlength=queries).tolist()
 
 
-def test_scores_refuse_what_does_not_fit() -> None:
+def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     spec = CodeSpec.parse("8x1/8x8")
-    queries, records = prepare_rescore(np.ones((2, 8), np.float32), spec), np.zeros((3, 10), np.uint8)
+    queries = prepare_rescore(np.ones((2, 8), np.float32), spec)
+    zeros, rows = np.zeros(3, np.int32), np.zeros(3, np.int64)
+    scores, counts = np.zeros(3), np.zeros(2, np.int64)
     with pytest.raises(DimensionMismatch):
-        rescore.scores(CodeSpec.parse("8x1/9x8"), queries, records, np.zeros(3, np.int32))
+        rescore.add_scores(CodeSpec.parse("8x1/9x8"), queries, [], [], zeros, rows, zeros, scores, counts)
     with pytest.raises(DimensionMismatch):
-        rescore.scores(spec, queries, records[:, :9], np.zeros(3, np.int32))
-    for query_of in ([0, 1], [0, 1, 2], [-1, 0, 1]):
-        with pytest.raises(ValueError, match="a query of 2"):
-            rescore.scores(spec, queries, records, np.array(query_of, np.int32))
+        rescore.quantize(np.ones((2, 9), np.float32), spec)
+    other = write(tmp_path / "other", rows_of(0, 3))
+    for files, sources in (([], zeros), ([other], zeros), ([], zeros + rescore.in_array(0)), ([], zeros[:2])):
+        with pytest.raises(ValueError, match="source"):
+            rescore.add_scores(spec, queries, files, [], sources, rows, zeros, scores, counts)
+    assert not scores.any() and not counts.any()
 
 
 def test_checksums_are_those_of_zlib() -> None:
@@ -98,14 +109,17 @@ def test_rows_of_several_files_cached_or_not(tmp_path: Path) -> None:
         with (tmp_path / str(n)).open("rb+") as file:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    which = np.array(file_of, np.int32), np.array(rows, np.int64)
-    for _ in range(2):
+    spec = CodeSpec.parse(f"8x1/{ROW_SIZE - 6}x8")
+    queries = prepare_rescore(rng.normal(size=(1, ROW_SIZE - 6)).astype(np.float32), spec)
+    with np.errstate(invalid="ignore"):
+        wanted = rescore_scores(queries, expected[:, : ROW_SIZE - 4], spec)[0]
+    which = np.array(file_of, np.int32), np.array(rows, np.int64), np.zeros(200, np.int32)
+    for waits in (False, True, False):
+        scores, counts = np.zeros(200), np.zeros(1, np.int64)
         with suppress(rescore.NotInMemory):  # some file systems keep everything in memory, of others nobody can tell
-            assert np.array_equal(rescore.read_rows(files, *which, ROW_SIZE, waits=False), expected)
-        assert np.array_equal(read(files, file_of, rows), expected)
-    which[0][::3] = -1
-    expected[::3] = 0
-    assert np.array_equal(rescore.read_rows(files, *which, ROW_SIZE), expected)
+            rescore.add_scores(spec, queries, files, [], *which, scores, counts, waits)
+            assert np.array_equal(scores.astype(np.float32), wanted, equal_nan=True) and counts == [200]
+    assert np.array_equal(read(files, file_of, rows), expected)
     assert read(files, [], []).shape == read([], [], []).shape == (0, ROW_SIZE)
 
 

@@ -114,11 +114,11 @@ def prepare_rescore(projected: NDArray[np.float32], spec: CodeSpec) -> RescoreQu
         raise InvalidCode(f"expected queries of shape (queries, {rescore.dims}) for '{spec}', got {projected.shape}")
     peaks = np.abs(projected).max(axis=1, initial=0)
     peaks[peaks == 0] = 1
-    units = peaks * np.float32(1 / _rescore_peak(rescore))
+    units = peaks * np.float32(1 / rescore_peak(rescore))
     return RescoreQueries(np.rint(projected / units[:, None]).astype(np.int16), units)
 
 
-def _rescore_peak(rescore: CodeSpec) -> int:
+def rescore_peak(rescore: CodeSpec) -> int:
     """The largest value of a query for these codes."""
     return min(np.iinfo(np.int16).max - 1, (np.iinfo(np.int32).max - 1) // int(rescore.max_levels.sum(dtype=np.int64)))
 

@@ -26,5 +26,6 @@ from bebr.index.grouped import Grouping
 from bebr.index.rescoring import Rescored, Rescoring
 from bebr.index.scan import ScanQueries
 from bebr.kernel import quantize
+from bebr.kernel.rescore import quantize as quantize_rescore
 
-__all__ = ["Found", "Grouping", "Rescored", "Rescoring", "ScanQueries", "quantize"]
+__all__ = ["Found", "Grouping", "Rescored", "Rescoring", "ScanQueries", "quantize", "quantize_rescore"]

@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.core.codes import CodeSpec
+from bebr.core.scoring import RescoreQueries
+from bebr.index import segment_file
 from bebr.index.candidates import Part
-from bebr.index.growing import GrowingView
-from bebr.index.segment import Segment, SegmentView, read_rescore_rows
+from bebr.index.segment import Segment, SegmentView
+from bebr.kernel import rescore
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,39 +20,51 @@ class RescoreParts:
 
     spec: CodeSpec
     segments: Sequence[Segment]
-    segment_at: NDArray[np.int32]
-    """(parts,): position in `segments` by place of the part; -1: it is none of them."""
-    growing: Sequence[tuple[int, GrowingView]]
-    """With their places."""
+    files: Sequence[rescore.RowFile]
+    """Of the segments."""
+    arrays: Sequence[NDArray[np.uint8]]
+    """Of the growing segments, each (rows, rescore_size_bytes) uint8."""
+    source_at: NDArray[np.int32]
+    """(parts,): which of these has the codes of a part, by its place, as `rescore.add_scores` takes it."""
 
     @classmethod
     def of(cls, parts: Sequence[Part], places: Sequence[int]) -> "RescoreParts":
         """places: those of the version among all parts, at least one."""
         segments: list[Segment] = []
-        segment_at = np.full(len(parts), -1, np.int32)
-        growing: list[tuple[int, GrowingView]] = []
+        files: list[rescore.RowFile] = []
+        arrays: list[NDArray[np.uint8]] = []
+        source_at = np.full(len(parts), rescore.NO_SOURCE, np.int32)
         for place in places:
             part = parts[place]
             if isinstance(part, SegmentView):
-                segment_at[place] = len(segments)
+                assert part.segment.rescore is not None, "a segment without rescore codes of its version is not opened"
+                source_at[place] = len(files)
                 segments.append(part.segment)
+                files.append(part.segment.rescore)
             else:
-                growing.append((place, part))
-        return cls(parts[places[0]].spec, segments, segment_at, growing)
+                source_at[place] = rescore.in_array(len(arrays))
+                arrays.append(part.rescore)
+        return cls(parts[places[0]].spec, segments, files, arrays, source_at)
 
-    def read(
-        self, places: NDArray[np.int32], rows: NDArray[np.int64], waits: bool
-    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """For rows (n,) of the parts at places (n,): (n, at least rescore_size_bytes) uint8, and which are of the
-        version (n,) bool; those of others are zeros, which add nothing to a score.
+    def add_scores(
+        self,
+        queries: RescoreQueries,
+        places: NDArray[np.int32],
+        rows: NDArray[np.int64],
+        query_of: NDArray[np.int32],
+        scores: NDArray[np.float64],
+        counts: NDArray[np.int64],
+        waits: bool,
+    ) -> None:
+        """Add to scores (n,) what the rescore codes of candidates add, and to counts (queries,) how many were read.
 
-        Raises DamagedSegment; without `waits` NotInMemory where a disk would be waited for.
+        Candidates of other versions stay as they are. Raises DamagedSegment; without `waits` NotInMemory where a disk
+        would be waited for.
         """
-        segment_of = self.segment_at[places]
-        records = read_rescore_rows(self.segments, segment_of, rows, self.spec, waits)
-        has = segment_of >= 0
-        for place, part in self.growing:
-            where = np.flatnonzero(places == place)
-            records[where, : self.spec.rescore_size_bytes] = part.rescore_records(rows[where])
-            has[where] = True
-        return records, has
+        source_of = self.source_at[places]
+        try:
+            rescore.add_scores(
+                self.spec, queries, self.files, self.arrays, source_of, rows, query_of, scores, counts, waits
+            )
+        except rescore.DamagedRow as damage:
+            raise segment_file.damaged_row(self.segments[source_of[damage.place]].path, damage) from damage

@@ -6,17 +6,18 @@ So the hits of a query have one order, whatever page of them is wanted; for firs
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bebr.index.candidates import Candidates, Found, best_of, hits_of
+from bebr.index.candidates import Candidates, Found, hits_of
 from bebr.index.scan import ScanQueries
 from bebr.index.scan_view import ScanView
 from bebr.kernel import rescore
 
 NotInMemory = rescore.NotInMemory
+NO_HITS = Found([], [], [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +75,19 @@ def rescore_hits(
     Raises DamagedSegment; without `waits` NotInMemory where a disk would be waited for.
     """
     runs = [run for query in range(len(found)) for run in _runs(view, found[query], query, rescorings[query])]
-    scores, counts = finer_scores(view, [run.candidates for run in runs], [run.query for run in runs], queries, waits)
+    scores, rows = finer_scores(view, [run.candidates for run in runs], [run.query for run in runs], queries, waits)
     hits: list[list[Found]] = [[] for _ in found]
-    rows = [0] * len(found)
     for query, (candidates, how) in enumerate(zip(found, rescorings, strict=True)):
         if how.first:
             hits[query].append(_hits(view, candidates.at(slice(0, how.first)), how.first))
-    for run, finer, count in zip(runs, scores, counts, strict=True):
+    for run, finer in zip(runs, scores, strict=True):
         how = rescorings[run.query]
-        left = how.wanted - sum(len(one.ids) for one in hits[run.query])
-        rows[run.query] += count
+        left = how.wanted - sum([len(one.ids) for one in hits[run.query]])
         if left > 0:
-            best = best_of([replace(run.candidates, scores=finer)], left).raised(0.0, how.threshold)
+            best = _best(run.candidates, finer, left)
+            best = best if how.threshold == -np.inf else best.raised(0.0, how.threshold)
             hits[run.query].append(_hits(view, best, left))
-    return [joined(some) for some in hits], rows
+    return [joined(some) if some else NO_HITS for some in hits], rows
 
 
 def finer_scores(
@@ -97,24 +97,36 @@ def finer_scores(
     queries: Sequence[ScanQueries],
     waits: bool = True,
 ) -> tuple[list[NDArray[np.float64]], list[int]]:
-    """For groups of candidates, each of the query in query_of (ascending): their finer scores, and rows that were read.
+    """For groups of candidates, each of the query in query_of (ascending): their finer scores; and for each query how
+    many rescore codes were read.
 
     Candidates of a version without rescore codes keep the scores that they have.
     """
+    counts = np.zeros(max([len(of_version) for of_version in queries]), np.int64)
     if not groups:
-        return [], []
+        return [], counts.tolist()
     together = groups[0] if len(groups) == 1 else _concatenated(groups)
     sizes = [len(group) for group in groups]
-    queries_of_rows = np.repeat(np.array(query_of, np.int32), sizes)
-    scores, has = together.scores, np.zeros(len(together), bool)
+    query_of_rows = np.repeat(np.array(query_of, np.int32), sizes)
+    scores = together.scores.copy()
     for of_version in queries:
         parts = view.rescore.get(of_version.version)
         if of_version.rescore is not None and parts is not None:
-            records, is_of_version = parts.read(together.places, together.rows, waits)
-            scores = scores + rescore.scores(parts.spec, of_version.rescore, records, queries_of_rows)
-            has |= is_of_version
-    ends = np.cumsum(sizes)[:-1]
-    return np.split(scores, ends), [int(np.count_nonzero(some)) for some in np.split(has, ends)]
+            parts.add_scores(of_version.rescore, together.places, together.rows, query_of_rows, scores, counts, waits)
+    if len(groups) == 1:
+        return [scores], counts.tolist()
+    return np.split(scores, np.cumsum(sizes)[:-1]), counts.tolist()
+
+
+def _best(candidates: Candidates, scores: NDArray[np.float64], limit: int) -> Candidates:
+    """The `limit` best by these scores, best first, and all that tie with the last of them."""
+    order = (-scores).argsort(kind="stable")
+    if limit < len(order):
+        last, end = scores[order[limit - 1]], limit
+        while end < len(order) and scores[order[end]] == last:
+            end += 1
+        order = order[:end]
+    return Candidates(scores[order], candidates.places[order], candidates.rows[order])
 
 
 def joined(found: Sequence[Found]) -> Found:

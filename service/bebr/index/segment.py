@@ -160,16 +160,14 @@ def read_rescore_rows(
     segment_of: NDArray[np.int32],
     rows: NDArray[np.int64],
     spec: CodeSpec,
-    waits: bool = True,
 ) -> NDArray[np.uint8]:
     """Rows (n,) int64 of segments with codes of `spec`, each of the one whose place is segment_of (n,) int32.
 
-    -> their rescore records with checksums (n, rescore_size_bytes + 4) uint8; zeros where segment_of is negative.
-    Raises DamagedSegment; without `waits` NotInMemory where a disk would be waited for.
+    -> their rescore records with checksums (n, rescore_size_bytes + 4) uint8. Raises DamagedSegment.
     """
     files = [segment.rescore for segment in segments if segment.rescore is not None]
     try:
-        return rescore.read_rows(files, segment_of, rows, spec.rescore_size_bytes + rescore.CHECKSUM_SIZE_BYTES, waits)
+        return rescore.read_rows(files, segment_of, rows, spec.rescore_size_bytes + rescore.CHECKSUM_SIZE_BYTES)
     except rescore.DamagedRow as damage:
         raise segment_file.damaged_row(segments[int(segment_of[damage.place])].path, damage) from damage
 

@@ -82,17 +82,26 @@ class RowFile:
     def move_to(self, path: str) -> None: ...
 
 def read_rows(
-    files: Sequence[RowFile], file_of: NDArray[np.int32], rows: NDArray[np.int64], waits: bool, out: NDArray[np.uint8]
+    files: Sequence[RowFile], file_of: NDArray[np.int32], rows: NDArray[np.int64], out: NDArray[np.uint8]
 ) -> tuple[int, int]: ...
 def seal_rows(rows: NDArray[np.uint8]) -> None: ...
 def count_sound_rows(rows: NDArray[np.uint8]) -> int: ...
-def rescore(
+def add_rescores(
     layout: Layout,
     values: NDArray[np.int16],
     scales: NDArray[np.float32],
-    records: NDArray[np.uint8],
+    files: Sequence[RowFile],
+    arrays: Sequence[NDArray[np.uint8]],
+    row_size: int,
+    source_of: NDArray[np.int32],
+    rows: NDArray[np.int64],
     query_of: NDArray[np.int32],
-    scores: NDArray[np.float32],
+    waits: bool,
+    scores: NDArray[np.float64],
+    counts: NDArray[np.int64],
+) -> tuple[int, int]: ...
+def quantize_rescore(
+    projected: NDArray[np.float32], peak: int, values: NDArray[np.int16], scales: NDArray[np.float32]
 ) -> None: ...
 def project(rows: NDArray[np.float32], matrix: NDArray[np.float32], projected: NDArray[np.float32]) -> None: ...
 def quantize(

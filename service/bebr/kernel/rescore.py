@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.core.codes import CodeSpec, need_rescore
-from bebr.core.scoring import RescoreQueries
+from bebr.core.scoring import RescoreQueries, rescore_peak
 from bebr.errors import DimensionMismatch
 from bebr.kernel import _kernel
 
 CHECKSUM_SIZE_BYTES = 4
 PREFIX_SIZE_BYTES = 16
 RowFile = _kernel.RowFile
+NO_SOURCE = -1
 _NOT_IN_MEMORY = -2
 
 
@@ -44,27 +45,18 @@ def open_rows(path: Path, prefix: bytes, first_byte: int, row_size_bytes: int) -
 
 
 def read_rows(
-    files: Sequence[RowFile],
-    file_of: NDArray[np.int32],
-    rows: NDArray[np.int64],
-    row_size_bytes: int,
-    waits: bool = True,
+    files: Sequence[RowFile], file_of: NDArray[np.int32], rows: NDArray[np.int64], row_size_bytes: int
 ) -> NDArray[np.uint8]:
-    """Rows (n,) int64 of the files file_of (n,) int32 -> (n, row_size_bytes) uint8; zeros where file_of is negative.
+    """Rows (n,) int64 of the files file_of (n,) int32 -> (n, row_size_bytes) uint8.
 
     Those that the system does not have in memory are announced together before the first of them is waited for.
-    Raises DamagedRow; without `waits` NotInMemory instead of waiting.
+    Raises DamagedRow.
     """
-    if any(file.row_size != row_size_bytes for file in files):
-        raise ValueError(f"expected files with rows of {row_size_bytes} bytes")
-    if len(file_of) != len(rows) or (len(rows) and int(file_of.max()) >= len(files)):
+    if len(file_of) != len(rows):
         raise ValueError("expected the number of a file for each row")
-    out = np.zeros((len(rows), row_size_bytes), np.uint8)
-    place, error = _kernel.read_rows(files, file_of, rows, waits, out)
-    if place >= 0:
-        raise DamagedRow(place, error)
-    if place == _NOT_IN_MEMORY:
-        raise NotInMemory
+    out = np.empty((len(rows), row_size_bytes), np.uint8)
+    place, error = _kernel.read_rows(files, file_of, rows, out)
+    _raise_for(place, error)
     return out
 
 
@@ -81,24 +73,61 @@ def are_sound(rows: NDArray[np.uint8]) -> bool:
     return _kernel.count_sound_rows(rows) == len(rows)
 
 
-def scores(
-    spec: CodeSpec, queries: RescoreQueries, records: NDArray[np.uint8], query_of: NDArray[np.int32]
-) -> NDArray[np.float32]:
-    """What is added to the scan's score of each record, (n,) float32.
+def quantize(projected: NDArray[np.float32], spec: CodeSpec) -> RescoreQueries:
+    """projected (queries, rescore.dims) float32, finite -> what `bebr.core.scoring.prepare_rescore` makes of them."""
+    rescore = need_rescore(spec)
+    if projected.ndim != 2 or projected.shape[1] != rescore.dims:
+        raise DimensionMismatch(f"expected queries of {rescore.dims} dims for '{spec}', got {projected.shape}")
+    values, scales = np.empty(projected.shape, np.int16), np.empty(len(projected), np.float32)
+    _kernel.quantize_rescore(projected, _peak(rescore), values, scales)
+    return RescoreQueries(values, scales)
 
-    records: (n, at least rescore_size_bytes) uint8, what follows is not read. query_of: (n,) int32, ascending.
+
+def add_scores(
+    spec: CodeSpec,
+    queries: RescoreQueries,
+    files: Sequence[RowFile],
+    arrays: Sequence[NDArray[np.uint8]],
+    source_of: NDArray[np.int32],
+    rows: NDArray[np.int64],
+    query_of: NDArray[np.int32],
+    scores: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    waits: bool = True,
+) -> None:
+    """Add to scores (n,) float64 what the rescore records of candidates add; to counts (queries,) how many there are.
+
+    source_of: (n,) int32, where the record of each lies: in one of `files`, or by `in_array` in one of `arrays`, each
+    (rows, rescore_size_bytes) uint8; NO_SOURCE: it has none. rows: (n,) int64, its row there, which must exist.
+    query_of: (n,) int32. Raises DamagedRow; without `waits` NotInMemory where a disk would be waited for.
     """
-    layout = _layout(need_rescore(spec))
-    if queries.values.shape[1:] != (layout.dims,) or records.shape[1] < spec.rescore_size_bytes:
-        raise DimensionMismatch(
-            f"expected queries and records for the rescore code of '{spec}', got {queries.values.shape} and "
-            f"{records.shape}"
-        )
-    if len(query_of) != len(records) or (len(query_of) and not 0 <= query_of[0] <= query_of[-1] < len(queries)):
-        raise ValueError(f"expected a query of {len(queries)} for each record")
-    found = np.empty(len(records), np.float32)
-    _kernel.rescore(layout, queries.values, queries.scales, records, query_of, found)
-    return found
+    rescore, count = need_rescore(spec), len(queries.values)
+    if queries.values.shape != (count, rescore.dims) or len(counts) != count:
+        raise DimensionMismatch(f"expected queries of {rescore.dims} dims for '{spec}', got {queries.values.shape}")
+    if not len(source_of) == len(rows) == len(query_of) == len(scores):
+        raise ValueError("expected a source, a row, a query and a score for each candidate")
+    place, error = _kernel.add_rescores(
+        _layout(rescore), queries.values, queries.scales, files, arrays,
+        spec.rescore_size_bytes + CHECKSUM_SIZE_BYTES, source_of, rows, query_of, waits, scores, counts,
+    )  # fmt: skip
+    _raise_for(place, error)
+
+
+def in_array(number: int) -> int:
+    """The source that is one of the arrays."""
+    return NO_SOURCE - 1 - number
+
+
+def _raise_for(place: int, error: int) -> None:
+    if place >= 0:
+        raise DamagedRow(place, error)
+    if place == _NOT_IN_MEMORY:
+        raise NotInMemory
+
+
+@lru_cache(maxsize=1024)
+def _peak(rescore: CodeSpec) -> int:
+    return rescore_peak(rescore)
 
 
 @lru_cache(maxsize=1024)

@@ -14,7 +14,7 @@ scan_rate.py how long a scan takes on this machine
 memory.py    gives memory back to the system
 """
 
-from bebr.index import Found, Grouping, Rescored, Rescoring, ScanQueries, quantize
+from bebr.index import Found, Grouping, Rescored, Rescoring, ScanQueries, quantize, quantize_rescore
 from bebr.shards.changes import Change, Patch, Reencode, Replace, ShardWrite, pieces_of, values_of
 from bebr.shards.client import Searched, ShardClient, ShardStats
 from bebr.shards.local import LocalShards, ShardThreads
@@ -40,5 +40,6 @@ __all__ = [
     "forget_notes",
     "pieces_of",
     "quantize",
+    "quantize_rescore",
     "values_of",
 ]

@@ -23,7 +23,6 @@ from bebr.core.scoring import (
     Scorer,
     hamming_scores,
     prepare_hamming,
-    prepare_rescore,
     prepare_sdc,
     reaches,
 )
@@ -32,7 +31,7 @@ from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.encoders import Codec
 from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.search.query import ONE, Query, RoutedQuery, VersionQuery
-from bebr.shards import ScanQueries, quantize
+from bebr.shards import ScanQueries, quantize, quantize_rescore
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 NO_FLOOR = np.float32(-np.inf)
@@ -72,7 +71,7 @@ def prepare(
                 queries = [_coded(one.query, query, codec) for one, query in zip(routed, queries, strict=True)]
             if rescored and version.spec.rescore is not None and isinstance(codec, Encoder):
                 queries = [_represented(query, codec) for query in queries]
-                finer = prepare_rescore(_product(codec.project_rescore, queries), version.spec)
+                finer = quantize_rescore(_product(codec.project_rescore, queries), version.spec)
             prepared = quantize(_projected(queries, codec), version.spec, version.steps)
             added = _added(queries, codec)
     conditions = tuple([one.query.condition for one in routed])

@@ -36,15 +36,29 @@ void make_row_file(RowFile* place, const std::string& path, const nb::bytes& pre
 }
 
 constexpr std::int64_t kAllRead = -1, kNotInMemory = -2;
+constexpr std::int32_t kNoSource = -1;
+
+// Raises ValueError unless all sources are there, and the rows of files have this size.
+void check_sources(const std::vector<RowFile*>& files, std::size_t arrays, std::size_t row_size,
+                   const Vector<const std::int32_t>& source_of, std::size_t count) {
+    bool sound = source_of.shape(0) == count;
+    for (const RowFile* file : files) sound &= file && file->row_size == row_size;
+    for (std::size_t i = 0; sound && i < count; ++i) {
+        const std::int64_t source = source_of.data()[i];
+        sound = source < static_cast<std::int64_t>(files.size()) &&
+                kNoSource - 1 - source < static_cast<std::int64_t>(arrays);
+    }
+    if (!sound) throw nb::value_error("a source of rows is not there, or has rows of another size");
+}
 
 // (place, errno) of the row that could not be read, or one of the above.
 std::pair<std::int64_t, int> read(const std::vector<RowFile*>& files, const Vector<const std::int32_t>& file_of,
-                                  const Vector<const std::int64_t>& rows, bool waits,
-                                  const Matrix<std::uint8_t>& out) {
+                                  const Vector<const std::int64_t>& rows, const Matrix<std::uint8_t>& out) {
+    check_sources(files, 0, out.shape(1), file_of, rows.shape(0));
     const nb::gil_scoped_release unlocked;
     try {
-        const bool all = read_rows(files, file_of.data(), rows.data(), rows.shape(0), out.shape(1), waits, out.data());
-        return {all ? kAllRead : kNotInMemory, 0};
+        read_rows(files, file_of.data(), rows.data(), rows.shape(0), out.shape(1), true, out.data());
+        return {kAllRead, 0};
     } catch (const DamagedRow& damage) {
         return {static_cast<std::int64_t>(damage.place), damage.error};
     }
@@ -60,12 +74,44 @@ std::size_t count_sound(const Matrix<const std::uint8_t>& rows) {
     return count_sound_rows(rows.data(), rows.shape(0), rows.shape(1));
 }
 
-void rescore_all(const Layout& layout, const Matrix<const std::int16_t>& values, const Vector<const float>& scales,
-                 const Matrix<const std::uint8_t>& records, const Vector<const std::int32_t>& query_of,
-                 const Vector<float>& scores) {
+// Adds to `scores` what the records of candidates add, and counts them by query. source_of: the number of the file that
+// has the record; kNoSource: there is none; below that, the number of the array in memory that has it, from the end.
+std::pair<std::int64_t, int> add_scores(const Layout& layout, const Matrix<const std::int16_t>& values,
+                                        const Vector<const float>& scales, const std::vector<RowFile*>& files,
+                                        const std::vector<Matrix<const std::uint8_t>>& arrays, std::size_t row_size,
+                                        const Vector<const std::int32_t>& source_of,
+                                        const Vector<const std::int64_t>& rows,
+                                        const Vector<const std::int32_t>& query_of, bool waits,
+                                        const Vector<double>& scores, const Vector<std::int64_t>& counts) {
+    const std::size_t count = rows.shape(0);
+    check_sources(files, arrays.size(), row_size, source_of, count);
     const nb::gil_scoped_release unlocked;
-    rescore(layout, {values.data(), scales.data()}, {records.data(), records.shape(1), query_of.data(), records.shape(0)},
-            scores.data());
+    std::vector<std::uint8_t> read(count * row_size);
+    try {
+        if (!read_rows(files, source_of.data(), rows.data(), count, row_size, waits, read.data()))
+            return {kNotInMemory, 0};
+    } catch (const DamagedRow& damage) {
+        return {static_cast<std::int64_t>(damage.place), damage.error};
+    }
+    const RescoreQueries queries = {values.data(), scales.data()};
+    Rescorer rescorer(layout, queries);
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::int32_t source = source_of.data()[i], query = query_of.data()[i];
+        if (source == kNoSource) continue;
+        const std::uint8_t* record = read.data() + i * row_size;
+        if (source < kNoSource) {
+            const auto& array = arrays[kNoSource - 1 - source];
+            record = array.data() + rows.data()[i] * array.shape(1);
+        }
+        scores.data()[i] += rescorer.score(query, record);
+        ++counts.data()[query];
+    }
+    return {kAllRead, 0};
+}
+
+void quantize(const Matrix<const float>& projected, std::int32_t peak, const Matrix<std::int16_t>& values,
+              const Vector<float>& scales) {
+    quantize_rescore(projected.data(), projected.shape(0), projected.shape(1), peak, values.data(), scales.data());
 }
 
 }  // namespace
@@ -75,10 +121,12 @@ void bind_rescore(nb::module_& m) {
         .def("__init__", &make_row_file, "path"_a, "prefix"_a, "first_byte"_a, "row_size"_a)
         .def_ro("row_size", &RowFile::row_size)
         .def("move_to", &RowFile::move_to, "path"_a);
-    m.def("read_rows", &read, "files"_a, "file_of"_a, "rows"_a, "waits"_a, "out"_a);
+    m.def("read_rows", &read, "files"_a, "file_of"_a, "rows"_a, "out"_a);
     m.def("seal_rows", &seal, "rows"_a);
     m.def("count_sound_rows", &count_sound, "rows"_a);
-    m.def("rescore", &rescore_all, "layout"_a, "values"_a, "scales"_a, "records"_a, "query_of"_a, "scores"_a);
+    m.def("add_rescores", &add_scores, "layout"_a, "values"_a, "scales"_a, "files"_a, "arrays"_a, "row_size"_a,
+          "source_of"_a, "rows"_a, "query_of"_a, "waits"_a, "scores"_a, "counts"_a);
+    m.def("quantize_rescore", &quantize, "projected"_a, "peak"_a, "values"_a, "scales"_a);
 }
 
 }  // namespace bebr

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "layout.hpp"
 
@@ -14,15 +15,28 @@ struct RescoreQueries {
     const float* scales;         // (queries,)
 };
 
-// Record i (the code, then its gain) begins at bytes + i * stride.
-struct RescoreRecords {
-    const std::uint8_t* bytes;
-    std::size_t stride;
-    const std::int32_t* query_of;  // ascending
-    std::size_t count;
+// What a record (the code, then its gain) adds to the score of its query, in turn for records of one query after the
+// other: an exact integer sum, then in float32 and in this order * scale, * gain.
+class Rescorer {
+public:
+    Rescorer(const Layout& layout, const RescoreQueries& queries) : layout_(layout), queries_(queries) {}
+    float score(std::int32_t query, const std::uint8_t* record);
+
+private:
+    void take(std::int32_t query);
+    std::int64_t product(const std::uint8_t* code) const;
+
+    const Layout& layout_;
+    const RescoreQueries& queries_;
+    std::int32_t taken_ = -1;
+    // The query that was taken, in the order in which codes are read: for each block, the values of the first dimension
+    // of each byte, then those of the second, and so on; zero where a byte has no such dimension.
+    std::vector<std::int16_t> values_;
+    std::int64_t below_zero_ = 0;
 };
 
-// Writes the score of each record: an exact integer sum, then in float32 and in this order * scale, * gain.
-void rescore(const Layout& layout, const RescoreQueries& queries, const RescoreRecords& records, float* scores);
+// Queries as bebr.core.scoring.prepare_rescore makes them of projected (count, dims); peak: the largest value.
+void quantize_rescore(const float* projected, std::size_t count, std::size_t dims, std::int32_t peak,
+                      std::int16_t* values, float* scales);
 
 }  // namespace bebr

@@ -1,0 +1,180 @@
+"""What rescore codes cost: a search that reads them, warm and cold, the memory that it leaves behind, and ingestion.
+
+    python -m bench.rescore [--points 100000] [--rescore-bytes 128] [--rounds 7]
+
+search    CPU of one search (limit 10, by vector) in this process, with and without rescoring in turns
+cold      the same with the segment files dropped from the system's cache before each search
+memory    resident memory before and after searches that read as many rescore codes as there are
+ingest    vectors to durable and searchable, by a binarizer that makes rescore codes and by the same one without them
+
+Embeddings are random with the falling spectrum of texts', 384 dims, codes 256x2.
+"""
+
+import argparse
+import asyncio
+import os
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+from tests.encoding.quantization.embeddings import text_like
+
+from bebr.bootstrap import build_engine
+from bebr.config import Settings
+from bebr.core.codes import CodeSpec
+from bebr.core.types import WriteMode
+from bebr.encoding import write_bundle
+from bebr.encoding.quantization.layout import fit_code
+from bebr.encoding.quantization.recurrent_graph import files_of
+from bebr.engine import CollectionSettings, Engine, SearchRequest
+
+DIMS, SPEC = 384, CodeSpec.parse("256x2")
+FIT_ROWS = 4000
+BATCH = 2000
+QUERIES = 200
+COLD_SEARCHES = 50
+INGEST_POINTS = 20_000
+Rows = NDArray[np.float32]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--points", type=int, default=100_000)
+    parser.add_argument("--rescore-bytes", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    sys.setswitchinterval(0.001)  # as `bebr serve` does it
+    with TemporaryDirectory() as folder:
+        make_bundles(Path(folder) / "bundles", options.rescore_bytes)
+        asyncio.run(run(Path(folder), options))
+
+
+def make_bundles(folder: Path, rescore_bytes: int) -> None:
+    """`both@1`, and `scan@1` without the rescore code."""
+    fitted, _ = fit_code(text_like(FIT_ROWS, dims=DIMS), SPEC, rescore_bytes=rescore_bytes)
+    for name, one in (("both", fitted), ("scan", replace(fitted, residual=None))):
+        write_bundle(folder, name, "1", embedding_dims=DIMS, binarizer=files_of(one))
+
+
+async def run(folder: Path, options: argparse.Namespace) -> None:
+    settings = Settings(data_dir=folder / "data", bundles_dir=folder / "bundles")
+    engine = await started(settings)
+    await ingest(engine, options)
+    await fill(engine, "docs", "both@1", options.points)
+    await engine.stop()
+    engine = await started(settings)  # all points are in files now
+    try:
+        queries = text_like(QUERIES, seed=9, dims=DIMS)
+        size = sum(path.stat().st_size for path in segment_files(folder))
+        version = engine.registry.get("docs").active
+        print(f"{options.points:,} points of {version.spec}; segment files {size / 1e6:.1f} MB")
+        await warm(engine, queries, options.rounds)
+        await cold(engine, queries, segment_files(folder))
+        await memory(engine, queries, options.points)
+    finally:
+        await engine.stop()
+
+
+async def started(settings: Settings) -> Engine:
+    engine = build_engine(settings)
+    await engine.start()
+    await engine.wait_until_ready()
+    return engine
+
+
+def segment_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("data/**/*.seg"))
+
+
+async def fill(engine: Engine, collection: str, bundle: str, points: int) -> float:
+    """Make a collection of so many points; the seconds that writing took."""
+    await engine.create_collection(collection, CollectionSettings(bundle=bundle))
+    seconds = 0.0
+    for start in range(0, points, BATCH):
+        rows = text_like(min(BATCH, points - start), seed=start + 1, dims=DIMS)
+        ids = [f"doc-{number:08d}" for number in range(start, start + len(rows))]
+        before = time.perf_counter()
+        while (await engine.write_vectors(collection, ids, rows, [{}] * len(ids), WriteMode.UPSERT)).rejected:
+            await asyncio.sleep(0.05)
+        seconds += time.perf_counter() - before
+    return seconds
+
+
+async def search(engine: Engine, row: Rows, rescore: bool) -> int:
+    """CPU nanoseconds of the whole process."""
+    before = time.process_time_ns()
+    await engine.search("docs", [SearchRequest(vector=row, rescore=rescore, with_metadata=False)])
+    return time.process_time_ns() - before
+
+
+async def warm(engine: Engine, queries: Rows, rounds: int) -> None:
+    (explained,) = await engine.search("docs", [SearchRequest(vector=queries[0], explain=True)])
+    assert explained.explain is not None and explained.explain.rescore is not None
+    medians: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(rounds + 1):
+        for rescore, of_rounds in medians.items():
+            of_rounds.append(statistics.median([await search(engine, row, rescore) for row in queries]) / 1000)
+    finer, plain = statistics.median(medians[True][1:]), statistics.median(medians[False][1:])
+    print(f"search    {explained.explain.rescore.candidates} candidates: {finer:.0f} us of CPU, {plain:.0f} us without")
+    print(f"          rescoring {finer - plain:.0f} us")
+
+
+async def cold(engine: Engine, queries: Rows, files: Sequence[Path]) -> None:
+    for path in files:
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+    for rescore in (False, True):
+        cpu, wall = [], []
+        for row in queries[:COLD_SEARCHES]:
+            forget(files)
+            before = time.perf_counter_ns()
+            cpu.append(await search(engine, row, rescore))
+            wall.append(time.perf_counter_ns() - before)
+        name = "with" if rescore else "without"
+        print(
+            f"cold      {name}: {statistics.median(cpu) / 1000:.0f} us of CPU, {statistics.median(wall) / 1e6:.2f} ms"
+        )
+
+
+def forget(files: Sequence[Path]) -> None:
+    """Drop the files from the system's cache, but for what is mapped and in use."""
+    for path in files:
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+async def memory(engine: Engine, queries: Rows, points: int) -> None:
+    await search(engine, queries[0], True)
+    before, read = resident_bytes(), 0
+    while read < points:
+        for row in text_like(QUERIES, seed=read + 100, dims=DIMS):
+            (result,) = await engine.search("docs", [SearchRequest(vector=row, with_metadata=False, explain=True)])
+            assert result.explain is not None and result.explain.rescore is not None
+            read += result.explain.rescore.rows_read
+    print(f"memory    {(resident_bytes() - before) / 1e6:+.2f} MB resident after reading {read:,} rescore codes")
+
+
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+async def ingest(engine: Engine, options: argparse.Namespace) -> None:
+    rates: dict[str, list[float]] = {"both@1": [], "scan@1": []}
+    for round_number in range(3):
+        for bundle, of_rounds in rates.items():
+            name = f"ingest-{bundle.split('@')[0]}-{round_number}"
+            of_rounds.append(INGEST_POINTS / await fill(engine, name, bundle, INGEST_POINTS))
+            await engine.delete_collection(name)
+    both, scan = (statistics.median(of_rounds) for of_rounds in rates.values())
+    print(f"ingest    {both:,.0f} vectors/s with rescore codes, {scan:,.0f} without: x{both / scan:.2f}")
+
+
+if __name__ == "__main__":
+    main()
