@@ -167,12 +167,13 @@ def test_texts_beyond_what_can_be_embedded_are_refused_and_those_of_callers_who_
         assert f'bebr_lane_dropped_total{{lane="{name}"}} {float(left)}' in metrics
 
 
-def test_searches_beyond_what_can_be_scanned_are_refused_on_the_socket(service: Service) -> None:
+def test_searches_beyond_what_can_be_done_are_refused(service: Service) -> None:
     engine = engine_of(service)
     lane = engine.admission.searches
-    batch = {"searches": [{"code_b64": code(n), "limit": 1, "with_metadata": False} for n in range(250)]}
+    store: Any = engine._store
+    batch = {"searches": [{"code_b64": code(n), "limit": 1} for n in range(250)]}
     with slow(lane):
-        with held((engine._threads.coordinators, 32)):
+        with held((store._pool, store._pool._max_workers)):  # so many points are fetched there
             waiting = flood(service, lane, ALWAYS, f"{CODES}/search/batch", lambda n: batch, leave=0)
             everybody_else_is_served(service, texts=False)
             check_refusal(Caller(service, f"{CODES}/search", {"code_b64": code(3)}).answer(), lane)
