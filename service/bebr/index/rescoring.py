@@ -105,9 +105,11 @@ def finer_scores(
     counts = np.zeros(max([len(of_version) for of_version in queries]), np.int64)
     if not groups:
         return [], counts.tolist()
-    together = groups[0] if len(groups) == 1 else _concatenated(groups)
     sizes = [len(group) for group in groups]
-    query_of_rows = np.repeat(np.array(query_of, np.int32), sizes)
+    if len(groups) == 1:  # most searches
+        together, query_of_rows = groups[0], np.full(sizes[0], query_of[0], np.int32)
+    else:
+        together, query_of_rows = _concatenated(groups), np.repeat(np.array(query_of, np.int32), sizes)
     scores = together.scores.copy()
     for of_version in queries:
         parts = view.rescore.get(of_version.version)
