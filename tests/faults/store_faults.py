@@ -78,6 +78,12 @@ def no_catalog(scene: Scene) -> None:
         path.unlink()
 
 
+def cut_catalog(scene: Scene) -> None:
+    path = scene.store / "catalog.db"
+    data = path.read_bytes()
+    path.write_bytes(data[: scene.chance.randrange(1, len(data))])
+
+
 def cut_segments(scene: Scene) -> None:
     for path in (scene.data / "collections").rglob("*.seg"):
         _cut(scene, path)
@@ -143,7 +149,14 @@ def _cut(scene: Scene, path: Path) -> None:
 
 
 ANY_STORE = (Fault(kill, harmless=True), Fault(cut_segments, harmless=True), Fault(no_segments, harmless=True))
-SQLITE = (Fault(older_store), Fault(no_log), Fault(no_catalog), Fault(cut_log), *ANY_STORE)
+SQLITE = (
+    Fault(older_store),
+    Fault(no_log),
+    Fault(no_catalog),
+    Fault(cut_log),
+    Fault(cut_catalog, harmless=True),
+    *ANY_STORE,
+)
 REDIS = (
     Fault(older_store),
     Fault(failover, live=True),
