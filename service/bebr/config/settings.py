@@ -186,7 +186,9 @@ class Limits:
     fit_rest_seconds: float = field(
         default=5.0,
         metadata=_limit(
-            DURATION, "A collection that grows by less than one percent in this time has stopped growing, for its fit."
+            DURATION,
+            "A collection that does not grow in this time has stopped growing, for its fit; or grows by less than one "
+            "percent in twelve times as long.",
         ),
     )
     on_fit_drift: OnFitDrift = field(

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from datetime import datetime
@@ -13,7 +14,7 @@ from bebr.engine import Engine
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import VersionKind
 from bebr.engine.results import FitState, FitStatus
-from bebr.engine.versions.fit_plan import STOPPED_GROWTH
+from bebr.engine.versions.fit_plan import SLOW_GROWTH, SLOW_RESTS
 from bebr.engine.versions.fit_steps import FitSteps, Fitted, fit
 from bebr.engine.versions.fits import Fits
 from bebr.errors import Unavailable
@@ -98,10 +99,12 @@ class FitJobs(JobSource):
     async def _until_rest(self, collection: Collection) -> None:
         """Begin the fit once the collection stops growing; it has enough embeddings, and better ones may come."""
         try:
+            counts = deque([collection.buffered()], SLOW_RESTS + 1)
             while self._fits.waits_for_rest(collection):
-                before = collection.buffered()
                 await asyncio.sleep(self._rest_seconds)
-                if collection.buffered() < before * STOPPED_GROWTH:
+                counts.append(collection.buffered())
+                is_slow = len(counts) > SLOW_RESTS and counts[-1] < counts[0] * SLOW_GROWTH
+                if counts[-1] <= counts[-2] or is_slow:
                     self._fits.end_collecting(collection)
         finally:
             del self._watching[collection.document.uid]

@@ -68,6 +68,22 @@ async def test_overwriting_is_no_growth(tmp_path: Path) -> None:
         await reached(engine, "done")
 
 
+async def test_points_that_trickle_in_do_not_hold_up_a_fit(tmp_path: Path) -> None:
+    """One more point in each rest, of which there are many: less than a hundredth in twelve of them."""
+    rows = text_like(1_400, dims=DIMS)
+    large = FitSettings(bytes=8, sample=1_250, dims=DIMS)
+    async with running(tmp_path, fit_rest_seconds=0.05, head_rows=8192) as engine:
+        await make(engine, large)
+        await write(engine, range(1_250), rows)
+        count = 1_250
+        async with asyncio.timeout(30):
+            while (await fit_of(engine)).state == "collecting":
+                await write(engine, range(count, count + 1), rows)
+                count = min(count + 1, 1_399)
+                await asyncio.sleep(0.04)
+        assert (await fit_of(engine)).state in ("fitting", "converting", "done")
+
+
 async def test_what_is_buffered_stays_within_its_bytes(tmp_path: Path) -> None:
     async with running(tmp_path, fit_rest_seconds=LONG, max_fit_buffer_bytes=200 * (DIMS + 2)) as engine:
         await make(engine, SMALL)

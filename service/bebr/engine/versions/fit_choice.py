@@ -19,6 +19,8 @@ from bebr.engine.collections.schema import Measured
 from bebr.engine.collections.version import Version, VersionKind
 from bebr.errors import BebrError
 
+MANY_QUERIES = 200
+"""With as many, what finds more is taken to be better."""
 MEASURED_BATCH = 4_096
 """Rows that are decoded and encoded at a time."""
 
@@ -75,24 +77,32 @@ def choose(
     """The candidate that finds most, and what was measured of it. It takes seconds: run it in a thread.
 
     Where more was collected than the sample, all are measured among all of that, with queries that were not drawn. Else
-    by what the fit measured; then another one must find more than chance may make of it.
+    by what the fit measured. Then, and where there are few queries, another one must find more than chance may make
+    of it.
 
     metrics: what the fit measured of its own and, as `others`, of the other candidates.
     """
     count, candidates = held_out_rows(len(rows.sample)), {own.version.id: own, **others}
     if len(rows.others) >= count:
         found = {name: measure_candidate(one, rows, count) for name, one in candidates.items()}
-        best = max(found, key=lambda name: found[name].rescored_recall_at_10 or found[name].recall_at_10)
+        recalls = {name: one.rescored_recall_at_10 or one.recall_at_10 for name, one in found.items()}
+        if count < MANY_QUERIES:
+            recalls[own.version.id] += _chance(recalls[own.version.id], count)
+        best = max(recalls, key=lambda name: recalls[name])
         return candidates[best], found[best]
     recall, queries = metrics["recall_at_10"], metrics["queries"]
-    chance = 2 * math.sqrt(recall * (1 - recall) / (queries * RECALL_AT))
-    recalls: dict[str, float] = {own.version.id: recall + chance, **metrics.get("others", {})}
+    recalls = {own.version.id: recall + _chance(recall, queries), **metrics.get("others", {})}
     chosen = candidates[max(recalls, key=lambda name: recalls[name])]
     error = error_of(chosen.encoder, rows.codec.decode(rows.sample[-count:]))
     if chosen is not own:
         return chosen, _measured(chosen, Quality(recalls[chosen.version.id], queries, metrics["searched"], error))
     rescored = metrics.get("rescored_recall_at_10")
     return own, _measured(own, Quality(recall, queries, metrics["searched"], error, rescored))
+
+
+def _chance(recall: float, queries: int) -> float:
+    """Two standard errors of a recall@10."""
+    return 2 * math.sqrt(recall * (1 - recall) / (queries * RECALL_AT))
 
 
 def measure_candidate(candidate: Candidate, rows: Collected, count: int) -> Measured:

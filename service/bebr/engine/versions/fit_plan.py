@@ -7,8 +7,8 @@ from bebr.encoding.quantization.training import check_size, least_rows
 from bebr.engine.collections.schema import FitPlan
 from bebr.errors import InvalidOption
 
-STOPPED_GROWTH = 1.01
-"""A collection that grows by less than this factor while its fit waits has stopped growing."""
+SLOW_GROWTH, SLOW_RESTS = 1.01, 12
+"""A collection has stopped growing when it has not grown in one rest, or by less than this factor in so many."""
 DEFAULT_SAMPLE = 20_000
 """With more, recall hardly grows; with this many, a fit still takes seconds."""
 
