@@ -1,9 +1,10 @@
 """Measure the service over HTTP, as its users see it: a real process, loopback, clients in a process of their own.
 
-    python -m bench.http [--points 1000000] [--bulk-points 200000] [--seconds 10] [--parts cpu,bulk,batching]
+    python -m bench.http [--points 1000000] [--bulk-points 200000] [--seconds 10] [--parts cpu,bulk,rescore,batching]
 
 cpu       server CPU per request of a search by base64 vector, among 1,000 points, one connection; nothing left out
 bulk      vectors through /points/vectors to durable and searchable, on SQLite and on Redis
+rescore   the same on SQLite, by bundles without and with rescore codes, in turns
 batching  searches per second among many points, 32 connections, with searches batched into one scan and without
 
 Server and clients share the machine, so on few cores the clients take their part of every figure but `cpu`.
@@ -31,7 +32,9 @@ import numpy as np
 from bench._load import Load, generate, request
 from tests.servers import ServerKind, running_server
 
-BUNDLE = "minilm@1"
+BUNDLE, RESCORED = "minilm@1", "minilm@2"
+ROUNDS = 3
+"""Of each bundle; the best counts, for what disturbs a run makes it slower."""
 DIMS = 384
 CPU_POINTS = 1000
 CPU_REQUESTS = 4000
@@ -58,8 +61,8 @@ class Process:
         fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def put_collection(self) -> None:
-        self.client.put(COLLECTION, json={"bundle": BUNDLE}).raise_for_status()
+    def put_collection(self, bundle: str = BUNDLE) -> None:
+        self.client.put(COLLECTION, json={"bundle": bundle}).raise_for_status()
 
     def points(self) -> int:
         count: int = self.client.post(f"{COLLECTION}/points/count").json()["count"]
@@ -211,7 +214,30 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), flush=True)
 
 
-PARTS: dict[str, Any] = {"cpu": measure_cpu, "bulk": measure_bulk, "batching": measure_batching}
+def measure_rescore(arguments: argparse.Namespace) -> list[list[str]]:
+    """Bulk vectors without and with rescore codes, in turns."""
+    rates: dict[str, list[float]] = {BUNDLE: [], RESCORED: []}
+    cpus: dict[str, list[float]] = {BUNDLE: [], RESCORED: []}
+    for _ in range(ROUNDS):
+        for bundle in rates:
+            with TemporaryDirectory() as folder, running(Path(folder)) as service:
+                service.put_collection(bundle)
+                before = service.cpu_seconds()
+                rates[bundle].append(fill(service, arguments.bulk_points))
+                cpus[bundle].append((service.cpu_seconds() - before) / arguments.bulk_points * 1e6)
+    shown = [
+        [bundle, f"{max(rates[bundle]):.0f} points/s", f"{min(cpus[bundle]):.1f} us of CPU each"] for bundle in rates
+    ]
+    rate = max(rates[RESCORED]) / max(rates[BUNDLE])
+    return [*shown, ["with rescore codes / without", f"{rate:.2f}", f"{min(cpus[BUNDLE]) / min(cpus[RESCORED]):.2f}"]]
+
+
+PARTS: dict[str, Any] = {
+    "cpu": measure_cpu,
+    "bulk": measure_bulk,
+    "rescore": measure_rescore,
+    "batching": measure_batching,
+}
 
 
 def main() -> None:

@@ -69,7 +69,7 @@ def evaluate(collection: Collection, plan: Plan, progress: Progress | None = Non
 def fitted_binarizers(documents: Floats, size_bytes: int, rescore_sizes: Sequence[int]) -> Iterator[Candidate]:
     """The binarizer that `bebr fit --bytes` fits to the documents, and the same with rescore codes of these sizes.
 
-    The scan code is fitted once, for a rescore code changes nothing of it. Raises InvalidEmbeddings, InvalidOption.
+    The scan code is fitted once. Raises InvalidEmbeddings, InvalidOption.
     """
     sizes = sorted(set(rescore_sizes))
     fitted, report = fit_bytes(documents, size_bytes, rescore_bytes=sizes[0] if sizes else 0)

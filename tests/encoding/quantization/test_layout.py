@@ -165,6 +165,8 @@ def test_the_shipped_rescore_codes_add_to_scan_codes_of_before(
     encoder.warm_up()
     rows = encoder.check_embeddings(np.random.default_rng(0).normal(size=(300, 384)))
     records = encoder.encode(rows)
-    assert np.array_equal(records[:, : bundle.spec.scan_record_size_bytes], older.encode(rows))
+    both = [older.decode(older.encode(rows)), older.decode(records[:, : before.spec.record_size_bytes])]
+    scanned = [np.linalg.norm(rows - one, axis=1).mean() for one in both]
+    assert scanned[1] == pytest.approx(scanned[0], rel=0.02)  # the same decoder, fewer loops
     errors = [np.linalg.norm(rows - one.decode(one.encode(rows)), axis=1).mean() for one in (older, encoder)]
     assert errors[1] < 0.6 * errors[0]  # rows of noise are unlike texts

@@ -44,6 +44,9 @@ INITIAL_RIDGE = 0.1
 HARDNESS = (1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1.0, 1.0)
 """Hardness of each loop. More loops cost more time and find next to nothing
 (docs/benchmarks.md#the-recurrent-binarizer)."""
+RESCORED_HARDNESS = (0.3, 0.6, 1.0, 1.0)
+"""The same where a rescore code follows: it makes up for what fewer loops miss, and takes time itself
+(docs/benchmarks.md#rescoring)."""
 MAX_BLOCK_DIMS, MIN_BLOCK_DIMS = 64, 4
 """Dimensions that move together: as many as the decoder allows. Fewer in a block are no better, only slower."""
 MAX_OVERSHOOT = 1.9

@@ -32,6 +32,7 @@ def fit_own(
     }
     if (rescored := report.rescored) is not None:
         metrics |= {
+            f"recall_at_{report.recall_at}": rescored.coverage[0].share,
             f"rescored_recall_at_{report.recall_at}": rescored.recall,
             "candidates": rescored.candidates,
             "coverage": [asdict(one) for one in rescored.coverage],

@@ -13,7 +13,7 @@ from bebr.core.arrays import Floats
 from bebr.core.codes import CodeSpec, code_values
 from bebr.encoding.progress import Progress, silent
 from bebr.encoding.quantization.measuring import RECALL_AT, Coder
-from bebr.encoding.quantization.recurrent import Recurrent
+from bebr.encoding.quantization.recurrent import RESCORED_HARDNESS, Recurrent
 from bebr.encoding.quantization.recurrent_fit import CHEAP, Effort, fit_unit_rows
 from bebr.encoding.quantization.rescored import Rescored, measure_rescored
 from bebr.encoding.quantization.residual import check_rescore_size, fit_residual
@@ -128,6 +128,7 @@ class Trials:
         binarizer = replace(binarizer, shrink=chosen.shrink)
         rescored = None
         if self._rescore_bytes:
+            binarizer = replace(binarizer, hardness=RESCORED_HARDNESS)
             rescored = self._rescored(chosen)
             residual = fit_residual(self.rows, binarizer.left_over(self.rows), self._rescore_bytes)
             binarizer = replace(binarizer, residual=residual)
@@ -136,7 +137,7 @@ class Trials:
 
     def _rescored(self, chosen: Trial) -> Rescored:
         """Measure the chosen code with a rescore code, both fitted to the searched rows alone."""
-        binarizer, truth = self._finalists[chosen], self._full
+        binarizer, truth = replace(self._finalists[chosen], hardness=RESCORED_HARDNESS), self._full
         left = binarizer.left_over(truth.searched)
         residual = fit_residual(truth.searched, left, self._rescore_bytes)
         finer = residual.decode(residual.quantized_values(left))
