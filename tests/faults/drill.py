@@ -144,6 +144,9 @@ class Drill:
         self._kill_all()
         shutil.copytree(self.store, target)
         self._start_all()
+        if self._cut is not None and self._new_losses():
+            self._wrong()  # what Redis did late, and the service told: it is known from now on
+        self._cut = None
 
     # -- comparing -----------------------------------------------------------------------------------------------------
 
