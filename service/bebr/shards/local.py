@@ -35,7 +35,7 @@ RETRY_SECONDS = 1.0
 SEALING_POLL_SECONDS = 0.01
 MAX_BACKLOG = 8
 """Frozen segments that may wait to be sealed; a shard with more takes no write."""
-INLINE_SCAN_SECONDS = 0.002
+INLINE_SCAN_SECONDS = 0.003
 """Scans that take no longer than this run on the event loop: a thread would cost more."""
 SLICE_SECONDS = 0.003
 """For how long each thread scans at least where several scan for one search: less costs more than it saves."""

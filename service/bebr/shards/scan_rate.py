@@ -6,8 +6,8 @@ LEAST_BYTES = 2**20
 """Scans of less say more of what is around them."""
 SHARE = 0.1
 """How far one scan moves the rate towards its own."""
-CORRECTION = 4.0
-"""A scan that took many times as long was interrupted."""
+CORRECTION = 2.0
+"""How far a scan may be above the rate: one that took many times as long had its memory taken away meanwhile."""
 BATCH_SHARE = 0.5
 """What a query takes among others, of what it takes alone."""
 
@@ -24,7 +24,7 @@ class ScanRate:
         return size_bytes * shares * self.seconds_per_byte
 
     def note(self, size_bytes: int, queries: int, seconds: float) -> None:
-        """A scan took so long."""
+        """A scan took so long, of processor time: how long it waited for one says nothing of the next."""
         if size_bytes * queries < LEAST_BYTES:
             return
         now = self.seconds_per_byte

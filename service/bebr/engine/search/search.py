@@ -229,6 +229,9 @@ class Searcher:
 
     async def _run(self, routed: list[RoutedQuery]) -> Together:
         """Scan, group, fetch. Queries of one scorer that want about as many hits are scanned together."""
+        if len(routed) == 1 and routed[0].query.request.group_by is None:  # most searches
+            page = [_page(answer) for answer in await self._scan(routed)]
+            return page, await self._fetch(page)
         together: dict[tuple[Scorer, bool, int], list[int]] = {}
         answers: dict[int, Answer] = {}
         for place, one in enumerate(routed):

@@ -65,7 +65,8 @@ class Connection(HttpToolsProtocol):
     _current: the request that is being answered; `cycle` is the latest one, which may still wait for its turn.
     _error: what the connection ends with, once the answers that are due are given. _ended: nothing more is parsed.
     _in_head: between two requests, or in the head of one; _began: in the head; _timing_head: its time is running.
-    _heard: when the last bytes came. _body_bytes: what came of the body. _ticket: of the current request.
+    _heard: when the last bytes came; _rests_since: when the last answer was given. _body_bytes: what came of the body.
+    _ticket: of the current request.
     """
 
     def __init__(self, gate: Gate, *args: Any, **named: Any) -> None:
@@ -82,6 +83,7 @@ class Connection(HttpToolsProtocol):
         self._in_head = True
         self._began = False
         self._timing_head = False
+        self._rests_since = 0.0
         self._body_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -127,8 +129,12 @@ class Connection(HttpToolsProtocol):
             self._current.keep_alive = False
 
     def timeout_keep_alive_handler(self) -> None:
-        rest = self._heard + self._limits.keep_alive_seconds - self.loop.time()
-        if rest > 0:  # what was refused unparsed did not touch the timer
+        """The timer goes on over requests: to start and stop one for each would cost more than to look at its end."""
+        self.timeout_keep_alive_task = None
+        if not self._is_free:
+            return  # its answer starts another
+        rest = max(self._heard, self._rests_since) + self._limits.keep_alive_seconds - self.loop.time()
+        if rest > 0:
             self._arm(rest, self.timeout_keep_alive_handler)
         else:
             self._hang_up()
@@ -220,5 +226,6 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def _wait_for_next(self) -> None:
-        self._unset_keepalive_if_required()
-        self._arm(self._limits.keep_alive_seconds, self.timeout_keep_alive_handler)
+        self._rests_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._arm(self._limits.keep_alive_seconds, self.timeout_keep_alive_handler)

@@ -59,6 +59,7 @@ class GuardedProtocol(Connection):
         self.transport.write(answer)
         self.server_state.total_requests += 1
         if self._timing_head:
+            self._unset_keepalive_if_required()
             self._timing_head = False
             self._wait_for_next()
         return True
@@ -129,8 +130,9 @@ class GuardedProtocol(Connection):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._unset_keepalive_if_required()
-        self._timing_head = False
+        if self._timing_head:
+            self._unset_keepalive_if_required()
+            self._timing_head = False
         if self._head_bytes + PIECE_BYTES > self._limits.max_header_bytes:
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > self._limits.max_header_bytes:
