@@ -93,15 +93,16 @@ class Budget:
         self._left = 0
         self._skipped = 0
 
-    def take(self) -> bool:
-        """Whether a line may be written now."""
+    def take(self, count: int = 1) -> bool:
+        """Whether a line may be written now. count: how many it stands for; all but one are left out."""
         if not self._left:
             now = self._clock()
             if now < self._until or not self._per_second:
-                self._skipped += 1
+                self._skipped += count
                 return False
             self._until, self._left = now + 1.0, self._per_second
         self._left -= 1
+        self._skipped += count - 1
         return True
 
     def skipped(self) -> int | None:

@@ -120,9 +120,11 @@ def _probes(engine: Engine, watch: LoopWatch, options: ApiOptions) -> Probes | N
     return Probes(options.probe_address, ready, watch.stopped_seconds, options.dead_loop_seconds)
 
 
-def _refused(metrics: HttpMetrics, access_log: AccessLog, error: BebrError, client: str, request_id: str) -> None:
-    metrics.count_error(type(error).__name__)
-    access_log.refused(error, client, request_id)
+def _refused(
+    metrics: HttpMetrics, access_log: AccessLog, error: BebrError, client: str, request_id: str, count: int
+) -> None:
+    metrics.count_error(type(error).__name__, count)
+    access_log.refused(error, client, request_id, count)
 
 
 def _add_layers(app: FastAPI, options: ApiOptions, access_log: AccessLog, routes: Sequence[BaseRoute]) -> None:

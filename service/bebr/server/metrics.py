@@ -94,9 +94,9 @@ class HttpMetrics:
         if status >= FIRST_FAILURE and (error := scope.get(ERROR)) is not None:
             self.count_error(error)
 
-    def count_error(self, name: str) -> None:
+    def count_error(self, name: str, count: int = 1) -> None:
         """Count an error by its class. `observe` does so for requests that reach the app."""
-        self._errors.labels(name).inc()
+        self._errors.labels(name).inc(count)
 
     def render(self) -> bytes:
         """The text that Prometheus reads."""

@@ -1,5 +1,6 @@
 """What is decided on the socket, against a service whose lanes are full: refusals, parsed or not, and who is let in."""
 
+import asyncio
 import json
 import socket
 from collections.abc import Iterator
@@ -92,7 +93,11 @@ def search(headers: bytes = b"", body: bytes = BODY, name: bytes = b"docs") -> b
 
 def unparsed(service: Service, data: bytes) -> bytes | None:
     gate: Gate = app_of(service).state.gate
-    return gate.refuse_unparsed(data)
+
+    async def refuse() -> bytes | None:
+        return gate.refuse_unparsed(data)
+
+    return asyncio.run_coroutine_threadsafe(refuse(), service._server.servers[0].get_loop()).result()
 
 
 def test_a_refusal_is_the_same_whether_the_request_was_parsed_or_not(service: Service, connection: Connection) -> None:
@@ -108,6 +113,8 @@ def test_a_refusal_is_the_same_whether_the_request_was_parsed_or_not(service: Se
         assert (status, headers["x-request-id"]) == (429, "mine"), "whoever says something is heard"
         metrics = httpx.get(f"{service.url}/metrics").text
     assert lane.refused == before + 5
+    counted = int(float(metrics.partition('bebr_errors_total{error="Overloaded"} ')[2].split()[0]))
+    assert counted == lane.refused, "each is counted, though all of one turn of the event loop are reported together"
     assert f'bebr_lane_refused_total{{lane="search_requests"}} {float(lane.refused)}' in metrics
     ids = [headers.pop("x-request-id") for _, headers, _ in answers]
     assert len(set(ids)) == 3 and all(answer == answers[0] for answer in answers)

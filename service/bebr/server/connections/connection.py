@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from bebr.errors import BebrError
 from bebr.server.connections.rates import RateWatch
-from bebr.server.connections.reception import Ticket
+from bebr.server.connections.reception import OnRefusal, Ticket
 from bebr.server.connections.refusals import wire
 from bebr.server.connections.starting import StartQueue
 from bebr.server.middleware.request_ids import request_ids
@@ -53,8 +53,8 @@ class Gate:
     """Asked once per request, before anything of it is done; must not block."""
     refuse_unparsed: Callable[[bytes], bytes | None] = lambda data: None
     """Asked of what comes on a connection at rest -> a complete refusal, where that is one whole request."""
-    on_refusal: Callable[[BebrError, str, str], None] = lambda error, client, request_id: None
-    """Told of every request or connection that ends here: why, the caller's address, the id of the answer."""
+    on_refusal: OnRefusal = lambda error, client, request_id, count: None
+    """Told of every request or connection that ends here."""
     request_ids: Iterator[bytes] = field(default_factory=request_ids)
     starts: StartQueue = field(default_factory=StartQueue)
 
@@ -208,7 +208,7 @@ class Connection(HttpToolsProtocol):
     def _say(self, error: BebrError) -> None:
         """The last words. What the caller still sends is read for a moment, or it might not see them."""
         request_id = next(self._gate.request_ids)
-        self._gate.on_refusal(error, str(self.client), request_id.decode())
+        self._gate.on_refusal(error, str(self.client), request_id.decode(), 1)
         if self.transport.is_closing():
             return
         self.transport.write(wire(error, request_id, close=True))

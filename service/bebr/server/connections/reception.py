@@ -5,8 +5,10 @@ ten are refused, so a refusal must cost next to nothing: requests like one that 
 What is let in may still be refused where more is known of it.
 """
 
+import asyncio
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from bebr.engine import Engine
 from bebr.engine.admission import Lane
@@ -16,7 +18,7 @@ from bebr.server.connections.key_limits import KeyLimits
 from bebr.server.connections.refusals import alive, wire
 from bebr.server.middleware.callers import HEADER, milliseconds
 from bebr.server.middleware.request_ids import given_request_id
-from bebr.server.openai import EMBEDDINGS_PATH, is_for_openai
+from bebr.server.openai import EMBEDDINGS_PATH
 
 COLLECTIONS = b"/v1/collections/"
 MAX_KEPT = 100
@@ -32,6 +34,8 @@ _PLAIN_HEAD = re.compile(
 )
 """A head that nobody could read in two ways, and without anything that an answer depends on."""
 Headers = Sequence[tuple[bytes, bytes]]
+OnRefusal = Callable[[BebrError, str, str, int], None]
+"""Told why, the caller's address, the id of an answer, and how many answers were the same."""
 
 
 class Ticket:
@@ -56,23 +60,29 @@ class Ticket:
             self._inside = False
 
 
+@dataclass(slots=True)
+class _Refusal:
+    """The answer to requests of one path, as long as they are refused."""
+
+    lane: Lane
+    collection: str
+    error: Overloaded
+    before: bytes
+    after: bytes
+    """The whole answer, before and after the request's id."""
+    unreported: int = 0
+    """How many got it in this turn of the event loop."""
+
+
 class Reception:
     """Receives requests. Must not block."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        keys: KeyLimits,
-        on_refusal: Callable[[BebrError, str, str], None],
-        request_ids: Iterator[bytes],
-    ) -> None:
+    def __init__(self, engine: Engine, keys: KeyLimits, on_refusal: OnRefusal, request_ids: Iterator[bytes]) -> None:
         """on_refusal: see `connection.Gate`."""
         self._engine = engine
         self._keys = keys
         self._on_refusal = on_refusal
         self._request_ids = request_ids
-        self._templates: dict[tuple[str, str], tuple[bytes, bytes]] = {}
-        """Refusals without their request id, by their detail and shape."""
         lanes = engine.admission
         self._embeddings = lanes.embedding_requests
         self._lanes: dict[bytes, Lane] = {
@@ -82,41 +92,44 @@ class Reception:
             b"points/vectors": lanes.write_requests,
         }
         """By what follows the collection in the path."""
-        self._refused: dict[bytes, tuple[Lane, str]] = {}
-        """By method and path: what was refused of late, with the collection that it is for."""
+        self._refusals: dict[bytes, _Refusal] = {}
+        """By method and path: of what was refused of late."""
+        self._unreported: list[_Refusal] = []
 
     def refuse_unparsed(self, data: bytes) -> bytes | None:
         """What came on a connection at rest -> a refusal, where it is one whole request that would be refused."""
         target = data[: data.find(b" HTTP/1.1\r\n", 0, MAX_TARGET_BYTES)]
-        if (found := self._refused.get(target)) is None:
+        if (refusal := self._refusals.get(target)) is None:
             return None
         head = _PLAIN_HEAD.match(data)
         if head is None or head.end() + int(head[1]) != len(data):
             return None
-        lane, collection = found
-        wait = lane.wait_seconds(collection + self._keys.name_in(head[0]))
-        if wait <= lane.allowed_seconds(None):
-            del self._refused[target]
+        lane = refusal.lane
+        if lane.wait_seconds(refusal.collection + self._keys.name_in(head[0])) <= lane.allowed_seconds(None):
+            del self._refusals[target]
             return None
-        return self._refuse_from(lane, wait, next(self._request_ids))
+        return self._refuse(refusal, next(self._request_ids))
 
     def receive(self, method: bytes, path: bytes, headers: Headers) -> bytes | Ticket | None:
         """The head of a request -> the whole answer, or the place of the request in its lane, or None: it has none."""
         if path == b"/livez" and method == b"GET":
-            return alive(given_request_id(headers) or next(self._request_ids))
+            return alive(self._request_id(headers))
         name = self._keys.name(headers)
         if (over := self._keys.take(name)) is not None:
-            return self._refusal(over, path.decode("latin-1"), given_request_id(headers) or next(self._request_ids))
+            request_id = self._request_id(headers)
+            self._on_refusal(over, "", request_id.decode(), 1)
+            return wire(over, request_id, path=path.decode("latin-1"))
         if (found := self._lane(method, path)) is None:
             return None
         lane, collection = found
         wait = lane.wait_seconds(collection + name)
         if not wait or wait <= lane.allowed_seconds(_timeout_seconds(headers)):
             return Ticket(lane, collection + name)
-        if len(self._refused) >= MAX_KEPT:
-            self._refused.clear()
-        self._refused[b"POST " + path] = found
-        return self._refuse_from(lane, wait, given_request_id(headers) or next(self._request_ids))
+        target = b"POST " + path
+        refusal = self._refusals.get(target)
+        if refusal is None or refusal.collection != collection:
+            refusal = self._remember(target, lane, collection, wait)
+        return self._refuse(refusal, self._request_id(headers))
 
     def _lane(self, method: bytes, path: bytes) -> tuple[Lane, str] | None:
         """The lane that counts such requests, and the collection that they are for; None: there is none."""
@@ -131,26 +144,34 @@ class Reception:
                 return lane, key
         return None
 
-    def _refuse_from(self, lane: Lane, wait: float, request_id: bytes) -> bytes:
-        lane.refused += 1
+    def _remember(self, target: bytes, lane: Lane, collection: str, wait: float) -> _Refusal:
+        if len(self._refusals) >= MAX_KEPT:
+            self._refusals.clear()
+        error, mark = lane.overloaded(wait), b"the-request-id"
         path = EMBEDDINGS_PATH if lane is self._embeddings else ""
-        return self._refusal(lane.overloaded(wait), path, request_id)
+        before, _, after = wire(error, mark, path=path).partition(mark)
+        refusal = self._refusals[target] = _Refusal(lane, collection, error, before, after)
+        return refusal
 
-    def _refusal(self, error: Overloaded, path: str, request_id: bytes) -> bytes:
-        """The whole answer, in the shape that callers of the path expect."""
-        self._on_refusal(error, "", request_id.decode())
-        before, after = self._template(error, path if is_for_openai(path) else "")
-        return before + request_id + after
+    def _refuse(self, refusal: _Refusal, request_id: bytes) -> bytes:
+        """The whole answer. It is counted now, and reported with all others of this turn of the event loop."""
+        refusal.lane.refused += 1
+        if not refusal.unreported:
+            if not self._unreported:
+                asyncio.get_running_loop().call_soon(self._report, request_id.decode())
+            self._unreported.append(refusal)
+        refusal.unreported += 1
+        return refusal.before + request_id + refusal.after
 
-    def _template(self, error: Overloaded, path: str) -> tuple[bytes, bytes]:
-        kept = self._templates.get((error.detail, path))
-        if kept is None:
-            if len(self._templates) >= MAX_KEPT:
-                self._templates.clear()
-            mark = b"the-request-id"
-            before, _, after = wire(error, mark, path=path).partition(mark)
-            kept = self._templates[error.detail, path] = (before, after)
-        return kept
+    def _report(self, request_id: str) -> None:
+        """request_id: of the first of them."""
+        for refusal in self._unreported:
+            self._on_refusal(refusal.error, "", request_id, refusal.unreported)
+            refusal.unreported = 0
+        self._unreported.clear()
+
+    def _request_id(self, headers: Headers) -> bytes:
+        return given_request_id(headers) or next(self._request_ids)
 
 
 def _timeout_seconds(headers: Headers) -> float | None:

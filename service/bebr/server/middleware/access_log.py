@@ -51,9 +51,9 @@ class AccessLog:
             skipped=budget.skipped(),
         )
 
-    def refused(self, error: BebrError, client: str, request_id: str) -> None:
-        """A request or a connection that did not reach the app."""
-        if self._failures.take():
+    def refused(self, error: BebrError, client: str, request_id: str, count: int) -> None:
+        """Requests or a connection that did not reach the app. request_id: of one of them."""
+        if self._failures.take(count):
             event(
                 log,
                 "request refused",
