@@ -8,9 +8,10 @@ import onnx
 import pytest
 from tests.encoding.quantization.embeddings import DIMS, text_like
 
+from bebr import kernel
 from bebr.core.codes import CodeSpec, split_records, unpack_levels
 from bebr.encoding import Gain
-from bebr.encoding.quantization.binarizer import BATCH_ROWS, Binarizer
+from bebr.encoding.quantization.binarizer import BATCH_ROWS, Binarizer, distinct_columns
 from bebr.encoding.quantization.closed_form import ClosedForm, fit
 from bebr.encoding.quantization.closed_form_graph import to_onnx
 from bebr.encoding.quantization.recurrent_fit import Effort, fit_recurrent
@@ -140,3 +141,16 @@ def test_a_file_that_is_no_graph_is_damaged(content: bytes, tmp_path: Path) -> N
     path.write_bytes(content)
     with pytest.raises(DamagedBundle, match="not a graph"):
         Binarizer(path, SPEC, DIMS)
+
+
+def test_columns_that_differ_by_a_power_of_two_are_multiplied_once() -> None:
+    rng = np.random.default_rng(0)
+    distinct = rng.normal(size=(40, 70)).astype(np.float32)
+    of, powers = rng.integers(0, 70, 150), rng.integers(-9, 9, 150)
+    matrix = np.ascontiguousarray(np.ldexp(distinct[:, of], powers))
+    columns = distinct_columns(matrix)
+    assert columns.of is not None and columns.matrix.shape == (40, len(set(of.tolist())))
+    rows = rng.normal(size=(5, 40)).astype(np.float32)
+    products = kernel.project(rows, columns.matrix)[:, columns.of] * columns.factors
+    assert np.array_equal(products, kernel.project(rows, matrix))
+    assert distinct_columns(distinct).of is None and distinct_columns(distinct).matrix is distinct

@@ -6,7 +6,7 @@ The graph has the input `embedding` (n, embedding_dims) float32 and the outputs 
 
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,32 @@ ROUNDING = 1e-5
 """What float32 leaves of a product, as a share of its largest value, whichever way it is summed."""
 FLOAT16 = "tensor(float16)"
 UINT8 = "tensor(uint8)"
+
+
+class Columns(NamedTuple):
+    """The columns of a matrix, each once where some are others times a power of two."""
+
+    matrix: Floats
+    """(size, distinct)."""
+    of: NDArray[np.int64] | None
+    """(dims,): which of them each column is; None: all are distinct."""
+    factors: Floats
+    """(dims,): powers of two that they are multiplied by."""
+
+
+def distinct_columns(matrix: Floats) -> Columns:
+    """Products with them are the same to the last bit, for a power of two changes no digit.
+
+    A rescore code cuts the levels of an axis into parts of several blocks, which weigh by powers of two.
+    """
+    exponents = np.frexp(np.abs(matrix).max(axis=0))[1]
+    scaled = np.ldexp(matrix, -exponents)
+    first: dict[bytes, int] = {}
+    of = np.array([first.setdefault(column.tobytes(), len(first)) for column in scaled.T])
+    if len(first) == len(of):
+        return Columns(matrix, None, np.ones(len(of), np.float32))
+    distinct = np.ascontiguousarray(scaled[:, np.unique(of, return_index=True)[1]])
+    return Columns(distinct, of, np.ldexp(np.float32(1), exponents))
 
 
 class Binarizer:
@@ -60,8 +86,9 @@ class Binarizer:
         """
         if embeddings.shape[1:] != (self.embedding_dims,):  # every query comes here
             check_shape(embeddings, self.embedding_dims)
-        if self._matrix is not None:
-            return kernel.project(np.ascontiguousarray(embeddings, np.float32), self._matrix)
+        if self._columns is not None:
+            products = kernel.project(np.ascontiguousarray(embeddings, np.float32), self._columns.matrix)
+            return products if self._columns.of is None else products[:, self._columns.of] * self._columns.factors
         return self._run_projection(embeddings)
 
     def _run_projection(self, embeddings: Floats) -> Floats:
@@ -121,10 +148,10 @@ class Binarizer:
         return matrix if error <= LINEAR_WITHIN else None
 
     @cached_property
-    def _matrix(self) -> Floats | None:
+    def _columns(self) -> "Columns | None":
         """The same where nothing but rounding tells it from the graph."""
         matrix, error = self._fitted_matrix
-        return matrix if error <= ROUNDING else None
+        return distinct_columns(matrix) if error <= ROUNDING else None
 
     @cached_property
     def _fitted_matrix(self) -> tuple[Floats, float]:

@@ -10,17 +10,17 @@
 namespace bebr {
 
 constexpr std::size_t kLaneFloats = 16;
-constexpr std::size_t kLanes = 4;  // columns of a tile, in vectors
+constexpr int kLanes = 4;  // columns of a tile, in vectors
 
 typedef float FloatLane __attribute__((vector_size(kLaneFloats * sizeof(float))));
 
-// The columns first .. first + kLanes * kLaneFloats of one row's product.
-template <class Simd>
+// Lanes * kLaneFloats columns of one row's product.
+template <class Simd, int Lanes>
 BEBR_INLINE void project_columns(const float* row, const float* matrix, std::size_t size, std::size_t dims,
                                  float* projected) {
-    FloatLane sums[kLanes] = {};
+    FloatLane sums[Lanes] = {};
     for (std::size_t i = 0; i < size; ++i, matrix += dims) {
-        BEBR_EACH(lane, static_cast<int>(kLanes)) {
+        BEBR_EACH(lane, Lanes) {
             FloatLane column;
             std::memcpy(&column, matrix + lane * kLaneFloats, sizeof column);
             sums[lane] += column * row[i];
@@ -36,7 +36,9 @@ void project(const float* rows, std::size_t count, const float* matrix, std::siz
     for (std::size_t r = 0; r < count; ++r, rows += size, projected += dims) {
         std::size_t first = 0;
         for (; first + kColumns <= dims; first += kColumns)
-            project_columns<Simd>(rows, matrix + first, size, dims, projected + first);
+            project_columns<Simd, kLanes>(rows, matrix + first, size, dims, projected + first);
+        for (; first + kLaneFloats <= dims; first += kLaneFloats)
+            project_columns<Simd, 1>(rows, matrix + first, size, dims, projected + first);
         for (; first < dims; ++first) {
             float sum = 0;
             for (std::size_t i = 0; i < size; ++i) sum += matrix[i * dims + first] * rows[i];
