@@ -26,7 +26,7 @@ from bench._load import generate, request
 from bench._open_loop import Flood, Generators
 from bench.http import BUNDLE, COLLECTION, Process, fill, print_table, running, searches, vectors
 
-from bebr.encoding.importing.pull import pull
+from bebr.encoding.importing.pull import PullOptions, pull
 
 NEIGHBOUR = "/v1/collections/neighbour"
 CAPACITY_CONNECTIONS = {"vectors": 32, "texts": 16, "embeddings": 4, "writes": 32}
@@ -201,7 +201,7 @@ def main() -> None:
     arguments = parser.parse_args()
     generators = Generators(3)
     with TemporaryDirectory() as folder:
-        pull("minilm", Path(folder) / "bundles")
+        pull("minilm", Path(folder) / "bundles", PullOptions(version="1"))
         with running(Path(folder)) as service:
             run(service, generators, arguments)
     generators.close()
