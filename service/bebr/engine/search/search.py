@@ -49,6 +49,8 @@ from bebr.errors import AnswerTooLarge, BebrError, Incompatible, PointNotFound
 from bebr.shards import Grouping
 
 MAX_REQUESTS_TOGETHER = 64
+FEW_IDS = 32
+"""Hits that are fetched at a time of searches that run together."""
 MAX_CANDIDATES = 2**20
 """Hits that all queries of one scan may want: it bounds the memory of a scan, at some 12 bytes each for every part."""
 BYTES_PER_UNIT = 2**20
@@ -303,7 +305,13 @@ class Searcher:
         if not ids:
             return {}
         if len(ids) <= PAGE_IDS:
-            return await self._collection.fetch(list(ids), metadata=metadata, records=records)
+            # of searches that run together as few at a time as of each alone: no thread is needed for these
+            size = FEW_IDS if len(answers) > 1 else PAGE_IDS
+            wanted, fetch = list(ids), partial(self._collection.fetch, metadata=metadata, records=records)
+            pages = [fetch(wanted[start : start + size]) for start in range(0, len(wanted), size)]
+            if len(pages) == 1:
+                return await pages[0]
+            return {point_id: point for page in await asyncio.gather(*pages) for point_id, point in page.items()}
         return await self._fetch_pages(list(ids), metadata, records, common_projection(answers))
 
     async def _fetch_pages(self, ids: list[str], metadata: bool, records: bool, wanted: Wanted) -> Points:
