@@ -300,3 +300,22 @@ async def test_finer_scores_find_more(tmp_path: Path) -> None:
             hits = [len({f"p{n:03}" for n in t} & {h.id for h in r.hits}) for t, r in zip(truth, results, strict=True)]
             found[rescore] = sum(hits) / 400
         assert found[True] > 0.93 and found[False] < found[True] - 0.1, found
+
+
+async def test_many_candidates_of_many_searches_are_not_read_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with mixed(tmp_path, 4) as engine:
+        requests = [SearchRequest(vector=row, limit=5, candidates=40) for row in ROWS[:6]]
+        together = [entries(result) for result in await engine.search("docs", requests)]
+        shards, sizes = engine.registry.get("docs").shards, []
+        original = shards.search
+
+        async def search(queries: Any, *rest: Any, **options: Any) -> Any:
+            sizes.append(len(queries[0]))
+            return await original(queries, *rest, **options)
+
+        monkeypatch.setattr(shards, "search", search)
+        monkeypatch.setattr("bebr.engine.search.search.MAX_RESCORED", 100)
+        assert [entries(result) for result in await engine.search("docs", requests)] == together
+        assert sizes == [2, 2, 2]

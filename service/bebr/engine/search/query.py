@@ -69,6 +69,11 @@ class RoutedQuery:
     """How candidates are scored again by rescore codes; None: hits have the scores of the scan."""
 
     @property
+    def rescored(self) -> int:
+        """How many candidates are scored again."""
+        return 0 if self.rescoring is None else self.rescoring.limit - self.rescoring.first
+
+    @property
     def candidates(self) -> int:
         """How many the scan must find."""
         return self.query.wanted if self.rescoring is None else self.rescoring.limit

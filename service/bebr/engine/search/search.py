@@ -53,8 +53,12 @@ FEW_IDS = 32
 """Hits that are fetched at a time of searches that run together."""
 MAX_CANDIDATES = 2**20
 """Hits that all queries of one scan may want: it bounds the memory of a scan, at some 12 bytes each for every part."""
+MAX_RESCORED = 2**17
+"""Candidates of all queries of one scan that are scored again: their rescore codes are in memory together."""
 BYTES_PER_UNIT = 2**20
 """Bytes of codes whose scan costs about what everything else of a search does."""
+RESCORED_PER_UNIT = 100
+"""Candidates that are scored again for about as much."""
 Together = tuple[list[Answer], Points]
 """Answers, and what was fetched of the hits of all searches that ran together."""
 Embed = Callable[[Version, list[str]], Awaitable[NDArray[np.float32]]]
@@ -115,6 +119,7 @@ class Searcher:
         """At once where it is alone, else together with others; counted in the lane."""
         done = False
         units = len(routed) * (1 + self._collection.shards.scan_size_bytes() / BYTES_PER_UNIT)
+        units += sum([one.rescored for one in routed]) / RESCORED_PER_UNIT
         self._lane.enter(self._key, units)
         try:
             drop = self._lane.drop() if self._queue.busy else None
@@ -245,6 +250,7 @@ class Searcher:
             together.setdefault(key, []).append(place)
         for places in together.values():
             size = max(1, MAX_CANDIDATES // max(routed[place].candidates for place in places))
+            size = min(size, max(1, MAX_RESCORED // max(1, *(routed[place].rescored for place in places))))
             for start in range(0, len(places), size):
                 some = places[start : start + size]
                 scanned = await self._scan([routed[place] for place in some])
