@@ -14,7 +14,7 @@ from tests.server.test_openapi import example
 
 TEXTS = texts(60)
 VERSIONS = f"{DOCS}/versions"
-NEW = "minilm@1"
+NEW = "minilm@2"
 """As in the examples."""
 
 
