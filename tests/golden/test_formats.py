@@ -71,7 +71,8 @@ async def test_without_the_files_of_views_the_store_answers_the_same(
 
 
 async def compare(client: httpx.AsyncClient, golden: Golden) -> None:
-    """Ask everything again. Where this machine rounds in another way, numbers are compared to a tolerance."""
+    """Ask everything again. Where this machine rounds in another way, numbers are compared to a tolerance. So are scores
+    of searches: releases multiply the query's projection in an order of their own, which may move its last digit."""
     expected = golden.expected()
     exact = read_expected(golden.format)["arithmetic"] == arithmetic()
     for asked, answer in expected:
@@ -82,7 +83,8 @@ async def compare(client: httpx.AsyncClient, golden: Golden) -> None:
             continue  # a value that lies between two levels falls to either
         found = await ask(client, asked)
         select = kept_lines if asked["path"].endswith("/errors") else kept
-        assert (difference := differs(select(found), select(answer), exact)) is None, (asked, difference)
+        same = exact and not asked["path"].endswith("/search")
+        assert (difference := differs(select(found), select(answer), same)) is None, (asked, difference)
 
 
 async def ask(client: httpx.AsyncClient, asked: dict[str, Any]) -> Any:
