@@ -22,9 +22,13 @@ from tests.golden.opening import (
     working,
 )
 
+from bebr.server import loop_watch
+
 SOURCES = ("text", "vector_b64", "code_b64")
 ENOUGH_FOR_A_FIT = 124
 NEW_POINT = "written-by-this-release"
+ADDED_KINDS = {"bebr:documents:reservoir", "bebr:documents:reservoir-page"}
+"""Documents that came later, beside the others: older releases never look for them."""
 
 
 @pytest.fixture(params=all_golden(), ids=str)
@@ -46,14 +50,16 @@ async def test_what_was_left_answers_as_before_and_goes_on(
     keys = kinds_of_keys(store["redis_url"]) if store else set()
     async with opened(data, **store) as client:
         await compare(client, golden)
-        assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
+        assert [record.message for record in caplog.records if is_of_the_store(record)] == []
         left = {name: await change(client, golden, name) for name in await collections(client)}
         await finish_backfills(client)
         await finish_fits(client)
     async with opened(data, **store) as client:
         for name, expected in left.items():
             await check_changed(client, name, expected)
-    assert not store or kinds_of_keys(store["redis_url"]) == keys, "a key of another kind is a change of format"
+    if store:
+        added = kinds_of_keys(store["redis_url"]) - keys
+        assert added <= ADDED_KINDS, "a key of another kind is a change of format"
 
 
 async def test_without_the_files_of_views_the_store_answers_the_same(
@@ -70,9 +76,14 @@ async def test_without_the_files_of_views_the_store_answers_the_same(
     assert [*data.rglob("*.seg")] and [*(data / "bundles").glob("own-*")] == own_bundles
 
 
+def is_of_the_store(record: logging.LogRecord) -> bool:
+    """A warning, but not that the machine was busy."""
+    return record.levelno >= logging.WARNING and record.name != loop_watch.__name__
+
+
 async def compare(client: httpx.AsyncClient, golden: Golden) -> None:
-    """Ask everything again. Where this machine rounds in another way, numbers are compared to a tolerance. So are scores
-    of searches: releases multiply the query's projection in an order of their own, which may move its last digit."""
+    """Ask everything again. Where this machine rounds in another way, numbers are compared to a tolerance. Scores of
+    searches always are: each release multiplies a projection in its own order, which may move the last digit."""
     expected = golden.expected()
     exact = read_expected(golden.format)["arithmetic"] == arithmetic()
     for asked, answer in expected:

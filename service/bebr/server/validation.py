@@ -16,7 +16,7 @@ from bebr.errors import BebrError, InvalidId, InvalidOption
 
 MAX_FINDINGS = 20
 MAX_NAME_CHARS = 100
-_UNION_MEMBER = re.compile(r"bool|str|int|float|.+\[.*\]")
+_UNION_MEMBER = re.compile(r"bool|str|int|float|Rescore|.+\[.*\]")
 """Pydantic puts the member of a union into the location of an error; it is not a field of the body."""
 
 
@@ -98,6 +98,7 @@ def reject_unknown(given: Iterable[str], known: Sequence[str], what: str) -> Non
 def _name_fields(findings: Sequence[Mapping[str, Any]], known: Mapping[str, Sequence[str]]) -> InvalidOption:
     """`known`: by path of an object, the fields that it may have, to suggest one for a misspelled name."""
     named: dict[str, str] = {}
+    of_unions: set[str] = set()
     for finding in findings:
         parent, path = _path(finding["loc"][:-1]), _path(finding["loc"]) or "body"
         if finding["type"] == "extra_forbidden":
@@ -105,9 +106,14 @@ def _name_fields(findings: Sequence[Mapping[str, Any]], known: Mapping[str, Sequ
             text = _unknown(str(finding["loc"][-1]), names, "field")
         else:
             text = f"{path}: {_lower_first(finding['msg'])}"
-        if path in named and _UNION_MEMBER.fullmatch(str(finding["loc"][-1])):
+        if is_member := bool(_UNION_MEMBER.fullmatch(str(finding["loc"][-1]))):
+            of_unions.add(path)
+        if path in named and is_member:
             named[path] += f", or {_lower_first(finding['msg'])}"  # each member of a union says what it expected
         named.setdefault(path, text)
+    for path in of_unions:  # where the value is of one member, its own findings say what is wrong
+        if any(other.startswith((f"{path}.", f"{path}[")) for other in named):
+            del named[path]
     field, detail = next(iter(named.items()))
     more = f" (and {len(named) - 1} more)" if len(named) > 1 else ""
     return InvalidOption(detail + more, key=field, errors=named)

@@ -81,7 +81,8 @@ def check_rescore(
     """
     if request.candidates is not None and not 1 <= request.candidates <= limits.max_candidates:
         raise InvalidOption(
-            f"rescore.candidates must be 1 to {limits.max_candidates}, got {request.candidates}", key="rescore"
+            f"rescore.candidates must be 1 to {limits.max_candidates}, got {request.candidates}",
+            key="rescore.candidates",
         )
     if not request.rescore:
         return
