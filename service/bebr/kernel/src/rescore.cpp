@@ -1,7 +1,7 @@
 #include "rescore.hpp"
 
 #include <algorithm>
-#include <cmath>
+#include <bit>
 #include <cstring>
 
 namespace bebr {
@@ -9,15 +9,20 @@ namespace {
 
 // Products of 255 * 32768 at most: as many of them fit an int32.
 constexpr std::size_t kProductsPerSum = 256;
+constexpr float kWholes = 0x1.8p23f;  // floats as large as this have no fraction
 
-// Compilers make of this what every machine has for products of 16-bit integers.
+// A field is read so many bytes at a time.
+std::size_t whole_steps(std::size_t size) { return (size + Rescorer::kStep - 1) / Rescorer::kStep * Rescorer::kStep; }
+
+// Compilers make of this what every machine has for products of 16-bit integers. count: whole steps.
 std::int32_t levels_product(const std::uint8_t* bytes, std::size_t count, std::uint32_t shift, std::int16_t mask,
                             const std::int16_t* values) {
     std::int32_t sum = 0;
-    for (std::size_t i = 0; i < count; ++i) {
-        const auto level = static_cast<std::int16_t>(bytes[i] >> shift & mask);
-        sum += level * values[i];
-    }
+    for (const std::uint8_t* end = bytes + count; bytes != end; bytes += Rescorer::kStep, values += Rescorer::kStep)
+        for (std::size_t i = 0; i < Rescorer::kStep; ++i) {
+            const auto level = static_cast<std::int16_t>(bytes[i] >> shift & mask);
+            sum += level * values[i];
+        }
     return sum;
 }
 
@@ -51,9 +56,9 @@ void Rescorer::take(std::int32_t query) {
     for (const Block& block : layout_.blocks) {
         std::int64_t sum = 0;
         const std::size_t first = values_.size();
-        values_.resize(first + block.fields * block.size_bytes, 0);
+        values_.resize(first + block.fields * whole_steps(block.size_bytes), 0);
         for (std::uint32_t field = 0; field < block.fields; ++field) {
-            std::int16_t* of_field = values_.data() + first + field * block.size_bytes;
+            std::int16_t* of_field = values_.data() + first + field * whole_steps(block.size_bytes);
             for (std::uint32_t d = field; d < block.dims; d += block.fields) {
                 *of_field++ = values[d];
                 sum += values[d];
@@ -65,17 +70,17 @@ void Rescorer::take(std::int32_t query) {
 }
 
 // The sum of grid value * query value over all dimensions. A grid value is 2 * level - max_level.
-std::int64_t Rescorer::product(const std::uint8_t* code) const {
+std::int64_t Rescorer::product(const std::uint8_t* code) {
+    std::memcpy(code_.data(), code, layout_.code_size_bytes);
     const std::int16_t* values = values_.data();
     std::int64_t sum = 0;
     for (const Block& block : layout_.blocks) {
-        const std::uint8_t* bytes = code + block.first_byte;
-        for (std::uint32_t field = 0; field < block.fields; ++field) {
-            for (std::size_t i = 0; i < block.size_bytes; i += kProductsPerSum)
-                sum += levels_product(bytes + i, std::min<std::size_t>(kProductsPerSum, block.size_bytes - i),
-                                      block.bits * field, static_cast<std::int16_t>(block.max_level), values + i);
-            values += block.size_bytes;
-        }
+        const std::uint8_t* bytes = code_.data() + block.first_byte;
+        const std::size_t size = whole_steps(block.size_bytes);  // what is read of the next block counts nothing
+        for (std::uint32_t field = 0; field < block.fields; ++field, values += size)
+            for (std::size_t i = 0; i < size; i += kProductsPerSum)
+                sum += levels_product(bytes + i, std::min(kProductsPerSum, size - i), block.bits * field,
+                                      static_cast<std::int16_t>(block.max_level), values + i);
     }
     return 2 * sum - below_zero_;
 }
@@ -84,11 +89,14 @@ void quantize_rescore(const float* projected, std::size_t count, std::size_t dim
                       std::int16_t* values, float* scales) {
     const auto share = static_cast<float>(1.0 / peak);
     for (std::size_t q = 0; q < count; ++q, projected += dims, values += dims) {
-        float largest = 0;
-        for (std::size_t d = 0; d < dims; ++d) largest = std::max(largest, std::fabs(projected[d]));
-        const float unit = (largest == 0 ? 1 : largest) * share;
+        std::uint32_t largest_bits = 0;  // of floats without a sign the bits have the same order
         for (std::size_t d = 0; d < dims; ++d)
-            values[d] = static_cast<std::int16_t>(static_cast<std::int32_t>(std::nearbyintf(projected[d] / unit)));
+            largest_bits = std::max(largest_bits, std::bit_cast<std::uint32_t>(projected[d]) & 0x7fffffffu);
+        const float unit = (largest_bits == 0 ? 1 : std::bit_cast<float>(largest_bits)) * share;
+        for (std::size_t d = 0; d < dims; ++d) {
+            const float whole = (projected[d] / unit + kWholes) - kWholes;  // to the nearest, of two to the even one
+            values[d] = static_cast<std::int16_t>(static_cast<std::int32_t>(whole));
+        }
         scales[q] = unit;
     }
 }
