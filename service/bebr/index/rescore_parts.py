@@ -61,7 +61,7 @@ class RescoreParts:
         Candidates of other versions stay as they are. Raises DamagedSegment; without `waits` NotInMemory where a disk
         would be waited for.
         """
-        source_of = self.source_at[places]
+        source_of = self.source_at.take(places)
         try:
             rescore.add_scores(
                 self.spec, queries, self.files, self.arrays, source_of, rows, query_of, scores, counts, waits

@@ -107,7 +107,8 @@ def finer_scores(
         return [], counts.tolist()
     sizes = [len(group) for group in groups]
     if len(groups) == 1:  # most searches
-        together, query_of_rows = groups[0], np.full(sizes[0], query_of[0], np.int32)
+        together, query_of_rows = groups[0], np.empty(sizes[0], np.int32)
+        query_of_rows.fill(query_of[0])
     else:
         together, query_of_rows = _concatenated(groups), np.repeat(np.array(query_of, np.int32), sizes)
     scores = together.scores.copy()
@@ -143,6 +144,9 @@ def joined(found: Sequence[Found]) -> Found:
 
 
 def _runs(view: ScanView, found: Candidates, query: int, how: Rescoring) -> Iterator[_Run]:
+    if how.first == 0 and 0 < len(found) <= how.candidates:  # most searches
+        yield _Run(query, found)
+        return
     for start in range(how.first, min(how.limit, len(found)), how.candidates):
         found = _cut(view, found, start)
         found = _cut(view, found, start + how.candidates)

@@ -23,9 +23,9 @@ async def write(engine: Engine, start: int, end: int) -> None:
     assert report.rejected == 0
 
 
-async def fitted(engine: Engine) -> None:
+async def fitted(engine: Engine, rescore_bytes: int = 0) -> None:
     """200 points with fitted codes."""
-    await engine.create_collection("docs", CollectionSettings(fit=FitSettings(8, 150, DIMS)))
+    await engine.create_collection("docs", CollectionSettings(fit=FitSettings(8, 150, DIMS, rescore_bytes)))
     await write(engine, 0, 200)
     await reached(engine, "done")
 

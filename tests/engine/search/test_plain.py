@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from tests.engine.running import running
 from tests.engine.search.test_pipeline import ROWS, fitted, write
 
@@ -12,12 +13,12 @@ from bebr.core.scoring import Scorer
 from bebr.engine import SearchRequest
 from bebr.engine.search.parse import parse_all
 from bebr.engine.search.plain import plain_query
-from bebr.engine.search.route import route_all
 
 PLAIN: list[dict[str, Any]] = [
     {},
     {"limit": 1},
     {"limit": 1000, "with_metadata": False},
+    {"rescore": False},
     {"scorer": Scorer.ADC, "with_code": True, "with_metadata": ["a"], "explain": True},
 ]
 OTHERS: list[dict[str, Any]] = [
@@ -27,6 +28,8 @@ OTHERS: list[dict[str, Any]] = [
     {"scorer": Scorer.SDC},
     {"filter": {}},
     {"score_threshold": 0.0},
+    {"rescore": True},
+    {"candidates": 20},
     {"group_by": "a"},
     {"group_size": 2},
     {"cursor": "a"},
@@ -42,16 +45,19 @@ OTHERS: list[dict[str, Any]] = [
 ]
 
 
-async def test_plain_searches(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rescore_bytes", [0, 16])
+async def test_plain_searches(tmp_path: Path, rescore_bytes: int) -> None:
     async with running(tmp_path) as engine:
-        await fitted(engine)
+        await fitted(engine, rescore_bytes)
         collection = engine.registry.get("docs")
         versions = engine.searchers.of(collection)._versions()
         for options in PLAIN:
             request = SearchRequest(vector=ROWS[0], **options)
             plain = plain_query(collection, engine.limits, request)
-            (long,) = route_all(collection, parse_all(collection, engine.limits, [request]), versions)
-            assert plain is not None and plain.route == long.route
+            searcher = engine.searchers.of(collection)
+            (long,) = searcher._routed(parse_all(collection, engine.limits, [request]), versions)
+            assert plain is not None and plain.route == long.route and plain.rescoring == long.rescoring
+            assert (plain.rescoring is None) == (rescore_bytes == 0 or options.get("rescore") is False)
             for field in fields(long.query):
                 np.testing.assert_equal(getattr(plain.query, field.name), getattr(long.query, field.name))
             for number, asked in long.of_version.items():

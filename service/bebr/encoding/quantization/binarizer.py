@@ -88,7 +88,10 @@ class Binarizer:
             check_shape(embeddings, self.embedding_dims)
         if self._columns is not None:
             products = kernel.project(np.ascontiguousarray(embeddings, np.float32), self._columns.matrix)
-            return products if self._columns.of is None else products[:, self._columns.of] * self._columns.factors
+            if self._columns.of is not None:
+                products = products.take(self._columns.of, axis=1)
+                products *= self._columns.factors
+            return products
         return self._run_projection(embeddings)
 
     def _run_projection(self, embeddings: Floats) -> Floats:

@@ -14,8 +14,9 @@ from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import VersionKind
 from bebr.engine.requests import SearchRequest
 from bebr.engine.search.query import Query, RoutedQuery, VersionQuery
+from bebr.engine.search.rescore import rescoring_of
 
-_MAY_DIFFER = {"vector", "limit", "scorer", "with_metadata", "with_code", "explain"}
+_MAY_DIFFER = {"vector", "limit", "scorer", "with_metadata", "with_code", "explain", "rescore"}
 _OTHERS = [field for field in fields(SearchRequest) if field.name not in _MAY_DIFFER]
 _others_of = attrgetter(*(field.name for field in _OTHERS))
 _PLAIN = tuple(field.default for field in _OTHERS)
@@ -30,9 +31,10 @@ def plain_query(collection: Collection, limits: Limits, request: SearchRequest) 
         return None
     if any(number != version.number for number in collection.shards.points()):
         return None
-    if version.kind is VersionKind.RAW or version.spec.rescore is not None:
+    if version.kind is VersionKind.RAW or request.rescore:
         return None
     if len(vector) != collection.encoders.codec(version).embedding_dims or (unit := unit_of(vector)) is None:
         return None
     query = Query(request, Scorer.ADC, None, 0, request.limit, version, unit)
-    return RoutedQuery(query, {version.number: VersionQuery(unit, unit)}, {})
+    asked = {version.number: VersionQuery(unit, unit)}
+    return RoutedQuery(query, asked, {}, rescoring_of(query, [version], limits))

@@ -113,9 +113,6 @@ def _represented(query: VersionQuery, codec: Encoder) -> VersionQuery:
 
 def _projected(queries: Sequence[VersionQuery], codec: Codec) -> Floats:
     """(queries, dims) float32 in code space: of what codes represent; embeddings are projected together."""
-    first = queries[0]
-    if len(queries) == 1 and first.unit is not None and first.record is None and first.factor == ONE:
-        return codec.project(first.unit)  # most searches
     if all(query.record is None for query in queries):
         return _product(codec.project, queries)
     return np.concatenate(
@@ -128,6 +125,8 @@ def _projected(queries: Sequence[VersionQuery], codec: Codec) -> Floats:
 
 def _product(project: Callable[[Floats], Floats], queries: Sequence[VersionQuery]) -> Floats:
     """(queries, dims) float32: a projection of embeddings."""
+    if len(queries) == 1 and (unit := queries[0].unit) is not None and queries[0].factor == ONE:
+        return project(unit)  # most searches
     factors = np.array([query.factor for query in queries], np.float32)
     units = np.concatenate([query.unit for query in queries if query.unit is not None])
     return project(units) * factors[:, None]
