@@ -41,7 +41,7 @@ def send_as_curl_does(client: httpx.Client, command: str, file: bytes) -> httpx.
 
 
 def test_the_examples_run(tmp_path: Path) -> None:
-    tiny_text_bundle(settings(tmp_path).bundles_dir, tmp_path / "scratch")
+    tiny_text_bundle(settings(tmp_path).bundles_dir, tmp_path / "scratch", version="2")
     with (
         running_service(tmp_path / "data", bundles_dir=tmp_path / "bundles") as service,
         httpx.Client(base_url=service.url) as client,

@@ -16,7 +16,7 @@ def example(document: dict[str, Any], schema: dict[str, Any]) -> Any:
 
 
 async def test_every_example_of_the_document_works(tmp_path: Path) -> None:
-    tiny_text_bundle(tmp_path / "bundles", tmp_path / "scratch")
+    tiny_text_bundle(tmp_path / "bundles", tmp_path / "scratch", version="2")
     async with serving(tmp_path) as client:
         document = (await client.get("/openapi.json")).json()
         sent = 0

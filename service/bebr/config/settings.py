@@ -122,7 +122,7 @@ class Settings(Limits):
     dead_loop_seconds: float = field(
         default=60.0,
         metadata=about(
-            DURATION, "Service", "On the probe port /livez says 503 once no request could be answered for this long."
+            DURATION, "Service", "On the probe port /livez fails once no request could be answered for this long."
         ),
     )
 

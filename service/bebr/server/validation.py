@@ -106,7 +106,8 @@ def _name_fields(findings: Sequence[Mapping[str, Any]], known: Mapping[str, Sequ
             text = _unknown(str(finding["loc"][-1]), names, "field")
         else:
             text = f"{path}: {_lower_first(finding['msg'])}"
-        if is_member := bool(_UNION_MEMBER.fullmatch(str(finding["loc"][-1]))):
+        is_member = any(_UNION_MEMBER.fullmatch(str(last)) for last in finding["loc"][-1:])
+        if is_member:
             of_unions.add(path)
         if path in named and is_member:
             named[path] += f", or {_lower_first(finding['msg'])}"  # each member of a union says what it expected

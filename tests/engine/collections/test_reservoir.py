@@ -123,7 +123,7 @@ async def test_a_damaged_page_costs_its_rows_and_a_deleted_collection_leaves_not
         assert others
     import sqlite3
 
-    with sqlite3.connect(next(tmp_path.glob("catalog*.db"))) as database:
+    with sqlite3.connect(tmp_path / "catalog.db") as database:
         database.execute("update documents set value = replace(value, 'p1', 'q1') where name = ?", (page,))
     async with opened(tmp_path) as reservoir:
         assert 0 < len(await read(reservoir, everything(600))) < 600
