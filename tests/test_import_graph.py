@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE_ROOTS = (ROOT / "service", ROOT / "models")
 
-MIDDLE = frozenset({"encoding", "index", "shards", "store", "coalescer", "telemetry"})
+MIDDLE = frozenset({"encoding", "index", "shards", "store", "coalescer", "at_once", "telemetry"})
 USE_CASES = frozenset({"engine", "jobs"}) | MIDDLE | {"core", "errors"}
 EVERY_LAYER = USE_CASES | {"disk", "kernel", "config", "bootstrap", "server", "client", "cli", "demo"}
 
@@ -31,8 +31,9 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "encoding": frozenset({"core", "disk", "errors", "kernel", "telemetry"}),
     "index": frozenset({"core", "disk", "errors", "kernel", "telemetry"}),
     "coalescer": frozenset({"errors"}),
+    "at_once": frozenset(),
     "shards": frozenset({"core", "errors", "index", "telemetry"}),
-    "store": frozenset({"core", "disk", "errors", "telemetry"}),
+    "store": frozenset({"at_once", "core", "disk", "errors", "telemetry"}),
     "config": frozenset({"errors"}),
     "client": frozenset({"core", "errors"}),
     "engine": (MIDDLE - {"index"}) | {"core", "errors"},

@@ -24,13 +24,14 @@ from bebr.server.connections.connection import ConnectionLimits, Gate
 from bebr.server.connections.key_limits import KeyLimits
 from bebr.server.connections.probes import Probes
 from bebr.server.connections.reception import Reception
+from bebr.server.connections.repeats import Repeats
 from bebr.server.context import Services, reject_unknown_query
 from bebr.server.loop_watch import LoopWatch
 from bebr.server.metrics import HttpMetrics, StateGauges
 from bebr.server.middleware.access_log import AccessLog
 from bebr.server.middleware.auth import ApiKeys
 from bebr.server.middleware.callers import Callers
-from bebr.server.middleware.envelope import Envelope
+from bebr.server.middleware.envelope import VERSION_HEADER, Envelope, note
 from bebr.server.middleware.gzip import CompressLargeAnswers
 from bebr.server.middleware.hosts import KnownHosts
 from bebr.server.middleware.hot_routes import HotRoutes
@@ -106,6 +107,7 @@ def create_app(engine: Engine, job_queue: JobQueue, options: ApiOptions | None =
         refuse_unparsed=reception.refuse_unparsed,
         on_refusal=refused,
         request_ids=ids,
+        repeats=Repeats(ids, VERSION_HEADER, partial(note, app.state.metrics, access_log)),
     )
     install_handlers(app)
     app.add_middleware(HotRoutes, routes=hot)

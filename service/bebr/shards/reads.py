@@ -45,9 +45,10 @@ def search(
     if grouping is not None:
         return _search_groups(view, queries, grouping, waits)
     limit = max([of_version.limit for of_version in queries])
-    began = time.thread_time()
+    measured = rate is not None and not any(queries[0].filters) and rate.is_next(view.scan_size_bytes * len(queries[0]))
+    began = time.thread_time() if measured else 0.0
     by_version = [_scan(view, of_version, scanners, slices) for of_version in queries]
-    if rate is not None and not any(queries[0].filters):
+    if rate is not None and measured:
         rate.note(view.scan_size_bytes, len(queries[0]), (time.thread_time() - began) * slices)
     joined = by_version[0] if len(queries) == 1 else [best_of(found, limit) for found in zip(*by_version, strict=True)]
     if rescorings is None:

@@ -3,6 +3,8 @@
 protocol      parses requests and starts the app for each
 connection    one connection: how long it waits for its caller, and how it ends
 exchange      one request and its answer, which is written at once
+repeating     a connection whose requests repeat the head of the one before
+repeats       what is done for each of them
 rates         what trickles is cut off
 reception     what is answered before a request becomes a task: probes, and refusals under load
 key_limits    what each API key may take

@@ -15,6 +15,7 @@ from bebr.errors import BebrError
 from bebr.server.connections.rates import RateWatch
 from bebr.server.connections.reception import OnRefusal, Ticket
 from bebr.server.connections.refusals import wire
+from bebr.server.connections.repeats import Repeats
 from bebr.server.connections.starting import StartQueue
 from bebr.server.middleware.request_ids import request_ids
 from bebr.server.problems import RequestTimeout, TooManyConnections
@@ -57,6 +58,8 @@ class Gate:
     """Told of every request or connection that ends here."""
     request_ids: Iterator[bytes] = field(default_factory=request_ids)
     starts: StartQueue = field(default_factory=StartQueue)
+    repeats: Repeats | None = None
+    """Answers requests that repeat the head of the one before; None: all go through the app."""
 
 
 class Connection(HttpToolsProtocol):

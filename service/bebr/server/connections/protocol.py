@@ -4,7 +4,6 @@ What a request line, headers, trailers and chunk extensions take is counted befo
 overloaded service can refuse a request here, at the cost of parsing its head. The app never sees either.
 """
 
-import asyncio
 import urllib.parse
 from functools import partial
 from typing import Any
@@ -14,9 +13,8 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from bebr.errors import Abandoned, BebrError, DeadlineExceeded, Overloaded
-from bebr.server.connections.connection import Connection
-from bebr.server.connections.exchange import Exchange
-from bebr.server.middleware.callers import ARRIVED
+from bebr.server.connections.repeating import Repeating
+from bebr.server.connections.repeats import MAX_BYTES
 from bebr.server.problems import ERROR, HeadTooLarge, InvalidHttp
 
 PIECE_BYTES = 2048
@@ -26,7 +24,7 @@ REFUSALS = (Overloaded.__name__, DeadlineExceeded.__name__, Abandoned.__name__)
 """Answers that say nothing about how fast requests are answered."""
 
 
-class GuardedProtocol(Connection):
+class GuardedProtocol(Repeating):
     """Parses requests and starts the app for each. Answers are sent in the order of the requests.
 
     _rest: bytes that wait until the requests before them are answered. _head_bytes: of the head so far; _bare_bytes:
@@ -48,7 +46,11 @@ class GuardedProtocol(Connection):
         if self._rest:  # whatever paused reading was undone by the app, which waits for the caller to hang up
             self._rest += data
             self.flow.pause_reading()
-        elif self._began or not self._in_head or not self._is_free or not self._refuse(data):
+        elif self._began or not self._in_head or not self._is_free:
+            self._whole = b""
+            self._feed(data)
+        elif not self._refuse(data) and not self._answer_repeat(data):
+            self._whole = data if len(data) <= MAX_BYTES else b""
             self._feed(data)
 
     def _refuse(self, data: bytes) -> bool:
@@ -153,18 +155,6 @@ class GuardedProtocol(Connection):
         else:
             self.cycle = None  # type: ignore[assignment]
 
-    def _receive(self, scope: Any, keep_alive: bool) -> bool:
-        """Whether the app hears of a request, whose turn it is; else it is answered."""
-        answer = self._gate.receive(scope["method"].encode(), scope["raw_path"], scope["headers"])
-        if not isinstance(answer, bytes):
-            self._ticket = answer
-            return True
-        self.server_state.total_requests += 1
-        self.transport.write(answer)
-        if not keep_alive:
-            self.transport.close()
-        return False
-
     def _complete_scope(self, method: bytes, version: str) -> None:
         scope = self.scope
         scope["method"] = method.decode("ascii")
@@ -182,23 +172,10 @@ class GuardedProtocol(Connection):
         scope["query_string"] = url.query or b""
 
     def _start(self, keep_alive: bool, at_once: bool) -> None:
-        self.scope[ARRIVED] = self._heard  # type: ignore[literal-required]
-        self.cycle = Exchange(
-            scope=self.scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=self.expect_100_continue,
-            keep_alive=keep_alive,
-            on_response=self.on_response_complete,
-        )
+        self.cycle = self._exchange(keep_alive)
         if at_once:
             self._current = self.cycle
-            self._put(self.cycle, self.app)
+            self._put(partial(self._begin, self.cycle, self.app))
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
@@ -235,6 +212,7 @@ class GuardedProtocol(Connection):
         self.server_state.total_requests += 1
         if self._current is not None:
             self._give_back_ticket(answered=self._current.scope.get(ERROR) not in REFUSALS)
+            self._note_repeat(self._current)
         self._go_on()
 
     def _go_on(self) -> None:
@@ -259,14 +237,10 @@ class GuardedProtocol(Connection):
         if self._receive(self._current.scope, self._current.keep_alive):
             if self._ticket is not None and not self._current.more_body:
                 self._ticket.enter()
-            self._put(self._current, app)
+            self._put(partial(self._begin, self._current, app))
         else:
             self._current.response_complete = True
             self._go_on()
-
-    def _put(self, cycle: RequestResponseCycle, app: Any) -> None:
-        key = "" if self._ticket is None else self._ticket.key
-        self._gate.starts.put(key, partial(self._begin, cycle, app))
 
     def _feed_rest(self) -> None:
         if self._rest and not self._ended:

@@ -19,6 +19,13 @@ class StartQueue:
         """By key; the first key has its turn next. None is empty."""
         self._started = 0
         """In this turn of the event loop."""
+        self._before = 0
+        """In the last turn in which any did."""
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether requests come one by one."""
+        return not self._started and self._before <= 1
 
     def put(self, key: str, start: Callable[[], None]) -> None:
         """Start a request, or keep it until its turn. start: must only begin it."""
@@ -31,7 +38,7 @@ class StartQueue:
             self._queues.setdefault(key, deque()).append(start)
 
     def _next_turn(self) -> None:
-        self._started = 0
+        self._before, self._started = self._started, 0
         if not self._queues:
             return
         asyncio.get_running_loop().call_soon(self._next_turn)

@@ -24,14 +24,15 @@ class Callers:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             try:
-                caller.set(_caller(scope, receive))
+                caller.set(caller_of(scope, receive))
             except InvalidOption as error:
                 await answer_problem(error, scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
 
-def _caller(scope: Scope, receive: Receive) -> Caller:
+def caller_of(scope: Scope, receive: Receive) -> Caller:
+    """Raises InvalidOption."""
     deadline = None
     for name, value in scope["headers"]:
         if name == HEADER:

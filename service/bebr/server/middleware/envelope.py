@@ -26,6 +26,9 @@ STATUS_CLIENT_GONE = 499
 """Counted, never sent: the caller disconnected before the answer."""
 
 
+VERSION_HEADER = (b"bebr-version", __version__.encode())
+
+
 class InternalError(BebrError):
     """An unexpected error. The log has the traceback with the request id."""
 
@@ -41,7 +44,7 @@ class Envelope:
         self._metrics = metrics
         self._access_log = access_log
         self._ids = ids
-        self._version_header = (b"bebr-version", __version__.encode())
+        self._version_header = VERSION_HEADER
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -77,13 +80,25 @@ class Envelope:
             )
             await answer_problem(error, scope, receive, send_sealed)
         finally:
-            seconds = time.perf_counter() - started
-            self._metrics.observe(scope, status, seconds)
-            self._access_log.write(scope, status, seconds, size_bytes, request.id)
-            request.ended()
+            note(self._metrics, self._access_log, scope, status, time.perf_counter() - started, size_bytes, request)
             if HELD in scope:
                 self._bodies.give_back(scope)
 
     def _request_id(self, scope: Scope) -> bytes:
         """The id that the caller sent, if it is valid, else a new one."""
         return given_request_id(scope["headers"]) or next(self._ids)
+
+
+def note(
+    metrics: HttpMetrics,
+    access_log: AccessLog,
+    scope: Scope,
+    status: int,
+    seconds: float,
+    size_bytes: int,
+    request: Request,
+) -> None:
+    """A request was answered: it is counted, and has its line in the log."""
+    metrics.observe(scope, status, seconds)
+    access_log.write(scope, status, seconds, size_bytes, request.id)
+    request.ended()

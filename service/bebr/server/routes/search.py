@@ -32,6 +32,7 @@ from bebr.errors import (
 from bebr.server.access import Access
 from bebr.server.bodies.body import JSON, parse, read_body
 from bebr.server.bodies.large_bodies import parse_items
+from bebr.server.connections.repeats import FOUND, REPEATABLE, start_of
 from bebr.server.openapi import COLLECTION, Errors, Operation
 from bebr.server.requests.search import Rescore, Search, SearchBatch
 from bebr.server.responses.base import written
@@ -88,11 +89,22 @@ class SearchEndpoint:
         self._engine = engine
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        _reject_query(scope)
-        body = await read_body(scope, receive, self._engine.limits.max_query_bytes)
-        request = read_plain(body) or to_request(parse(Search, body))
+        found: bytes | Exception | None = scope.pop(FOUND, None)
+        if found is None:
+            _reject_query(scope)
+            body = await read_body(scope, receive, self._engine.limits.max_query_bytes)
+            found = await self.find(scope, self.read(body) or to_request(parse(Search, body)))
+            scope[REPEATABLE] = self
+        elif isinstance(found, Exception):
+            raise found
+        await _send_json(send, found)
+
+    def read(self, body: bytes) -> SearchRequest | None:
+        return read_plain(body)
+
+    async def find(self, scope: Scope, request: SearchRequest) -> bytes:
         (result,) = await self._engine.search(scope["path_params"]["collection"], [request])
-        await _send_json(send, await written(result.size_bytes, search_json, result))
+        return await written(result.size_bytes, search_json, result)
 
 
 class SearchBatchEndpoint:
@@ -201,6 +213,5 @@ def _reject_query(scope: Scope) -> None:
 
 
 async def _send_json(send: Send, body: bytes) -> None:
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send(start_of(body))
     await send({"type": "http.response.body", "body": body})

@@ -20,6 +20,7 @@ from redis.exceptions import ConnectionError as LostConnection
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 
+from bebr.at_once import in_task
 from bebr.errors import BebrError, DamagedStore, InsufficientStorage, StoreUnavailable
 from bebr.store.redis.breaker import Breaker
 
@@ -206,6 +207,7 @@ class RedisClient:
             raise StoreUnavailable("the store is not open")
         self._breaker.check()
         self._calls += 1
+        await in_task()
         deadline = asyncio.timeout(self._deadline_seconds(size_bytes))
         if size_bytes < LARGE_BYTES:  # what carries much data may be what the others wait for
             self._breaker.waiting.add(deadline)

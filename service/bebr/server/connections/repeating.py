@@ -1,0 +1,100 @@
+"""A connection whose requests repeat the head of the one before: they are neither parsed nor led through the app.
+
+See `repeats` for what is done for each of them.
+"""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from bebr.at_once import run_at_once
+from bebr.server.connections.connection import Connection
+from bebr.server.connections.exchange import Exchange
+from bebr.server.connections.repeats import Repeat, Route, repeat_of
+from bebr.server.middleware.callers import ARRIVED
+
+
+class Repeating(Connection):
+    """_whole: what came at rest, while it is answered. _repeat: how the request before can be repeated."""
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._whole = b""
+        self._repeat: Repeat | None = None
+
+    def _answer_repeat(self, data: bytes) -> bool:
+        """Whether what came between two requests was one that is answered as the one before."""
+        repeat = self._repeat
+        if repeat is None or len(data) != repeat.size or not data.startswith(repeat.head):
+            return False
+        body = data[len(repeat.head) :]
+        request = repeat.route.read(body)
+        if request is None:
+            return False
+        self._whole, self.expect_100_continue = b"", False
+        self.scope = {**repeat.scope}  # type: ignore[typeddict-item]
+        if not self._receive(self.scope, keep_alive=True):
+            self._wait_for_next()
+            return True
+        self._current = self.cycle = cycle = self._exchange(keep_alive=True)
+        cycle.body += body
+        cycle.more_body = False
+        cycle.message_event.set()
+        if self._ticket is not None:
+            self._ticket.enter()
+        self._put(partial(self._begin_repeat, cycle, repeat.route, request, self._gate.starts.is_calm))
+        return True
+
+    def _begin_repeat(self, cycle: Exchange, route: Route, request: Any, is_calm: bool) -> None:
+        if cycle.disconnected or self._gate.repeats is None:
+            return
+        answer = self._gate.repeats.answer(cycle, route, request, self.app)
+        if is_calm:
+            run_at_once(answer, self._keep)
+        else:  # those of this turn of the event loop are scanned together
+            self._keep(self.loop.create_task(answer))
+
+    def _keep(self, task: "asyncio.Task[None]") -> None:
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
+    def _note_repeat(self, answered: RequestResponseCycle) -> None:
+        """The next request may repeat the head of this one, where that came in one piece."""
+        if self._whole:
+            repeats = self._gate.repeats is not None and answered.keep_alive
+            self._repeat = repeat_of(self._whole, answered.scope) if repeats else None
+            self._whole = b""
+
+    def _receive(self, scope: Any, keep_alive: bool) -> bool:
+        """Whether the app hears of a request, whose turn it is; else it is answered."""
+        answer = self._gate.receive(scope["method"].encode(), scope["raw_path"], scope["headers"])
+        if not isinstance(answer, bytes):
+            self._ticket = answer
+            return True
+        self.server_state.total_requests += 1
+        self.transport.write(answer)
+        if not keep_alive:
+            self.transport.close()
+        return False
+
+    def _exchange(self, keep_alive: bool) -> Exchange:
+        self.scope[ARRIVED] = self._heard  # type: ignore[literal-required]
+        return Exchange(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=keep_alive,
+            on_response=self.on_response_complete,
+        )
+
+    def _put(self, start: Callable[[], None]) -> None:
+        self._gate.starts.put("" if self._ticket is None else self._ticket.key, start)
