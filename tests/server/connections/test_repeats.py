@@ -15,11 +15,14 @@ import numpy as np
 import pytest
 from tests.client.running import tiny_text_bundle
 from tests.server.service import settings
+from tests.servers import Server, ServerKind
 
 from bebr.cli.server.running import Service
 from bebr.server.connections.repeats import Repeats
 
 Connect = Callable[[], "Caller"]
+DIMS = 32
+"""Of the bundle."""
 KEY, READER = "k" * 20, "r" * 20
 CHANGES = re.compile(rb'"took_ms":[\d.]+|x-request-id: (?!mine)[^\r]*|date: [^\r]*|content-length: [^\r]*')
 """What differs between two answers to one request."""
@@ -101,8 +104,8 @@ def search(body: bytes, collection: str = "docs", key: str = READER, more: str =
 
 def random_body(chance: random.Random) -> bytes:
     """A search, most often a right one. All are of one size."""
-    vector = np.frombuffer(chance.randbytes(64 * 4), np.float16).astype("<f4")[:64]
-    size = chance.choice([64, 64, 64, 32])
+    vector = np.frombuffer(chance.randbytes(DIMS * 4), np.float16).astype("<f4")[:DIMS]
+    size = chance.choice([DIMS, DIMS, DIMS, 5])
     body = chance.choice(
         [
             {"vector_b64": base64.b64encode(np.nan_to_num(vector[:size]).tobytes()).decode()},
@@ -162,12 +165,12 @@ def test_requests_that_come_in_pieces_or_together(connect: Connect, repeated: li
 def test_they_are_counted_and_refused_as_others(service: Service, connect: Connect, tmp_path: Path) -> None:
     bundle = tiny_text_bundle(tmp_path / "bundles", tmp_path / "checkpoint")
     with Service(settings(tmp_path, port=0, api_keys=(KEY,), key_requests_per_s=8)) as limited:
-        with httpx.Client(base_url=limited.url, headers={"api-key": KEY}) as client:
-            client.put("/v1/collections/docs", json={"bundle": bundle.id}).raise_for_status()
-            caller = Caller(limited)
-            request = search(b'{"text":"cat"}', key=KEY)
-            assert {caller.ask(request)[9:12] for _ in range(30)} == {b"200", b"429"}
-            caller.socket.close()
+        address = f"{limited.url}/v1/collections/docs"
+        httpx.put(address, json={"bundle": bundle.id}, headers={"api-key": KEY}).raise_for_status()
+        caller = Caller(limited)
+        request = search(b'{"text":"cat"}', key=KEY)
+        assert {caller.ask(request)[9:12] for _ in range(30)} == {b"200", b"429"}
+        caller.socket.close()
     with httpx.Client(base_url=service.url, headers={"api-key": KEY}) as client:
         line = r'bebr_http_requests_total{method="POST",route="/v1/collections/{collection}/search",status="200"} (\S+)'
         pattern = re.compile(line.replace("{", r"\{").replace("}", r"\}"))
@@ -180,3 +183,24 @@ def test_they_are_counted_and_refused_as_others(service: Service, connect: Conne
         for _ in range(5):
             caller.ask(search(b'{"text":"cat"}'))
         assert count() == before + 5
+
+
+def test_points_in_redis(tmp_path: Path, repeated: list[bytes]) -> None:
+    """What waits for the store goes on in a task."""
+    bundle = tiny_text_bundle(tmp_path / "bundles", tmp_path / "checkpoint")
+    server = Server(ServerKind.REDIS, tmp_path, appendfsync="no")
+    server.start()
+    try:
+        with Service(settings(tmp_path, port=0, redis_url=server.url)) as service:
+            with httpx.Client(base_url=service.url) as client:
+                client.put("/v1/collections/docs", json={"bundle": bundle.id}).raise_for_status()
+                vector = json.dumps({"vector_b64": base64.b64encode(bytes([0, 0, 128, 63]) * DIMS).decode()}).encode()
+                points = [{"id": "a", "text": "the cat", "metadata": {"a": 1}}]
+                client.post("/v1/collections/docs/points", json={"points": points}).raise_for_status()
+            caller = Caller(service)
+            answers = [caller.ask(search(vector)) for _ in range(3)]
+            caller.socket.close()
+    finally:
+        server.stop()
+    assert b'"metadata":{"a":1}' in answers[0] and answers[0] == answers[1] == answers[2]
+    assert len(repeated) == 2

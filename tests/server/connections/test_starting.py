@@ -34,3 +34,16 @@ async def test_what_comes_while_others_wait_waits_behind_them() -> None:
     await asyncio.sleep(0)
     starts.put("a", lambda: started.append(-2))
     assert started[-1] == -2, "nothing waits, so it starts at once"
+
+
+async def test_requests_come_one_by_one_or_together() -> None:
+    starts = StartQueue()
+    assert starts.is_calm
+    for _ in range(2):
+        starts.put("a", lambda: None)
+        assert not starts.is_calm
+    await asyncio.sleep(0)
+    assert not starts.is_calm, "several came in the turn before"
+    starts.put("a", lambda: None)
+    await asyncio.sleep(0)
+    assert starts.is_calm
