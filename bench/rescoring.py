@@ -28,7 +28,7 @@ from bebr_training.search.ranking import dot_search
 
 CANDIDATES = {"256x1": 200, "256x2": 50, "192x4+128x2": 20}
 """Code in memory -> candidates."""
-ON_DISK = (0, 64, 128, 256, 384)
+ON_DISK = (0, 64, 128, 160, 256, 384)
 EFFORT = Effort(warm=15, full=4, rows=15_000)
 Recalls = dict[int, dict[int, float]]
 """Bytes on disk -> bytes in memory -> recall@10."""
