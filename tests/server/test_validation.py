@@ -30,7 +30,7 @@ def test_a_body_that_does_not_parse_is_malformed_at_a_place(body: bytes, line: i
         (b'{"limit": true}', "limit", "valid integer"),
         (b'{"scorer": "bm25"}', "scorer", "'hamming', 'sdc' or 'adc'"),
         (b'{"with_metadata": 3}', "with_metadata", "valid boolean"),
-        (b'{"with_metadata": ["a", 3]}', "with_metadata", ""),
+        (b'{"with_metadata": ["a", 3]}', "with_metadata[1]", "valid string"),
         (b'{"vector": [1, "2"]}', "vector[1]", "valid number"),
         (b'{"score_threshold": NaN}', "score_threshold", "finite number"),
         (b"[]", "body", "an object"),

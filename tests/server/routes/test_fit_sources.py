@@ -56,7 +56,8 @@ async def test_a_fit_to_the_sample_when_points_have_changed(tmp_path: Path, stor
         answer = await client.post(f"{DOCS}/fit", json={"from": "sample"})
         assert answer.status_code == 202 and answer.json()["fit"]["state"] == "fitting"
         second = await until(client, state="done")
-        assert second["version"] != first["version"] and second["drift"] == 0.0
+        # 0, unless points that came meanwhile were measured already
+        assert second["version"] != first["version"] and second["drift"] < proposed["drift"]
         assert (await client.get(DOCS)).json()["active_version"] == second["version"]
         search = await client.post(f"{DOCS}/search", json={"vector": ROWS[700].tolist(), "limit": 1})
         assert search.json()["hits"][0]["id"] == "p700" and search.json()["searched"] == {first["version"]: 800}
