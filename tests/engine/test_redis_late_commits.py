@@ -136,6 +136,8 @@ async def test_what_was_seen_late_and_is_lost_then_is_a_loss(tmp_path: Path, roa
         road.server.start()
         await wait_for_loss(engine)
         await wait_for_count(engine, 20)
+        assert len((await search(engine, codes(1)[0], limit=1000)).hits) == 20
+        assert (await engine.describe_collection("docs")).losses > 0
 
 
 async def wait_for_loss(engine: Engine) -> None:

@@ -196,7 +196,7 @@ class Limits:
         default=1_000,
         metadata=_limit(
             integer(0),
-            "Of so many searches that take a shortcut, one is answered once more without it in the background, to "
+            "Of this many searches that take a shortcut, one is answered once more without it in the background, to "
             "measure what it misses; 0: none.",
         ),
     )

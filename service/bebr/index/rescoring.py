@@ -1,7 +1,7 @@
 """Rescoring: the candidates of a scan are scored again by their rescore codes, most of which lie on disk.
 
 It comes last, when the candidates of all shards and code versions are merged, so that their number counts once. In the
-order of the scan (score, then id) they are taken so many at a time, and each such run is ordered by the finer scores.
+order of the scan (score, then id) they are taken a number at a time, and each such run is ordered by the finer scores.
 So the hits of a query have one order, whatever page of them is wanted; for first pages one run is all there is.
 """
 

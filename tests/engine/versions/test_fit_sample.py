@@ -65,7 +65,8 @@ async def test_overwriting_is_no_growth(tmp_path: Path) -> None:
             while (await fit_of(engine)).state == "collecting":
                 await write(engine, range(150))
                 await asyncio.sleep(0.01)
-        await reached(engine, "done")
+        fit = await reached(engine, "done")
+        assert (fit.collected, fit.queries, fit.searched, fit.points) == (0, 26, 104, 150)
 
 
 async def test_points_that_trickle_in_do_not_hold_up_a_fit(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from bebr.shards import Rescoring, Searched
 MEASURED_LIMIT = 10
 """Hits that a version's own number of candidates was measured for."""
 CANDIDATES_OF_64_BYTES = 50
-"""For so many hits, where a version has no number of its own. A scan code of half as many bytes takes four times as
-many (docs/recall.md#candidates)."""
+"""For MEASURED_LIMIT hits, where a version has no number of its own. A scan code of half as many bytes takes four times
+as many (docs/recall.md#candidates)."""
 MIN_CANDIDATES, MAX_CANDIDATES = 20, 1000
 """Bounds of that rule."""
 EXTRA_GROUP_SIZE = 2

@@ -1,4 +1,4 @@
-"""What each API key may take: so many requests per second, and its turn among the other keys.
+"""What each API key may take: its requests per second, and its turn among the other keys.
 
 Whether a key may do what it asks is decided later (`middleware.auth`). An unknown one has no name here and no limit:
 guessing is slowed there.
