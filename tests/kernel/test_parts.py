@@ -120,6 +120,40 @@ def test_many_ties_in_a_part_without_order_are_all_found() -> None:
     assert found.rows.tolist() == list(range(rows))
 
 
+@pytest.mark.parametrize("limit", [1, 3, 10, 40, 100])
+def test_the_best_rows_are_those_of_the_best_scores_then_of_the_lowest_ids(limit: int) -> None:
+    rng, spec, parts = np.random.default_rng(limit), CodeSpec.parse("8x1"), kernel.Parts()
+    names = [sorted(f"{c}{n}" for n in rng.permutation(99)[:20]) for c in ("\U0001f600", "é", "b")]
+    rng.shuffle(names[1])  # a part whose rows are in no order
+    for n, ids in enumerate(names):
+        table = StringTable.build(ids)
+        arrays = kernel.allocate(kernel.blocked_size_bytes(spec, 20)), np.ones(20, np.float16), 20, spec, None
+        if n == 1:
+            parts.add_unsorted(*arrays, ids)
+        else:
+            parts.add_sorted(*arrays, (table.offsets, table.blob, build_lookup(hash_strings(table))))
+    order = rng.permutation(60)
+    places, rows = (order // 20).astype(np.int32), order % 20
+    scores = rng.integers(-3, 3, 60).astype(np.float64)
+    wanted = sorted(
+        zip((-scores).tolist(), (names[p][r] for p, r in zip(places, rows, strict=True)), places.tolist(), strict=True)
+    )
+    found = parts.best(scores, places, rows, limit)
+    assert list(zip(*found[:3], strict=True)) == [(-score, i, p) for score, i, p in wanted[:limit]] and found[3] == -1
+    scores[5] = np.nan  # comes last, and disturbs no other one
+    assert parts.best(scores, places, rows, 59)[0] == sorted(np.delete(scores, 5), reverse=True)
+
+
+def test_a_wrong_id_among_the_best_rows_is_named() -> None:
+    spec, parts, table = CodeSpec.parse("8x1"), kernel.Parts(), StringTable.build(["a", "b", "c"])
+    lookup, blob = build_lookup(hash_strings(table)), np.frombuffer(b"axc", np.uint8)
+    arrays = kernel.allocate(kernel.blocked_size_bytes(spec, 3)), np.ones(3, np.float16)
+    parts.add_sorted(*arrays, 3, spec, None, (table.offsets, blob, lookup))
+    places, rows, scores = np.zeros(3, np.int32), np.array([2, 1, 0]), np.array([3.0, 2.0, 1.0])
+    assert parts.best(scores, places, rows, 1)[1:] == (["c"], [0], -1)
+    assert parts.best(scores, places, rows, 2)[3] == 1
+
+
 @SETTINGS
 @given(seed=st.integers(0, 2**32), rows=st.integers(0, 9))
 def test_queries_are_quantized_as_core_does(seed: int, rows: int) -> None:

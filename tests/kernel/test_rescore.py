@@ -64,8 +64,9 @@ def test_scores_equal_core(data: st.DataObject) -> None:
     scores, counts = rng.normal(size=count), np.zeros(queries, np.int64)
     has = source_of != rescore.NO_SOURCE
     wanted = scores + np.where(has, expected[query_of, np.arange(count)].astype(np.float64), 0)
-    arrays, rows = [records, records.copy()], np.arange(count)
-    rescore.add_scores(spec, quantized, [], arrays, source_of, rows, query_of, scores, counts)
+    arrays, rows, places = [records, records.copy()], np.arange(count), np.arange(count, dtype=np.int32)
+    sources = rescore.Sources(spec, [], arrays, source_of.tolist())
+    sources.add_scores(quantized, places, rows, query_of if queries > 1 else None, scores, counts)
     assert np.array_equal(scores, wanted)
     assert counts.tolist() == np.bincount(query_of[has], minlength=queries).tolist()
 
@@ -76,13 +77,19 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     zeros, rows = np.zeros(3, np.int32), np.zeros(3, np.int64)
     scores, counts = np.zeros(3), np.zeros(2, np.int64)
     with pytest.raises(DimensionMismatch):
-        rescore.add_scores(CodeSpec.parse("8x1/9x8"), queries, [], [], zeros, rows, zeros, scores, counts)
+        nothing = rescore.Sources(CodeSpec.parse("8x1/9x8"), [], [], [rescore.NO_SOURCE])
+        nothing.add_scores(queries, zeros, rows, zeros, scores, counts)
     with pytest.raises(DimensionMismatch):
         rescore.quantize(np.ones((2, 9), np.float32), spec)
     other = write(tmp_path / "other", rows_of(0, 3))
-    for files, sources in (([], zeros), ([other], zeros), ([], zeros + rescore.in_array(0)), ([], zeros[:2])):
+    for files, source in (([], 0), ([other], 0), ([], rescore.in_array(0))):
         with pytest.raises(ValueError, match="source"):
-            rescore.add_scores(spec, queries, files, [], sources, rows, zeros, scores, counts)
+            rescore.Sources(spec, files, [], [source])
+    nothing = rescore.Sources(spec, [], [], [rescore.NO_SOURCE])
+    with pytest.raises(ValueError, match="candidate"):
+        nothing.add_scores(queries, zeros[:2], rows, zeros, scores, counts)
+    with pytest.raises(IndexError):
+        nothing.add_scores(queries, zeros + 1, rows, zeros, scores, counts)
     assert not scores.any() and not counts.any()
 
 
@@ -113,11 +120,11 @@ def test_rows_of_several_files_cached_or_not(tmp_path: Path) -> None:
     queries = prepare_rescore(rng.normal(size=(1, ROW_SIZE - 6)).astype(np.float32), spec)
     with np.errstate(invalid="ignore"):
         wanted = rescore_scores(queries, expected[:, : ROW_SIZE - 4], spec)[0]
-    which = np.array(file_of, np.int32), np.array(rows, np.int64), np.zeros(200, np.int32)
+    sources = rescore.Sources(spec, files, [], [0, 1, 2])
     for waits in (False, True, False):
         scores, counts = np.zeros(200), np.zeros(1, np.int64)
         with suppress(rescore.NotInMemory):  # some file systems keep everything in memory, of others nobody can tell
-            rescore.add_scores(spec, queries, files, [], *which, scores, counts, waits)
+            sources.add_scores(queries, np.array(file_of, np.int32), np.array(rows), None, scores, counts, waits)
             assert np.array_equal(scores.astype(np.float32), wanted, equal_nan=True) and counts == [200]
     assert np.array_equal(read(files, file_of, rows), expected)
     assert read(files, [], []).shape == read([], [], []).shape == (0, ROW_SIZE)

@@ -80,6 +80,13 @@ class CodeSpec:
             )
         return _parse(text)
 
+    def __hash__(self) -> int:  # every search looks up what belongs to its spec
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.blocks, self.rescore))
+
     def __str__(self) -> str:
         scan = "+".join(f"{block.dims}x{block.bits}" for block in self.blocks)
         return scan if self.rescore is None else f"{scan}/{self.rescore}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bebr.index.candidates import Candidates, Found, hits_of
+from bebr.index.candidates import Candidates, Found
 from bebr.index.scan import ScanQueries
 from bebr.index.scan_view import ScanView
 from bebr.kernel import rescore
@@ -74,19 +74,21 @@ def rescore_hits(
     found: candidates of all versions, best first, with all that tie with the last one. queries: of one version each.
     Raises DamagedSegment; without `waits` NotInMemory where a disk would be waited for.
     """
+    if len(found) == 1 and rescorings[0].first == 0 and len(found[0]) <= rescorings[0].candidates:  # most searches
+        (scores,), rows = finer_scores(view, found, [0], queries, waits)
+        return [_best(view, found[0], scores, rescorings[0].wanted, rescorings[0].threshold)], rows
     runs = [run for query in range(len(found)) for run in _runs(view, found[query], query, rescorings[query])]
-    scores, rows = finer_scores(view, [run.candidates for run in runs], [run.query for run in runs], queries, waits)
+    all_scores, rows = finer_scores(view, [run.candidates for run in runs], [run.query for run in runs], queries, waits)
     hits: list[list[Found]] = [[] for _ in found]
     for query, (candidates, how) in enumerate(zip(found, rescorings, strict=True)):
         if how.first:
-            hits[query].append(_hits(view, candidates.at(slice(0, how.first)), how.first))
-    for run, finer in zip(runs, scores, strict=True):
+            skipped = candidates.at(slice(0, how.first))
+            hits[query].append(view.best(skipped, skipped.scores, how.first))
+    for run, scores in zip(runs, all_scores, strict=True):
         how = rescorings[run.query]
         left = how.wanted - sum([len(one.ids) for one in hits[run.query]])
         if left > 0:
-            best = _best(run.candidates, finer, left)
-            best = best if how.threshold == -np.inf else best.raised(0.0, how.threshold)
-            hits[run.query].append(_hits(view, best, left))
+            hits[run.query].append(_best(view, run.candidates, scores, left, how.threshold))
     return [joined(some) if some else NO_HITS for some in hits], rows
 
 
@@ -102,34 +104,27 @@ def finer_scores(
 
     Candidates of a version without rescore codes keep the scores that they have.
     """
-    counts = np.zeros(max([len(of_version) for of_version in queries]), np.int64)
+    counts = np.zeros(len(queries[0]), np.int64)
     if not groups:
         return [], counts.tolist()
     sizes = [len(group) for group in groups]
-    if len(groups) == 1:  # most searches
-        together, query_of_rows = groups[0], np.empty(sizes[0], np.int32)
-        query_of_rows.fill(query_of[0])
+    if len(queries[0]) == 1 and len(groups) == 1:  # most searches
+        together, query_of_rows = groups[0], None
     else:
         together, query_of_rows = _concatenated(groups), np.repeat(np.array(query_of, np.int32), sizes)
     scores = together.scores.copy()
     for of_version in queries:
         parts = view.rescore.get(of_version.version)
         if of_version.rescore is not None and parts is not None:
-            parts.add_scores(of_version.rescore, together.places, together.rows, query_of_rows, scores, counts, waits)
+            parts.add_scores(of_version.rescore, together, query_of_rows, scores, counts, waits)
     if len(groups) == 1:
         return [scores], counts.tolist()
     return np.split(scores, np.cumsum(sizes)[:-1]), counts.tolist()
 
 
-def _best(candidates: Candidates, scores: NDArray[np.float64], limit: int) -> Candidates:
-    """The `limit` best by these scores, best first, and all that tie with the last of them."""
-    order = (-scores).argsort(kind="stable")
-    if limit < len(order):
-        last, end = scores[order[limit - 1]], limit
-        while end < len(order) and scores[order[end]] == last:
-            end += 1
-        order = order[:end]
-    return Candidates(scores[order], candidates.places[order], candidates.rows[order])
+def _best(view: ScanView, candidates: Candidates, scores: NDArray[np.float64], limit: int, threshold: float) -> Found:
+    best = view.best(candidates, scores, limit)
+    return best if threshold == -np.inf else best.raised(0.0, threshold)
 
 
 def joined(found: Sequence[Found]) -> Found:
@@ -144,9 +139,6 @@ def joined(found: Sequence[Found]) -> Found:
 
 
 def _runs(view: ScanView, found: Candidates, query: int, how: Rescoring) -> Iterator[_Run]:
-    if how.first == 0 and 0 < len(found) <= how.candidates:  # most searches
-        yield _Run(query, found)
-        return
     for start in range(how.first, min(how.limit, len(found)), how.candidates):
         found = _cut(view, found, start)
         found = _cut(view, found, start + how.candidates)
@@ -163,10 +155,6 @@ def _cut(view: ScanView, found: Candidates, at: int) -> Candidates:
     order = np.arange(len(found))
     order[start:stop] = start + np.array(sorted(range(len(ids)), key=ids.__getitem__))
     return found.at(order)
-
-
-def _hits(view: ScanView, candidates: Candidates, limit: int) -> Found:
-    return hits_of(view.parts, candidates, view.ids(candidates.places, candidates.rows), limit)
 
 
 def _concatenated(groups: Sequence[Candidates]) -> Candidates:

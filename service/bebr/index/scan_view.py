@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr import kernel
+from bebr.errors import DamagedSegment
 from bebr.index import segment_file
-from bebr.index.candidates import Part
+from bebr.index.candidates import Candidates, Found, Part
 from bebr.index.rescore_parts import RescoreParts
 from bebr.index.segment import SegmentView
 from bebr.index.view import ShardView
@@ -55,11 +56,21 @@ class ScanView:
         ids = self.native.ids(places, rows)
         if None in ids:
             position = ids.index(None)
-            part = self.parts[places[position]]
-            assert isinstance(part, SegmentView)
-            what = f"the id of row {rows[position]} is not what was written"
-            raise segment_file.damaged(part.segment.path, what)
+            raise self._damaged_id(places[position], rows[position])
         return cast(list[str], ids)
+
+    def best(self, candidates: Candidates, scores: NDArray[np.float64], limit: int) -> Found:
+        """The `limit` best candidates by these scores (n,). Raises DamagedSegment."""
+        places, rows = candidates.places, candidates.rows
+        best_scores, ids, best_places, damaged = self.native.best(scores, places, rows, limit)
+        if damaged >= 0:
+            raise self._damaged_id(places[damaged], rows[damaged])
+        return Found(best_scores, ids, [self.parts[place].version for place in best_places])
+
+    def _damaged_id(self, place: int, row: int) -> DamagedSegment:
+        part = self.parts[place]
+        assert isinstance(part, SegmentView)
+        return segment_file.damaged(part.segment.path, f"the id of row {row} is not what was written")
 
 
 def _add(native: kernel.Parts, part: Part) -> None:

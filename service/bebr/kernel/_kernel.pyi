@@ -86,20 +86,28 @@ def read_rows(
 ) -> tuple[int, int]: ...
 def seal_rows(rows: NDArray[np.uint8]) -> None: ...
 def count_sound_rows(rows: NDArray[np.uint8]) -> int: ...
-def add_rescores(
-    layout: Layout,
-    values: NDArray[np.int16],
-    scales: NDArray[np.float32],
-    files: Sequence[RowFile],
-    arrays: Sequence[NDArray[np.uint8]],
-    row_size: int,
-    source_of: NDArray[np.int32],
-    rows: NDArray[np.int64],
-    query_of: NDArray[np.int32],
-    waits: bool,
-    scores: NDArray[np.float64],
-    counts: NDArray[np.int64],
-) -> tuple[int, int]: ...
+
+class RescoreSources:
+    def __init__(
+        self,
+        layout: Layout,
+        row_size: int,
+        files: list[RowFile],
+        arrays: Sequence[NDArray[np.uint8]],
+        source_at: Sequence[int],
+    ) -> None: ...
+    def add_scores(
+        self,
+        values: NDArray[np.int16],
+        scales: NDArray[np.float32],
+        places: NDArray[np.int32],
+        rows: NDArray[np.int64],
+        query_of: NDArray[np.int32] | None,
+        waits: bool,
+        scores: NDArray[np.float64],
+        counts: NDArray[np.int64],
+    ) -> tuple[int, int]: ...
+
 def quantize_rescore(
     projected: NDArray[np.float32], peak: int, values: NDArray[np.int16], scales: NDArray[np.float32]
 ) -> None: ...
@@ -135,6 +143,9 @@ class Parts:
         ids: list[str],
     ) -> None: ...
     def ids(self, places: NDArray[np.int32], rows: NDArray[np.int64]) -> list[str | None]: ...
+    def best(
+        self, scores: NDArray[np.float64], places: NDArray[np.int32], rows: NDArray[np.int64], limit: int
+    ) -> tuple[list[float], list[str], list[int], int]: ...
 
 Found = tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]
 

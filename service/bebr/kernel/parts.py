@@ -87,6 +87,13 @@ class Parts:
         found: list[str | None] = self.native.ids(places, rows)
         return found
 
+    def best(
+        self, scores: NDArray[np.float64], places: NDArray[np.int32], rows: NDArray[np.int64], limit: int
+    ) -> tuple[list[float], list[str], list[int], int]:
+        """The `limit` best rows by scores (n,) float64, best first, of equal ones those of lower ids: their scores, ids
+        and places. And the position of a row whose id is not what was written; -1: there is none."""
+        return self.native.best(scores, places, rows, limit)
+
     def _check(
         self,
         blocked: NDArray[np.uint8],

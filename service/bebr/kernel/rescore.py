@@ -83,34 +83,54 @@ def quantize(projected: NDArray[np.float32], spec: CodeSpec) -> RescoreQueries:
     return RescoreQueries(values, scales)
 
 
-def add_scores(
-    spec: CodeSpec,
-    queries: RescoreQueries,
-    files: Sequence[RowFile],
-    arrays: Sequence[NDArray[np.uint8]],
-    source_of: NDArray[np.int32],
-    rows: NDArray[np.int64],
-    query_of: NDArray[np.int32],
-    scores: NDArray[np.float64],
-    counts: NDArray[np.int64],
-    waits: bool = True,
-) -> None:
-    """Add to scores (n,) float64 what the rescore records of candidates add; to counts (queries,) how many there are.
+class Sources:
+    """Where the rescore records of the rows of parts lie."""
 
-    source_of: (n,) int32, where the record of each lies: in one of `files`, or by `in_array` in one of `arrays`, each
-    (rows, rescore_size_bytes) uint8; NO_SOURCE: it has none. rows: (n,) int64, its row there, which must exist.
-    query_of: (n,) int32. Raises DamagedRow; without `waits` NotInMemory where a disk would be waited for.
-    """
-    rescore, count = need_rescore(spec), len(queries.values)
-    if queries.values.shape != (count, rescore.dims) or len(counts) != count:
-        raise DimensionMismatch(f"expected queries of {rescore.dims} dims for '{spec}', got {queries.values.shape}")
-    if not len(source_of) == len(rows) == len(query_of) == len(scores):
-        raise ValueError("expected a source, a row, a query and a score for each candidate")
-    place, error = _kernel.add_rescores(
-        _layout(rescore), queries.values, queries.scales, files, arrays,
-        spec.rescore_size_bytes + CHECKSUM_SIZE_BYTES, source_of, rows, query_of, waits, scores, counts,
-    )  # fmt: skip
-    _raise_for(place, error)
+    def __init__(
+        self,
+        spec: CodeSpec,
+        files: Sequence[RowFile],
+        arrays: Sequence[NDArray[np.uint8]],
+        source_at: Sequence[int],
+    ) -> None:
+        """source_at: for each part, by its place, where its records lie: in one of `files`, or by `in_array` in one of
+        `arrays`, each (rows, rescore_size_bytes) uint8; NO_SOURCE: it has none."""
+        self._spec, self._dims = spec, need_rescore(spec).dims
+        self._native = _kernel.RescoreSources(
+            _layout(need_rescore(spec)),
+            spec.rescore_size_bytes + CHECKSUM_SIZE_BYTES,
+            list(files),
+            arrays,
+            source_at,
+        )
+
+    def add_scores(
+        self,
+        queries: RescoreQueries,
+        places: NDArray[np.int32],
+        rows: NDArray[np.int64],
+        query_of: NDArray[np.int32] | None,
+        scores: NDArray[np.float64],
+        counts: NDArray[np.int64],
+        waits: bool = True,
+    ) -> None:
+        """Add to scores (n,) float64 what the records of candidates add; to counts (queries,) how many there are.
+
+        places: (n,) int32, of the part of each; rows: (n,) int64, its row there, which must exist. query_of: (n,)
+        int32; None: all are of the first query. Raises DamagedRow; without `waits` NotInMemory where a disk would be
+        waited for.
+        """
+        count = len(queries.values)
+        if queries.values.shape != (count, self._dims) or len(counts) != count:
+            raise DimensionMismatch(
+                f"expected queries of {self._dims} dims for '{self._spec}', got {queries.values.shape}"
+            )
+        if not len(places) == len(rows) == len(scores) == (len(places) if query_of is None else len(query_of)):
+            raise ValueError("expected a place, a row, a query and a score for each candidate")
+        place, error = self._native.add_scores(
+            queries.values, queries.scales, places, rows, query_of, waits, scores, counts
+        )
+        _raise_for(place, error)
 
 
 def in_array(number: int) -> int:

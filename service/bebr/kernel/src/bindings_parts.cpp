@@ -1,5 +1,7 @@
 // Parts: arrays of many rows that were handed in once, and are scanned together by each call.
+#include <algorithm>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <tuple>
 
@@ -44,18 +46,38 @@ public:
     // The ids of rows; None where one is not what was written.
     nb::list ids(const Vector<const std::int32_t>& places, const Vector<const std::int64_t>& rows) const {
         nb::list ids;
-        for (std::size_t i = 0; i < rows.shape(0); ++i) {
-            const Held& held = held_.at(places.data()[i]);
-            const auto row = static_cast<std::size_t>(rows.data()[i]);
-            if (row >= held.rows.count) throw nb::index_error();
-            if (!held.ordered) {
-                ids.append(held.ids[row]);
-                continue;
-            }
-            const auto [bytes, size] = read_id(held.table, row);
-            ids.append(bytes ? nb::object(nb::str(bytes, size)) : nb::none());
-        }
+        for (std::size_t i = 0; i < rows.shape(0); ++i) ids.append(id(places.data()[i], rows.data()[i]));
         return ids;
+    }
+
+    // The `limit` best rows by these scores, best first, of equal ones those of lower ids: lists of their scores, ids
+    // and places. And the position of a row whose id is not what was written, or -1.
+    nb::tuple best(const Vector<const double>& scores, const Vector<const std::int32_t>& places,
+                   const Vector<const std::int64_t>& rows, std::size_t limit) const {
+        nb::list best_scores, best_ids, best_places;
+        const std::vector<std::size_t> order = best_positions(scores.data(), scores.shape(0), limit);
+        std::vector<nb::object> ids;
+        for (const std::size_t position : order) {
+            ids.push_back(id(places.data()[position], rows.data()[position]));
+            if (ids.back().is_none()) return nb::make_tuple(best_scores, best_ids, best_places, position);
+        }
+        std::vector<std::size_t> ranks(order.size());
+        std::iota(ranks.begin(), ranks.end(), std::size_t{0});
+        const auto score = [&](std::size_t rank) { return scores.data()[order[rank]]; };
+        for (std::size_t first = 0, last; first < ranks.size(); first = last) {
+            for (last = first + 1; last < ranks.size() && score(last) == score(first);) ++last;
+            if (last - first > 1)
+                std::sort(ranks.begin() + first, ranks.begin() + last, [&ids](std::size_t a, std::size_t b) {
+                    return PyUnicode_Compare(ids[a].ptr(), ids[b].ptr()) < 0;
+                });
+        }
+        ranks.resize(std::min(limit, ranks.size()));
+        for (const std::size_t rank : ranks) {
+            best_scores.append(score(rank));
+            best_ids.append(ids[rank]);
+            best_places.append(places.data()[order[rank]]);
+        }
+        return nb::make_tuple(best_scores, best_ids, best_places, -1);
     }
 
 private:
@@ -72,6 +94,14 @@ private:
         Optional<std::uint16_t> mask;
         std::tuple<Vector<const std::uint64_t>, Vector<const std::uint8_t>, Vector<const std::uint64_t>> tables;
     };
+
+    nb::object id(std::int32_t place, std::int64_t row) const {
+        const Held& held = held_.at(place);
+        if (static_cast<std::size_t>(row) >= held.rows.count) throw nb::index_error();
+        if (!held.ordered) return held.ids[row];
+        const auto [bytes, size] = read_id(held.table, row);
+        return bytes ? nb::object(nb::str(bytes, size)) : nb::none();
+    }
 
     Held& add(const Layout& layout, const Vector<const std::uint8_t>& blocked,
               const Vector<const std::uint16_t>& gains, std::size_t rows, const Optional<std::uint16_t>& live,
@@ -142,7 +172,8 @@ void bind_parts(nb::module_& m) {
         .def("add_table", &Parts::add_table, "layout"_a, "blocked"_a, "gains"_a, "rows"_a, "live"_a.none(),
              "offsets"_a, "blob"_a, "lookup"_a)
         .def("add_list", &Parts::add_list, "layout"_a, "blocked"_a, "gains"_a, "rows"_a, "live"_a.none(), "ids"_a)
-        .def("ids", &Parts::ids, "places"_a, "rows"_a);
+        .def("ids", &Parts::ids, "places"_a, "rows"_a)
+        .def("best", &Parts::best, "scores"_a, "places"_a, "rows"_a, "limit"_a);
     m.def("dot_candidates", &dot, "parts"_a, "places"_a, "values"_a, "scales"_a, "k"_a, "masks"_a,
           "mask_of_query"_a.none(), "floors"_a.none());
     m.def("hamming_candidates", &hamming, "parts"_a, "places"_a, "codes"_a, "k"_a, "masks"_a,

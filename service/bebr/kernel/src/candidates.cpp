@@ -1,6 +1,7 @@
 #include "candidates.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 #include <tuple>
 
@@ -112,6 +113,25 @@ Candidates find(std::span<const Part> parts, const WantedOfParts<typename Order:
 }
 
 }  // namespace
+
+std::vector<std::size_t> best_positions(const double* scores, std::size_t count, std::size_t limit) {
+    struct Scored {
+        double score;
+        std::size_t position;
+        bool operator<(const Scored& other) const {
+            return score != other.score ? score > other.score : position < other.position;
+        }
+    };
+    std::vector<Scored> scored(count);
+    for (std::size_t i = 0; i < count; ++i)  // what is no number comes last
+        scored[i] = {scores[i] == scores[i] ? scores[i] : -std::numeric_limits<double>::infinity(), i};
+    std::sort(scored.begin(), scored.end());
+    std::size_t end = std::min(limit, count);
+    while (end > 0 && end < count && scored[end].score == scored[end - 1].score) ++end;
+    std::vector<std::size_t> positions;
+    for (std::size_t i = 0; i < end; ++i) positions.push_back(scored[i].position);
+    return positions;
+}
 
 Candidates dot_candidates(const Kernels& kernels, std::span<const Part> parts, const DotQueries& queries,
                           const WantedOfParts<float>& wanted) {

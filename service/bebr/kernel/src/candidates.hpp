@@ -40,6 +40,9 @@ struct Candidates {
     std::vector<std::int64_t> starts;
 };
 
+// The positions of the `limit` highest scores, highest first, then by position, and of all that tie with the last.
+std::vector<std::size_t> best_positions(const double* scores, std::size_t count, std::size_t limit);
+
 // All parts have the same layout.
 Candidates dot_candidates(const Kernels& kernels, std::span<const Part> parts, const DotQueries& queries,
                           const WantedOfParts<float>& wanted);
