@@ -313,7 +313,7 @@ class Engine:
         collection = self.registry.get(name)
         return await collection.shards.count(collection.parse_filter(filter, self.limits.max_filter_size))
 
-    async def search(self, name: str, requests: list[SearchRequest]) -> list[SearchResult]:
+    async def search(self, name: str, requests: Sequence[SearchRequest]) -> list[SearchResult]:
         """One result per request; all are scanned together."""
         collection = self.registry.get(name)
         if not 1 <= len(requests) <= self.limits.max_batch_searches:

@@ -1,12 +1,13 @@
 """Requests that repeat the head of the one before get the answer that the app gives, whatever they ask."""
 
+import asyncio
 import base64
 import gzip
 import json
 import random
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tests.server.service import settings
 from tests.servers import Server, ServerKind
 
 from bebr.cli.server.running import Service
-from bebr.server.connections.repeats import Repeats
+from bebr.server.connections.repeats import Repeat, Repeated, Repeats
 
 Connect = Callable[[], "Caller"]
 DIMS = 32
@@ -45,13 +46,13 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def repeated(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The bodies of requests that were answered as repeated ones."""
     bodies: list[bytes] = []
-    answer = Repeats.answer
+    begin = Repeats.begin
 
-    def noted(self: Repeats, exchange: Any, *others: Any) -> Any:
-        bodies.append(bytes(exchange.body))
-        return answer(self, exchange, *others)
+    def noted(self: Repeats, repeated: Repeated, is_calm: bool) -> None:
+        bodies.append(repeated.body)
+        begin(self, repeated, is_calm)
 
-    monkeypatch.setattr(Repeats, "answer", noted)
+    monkeypatch.setattr(Repeats, "begin", noted)
     return bodies
 
 
@@ -204,3 +205,117 @@ def test_points_in_redis(tmp_path: Path, repeated: list[bytes]) -> None:
         server.stop()
     assert b'"metadata":{"a":1}' in answers[0] and answers[0] == answers[1] == answers[2]
     assert len(repeated) == 2
+
+
+class Connected:
+    """A connection that keeps what it is given."""
+
+    def __init__(self, writes: bool = True) -> None:
+        self.answers: list[bytes] = []
+        self.asked: list[bytes | Exception] = []
+        self.tasks: list[asyncio.Task[None]] = []
+        self._writes = writes
+        self._headers = [(b"date", b"today")]
+
+    def can_write(self) -> bool:
+        return self._writes
+
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        return self._headers
+
+    def answer(self, repeated: Repeated, answer: bytes) -> None:
+        repeated.response_complete = True
+        self.answers.append(answer)
+
+    async def ask_app(self, repeated: Repeated, found: bytes | Exception) -> None:
+        self.asked.append(found)
+
+    def keep(self, task: "asyncio.Task[None]") -> None:
+        self.tasks.append(task)
+
+
+class Doubles:
+    """A route that answers a number with twice as much; 0 fails, and so do all that are asked with it."""
+
+    def __init__(self) -> None:
+        self.together: list[list[int]] = []
+
+    def read(self, body: bytes) -> Any:
+        return int(body)
+
+    def gathers(self, request: Any) -> bool:
+        return bool(request >= 0)
+
+    async def find(self, scope: Any, requests: Sequence[int]) -> list[bytes]:
+        self.together.append(list(requests))
+        if 0 in requests:
+            raise ValueError("0")
+        return [b"%d" % (2 * request) for request in requests]
+
+
+async def asked(numbers: Sequence[int], is_calm: bool, writes: bool = True) -> tuple[Doubles, list[Connected]]:
+    answered: list[int] = []
+    route, connections = Doubles(), [Connected(writes) for _ in numbers]
+    repeats = Repeats(iter([b"a", b"b", b"c", b"d"]), (b"v", b"1"), lambda *about: answered.append(about[3]))
+    repeat = Repeat(b"", 0, {"raw_path": b"/", "headers": []}, route, None, has_deadline=False)
+    for number, connection in zip(numbers, connections, strict=True):
+        repeats.begin(Repeated(connection, repeat, b"", number, 0.0), is_calm)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    await asyncio.gather(*(task for connection in connections for task in connection.tasks))
+    assert len(answered) == sum(len(connection.answers) for connection in connections)
+    return route, connections
+
+
+async def test_those_of_one_turn_are_found_together() -> None:
+    route, connections = await asked([1, 2, 3], is_calm=False)
+    assert route.together == [[1, 2, 3]]
+    head = b"HTTP/1.1 200 OK\r\ndate: today\r\ncontent-type: application/json\r\ncontent-length: 1\r\n"
+    expected = [head + b"x-request-id: %b\r\nv: 1\r\n\r\n%d" % (b"abc"[n : n + 1], 2 * n + 2) for n in range(3)]
+    assert [connection.answers for connection in connections] == [[answer] for answer in expected]
+
+
+async def test_those_that_come_one_by_one_or_are_not_gathered_are_found_alone() -> None:
+    assert (await asked([1, 2], is_calm=True))[0].together == [[1], [2]]
+    assert sorted((await asked([1, -2, 3], is_calm=False))[0].together) == [[-2], [1, 3]]
+
+
+async def test_what_fails_for_all_is_found_by_each() -> None:
+    route, connections = await asked([1, 0, 3], is_calm=False)
+    assert sorted(route.together) == [[0], [1], [1, 0, 3], [3]]
+    assert [len(connection.answers) for connection in connections] == [1, 0, 1]
+    (error,) = connections[1].asked
+    assert isinstance(error, ValueError)
+
+
+@pytest.mark.parametrize("is_calm", [True, False])
+async def test_who_does_not_read_is_answered_by_the_app(is_calm: bool) -> None:
+    route, connections = await asked([1, 2], is_calm, writes=False)
+    assert [connection.asked for connection in connections] == [[b"2"], [b"4"]]
+    assert [number for some in route.together for number in some] == [1, 2], "none is found twice"
+
+
+async def test_callers_who_left_are_left_out() -> None:
+    route, connection = Doubles(), Connected()
+    repeats = Repeats(iter([b"a", b"b"]), (b"v", b"1"), lambda *about: None)
+    repeat = Repeat(b"", 0, {"raw_path": b"/", "headers": []}, route, None, has_deadline=False)
+    some = [Repeated(connection, repeat, b"", number, 0.0) for number in (1, 2)]
+    for one in some:
+        repeats.begin(one, is_calm=False)
+    some[0].disconnected = True
+    await asyncio.sleep(0)
+    assert route.together == [[2]] and len(connection.answers) == 1
+
+
+def test_many_callers_at_once_get_their_own_answers(connect: Connect, repeated: list[bytes]) -> None:
+    chance, callers = np.random.default_rng(5), [connect() for _ in range(24)]
+    for _ in range(4):
+        bodies = []
+        for _ in callers:
+            vector = chance.standard_normal(DIMS, np.float32)
+            bodies.append(json.dumps({"vector_b64": base64.b64encode(vector.tobytes()).decode()}).encode())
+        for caller, body in zip(callers, bodies, strict=True):
+            caller.socket.sendall(search(body))
+        answers = [caller.read() for caller in callers]
+        assert answers == [connect().ask(search(body)) for body in bodies]
+    assert len(repeated) == 3 * len(callers)

@@ -123,7 +123,7 @@ class Searcher:
         self._lane.enter(self._key, units)
         try:
             drop = self._lane.drop() if self._queue.busy else None
-            alone = self._requests.requests <= 1 and self._turn.is_free
+            alone = self._requests.requests <= len(routed) and self._turn.is_free
             together = await self._queue.submit(routed, drop=drop, alone=alone)
             if isinstance(together, BebrError):
                 raise together

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from bebr.errors import Abandoned, BebrError, DeadlineExceeded, Overloaded
 from bebr.server.connections.repeating import Repeating
 from bebr.server.connections.repeats import MAX_BYTES
+from bebr.server.middleware.callers import ARRIVED
 from bebr.server.problems import ERROR, HeadTooLarge, InvalidHttp
 
 PIECE_BYTES = 2048
@@ -172,7 +173,8 @@ class GuardedProtocol(Repeating):
         scope["query_string"] = url.query or b""
 
     def _start(self, keep_alive: bool, at_once: bool) -> None:
-        self.cycle = self._exchange(keep_alive)
+        self.scope[ARRIVED] = self._heard  # type: ignore[literal-required]
+        self.cycle = self._exchange(self.scope, keep_alive)
         if at_once:
             self._current = self.cycle
             self._put(partial(self._begin, self.cycle, self.app))

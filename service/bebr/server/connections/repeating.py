@@ -6,14 +6,14 @@ See `repeats` for what is done for each of them.
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from bebr.at_once import run_at_once
 from bebr.server.connections.connection import Connection
 from bebr.server.connections.exchange import Exchange
-from bebr.server.connections.repeats import Repeat, Route, repeat_of
+from bebr.server.connections.repeats import FOUND, Repeat, Repeated, repeat_of
 from bebr.server.middleware.callers import ARRIVED
 
 
@@ -34,30 +34,45 @@ class Repeating(Connection):
         request = repeat.route.read(body)
         if request is None:
             return False
-        self._whole, self.expect_100_continue = b"", False
-        self.scope = {**repeat.scope}  # type: ignore[typeddict-item]
-        if not self._receive(self.scope, keep_alive=True):
+        self._whole = b""
+        if not self._receive(repeat.scope, keep_alive=True):
             self._wait_for_next()
             return True
-        self._current = self.cycle = cycle = self._exchange(keep_alive=True)
-        cycle.body += body
-        cycle.more_body = False
-        cycle.message_event.set()
+        repeated = Repeated(self, repeat, body, request, self._heard)
+        self._current = self.cycle = repeated  # type: ignore[assignment]
         if self._ticket is not None:
             self._ticket.enter()
-        self._put(partial(self._begin_repeat, cycle, repeat.route, request, self._gate.starts.is_calm))
+        self._put(partial(self._begin_repeat, repeated, self._gate.starts.is_calm))
         return True
 
-    def _begin_repeat(self, cycle: Exchange, route: Route, request: Any, is_calm: bool) -> None:
-        if cycle.disconnected or self._gate.repeats is None:
-            return
-        answer = self._gate.repeats.answer(cycle, route, request, self.app)
-        if is_calm:
-            run_at_once(answer, self._keep)
-        else:  # those of this turn of the event loop are scanned together
-            self._keep(self.loop.create_task(answer))
+    def _begin_repeat(self, repeated: Repeated, is_calm: bool) -> None:
+        if self._gate.repeats is not None and not repeated.disconnected:
+            self._gate.repeats.begin(repeated, is_calm)
 
-    def _keep(self, task: "asyncio.Task[None]") -> None:
+    def can_write(self) -> bool:
+        return not self.flow.write_paused
+
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        return self.server_state.default_headers
+
+    def answer(self, repeated: Repeated, answer: bytes) -> None:
+        self.transport.write(answer)
+        repeated.response_complete = True
+        self.on_response_complete()
+
+    async def ask_app(self, repeated: Repeated, found: bytes | Exception) -> None:
+        if repeated.disconnected:
+            return
+        exchange = self._exchange({**repeated.scope, FOUND: found, ARRIVED: repeated.arrived}, keep_alive=True)
+        exchange.body += repeated.body
+        exchange.more_body = exchange.waiting_for_100_continue = False
+        exchange.message_event.set()
+        if self.cycle is repeated:  # type: ignore[comparison-overlap]
+            self.cycle = exchange
+        self._current = exchange
+        await exchange.run_asgi(self.app)
+
+    def keep(self, task: "asyncio.Task[None]") -> None:
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
 
@@ -65,7 +80,7 @@ class Repeating(Connection):
         """The next request may repeat the head of this one, where that came in one piece."""
         if self._whole:
             repeats = self._gate.repeats is not None and answered.keep_alive
-            self._repeat = repeat_of(self._whole, answered.scope) if repeats else None
+            self._repeat = repeat_of(self._whole, cast(Scope, answered.scope)) if repeats else None
             self._whole = b""
 
     def _receive(self, scope: Any, keep_alive: bool) -> bool:
@@ -80,10 +95,9 @@ class Repeating(Connection):
             self.transport.close()
         return False
 
-    def _exchange(self, keep_alive: bool) -> Exchange:
-        self.scope[ARRIVED] = self._heard  # type: ignore[literal-required]
+    def _exchange(self, scope: Any, keep_alive: bool) -> Exchange:
         return Exchange(
-            scope=self.scope,
+            scope=scope,
             transport=self.transport,
             flow=self.flow,
             logger=self.logger,

@@ -33,15 +33,21 @@ class Callers:
 
 def caller_of(scope: Scope, receive: Receive) -> Caller:
     """Raises InvalidOption."""
-    deadline = None
-    for name, value in scope["headers"]:
-        if name == HEADER:
-            deadline = scope.get(ARRIVED, time.monotonic()) + _checked_milliseconds(value) / 1000
+    deadline = deadline_of(scope, scope.get(ARRIVED))
     # uvicorn's request knows when its connection is lost; ASGI would tell it only to somebody who waits for it
     connection: Any = getattr(receive, "__self__", None)
     if hasattr(connection, "disconnected"):
         return Caller(deadline, lambda: bool(connection.disconnected))
     return Caller(deadline)
+
+
+def deadline_of(scope: Scope, arrived: float | None) -> float | None:
+    """By when the caller wants the answer, in monotonic seconds; None: it did not say. Raises InvalidOption."""
+    deadline = None
+    for name, value in scope["headers"]:
+        if name == HEADER:
+            deadline = (time.monotonic() if arrived is None else arrived) + _checked_milliseconds(value) / 1000
+    return deadline
 
 
 def milliseconds(value: bytes) -> int:

@@ -93,7 +93,7 @@ class SearchEndpoint:
         if found is None:
             _reject_query(scope)
             body = await read_body(scope, receive, self._engine.limits.max_query_bytes)
-            found = await self.find(scope, self.read(body) or to_request(parse(Search, body)))
+            (found,) = await self.find(scope, [self.read(body) or to_request(parse(Search, body))])
             scope[REPEATABLE] = self
         elif isinstance(found, Exception):
             raise found
@@ -102,9 +102,12 @@ class SearchEndpoint:
     def read(self, body: bytes) -> SearchRequest | None:
         return read_plain(body)
 
-    async def find(self, scope: Scope, request: SearchRequest) -> bytes:
-        (result,) = await self._engine.search(scope["path_params"]["collection"], [request])
-        return await written(result.size_bytes, search_json, result)
+    def gathers(self, request: SearchRequest) -> bool:
+        return request.vector is not None  # texts are gathered where they are embedded
+
+    async def find(self, scope: Scope, requests: Sequence[SearchRequest]) -> list[bytes]:
+        found = await self._engine.search(scope["path_params"]["collection"], requests)
+        return [await written(result.size_bytes, search_json, result) for result in found]
 
 
 class SearchBatchEndpoint:
