@@ -5,6 +5,7 @@ import base64
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from itertools import islice
 from typing import Any, TypedDict, Unpack
 
@@ -25,11 +26,21 @@ BATCH_BYTES = 16 * 2**20
 """Maximum size of a batch of vectors, well below the default limit of a request body."""
 
 
+class Default(Enum):
+    """What stands for the default of the service, where None means something else."""
+
+    DEFAULT = "default"
+
+
+DEFAULT = Default.DEFAULT
+
+
 class SearchOptions(TypedDict, total=False):
     """Options of a search. The service chooses the default of an option that is left out.
 
     vector (dims,), code (a stored record) or id (find similar points) take the place of a text. rescore: whether the
-    best candidates are scored again by their rescore codes, or how many are: `{"candidates": 100}`.
+    best candidates are scored again by their rescore codes, or how many are: `{"candidates": 100}`. exact: compare all
+    codes; recall: the share of the exact hits to find, 0.5 to 0.999.
     """
 
     vector: ArrayLike
@@ -47,6 +58,8 @@ class SearchOptions(TypedDict, total=False):
     group_size: int
     cursor: str
     rescore: bool | Mapping[str, int]
+    exact: bool
+    recall: float
     explain: bool
 
 
@@ -72,16 +85,20 @@ def create_collection(
     shards: int | None = None,
     filterable: Mapping[str, FieldType | str] | None = None,
     text_field: str | None = None,
+    recall: float | Default | None = DEFAULT,
 ) -> Flow[dict[str, Any]]:
     """Create a collection with a bundle ('minilm@2'), or for your own codes ('256x2'). Raises AlreadyExists.
 
     fit: `{"bytes": 64, "sample": 20000}` with a bundle, or also with "dims" for your own embeddings: a binarizer is
     fitted to the first `sample` points. "rescore_bytes": 128 adds a finer code of each point, on disk. text_field:
-    metadata field that keeps the texts of points, so that another model can encode them later.
+    metadata field that keeps the texts of points, so that another model can encode them later. recall: share of the
+    exact hits that searches of a large collection find; None: all searches are exact.
     """
     given: dict[str, Any] = {"bundle": bundle, "code": code, "fit": fit, "shards": shards}
     given |= {"filterable": filterable, "text_field": text_field}
     value = {field: item for field, item in given.items() if item is not None}
+    if recall is not DEFAULT:
+        value["recall"] = recall
     response = yield json_request("PUT", collection_path(name), value, repeatable=False)
     created: dict[str, Any] = response.json()
     return created
@@ -92,6 +109,13 @@ def describe_collection(name: str) -> Flow[dict[str, Any]]:
     response = yield json_request("GET", collection_path(name))
     description: dict[str, Any] = response.json()
     return description
+
+
+def update_collection(name: str, *, recall: float | None) -> Flow[dict[str, Any]]:
+    """Change a collection. recall: share of the exact hits that searches find; None: all searches are exact."""
+    response = yield json_request("PATCH", collection_path(name), {"recall": recall})
+    changed: dict[str, Any] = response.json()
+    return changed
 
 
 def delete_collection(name: str) -> Flow[None]:

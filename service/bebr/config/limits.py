@@ -206,6 +206,13 @@ class Limits:
             integer(0), "Searches of larger collections are not checked so: that reads all of their codes."
         ),
     )
+    lists_from_points: int = field(
+        default=50_000,
+        metadata=_limit(
+            integer(1),
+            "Codes of a version with at least this many points are kept in lists, of which a search reads few.",
+        ),
+    )
     max_evaluation_points: int = field(
         default=5_000,
         metadata=_limit(integer(100), "Maximum number of points in an evaluation; the new model embeds each."),

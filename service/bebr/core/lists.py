@@ -24,6 +24,10 @@ from bebr.core.codes import CodeSpec
 from bebr.core.scoring import DotQueries
 
 MAX_LISTS = 2**17
+DEFAULT_RECALL = 0.98
+"""Share of the exact hits that searches by lists find, unless they say otherwise."""
+MIN_RECALL, MAX_RECALL = 0.5, 0.999
+"""What can be wanted of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from bebr.engine.answers import AnswerSize
 from bebr.engine.capacity import CapacityGuard
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.encoders import Encoders
-from bebr.engine.collections.registry import CollectionRegistry
+from bebr.engine.collections.registry import CollectionRegistry, check_recall
 from bebr.engine.embedder import Embedder
 from bebr.engine.events import CollectionEvents
 from bebr.engine.loader import CollectionLoader
@@ -187,6 +188,13 @@ class Engine:
             await self.registry.save(name, document)
             await collection.catch_up()
             self.registry.collections[name] = collection
+        return self._status(collection)
+
+    async def set_recall(self, name: str, recall: float | None) -> CollectionStatus:
+        """Change which share of the exact hits searches find; None: all are exact. Raises InvalidOption."""
+        check_recall(recall)
+        collection = self.registry.get(name)
+        await self.registry.update(collection, lambda document: replace(document, recall=recall))
         return self._status(collection)
 
     async def delete_collection(self, name: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bebr.core.lists import DEFAULT_RECALL
 from bebr.core.scoring import Scorer
 from bebr.core.types import FieldType
 from bebr.encoding import AdapterKind
@@ -45,6 +46,8 @@ class CollectionSettings:
 
     The text that a point is written with is put there, unless its metadata has the field.
     """
+    recall: float | None = DEFAULT_RECALL
+    """Share of the exact hits that searches by lists find; None: all searches are exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,4 +115,8 @@ class SearchRequest:
     """Whether candidates are scored again by rescore codes; None: where there are some."""
     candidates: int | None = None
     """How many candidates of the scan are scored again, of groups with `group_by`; None: as many as pay."""
+    exact: bool = False
+    """Whether all codes are compared."""
+    recall: float | None = None
+    """Share of the exact hits that a search by lists finds; None: that of the collection."""
     explain: bool = False

@@ -83,6 +83,10 @@ class Explanation:
     scanned_bytes: int
     rescore: "RescoreExplanation | None" = None
     """How candidates were scored again; None: scores are those of the scan."""
+    lists: "Mapping[str, ListsExplanation]" = field(default_factory=dict)
+    """By id of a code version whose lists were read: how."""
+    exact: str | None = None
+    """Why all codes were compared; None: those of some version were not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,25 @@ class RescoreExplanation:
     """Rescore codes that were read."""
     ms: float
     """Milliseconds that it took, for all searches that ran together."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListsExplanation:
+    """Which lists of a code version were read."""
+
+    generations: tuple[int, ...]
+    """Of the centroids."""
+    recall: float
+    """Share of the exact hits that was wanted."""
+    delta: float
+    """Lists were read while their centroid scored at least the last hit's score less this."""
+    lists: int
+    """How many there are."""
+    lists_read: int
+    rows: int
+    """Codes in all lists."""
+    rows_read: int
+    """Codes in the lists that were read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +259,8 @@ class CollectionStatus:
     """How many commits the store was asked for since the start."""
     commit_seconds: float = 0.0
     """How long they took in all."""
+    recall: float | None = None
+    """Share of the exact hits that searches by lists find; None: all searches are exact."""
     coverage: CoverageStatus | None = None
     """What searches miss by taking shortcuts; None: none was to be checked since the start."""
 

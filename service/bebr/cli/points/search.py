@@ -43,6 +43,14 @@ Candidates = Annotated[
         min=1, help="Number of candidates to score again by their rescore codes.", show_default="as many as are enough"
     ),
 ]
+Exact = Annotated[bool, typer.Option("--exact", help="Compare all codes, instead of the lists that may have hits.")]
+Recall = Annotated[
+    float | None,
+    typer.Option(
+        help="Share of the hits of an exact search to find, on average: 0.5 to 0.999.",
+        show_default="that of the collection",
+    ),
+]
 Show = Annotated[
     str | None,
     typer.Option(help="Metadata fields to show, separated by commas.", show_default="the most descriptive ones"),
@@ -57,6 +65,8 @@ def search(
     scorer: ScorerName = None,
     rescore: Rescore = None,
     candidates: Candidates = None,
+    exact: Exact = False,
+    recall: Recall = None,
     show: Show = None,
     url: Url = None,
     api_key: ApiKey = None,
@@ -75,6 +85,8 @@ def search(
         )
     if candidates is not None and rescore is False:
         raise InvalidOption("--candidates does not apply with --no-rescore", option="candidates")
+    if recall is not None and exact:
+        raise InvalidOption("--recall does not apply with --exact, which finds all", option="recall")
     options = SearchOptions(limit=limit)
     if (parsed := parse_filter(filter or ())) is not None:
         options["filter"] = parsed
@@ -84,6 +96,10 @@ def search(
         options["rescore"] = {"candidates": candidates}
     elif rescore is not None:
         options["rescore"] = rescore
+    if exact:
+        options["exact"] = True
+    if recall is not None:
+        options["recall"] = recall
     if fields:
         options["with_metadata"] = fields
     with client(url, api_key) as service:

@@ -192,6 +192,7 @@ class Collection:
             behind=sum(shard.behind for shard in shards),
             commits=commits,
             commit_seconds=commit_seconds,
+            recall=document.recall,
             coverage=self.coverage.status(),
         )
 

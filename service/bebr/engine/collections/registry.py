@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from bebr.config import Limits
+from bebr.core.lists import MAX_RECALL, MIN_RECALL
 from bebr.core.types import FieldType
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.damaged import DamagedEntry, read_document
@@ -128,6 +129,7 @@ class CollectionRegistry:
         _check_filterable(settings.filterable)
         if settings.text_field is not None and not 1 <= len(settings.text_field) <= MAX_FIELD_CHARS:
             raise InvalidOption(f"'text_field' has 1 to {MAX_FIELD_CHARS} characters", key="text_field")
+        check_recall(settings.recall)
         return CollectionDocument(
             uid=secrets.token_hex(12),
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -137,6 +139,7 @@ class CollectionRegistry:
             active=0,
             fit=fit,
             text_field=settings.text_field,
+            recall=settings.recall,
         )
 
     async def save(self, name: str, document: CollectionDocument) -> None:
@@ -206,6 +209,12 @@ def check_name(name: str) -> None:
         raise InvalidOption(
             f"a name has 1 to 128 of A-Z a-z 0-9 . _ - and starts with a letter or digit, got {name!r:.200}", key="name"
         )
+
+
+def check_recall(recall: float | None) -> None:
+    """Raise InvalidOption unless searches by lists can find that share of the exact hits; None: they are exact."""
+    if recall is not None and not MIN_RECALL <= recall <= MAX_RECALL:
+        raise InvalidOption(f"recall must be {MIN_RECALL} to {MAX_RECALL}, got {recall}", key="recall")
 
 
 def _check_filterable(filterable: Mapping[str, FieldType]) -> None:

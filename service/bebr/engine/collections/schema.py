@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from bebr.core.lists import DEFAULT_RECALL
 from bebr.core.types import FieldType
 from bebr.engine.collections.upgrades import Upgrades
 from bebr.engine.collections.version import Version, VersionKind
@@ -110,6 +111,8 @@ class CollectionDocument:
     text_field: str | None = None
     """Metadata field that holds the text of a point, so that another model can encode it later."""
     upgrades: Upgrades = field(default_factory=Upgrades)
+    recall: float | None = DEFAULT_RECALL
+    """Share of the exact hits that searches by lists find; None: all searches are exact."""
 
     @property
     def active_version(self) -> Version:
@@ -161,6 +164,8 @@ class CollectionDocument:
             document["text_field"] = self.text_field
         if self.upgrades != Upgrades():
             document["upgrades"] = self.upgrades.to_document()
+        if self.recall != DEFAULT_RECALL:
+            document["recall"] = self.recall
         return document
 
     @classmethod
@@ -176,4 +181,5 @@ class CollectionDocument:
             fit=None if fit is None else FitPlan.from_document(fit),
             text_field=document.get("text_field"),
             upgrades=Upgrades.from_document(document["upgrades"]) if "upgrades" in document else Upgrades(),
+            recall=document.get("recall", DEFAULT_RECALL),
         )

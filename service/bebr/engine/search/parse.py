@@ -11,6 +11,7 @@ from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.cursors import read_search_cursor
 from bebr.engine.inputs import check_text, check_vector, read_code
 from bebr.engine.requests import SearchRequest
+from bebr.engine.search.probing import check_probing
 from bebr.engine.search.query import Query
 from bebr.engine.search.rescore import check_rescore
 from bebr.errors import BebrError, InvalidOption
@@ -46,6 +47,7 @@ def parse(collection: Collection, limits: Limits, request: SearchRequest, max_fi
         raise InvalidOption("score_threshold must be a finite number", key="score_threshold")
     version = _version(collection, request)
     _check_grouping(collection, request, limits.max_limit)
+    check_probing(request, scorer)
     if request.rescore or request.candidates is not None:
         check_rescore(request, scorer, collection.document, collection.shards.points(), limits)
     max_size = limits.max_filter_size if max_filter_size is None else max_filter_size

@@ -57,6 +57,16 @@ class VersionQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class Probing:
+    """How a search reads lists."""
+
+    recall: float
+    """Share of the exact hits that it finds, on average."""
+    stop_at: int
+    """Lists are read while they may hold better hits than the one of this rank."""
+
+
+@dataclass(frozen=True, slots=True)
 class RoutedQuery:
     """A query and what it asks of every version that has points."""
 
@@ -68,6 +78,9 @@ class RoutedQuery:
     rescoring: Rescoring | None = None
     """How candidates are scored again by rescore codes; None: hits have the scores of the scan."""
 
+    probing: Probing | None = None
+    """How lists are read; None: all codes are compared."""
+
     @property
     def rescored(self) -> int:
         """How many candidates are scored again."""
@@ -76,7 +89,8 @@ class RoutedQuery:
     @property
     def candidates(self) -> int:
         """How many the scan must find."""
-        return self.query.wanted if self.rescoring is None else self.rescoring.limit
+        candidates = self.query.wanted if self.rescoring is None else self.rescoring.limit
+        return candidates if self.probing is None else max(candidates, self.probing.stop_at)
 
 
 @dataclass(frozen=True, slots=True)

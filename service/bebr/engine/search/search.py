@@ -42,7 +42,8 @@ from bebr.engine.search.hits import Points, common_projection, hits_of, is_large
 from bebr.engine.search.parse import parse_all
 from bebr.engine.search.plain import plain_query
 from bebr.engine.search.prepare import prepare_all
-from bebr.engine.search.query import Answer, Query, RescoredRows, RoutedQuery
+from bebr.engine.search.probing import why_exact
+from bebr.engine.search.query import Answer, Query, RoutedQuery
 from bebr.engine.search.rescore import rescored_rows, rescoring_of
 from bebr.engine.search.route import needed_texts, route_all
 from bebr.errors import AnswerTooLarge, BebrError, Incompatible, PointNotFound
@@ -361,12 +362,12 @@ class Searcher:
             searched=covered,
             took_ms=sum(stages_ms.values()),
             cursor=write_search_cursor(query.wanted) if is_more else None,
-            explain=self._explain(one, stages_ms, answer.rescored) if request.explain else None,
+            explain=self._explain(one, stages_ms, answer) if request.explain else None,
             size_bytes=size.size_bytes - before,
         )
 
-    def _explain(self, one: RoutedQuery, stages_ms: Mapping[str, float], rescored: RescoredRows | None) -> Explanation:
-        stats = self._collection.shards.stats()
+    def _explain(self, one: RoutedQuery, stages_ms: Mapping[str, float], answer: Answer) -> Explanation:
+        stats, request, rescored = self._collection.shards.stats(), one.query.request, answer.rescored
         return Explanation(
             scorer=str(one.query.scorer),
             code=str(one.query.version.spec),
@@ -375,6 +376,7 @@ class Searcher:
             shards=len(stats),
             parts=sum(shard.parts for shard in stats),
             scanned_bytes=sum(shard.scan_size_bytes for shard in stats),
+            exact=why_exact(request, one.query.scorer, self._collection.document, answer.covered, self._limits),
             rescore=None
             if rescored is None
             else RescoreExplanation(rescored.candidates, rescored.rows, round(rescored.seconds * 1000, 3)),

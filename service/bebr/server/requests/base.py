@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, WithJsonSchema
 from pydantic.config import JsonDict
 from pydantic.json_schema import SkipJsonSchema
 
+from bebr.core.lists import MAX_RECALL, MIN_RECALL
 from bebr.core.types import MAX_ID_BYTES
 from bebr.engine.collections.registry import NAME
 from bebr.server import schemas
@@ -49,6 +50,8 @@ def _integral(value: object) -> object:
 
 # 3.0 is an integer, as JSON Schema has it; "3" is not.
 Positive = Annotated[int, Field(ge=1), BeforeValidator(_integral)]
+Recall = Annotated[FiniteFloat, Field(ge=MIN_RECALL, le=MAX_RECALL)]
+"""Share of the exact hits."""
 Natural = Annotated[int, Field(ge=0), BeforeValidator(_integral)]
 Omitted = SkipJsonSchema[None]
 """`field: Type | Omitted = None` may be left out, but is not null."""

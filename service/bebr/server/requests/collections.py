@@ -2,14 +2,20 @@
 
 from pydantic import Field
 
+from bebr.core.lists import DEFAULT_RECALL
 from bebr.core.types import FieldType
 from bebr.engine.collections.schema import FitSource
 from bebr.engine.versions.fit_plan import DEFAULT_SAMPLE
-from bebr.server.requests.base import Body, Name, Natural, Positive, documented
+from bebr.server.requests.base import Body, Name, Natural, Positive, Recall, documented
 
 RESCORE_BYTES = (
     "Bytes per rescore code: a finer code of each point that lies on disk and is read for the best candidates of a "
     "search only. At most one byte per dimension of the embeddings; twice `bytes` is a good size."
+)
+
+RECALL = (
+    "Share of the hits of an exact search that searches of a large collection find, on average, by reading only the "
+    "lists of codes that may have them; null: all searches are exact."
 )
 
 
@@ -54,6 +60,12 @@ class CreateCollection(Body):
         "If a point's metadata has the field already, that value stays.",
         examples=["text"],
     )
+    recall: Recall | None = Field(DEFAULT_RECALL, description=RECALL)
+
+
+class UpdateCollection(Body):
+    model_config = documented({"recall": 0.95})
+    recall: Recall | None = Field(None, description=RECALL)
 
 
 class FitCollection(Body):

@@ -12,6 +12,7 @@ from bebr.server.requests.base import (
     Id,
     Natural,
     Positive,
+    Recall,
     Text,
     Vector,
     WithMetadata,
@@ -62,6 +63,16 @@ class Search(Body):
         None,
         description="Score the best candidates again by their rescore codes, which lie on disk. Default: where points "
         "have some. false: hits have the scores of the scan.",
+    )
+    exact: bool = Field(
+        False,
+        description="Compare all codes, instead of the lists that may have hits. Collections of few points always do.",
+    )
+    recall: Recall | None = Field(
+        None,
+        description="Share of the hits of an exact search that this one finds, on average. Default: the `recall` of "
+        "the collection. Does not apply with `exact`, with scorer hamming or with `group_by`, which are exact.",
+        examples=[0.95],
     )
     explain: bool = Field(False, description="Add how the search was computed: time per stage, shards, bytes scanned.")
 

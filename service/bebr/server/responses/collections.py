@@ -111,6 +111,9 @@ class Collection(Answer):
     created_at: str
     encoder_error: str | None = Field(description="Why texts and vectors cannot be encoded now; null if they can.")
     damaged_points: int = Field(description="Points that were found damaged in the store.")
+    recall: float | None = Field(
+        description="Share of the exact hits that searches find by reading lists; null: all searches are exact."
+    )
     coverage: Coverage | Absent = Field(None, description="What searches find, by those that were checked.")
     damage: str | None = Field(
         description="Why it cannot be used; null if it can. What is not known of a damaged collection is empty."
@@ -137,6 +140,7 @@ class Collection(Answer):
             created_at=status.created_at,
             encoder_error=status.encoder_error,
             damaged_points=status.damaged_points,
+            recall=status.recall,
             coverage=None if status.coverage is None else Coverage.of(status.coverage),
             damage=status.damage,
         )

@@ -29,6 +29,16 @@ class RescoreExplanation(Answer):
     ms: float = Field(description="Milliseconds that it took, for all searches that were scanned together.")
 
 
+class ListsExplanation(Answer):
+    generations: list[int] = Field(description="Of the centroids. Most of the time there is one.")
+    recall: float = Field(description="Share of the exact hits that was wanted.")
+    delta: float = Field(description="Lists are read while their centroid scores at most this less than the last hit.")
+    lists: int = Field(description="Number of lists.")
+    lists_read: int = Field(description="Number of lists that were read.")
+    rows: int = Field(description="Number of codes in lists.")
+    rows_read: int = Field(description="Number of codes in the lists that were read.")
+
+
 class Explanation(Answer):
     """How the search was computed."""
 
@@ -41,6 +51,10 @@ class Explanation(Answer):
     scanned_bytes: int = Field(description="Bytes that a search without a filter scans.")
     rescore: RescoreExplanation | None = Field(
         description="Scores are those of the finer, rescore codes, where points have some; null: of the scan alone."
+    )
+    lists: dict[str, ListsExplanation] = Field(description="Lists that were read, by code version.")
+    exact: str | None = Field(
+        description="Why all codes were compared; null: of some version only those in lists were."
     )
 
 

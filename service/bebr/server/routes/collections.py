@@ -9,7 +9,13 @@ from bebr.server.access import Access
 from bebr.server.bodies.body import JSON
 from bebr.server.context import EngineOf, read_json
 from bebr.server.openapi import COLLECTION, STORE, WRITES, Operation
-from bebr.server.requests.collections import AliasAction, CreateCollection, FitCollection, UpdateAliases
+from bebr.server.requests.collections import (
+    AliasAction,
+    CreateCollection,
+    FitCollection,
+    UpdateAliases,
+    UpdateCollection,
+)
 from bebr.server.responses.base import json_response
 from bebr.server.responses.collections import (
     Aliases,
@@ -49,6 +55,14 @@ DESCRIBE = Operation(
     access=Access.READ,
     errors=COLLECTION,
     description="Its points by code version and by shard, its memory, its fit.",
+)
+UPDATE = Operation(
+    "Change a collection",
+    "collections",
+    Collection,
+    errors=COLLECTION,
+    body={JSON: UpdateCollection},
+    description="Only what is given changes; it applies to searches from now on.",
 )
 FIT = Operation(
     "Fit a collection's own binarizer",
@@ -95,6 +109,7 @@ async def create_collection(collection: str, request: Request, engine: EngineOf)
         shards=body.shards,
         filterable=body.filterable,
         text_field=body.text_field,
+        recall=body.recall,
     )
     with at_fault("code", InvalidSpec), at_fault("bundle", BundleNotFound):
         return json_response(Collection.of(await engine.create_collection(collection, settings)))
@@ -103,6 +118,14 @@ async def create_collection(collection: str, request: Request, engine: EngineOf)
 @router.get("/v1/collections/{collection}", **DESCRIBE.route_options())
 async def describe_collection(collection: str, engine: EngineOf) -> Response:
     return json_response(Collection.of(await engine.describe_collection(collection)))
+
+
+@router.patch("/v1/collections/{collection}", **UPDATE.route_options())
+async def update_collection(collection: str, request: Request, engine: EngineOf) -> Response:
+    body = await read_json(request, UpdateCollection)
+    if not body.model_fields_set:
+        raise InvalidOption("nothing to change: give 'recall'", key="recall")
+    return json_response(Collection.of(await engine.set_recall(collection, body.recall)))
 
 
 @router.post("/v1/collections/{collection}/fit", **FIT.route_options())

@@ -177,6 +177,8 @@ def to_request(body: Search) -> SearchRequest:
         cursor=body.cursor,
         rescore=body.rescore if body.rescore is None or isinstance(body.rescore, bool) else True,
         candidates=body.rescore.candidates if isinstance(body.rescore, Rescore) else None,
+        exact=body.exact,
+        recall=body.recall,
         explain=body.explain,
     )
 
