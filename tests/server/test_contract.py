@@ -88,6 +88,7 @@ async def of_raw_codes(client: httpx.AsyncClient) -> None:
     await client.post(f"{raw}/search/batch", json={"searches": [query, {"id": "p003"}]})
     await client.post("/v1/aliases", json={"actions": [{"create": {"alias": "prod", "collection": "raw"}}]})
     await client.get("/v1/aliases")
+    assert (await client.patch(raw, json={"recall": 0.95})).is_success
     lines = b"\n".join(json.dumps(point).encode() for point in points(5)) + b'\n{"id": 7}\nnothing\n'
     job = (await client.post(f"{raw}/ingest", content=lines, headers=NDJSON)).json()["job"]
     assert (await ended(client, job))["state"] == "succeeded"
