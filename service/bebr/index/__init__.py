@@ -7,6 +7,7 @@ columns.py      filterable fields as arrays, and filters over them
 growing.py      the segment that rows are appended to
 segment.py      the sealed segment: immutable, read from a file
 segment_file.py the file of a sealed segment
+lists/          lists (IVF) of sealed segments, and their centroids
 labels.py       the values of a field, numbered, and which rows have them
 rescore_parts.py  where the rescore codes of a code version lie
 rescoring.py    candidates scored again by their rescore codes

@@ -1,8 +1,10 @@
 """Which segments of a shard are worth making anew: rules alone, no data is touched."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from bebr.core.lists import Centroids
 from bebr.index.candidates import Part
+from bebr.index.lists.assigning import have_room
 from bebr.index.segment import SegmentView
 
 FANOUT = 4
@@ -36,6 +38,17 @@ def segments_to_merge(segments: Sequence[SegmentView], head_rows: int) -> list[S
     for group in tiers.values():
         if len(group) >= FANOUT and sum(view.live_count for view in group[:FANOUT]) <= MAX_SEGMENT_ROWS:
             return group[:FANOUT]
+    return []
+
+
+def segment_to_sort(segments: Sequence[SegmentView], lists: Mapping[int, Centroids]) -> list[SegmentView]:
+    """A segment whose rows are not sorted by the lists that its version has now, where they should be; [] for none."""
+    for view in segments:
+        has, centroids = view.segment.lists, lists.get(view.version)
+        if centroids is None:
+            continue
+        if have_room(view.live_count, centroids) if has is None else has.generation != centroids.generation:
+            return [view]
     return []
 
 

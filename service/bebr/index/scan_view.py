@@ -78,6 +78,6 @@ def _add(native: kernel.Parts, part: Part) -> None:
     if isinstance(part, SegmentView):
         segment = part.segment
         ids = segment.ids.offsets, segment.ids.blob, segment.lookup
-        native.add_sorted(part.blocked, part.gains, part.rows, part.spec, live, ids)
+        native.add_sorted(part.blocked, part.gains, part.rows, part.spec, live, ids, part.sorted_by_id)
     else:
         native.add_unsorted(part.blocked, part.gains, part.rows, part.spec, live, part.segment.ids)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bebr import kernel
 from bebr.core.codes import CodeSpec
+from bebr.core.lists import Centroids
 from bebr.core.types import FieldType
 from bebr.index.columns import (
     Column,
@@ -22,7 +23,9 @@ from bebr.index.columns import (
     unpack_mask,
 )
 from bebr.index.growing import NO_ROW, GrowingView
-from bebr.index.segment import SegmentView, read_rescore_rows, write_segment
+from bebr.index.lists.assigning import assign, have_room
+from bebr.index.lists.segment_lists import SegmentLists
+from bebr.index.segment import Segment, SegmentView, read_rescore_rows, write_segment
 from bebr.index.strings import StringTable, build_lookup, hash_strings, hashes_of
 from bebr.kernel import rescore
 
@@ -30,14 +33,19 @@ RESCORE_ROWS = 4096
 """Rescore codes pass through memory this many at a time."""
 
 
-def seal(view: GrowingView, path: Path) -> NDArray[np.int64]:
-    """Write the live rows of a frozen segment as a sealed one.
+def seal(view: GrowingView, path: Path, centroids: Centroids | None = None) -> NDArray[np.int64]:
+    """Write the live rows of a frozen segment as a sealed one, with lists of these centroids where they pay.
 
     Returns (view.rows,) int64: the new row of each old one, -1 where it was dead.
     """
     frozen = view.segment
     alive = np.flatnonzero(unpack_mask(view.live, view.rows)).tolist()
     rows = np.array(sorted(alive, key=frozen.ids.__getitem__), np.int64)
+    lists = None
+    if centroids is not None and have_room(len(rows), centroids):
+        numbers, _ = assign(frozen.blocked, view.rows, frozen.spec, centroids)
+        lists, order = SegmentLists.of(centroids.generation, numbers[rows], len(centroids))
+        rows = rows[order]
     ids = StringTable.build(frozen.ids[row] for row in rows.tolist())
     columns = {
         key: build_column(kind, [frozen.values[key][row] for row in rows.tolist()])
@@ -46,15 +54,16 @@ def seal(view: GrowingView, path: Path) -> NDArray[np.int64]:
     blocked = _blocked(kernel.unpack(frozen.blocked, frozen.spec, rows), frozen.spec)
     lookup = build_lookup(hash_strings(ids))
     finer = (rescore.with_checksums(view.rescore[rows[some]]) for some in _chunks(len(rows)))
-    write_segment(
-        path, frozen.version, frozen.spec, ids, lookup, blocked, frozen.gains[rows], frozen.fields, columns, finer
-    )
+    gains = frozen.gains[rows]
+    write_segment(path, frozen.version, frozen.spec, ids, lookup, blocked, gains, frozen.fields, columns, finer, lists)
     return _moves(view.rows, rows)
 
 
-def compact(views: Sequence[SegmentView], path: Path) -> list[NDArray[np.int64]]:
+def compact(views: Sequence[SegmentView], path: Path, centroids: Centroids | None = None) -> list[NDArray[np.int64]]:
     """Write the live rows of several segments of one version as one segment. Raises DamagedSegment.
 
+    It has lists of these centroids where they pay; without centroids those of the generation that all have. Rows that
+    are in a list of that generation stay in it.
     Returns for each of them (rows,) int64: the new row of each old one, -1 where it was dead.
     """
     segments = [view.segment for view in views]
@@ -64,7 +73,7 @@ def compact(views: Sequence[SegmentView], path: Path) -> list[NDArray[np.int64]]
     alive = [np.flatnonzero(unpack_mask(view.live, view.rows)) for view in views]
     owner = np.repeat(np.arange(len(views)), [len(rows) for rows in alive])
     row = np.concatenate(alive)
-    order, ids = _merge_ids([s.ids for s in segments], alive)
+    order, ids, lists = _merge_order(segments, alive, centroids)
     owner, row = owner[order], row[order]
     hashes = np.concatenate([hashes_of(s.lookup)[rows] for s, rows in zip(segments, alive, strict=True)])[order]
     gains = np.concatenate([s.gains[rows] for s, rows in zip(segments, alive, strict=True)])[order]
@@ -74,7 +83,8 @@ def compact(views: Sequence[SegmentView], path: Path) -> list[NDArray[np.int64]]
         key: _merge_columns(kind, [s.columns[key] for s in segments], alive, order) for key, kind in fields.items()
     }
     finer = (read_rescore_rows(segments, owner[some].astype(np.int32), row[some], spec) for some in _chunks(len(row)))
-    write_segment(path, segments[0].version, spec, ids, build_lookup(hashes), blocked, gains, fields, columns, finer)
+    lookup, version = build_lookup(hashes), segments[0].version
+    write_segment(path, version, spec, ids, lookup, blocked, gains, fields, columns, finer, lists)
     return [_moves(view.rows, row[owner == i], np.flatnonzero(owner == i)) for i, view in enumerate(views)]
 
 
@@ -82,13 +92,35 @@ def _chunks(rows: int) -> Iterator[slice]:
     return (slice(start, start + RESCORE_ROWS) for start in range(0, rows, RESCORE_ROWS))
 
 
-def _merge_ids(
-    tables: Sequence[StringTable], alive: Sequence[NDArray[np.int64]]
-) -> tuple[NDArray[np.int64], StringTable]:
-    padded = np.concatenate([table.padded()[rows] for table, rows in zip(tables, alive, strict=True)])
-    lengths = np.concatenate([table.lengths()[rows] for table, rows in zip(tables, alive, strict=True)])
-    order = np.argsort(padded, kind="stable")
-    return order, StringTable.from_padded(padded[order], lengths[order])
+def _merge_order(
+    segments: Sequence[Segment], alive: Sequence[NDArray[np.int64]], centroids: Centroids | None
+) -> tuple[NDArray[np.int64], StringTable, SegmentLists | None]:
+    """The order of the rows of the merged segment, their ids, and their lists."""
+    padded = np.concatenate([s.ids.padded()[rows] for s, rows in zip(segments, alive, strict=True)])
+    lengths = np.concatenate([s.ids.lengths()[rows] for s, rows in zip(segments, alive, strict=True)])
+    order, lists = np.argsort(padded, kind="stable"), None
+    if (target := _target(segments, len(order), centroids)) is not None:
+        generation, count = target
+        numbers = [_numbers(s, generation, centroids)[rows] for s, rows in zip(segments, alive, strict=True)]
+        lists, by_list = SegmentLists.of(generation, np.concatenate(numbers)[order], count)
+        order = order[by_list]
+    return order, StringTable.from_padded(padded[order], lengths[order]), lists
+
+
+def _target(segments: Sequence[Segment], rows: int, centroids: Centroids | None) -> tuple[int, int] | None:
+    """The generation of the merged segment and how many lists it has; None: it has none."""
+    if centroids is not None:
+        return (centroids.generation, len(centroids)) if have_room(rows, centroids) else None
+    found = {None if s.lists is None else (s.lists.generation, len(s.lists)) for s in segments}
+    return found.pop() if len(found) == 1 else None
+
+
+def _numbers(segment: Segment, generation: int, centroids: Centroids | None) -> NDArray[np.int32]:
+    """(rows,): the list of each row."""
+    if segment.lists is not None and segment.lists.generation == generation:
+        return segment.lists.numbers()
+    assert centroids is not None, "segments of one generation need no centroids, and others are not merged without"
+    return assign(segment.blocked, segment.rows, segment.spec, centroids)[0]
 
 
 def _merge_columns(

@@ -1,10 +1,10 @@
-"""A sealed segment: immutable rows of one code version, sorted by id, read from one file.
+"""A sealed segment: immutable rows of one code version, sorted by id or by (list, id), read from one file.
 
 What scans and filters touch is read into memory once: nothing that happens to the file later can change an answer. The
 ids stay in the mapped file, and each is checked against its hash when it is read. Rescore codes stay in the file too;
 rows of them are read one by one, each checked against its checksum, and none is kept. Which rows are still alive is not
-the segment's business; the shard knows. Because rows are sorted by id, the kernel's order of equal scores (by row) is
-the order by id.
+the segment's business; the shard knows. Where rows are sorted by id, the kernel's order of equal scores (by row) is the
+order by id. A segment with lists keeps the order of ids beside its rows, mapped too, and checked piece by piece.
 """
 
 import threading
@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -25,10 +26,14 @@ from bebr.index import segment_file
 from bebr.index.columns import Arrays, Column, column_from_arrays, evaluate, pack_mask
 from bebr.index.growing import kill
 from bebr.index.labels import Labels, labels_of_column
+from bebr.index.lists.segment_lists import SegmentLists
 from bebr.index.strings import StringTable, find_many
 from bebr.kernel import rescore
 
-MAPPED = ("id_offsets", "id_blob")
+IDS = ("id_offsets", "id_blob")
+MAPPED = (*IDS, "by_id")
+FORMAT_OF_LISTS = 2
+"""Of a segment file with lists, whose rows are not sorted by id: what a release that knows of none refuses."""
 RESCORE = "rescore"
 CACHED_FILTERS = 8
 """Masks of recent filters kept per segment, one bit a row each."""
@@ -47,6 +52,8 @@ class Segment:
         self.gains: NDArray[np.float16] = sections["gains"]
         self.lookup: NDArray[np.uint64] = sections["lookup"]
         self.ids = StringTable(sections["id_offsets"], sections["id_blob"])
+        self.lists = _lists(header, sections)
+        """None: rows are sorted by id."""
         self.rescore = row_files.get(RESCORE)
         """Rescore records in the order of the rows; None: the version has none."""
         if (self.rescore is None) != (self.spec.rescore is None):
@@ -54,7 +61,7 @@ class Segment:
         self.fields = {key: FieldType(kind) for key, kind in header["fields"].items()}
         self.reads_paths = header.get("reads_paths", False)
         self.columns = {key: _column(key, kind, sections) for key, kind in self.fields.items()}
-        self._checksums = tuple(header["sections"][name]["crc32"] for name in MAPPED)
+        self._checksums = tuple(header["sections"][name]["crc32"] for name in IDS)
         self._masks: OrderedDict[Filter, NDArray[np.uint16]] = OrderedDict()
         self._masks_lock = threading.Lock()
         self._labels: dict[str, Labels] = {}
@@ -78,9 +85,20 @@ class Segment:
         except ValueError as error:
             raise segment_file.damaged(self.path, str(error)) from error
 
-    def first_after(self, point_id: str) -> int:
-        """The first row whose id is greater. Raises DamagedSegment."""
-        return bisect_right(range(self.rows), point_id, key=lambda row: self.ids_at([row])[0])
+    def first_kept(self, keep: NDArray[np.bool_], after: str | None, limit: int | None) -> NDArray[np.int64]:
+        """The first `limit` rows, or all, of those to keep (rows,) whose id is greater than `after`, in ascending order
+        of id. Raises DamagedSegment."""
+        try:
+            start = 0 if after is None else bisect_right(range(self.rows), after, key=self._id_at)
+            if self.lists is not None:
+                return self.lists.first_kept(keep, start, limit)
+        except ValueError as error:
+            raise segment_file.damaged(self.path, str(error)) from error
+        return np.flatnonzero(keep[start:])[:limit] + start
+
+    def _id_at(self, position: int) -> str:
+        """The id at this position of all in ascending order. Raises DamagedSegment, ValueError."""
+        return self.ids_at([position if self.lists is None else self.lists.row_at(position)])[0]
 
     def check_ids(self) -> None:
         """Raise DamagedSegment unless all ids are what was written: for whoever reads them at once."""
@@ -116,8 +134,6 @@ class Segment:
 class SegmentView:
     """What a reader sees of a segment: its rows, of which `live` ones count."""
 
-    sorted_by_id = True
-
     def __init__(self, segment: Segment, live: NDArray[np.uint16], live_count: int) -> None:
         self.segment = segment
         self.live = live
@@ -127,6 +143,7 @@ class SegmentView:
         # plain attributes, since every scan of every search reads them
         self.version, self.spec = segment.version, segment.spec
         self.blocked, self.gains = segment.blocked, segment.gains
+        self.sorted_by_id = segment.lists is None
 
     @classmethod
     def of(cls, segment: Segment) -> "SegmentView":
@@ -183,8 +200,10 @@ def write_segment(
     fields: Mapping[str, FieldType],
     columns: Mapping[str, Column],
     rescore_rows: Iterable[NDArray[np.uint8]],
+    lists: SegmentLists | None = None,
 ) -> None:
-    """Write a segment file, rows in ascending order of id. Its name is durable once the shard's files are saved.
+    """Write a segment file, rows in ascending order of id, or by (list, id). Its name is durable once the shard's files
+    are saved.
 
     rescore_rows: in the same order, some (n, rescore_size_bytes + 4) uint8 at a time, each with its checksum; only
     where the spec has a rescore code.
@@ -198,16 +217,26 @@ def write_segment(
     }
     for key, column in columns.items():
         sections |= {f"field:{key}:{name}": array for name, array in column.arrays().items()}
-    header = {
+    header: dict[str, Any] = {
         "version": version,
         "spec": str(spec),
         "rows": len(ids),
         "fields": {key: str(kind) for key, kind in fields.items()},
         "reads_paths": True,
     }
+    if lists is not None:
+        header |= {"format": FORMAT_OF_LISTS, "lists": {"generation": lists.generation, "count": len(lists)}}
+        sections |= {"list_begin": lists.begin, "by_id": lists.by_id, "by_id_checks": lists.checks}
     row_size = spec.rescore_size_bytes + rescore.CHECKSUM_SIZE_BYTES
     rows = {RESCORE: segment_file.Rows(row_size, len(ids), rescore_rows)} if spec.rescore else {}
     segment_file.write(path, header, sections, rows)
+
+
+def _lists(header: dict[str, Any], sections: Arrays) -> SegmentLists | None:
+    if "lists" not in header:
+        return None
+    generation = int(header["lists"]["generation"])
+    return SegmentLists(generation, sections["list_begin"], sections["by_id"], sections["by_id_checks"])
 
 
 def _column(key: str, kind: FieldType, sections: Arrays) -> Column:

@@ -25,6 +25,8 @@ from bebr.kernel import rescore
 
 MAGIC = b"BEBRSEG\x00"
 FORMAT = 1
+FORMATS = (FORMAT, 2)
+"""Those that this release reads. A header may name a later one than FORMAT: older releases refuse the file then."""
 ALIGNMENT = 64
 CHUNK_BYTES = 2**18
 _PREFIX_BYTES = rescore.PREFIX_SIZE_BYTES
@@ -92,7 +94,7 @@ def read(path: Path, mapped: Collection[str]) -> tuple[dict[str, Any], Arrays, d
         data = kernel.map_file(str(path))
     except OSError as error:
         raise _unreadable(path, error) from error
-    for name in mapped:
+    for name in set(mapped) & header["sections"].keys():
         entry = header["sections"][name]
         begin = start + entry["offset"]
         raw = data[begin : begin + entry["size"]]
@@ -192,8 +194,8 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[dict[str, Any], int]:
     if len(text) != length or crc32(text) != checksum:
         raise damaged(path, "its header does not match its checksum")
     header: dict[str, Any] = json.loads(text)
-    if header["format"] != FORMAT:
-        raise damaged(path, f"it has format {header['format']}, this version reads {FORMAT}")
+    if header["format"] not in FORMATS:
+        raise damaged(path, f"it has format {header['format']}, this version reads {' and '.join(map(str, FORMATS))}")
     return header, _aligned(_PREFIX_BYTES + length)
 
 

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from bebr.core.codes import CodeSpec
 from bebr.core.history import History, Mark
+from bebr.core.lists import Centroids
 from bebr.core.types import FieldType, Puts
 from bebr.errors import DamagedSegment
 from bebr.index import sealing, shard_files
 from bebr.index.candidates import Part
 from bebr.index.columns import unpack_mask
-from bebr.index.compaction import is_mostly_dead, segments_to_merge
+from bebr.index.compaction import is_mostly_dead, segment_to_sort, segments_to_merge
 from bebr.index.growing import Compaction, GrowingSegment, GrowingView
 from bebr.index.segment import Segment, SegmentView
 from bebr.index.view import ShardView
@@ -34,10 +35,17 @@ class Shard:
     """The writer's side of a shard, and its files in `folder`."""
 
     def __init__(
-        self, folder: Path, specs: Mapping[int, CodeSpec], fields: Mapping[str, FieldType], head_rows: int
+        self,
+        folder: Path,
+        specs: Mapping[int, CodeSpec],
+        fields: Mapping[str, FieldType],
+        head_rows: int,
+        lists: Mapping[int, Centroids] | None = None,
     ) -> None:
         self.folder = folder
         self.specs = specs
+        self.lists: Mapping[int, Centroids] = {} if lists is None else lists
+        """By code version: the centroids by whose lists rows are sorted from now on."""
         self.fields = dict(fields)
         self.head_rows = head_rows
         """Rows of a growing segment when it is full."""
@@ -198,7 +206,7 @@ class Shard:
     def needs_maintenance(self) -> bool:
         if self._frozen or self._is_unsaved or self._is_checkpoint_due:
             return True
-        return any(map(is_mostly_dead, self.view.parts))
+        return any(map(is_mostly_dead, self.view.parts)) or bool(segment_to_sort(self._sealed, self.lists))
 
     def maintain(self) -> bool:
         """Seal what is frozen, compact while it pays, write a checkpoint. Safe to call from any thread, any time.
@@ -249,17 +257,18 @@ class Shard:
                 return False
             before = self._frozen[0]
         path = self._next_path()
-        moves = sealing.seal(before, path)
+        moves = sealing.seal(before, path, self.lists.get(before.version))
         self._replace([before], Segment(path), [moves])
         return True
 
     def _merge_some(self) -> bool:
-        """Merge segments where that pays; False when it does not."""
+        """Merge segments, or sort the rows of one by other lists, where that pays; False when it does not."""
         with self._lock:
-            group = segments_to_merge(self._sealed, self.head_rows)
+            sealed = list(self._sealed)
+        group = segments_to_merge(sealed, self.head_rows) or segment_to_sort(sealed, self.lists)
         if group:
             path = self._next_path()
-            moves = sealing.compact(group, path)
+            moves = sealing.compact(group, path, self.lists.get(group[0].version))
             self._replace(group, Segment(path), moves)
         return bool(group)
 

@@ -132,6 +132,7 @@ class Parts:
         offsets: NDArray[np.uint64],
         blob: NDArray[np.uint8],
         lookup: NDArray[np.uint64],
+        by_id: bool,
     ) -> None: ...
     def add_list(
         self,

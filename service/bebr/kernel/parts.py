@@ -55,15 +55,16 @@ class Parts:
         spec: CodeSpec,
         live: NDArray[np.uint16] | None,
         ids: tuple[NDArray[np.uint64], NDArray[np.uint8], NDArray[np.uint64]],
+        by_id: bool = True,
     ) -> None:
-        """A part whose rows are sorted by id. live: mask of the rows that count, None: all. ids: offsets, blob, lookup;
-        see `bebr.index.strings`."""
+        """A part whose ids lie in a table. live: mask of the rows that count, None: all. ids: offsets, blob, lookup;
+        see `bebr.index.strings`. by_id: whether rows are in ascending order of id; else all that tie are found."""
         self._check(blocked, gains, rows, spec, live)
         offsets, blob, lookup = ids
         check(offsets, np.uint64, "offsets", rows + 1)
         check(blob, np.uint8, "blob")
         check(lookup, np.uint64, "lookup", rows)
-        self.native.add_table(layout_of(spec), blocked, gains.view(np.uint16), rows, live, offsets, blob, lookup)
+        self.native.add_table(layout_of(spec), blocked, gains.view(np.uint16), rows, live, offsets, blob, lookup, by_id)
         self._note(rows, spec)
 
     def add_unsorted(

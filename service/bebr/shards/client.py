@@ -22,6 +22,7 @@ from typing import Protocol
 
 from bebr.core.codes import CodeSpec
 from bebr.core.filters import Filter
+from bebr.core.lists import Centroids
 from bebr.core.operations import Committed
 from bebr.index import Found, Grouping, Rescored, Rescoring, ScanQueries
 from bebr.shards.changes import Change
@@ -126,6 +127,12 @@ class ShardClient(Protocol):
 
     def add_version(self, number: int, spec: CodeSpec) -> None:
         """Take points of one more code version from now on."""
+
+    def use_lists(self, centroids: Centroids) -> None:
+        """Sort the rows of a code version by these lists from now on, where it has none of a later generation.
+
+        Segments that are sealed have them at once, older ones bit by bit. Searches find the same all the while.
+        """
 
     def recheck(self, shard: int) -> None:
         """The store lost what it had acknowledged: bring the shard to what is left, and say so meanwhile."""

@@ -20,6 +20,7 @@ import numpy as np
 
 from bebr.core.codes import CodeSpec
 from bebr.core.history import History, Loss
+from bebr.core.lists import Centroids
 from bebr.core.operations import FeedEntry, ShardCounters
 from bebr.core.types import Puts
 from bebr.errors import CollectionNotFound, DamagedSegment, DamagedStore
@@ -57,6 +58,7 @@ class Follower:
         fields: Fields,
         head_rows: int,
         name: str = "",
+        lists: Mapping[int, Centroids] | None = None,
     ) -> None:
         self._truth, self._uid, self._number = truth, uid, number
         self._name = name or uid
@@ -71,7 +73,7 @@ class Follower:
         """Operations of the store that are still to be applied, at most, while the view catches up."""
         self.losses = 0
         """How often the store was found to have lost what it had acknowledged."""
-        self._specs, self._fields, self._head_rows = specs, fields, head_rows
+        self._specs, self._fields, self._head_rows, self._lists = specs, fields, head_rows, lists
         self._purged_seq = 0
         self._catching_up = False
         self._distrusted = False
@@ -301,4 +303,4 @@ class Follower:
         self._last = last_applied(done) or self._last
 
     def _new_shard(self, folder: Path) -> Shard:
-        return Shard(folder, self._specs, self._fields, self._head_rows)
+        return Shard(folder, self._specs, self._fields, self._head_rows, self._lists)

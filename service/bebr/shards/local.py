@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from bebr.core.codes import CodeSpec
 from bebr.core.filters import Filter
+from bebr.core.lists import Centroids
 from bebr.core.operations import Committed
 from bebr.errors import BebrError, DamagedSegment, NotReady, Overloaded, Unavailable
 from bebr.index import Grouping, Rescoring, ScanQueries, segment_file
@@ -86,6 +87,8 @@ class LocalShards:
         self._name = name
         self._threads = threads
         self._specs = dict(specs)
+        self._lists: dict[int, Centroids] = {}
+        """By code version: those by which rows are sorted from now on."""
         self._followers = [
             Follower(
                 truth,
@@ -96,6 +99,7 @@ class LocalShards:
                 fields=fields,
                 head_rows=head_rows,
                 name=name,
+                lists=self._lists,
             )
             for number in range(shards)
         ]
@@ -307,6 +311,13 @@ class LocalShards:
 
     def add_version(self, number: int, spec: CodeSpec) -> None:
         self._specs[number] = spec
+
+    def use_lists(self, centroids: Centroids) -> None:
+        newest = self._lists.get(centroids.version)
+        if newest is None or newest.generation < centroids.generation:
+            self._lists[centroids.version] = centroids
+        for number in range(len(self._followers)):
+            self._maintain(number)
 
     def recheck(self, shard: int) -> None:
         self._followers[shard].problem = f"shard {shard} is compared with the store, which lost acknowledged writes"

@@ -108,12 +108,12 @@ def ids(views: Views, condition: Filter | None, after: str | None, limit: int) -
 
 def shard_ids(view: ShardView, condition: Filter | None) -> list[str]:
     """All ids of one shard the filter holds for, in no order."""
-    return [point_id for part in view.parts for point_id in _page(part, condition, None, None)]
+    return [point_id for part in view.parts for point_id in _some(part, condition, None)]
 
 
 def version_ids(view: ShardView, version: int, limit: int | None) -> list[str]:
     """Up to `limit` ids, or all, of the living points of one code version in one shard, in no order."""
-    pages = (_page(part, None, None, limit) for part in view.parts if part.version == version)
+    pages = (_some(part, None, limit) for part in view.parts if part.version == version)
     return list(islice((point_id for page in pages for point_id in page), limit))
 
 
@@ -127,11 +127,15 @@ def _count(part: Part, condition: Filter | None) -> int:
     return int(unpack_mask(_mask(part, condition), part.rows).sum())
 
 
-def _page(part: Part, condition: Filter | None, after: str | None, limit: int | None) -> Sequence[str]:
-    rows = np.flatnonzero(unpack_mask(_mask(part, condition), part.rows))
+def _some(part: Part, condition: Filter | None, limit: int | None) -> Sequence[str]:
+    """Up to `limit` ids, or all, in no order."""
+    return part.ids_at(np.flatnonzero(unpack_mask(_mask(part, condition), part.rows))[:limit].tolist())
+
+
+def _page(part: Part, condition: Filter | None, after: str | None, limit: int) -> Sequence[str]:
+    """The first `limit` ids greater than `after`, ascending."""
+    keep = unpack_mask(_mask(part, condition), part.rows)
     if isinstance(part, SegmentView):
-        if after is not None:
-            rows = rows[np.searchsorted(rows, part.segment.first_after(after)) :]
-        return part.ids_at(rows[:limit].tolist())
-    found = sorted(point_id for point_id in part.ids_at(rows.tolist()) if after is None or point_id > after)
-    return found[:limit]
+        return part.ids_at(part.segment.first_kept(keep, after, limit).tolist())
+    every = part.ids_at(np.flatnonzero(keep).tolist())
+    return sorted(point_id for point_id in every if after is None or point_id > after)[:limit]

@@ -21,8 +21,9 @@ public:
     void add_table(const Layout& layout, const Vector<const std::uint8_t>& blocked,
                    const Vector<const std::uint16_t>& gains, std::size_t rows, const Optional<std::uint16_t>& live,
                    const Vector<const std::uint64_t>& offsets, const Vector<const std::uint8_t>& blob,
-                   const Vector<const std::uint64_t>& lookup) {
+                   const Vector<const std::uint64_t>& lookup, bool by_id) {
         auto& held = add(layout, blocked, gains, rows, live, true);
+        held.by_id = by_id;
         held.table = {offsets.data(), lookup.shape(0), blob.data(), blob.shape(0), lookup.data()};
         held.tables = {offsets, blob, lookup};
     }
@@ -38,7 +39,7 @@ public:
         parts.reserve(places.size());
         for (const std::uint32_t place : places) {
             const Held& held = held_.at(place);
-            parts.push_back({&held.layout, held.rows, held.live, place, held.ordered});
+            parts.push_back({&held.layout, held.rows, held.live, place, held.ordered && held.by_id});
         }
         return parts;
     }
@@ -85,7 +86,7 @@ private:
         Layout layout;
         Rows rows;
         const std::uint16_t* live;
-        bool ordered;  // by id, which lie in `table`; else in `ids`
+        bool ordered;  // ids lie in `table`; else in `ids`
         IdTable table{};
         nb::list ids;
         // What is pointed to.
@@ -93,6 +94,7 @@ private:
         Vector<const std::uint16_t> gains;
         Optional<std::uint16_t> mask;
         std::tuple<Vector<const std::uint64_t>, Vector<const std::uint8_t>, Vector<const std::uint64_t>> tables;
+        bool by_id = false;  // rows are in the order of their ids
     };
 
     nb::object id(std::int32_t place, std::int64_t row) const {
@@ -170,7 +172,7 @@ void bind_parts(nb::module_& m) {
     nb::class_<Parts>(m, "Parts")
         .def(nb::init<>())
         .def("add_table", &Parts::add_table, "layout"_a, "blocked"_a, "gains"_a, "rows"_a, "live"_a.none(),
-             "offsets"_a, "blob"_a, "lookup"_a)
+             "offsets"_a, "blob"_a, "lookup"_a, "by_id"_a)
         .def("add_list", &Parts::add_list, "layout"_a, "blocked"_a, "gains"_a, "rows"_a, "live"_a.none(), "ids"_a)
         .def("ids", &Parts::ids, "places"_a, "rows"_a)
         .def("best", &Parts::best, "scores"_a, "places"_a, "rows"_a, "limit"_a);

@@ -1,0 +1,85 @@
+"""The lists of a sealed segment, whose rows are sorted by (list, id), and its rows in ascending order of id."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+PIECE_ROWS = 1024
+"""The order of ids lies in a mapped file; so many rows of it are held to a checksum together, whenever one is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentLists:
+    """Which rows are in which list, and their order by id."""
+
+    generation: int
+    """Of the centroids of the segment's code version."""
+    begin: NDArray[np.uint32]
+    """(lists + 1,): list l has the rows begin[l] up to begin[l + 1]."""
+    by_id: NDArray[np.uint32]
+    """(rows,): the rows in ascending order of id; may be mapped."""
+    checks: NDArray[np.uint32]
+    """(pieces,): crc32 of every PIECE_ROWS of `by_id`."""
+
+    @classmethod
+    def of(cls, generation: int, numbers: NDArray[np.int32], count: int) -> tuple["SegmentLists", NDArray[np.int64]]:
+        """The lists of rows, and the order that sorts them.
+
+        numbers (rows,): the list of each row, in ascending order of id. -> order (rows,): which of these each row of
+        the segment is.
+        """
+        order = np.argsort(numbers, kind="stable")
+        begin = np.zeros(count + 1, np.uint32)
+        np.cumsum(np.bincount(numbers, minlength=count), out=begin[1:])
+        by_id = np.empty(len(order), np.uint32)
+        by_id[order] = np.arange(len(order), dtype=np.uint32)
+        checks = np.array([crc32(piece.data) for piece in _pieces(by_id)], np.uint32)
+        return cls(generation, begin, by_id, checks), order
+
+    def __len__(self) -> int:
+        return len(self.begin) - 1
+
+    def numbers(self) -> NDArray[np.int32]:
+        """(rows,): the list of each row."""
+        begin = self.begin.astype(np.int64)
+        return np.repeat(np.arange(len(self), dtype=np.int32), begin[1:] - begin[:-1])
+
+    def row_at(self, position: int) -> int:
+        """The row whose id is at this position among all. Raises ValueError where that is not what was written."""
+        return int(self._piece(position // PIECE_ROWS)[position % PIECE_ROWS])
+
+    def first_kept(self, keep: NDArray[np.bool_], start: int, limit: int | None) -> NDArray[np.int64]:
+        """The first `limit` rows, or all, of those to keep (rows,), in ascending order of id from position `start` on.
+
+        Raises ValueError where the order is not what was written.
+        """
+        found: list[NDArray[np.int64]] = []
+        left = len(keep) if limit is None else limit
+        for number in range(start // PIECE_ROWS, len(self.checks)):
+            if left <= 0:
+                break
+            piece = self._piece(number)[max(0, start - number * PIECE_ROWS) :]
+            found.append(piece[keep[piece]][:left].astype(np.int64))
+            left -= len(found[-1])
+        return np.concatenate(found) if found else np.empty(0, np.int64)
+
+    def ranks(self) -> NDArray[np.uint32]:
+        """(rows,): the position of each row's id among all. Raises ValueError as `row_at`."""
+        ranks = np.empty(len(self.by_id), np.uint32)
+        for number in range(len(self.checks)):
+            piece = self._piece(number)
+            ranks[piece] = np.arange(number * PIECE_ROWS, number * PIECE_ROWS + len(piece), dtype=np.uint32)
+        return ranks
+
+    def _piece(self, number: int) -> NDArray[np.uint32]:
+        piece = self.by_id[number * PIECE_ROWS : (number + 1) * PIECE_ROWS].copy()  # the file may change meanwhile
+        if crc32(piece.data) != self.checks[number]:
+            raise ValueError("the order of its ids does not match its checksum")
+        return piece
+
+
+def _pieces(by_id: NDArray[np.uint32]) -> Iterator[NDArray[np.uint32]]:
+    return (by_id[start : start + PIECE_ROWS] for start in range(0, len(by_id), PIECE_ROWS))

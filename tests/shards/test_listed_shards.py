@@ -1,0 +1,103 @@
+"""Shards whose sealed segments have lists answer all that is asked as shards without: the oracles are the same."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.index.lists.made import random_centroids
+from tests.shards import model, test_client_contract, test_reads, test_rescoring
+from tests.shards.clients import LocalClients
+
+from bebr.index import compaction
+from bebr.index.segment import SegmentView
+from bebr.shards.local import LocalShards
+
+
+class ListedClients(LocalClients):
+    """LocalShards that are given other lists whenever they are opened."""
+
+    def __init__(self, folder: Path, rng: np.random.Generator) -> None:
+        super().__init__(folder)
+        self.rng, self.generation = rng, 0
+
+    async def open(self, *args: Any, **options: Any) -> LocalShards:
+        client = await super().open(*args, **options)
+        self.use_lists(client)
+        return client
+
+    def use_lists(self, client: LocalShards) -> None:
+        self.generation += 1
+        for version, spec in client._specs.items():
+            lists = int(self.rng.integers(1, 12))
+            client.use_lists(random_centroids(self.rng, spec, version, self.generation, lists))
+
+
+def listed_parts(client: LocalShards) -> int:
+    parts = [part for view in client._views() for part in view.parts]
+    return sum(isinstance(part, SegmentView) and part.segment.lists is not None for part in parts)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_shards_with_lists_are_a_dict_that_survives(tmp_path: Path, seed: int) -> None:
+    rng = np.random.default_rng([9, seed])
+    clients, points, listed = ListedClients(tmp_path, rng), model.Model(1 + seed), 0
+    await clients.start()
+    client = await clients.open(points.shards, head_rows=16)
+    for step in range(45):
+        await test_client_contract.some_write(client, points, rng)
+        if step % 5 == 4:
+            listed += listed_parts(client)
+            await test_client_contract.check(client, points, rng)
+        if step % 11 == 10:
+            clients.use_lists(client)
+        if step % 15 == 14:
+            await client.close(keep=bool(rng.random() < 0.5))
+            client = await clients.open(points.shards, head_rows=16)
+            await test_client_contract.check(client, points, rng)
+    assert listed > 10
+    await clients.stop()
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_rescoring_and_groups_of_shards_with_lists_are_those_of_numpy(tmp_path: Path, seed: int) -> None:
+    rng = np.random.default_rng([8, seed])
+    clients, points = ListedClients(tmp_path, rng), test_rescoring.Model(1 + seed, {})
+    await clients.start()
+    client = await clients.open(points.shards, specs=test_rescoring.SPECS, head_rows=16)
+    for step in range(12):
+        await test_rescoring.write(client, points, rng, int(rng.integers(3)), int(rng.integers(1, 80)))
+        await test_rescoring.check(client, points, rng)
+        if step % 6 == 5:
+            await client.close(keep=bool(rng.random() < 0.5))
+            client = await clients.open(points.shards, specs=test_rescoring.SPECS, head_rows=16)
+            await test_rescoring.check(client, points, rng)
+    assert listed_parts(client)
+    await clients.stop()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_lists_that_change_all_the_while_change_no_answer(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "MIN_DEAD_ROWS", 4)
+    rng = np.random.default_rng([7, seed])
+    fed = test_reads.FedModel(shards=1 + seed)
+    index = test_reads.reopen(tmp_path, fed, 16)
+    for step in range(12):
+        for shard in index.shards:
+            shard.lists = {
+                version: random_centroids(rng, spec, version, step + 1, int(rng.integers(1, 30)))
+                for version, spec in model.SPECS.items()
+                if rng.random() < 0.8
+            }
+        test_reads.put(index, fed, rng, int(rng.integers(1, 90)), universe=200)
+        if step % 3 == 1:
+            test_reads.delete(index, fed, rng, universe=200)
+        for shard in index.shards:
+            shard.flush() if rng.random() < 0.3 else shard.maintain()
+        if step % 4 == 3:
+            test_reads.check(index, fed, rng)
+        if step % 6 == 5:
+            index = test_reads.reopen(tmp_path, fed, 16)
+    test_reads.check(index, fed, rng)
