@@ -1,0 +1,118 @@
+"""Calibration: how many lists a search has to read for a recall, measured on queries of the collection itself.
+
+The rule of `bebr.core.lists` reads every list whose centroid scores at least the k-th best hit less `delta`. So a hit
+is found for certain where delta is at least what it *needs*,
+
+    need(q, hit) = score of the k-th best hit of q - centroid score(q, list of the hit)
+
+and the quantiles of the needs of all hits say which deltas are worth measuring. A search stops later than that, because
+the k-th best hit so far scores less than the k-th best of all. What it finds and reads is therefore measured by
+searches with these deltas, and every recall in between is interpolated. Queries are of several *kinds*: points of the
+collection, and searches of its users. The kind that finds least is what counts.
+"""
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+RECALLS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
+"""Shares of hits whose deltas are measured; the largest need of all comes after them."""
+MARGIN = 1e-6
+"""How much larger a measured delta is than the need, as a share of the scores: the rule rounds to float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What searches with one delta found."""
+
+    delta: float
+    recall: float
+    """Share of the exact hits that the kind of queries with the least found."""
+    share: float
+    """Share of all rows that they read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """By how much lists have to be read for a recall."""
+
+    measured: tuple[Measured, ...]
+    """By ascending delta; neither recall nor share ever falls. At least one."""
+
+    def delta(self, recall: float) -> float:
+        """The delta of searches that find this share of the exact hits."""
+        return self.at(recall).delta
+
+    def at(self, recall: float) -> Measured:
+        """What searches that find this share of the exact hits do. Of more than was measured the last."""
+        recalls = [one.recall for one in self.measured]
+        place = bisect_left(recalls, recall)
+        if place == len(recalls):
+            return self.measured[-1]
+        after = self.measured[place]
+        if place == 0 or after.recall == recall:
+            return after
+        before = self.measured[place - 1]
+        # misses fall about exponentially as delta grows
+        misses = [max(1 - one, 1e-4) for one in (before.recall, recall, after.recall)]
+        step = float(np.log(misses[0] / misses[1]) / np.log(misses[0] / misses[2])) if misses[0] > misses[2] else 1.0
+        delta = before.delta + (after.delta - before.delta) * step
+        return Measured(delta, recall, before.share + (after.share - before.share) * step)
+
+    def to_document(self) -> list[list[float]]:
+        """As the store keeps it."""
+        return [[one.delta, one.recall, one.share] for one in self.measured]
+
+    @classmethod
+    def from_document(cls, document: Sequence[Sequence[float]]) -> "Calibration":
+        return cls(tuple(Measured(*map(float, one)) for one in document))
+
+
+def needs_of(scores: NDArray[np.float64], centroid_scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The needs (hits,) of the best hits of one query, the k-th last: scores (hits,), and those of the centroids of
+    their lists (hits,), inf for a row that is in no list."""
+    if not len(scores):
+        return np.empty(0, np.float32)
+    needs: NDArray[np.float32] = np.float32(scores[-1]) - centroid_scores
+    return needs
+
+
+def deltas_to_measure(needs_of_kinds: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Needs (hits,) of all hits of each kind of queries -> ascending deltas (deltas,), of which the last finds all."""
+    kinds = [np.sort(needs) for needs in needs_of_kinds if len(needs)]
+    deltas = [max([_quantile(needs, recall) for needs in kinds], default=-np.inf) for recall in (*RECALLS, 1.0)]
+    found = np.unique(np.array(deltas, np.float32))
+    found = found[np.isfinite(found)]  # hits in no list are found whatever the delta
+    if not len(found):
+        return np.zeros(1, np.float32)
+    raised: NDArray[np.float32] = found + np.maximum(np.abs(found), 1) * MARGIN
+    return raised
+
+
+def _quantile(ordered: NDArray[np.float32], share: float) -> float:
+    """The smallest value that at least this share of all does not exceed."""
+    return float(ordered[max(0, int(np.ceil(share * len(ordered))) - 1)])
+
+
+def calibration_of(
+    deltas: NDArray[np.float32], recalls: Sequence[Mapping[str, float]], shares: Sequence[float]
+) -> Calibration:
+    """Deltas (deltas,) ascending, what each kind of queries found with each, and the share of rows that was read."""
+    measured: list[Measured] = []
+    for delta, of_kinds, share in zip(deltas.tolist(), recalls, shares, strict=True):
+        recall = min(of_kinds.values(), default=1.0)
+        if measured:  # more lists never find less; a row that was written meanwhile may
+            recall, share = max(recall, measured[-1].recall), max(share, measured[-1].share)
+        measured.append(Measured(delta, recall, share))
+    return Calibration(tuple(measured))
+
+
+def recall_of(found: Sequence[Sequence[Any]], exact: Sequence[Sequence[Any]]) -> float:
+    """Share of the exact hits of some queries that were found."""
+    wanted = sum(map(len, exact))
+    shared = sum(len(set(one) & set(other)) for one, other in zip(found, exact, strict=True))
+    return shared / wanted if wanted else 1.0
