@@ -36,6 +36,7 @@ from bebr.kernel.checks import (
     layout_of,
     select_isa,
 )
+from bebr.kernel.lists import CentroidTable, centroid_scores, list_candidates
 from bebr.kernel.parts import Candidates, Parts, Selection, dot_candidates, hamming_candidates
 
 __all__ = [
@@ -43,11 +44,13 @@ __all__ = [
     "ISA_VARIABLE",
     "MAX_ROWS",
     "Candidates",
+    "CentroidTable",
     "Masks",
     "Parts",
     "Selection",
     "allocate",
     "blocked_size_bytes",
+    "centroid_scores",
     "dot_candidates",
     "dot_top_k",
     "dot_top_labels",
@@ -55,6 +58,7 @@ __all__ = [
     "hamming_top_k",
     "hamming_top_labels",
     "isa",
+    "list_candidates",
     "map_file",
     "pack",
     "project",

@@ -120,6 +120,15 @@ def quantize(
     scales: NDArray[np.float32],
 ) -> None: ...
 
+class CentroidTable: ...
+
+def make_centroid_table(
+    layout: Layout, values: NDArray[np.int8], scales: NDArray[np.float32], generation: int
+) -> CentroidTable: ...
+def centroid_scores(
+    table: CentroidTable, values: NDArray[np.int8], scales: NDArray[np.float32], out: NDArray[np.float32]
+) -> None: ...
+
 class Parts:
     def __init__(self) -> None: ...
     def add_table(
@@ -133,6 +142,8 @@ class Parts:
         blob: NDArray[np.uint8],
         lookup: NDArray[np.uint64],
         by_id: bool,
+        lists: CentroidTable | None,
+        begin: NDArray[np.uint32] | None,
     ) -> None: ...
     def add_list(
         self,
@@ -160,6 +171,19 @@ def dot_candidates(
     mask_of_query: NDArray[np.int32] | None,
     floors: NDArray[np.float32] | None,
 ) -> Found: ...
+def list_candidates(
+    parts: Parts,
+    places: Sequence[int],
+    values: NDArray[np.int8],
+    scales: NDArray[np.float32],
+    k: int,
+    masks: Sequence[Sequence[NDArray[np.uint16]]],
+    mask_of_query: NDArray[np.int32] | None,
+    floors: NDArray[np.float32] | None,
+    deltas: NDArray[np.float32],
+    stop_at: NDArray[np.int32],
+    flat_rows: NDArray[np.int64],
+) -> tuple[Found, NDArray[np.int64], NDArray[np.int64]]: ...
 def hamming_candidates(
     parts: Parts,
     places: Sequence[int],

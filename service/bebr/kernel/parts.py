@@ -35,6 +35,27 @@ class Candidates(NamedTuple):
     """(queries + 1,): query q has the rows starts[q] up to starts[q + 1]."""
 
 
+class CentroidTable:
+    """The centroids of one generation of lists, packed once. Parts of one generation share one table."""
+
+    def __init__(
+        self, spec: CodeSpec, values: NDArray[np.int8], scales: NDArray[np.float32], generation: int = 1
+    ) -> None:
+        """values (lists, dims) int8, scales (lists, blocks) float32: see `core.lists.Centroids`."""
+        expected = (len(values), spec.dims), (len(values), len(spec.blocks))
+        if (values.shape, scales.shape) != expected:
+            raise ValueError(f"expected values and scales of {expected}, got {values.shape} and {scales.shape}")
+        check(values, np.int8, "values", 1)
+        check(scales, np.float32, "scales", 1)
+        self.spec = spec
+        self.generation = generation
+        self.native = _kernel.make_centroid_table(layout_of(spec), values, scales, generation)
+        self._lists = len(values)
+
+    def __len__(self) -> int:
+        return self._lists
+
+
 class Parts:
     """Growing list of parts; each has the place at which it was added. Their arrays must not be changed, but for rows
     beyond those that were announced."""
@@ -56,15 +77,24 @@ class Parts:
         live: NDArray[np.uint16] | None,
         ids: tuple[NDArray[np.uint64], NDArray[np.uint8], NDArray[np.uint64]],
         by_id: bool = True,
+        lists: tuple[CentroidTable, NDArray[np.uint32]] | None = None,
     ) -> None:
         """A part whose ids lie in a table. live: mask of the rows that count, None: all. ids: offsets, blob, lookup;
-        see `bebr.index.strings`. by_id: whether rows are in ascending order of id; else all that tie are found."""
+        see `bebr.index.strings`. by_id: whether rows are in ascending order of id; else all that tie are found.
+        lists: their centroids, and begin (lists + 1,) uint32: list l has the rows begin[l] up to begin[l + 1]; all rows
+        are in one, and not in the order of their ids."""
         self._check(blocked, gains, rows, spec, live)
+        table, begin = lists or (None, None)
+        if table is not None and begin is not None:
+            check_begin(begin, table, rows, spec)
         offsets, blob, lookup = ids
         check(offsets, np.uint64, "offsets", rows + 1)
         check(blob, np.uint8, "blob")
         check(lookup, np.uint64, "lookup", rows)
-        self.native.add_table(layout_of(spec), blocked, gains.view(np.uint16), rows, live, offsets, blob, lookup, by_id)
+        self.native.add_table(
+            layout_of(spec), blocked, gains.view(np.uint16), rows, live, offsets, blob, lookup, by_id,
+            None if table is None else table.native, begin,
+        )  # fmt: skip
         self._note(rows, spec)
 
     def add_unsorted(
@@ -120,6 +150,15 @@ class Parts:
         if len(specs) != 1:
             raise ValueError(f"expected parts of one CodeSpec, got {len(specs)}")
         return Selection(self, specs.pop(), list(places), [self._rows[place] for place in places])
+
+
+def check_begin(begin: NDArray[np.uint32], table: CentroidTable, rows: int, spec: CodeSpec) -> None:
+    """Raise ValueError unless these are the beginnings of the table's lists in a part of so many rows."""
+    check(begin, np.uint32, "begin", len(table) + 1)
+    if table.spec != spec or len(begin) != len(table) + 1:
+        raise ValueError(f"expected {len(table)} lists for '{table.spec}', got {len(begin) - 1} for '{spec}'")
+    if begin[0] != 0 or begin[-1] != rows or (begin[1:] < begin[:-1]).any():
+        raise ValueError(f"expected lists that ascend from row 0 to row {rows}")
 
 
 class Selection(NamedTuple):

@@ -164,6 +164,7 @@ std::vector<std::string> supported_isas() {
 NB_MODULE(_kernel, m) {
     using namespace bebr;
     nb::set_leak_warnings(false);  // what lives as long as the process is no leak
+    bind_lists(m);
     bind_parts(m);
     nb::class_<Layout>(m, "Layout")
         .def(nb::init<const std::vector<std::pair<std::uint32_t, std::uint32_t>>&>(), "blocks"_a)

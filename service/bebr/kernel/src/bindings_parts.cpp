@@ -1,4 +1,6 @@
 // Parts: arrays of many rows that were handed in once, and are scanned together by each call.
+#include <nanobind/stl/shared_ptr.h>
+
 #include <algorithm>
 #include <memory>
 #include <numeric>
@@ -9,6 +11,7 @@
 #include "candidates.hpp"
 #include "dispatch.hpp"
 #include "ids.hpp"
+#include "lists.hpp"
 
 using namespace nb::literals;
 
@@ -21,9 +24,12 @@ public:
     void add_table(const Layout& layout, const Vector<const std::uint8_t>& blocked,
                    const Vector<const std::uint16_t>& gains, std::size_t rows, const Optional<std::uint16_t>& live,
                    const Vector<const std::uint64_t>& offsets, const Vector<const std::uint8_t>& blob,
-                   const Vector<const std::uint64_t>& lookup, bool by_id) {
+                   const Vector<const std::uint64_t>& lookup, bool by_id,
+                   const std::shared_ptr<const CentroidTable>& lists, const Optional<std::uint32_t>& begin) {
         auto& held = add(layout, blocked, gains, rows, live, true);
-        held.by_id = by_id;
+        held.by_id = by_id && !lists;
+        held.lists = lists;
+        held.begin = begin;
         held.table = {offsets.data(), lookup.shape(0), blob.data(), blob.shape(0), lookup.data()};
         held.tables = {offsets, blob, lookup};
     }
@@ -39,7 +45,17 @@ public:
         parts.reserve(places.size());
         for (const std::uint32_t place : places) {
             const Held& held = held_.at(place);
-            parts.push_back({&held.layout, held.rows, held.live, place, held.ordered && held.by_id});
+            parts.push_back(held.part(place));
+        }
+        return parts;
+    }
+
+    std::vector<ListedPart> listed_at(const std::vector<std::uint32_t>& places) const {
+        std::vector<ListedPart> parts;
+        parts.reserve(places.size());
+        for (const std::uint32_t place : places) {
+            const Held& held = held_.at(place);
+            parts.push_back({held.part(place), held.lists.get(), held.lists ? held.begin->data() : nullptr});
         }
         return parts;
     }
@@ -89,12 +105,16 @@ private:
         bool ordered;  // ids lie in `table`; else in `ids`
         IdTable table{};
         nb::list ids;
+        std::shared_ptr<const CentroidTable> lists;  // or null: rows are in no list
+        Optional<std::uint32_t> begin;               // of each list
         // What is pointed to.
         Vector<const std::uint8_t> blocked;
         Vector<const std::uint16_t> gains;
         Optional<std::uint16_t> mask;
         std::tuple<Vector<const std::uint64_t>, Vector<const std::uint8_t>, Vector<const std::uint64_t>> tables;
         bool by_id = false;  // rows are in the order of their ids
+
+        Part part(std::uint32_t place) const { return {&layout, rows, live, place, ordered && by_id}; }
     };
 
     nb::object id(std::int32_t place, std::int64_t row) const {
@@ -108,7 +128,7 @@ private:
     Held& add(const Layout& layout, const Vector<const std::uint8_t>& blocked,
               const Vector<const std::uint16_t>& gains, std::size_t rows, const Optional<std::uint16_t>& live,
               bool ordered) {
-        held_.push_back({layout, {as_words(blocked), gains.data(), rows}, live ? live->data() : nullptr, ordered, {}, {},
+        held_.push_back({layout, {as_words(blocked), gains.data(), rows}, live ? live->data() : nullptr, ordered, {}, {}, {}, {},
                          blocked, gains, live, {}});
         return held_.back();
     }
@@ -153,6 +173,23 @@ nb::tuple dot(const Parts& parts, const std::vector<std::uint32_t>& places, cons
     return moved(std::move(found));
 }
 
+nb::tuple by_lists(const Parts& parts, const std::vector<std::uint32_t>& places,
+                   const Matrix<const std::int8_t>& values, const Matrix<const float>& scales, std::size_t k,
+                   const std::vector<Masks>& masks, const Optional<std::int32_t>& mask_of_query,
+                   const Optional<float>& floors, const Vector<const float>& deltas,
+                   const Vector<const std::int32_t>& stop_at, const Vector<const std::int64_t>& flat_rows) {
+    const auto asked = wanted(values.shape(0), k, masks, mask_of_query, floors);
+    const std::vector<ListedPart> scanned = parts.listed_at(places);
+    Candidates found;
+    ListsRead read;
+    {
+        const nb::gil_scoped_release unlocked;
+        found = list_candidates(current_kernels(), scanned, {values.data(), scales.data()}, asked,
+                                {deltas.data(), stop_at.data(), flat_rows.data()}, read);
+    }
+    return nb::make_tuple(moved(std::move(found)), moved(std::move(read.lists)), moved(std::move(read.rows)));
+}
+
 nb::tuple hamming(const Parts& parts, const std::vector<std::uint32_t>& places, const Matrix<const std::uint8_t>& codes,
                   std::size_t k, const std::vector<Masks>& masks, const Optional<std::int32_t>& mask_of_query,
                   const Optional<std::int32_t>& ceilings) {
@@ -172,12 +209,14 @@ void bind_parts(nb::module_& m) {
     nb::class_<Parts>(m, "Parts")
         .def(nb::init<>())
         .def("add_table", &Parts::add_table, "layout"_a, "blocked"_a, "gains"_a, "rows"_a, "live"_a.none(),
-             "offsets"_a, "blob"_a, "lookup"_a, "by_id"_a)
+             "offsets"_a, "blob"_a, "lookup"_a, "by_id"_a, "lists"_a.none(), "begin"_a.none())
         .def("add_list", &Parts::add_list, "layout"_a, "blocked"_a, "gains"_a, "rows"_a, "live"_a.none(), "ids"_a)
         .def("ids", &Parts::ids, "places"_a, "rows"_a)
         .def("best", &Parts::best, "scores"_a, "places"_a, "rows"_a, "limit"_a);
     m.def("dot_candidates", &dot, "parts"_a, "places"_a, "values"_a, "scales"_a, "k"_a, "masks"_a,
           "mask_of_query"_a.none(), "floors"_a.none());
+    m.def("list_candidates", &by_lists, "parts"_a, "places"_a, "values"_a, "scales"_a, "k"_a, "masks"_a,
+          "mask_of_query"_a.none(), "floors"_a.none(), "deltas"_a, "stop_at"_a, "flat_rows"_a);
     m.def("hamming_candidates", &hamming, "parts"_a, "places"_a, "codes"_a, "k"_a, "masks"_a,
           "mask_of_query"_a.none(), "ceilings"_a.none());
 }

@@ -1,6 +1,7 @@
 // Turns a `Simd` (see kernels_*.cpp) into the table of its kernels.
 #pragma once
 
+#include "centroid_tile.hpp"
 #include "dot_tile.hpp"
 #include "hamming_tile.hpp"
 #include "kernels.hpp"
@@ -39,6 +40,12 @@ constexpr void fill_hamming(Kernels& kernels) {
     if constexpr (Q > 1) fill_hamming<Simd, Q - 1>(kernels);
 }
 
+template <class Simd, int Q>
+constexpr void fill_centroids(Kernels& kernels) {
+    kernels.centroids[Q] = &centroids<Simd, Q>;
+    if constexpr (Q > 1) fill_centroids<Simd, Q - 1>(kernels);
+}
+
 template <class Simd>
 constexpr Kernels make_kernels(const char* name) {
     Kernels kernels{};
@@ -47,6 +54,8 @@ constexpr Kernels make_kernels(const char* name) {
     kernels.hamming_tile = Simd::kHammingTile;
     fill_dot<Simd, Simd::kDotTile>(kernels);
     fill_hamming<Simd, Simd::kHammingTile>(kernels);
+    kernels.centroid_tile = Simd::kCentroidTile;
+    fill_centroids<Simd, Simd::kCentroidTile>(kernels);
     kernels.project = &project<Simd>;
     kernels.checksum = &checksum<Simd>;
     return kernels;

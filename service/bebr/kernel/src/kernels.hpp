@@ -43,10 +43,23 @@ struct HammingTile {
     const std::uint32_t* values;  // [sign word][query]
 };
 
+// Centroids of lists: 16 of them form a group, in which the words of four values + 128 are interleaved as those of codes.
+struct CentroidGroups {
+    const std::uint32_t* words;   // [group][word][16], aligned to 64 bytes
+    const float* scales;          // [group][block][16], aligned to 64 bytes
+    const std::uint32_t* block_words;
+    std::uint32_t blocks;
+    std::uint32_t group_words;  // of all blocks
+    std::size_t groups;
+};
+
 using DotKernel = void (*)(const Blocks&, const DotTile&, const Groups&, const std::uint32_t* list, std::size_t count,
                            Sink<float>&);
 using HammingKernel = void (*)(const Blocks&, const HammingTile&, const Groups&, const std::uint32_t* list,
                                std::size_t count, Sink<std::int32_t>&);
+
+// Scores of each query of the tile: [query] -> [group][16]. The offsets of the tile are -128 * sum of a block's values.
+using CentroidKernel = void (*)(const CentroidGroups&, const DotTile&, float* const* scores);
 
 // The kernels of one instruction set, by number of queries: dot[1] .. dot[dot_tile].
 struct Kernels {
@@ -55,6 +68,8 @@ struct Kernels {
     int hamming_tile;
     DotKernel dot[kMaxTile + 1];
     HammingKernel hamming[kMaxTile + 1];
+    int centroid_tile;
+    CentroidKernel centroids[kMaxTile + 1];
     // rows (count, size) times matrix (size, dims). Each sum is made in ascending order of its terms, whatever the
     // instruction set, and whichever other rows there are.
     void (*project)(const float* rows, std::size_t count, const float* matrix, std::size_t size, std::size_t dims,

@@ -16,10 +16,13 @@ struct Avx2 {
     static constexpr int kVectors = 2;  // vectors per group
     static constexpr int kDotTile = 3;  // with more, sums no longer fit into 16 registers
     static constexpr int kHammingTile = 4;
+    static constexpr int kCentroidTile = 2;
     template <int Q>
     static constexpr int kDotGroups = 1;
     template <int Q>
     static constexpr int kHammingGroups = 1;
+    template <int Q>
+    static constexpr int kCentroidGroups = 1;
     // vpmaddubsw adds two products of at most max_level * 128 in int16; this many words cannot overflow it.
     template <int Bits>
     static constexpr std::uint32_t kWordsPerPartial = 32767 / (2 * 128 * ((1 << Bits) - 1)) / (8 / Bits);
@@ -73,6 +76,10 @@ struct Avx2 {
     }
     BEBR_INLINE static Floats load_gains(const std::uint16_t* gains, int part) {
         return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(gains) + part));
+    }
+    BEBR_INLINE static Floats add_weighted(Floats score, Sums sum, std::int32_t offset, float scale, Floats scales) {
+        const Floats exact = _mm256_cvtepi32_ps(_mm256_add_epi32(sum, _mm256_set1_epi32(offset)));
+        return _mm256_add_ps(score, _mm256_mul_ps(_mm256_mul_ps(_mm256_set1_ps(scale), scales), exact));
     }
     BEBR_INLINE static Floats multiply(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
 

@@ -16,10 +16,13 @@ struct Avx512 {
     static constexpr int kVectors = 1;  // vectors per group
     static constexpr int kDotTile = 12;
     static constexpr int kHammingTile = 8;
+    static constexpr int kCentroidTile = 8;
     template <int Q>
     static constexpr int kDotGroups = Q == 1 ? 1 : 2;
     template <int Q>
     static constexpr int kHammingGroups = Q == 1 ? 1 : 2;
+    template <int Q>
+    static constexpr int kCentroidGroups = Q == 1 ? 4 : 2;
     template <int Bits>
     static constexpr std::uint32_t kWordsPerPartial = UINT32_MAX;
     static constexpr std::uint32_t kSignWordsPerCount = 1u << 20;
@@ -65,6 +68,10 @@ struct Avx512 {
     }
     BEBR_INLINE static Floats load_gains(const std::uint16_t* gains, int) {
         return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(gains)));
+    }
+    BEBR_INLINE static Floats add_weighted(Floats score, Sums sum, std::int32_t offset, float scale, Floats scales) {
+        const Floats exact = _mm512_cvtepi32_ps(_mm512_add_epi32(sum, _mm512_set1_epi32(offset)));
+        return _mm512_add_ps(score, _mm512_mul_ps(_mm512_mul_ps(_mm512_set1_ps(scale), scales), exact));
     }
     BEBR_INLINE static Floats multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
 

@@ -17,10 +17,13 @@ struct Portable {
     static constexpr int kVectors = 4;  // vectors per group
     static constexpr int kDotTile = 2;
     static constexpr int kHammingTile = 2;
+    static constexpr int kCentroidTile = 1;
     template <int Q>
     static constexpr int kDotGroups = 1;
     template <int Q>
     static constexpr int kHammingGroups = 1;
+    template <int Q>
+    static constexpr int kCentroidGroups = 1;
     // Each field of a word adds two products of at most max_level * 128 to an int16; this many words cannot overflow it.
     template <int Bits>
     static constexpr std::uint32_t kWordsPerPartial = 32767 / (2 * 128 * ((1 << Bits) - 1)) / (8 / Bits);
@@ -82,6 +85,9 @@ struct Portable {
     BEBR_INLINE static Floats no_score() { return Floats{}; }
     BEBR_INLINE static Floats add_scaled(Floats score, Sums sum, std::int32_t offset, float scale) {
         return score + scale * __builtin_convertvector(2 * sum + offset, Floats);
+    }
+    BEBR_INLINE static Floats add_weighted(Floats score, Sums sum, std::int32_t offset, float scale, Floats scales) {
+        return score + (scale * scales) * __builtin_convertvector(sum + offset, Floats);
     }
     BEBR_INLINE static Floats multiply(Floats a, Floats b) { return a * b; }
     // Exact for every half, subnormal and infinite ones included.

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 namespace bebr {
 
@@ -15,5 +16,13 @@ struct Allocation {
 // Raises std::bad_alloc.
 Allocation allocate(std::size_t size);
 void release(const Allocation& allocation);
+
+struct ReleaseMemory {
+    void operator()(const Allocation* allocation) const {
+        release(*allocation);
+        delete allocation;
+    }
+};
+using Memory = std::unique_ptr<const Allocation, ReleaseMemory>;
 
 }  // namespace bebr

@@ -1,0 +1,42 @@
+// Centroids of lists; checked by bebr/kernel/lists.py.
+#include <nanobind/stl/shared_ptr.h>
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "bindings.hpp"
+#include "centroids.hpp"
+#include "dispatch.hpp"
+
+using namespace nb::literals;
+
+namespace bebr {
+namespace {
+
+std::shared_ptr<CentroidTable> make_table(const Layout& layout, const Matrix<const std::int8_t>& values,
+                                          const Matrix<const float>& scales, std::uint32_t generation) {
+    return std::make_shared<CentroidTable>(layout, values.data(), scales.data(), values.shape(0), generation);
+}
+
+void score(const CentroidTable& table, const Matrix<const std::int8_t>& values, const Matrix<const float>& scales,
+           const Matrix<float>& out) {
+    const nb::gil_scoped_release unlocked;
+    const std::size_t queries = values.shape(0), padded = table.padded_lists();
+    const Memory memory(new Allocation(allocate(queries * padded * sizeof(float))));
+    auto* const scores = reinterpret_cast<float*>(memory->bytes);
+    std::vector<float*> rows;
+    for (std::size_t q = 0; q < queries; ++q) rows.push_back(scores + q * padded);
+    table.score(current_kernels(), {values.data(), scales.data()}, rows);
+    for (std::size_t q = 0; q < queries; ++q) std::copy_n(rows[q], table.lists(), out.data() + q * table.lists());
+}
+
+}  // namespace
+
+void bind_lists(nb::module_& m) {
+    nb::class_<CentroidTable>(m, "CentroidTable");
+    m.def("make_centroid_table", &make_table, "layout"_a, "values"_a, "scales"_a, "generation"_a);
+    m.def("centroid_scores", &score, "table"_a, "values"_a, "scales"_a, "out"_a);
+}
+
+}  // namespace bebr

@@ -1,0 +1,141 @@
+// The best rows of one query that reads list after list of several parts, and the order of its lists.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <tuple>
+#include <vector>
+
+#include "candidates.hpp"
+#include "topk.hpp"
+
+namespace bebr {
+
+// The n smallest keys (see topk.hpp) so far, with the worst of them on top.
+class SmallestKeys {
+public:
+    explicit SmallestKeys(std::size_t n) : n_(n) {}
+
+    void push(std::uint32_t key) {
+        if (keys_.size() == n_) {
+            if (key >= keys_.front()) return;
+            std::pop_heap(keys_.begin(), keys_.end());
+            keys_.back() = key;
+        } else {
+            keys_.push_back(key);
+        }
+        std::push_heap(keys_.begin(), keys_.end());
+    }
+    bool full() const { return keys_.size() == n_; }
+    std::uint32_t worst() const { return keys_.front(); }
+
+private:
+    std::size_t n_;
+    std::vector<std::uint32_t> keys_;
+};
+
+// All rows that score at least as much as the k-th best so far, and the score by which the query stops.
+class ListBest {
+public:
+    // stop_at: which hit is the k-th of the rule, at most k.
+    ListBest(std::size_t k, std::size_t stop_at, float floor)
+        : best_(k), leaders_(stop_at), separate_(stop_at < k), floor_(floor), bound_(floor), capacity_(4 * k + 64) {}
+
+    // What a row must score: as much as the k-th best, for rows that tie with it are wanted.
+    float bound() const { return bound_; }
+
+    // A row that is within the bound.
+    void push(float score, std::uint32_t place, std::uint32_t row) {
+        const std::uint32_t key = HighestScore::key(score);
+        best_.push(key);
+        if (separate_) leaders_.push(key);
+        entries_.push_back({key, place, row});
+        if (!best_.full()) return;
+        bound_ = HighestScore::score(best_.worst());
+        if (entries_.size() >= capacity_) cut();
+    }
+
+    // Whether a list whose centroid scores this much is read.
+    bool wants(float centroid_score, float delta) const {
+        const SmallestKeys& hits = separate_ ? leaders_ : best_;
+        const float kth = hits.full() ? HighestScore::score(hits.worst()) : HighestScore::kNothing;
+        return centroid_score >= std::max(kth, floor_) - delta;
+    }
+
+    void write(Candidates& found) {
+        cut();
+        std::sort(entries_.begin(), entries_.end());
+        for (const Entry& entry : entries_) {
+            found.scores.push_back(HighestScore::score(entry.key));
+            found.places.push_back(static_cast<std::int32_t>(entry.place));
+            found.rows.push_back(entry.row);
+        }
+        found.starts.push_back(static_cast<std::int64_t>(found.scores.size()));
+    }
+
+private:
+    struct Entry {
+        std::uint32_t key;
+        std::uint32_t place;
+        std::uint32_t row;
+
+        bool operator<(const Entry& other) const {
+            return std::tie(key, place, row) < std::tie(other.key, other.place, other.row);
+        }
+    };
+
+    void cut() {
+        if (!best_.full()) return;
+        const std::uint32_t worst = best_.worst();
+        std::erase_if(entries_, [worst](const Entry& entry) { return entry.key > worst; });
+        capacity_ = std::max(capacity_, 2 * entries_.size());
+    }
+
+    SmallestKeys best_, leaders_;
+    bool separate_;
+    float floor_, bound_;
+    std::size_t capacity_;
+    std::vector<Entry> entries_;
+};
+
+// Lists in the order of their centroids' scores, best first, of equal ones the lower number. Most queries read few of
+// them, so they are sorted piece by piece.
+class ListOrder {
+public:
+    void add(const float* scores, std::size_t lists) {
+        const auto first = static_cast<std::uint32_t>(entries_.size());
+        entries_.resize(first + lists);
+        for (std::size_t list = 0; list < lists; ++list)
+            entries_[first + list] =
+                std::uint64_t{HighestScore::key(scores[list])} << 32 | (first + static_cast<std::uint32_t>(list));
+    }
+
+    bool empty() const { return next_ == entries_.size(); }
+
+    // The number of the next list, which `pop` passes; there is one.
+    std::uint32_t front() {
+        if (next_ == sorted_) sort_more();
+        return static_cast<std::uint32_t>(entries_[next_]);
+    }
+    float score() const { return HighestScore::score(static_cast<std::uint32_t>(entries_[next_] >> 32)); }
+    void pop() { ++next_; }
+
+private:
+    static constexpr std::size_t kFirstPiece = 64;
+
+    void sort_more() {
+        const auto first = entries_.begin() + static_cast<std::ptrdiff_t>(sorted_);
+        sorted_ = std::min(entries_.size(), sorted_ + piece_);
+        piece_ *= 2;
+        const auto end = entries_.begin() + static_cast<std::ptrdiff_t>(sorted_);
+        if (end != entries_.end()) std::nth_element(first, end, entries_.end());
+        std::sort(first, end);
+    }
+
+    std::vector<std::uint64_t> entries_;  // key of the score above, number of the list below
+    std::size_t next_ = 0, sorted_ = 0, piece_ = kFirstPiece;
+};
+
+}  // namespace bebr

@@ -1,0 +1,224 @@
+"""Search by lists equals the rule of `core.lists` to the last bit, for every code, mask, floor and instruction set."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from tests.kernel.test_equals_core import SETTINGS, Case, any_isa, cases
+
+from bebr import kernel
+from bebr.core import lists as core
+from bebr.core.codes import CodeSpec
+from bebr.core.scoring import DotQueries, dot_scores
+from bebr.index.strings import StringTable, build_lookup, hash_strings
+
+__all__ = ["any_isa"]
+Rows = NDArray[np.int64]
+
+
+def random_centroids(rng: np.random.Generator, spec: CodeSpec, lists: int, generation: int) -> core.Centroids:
+    values = rng.integers(-127, 128, (lists, spec.dims)).astype(np.int8)
+    scales = rng.uniform(0, 0.03, (lists, len(spec.blocks))).astype(np.float32)  # as high as rows score
+    if rng.random() < 0.5:  # some that tie
+        same = rng.integers(0, lists, lists)
+        values, scales = values[same], scales[same]
+    return core.Centroids(1, generation, spec, values, scales, DotQueries(values, scales))
+
+
+class Listed:
+    """The rows of a case in parts: of one generation of lists, of another, and in no list."""
+
+    def __init__(self, case: Case, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        self.case = case
+        self.centroids = [
+            random_centroids(rng, case.spec, int(rng.choice([1, 3, 17, 60])), generation)
+            for generation in range(1, 1 + rng.integers(1, 3))
+        ]
+        self.tables = [kernel.CentroidTable(case.spec, c.values, c.scales, c.generation) for c in self.centroids]
+        cuts = np.sort(rng.integers(0, case.rows + 1, rng.integers(0, 5)))
+        self.rows = np.split(np.arange(case.rows), cuts)
+        self.of_part = rng.integers(-1, len(self.centroids), len(self.rows))
+        self.begin = [self._begin(rng, len(rows), at) for rows, at in zip(self.rows, self.of_part, strict=True)]
+        self.live = [None if rng.random() < 0.4 else _mask(rng, len(rows)) for rows in self.rows]
+        self.masks = [[_mask(rng, len(rows)) for rows in self.rows] for _ in range(rng.integers(0, 3))]
+        self.mask_of_query = rng.integers(-1, len(self.masks), len(case.dot)).astype(np.int32)
+        self.places: list[int] = []
+        self.parts = kernel.Parts()
+        for p in rng.permutation(len(self.rows)) if rng.random() < 0.5 else range(len(self.rows)):
+            self._add(int(p))
+        self.selection = self.parts.select(range(len(self.rows)))
+        self.scores = dot_scores(case.dot, case.codes, case.gains, case.spec) + np.float32(0)
+
+    def _begin(self, rng: np.random.Generator, rows: int, generation: int) -> NDArray[np.uint32] | None:
+        if generation < 0:
+            return None
+        inner = np.sort(rng.integers(0, rows + 1, len(self.centroids[generation]) - 1))
+        if rng.random() < 0.3:
+            inner[:] = inner[:1]  # almost all rows in one or two lists
+        return np.concatenate([[0], inner, [rows]]).astype(np.uint32)
+
+    def _add(self, p: int) -> None:
+        case, rows = self.case, self.rows[p]
+        blocked = kernel.allocate(kernel.blocked_size_bytes(case.spec, len(rows)))
+        blocked[:] = 0xA5
+        kernel.pack(case.codes[rows], case.spec, blocked, 0)
+        names = [f"{row:04}" for row in rows]
+        begin = self.begin[p]
+        self.places.append(p)
+        if begin is None:
+            self.parts.add_unsorted(blocked, case.gains[rows], len(rows), case.spec, self.live[p], names)
+            return
+        ids = StringTable.build(names)
+        table = ids.offsets, ids.blob, build_lookup(hash_strings(ids))
+        lists = self.tables[self.of_part[p]], begin
+        self.parts.add_sorted(blocked, case.gains[rows], len(rows), case.spec, self.live[p], table, lists)
+
+    def masks_by_place(self) -> list[list[NDArray[np.uint16]]]:
+        return [[mask[p] for p in self.places] for mask in self.masks]
+
+    def kept(self, p: int, q: int) -> Rows:
+        """The rows of a part that a query wants, numbered in the case."""
+        which = int(self.mask_of_query[q])
+        mask = self.live[p] if which < 0 else self.masks[which][p]
+        bits = np.ones(len(self.rows[p]), bool) if mask is None else _bits(mask, len(self.rows[p]))
+        return self.rows[p][bits]
+
+    def expected(
+        self, q: int, floor: float, delta: float, stop_at: int, flat_rows: int
+    ) -> tuple[list[tuple[float, int, int]], int, int]:
+        """(score, place, row in its part) of all that is found, and how many lists and rows are read."""
+        kept = [self.kept(p, q) for p in range(len(self.rows))]
+        first = [kept[p] for p in range(len(kept)) if self.begin[p] is None]
+        lists: list[Rows] = []
+        for generation, centroids in enumerate(self.centroids):
+            if generation not in self.of_part:
+                continue
+            for number in range(len(centroids)):
+                members = [
+                    kept[p][np.isin(kept[p], self.rows[p][begin[number] : begin[number + 1]])]
+                    for p, begin in enumerate(self.begin)
+                    if begin is not None and self.of_part[p] == generation
+                ]
+                lists.append(np.concatenate([np.empty(0, np.int64), *members]))
+        first_rows = np.concatenate([np.empty(0, np.int64), *first])
+        query = DotQueries(self.case.dot.values[q : q + 1], self.case.dot.scales[q : q + 1])
+        used = [c for g, c in enumerate(self.centroids) if g in self.of_part]
+        centroid_scores = np.concatenate([np.empty(0, np.float32), *(core.centroid_scores(c, query)[0] for c in used)])
+        numbers, rows = core.lists_read(
+            centroid_scores, lists, self.scores[q], first_rows, stop_at=stop_at, delta=delta, floor=floor
+        )
+        seen = 0
+        for place, number in enumerate(numbers):
+            if seen > flat_rows:
+                numbers, rows = numbers[:place], np.concatenate(kept)
+                break
+            seen += len(lists[number])
+        found = [(float(self.scores[q, row]), *self.where(int(row))) for row in rows if self.scores[q, row] >= floor]
+        found.sort(key=lambda one: (-one[0], one[1:]))
+        k = self.case.k
+        return [one for one in found if len(found) <= k or one[0] >= found[k - 1][0]], len(numbers), len(rows)
+
+    def where(self, row: int) -> tuple[int, int]:
+        p = next(p for p, rows in enumerate(self.rows) if row in rows)
+        return self.places.index(p), row - int(self.rows[p][0])
+
+
+def _mask(rng: np.random.Generator, rows: int) -> NDArray[np.uint16]:
+    mask = rng.integers(0, 2**16, -(-rows // 16)).astype(np.uint16)
+    mask[rng.random(len(mask)) < rng.choice([0, 0.5, 0.9])] = 0
+    return mask
+
+
+def _bits(mask: NDArray[np.uint16], rows: int) -> NDArray[np.bool_]:
+    return np.unpackbits(mask.view(np.uint8), bitorder="little", count=rows).astype(bool)
+
+
+@SETTINGS
+@given(case=cases(), seed=st.integers(0, 2**32), lists=st.sampled_from([1, 5, 16, 33, 200]))
+def test_centroid_scores(any_isa: str, case: Case, seed: int, lists: int) -> None:
+    centroids = random_centroids(np.random.default_rng(seed), case.spec, lists, 1)
+    table = kernel.CentroidTable(case.spec, centroids.values, centroids.scales)
+    got = kernel.centroid_scores(table, case.dot)
+    np.testing.assert_array_equal(got, core.centroid_scores(centroids, case.dot))
+
+
+@SETTINGS
+@given(
+    case=cases(), seed=st.integers(0, 2**32), floor_rank=st.sampled_from([None, 0, 5]),
+    spread=st.sampled_from([-0.5, 0.0, 0.3, 1.0, np.inf]), flat=st.sampled_from([None, 0, 20]),
+)  # fmt: skip
+def test_list_candidates(
+    any_isa: str, case: Case, seed: int, floor_rank: int | None, spread: float, flat: int | None
+) -> None:
+    listed = Listed(case, seed)
+    rng = np.random.default_rng(seed + 1)
+    count = len(case.dot)
+    floors = np.full(count, -np.inf, np.float32)
+    if floor_rank is not None and case.rows > floor_rank:
+        floors = np.sort(listed.scores, axis=1)[:, floor_rank].copy()
+    deltas = ((listed.scores.std() + 0.1) * spread * rng.uniform(0.5, 2, count)).astype(np.float32)
+    stop_at = rng.integers(1, case.k + 1, count).astype(np.int32)
+    flat_rows = np.full(count, 2**40 if flat is None else flat, np.int64)
+    got, lists, rows = kernel.list_candidates(
+        listed.selection, case.dot, case.k, listed.masks_by_place(), listed.mask_of_query, floors,
+        deltas=deltas, stop_at=stop_at, flat_rows=flat_rows,
+    )  # fmt: skip
+    for q in range(count):
+        some = slice(int(got.starts[q]), int(got.starts[q + 1]))
+        expected, lists_read, rows_read = listed.expected(
+            q, float(floors[q]), float(deltas[q]), int(stop_at[q]), int(flat_rows[q])
+        )
+        found = list(zip(got.scores[some].tolist(), got.places[some].tolist(), got.rows[some].tolist(), strict=True))
+        assert found == expected
+        assert (int(lists[q]), int(rows[q])) == (lists_read, rows_read)
+
+
+@SETTINGS
+@given(case=cases(), seed=st.integers(0, 2**32))
+def test_all_lists_find_what_an_exact_search_does(any_isa: str, case: Case, seed: int) -> None:
+    listed = Listed(case, seed)
+    count = len(case.dot)
+    masks, of_query = listed.masks_by_place(), listed.mask_of_query
+    exact = kernel.dot_candidates(listed.selection, case.dot, case.k, masks, of_query)
+    stop_at = np.full(count, case.k, np.int32)
+    got, _, rows = kernel.list_candidates(
+        listed.selection, case.dot, case.k, masks, of_query, deltas=np.full(count, np.inf, np.float32), stop_at=stop_at
+    )
+    assert rows.tolist() == [sum(len(listed.kept(p, q)) for p in range(len(listed.rows))) for q in range(count)]
+    for ours, theirs in zip(got, exact, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_an_exact_search_finds_all_that_tie_in_a_part_with_lists() -> None:
+    spec, rows = CodeSpec.parse("16x2"), 300
+    parts, query = _one_part(spec, rows, np.array([0, 100, 100, 300], np.uint32))
+    found = kernel.dot_candidates(parts.select([0]), query, 5)
+    assert found.rows.tolist() == list(range(rows))
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    spec = CodeSpec.parse("16x2")
+    for begin in ([0, 10, 5, 30], [1, 5, 10, 30], [0, 5, 10, 29], [0, 30], [0, 1, 2, 3, 30]):
+        with pytest.raises(ValueError, match=r"lists|begin"):
+            _one_part(spec, 30, np.array(begin, np.uint32))
+    parts, query = _one_part(spec, 30, np.array([0, 10, 10, 30], np.uint32))
+    for stop_at in (0, 4):
+        with pytest.raises(ValueError, match="stop_at"):
+            kernel.list_candidates(
+                parts.select([0]), query, 3, deltas=np.ones(1, np.float32), stop_at=np.array([stop_at], np.int32)
+            )
+    with pytest.raises(ValueError, match="values and scales"):
+        kernel.CentroidTable(spec, np.zeros((3, 15), np.int8), np.zeros((3, 1), np.float32))
+
+
+def _one_part(spec: CodeSpec, rows: int, begin: NDArray[np.uint32]) -> tuple[kernel.Parts, DotQueries]:
+    blocked = kernel.allocate(kernel.blocked_size_bytes(spec, rows))
+    kernel.pack(np.zeros((rows, spec.code_size_bytes), np.uint8), spec, blocked, 0)
+    ids = StringTable.build([f"{row:04}" for row in range(rows)])
+    table = ids.offsets, ids.blob, build_lookup(hash_strings(ids))
+    centroids = kernel.CentroidTable(spec, np.ones((3, 16), np.int8), np.ones((3, 1), np.float32))
+    parts = kernel.Parts()
+    parts.add_sorted(blocked, np.ones(rows, np.float16), rows, spec, None, table, (centroids, begin))
+    return parts, kernel.quantize(np.ones((1, 16), np.float32), spec, np.ones(1, np.float32))
