@@ -1,5 +1,6 @@
 """Shards whose sealed segments have lists answer all that is asked as shards without: the oracles are the same."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +102,45 @@ def test_lists_that_change_all_the_while_change_no_answer(
         if step % 6 == 5:
             index = test_reads.reopen(tmp_path, fed, 16)
     test_reads.check(index, fed, rng)
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+async def test_a_sample_is_of_living_points_of_one_version(tmp_path: Path, shards: int) -> None:
+    rng = np.random.default_rng(3)
+    clients, points = ListedClients(tmp_path, rng), model.Model(shards)
+    await clients.start()
+    client = await clients.open(shards, head_rows=16)
+    for _ in range(25):
+        await test_client_contract.some_write(client, points, rng)
+    for version, spec in model.SPECS.items():
+        of_version = [point for point in points.points.values() if point.version == version]
+        size = spec.scan_record_size_bytes
+        expected = sorted(point.record[:size].tobytes() for point in of_version)
+        whole = await client.sample(version, 10_000, 5)
+        assert sorted(map(bytes, whole)) == expected
+        some = await client.sample(version, 7, 5)
+        assert len(some) == 7 and np.array_equal(some, await client.sample(version, 7, 5))
+        assert set(map(bytes, some)) <= set(expected)
+        assert not np.array_equal(some, await client.sample(version, 7, 6))
+    assert len(await client.sample(9, 10, 0)) == 0
+    await clients.stop()
+
+
+async def test_stats_say_in_which_lists_rows_are(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    clients, points = LocalClients(tmp_path), model.Model(2)
+    await clients.start()
+    client = await clients.open(2, head_rows=16)
+    await test_client_contract.fill(client, points, rng, 200)
+    before = client.list_stats(0)
+    assert (before.current, before.older, before.without, before.generations) == (0, 0, 200, ())
+    assert before.mean_score is None
+    for generation in (1, 2):
+        client.use_lists(random_centroids(rng, model.SPECS[0], 0, generation, 4))
+        await asyncio.gather(*client._maintaining.values())
+        stats = client.list_stats(0)
+        assert stats.generations == (generation,) and stats.older == 0 and stats.current + stats.without == 200
+        assert stats.current > 100 and stats.largest > 0 and stats.mean_score is not None
+    client.use_lists(random_centroids(rng, model.SPECS[0], 0, 1, 4))  # an older one is not taken
+    assert client.list_stats(0).generations == (2,)
+    await clients.stop()

@@ -43,8 +43,9 @@ def seal(view: GrowingView, path: Path, centroids: Centroids | None = None) -> N
     rows = np.array(sorted(alive, key=frozen.ids.__getitem__), np.int64)
     lists = None
     if centroids is not None and have_room(len(rows), centroids):
-        numbers, _ = assign(frozen.blocked, view.rows, frozen.spec, centroids)
-        lists, order = SegmentLists.of(centroids.generation, numbers[rows], len(centroids))
+        numbers, scores = assign(frozen.blocked, view.rows, frozen.spec, centroids)
+        mean_score = _mean(scores[rows], frozen.gains[rows])
+        lists, order = SegmentLists.of(centroids.generation, numbers[rows], len(centroids), mean_score)
         rows = rows[order]
     ids = StringTable.build(frozen.ids[row] for row in rows.tolist())
     columns = {
@@ -101,8 +102,10 @@ def _merge_order(
     order, lists = np.argsort(padded, kind="stable"), None
     if (target := _target(segments, len(order), centroids)) is not None:
         generation, count = target
-        numbers = [_numbers(s, generation, centroids)[rows] for s, rows in zip(segments, alive, strict=True)]
-        lists, by_list = SegmentLists.of(generation, np.concatenate(numbers)[order], count)
+        found = [_numbers(s, rows, generation, centroids) for s, rows in zip(segments, alive, strict=True)]
+        numbers = np.concatenate([of_segment for of_segment, _ in found])[order]
+        mean_score = float(np.average([mean for _, mean in found], weights=[max(1, len(rows)) for rows in alive]))
+        lists, by_list = SegmentLists.of(generation, numbers, count, mean_score)
         order = order[by_list]
     return order, StringTable.from_padded(padded[order], lengths[order]), lists
 
@@ -115,12 +118,19 @@ def _target(segments: Sequence[Segment], rows: int, centroids: Centroids | None)
     return found.pop() if len(found) == 1 else None
 
 
-def _numbers(segment: Segment, generation: int, centroids: Centroids | None) -> NDArray[np.int32]:
-    """(rows,): the list of each row."""
+def _numbers(
+    segment: Segment, rows: NDArray[np.int64], generation: int, centroids: Centroids | None
+) -> tuple[NDArray[np.int32], float]:
+    """The list of each of these rows, and their mean score there."""
     if segment.lists is not None and segment.lists.generation == generation:
-        return segment.lists.numbers()
+        return segment.lists.numbers()[rows], segment.lists.mean_score
     assert centroids is not None, "segments of one generation need no centroids, and others are not merged without"
-    return assign(segment.blocked, segment.rows, segment.spec, centroids)[0]
+    numbers, scores = assign(segment.blocked, segment.rows, segment.spec, centroids)
+    return numbers[rows], _mean(scores[rows], segment.gains[rows])
+
+
+def _mean(scores: NDArray[np.float32], gains: NDArray[np.float16]) -> float:
+    return float((scores * gains.astype(np.float32)).mean()) if len(scores) else 0.0
 
 
 def _merge_columns(

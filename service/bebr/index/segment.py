@@ -225,7 +225,8 @@ def write_segment(
         "reads_paths": True,
     }
     if lists is not None:
-        header |= {"format": FORMAT_OF_LISTS, "lists": {"generation": lists.generation, "count": len(lists)}}
+        of_lists = {"generation": lists.generation, "count": len(lists), "mean_score": lists.mean_score}
+        header |= {"format": FORMAT_OF_LISTS, "lists": of_lists}
         sections |= {"list_begin": lists.begin, "by_id": lists.by_id, "by_id_checks": lists.checks}
     row_size = spec.rescore_size_bytes + rescore.CHECKSUM_SIZE_BYTES
     rows = {RESCORE: segment_file.Rows(row_size, len(ids), rescore_rows)} if spec.rescore else {}
@@ -235,8 +236,8 @@ def write_segment(
 def _lists(header: dict[str, Any], sections: Arrays) -> SegmentLists | None:
     if "lists" not in header:
         return None
-    generation = int(header["lists"]["generation"])
-    return SegmentLists(generation, sections["list_begin"], sections["by_id"], sections["by_id_checks"])
+    generation, mean_score = header["lists"]["generation"], header["lists"]["mean_score"]
+    return SegmentLists(generation, sections["list_begin"], sections["by_id"], sections["by_id_checks"], mean_score)
 
 
 def _column(key: str, kind: FieldType, sections: Arrays) -> Column:

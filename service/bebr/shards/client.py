@@ -20,6 +20,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bebr.core.codes import CodeSpec
 from bebr.core.filters import Filter
 from bebr.core.lists import Centroids
@@ -67,6 +70,24 @@ class ShardStats:
     """Operations of the store that are still to be applied, at most, while the shard catches up."""
     damaged_files: int = 0
     """How often a damaged segment file was found since the start."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListStats:
+    """In which lists the living rows of one code version are."""
+
+    current: int
+    """Rows in lists of the current generation."""
+    older: int
+    """In lists of other generations."""
+    without: int
+    """In none."""
+    mean_score: float | None
+    """Of the rows in lists of the current generation to their centroids; None: there are none."""
+    largest: int
+    """Rows of the largest list of one segment."""
+    generations: tuple[int, ...]
+    """Those that segments have."""
 
 
 class ShardClient(Protocol):
@@ -133,6 +154,12 @@ class ShardClient(Protocol):
 
         Segments that are sealed have them at once, older ones bit by bit. Searches find the same all the while.
         """
+
+    async def sample(self, version: int, rows: int, seed: int) -> NDArray[np.uint8]:
+        """Scan codes and gains (n, scan_record_size_bytes) uint8 of up to `rows` random points of a code version."""
+
+    def list_stats(self, version: int) -> ListStats:
+        """In which lists the rows of a code version are, over all shards."""
 
     def recheck(self, shard: int) -> None:
         """The store lost what it had acknowledged: bring the shard to what is left, and say so meanwhile."""

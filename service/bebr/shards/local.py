@@ -11,6 +11,9 @@ from operator import is_
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bebr.core.codes import CodeSpec
 from bebr.core.filters import Filter
 from bebr.core.lists import Centroids
@@ -22,7 +25,7 @@ from bebr.index.scan_view import ScanView
 from bebr.index.segment import Segment, SegmentView
 from bebr.shards import reads
 from bebr.shards.changes import Change, Fields
-from bebr.shards.client import Searched, ShardStats
+from bebr.shards.client import ListStats, Searched, ShardStats
 from bebr.shards.follower import Follower
 from bebr.shards.memory import release_free_memory
 from bebr.shards.scan_rate import ScanRate
@@ -318,6 +321,13 @@ class LocalShards:
             self._lists[centroids.version] = centroids
         for number in range(len(self._followers)):
             self._maintain(number)
+
+    async def sample(self, version: int, rows: int, seed: int) -> NDArray[np.uint8]:
+        return await asyncio.to_thread(reads.sample, self._views(), version, rows, seed)
+
+    def list_stats(self, version: int) -> ListStats:
+        current = self._lists.get(version)
+        return reads.list_stats(self._views(), version, None if current is None else current.generation)
 
     def recheck(self, shard: int) -> None:
         self._followers[shard].problem = f"shard {shard} is compared with the store, which lost acknowledged writes"

