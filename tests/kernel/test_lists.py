@@ -73,7 +73,7 @@ class Listed:
         ids = StringTable.build(names)
         table = ids.offsets, ids.blob, build_lookup(hash_strings(ids))
         lists = self.tables[self.of_part[p]], begin
-        self.parts.add_sorted(blocked, case.gains[rows], len(rows), case.spec, self.live[p], table, lists)
+        self.parts.add_sorted(blocked, case.gains[rows], len(rows), case.spec, self.live[p], table, lists=lists)
 
     def masks_by_place(self) -> list[list[NDArray[np.uint16]]]:
         return [[mask[p] for p in self.places] for mask in self.masks]
@@ -220,5 +220,5 @@ def _one_part(spec: CodeSpec, rows: int, begin: NDArray[np.uint32]) -> tuple[ker
     table = ids.offsets, ids.blob, build_lookup(hash_strings(ids))
     centroids = kernel.CentroidTable(spec, np.ones((3, 16), np.int8), np.ones((3, 1), np.float32))
     parts = kernel.Parts()
-    parts.add_sorted(blocked, np.ones(rows, np.float16), rows, spec, None, table, (centroids, begin))
+    parts.add_sorted(blocked, np.ones(rows, np.float16), rows, spec, None, table, lists=(centroids, begin))
     return parts, kernel.quantize(np.ones((1, 16), np.float32), spec, np.ones(1, np.float32))
