@@ -32,6 +32,7 @@ def build_store(settings: Settings) -> MetadataStore:
         settings.data_dir / "store",
         synchronous=settings.sqlite_synchronous.value,
         receipt_ttl_seconds=settings.receipt_ttl_seconds,
+        point_cache_bytes=settings.point_cache_bytes,
     )
 
 

@@ -183,6 +183,14 @@ class Settings(Limits):
             choice(Synchronous), "Storage", "full survives a power failure; normal only a crash of the process."
         ),
     )
+    point_cache_bytes: int = field(
+        default=16 * 2**20,
+        metadata=about(
+            size(0),
+            "Storage",
+            "Memory for metadata that searches found of late, so that it is not read again; 0: none.",
+        ),
+    )
     store_timeout_seconds: float = field(
         default=5.0,
         metadata=about(DURATION, "Storage", "A store that takes longer than this to answer counts as down."),

@@ -121,6 +121,9 @@ class MetadataStore(Protocol):
     ) -> dict[str, StoredPoint]:
         """The points that exist among ids of several shards, by id. Every hit of every search is read so."""
 
+    def at_hand(self, uid: str, ids: Sequence[str]) -> dict[str, StoredPoint]:
+        """Those of the points that need not be read, by id: as they are now, with metadata and without records."""
+
     async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:
         """The first `limit` entries of the feed whose seq is greater than `after_seq`, by ascending seq."""
 

@@ -118,9 +118,13 @@ class Collection:
         self, ids: Sequence[str], *, metadata: bool = True, records: bool = False
     ) -> dict[str, StoredPoint]:
         """The points that exist, by id. Raises DamagedPoint."""
-        groups = self.by_shard(ids)
+        uid = self.document.uid
+        found = self._store.at_hand(uid, ids) if metadata and not records else {}
+        if len(found) == len(ids):
+            return found
+        groups = self.by_shard([point_id for point_id in ids if point_id not in found] if found else ids)
         try:
-            return await self._store.fetch_all(self.document.uid, groups, metadata=metadata, records=records)
+            return found | await self._store.fetch_all(uid, groups, metadata=metadata, records=records)
         except DamagedPoint as error:
             self._note_damaged(error.fields["ids"])
             named = f"collection '{self.name}': {error.detail}"

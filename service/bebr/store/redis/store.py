@@ -202,6 +202,9 @@ class RedisStore:
     ) -> dict[str, StoredPoint]:
         return await self._points.fetch_all(uid, ids_of_shard, metadata=metadata, records=records)
 
+    def at_hand(self, uid: str, ids: Sequence[str]) -> dict[str, StoredPoint]:
+        return {}
+
     async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:
         return await self._points.feed(uid, shard, after_seq, limit)
 

@@ -6,6 +6,7 @@ collection.py   one collection file: its connections and transactions
 write_plan.py   what a group of commits will do, decided before the file is touched
 statements.py   the SQL of a collection file
 reading.py      points and the feed, checked against their checksums
+point_cache.py  points that were read of late
 reader.py       the same folder for a backup, while another process writes to it
 documents.py    the catalog file: documents, and which collections exist
 catalog_copy.py its copy, which takes its place when it is damaged

@@ -31,6 +31,7 @@ from bebr.store.sqlite.collection import CollectionFile, create_collection_file
 from bebr.store.sqlite.documents import Catalog
 from bebr.store.sqlite.files import translate, translated
 from bebr.store.sqlite.open_files import OpenFile, OpenFiles
+from bebr.store.sqlite.point_cache import PointCache
 from bebr.store.sqlite.reading import FEW_IDS, read_few_points
 from bebr.store.sqlite.reserve import Reserve
 
@@ -41,6 +42,8 @@ MAX_OPEN_FILES = 64
 """Collections open at a time; each takes up to three connections of three file descriptors."""
 MIN_OPEN_FILES, FILES_SHARE = 4, 16
 """Collections that may be open where the process may open few files, and file descriptors that are counted for each."""
+
+POINT_CACHE_BYTES = 16 * 2**20
 
 Result = TypeVar("Result")
 
@@ -54,6 +57,7 @@ class SqliteStore:
         synchronous: Literal["full", "normal"] = "full",
         receipt_ttl_seconds: float = 86_400,
         max_open_files: int = MAX_OPEN_FILES,
+        point_cache_bytes: int = POINT_CACHE_BYTES,
     ) -> None:
         self._folder = Path(path)
         self._max_open_files = max_open_files
@@ -61,6 +65,7 @@ class SqliteStore:
         self._files = OpenFiles(self._folder / "collections", synchronous, receipt_ttl_seconds, max_open_files)
         self._lock = FolderLock(self._folder)
         self._reserve = Reserve(self._folder / "reserve")
+        self._cache = PointCache(point_cache_bytes)
         self._pool: ThreadPoolExecutor | None = None
         self._catalog: Catalog | None = None
         self._catalog_lock = asyncio.Lock()
@@ -207,6 +212,7 @@ class SqliteStore:
         catalog = self._opened_catalog()
         async with self._catalog_lock:
             self._shards.pop(uid, None)
+            self._cache.forget_all(uid)
             await self._write_catalog(catalog, lambda: catalog.mark_dropped(uid))
             await self._files.close(uid)
             await self._write_catalog(catalog, lambda: self._forget(uid))
@@ -242,17 +248,25 @@ class SqliteStore:
 
     async def _commit_sound(self, uid: str, commits: Sequence[Commit]) -> list[CommitOutcome]:
         async with self._using(uid, commits[0].shard) as opened, opened.commit_lock:
-            commit = opened.file.commit_group
-            outcomes = await self._in_thread(self._files.path(uid), lambda: commit(commits))
-            refused = [n for n, outcome in enumerate(outcomes) if isinstance(outcome, InsufficientStorage)]
-            if again := [n for n in refused if commits[n].shrinks]:
-                await self._make_room(opened.file)
-                some = [commits[n] for n in again]
-                for place, outcome in zip(
-                    again, await self._in_thread(opened.file.path, lambda: commit(some)), strict=True
-                ):
-                    outcomes[place] = outcome
-            return outcomes
+            try:
+                return await self._commit_in_thread(opened, commits)
+            finally:  # no thread writes any more, whatever came of it
+                for commit in commits:
+                    for write in commit.writes:
+                        self._cache.forget(uid, write.ids)
+
+    async def _commit_in_thread(self, opened: OpenFile, commits: Sequence[Commit]) -> list[CommitOutcome]:
+        commit = opened.file.commit_group
+        outcomes = await self._in_thread(opened.file.path, lambda: commit(commits))
+        refused = [n for n, outcome in enumerate(outcomes) if isinstance(outcome, InsufficientStorage)]
+        if again := [n for n in refused if commits[n].shrinks]:
+            await self._make_room(opened.file)
+            some = [commits[n] for n in again]
+            for place, outcome in zip(
+                again, await self._in_thread(opened.file.path, lambda: commit(some)), strict=True
+            ):
+                outcomes[place] = outcome
+        return outcomes
 
     async def _make_room(self, file: CollectionFile) -> None:
         """For what must pass although the disk is full."""
@@ -278,17 +292,23 @@ class SqliteStore:
     async def fetch_all(
         self, uid: str, ids_of_shard: Mapping[int, Sequence[str]], *, metadata: bool = True, records: bool = False
     ) -> dict[str, StoredPoint]:
+        found: dict[str, StoredPoint] = {}
         if 0 < sum(map(len, ids_of_shard.values())) <= FEW_IDS:
             files = [self._file(uid, shard) for shard in ids_of_shard]  # the same one; each shard is checked
             try:
-                return read_few_points(files[0].reader, ids_of_shard, metadata=metadata, records=records)
+                found = read_few_points(files[0].reader, ids_of_shard, metadata=metadata, records=records)
             except sqlite3.Error as error:
                 raise translate(error, files[0].path) from error
-        found: dict[str, StoredPoint] = {}
+            if metadata and not records:
+                self._cache.add(uid, found)
+            return found
         for shard, ids in ids_of_shard.items():
             points = await self.fetch(uid, shard, ids, metadata=metadata, records=records)
             found |= {point.id: point for point in points if point is not None}
         return found
+
+    def at_hand(self, uid: str, ids: Sequence[str]) -> dict[str, StoredPoint]:
+        return self._cache.get(uid, ids)
 
     async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:
         async with self._using(uid, shard) as opened, opened.scan_lock:
