@@ -65,7 +65,7 @@ def trial(folder: Path, model: Model, state: str, kind: str, rng: random.Random)
     log = here.with_name("here.log")
     log.unlink(missing_ok=True)
     shutil.copytree(folder / ("stopped" if state == "running" else state), here)
-    service = Service(here, BEBR_HEAD_ROWS="32")
+    service = Service(here, BEBR_HEAD_ROWS="32", BEBR_MAP_FROM_BYTES=rng.choice(["0", "32MiB"]))
     done = "" if state == "running" else damage(rng.choice(files(here)), kind, rng)
     try:
         service.start()

@@ -65,12 +65,16 @@ async def patiently(engine: Engine) -> list[object]:
                 await asyncio.sleep(0.02)
 
 
+MAPPED = {"map_from_bytes": 0}
+
+
+@pytest.mark.parametrize("opened", [{}, MAPPED], ids=["read", "mapped"])
 @pytest.mark.parametrize("damage", [cut, empty, flip, zero, remove])
-async def test_answers_stay_right(tmp_path: Path, damage: Damage) -> None:
+async def test_answers_stay_right(tmp_path: Path, damage: Damage, opened: dict[str, int]) -> None:
     async with running(tmp_path, scrub_bytes_per_s=0) as engine:
         await make(engine)
         await engine.write_points("docs", points(600), WriteMode.UPSERT)
-    async with running(tmp_path, scrub_bytes_per_s=0) as engine:
+    async with running(tmp_path, scrub_bytes_per_s=0, **opened) as engine:
         expected = await answers(engine)
         assert segments(tmp_path)
         for path in segments(tmp_path):

@@ -6,6 +6,7 @@
 import logging
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from bebr.errors import BebrError
 
 TRIALS = 6
 RARE = {"head_rows": 32, "scrub_bytes_per_s": 0}
+MAPPED_TRIALS = 2
+"""Of segment files that are mapped."""
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +46,34 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Model]:
 async def test_damage(
     tmp_path: Path, left: tuple[Path, Model], state: str, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    await try_damage(tmp_path, left, state, kind, caplog, files, TRIALS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("state", ["stopped", "running"])
+async def test_damage_of_mapped_segments(
+    tmp_path: Path, left: tuple[Path, Model], state: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def segments(folder: Path) -> list[Path]:
+        return [path for path in files(folder) if path.suffix == ".seg"]
+
+    await try_damage(tmp_path, left, state, kind, caplog, segments, MAPPED_TRIALS, map_from_bytes=0)
+
+
+async def try_damage(
+    tmp_path: Path,
+    left: tuple[Path, Model],
+    state: str,
+    kind: str,
+    caplog: pytest.LogCaptureFixture,
+    files: Callable[[Path], list[Path]],
+    trials: int,
+    **changes: int,
+) -> None:
     folder, model = left
     rng = random.Random(f"{state} {kind}")
     source = folder / ("stopped" if state == "running" else state)
-    for trial in range(TRIALS):
+    for trial in range(trials):
         here = tmp_path / str(trial)
         shutil.copytree(source, here)
         done = ""
@@ -54,7 +81,7 @@ async def test_damage(
         try:
             if state != "running":
                 done = damage(rng.choice(files(here / "data")), kind, rng)
-            async with serving(here, **RARE) as client:
+            async with serving(here, **RARE, **changes) as client:
                 if state == "running":
                     done = damage(rng.choice(files(here / "data")), kind, rng)
                 judge(await check(client, model), f"{state}: {done}", caplog)

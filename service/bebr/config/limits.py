@@ -61,6 +61,14 @@ class Limits:
         default=4 * MIB,
         metadata=_limit(size(0), "How fast segment files are read in the background to find damage; 0: never."),
     )
+    map_from_bytes: int = field(
+        default=32 * MIB,
+        metadata=_limit(
+            size(0),
+            "Codes of segment files of this size or more stay in the file, mapped, and are checked when they are first "
+            "used; smaller ones are read at the start.",
+        ),
+    )
     max_metadata_bytes: int = field(
         default=64 * 1024,
         metadata=_limit(size(2), "Maximum size of the metadata of one point, as JSON."),

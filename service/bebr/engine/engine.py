@@ -374,6 +374,7 @@ class Engine:
             events=self.events,
             folder=self._folder,
             head_rows=head_rows,
+            map_from_bytes=self.limits.map_from_bytes,
             max_queue=self.limits.max_queue,
             threads=self._threads.of_shards,
         )

@@ -37,6 +37,7 @@ class CollectionLoader:
         events: CollectionEvents,
         folder: Path,
         head_rows: int,
+        map_from_bytes: int,
         max_queue: int,
         threads: ShardThreads,
     ) -> None:
@@ -48,6 +49,7 @@ class CollectionLoader:
         self._events = events
         self._folder = folder
         self._head_rows = head_rows
+        self._map_from_bytes = map_from_bytes
         self._max_queue = max_queue
         self._threads = threads
 
@@ -62,6 +64,7 @@ class CollectionLoader:
             specs={version.number: version.spec for version in document.versions},
             fields=document.filterable,
             head_rows=self._head_rows,
+            map_from_bytes=self._map_from_bytes,
             max_queue=self._max_queue,
             threads=self._threads,
         )

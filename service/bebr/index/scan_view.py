@@ -12,7 +12,7 @@ from bebr.errors import DamagedSegment
 from bebr.index import segment_file
 from bebr.index.candidates import Candidates, Found, Part
 from bebr.index.rescore_parts import RescoreParts
-from bebr.index.segment import SegmentView
+from bebr.index.segment import Segment, SegmentView
 from bebr.index.view import ShardView
 
 
@@ -36,6 +36,8 @@ class ScanView:
     """Bytes of codes and gains that a scan of all parts reads."""
     rows: int
     """Of all parts, dead ones included."""
+    mapped: tuple[Segment, ...]
+    """Whose codes were not read when their files were opened: `check` must be called before they are scanned."""
 
     @classmethod
     def of(cls, views: Sequence[ShardView]) -> "ScanView":
@@ -49,7 +51,24 @@ class ScanView:
         selections = {version: native.select(some) for version, some in places.items()}
         rescore = {v: RescoreParts.of(parts, some) for v, some in places.items() if parts[some[0]].spec.rescore}
         size_bytes, rows = sum(view.scan_size_bytes for view in views), sum(part.rows for part in parts)
-        return cls(tuple(views), parts, native, selections, rescore, points, size_bytes, rows)
+        segments = [part.segment for part in parts if isinstance(part, SegmentView)]
+        mapped = tuple(segment for segment in segments if segment.pieces)
+        return cls(tuple(views), parts, native, selections, rescore, points, size_bytes, rows, mapped)
+
+    def check(self) -> int:
+        """Raise DamagedSegment unless all that may be scanned is what was written; for `is_unhurt` after the scan."""
+        lost = kernel.lost_pages()
+        for segment in self.mapped:
+            segment.check()
+        return lost
+
+    def is_unhurt(self, lost: int) -> bool:
+        """Whether no mapped file was cut short since that check. If one was, all is checked anew by the next one."""
+        if kernel.lost_pages() == lost:
+            return True
+        for segment in self.mapped:
+            segment.forget_checks()
+        return False
 
     def ids(self, places: NDArray[np.int32], rows: NDArray[np.int64]) -> list[str]:
         """The ids of rows (n,) of the parts at `places` (n,). Raises DamagedSegment."""

@@ -70,6 +70,7 @@ def compact(views: Sequence[SegmentView], path: Path, centroids: Centroids | Non
     segments = [view.segment for view in views]
     for segment in segments:
         segment.check_ids()
+        segment.check()
     spec, fields = segments[0].spec, segments[0].fields
     alive = [np.flatnonzero(unpack_mask(view.live, view.rows)) for view in views]
     owner = np.repeat(np.arange(len(views)), [len(rows) for rows in alive])

@@ -35,16 +35,27 @@ MAPPED = (*IDS, "by_id")
 FORMAT_OF_LISTS = 2
 """Of a segment file with lists, whose rows are not sorted by id: what a release that knows of none refuses."""
 RESCORE = "rescore"
+CHECKED_ON_USE = ("codes", "gains")
+"""Sections that are mapped where they are large, each piece checked before its first use."""
+ANY_SIZE = 2**63
+"""No file is so large that it is mapped."""
 CACHED_FILTERS = 8
 """Masks of recent filters kept per segment, one bit a row each."""
 
 
 class Segment:
-    """Open segment file. Raises DamagedSegment when a byte is not what was written."""
+    """Open segment file. Raises DamagedSegment when a byte is not what was written.
 
-    def __init__(self, path: Path) -> None:
-        header, sections, row_files = segment_file.read(path, MAPPED)
+    map_from_bytes: codes of this size or more stay in the file, mapped; `check` must be called before they are used.
+    """
+
+    def __init__(self, path: Path, map_from_bytes: int = ANY_SIZE) -> None:
+        opened = segment_file.read(path, MAPPED, map_from_bytes)
+        header, sections, row_files = opened.header, opened.sections, opened.rows
         self.path = path
+        self.pieces = opened.pieces
+        """Of what is mapped and was not read when the file was opened, by section; none where all of it was."""
+        self._written = _identity(path)
         self.version: int = header["version"]
         self.spec = CodeSpec.parse(header["spec"])
         self.rows: int = header["rows"]
@@ -105,6 +116,30 @@ class Segment:
         found = crc32(self.ids.offsets.data), crc32(self.ids.blob.data)
         if found != self._checksums:
             raise segment_file.damaged(self.path, "its ids do not match their checksums")
+
+    def check(self) -> None:
+        """Raise DamagedSegment unless codes and gains are what was written; what was checked before is not read again.
+
+        To be called before they are scanned where `pieces` says that they were not read when the file was opened.
+        """
+        self.notice_change()
+        for name, pieces in self.pieces.items():
+            if not pieces.is_checked:
+                pieces.advise(0, pieces.size)
+                if not pieces.check_all():
+                    raise segment_file.damaged(self.path, f"section '{name}' does not match its checksums")
+
+    def notice_change(self) -> None:
+        """Have all of what is mapped checked anew where the file was written to since."""
+        written = _identity(self.path)
+        if written is not None and written != self._written:
+            self._written = written
+            self.forget_checks()
+
+    def forget_checks(self) -> None:
+        """Have all of what is mapped checked anew before it is used."""
+        for pieces in self.pieces.values():
+            pieces.forget()
 
     def move_to(self, path: Path) -> None:
         """The file lies there now."""
@@ -230,7 +265,16 @@ def write_segment(
         sections |= {"list_begin": lists.begin, "by_id": lists.by_id, "by_id_checks": lists.checks}
     row_size = spec.rescore_size_bytes + rescore.CHECKSUM_SIZE_BYTES
     rows = {RESCORE: segment_file.Rows(row_size, len(ids), rescore_rows)} if spec.rescore else {}
-    segment_file.write(path, header, sections, rows)
+    segment_file.write(path, header, sections, rows, CHECKED_ON_USE)
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """Tells a file that was written to since from one that was not; None: there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _lists(header: dict[str, Any], sections: Arrays) -> SegmentLists | None:

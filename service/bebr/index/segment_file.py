@@ -2,14 +2,15 @@
 
 Magic, header length and crc32, JSON header, then 64-byte aligned sections (little-endian arrays), each with its crc32
 in the header. A section of *rows* has none: each of its rows ends with a crc32 of its own, for they are read one by
-one.
+one. Sections that may grow large have another one beside them, `pieces:` and their name, with a crc32 of each piece, so
+that they can be mapped, and checked where they are used.
 """
 
 import json
 import os
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 from zlib import crc32
@@ -29,6 +30,9 @@ FORMATS = (FORMAT, 2)
 """Those that this release reads. A header may name a later one than FORMAT: older releases refuse the file then."""
 ALIGNMENT = 64
 CHUNK_BYTES = 2**18
+PIECE_BYTES = 2**16
+"""What is checked at a time of a section that is mapped."""
+PIECES = "pieces:"
 _PREFIX_BYTES = rescore.PREFIX_SIZE_BYTES
 """Magic, header length and crc32. They tell a file from every other one: the header has the checksums of the rest."""
 
@@ -45,9 +49,26 @@ class Rows:
     """All of them in order, some (n, row_size_bytes) uint8 at a time."""
 
 
-def write(path: Path, header: dict[str, Any], sections: Arrays, rows: Mapping[str, Rows]) -> None:
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A segment file that was opened."""
+
+    header: dict[str, Any]
+    sections: Arrays
+    """In memory, but for those that are mapped."""
+    rows: dict[str, rescore.RowFile]
+    """Sections of rows, which stay in the file and are checked row by row."""
+    pieces: dict[str, kernel.Pieces] = field(default_factory=dict)
+    """Of the sections that are mapped, not read, and must be checked before they are used; none in most files."""
+
+
+def write(
+    path: Path, header: dict[str, Any], sections: Arrays, rows: Mapping[str, Rows], in_pieces: Collection[str] = ()
+) -> None:
+    """in_pieces: the sections that may be mapped instead of being read."""
     table: dict[str, dict[str, Any]] = {}
     offset = 0
+    sections = sections | {f"{PIECES}{name}": _piece_checksums(sections[name]) for name in in_pieces}
     for name, array in sections.items():
         flat = np.ascontiguousarray(array)
         # dtype names carry no byte order: files are little-endian, as every supported machine is
@@ -62,7 +83,7 @@ def write(path: Path, header: dict[str, Any], sections: Arrays, rows: Mapping[st
         size = section.count * section.row_size_bytes
         table[name] = {"offset": offset, "size": size, "row_size": section.row_size_bytes}
         offset = _aligned(offset + size)
-    text = json.dumps({"format": FORMAT} | header | {"sections": table}).encode()
+    text = json.dumps({"format": FORMAT, "piece_size": PIECE_BYTES} | header | {"sections": table}).encode()
     start = _aligned(len(MAGIC) + 8 + len(text))
     with replacing(path, durable=False) as file:
         file.write(MAGIC + struct.pack("<II", len(text), crc32(text)) + text)
@@ -76,32 +97,41 @@ def write(path: Path, header: dict[str, Any], sections: Arrays, rows: Mapping[st
         file.truncate(start + offset)
 
 
-def read(path: Path, mapped: Collection[str]) -> tuple[dict[str, Any], Arrays, dict[str, rescore.RowFile]]:
-    """The header, the sections, in memory but for those to be mapped, and the sections of rows, which stay in the file
-    and are checked row by row. Raises DamagedSegment."""
+def read(path: Path, mapped: Collection[str], map_from_bytes: int) -> Opened:
+    """Open a file. Raises DamagedSegment.
+
+    mapped: sections that are mapped in any case; their reader checks what it reads. From `map_from_bytes` on sections
+    with pieces are mapped too, and then nothing that is mapped is read here.
+    """
     try:
         with path.open("rb") as file:
             header, start = _read_header(path, file)
+            table = header["sections"]
+            in_pieces = [name for name in table if f"{PIECES}{name}" in table]
+            is_large = any(table[name]["size"] >= map_from_bytes for name in in_pieces)
+            at_once = set(mapped) | set(in_pieces if is_large else ())
             sections: Arrays = {}
             rows: dict[str, rescore.RowFile] = {}
-            for name, entry in header["sections"].items():
+            for name, entry in table.items():
                 if "row_size" in entry:
                     rows[name] = _open_rows(path, file, start, name, entry)
-                elif name in mapped:
-                    _check_section(path, file, start, name, entry)
-                else:
+                elif name not in at_once:
                     sections[name] = _read_section(path, file, start, name, entry)
+                elif not is_large:
+                    _check_section(path, file, start, name, entry)
         data = kernel.map_file(str(path))
     except OSError as error:
         raise _unreadable(path, error) from error
-    for name in set(mapped) & header["sections"].keys():
-        entry = header["sections"][name]
-        begin = start + entry["offset"]
-        raw = data[begin : begin + entry["size"]]
-        if len(raw) != entry["size"]:
+    pieces = {}
+    for name in at_once:
+        begin, size = start + table[name]["offset"], table[name]["size"]
+        raw = data[begin : begin + size]
+        if len(raw) != size:
             raise _mismatch(path, name)
-        sections[name] = raw.view(entry["dtype"])
-    return header, sections, rows
+        sections[name] = raw.view(table[name]["dtype"])
+        if is_large and name in in_pieces:
+            pieces[name] = kernel.Pieces(raw, header["piece_size"], sections[f"{PIECES}{name}"])
+    return Opened(header, sections, rows, pieces)
 
 
 def verify(path: Path, pause: Callable[[int], None] | None = None) -> None:
@@ -197,6 +227,12 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[dict[str, Any], int]:
     if header["format"] not in FORMATS:
         raise damaged(path, f"it has format {header['format']}, this version reads {' and '.join(map(str, FORMATS))}")
     return header, _aligned(_PREFIX_BYTES + length)
+
+
+def _piece_checksums(array: NDArray[Any]) -> NDArray[np.uint32]:
+    data = np.ascontiguousarray(array).view(np.uint8).data
+    starts = range(0, len(data), PIECE_BYTES)
+    return np.fromiter((crc32(data[start : start + PIECE_BYTES]) for start in starts), np.uint32, len(starts))
 
 
 def _aligned(offset: int) -> int:

@@ -24,7 +24,7 @@ from bebr.index.candidates import Part
 from bebr.index.columns import unpack_mask
 from bebr.index.compaction import is_mostly_dead, segment_to_sort, segments_to_merge
 from bebr.index.growing import Compaction, GrowingSegment, GrowingView
-from bebr.index.segment import Segment, SegmentView
+from bebr.index.segment import ANY_SIZE, Segment, SegmentView
 from bebr.index.view import ShardView
 
 CHECKPOINT_HEADS = 4
@@ -41,6 +41,7 @@ class Shard:
         fields: Mapping[str, FieldType],
         head_rows: int,
         lists: Mapping[int, Centroids] | None = None,
+        map_from_bytes: int = ANY_SIZE,
     ) -> None:
         self.folder = folder
         self.specs = specs
@@ -49,6 +50,8 @@ class Shard:
         self.fields = dict(fields)
         self.head_rows = head_rows
         """Rows of a growing segment when it is full."""
+        self.map_from_bytes = map_from_bytes
+        """Codes of segments of this size or more stay in their files, mapped."""
         self.seq = 0
         self.checkpoint_seq = 0
         """The files hold all operations up to this seq."""
@@ -78,7 +81,7 @@ class Shard:
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             self._loaded = shard_files.load_mark(self.folder)
-            self.seq, self._sealed = shard_files.load(self.folder)
+            self.seq, self._sealed = shard_files.load(self.folder, self.map_from_bytes)
             self.checkpoint_seq = self.seq
             for view in self._sealed:
                 self._check_fits(view.segment)
@@ -258,7 +261,7 @@ class Shard:
             before = self._frozen[0]
         path = self._next_path()
         moves = sealing.seal(before, path, self.lists.get(before.version))
-        self._replace([before], Segment(path), [moves])
+        self._replace([before], self._opened(path), [moves])
         return True
 
     def _merge_some(self) -> bool:
@@ -269,7 +272,7 @@ class Shard:
         if group:
             path = self._next_path()
             moves = sealing.compact(group, path, self.lists.get(group[0].version))
-            self._replace(group, Segment(path), moves)
+            self._replace(group, self._opened(path), moves)
         return bool(group)
 
     def _replace(self, before: Sequence[Part], segment: Segment, moves: Sequence[NDArray[np.int64]]) -> None:
@@ -302,6 +305,9 @@ class Shard:
         with self._lock:
             self._operations -= covered
         self.checkpoint_seq = seq
+
+    def _opened(self, path: Path) -> Segment:
+        return Segment(path, self.map_from_bytes)
 
     def _next_path(self) -> Path:
         numbers = [int(path.stem) for path in self.folder.glob("*.seg")]

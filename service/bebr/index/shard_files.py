@@ -18,7 +18,7 @@ from bebr.core.history import Mark
 from bebr.disk import replace_file, replacing, sync_folder
 from bebr.errors import DamagedSegment
 from bebr.index import segment_file
-from bebr.index.segment import Segment, SegmentView
+from bebr.index.segment import ANY_SIZE, Segment, SegmentView
 
 NAME = "shard.json"
 FORMAT = 1
@@ -48,11 +48,11 @@ def save(folder: Path, mark: Mark, segments: Sequence[SegmentView]) -> None:
             path.unlink()
 
 
-def load(folder: Path) -> tuple[int, list[SegmentView]]:
+def load(folder: Path, map_from_bytes: int = ANY_SIZE) -> tuple[int, list[SegmentView]]:
     """(seq, segments) of the last checkpoint; (0, []) when there is none. Raises DamagedSegment."""
     if (manifest := _read_manifest(folder)) is None:
         return 0, []
-    return manifest["seq"], [_open(folder, entry) for entry in manifest["segments"]]
+    return manifest["seq"], [_open(folder, entry, map_from_bytes) for entry in manifest["segments"]]
 
 
 def load_mark(folder: Path) -> Mark:
@@ -127,8 +127,8 @@ def _replaced_folder(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.replaced")
 
 
-def _open(folder: Path, entry: dict[str, str | int | None]) -> SegmentView:
-    view = SegmentView.of(Segment(folder / str(entry["file"])))
+def _open(folder: Path, entry: dict[str, str | int | None], map_from_bytes: int) -> SegmentView:
+    view = SegmentView.of(Segment(folder / str(entry["file"]), map_from_bytes))
     if entry["live"] is None:
         return view
     try:

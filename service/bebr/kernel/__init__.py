@@ -38,6 +38,7 @@ from bebr.kernel.checks import (
 )
 from bebr.kernel.lists import CentroidTable, centroid_scores, list_candidates
 from bebr.kernel.parts import Candidates, Parts, Selection, dot_candidates, hamming_candidates
+from bebr.kernel.pieces import Pieces, lost_pages
 
 __all__ = [
     "GROUP_ROWS",
@@ -47,6 +48,7 @@ __all__ = [
     "CentroidTable",
     "Masks",
     "Parts",
+    "Pieces",
     "Selection",
     "allocate",
     "blocked_size_bytes",
@@ -59,6 +61,7 @@ __all__ = [
     "hamming_top_labels",
     "isa",
     "list_candidates",
+    "lost_pages",
     "map_file",
     "pack",
     "project",

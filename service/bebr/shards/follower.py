@@ -24,6 +24,7 @@ from bebr.core.lists import Centroids
 from bebr.core.operations import FeedEntry, ShardCounters
 from bebr.core.types import Puts
 from bebr.errors import CollectionNotFound, DamagedSegment, DamagedStore
+from bebr.index.segment import ANY_SIZE
 from bebr.index.shard import Shard
 from bebr.index.shard_files import rebuilt_folder
 from bebr.index.view import ShardView
@@ -57,6 +58,7 @@ class Follower:
         specs: Mapping[int, CodeSpec],
         fields: Fields,
         head_rows: int,
+        map_from_bytes: int = ANY_SIZE,
         name: str = "",
         lists: Mapping[int, Centroids] | None = None,
     ) -> None:
@@ -74,6 +76,7 @@ class Follower:
         self.losses = 0
         """How often the store was found to have lost what it had acknowledged."""
         self._specs, self._fields, self._head_rows, self._lists = specs, fields, head_rows, lists
+        self._map_from_bytes = map_from_bytes
         self._purged_seq = 0
         self._catching_up = False
         self._distrusted = False
@@ -303,4 +306,4 @@ class Follower:
         self._last = last_applied(done) or self._last
 
     def _new_shard(self, folder: Path) -> Shard:
-        return Shard(folder, self._specs, self._fields, self._head_rows, self._lists)
+        return Shard(folder, self._specs, self._fields, self._head_rows, self._lists, self._map_from_bytes)

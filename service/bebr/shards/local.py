@@ -22,7 +22,7 @@ from bebr.errors import BebrError, DamagedSegment, NotReady, Overloaded, Unavail
 from bebr.index import Grouping, Rescoring, ScanQueries, segment_file
 from bebr.index.rescoring import NotInMemory
 from bebr.index.scan_view import ScanView
-from bebr.index.segment import Segment, SegmentView
+from bebr.index.segment import ANY_SIZE, Segment, SegmentView
 from bebr.shards import reads
 from bebr.shards.changes import Change, Fields
 from bebr.shards.client import ListStats, Searched, ShardStats
@@ -86,6 +86,7 @@ class LocalShards:
         head_rows: int,
         max_queue: int,
         threads: ShardThreads,
+        map_from_bytes: int = ANY_SIZE,
     ) -> None:
         self._name = name
         self._threads = threads
@@ -101,6 +102,7 @@ class LocalShards:
                 specs=self._specs,
                 fields=fields,
                 head_rows=head_rows,
+                map_from_bytes=map_from_bytes,
                 name=name,
                 lists=self._lists,
             )
@@ -152,7 +154,12 @@ class LocalShards:
         count = max(map(len, queries), default=0)
         seconds = self._rate.seconds(view.scan_size_bytes, count)
         is_quick = grouping is None and seconds <= INLINE_SCAN_SECONDS and _are_few(rescorings)
-        if on_loop and is_quick and _are_small_filters(view.rows, [c for one in queries for c in one.filters]):
+        if (
+            on_loop
+            and is_quick
+            and not view.mapped
+            and _are_small_filters(view.rows, [c for one in queries for c in one.filters])
+        ):
             try:
                 found, rescored = reads.search(view, queries, None, rescorings, self._rate, waits=False)
                 return Searched(found, dict(view.points), rescored)

@@ -45,6 +45,25 @@ def search(
     """
     if not queries:
         return [], None
+    if not view.mapped:
+        return _search(view, queries, grouping, rescorings, rate, scanners, slices, waits)
+    while True:
+        lost = view.check()
+        found = _search(view, queries, grouping, rescorings, rate, scanners, slices, waits)
+        if view.is_unhurt(lost):
+            return found
+
+
+def _search(
+    view: ScanView,
+    queries: Sequence[ScanQueries],
+    grouping: Grouping | None,
+    rescorings: Sequence[Rescoring] | None,
+    rate: ScanRate | None,
+    scanners: Executor | None,
+    slices: int,
+    waits: bool,
+) -> tuple[list[Found], Rescored | None]:
     if grouping is not None:
         return _search_groups(view, queries, grouping, waits)
     limit = max([of_version.limit for of_version in queries])

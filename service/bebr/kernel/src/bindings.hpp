@@ -29,6 +29,8 @@ inline const std::uint32_t* as_words(const Vector<const std::uint8_t>& blocked) 
 
 // The class Parts and what is found in them.
 void bind_parts(nb::module_& m);
+// The class Pieces.
+void bind_pieces(nb::module_& m);
 
 // Centroids of lists.
 void bind_lists(nb::module_& m);

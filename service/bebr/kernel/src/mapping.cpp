@@ -22,6 +22,7 @@ struct Node {
 };
 
 std::atomic<Node*> nodes{nullptr};
+std::atomic<std::size_t> lost{0};
 std::mutex changing;
 struct sigaction previous;
 std::uintptr_t page_size;
@@ -36,6 +37,7 @@ void on_bus_error(int number, siginfo_t* info, void* context) {
         void* page = reinterpret_cast<void*>(address / page_size * page_size);
         const void* zeros = mmap(page, page_size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
         if (zeros != MAP_FAILED) {
+            lost.fetch_add(1, std::memory_order_release);
             errno = saved;
             return;
         }
@@ -109,5 +111,7 @@ void unmap(const Mapping& mapping) {
     forget(mapping.bytes);
     munmap(const_cast<std::uint8_t*>(mapping.bytes), mapping.size);
 }
+
+std::size_t lost_pages() { return lost.load(std::memory_order_acquire); }
 
 }  // namespace bebr

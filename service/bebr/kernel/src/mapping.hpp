@@ -16,5 +16,7 @@ struct Mapping {
 // Raises std::system_error.
 Mapping map_file(const std::string& path);
 void unmap(const Mapping& mapping);
+// How many pages have been found missing so far, and read as zeros from then on, in all mappings of the process.
+std::size_t lost_pages();
 
 }  // namespace bebr
