@@ -109,7 +109,7 @@ def read(path: Path, mapped: Collection[str], map_from_bytes: int) -> Opened:
             table = header["sections"]
             in_pieces = [name for name in table if f"{PIECES}{name}" in table]
             is_large = any(table[name]["size"] >= map_from_bytes for name in in_pieces)
-            at_once = set(mapped) | set(in_pieces if is_large else ())
+            at_once = [name for name in table if name in mapped or (is_large and name in in_pieces)]
             sections: Arrays = {}
             rows: dict[str, rescore.RowFile] = {}
             for name, entry in table.items():
