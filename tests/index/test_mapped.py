@@ -36,7 +36,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def open_shard(folder: Path, map_from_bytes: int, head_rows: int = ROWS) -> Shard:
-    shard = Shard(folder, {0: SPEC}, {}, head_rows, map_from_bytes)
+    shard = Shard(folder, {0: SPEC}, {}, head_rows, map_from_bytes=map_from_bytes)
     shard.open()
     return shard
 
