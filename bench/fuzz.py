@@ -5,7 +5,8 @@
 The requests are made from the OpenAPI document: valid ones, and ones with odd types, sizes, nesting, encodings,
 headers, ids, paths, cut bodies and hung-up callers, over collections of codes, vectors and texts that live as long as
 the run. A fault is a 5xx other than 503 and 507, an error that leaves the app, an answer that is no JSON, or none
-within 60 s. Then files of other programs are damaged and read: bundles, checkpoints, arrays, CSV, NDJSON and text.
+within 60 s. A tenth of the requests goes to a service with API keys. Then files of other programs are damaged and
+read: bundles, checkpoints, arrays, CSV, NDJSON and text.
 """
 
 import argparse
@@ -16,9 +17,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from bench.scale import resident_bytes
-from tests.faults.fuzzing import Report, fuzz, served
+from tests.faults.fuzzing import KEYS, Report, fuzz, served
 from tests.faults.odd_files import fuzz_files
 from tests.server.bundles import write_tiny_bundle
 
@@ -32,13 +34,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)  # errors are in the answers, and lines of odd requests are long
-    with tempfile.TemporaryDirectory() as folder:
-        code = asyncio.run(run(Path(folder), options.requests, options.seed))
+    with_keys = options.requests // 10
+    code = 0
+    for count, settings in ((options.requests - with_keys, {}), (with_keys, KEYS)):
+        with tempfile.TemporaryDirectory() as folder:
+            code |= asyncio.run(run(Path(folder), count, options.seed, settings))
     with tempfile.TemporaryDirectory() as folder:
         sys.exit(code | run_files(Path(folder), options.files, options.seed))
 
 
-async def run(folder: Path, count: int, seed: int) -> int:
+async def run(folder: Path, count: int, seed: int, settings: dict[str, Any]) -> int:
     """Returns 1 when there was a fault."""
     write_tiny_bundle(folder / "bundles", folder / "scratch")
     memory: list[tuple[int, int]] = []
@@ -53,10 +58,11 @@ async def run(folder: Path, count: int, seed: int) -> int:
             )
 
     started = time.perf_counter()
-    async with served(folder) as app:
+    keys = [*settings.get("api_keys", ()), *settings.get("read_only_api_keys", ())]
+    async with served(folder, **settings) as app:
         gc.collect()
         gc.freeze()  # as `bebr serve` does it
-        report = await fuzz(app, seed, count, after=after)
+        report = await fuzz(app, seed, count, after=after, keys=keys)
     show(report, memory, time.perf_counter() - started)
     return 1 if report.faults else 0
 

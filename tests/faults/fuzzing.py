@@ -8,19 +8,20 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
 from fastapi import FastAPI
 from tests.faults.odd_requests import OddRequest, OddRequests
 from tests.faults.odd_values import DIMS
 
 from bebr.bootstrap import build_app
-from bebr.config import Settings
+from bebr.config import OnFitDrift, Settings
 from bebr.core.types import FieldType
 
 FIELDS = {"word": "keyword", "whole": "integer", "real": "float", "flag": "bool", "words": str(FieldType.KEYWORDS)}
@@ -28,8 +29,13 @@ COLLECTIONS: dict[str, dict[str, Any]] = {
     "codes": {"code": "24x2", "filterable": FIELDS},
     "vectors": {"fit": {"bytes": 8, "sample": 150, "dims": DIMS}, "filterable": FIELDS, "shards": 1},
     "texts": {"bundle": "tiny@1", "text_field": "text", "filterable": FIELDS},
+    "finer": {"fit": {"bytes": 8, "rescore_bytes": 24, "sample": 150, "dims": DIMS}, "filterable": FIELDS},
 }
 """Made again when a request has deleted them."""
+FITTED = "finer"
+"""The one that is filled when it is made, so that it is fitted and has rescore codes."""
+KEYS = {"api_keys": ("a-key-of-the-fuzzer",), "read_only_api_keys": ("a-key-that-reads",), "key_requests_per_s": 10**6}
+"""Settings of a service with keys, of which most requests have one."""
 NAMES = [*COLLECTIONS, *COLLECTIONS, "s0", "s1", "prod", "absent"]
 OPENAI_SHAPED = ("/v1/embeddings", "/v1/models")
 """Errors of these are in the shape that OpenAI's clients read."""
@@ -89,7 +95,10 @@ class Watch:
 @asynccontextmanager
 async def served(folder: Path, **changes: Any) -> AsyncIterator[FastAPI]:
     """A ready app on `folder`, with limits that a fuzzer reaches."""
-    small: dict[str, Any] = {"head_rows": 64, "min_free_disk_bytes": 0, "max_collections": 8, "encoder_threads": 1}
+    small: dict[str, Any] = {
+        "head_rows": 64, "min_free_disk_bytes": 0, "max_collections": 9, "encoder_threads": 1, "coverage_one_in": 5,
+        "fit_rest_seconds": 0.1, "on_fit_drift": OnFitDrift.REFIT,
+    }  # fmt: skip
     settings = Settings(**({"data_dir": folder / "data", "bundles_dir": folder / "bundles"} | small | changes))
     app = build_app(settings)
     async with app.router.lifespan_context(app):
@@ -106,12 +115,12 @@ async def fuzz(
     batch: int = 200,
     abreast: int = 4,
     after: Callable[[Report], None] | None = None,
+    keys: Sequence[str] = (),
 ) -> Report:
-    """Send `count` requests. after: called after each batch."""
-    report, requests = Report(), OddRequests(app.openapi(), seed, NAMES)
+    """Send `count` requests. after: called after each batch. keys: of the service, the first of which may write."""
+    report, requests = Report(), OddRequests(app.openapi(), seed, NAMES, [key.encode() for key in keys])
     while report.sent < count:
-        for name, body in COLLECTIONS.items():
-            await send(app, OddRequest("PUT", f"/v1/collections/{name}", chunks=(json.dumps(body).encode(),)))
+        await _make_collections(app, keys)
         waiting = iter([requests.next() for _ in range(min(batch, count - report.sent))])
         watch = Watch(report)
 
@@ -130,6 +139,19 @@ async def fuzz(
         if after is not None:
             after(report)
     return report
+
+
+async def _make_collections(app: FastAPI, keys: Sequence[str]) -> None:
+    headers = tuple((b"api-key", key.encode()) for key in keys[:1])
+    rows = np.random.default_rng(0).normal(size=(300, DIMS)).round(3).tolist()
+    metadata = [{"word": f"w{n % 7}", "whole": n, "words": [f"w{n % 3}", f"w{n % 5}"]} for n in range(len(rows))]
+    made_points = [{"id": f"p{n}", "vector": row, "metadata": metadata[n]} for n, row in enumerate(rows)]
+    points = json.dumps({"points": made_points}).encode()
+    for name, body in COLLECTIONS.items():
+        path = f"/v1/collections/{name}"
+        made = OddRequest("PUT", path, headers=headers, chunks=(json.dumps(body).encode(),))
+        if (await send(app, made))[0] == 200 and name == FITTED:
+            await send(app, OddRequest("POST", f"{path}/points", headers=headers, chunks=(points,)))
 
 
 async def _tried(app: FastAPI, request: OddRequest) -> tuple[int, str | None, Any]:

@@ -7,7 +7,7 @@ import base64
 import gzip
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -71,7 +71,11 @@ class Seen:
 class OddRequests:
     """Makes one request after the other."""
 
-    def __init__(self, document: Mapping[str, Any], seed: int, collections: list[str]) -> None:
+    def __init__(
+        self, document: Mapping[str, Any], seed: int, collections: list[str], keys: Sequence[bytes] = ()
+    ) -> None:
+        """keys: API keys that requests come with; of none: without any."""
+        self._keys = keys
         self.random, self.numpy = random.Random(seed), np.random.default_rng(seed)
         self.seen = Seen()
         self._schemas = document["components"]["schemas"]
@@ -118,6 +122,9 @@ class OddRequests:
             "group_by": lambda: pick(["word", "words", "whole", "real", "flag", "absent"]),
             "filterable": lambda: {pick(["word", "a.b", ""]): pick(["keyword", "float", "keyword[]"])},
             "sample": lambda: pick([150, 300, 1]),
+            "rescore": lambda: pick([True, False, {"candidates": pick([1, 10, 500, 10**6])}]),
+            "rescore_bytes": lambda: pick([0, 1, 24, 25]),
+            "from": lambda: pick(["writes", "sample", "codes", "absent"]),
             "limit": lambda: pick([1, 3, 10, 100, 10_000]),
             "shards": lambda: pick([1, 2, 3]),
             "points": lambda: [self._point() for _ in range(pick([1, 3, 20]))],
@@ -144,6 +151,10 @@ class OddRequests:
                 made,
                 method=self.random.choice(["GET", "PUT", "POST", "DELETE", "PATCH", "HEAD", "OPTIONS", "get", "X"]),
             )
+        if self._keys and self.random.random() < 0.98:
+            key = self.random.choice(self._keys)
+            name, value = self.random.choice([(b"api-key", key), (b"authorization", b"Bearer " + key)])
+            made = replace(made, headers=(*made.headers, (name, value)))
         return replace(made, chunks=self._cut(made.chunks[0]), hangs_up=self.random.random() < 0.01)
 
     # -- paths ---------------------------------------------------------------------------------------------------------

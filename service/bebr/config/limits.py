@@ -208,10 +208,11 @@ class Limits:
             "measure what it misses; 0: none.",
         ),
     )
-    coverage_max_points: int = field(
-        default=200_000,
+    coverage_cpu_percent: int = field(
+        default=2,
         metadata=_limit(
-            integer(0), "Searches of larger collections are not checked so: that reads all of their codes."
+            integer(1, 100),
+            "Of one core, so much may be taken by such checks, on average; what is more is not checked.",
         ),
     )
     lists_from_points: int = field(

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Floats64 = NDArray[np.float64]
 
 TINY = np.float32(1e-12)
 """The least length to divide by, so that a row of zeros gives zeros and no NaN."""

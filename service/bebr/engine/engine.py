@@ -87,7 +87,10 @@ class Engine:
         self.registry = CollectionRegistry(store, limits)
         """The open collections."""
         self._checks = CoverageChecks(
-            admission.search_requests, one_in=limits.coverage_one_in, max_points=limits.coverage_max_points
+            admission.search_requests,
+            threads.checks,
+            one_in=limits.coverage_one_in,
+            cpu_percent=limits.coverage_cpu_percent,
         )
         self.searchers = Searchers(limits, admission, texts, self._checks, batching=batching)
         self._embedder = Embedder(bundles, self._encoders, limits, texts, admission.embeddings)

@@ -203,6 +203,21 @@ class ShardStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """What one search found of what there was to find."""
+
+    found: int
+    wanted: int
+
+
+class Shortcut(StrEnum):
+    """What lets a search pass over points."""
+
+    SHORTLIST = "shortlist"
+    """Only the best candidates of the scan are scored by their rescore codes."""
+
+
+@dataclass(frozen=True, slots=True)
 class CoverageStatus:
     """How many of the best hits the searches of a collection find, by those that were checked."""
 
@@ -211,7 +226,9 @@ class CoverageStatus:
     searches: int
     """Searches checked since the start."""
     skipped: int
-    """Searches that were to be checked and were not: the collection was too large, or the service too busy."""
+    """Searches that were to be checked and were not: there was no time for them."""
+    of: Mapping[Shortcut, float] = field(default_factory=dict)
+    """The same share for each shortcut: what is found with it of what is found without it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,8 @@ class Threads:
         self.background_threads = background_threads
         self.background = ThreadPoolExecutor(background_threads, "background", _yield_to_others)
         """Embeds and encodes for jobs and evaluations."""
+        self.checks = ThreadPoolExecutor(1, "check", _yield_to_others)
+        """Answers searches once more, to check them."""
         self.maintenance = ThreadPoolExecutor(1, "maintain")
         """Seals and merges segments."""
 
@@ -53,6 +55,7 @@ class Threads:
             self.encoding,
             self.embedding,
             self.background,
+            self.checks,
             self.maintenance,
         ):
             await asyncio.to_thread(pool.shutdown)

@@ -13,6 +13,8 @@ rescore_parts.py  where the rescore codes of a code version lie
 rescoring.py    candidates scored again by their rescore codes
 scan.py         queries over segments: kernel calls, ties
 candidates.py   what scans found, of any parts and versions, joined; and the hits that come of it
+exact.py        what the best hits score when no point is passed over
+slices.py       a few rows of a part
 grouped.py      scans for the best rows of each value of a field
 sealing.py      makes sealed segments from frozen and from sealed ones
 compaction.py   which segments are worth making anew
@@ -24,9 +26,10 @@ shard.py        the shard: applies operations, swaps views, maintains its files
 
 from bebr.index.candidates import Found
 from bebr.index.grouped import Grouping
+from bebr.index.labels import Value
 from bebr.index.rescoring import Rescored, Rescoring
 from bebr.index.scan import ScanQueries
 from bebr.kernel import quantize
 from bebr.kernel.rescore import quantize as quantize_rescore
 
-__all__ = ["Found", "Grouping", "Rescored", "Rescoring", "ScanQueries", "quantize", "quantize_rescore"]
+__all__ = ["Found", "Grouping", "Rescored", "Rescoring", "ScanQueries", "Value", "quantize", "quantize_rescore"]

@@ -43,7 +43,7 @@ class Candidates:
     def raised(self, by: float, threshold: float) -> "Candidates":
         """The same rows with `by` added to every score, less those that then do not reach the threshold."""
         scores = self.scores + by
-        return replace(self, scores=scores).at(slice(_reaching(scores.tolist(), threshold)))
+        return replace(self, scores=scores).at(slice(reaching(scores.tolist(), threshold)))
 
 
 NOTHING = Candidates(np.empty(0), np.empty(0, np.int32), np.empty(0, np.int64))
@@ -67,7 +67,7 @@ class Found:
     def raised(self, by: float, threshold: float) -> "Found":
         """The same hits with `by` added to every score, less those that then do not reach the threshold."""
         scores = [score + by for score in self.scores]
-        kept = _reaching(scores, threshold)
+        kept = reaching(scores, threshold)
         distances = None if self.distances is None else self.distances[:kept]
         return Found(
             scores[:kept], self.ids[:kept], self.versions[:kept], distances, self.groups[:kept], self.rows[:kept]
@@ -115,7 +115,7 @@ def hits_of(parts: Sequence[Part], candidates: Candidates, ids: Sequence[str], l
     return Found(scores, list(ids), versions, distances).at(order[:limit])
 
 
-def _reaching(scores: Sequence[float], threshold: float) -> int:
+def reaching(scores: Sequence[float], threshold: float) -> int:
     """How many of the scores, best first, count."""
     count = len(scores)
     while count and not reaches(scores[count - 1], threshold):

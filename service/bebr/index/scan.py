@@ -15,6 +15,7 @@ from bebr import kernel
 from bebr.core.filters import Filter
 from bebr.core.scoring import DotQueries, HammingQueries, RescoreQueries, hamming_scores
 from bebr.index.candidates import Candidates, Part
+from bebr.index.slices import PartSlice
 
 Selection = kernel.Selection
 Scores = NDArray[np.float32]
@@ -92,7 +93,7 @@ def finished(candidates: Candidates, query: int, queries: ScanQueries, dims: int
     return candidates.raised(added, threshold)
 
 
-def top_rows(part: Part, queries: ScanQueries) -> tuple[Scores, Rows]:
+def top_rows(part: Part | PartSlice, queries: ScanQueries) -> tuple[Scores, Rows]:
     """All rows that the first query finds: scores (rows,) float32, rows (rows,) int64, best first, padded with -1."""
     masks, mask_of_query = masks_of(part, queries.filters)
     scores, rows = _kernel_top_k(part, queries, part.rows, masks, mask_of_query, queries.floors)
@@ -105,7 +106,7 @@ def ceiling_of(floors: Scores) -> NDArray[np.int32]:
 
 
 def _kernel_top_k(
-    part: Part,
+    part: Part | PartSlice,
     queries: ScanQueries,
     k: int,
     masks: list[NDArray[np.uint16]] | None,
@@ -125,7 +126,7 @@ def _kernel_top_k(
 
 
 def masks_of(
-    part: Part, filters: tuple[Filter | None, ...]
+    part: Part | PartSlice, filters: tuple[Filter | None, ...]
 ) -> tuple[list[NDArray[np.uint16]] | None, NDArray[np.int32] | None]:
     """The kernel's masks: one per distinct filter, none where all rows are alive and nothing is filtered."""
     if filters == (None,):  # most searches

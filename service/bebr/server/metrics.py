@@ -185,6 +185,12 @@ def _quality(found: Sequence[CollectionStatus]) -> Iterator[Metric]:
     shares = [(name, coverage.share) for name, coverage in checked if coverage.share is not None]
     help = "Share of the best hits without shortcuts that the last checked searches found."
     yield _gauge("bebr_collection_coverage", help, "collection", shares)
+    help = "Share of what is found without a shortcut that they found with it."
+    of = GaugeMetricFamily("bebr_collection_shortcut_coverage", help, labels=["collection", "shortcut"])
+    for name, coverage in checked:
+        for shortcut, share in coverage.of.items():
+            of.add_metric([name, shortcut], share)
+    yield of
     for metric, help, field in (
         ("bebr_collection_coverage_checks", "Searches that were answered once more without shortcuts.", "searches"),
         ("bebr_collection_coverage_skipped", "Searches that were to be checked so and were not.", "skipped"),

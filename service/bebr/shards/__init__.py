@@ -10,15 +10,17 @@ runs.py      what a follower applies at once
 note.py      what the store acknowledged last, noted beside a shard's files
 follower.py  keeps one shard equal to the store
 reads.py     searches, counts and lists of ids over several shards
+snapshot.py  the shards as they were at one moment
 scan_rate.py how long a scan takes on this machine
 memory.py    gives memory back to the system
 """
 
-from bebr.index import Found, Grouping, Rescored, Rescoring, ScanQueries, quantize, quantize_rescore
+from bebr.index import Found, Grouping, Rescored, Rescoring, ScanQueries, Value, quantize, quantize_rescore
 from bebr.shards.changes import Change, Patch, Reencode, Replace, ShardWrite, pieces_of, values_of
 from bebr.shards.client import Searched, ShardClient, ShardStats
 from bebr.shards.local import LocalShards, ShardThreads
 from bebr.shards.note import acknowledged, forget_notes
+from bebr.shards.snapshot import Snapshot
 
 __all__ = [
     "Change",
@@ -36,6 +38,8 @@ __all__ = [
     "ShardStats",
     "ShardThreads",
     "ShardWrite",
+    "Snapshot",
+    "Value",
     "acknowledged",
     "forget_notes",
     "pieces_of",

@@ -29,6 +29,7 @@ from bebr.core.lists import Centroids
 from bebr.core.operations import Committed
 from bebr.index import Found, Grouping, Rescored, Rescoring, ScanQueries
 from bebr.shards.changes import Change
+from bebr.shards.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,9 @@ class ShardClient(Protocol):
         rescorings: of each query, where candidates are scored again by rescore codes; a grouping says so itself.
         on_loop: whether what takes a moment may run on the event loop.
         """
+
+    def snapshot(self) -> Snapshot:
+        """The shards as they are now, to be read for longer than a search takes."""
 
     def is_small(self, queries: int) -> bool:
         """Whether a search of this many queries takes so little time that it may run on the event loop."""

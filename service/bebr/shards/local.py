@@ -29,6 +29,7 @@ from bebr.shards.client import ListStats, Searched, ShardStats
 from bebr.shards.follower import Follower
 from bebr.shards.memory import release_free_memory
 from bebr.shards.scan_rate import ScanRate
+from bebr.shards.snapshot import Snapshot
 from bebr.shards.truth import Truth
 from bebr.shards.writer import Writer
 from bebr.telemetry import event
@@ -169,6 +170,15 @@ class LocalShards:
         search = partial(reads.search, view, queries, grouping, rescorings, self._rate, self._threads.scans, slices)
         found, rescored = await asyncio.get_running_loop().run_in_executor(self._threads.searches, search)
         return Searched(found, dict(view.points), rescored)
+
+    def snapshot(self) -> Snapshot:
+        view = self._scan_view()
+
+        def found(damage: DamagedSegment) -> None:
+            if not self._closed and self._is_current(damage, view):
+                self._mend(damage)
+
+        return Snapshot(view, found)
 
     def is_small(self, queries: int) -> bool:
         return self._rate.seconds(self._scan_view().scan_size_bytes, queries) <= INLINE_SCAN_SECONDS

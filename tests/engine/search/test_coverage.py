@@ -1,30 +1,57 @@
 """Checks of searches: how many are chosen, and that they wait for all others."""
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
 from tests.engine.fitting import DIMS, ROWS, make, nearest, reached, write
 from tests.engine.running import running
 
 from bebr.config import Limits
 from bebr.engine import Engine, FitSettings
 from bebr.engine.admission import Admission
+from bebr.engine.results import Tally
+from bebr.engine.search import coverage as coverage_module
+from bebr.engine.search.comparison import tally_of_groups, tally_of_hits
 from bebr.engine.search.coverage import MAX_WAITING, CoverageChecks
+from bebr.index import slices
 
 FIT = FitSettings(bytes=4, sample=130, dims=DIMS, rescore_bytes=24)
 
 
+def checks(one_in: int) -> CoverageChecks:
+    return CoverageChecks(Admission(Limits()).searches, ThreadPoolExecutor(1), one_in=one_in, cpu_percent=1)
+
+
 async def test_one_of_so_many_searches_is_chosen_at_random() -> None:
-    checks = CoverageChecks(Admission(Limits()).searches, one_in=10, max_points=100)
-    chosen = [number for number in range(20_000) if checks.is_next(1)]
+    some = checks(10)
+    chosen = [number for number in range(20_000) if some.due(1)]
     gaps = {after - before for before, after in pairwise(chosen)}
     assert abs(len(chosen) - 2_000) < 200 and len(gaps) == 19
-    never = CoverageChecks(Admission(Limits()).searches, one_in=0, max_points=100)
-    assert not any(never.is_next(1_000) for _ in range(100))
-    always = CoverageChecks(Admission(Limits()).searches, one_in=1, max_points=100)
-    assert all(always.is_next(1) for _ in range(100))
+    batches = checks(10)
+    assert abs(sum(batches.due(50) for _ in range(400)) - 2_000) < 200
+    assert not any(checks(0).due(1_000) for _ in range(100))
+    assert all(checks(1).due(count) == count for count in (1, 7))
+
+
+def test_hits_that_tie_with_the_last_one_are_no_loss() -> None:
+    best = [0.9, 0.8, 0.8]
+    assert tally_of_hits([0.9, 0.8, 0.8], best) == Tally(3, 3)
+    assert tally_of_hits([0.9, 0.8, 0.7], best) == Tally(2, 3)
+    assert tally_of_hits([0.8, 0.8, 0.8], best) == Tally(3, 3)  # of a later page, whose first hit ties with one before
+    assert tally_of_hits([], best) == Tally(0, 3) and tally_of_hits([], []) == Tally(0, 0)
+    assert tally_of_hits([0.95, 0.9, 0.8], best) == Tally(2, 3)  # what an earlier page should have had
+
+
+def test_hits_of_groups_are_compared_with_those_of_the_same_group() -> None:
+    best = {"a": [0.9, 0.7], "b": [0.8]}
+    assert tally_of_groups({"a": [0.9, 0.7], "b": [0.8]}, best) == Tally(3, 3)
+    assert tally_of_groups({"a": [0.9, 0.6], "c": [0.8, 0.8]}, best) == Tally(1, 3)
+    assert tally_of_groups({}, {}) == Tally(0, 0)
 
 
 async def fitted(engine: Engine) -> None:
@@ -34,7 +61,7 @@ async def fitted(engine: Engine) -> None:
 
 
 async def test_a_check_waits_until_no_search_is_under_way(tmp_path: Path) -> None:
-    async with running(tmp_path, coverage_one_in=1) as engine:
+    async with running(tmp_path, coverage_one_in=1, coverage_cpu_percent=100) as engine:
         await fitted(engine)
         lane, coverage = engine.admission.search_requests, engine.registry.get("docs").coverage
         lane.enter("another", 1)
@@ -47,14 +74,14 @@ async def test_a_check_waits_until_no_search_is_under_way(tmp_path: Path) -> Non
         status = coverage.status()
         assert status is not None and status.searches == 0 and status.skipped in (4, 5)  # the others wait
         lane.leave("another", 1, True)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while (status := coverage.status()) is None or status.searches < MAX_WAITING:
                 await asyncio.sleep(0.01)
         assert status.share is not None and 0 < status.share <= 1
 
 
 async def test_a_collection_that_is_deleted_meanwhile_is_not_checked(tmp_path: Path) -> None:
-    async with running(tmp_path, coverage_one_in=1) as engine:
+    async with running(tmp_path, coverage_one_in=1, coverage_cpu_percent=100) as engine:
         await fitted(engine)
         lane = engine.admission.search_requests
         lane.enter("another", 1)
@@ -62,7 +89,34 @@ async def test_a_collection_that_is_deleted_meanwhile_is_not_checked(tmp_path: P
         collection = engine.registry.get("docs")
         await engine.delete_collection("docs")
         lane.leave("another", 1, True)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while (status := collection.coverage.status()) is None:
                 await asyncio.sleep(0.01)
         assert (status.searches, status.skipped) == (0, 1)
+
+
+async def test_what_does_not_fit_in_the_budget_is_skipped(tmp_path: Path) -> None:
+    async with running(tmp_path, coverage_one_in=1, coverage_cpu_percent=100) as engine:
+        await fitted(engine)
+        collection = engine.registry.get("docs")
+        collection.coverage.note_cost(1e9, 1)
+        await nearest(engine, ROWS[0])
+        async with asyncio.timeout(120):
+            while (status := collection.coverage.status()) is None:
+                await asyncio.sleep(0.01)
+        assert (status.searches, status.skipped) == (0, 1)
+
+
+async def test_a_check_that_is_under_way_stops_no_search_and_no_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slices, "SLICE_ROWS", 16)
+    monkeypatch.setattr(coverage_module, "RESTS", 1e12)  # it does not come to its second slice
+    async with asyncio.timeout(120), running(tmp_path, coverage_one_in=1, coverage_cpu_percent=100) as engine:
+        await fitted(engine)
+        found = await nearest(engine, ROWS[0])
+        while not any(thread.name.startswith("check") for thread in threading.enumerate()):
+            await asyncio.sleep(0.01)
+        assert await nearest(engine, ROWS[0]) == found
+        collection = engine.registry.get("docs")
+    assert collection.coverage.status() is None

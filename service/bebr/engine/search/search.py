@@ -36,7 +36,7 @@ from bebr.engine.cursors import write_search_cursor
 from bebr.engine.projection import Wanted
 from bebr.engine.requests import SearchRequest
 from bebr.engine.results import Explanation, RescoreExplanation, SearchResult
-from bebr.engine.search.coverage import Check, CoverageChecks
+from bebr.engine.search.coverage import CoverageChecks
 from bebr.engine.search.group import group
 from bebr.engine.search.hits import Points, common_projection, hits_of, is_large, projected, shows_points
 from bebr.engine.search.parse import parse_all
@@ -109,8 +109,8 @@ class Searcher:
         routed = await self._route(requests)
         embedded = time.perf_counter()
         answers, points = await self._search_routed(routed)
-        if routed[0].rescoring is not None and self._checks.is_next(len(routed)):
-            self._checks.add(Check(self._collection, routed[0], self._ids))
+        if due := self._checks.due(len(routed)):
+            self._checks.add(self._collection, routed, due)
         ended = time.perf_counter()
         stages_ms = {"embed": (embedded - started) * 1000, "search": (ended - embedded) * 1000}
         write = partial(self._results, routed, answers, points, stages_ms)
@@ -132,14 +132,6 @@ class Searcher:
             return together
         finally:
             self._lane.leave(self._key, units, done)
-
-    async def _ids(self, one: RoutedQuery, without_shortcuts: bool) -> list[str]:
-        """The ids of the hits of a search, for a check of it: on no event loop, and counted in no lane."""
-        if without_shortcuts and one.rescoring is not None:
-            points = sum(self._collection.shards.points().values())
-            one = replace(one, rescoring=replace(one.rescoring, candidates=max(points, one.rescoring.candidates)))
-        (answer,) = await self._scan([one], on_loop=False)
-        return _page(answer).found.ids
 
     def _check_size(self, requests: Sequence[SearchRequest]) -> None:
         """Raise AnswerTooLarge before anything is scanned for hits that fit no answer, whatever they show."""
@@ -268,12 +260,8 @@ class Searcher:
         routed: list[RoutedQuery],
         grouping: Grouping | None = None,
         rescored: bool = False,
-        on_loop: bool = True,
     ) -> list[Answer]:
-        """Queries of one scorer -> the best hits of each, of all versions that have points; or those of its groups.
-
-        on_loop: it may run on the event loop.
-        """
+        """Queries of one scorer -> the best hits of each, of all versions that have points; or those of its groups."""
         numbers = {number for one in routed for number in one.of_version}
         while True:
             if any(one.of_version.keys() != numbers for one in routed):  # points of another version came meanwhile
@@ -286,9 +274,8 @@ class Searcher:
                 rescored = rescorings is not None
             started = time.perf_counter()
             prepared = prepare_all(self._collection, routed, limit, rescored)
-            searched = await self._collection.shards.search(
-                prepared, grouping, rescorings, on_loop=on_loop and self._turn.is_free
-            )
+            on_loop = self._turn.is_free
+            searched = await self._collection.shards.search(prepared, grouping, rescorings, on_loop=on_loop)
             self._turn.use(time.perf_counter() - started)
             if searched.points.keys() <= numbers:
                 break

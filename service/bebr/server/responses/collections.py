@@ -75,11 +75,17 @@ class Coverage(Answer):
         "checked."
     )
     searches: int = Field(description="Searches checked since the start.")
-    skipped: int = Field(description="Searches not checked: the collection was too large, or the service too busy.")
+    skipped: int = Field(description="Searches that were to be checked and were not: there was no time for them.")
+    shortlist: float | Absent = Field(
+        None,
+        description="Share of the best hits that are found although only a shortlist, the best candidates of the scan, "
+        "is scored by rescore codes.",
+    )
 
     @classmethod
     def of(cls, coverage: results.CoverageStatus) -> "Coverage":
-        return cls.model_validate(coverage, from_attributes=True)
+        shares = {str(shortcut): share for shortcut, share in coverage.of.items()}
+        return cls(share=coverage.share, searches=coverage.searches, skipped=coverage.skipped, **shares)
 
 
 class Shard(Answer):

@@ -1,0 +1,49 @@
+"""Snapshot: the shards of a collection as they were at one moment, for whoever compares answers of the same points.
+
+It blocks: its methods are for threads. Files that were merged meanwhile may be gone; what needs them raises
+DamagedSegment.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bebr.errors import DamagedSegment
+from bebr.index import Found, Grouping, Rescoring, ScanQueries, Value
+from bebr.index.exact import Steps, best_groups, best_scores
+from bebr.index.scan_view import ScanView
+from bebr.shards import reads
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """It keeps what it shows in memory."""
+
+    _view: ScanView
+    found_damage: Callable[[DamagedSegment], None]
+    """Is told what was raised, on the event loop: the shard is made anew unless the file is gone for a good reason."""
+
+    @property
+    def points(self) -> Mapping[int, int]:
+        """Living points by code version."""
+        return self._view.points
+
+    @property
+    def rows(self) -> int:
+        """What a scan of all passes, dead points included."""
+        return self._view.rows
+
+    def search(self, queries: Sequence[ScanQueries], grouping: Grouping | None, rescoring: Rescoring | None) -> Found:
+        """The hits of one query, as `ShardClient.search` finds them. queries: of each version, with one query."""
+        rescorings = None if grouping is not None or rescoring is None else [rescoring]
+        (found,), _ = reads.search(self._view, queries, grouping, rescorings)
+        return found
+
+    def best_scores(self, queries: Sequence[ScanQueries], limit: int, threshold: float) -> Steps[list[float]]:
+        """The scores of the `limit` best hits where no point is passed over, best first. Each step is short."""
+        return best_scores(self._view, queries, limit, threshold)
+
+    def best_groups(
+        self, queries: Sequence[ScanQueries], grouping: Grouping, preferred: Sequence[Value]
+    ) -> Steps[dict[Value, list[float]]]:
+        """The same of the best groups: see `bebr.index.exact.best_groups`."""
+        return best_groups(self._view, queries, grouping, preferred)
