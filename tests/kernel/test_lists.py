@@ -9,7 +9,7 @@ from tests.kernel.test_equals_core import SETTINGS, Case, any_isa, cases
 
 from bebr import kernel
 from bebr.core import lists as core
-from bebr.core.codes import CodeSpec
+from bebr.core.codes import CodeSpec, grid_values, unpack_levels
 from bebr.core.scoring import DotQueries, dot_scores
 from bebr.index.strings import StringTable, build_lookup, hash_strings
 
@@ -222,3 +222,34 @@ def _one_part(spec: CodeSpec, rows: int, begin: NDArray[np.uint32]) -> tuple[ker
     parts = kernel.Parts()
     parts.add_sorted(blocked, np.ones(rows, np.float16), rows, spec, None, table, lists=(centroids, begin))
     return parts, kernel.quantize(np.ones((1, 16), np.float32), spec, np.ones(1, np.float32))
+
+
+@SETTINGS
+@given(case=cases())
+def test_rows_are_assigned_to_the_first_of_their_best_queries(any_isa: str, case: Case) -> None:
+    scores = dot_scores(case.dot, case.codes, np.ones(case.rows, np.float16), case.spec)
+    numbers, best = kernel.assign(case.blocked, case.rows, case.spec, case.dot)
+    np.testing.assert_array_equal(numbers, scores.argmax(axis=0))
+    np.testing.assert_array_equal(best, scores.max(axis=0))
+
+
+@SETTINGS
+@given(case=cases(), seed=st.integers(0, 2**32), lists=st.integers(1, 20))
+def test_rows_of_each_list_are_summed(case: Case, seed: int, lists: int) -> None:
+    numbers = np.random.default_rng(seed).integers(0, lists, case.rows).astype(np.int32)
+    sums, counts = kernel.accumulate(case.blocked, case.gains, case.rows, case.spec, numbers, lists)
+    expected = np.zeros((lists, case.spec.dims))
+    grid = grid_values(unpack_levels(case.codes, case.spec), case.spec)
+    np.add.at(expected, numbers, case.gains.astype(np.float64)[:, None] * grid)
+    np.testing.assert_array_equal(sums, expected)
+    np.testing.assert_array_equal(counts, np.bincount(numbers, minlength=lists))
+
+
+def test_rows_of_no_list_are_refused() -> None:
+    spec = CodeSpec.parse("16x2")
+    blocked = kernel.allocate(kernel.blocked_size_bytes(spec, 2))
+    for number in (-1, 3):
+        with pytest.raises(ValueError, match="numbers"):
+            kernel.accumulate(blocked, np.ones(2, np.float16), 2, spec, np.array([0, number], np.int32), 3)
+    with pytest.raises(ValueError, match="at least one"):
+        kernel.assign(blocked, 2, spec, DotQueries(np.empty((0, 16), np.int8), np.empty((0, 1), np.float32)))

@@ -36,7 +36,7 @@ from bebr.kernel.checks import (
     layout_of,
     select_isa,
 )
-from bebr.kernel.lists import CentroidTable, centroid_scores, list_candidates
+from bebr.kernel.lists import CentroidTable, accumulate, assign, centroid_scores, list_candidates
 from bebr.kernel.parts import Candidates, Parts, Selection, dot_candidates, hamming_candidates
 from bebr.kernel.pieces import Pieces, lost_pages
 
@@ -50,7 +50,9 @@ __all__ = [
     "Parts",
     "Pieces",
     "Selection",
+    "accumulate",
     "allocate",
+    "assign",
     "blocked_size_bytes",
     "centroid_scores",
     "dot_candidates",

@@ -128,6 +128,24 @@ def make_centroid_table(
 def centroid_scores(
     table: CentroidTable, values: NDArray[np.int8], scales: NDArray[np.float32], out: NDArray[np.float32]
 ) -> None: ...
+def assign(
+    layout: Layout,
+    blocked: NDArray[np.uint8],
+    rows: int,
+    values: NDArray[np.int8],
+    scales: NDArray[np.float32],
+    numbers: NDArray[np.int32],
+    scores: NDArray[np.float32],
+) -> None: ...
+def accumulate(
+    layout: Layout,
+    blocked: NDArray[np.uint8],
+    gains: NDArray[np.uint16],
+    rows: int,
+    numbers: NDArray[np.int32],
+    sums: NDArray[np.float64],
+    counts: NDArray[np.int64],
+) -> None: ...
 
 class Pieces:
     def __init__(self, bytes: NDArray[np.uint8], piece_size: int, checksums: NDArray[np.uint32]) -> None: ...

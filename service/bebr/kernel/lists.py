@@ -1,16 +1,20 @@
-"""Search by lists: centroids are scored first, and lists of rows are read, best first, by the rule of `core.lists`."""
+"""Search by lists: centroids are scored first, and lists of rows are read, best first, by the rule of `core.lists`.
+
+Also what makes the lists: which query scores a row best, and sums of rows. All calls release the GIL.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bebr.core.codes import CodeSpec
 from bebr.core.scoring import DotQueries
 from bebr.kernel import _kernel
-from bebr.kernel.checks import Masks, check, check_dot_queries, select_isa
+from bebr.kernel.checks import Masks, check, check_dot_queries, check_rows, layout_of, select_isa
 from bebr.kernel.parts import Candidates, CentroidTable, Selection
 
-__all__ = ["CentroidTable", "centroid_scores", "list_candidates"]
+__all__ = ["CentroidTable", "accumulate", "assign", "centroid_scores", "list_candidates"]
 
 
 def centroid_scores(table: CentroidTable, queries: DotQueries) -> NDArray[np.float32]:
@@ -58,3 +62,41 @@ def list_candidates(
         deltas, stop_at, flat_rows,
     )  # fmt: skip
     return Candidates(*found), lists, rows
+
+
+def assign(
+    blocked: NDArray[np.uint8], rows: int, spec: CodeSpec, queries: DotQueries
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The query (rows,) int32 that scores each row best, the first of those that tie, and that score (rows,) float32,
+    without the row's gain. Several threads may each take whole groups of the rows."""
+    select_isa()
+    check_rows(blocked, rows, layout_of(spec), 1)
+    if not check_dot_queries(queries, spec):
+        raise ValueError("expected at least one query")
+    numbers, scores = np.empty(rows, np.int32), np.empty(rows, np.float32)
+    _kernel.assign(layout_of(spec), blocked, rows, queries.values, queries.scales, numbers, scores)
+    return numbers, scores
+
+
+def accumulate(
+    blocked: NDArray[np.uint8],
+    gains: NDArray[np.float16],
+    rows: int,
+    spec: CodeSpec,
+    numbers: NDArray[np.int32],
+    lists: int,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Sums (lists, dims) float64 of gain * grid value over the rows of each list, and how many rows it has (lists,).
+
+    numbers (rows,) int32: the list of each row. Times the steps of their blocks, sums are what rows add up to in code
+    space. Millions of rows of usual gains add up exactly, in any order.
+    """
+    layout = layout_of(spec)
+    check_rows(blocked, rows, layout, 1)
+    check(gains, np.float16, "gains", rows)
+    check(numbers, np.int32, "numbers", rows)
+    if rows and not 0 <= int(numbers[:rows].min()) <= int(numbers[:rows].max()) < lists:
+        raise ValueError(f"numbers must lie between 0 and {lists - 1}")
+    sums, counts = np.zeros((lists, spec.dims)), np.zeros(lists, np.int64)
+    _kernel.accumulate(layout, blocked, gains.view(np.uint16), rows, numbers, sums, counts)
+    return sums, counts

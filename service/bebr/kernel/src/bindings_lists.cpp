@@ -7,6 +7,7 @@
 
 #include "bindings.hpp"
 #include "centroids.hpp"
+#include "clustering.hpp"
 #include "dispatch.hpp"
 
 using namespace nb::literals;
@@ -31,12 +32,29 @@ void score(const CentroidTable& table, const Matrix<const std::int8_t>& values, 
     for (std::size_t q = 0; q < queries; ++q) std::copy_n(rows[q], table.lists(), out.data() + q * table.lists());
 }
 
+void assign_rows(const Layout& layout, const Vector<const std::uint8_t>& blocked, std::size_t rows,
+                 const Matrix<const std::int8_t>& values, const Matrix<const float>& scales,
+                 const Vector<std::int32_t>& numbers, const Vector<float>& scores) {
+    const nb::gil_scoped_release unlocked;
+    assign(current_kernels(), layout, as_words(blocked), rows, {values.data(), scales.data()}, values.shape(0),
+           numbers.data(), scores.data());
+}
+
+void add_rows(const Layout& layout, const Vector<const std::uint8_t>& blocked,
+              const Vector<const std::uint16_t>& gains, std::size_t rows, const Vector<const std::int32_t>& numbers,
+              const Matrix<double>& sums, const Vector<std::int64_t>& counts) {
+    const nb::gil_scoped_release unlocked;
+    accumulate(layout, {as_words(blocked), gains.data(), rows}, numbers.data(), sums.data(), counts.data());
+}
+
 }  // namespace
 
 void bind_lists(nb::module_& m) {
     nb::class_<CentroidTable>(m, "CentroidTable");
     m.def("make_centroid_table", &make_table, "layout"_a, "values"_a, "scales"_a, "generation"_a);
     m.def("centroid_scores", &score, "table"_a, "values"_a, "scales"_a, "out"_a);
+    m.def("assign", &assign_rows, "layout"_a, "blocked"_a, "rows"_a, "values"_a, "scales"_a, "numbers"_a, "scores"_a);
+    m.def("accumulate", &add_rows, "layout"_a, "blocked"_a, "gains"_a, "rows"_a, "numbers"_a, "sums"_a, "counts"_a);
 }
 
 }  // namespace bebr

@@ -92,16 +92,14 @@ BEBR_INLINE void sum_block_best(std::uint32_t words_in_block, const std::int32_t
         sum_block_apart<Simd, Bits, Q, G>(words_in_block, values, words, ahead, sums);
 }
 
-// Scores Q queries against the G groups list[0..G) and offers what is within the bounds.
+// Scores Q queries against G groups, without their gains.
 template <class Simd, int Q, int G>
-BEBR_INLINE void score_groups(const Blocks& layout, const DotTile& tile, const Groups& groups,
-                              const std::uint32_t* list, const std::uint32_t* list_ahead, Sink<float>& sink) {
+BEBR_INLINE void sum_groups(const Blocks& layout, const DotTile& tile, Cursor<G> words, Cursor<G> ahead,
+                            typename Simd::Floats (&scores)[Q][G * Simd::kVectors]) {
     constexpr int kVectors = G * Simd::kVectors;
-    Cursor<G> words = cursor<G>(layout, groups, list), ahead = cursor<G>(layout, groups, list_ahead);
     const std::int32_t* values = tile.values;
     const std::int32_t* offsets = tile.offsets;
     const float* scales = tile.scales;
-    typename Simd::Floats scores[Q][kVectors];
     BEBR_EACH(q, Q) BEBR_EACH(v, kVectors) scores[q][v] = Simd::no_score();
     for (std::uint32_t b = 0; b < layout.count; ++b) {
         const Block& block = layout.blocks[b];
@@ -119,7 +117,15 @@ BEBR_INLINE void score_groups(const Blocks& layout, const DotTile& tile, const G
         advance(words, block.words);
         advance(ahead, block.words);
     }
+}
 
+// Scores Q queries against the G groups list[0..G) and offers what is within the bounds.
+template <class Simd, int Q, int G>
+BEBR_INLINE void score_groups(const Blocks& layout, const DotTile& tile, const Groups& groups,
+                              const std::uint32_t* list, const std::uint32_t* list_ahead, Sink<float>& sink) {
+    constexpr int kVectors = G * Simd::kVectors;
+    typename Simd::Floats scores[Q][kVectors];
+    sum_groups<Simd, Q, G>(layout, tile, cursor<G>(layout, groups, list), cursor<G>(layout, groups, list_ahead), scores);
     BEBR_EACH(v, kVectors) {
         const std::uint32_t group = list[v / Simd::kVectors];
         const auto gains = Simd::load_gains(groups.gains + group * kGroupRows, v % Simd::kVectors);

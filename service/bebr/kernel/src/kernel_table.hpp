@@ -1,6 +1,7 @@
 // Turns a `Simd` (see kernels_*.cpp) into the table of its kernels.
 #pragma once
 
+#include "assign_tile.hpp"
 #include "centroid_tile.hpp"
 #include "dot_tile.hpp"
 #include "hamming_tile.hpp"
@@ -54,6 +55,7 @@ constexpr Kernels make_kernels(const char* name) {
     kernels.hamming_tile = Simd::kHammingTile;
     fill_dot<Simd, Simd::kDotTile>(kernels);
     fill_hamming<Simd, Simd::kHammingTile>(kernels);
+    kernels.assign = &assign<Simd>;
     kernels.centroid_tile = Simd::kCentroidTile;
     fill_centroids<Simd, Simd::kCentroidTile>(kernels);
     kernels.project = &project<Simd>;

@@ -58,6 +58,11 @@ using DotKernel = void (*)(const Blocks&, const DotTile&, const Groups&, const s
 using HammingKernel = void (*)(const Blocks&, const HammingTile&, const Groups&, const std::uint32_t* list,
                                std::size_t count, Sink<std::int32_t>&);
 
+// Of each row of the groups, the best score so far and the number of its query: [group][16]. The queries of the tile, which
+// is full, have the numbers from `first` on.
+using AssignKernel = void (*)(const Blocks&, const DotTile&, const std::uint32_t* words, std::size_t groups,
+                              std::int32_t first, float* best, std::int32_t* numbers);
+
 // Scores of each query of the tile: [query] -> [group][16]. The offsets of the tile are -128 * sum of a block's values.
 using CentroidKernel = void (*)(const CentroidGroups&, const DotTile&, float* const* scores);
 
@@ -68,6 +73,7 @@ struct Kernels {
     int hamming_tile;
     DotKernel dot[kMaxTile + 1];
     HammingKernel hamming[kMaxTile + 1];
+    AssignKernel assign;
     int centroid_tile;
     CentroidKernel centroids[kMaxTile + 1];
     // rows (count, size) times matrix (size, dims). Each sum is made in ascending order of its terms, whatever the

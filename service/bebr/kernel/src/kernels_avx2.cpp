@@ -81,6 +81,11 @@ struct Avx2 {
         const Floats exact = _mm256_cvtepi32_ps(_mm256_add_epi32(sum, _mm256_set1_epi32(offset)));
         return _mm256_add_ps(score, _mm256_mul_ps(_mm256_mul_ps(_mm256_set1_ps(scale), scales), exact));
     }
+    BEBR_INLINE static void keep_best(Floats& best, Sums& number, Floats score, std::int32_t candidate) {
+        const Floats better = _mm256_cmp_ps(score, best, _CMP_GT_OQ);
+        best = _mm256_blendv_ps(best, score, better);
+        number = _mm256_blendv_epi8(number, _mm256_set1_epi32(candidate), _mm256_castps_si256(better));
+    }
     BEBR_INLINE static Floats multiply(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
 
     BEBR_INLINE static void store(float* lanes, Floats scores) { _mm256_store_ps(lanes, scores); }

@@ -73,6 +73,11 @@ struct Avx512 {
         const Floats exact = _mm512_cvtepi32_ps(_mm512_add_epi32(sum, _mm512_set1_epi32(offset)));
         return _mm512_add_ps(score, _mm512_mul_ps(_mm512_mul_ps(_mm512_set1_ps(scale), scales), exact));
     }
+    BEBR_INLINE static void keep_best(Floats& best, Sums& number, Floats score, std::int32_t candidate) {
+        const __mmask16 better = _mm512_cmp_ps_mask(score, best, _CMP_GT_OQ);
+        best = _mm512_mask_mov_ps(best, better, score);
+        number = _mm512_mask_mov_epi32(number, better, _mm512_set1_epi32(candidate));
+    }
     BEBR_INLINE static Floats multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
 
     BEBR_INLINE static void store(float* lanes, Floats scores) { _mm512_store_ps(lanes, scores); }

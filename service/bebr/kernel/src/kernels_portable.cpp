@@ -89,6 +89,11 @@ struct Portable {
     BEBR_INLINE static Floats add_weighted(Floats score, Sums sum, std::int32_t offset, float scale, Floats scales) {
         return score + (scale * scales) * __builtin_convertvector(sum + offset, Floats);
     }
+    BEBR_INLINE static void keep_best(Floats& best, Sums& number, Floats score, std::int32_t candidate) {
+        const Sums better = score > best;
+        best = reinterpret<Floats>((reinterpret<Sums>(score) & better) | (reinterpret<Sums>(best) & ~better));
+        number = (candidate & better) | (number & ~better);
+    }
     BEBR_INLINE static Floats multiply(Floats a, Floats b) { return a * b; }
     // Exact for every half, subnormal and infinite ones included.
     BEBR_INLINE static Floats load_gains(const std::uint16_t* gains, int part) {
