@@ -18,7 +18,7 @@ What holds for every client, and is held by `tests/shards/test_client_contract.p
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,9 @@ from bebr.core.lists import Centroids
 from bebr.core.operations import Committed
 from bebr.index import Found, Grouping, Rescored, Rescoring, ScanQueries
 from bebr.shards.changes import Change
-from bebr.shards.snapshot import Snapshot
+
+if TYPE_CHECKING:  # it reads shards, and what it reads says what this module defines
+    from bebr.shards.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ class ShardClient(Protocol):
         on_loop: whether what takes a moment may run on the event loop.
         """
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> "Snapshot":
         """The shards as they are now, to be read for longer than a search takes."""
 
     def is_small(self, queries: int) -> bool:
