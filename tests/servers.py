@@ -9,14 +9,13 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-START_SECONDS = 20
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 
 class ServerKind(StrEnum):
@@ -92,10 +91,7 @@ class Server:
         self._wait_until_it_answers()
         if self._cluster and b"cluster_state:ok" not in self.command("CLUSTER", "INFO"):
             self.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
-            deadline = time.monotonic() + START_SECONDS
-            while b"cluster_state:ok" not in self.command("CLUSTER", "INFO"):
-                assert time.monotonic() < deadline, "the cluster did not form"
-                time.sleep(0.05)
+            wait_until(lambda: b"cluster_state:ok" in self.command("CLUSTER", "INFO"), "the cluster forms")
 
     def kill(self) -> None:
         """kill -9, as a crash would."""
@@ -117,29 +113,27 @@ class Server:
         """Send one command and return the start of its raw answer."""
         address = ("127.0.0.1", self._port) if self._cluster else str(self._socket)
         with socket.socket(socket.AF_INET if self._cluster else socket.AF_UNIX) as connection:
-            connection.settimeout(START_SECONDS)
+            connection.settimeout(PATIENCE_SECONDS)
             connection.connect(address)
             encoded = b"".join(b"$%d\r\n%b\r\n" % (len(part.encode()), part.encode()) for part in parts)
             connection.sendall(b"*%d\r\n%b" % (len(parts), encoded))
             return connection.recv(65536)
 
     def _wait_until_it_answers(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
+        def answers() -> bool:
             assert self._process is not None
             assert self._process.poll() is None, f"the server stopped:\n{(self._folder / 'log').read_text()}"
             try:
-                if self.command("PING").startswith(b"+PONG"):  # it says -LOADING while it reads its file
-                    return
+                return self.command("PING").startswith(b"+PONG")  # it says -LOADING while it reads its file
             except OSError:
-                pass
-            time.sleep(0.02)
-        raise AssertionError(f"the server did not answer within {START_SECONDS} s")
+                return False
+
+        wait_until(answers, f"{self._kind} answers")
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)
-        self._process.wait(START_SECONDS)
+        self._process.wait(PATIENCE_SECONDS)
         self._process = None
 
 

@@ -4,6 +4,8 @@ import asyncio
 from contextvars import ContextVar
 from typing import Any
 
+from tests.waiting import PATIENCE_SECONDS
+
 from bebr.at_once import in_task, run_at_once
 
 name: ContextVar[str] = ContextVar("name", default="nobody")
@@ -28,7 +30,7 @@ async def test_what_waits_goes_on_in_a_task() -> None:
         name.set("inside")
         done.append(await future)
         await asyncio.sleep(0)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             done.append(await asyncio.to_thread(name.get))
 
     run_at_once(run(), tasks.append)
@@ -48,7 +50,7 @@ async def test_errors_and_cancelling_reach_it() -> None:
         except ValueError as error:
             caught.append(str(error))
         try:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         except asyncio.CancelledError:
             caught.append("cancelled")
             raise

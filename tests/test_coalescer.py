@@ -4,6 +4,7 @@ import asyncio
 from functools import partial
 
 import pytest
+from tests.waiting import PATIENCE_SECONDS
 
 from bebr.coalescer import Coalescer
 
@@ -24,7 +25,7 @@ async def test_a_batch_that_is_cancelled_from_within_does_not_block_what_comes_l
     assert await tasks[0] == "FIRST"
     with pytest.raises(asyncio.CancelledError):
         await tasks[1]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         assert await queue.submit("later") == "LATER"
         assert await tasks[2] == "WAITING"
 
@@ -42,7 +43,7 @@ async def test_callers_that_go_away_take_nothing_with_them() -> None:
     tasks[0].cancel()
     tasks[2].cancel()
     gate.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         assert await asyncio.gather(*tasks, return_exceptions=True) != []
         assert await asyncio.gather(tasks[1], tasks[3]) == [2, 4]
         assert await queue.submit(10) == 11
@@ -64,7 +65,7 @@ async def test_keys_take_turns_and_what_is_dropped_is_not_run() -> None:
     await asyncio.sleep(0)
     tasks["a3"].cancel()
     gate.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         outcomes = await asyncio.gather(*tasks.values(), return_exceptions=True)
     assert batches == [["first"], ["a1", "b1", "c1"], ["a4"]]
     assert {name for name, outcome in zip(names, outcomes, strict=True) if outcome != name} == {"a2", "a3"}
@@ -85,7 +86,7 @@ async def test_a_batch_ends_where_it_is_large_enough_and_several_may_run() -> No
     await asyncio.sleep(0)
     assert batches == [[1], [1]] and queue.busy
     gate.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         assert await asyncio.gather(*tasks) == [1, 1, 2, 4, 9, 1]
     assert batches[2:] == [[2, 4], [9], [1]] or sorted(map(sum, batches[2:])) == [1, 6, 9]
     assert not queue.busy

@@ -1,6 +1,5 @@
 """A collection `docs` with a fit, and how well its searches find what is near."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 from tests.encoding.quantization.embeddings import text_like
 from tests.engine.running import running
+from tests.waiting import until
 
 from bebr.core.types import FieldType, WriteMode
 from bebr.engine import CollectionSettings, Engine, FitSettings, SearchRequest
@@ -40,11 +40,14 @@ async def fit_of(engine: Engine) -> FitStatus:
 
 
 async def reached(engine: Engine, state: str) -> FitStatus:
-    async with asyncio.timeout(30):
-        while (fit := await fit_of(engine)).state != state:
-            assert state == "failed" or fit.state != "failed", fit
-            await asyncio.sleep(0.01)
-    return fit
+    async def there() -> FitStatus | None:
+        fit = await fit_of(engine)
+        assert state == "failed" or fit.state != "failed", fit
+        return fit if fit.state == state else None
+
+    found = await until(there, f"a fit that is {state}")
+    assert found is not None
+    return found
 
 
 async def nearest(engine: Engine, row: np.ndarray, limit: int = 10, **changes: Any) -> list[str]:

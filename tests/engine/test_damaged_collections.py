@@ -1,6 +1,5 @@
 """A collection that cannot be opened stops no other: it is named and can be deleted; once mended it serves again."""
 
-import asyncio
 import json
 import shutil
 import sqlite3
@@ -11,6 +10,7 @@ import pytest
 import redis as redis_client
 from tests.engine.running import running, running_jobs
 from tests.servers import Server, ServerKind, running_server
+from tests.waiting import until
 
 from bebr.core.types import JobState, WriteMode
 from bebr.engine import Engine
@@ -160,9 +160,11 @@ async def test_what_may_pass_is_tried_again(tmp_path: Path) -> None:
     async with running(tmp_path) as engine:
         assert (await engine.describe_collection("bad")).damage and await engine.count("docs", None) == 60
         folder.unlink()
-        async with asyncio.timeout(10):
-            while (await engine.describe_collection("bad")).damage:
-                await asyncio.sleep(0.05)
+
+        async def is_sound() -> bool:
+            return not (await engine.describe_collection("bad")).damage
+
+        await until(is_sound, "another attempt to open it")
         assert await engine.count("bad", None) == 60
 
 
@@ -189,6 +191,4 @@ async def test_bulk_jobs_for_it_wait_and_others_go_first(tmp_path: Path) -> None
 
 
 async def reach(jobs: JobQueue, job: str, state: JobState) -> None:
-    async with asyncio.timeout(10):
-        while jobs.get(job).state is not state:
-            await asyncio.sleep(0.01)
+    await until(lambda: jobs.get(job).state is state, f"job {job} {state}")

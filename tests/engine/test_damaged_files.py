@@ -1,6 +1,5 @@
 """Segment files that are changed under a running service: it goes on, answers as before, and makes them anew."""
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.engine.running import running
+from tests.waiting import until
 
 from bebr.core.types import WriteMode
 from bebr.engine import Engine
@@ -57,12 +57,16 @@ async def answers(engine: Engine) -> list[object]:
 
 async def patiently(engine: Engine) -> list[object]:
     """The service may ask to be asked again, and nothing else."""
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                return await answers(engine)
-            except NotReady:
-                await asyncio.sleep(0.02)
+
+    async def served() -> list[object] | None:
+        try:
+            return await answers(engine)
+        except NotReady:
+            return None
+
+    found = await until(served, "answers")
+    assert found is not None
+    return found
 
 
 MAPPED = {"map_from_bytes": 0}
@@ -98,12 +102,12 @@ async def test_damage_that_nobody_reads_is_found_in_the_background(tmp_path: Pat
         for path in segments(tmp_path):
             damage(path)
         await engine.registry.get("docs").shards.scrub(2**30)
-        async with asyncio.timeout(10):
-            while (
-                not (await engine.describe_collection("docs")).damaged_files
-                or engine.registry.get("docs").shards._mending
-            ):
-                await asyncio.sleep(0.02)
+
+        async def is_mended() -> bool:
+            found = (await engine.describe_collection("docs")).damaged_files
+            return bool(found) and not engine.registry.get("docs").shards._mending
+
+        await until(is_mended, "damaged files that are made anew")
         assert await answers(engine) == expected
     async with running(tmp_path) as engine:
         assert (await engine.describe_collection("docs")).damaged_files == 0
@@ -118,9 +122,8 @@ async def test_dropped_collections_leave_no_map_and_no_file_open(tmp_path: Path)
         for number in range(8):
             await make(engine, name=f"c{number}", shards=2)
             await engine.write_points(f"c{number}", points(200), WriteMode.UPSERT)
-        async with asyncio.timeout(10):  # a segment that is being sealed is open meanwhile
-            while [link for link in open_files() if link.endswith(".seg")]:
-                await asyncio.sleep(0.02)
+        # A segment that is being sealed is open meanwhile.
+        await until(lambda: not [link for link in open_files() if link.endswith(".seg")], "sealing")
         assert held()
         for number in range(8):
             await engine.delete_collection(f"c{number}")

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tests.waiting import until
 
 from bebr.core.types import WriteMode
 from bebr.engine.collections.encoders import CollectionEncoders
@@ -39,13 +40,14 @@ async def test_writes_are_taken_again_once_the_disk_works_again(tmp_path: Path) 
                 written += (await engine.write_points("docs", batch, WriteMode.UPSERT)).applied
         folder.unlink()
         folder.mkdir()
-        async with asyncio.timeout(10):
-            while True:
-                try:
-                    await engine.write_points("docs", [point(999, data[0], n=0)], WriteMode.UPSERT)
-                    break
-                except Overloaded:
-                    await asyncio.sleep(0.1)
+
+        async def is_taken() -> bool:
+            try:
+                return bool((await engine.write_points("docs", [point(999, data[0], n=0)], WriteMode.UPSERT)).applied)
+            except Overloaded:
+                return False
+
+        await until(is_taken, "a write that is taken")
         assert await engine.count("docs", None) == written + 1
     async with running(tmp_path) as engine:
         assert await engine.count("docs", None) == written + 1
@@ -146,12 +148,14 @@ async def test_a_disk_that_fails_while_loading_is_waited_for(tmp_path: Path) -> 
     engine = build_engine(settings(tmp_path))
     await engine.start()
     try:
-        async with asyncio.timeout(10):
-            await engine.wait_until_ready()
-            assert (await engine.describe_collection("docs")).damage
-            folder.unlink()
-            while (await engine.describe_collection("docs")).damage:
-                await asyncio.sleep(0.05)
+        await engine.wait_until_ready()
+        assert (await engine.describe_collection("docs")).damage
+        folder.unlink()
+
+        async def is_sound() -> bool:
+            return not (await engine.describe_collection("docs")).damage
+
+        await until(is_sound, "another attempt to open it")
         assert await engine.count("docs", None) == 100
     finally:
         await engine.stop()

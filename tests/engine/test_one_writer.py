@@ -13,6 +13,7 @@ import pytest
 from tests.engine.running import running
 from tests.servers import Server, ServerKind, running_server
 from tests.store.points import UID, commit, put
+from tests.waiting import until
 
 from bebr.core.types import WriteMode
 from bebr.errors import StoreUnavailable
@@ -86,8 +87,7 @@ async def test_a_holder_that_died_is_not_waited_for(tmp_path: Path, server: Serv
         await store.open()
         give_lease(server, prefix, **died)
         server.command("PERSIST", f"{prefix}:lease")  # it would be waited for, for ever
-        async with asyncio.timeout(30):
-            await other.open()
+        await other.open()
         assert lease_of(server, prefix)["pid"] == Holder.here(two).pid
         assert lease_of(server, prefix)["path"] == str(two)
         await other.close()
@@ -105,10 +105,9 @@ async def test_a_holder_elsewhere_that_died_is_waited_for_until_its_lease_has_ex
     await store.close()
     other = RedisStore(server.url, prefix=prefix, folder=tmp_path / "two")
     opening = asyncio.create_task(other.open())
-    async with asyncio.timeout(30):
-        before = scripts_run(server)
-        while scripts_run(server) < before + 4 and not opening.done():  # it goes on looking at the lease
-            await asyncio.sleep(0.05)
+    before = scripts_run(server)
+    # It goes on looking at the lease.
+    await until(lambda: scripts_run(server) >= before + 4 or opening.done(), "the lease is looked at")
     assert not opening.done() and lease_of(server, prefix)["folder"] == "another"
     server.command("DEL", f"{prefix}:lease")
     await opening

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from tests.engine.running import running
 from tests.servers import Server, ServerKind
+from tests.waiting import until
 
 from bebr.core.types import WriteMode
 from bebr.engine import Engine
@@ -90,16 +91,15 @@ async def fail_to_write(engine: Engine, road: Road, key: str | None = None) -> N
     with pytest.raises(StoreUnavailable):
         await engine.write_points("docs", points(30)[20:], WriteMode.UPSERT, key)
     writer = engine.registry.collections["docs"].shards._writer  # type: ignore[attr-defined]
-    async with asyncio.timeout(30):
-        while writer._recoveries:
-            await asyncio.sleep(0.02)
+    await until(lambda: not writer._recoveries, "the writer recovers")
     assert await engine.count("docs", None) == 20
 
 
 async def wait_for_count(engine: Engine, count: int) -> None:
-    async with asyncio.timeout(30):
-        while await engine.count("docs", None) != count:
-            await asyncio.sleep(0.02)
+    async def is_there() -> bool:
+        return await engine.count("docs", None) == count
+
+    await until(is_there, f"{count} points")
 
 
 async def test_it_is_seen_without_another_write(tmp_path: Path, road: Road) -> None:
@@ -141,9 +141,10 @@ async def test_what_was_seen_late_and_is_lost_then_is_a_loss(tmp_path: Path, roa
 
 
 async def wait_for_loss(engine: Engine) -> None:
-    async with asyncio.timeout(30):
-        while not (await engine.describe_collection("docs")).losses:
-            await asyncio.sleep(0.02)
+    async def is_told() -> bool:
+        return bool((await engine.describe_collection("docs")).losses)
+
+    await until(is_told, "the loss is told of")
 
 
 async def test_that_of_a_process_that_has_been_replaced_is_refused(tmp_path: Path, road: Road) -> None:

@@ -1,6 +1,5 @@
 """A Redis that loses acknowledged writes while the service runs: noticed before anybody reads what is left."""
 
-import asyncio
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from tests.engine.running import running
 from tests.servers import Server, ServerKind
+from tests.waiting import until
 
 from bebr.core.types import WriteMode
 from bebr.engine import Engine
@@ -36,9 +36,7 @@ async def is_ready(engine: Engine) -> bool:
 
 
 async def wait_until_ready(engine: Engine) -> None:
-    async with asyncio.timeout(30):
-        while not await is_ready(engine):
-            await asyncio.sleep(0.05)
+    await until(lambda: is_ready(engine), "ready")
 
 
 async def fill(engine: Engine, server: Server) -> None:

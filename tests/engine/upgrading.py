@@ -1,6 +1,5 @@
 """A collection of several embedding models, and what its searches must find."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from tests.engine.running import running_jobs
 from tests.engine.two_models import text_bundle, texts
+from tests.waiting import until
 
 from bebr.core.codes import split_records
 from bebr.core.scoring import dot_scores, prepare_adc
@@ -23,7 +23,6 @@ TEXTS = texts(140)
 FIELDS = {"n": FieldType.INTEGER}
 HOW = EvaluationRequest(sample=40, points=100)
 FAST = 1_000_000.0
-PATIENCE_SECONDS = 20.0
 NEAR = 30
 """Of 120 points a text's own is among so many, also over two maps between models of random weights."""
 
@@ -77,9 +76,8 @@ async def counts(engine: Engine) -> dict[str, int]:
 
 
 async def ended(jobs: JobQueue, job: str) -> BackfillJob:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while (state := jobs.get(job)).state == "running":
-            await asyncio.sleep(0.01)
+    await until(lambda: jobs.get(job).state != "running", f"the end of job {job}")
+    state = jobs.get(job)
     assert isinstance(state, BackfillJob)
     return state
 

@@ -1,6 +1,5 @@
 """Opens copies of the golden folders with this release, on the store that each was made with."""
 
-import asyncio
 import json
 import re
 import shutil
@@ -14,6 +13,7 @@ from typing import Any
 import httpx
 from redis import Redis
 from tests.golden.made import EXPECTED
+from tests.waiting import PATIENCE_SECONDS, until
 
 from bebr.bootstrap import build_app
 from bebr.config import Settings
@@ -22,7 +22,6 @@ from servers import Server, ServerKind
 FOLDER = Path(__file__).parent
 FORMATS = sorted(FOLDER.glob("format-*"))
 DUMP = "dump.rdb"
-PATIENCE_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -102,12 +101,22 @@ async def opened(data: Path, **store: Any) -> AsyncIterator[httpx.AsyncClient]:
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://bebr", timeout=PATIENCE_SECONDS) as client,
     ):
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while (await client.get("/readyz")).status_code != 200:
-                await asyncio.sleep(0.01)
-            while await working(client):
-                await asyncio.sleep(0.01)
+
+        async def is_ready() -> bool:
+            return (await client.get("/readyz")).status_code == 200
+
+        await until(is_ready, "/readyz")
+        await until_idle(client)
         yield client
+
+
+async def until_idle(client: httpx.AsyncClient) -> None:
+    """Until no job is under way."""
+
+    async def is_idle() -> bool:
+        return not await working(client)
+
+    await until(is_idle, "no job is under way")
 
 
 async def working(client: httpx.AsyncClient) -> bool:

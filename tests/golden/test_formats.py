@@ -1,9 +1,9 @@
 """Folders and stores that older releases left are opened by this one and answer as they did, bit for bit."""
 
-import asyncio
 import logging
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,15 @@ import pytest
 from tests.golden.comparing import differs, kept, kept_lines
 from tests.golden.made import arithmetic
 from tests.golden.opening import (
-    PATIENCE_SECONDS,
     Golden,
     all_golden,
     kinds_of_keys,
     opened,
     read_expected,
     store_of,
-    working,
+    until_idle,
 )
+from tests.waiting import until
 
 from bebr.server import loop_watch
 
@@ -152,14 +152,16 @@ async def finish_backfills(client: httpx.AsyncClient) -> None:
     paused = [job for job in (await client.get("/v1/jobs")).json()["jobs"] if job["state"] == "paused"]
     for job in paused:
         assert (await client.post(f"/v1/jobs/{job['job']}/resume")).status_code == 200
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while await working(client):
-            await asyncio.sleep(0.02)
+    await until_idle(client)
     for job in paused:
         ended = (await client.get(f"/v1/jobs/{job['job']}")).json()
         versions = (await client.get(f"/v1/collections/{job['collection']}/versions")).json()["versions"]
         assert (ended["state"], ended["remaining"]) == ("succeeded", 0)
         assert [version["points"] > 0 for version in versions] == [version["active"] for version in versions]
+
+
+async def is_fitted(client: httpx.AsyncClient, path: str) -> bool:
+    return bool((await client.get(path)).json()["fit"]["state"] == "done")
 
 
 async def finish_fits(client: httpx.AsyncClient) -> None:
@@ -172,6 +174,4 @@ async def finish_fits(client: httpx.AsyncClient) -> None:
         assert (
             fit["state"] == "collecting" and (await client.post(f"{path}/fit", json={"now": True})).status_code == 202
         )
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while (fit := (await client.get(path)).json()["fit"])["state"] != "done":
-                await asyncio.sleep(0.02)
+        await until(partial(is_fitted, client, path), "the fit")

@@ -1,6 +1,5 @@
 """Backfill jobs: they move every point that holds a text, pause, resume, end with a rollback, and survive restarts."""
 
-import asyncio
 import json
 from pathlib import Path
 
@@ -8,7 +7,6 @@ import numpy as np
 import pytest
 from tests.engine.upgrading import (
     FAST,
-    PATIENCE_SECONDS,
     TEXTS,
     counts,
     ended,
@@ -17,6 +15,7 @@ from tests.engine.upgrading import (
     upgrading_jobs,
     write,
 )
+from tests.waiting import until
 
 from bebr.core.types import WriteMode
 from bebr.encoding import TextKind
@@ -128,8 +127,7 @@ async def test_a_collection_may_be_deleted_while_it_is_backfilled(tmp_path: Path
                 await write(engine, range(120))
             await moved(engine)
             job = await jobs.backfill.submit("docs", None, rate)
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await engine.delete_collection("docs")
+            await engine.delete_collection("docs")
             with pytest.raises(JobNotFound):
                 jobs.get(job)
 
@@ -140,9 +138,11 @@ async def test_points_that_were_asked_for_most_come_first(tmp_path: Path, bundle
         await engine.versions.promote("docs", "new@1", Gate(), force=True)
         asked = [hit.id for hit in (await search(engine, text=TEXTS[33], limit=10)).hits]
         job = await jobs.backfill.submit("docs", None, 16.0)
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while (await counts(engine)).get("new@1", 0) < len(asked):
-                await asyncio.sleep(0.005)
+
+        async def are_moved() -> bool:
+            return (await counts(engine)).get("new@1", 0) >= len(asked)
+
+        await until(are_moved, "the first points of the backfill")
         await jobs.cancel(job)
         points, _ = await engine.get_points("docs", asked)
         assert {point.version for point in points} == {"new@1"}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tests.engine.fitting import FIT, ROWS, SAMPLE, collecting, fit_of, make, nearest, reached, recall, write
 from tests.engine.running import running, running_jobs
+from tests.waiting import PATIENCE_SECONDS, until
 
 from bebr.core.operations import PutWrite
 from bebr.core.types import Puts, WriteMode
@@ -72,7 +73,7 @@ async def test_writes_and_searches_go_on_during_a_fit(tmp_path: Path) -> None:
                 return
             expected.update(zip(ids, which, strict=True))
 
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while (state := (await fit_of(engine)).state) != "done":
                 states.add(state)
                 await change()
@@ -110,8 +111,11 @@ async def test_a_fit_that_fails_says_why_and_can_be_asked_for_again(tmp_path: Pa
 async def test_a_stop_during_a_fit_is_quick_and_the_next_start_goes_on(tmp_path: Path) -> None:
     async with collecting(tmp_path) as engine:
         await write(engine, range(200, 310))
-        while (await fit_of(engine)).state != "fitting":
-            await asyncio.sleep(0.001)
+
+        async def has_begun() -> bool:
+            return (await fit_of(engine)).state != "collecting"
+
+        await until(has_begun, "the fit")
     async with running(tmp_path) as engine:
         await reached(engine, "done")
         assert sum((await engine.describe_collection("docs")).points.values()) == 310
@@ -164,8 +168,7 @@ async def test_a_crash_around_the_switch_costs_the_fit_and_nothing_else(
 
         monkeypatch.setattr(engine.registry, "save", away)
         await write(engine, range(SAMPLE))
-        async with asyncio.timeout(20):
-            await tried.wait()
+        await tried.wait()
         assert (await fit_of(engine)).state == "fitting"
         assert await recall(engine, SAMPLE) > 0.97
         await write(engine, range(SAMPLE, SAMPLE + 10))
@@ -206,7 +209,7 @@ async def test_two_fits_are_computed_one_after_the_other(tmp_path: Path) -> None
             *(engine.write_vectors(name, ids, ROWS[:SAMPLE], None, WriteMode.UPSERT) for name in names)
         )
         waiting = set()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while {c.fit.state for c in engine.list_collections()} != {"done"}:
                 waiting |= {c.fit.detail for c in engine.list_collections()}
                 await asyncio.sleep(0.001)

@@ -1,6 +1,5 @@
 """What follows a fit: other points come, the binarizer is measured again, and another fit is proposed or made."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 from tests.encoding.quantization.embeddings import text_like
 from tests.engine.fitting import DIMS, fit_of, make, nearest, reached, write
 from tests.engine.running import running
+from tests.waiting import until
 
 from bebr.config import OnFitDrift
 from bebr.engine import Engine, FitSettings
@@ -32,10 +32,13 @@ async def fitted(engine: Engine) -> FitStatus:
 
 
 async def measured_again(engine: Engine, before: FitStatus) -> FitStatus:
-    async with asyncio.timeout(30):
-        while (fit := await fit_of(engine)).points == before.points:
-            await asyncio.sleep(0.01)
-    return fit
+    async def measured() -> FitStatus | None:
+        fit = await fit_of(engine)
+        return fit if fit.points != before.points else None
+
+    found = await until(measured, "another measurement")
+    assert found is not None
+    return found
 
 
 async def grow(engine: Engine, numbers: range, rows: np.ndarray = ROWS) -> None:
@@ -51,9 +54,12 @@ async def test_a_fit_is_proposed_when_points_change_and_made_from_the_sample_on_
         await grow(engine, range(800, 1_600))
         second = await measured_again(engine, first)
         assert second.state == "done" and second.version == first.version
-        async with asyncio.timeout(30):
-            while not (second := await fit_of(engine)).refit_proposed:
-                await asyncio.sleep(0.01)
+
+        async def proposed() -> FitStatus | None:
+            fit = await fit_of(engine)
+            return fit if fit.refit_proposed else None
+
+        second = await until(proposed, "a fit is proposed")
         assert second.drift is not None and second.drift > 0.1
         assert (second.searched is not None and second.searched <= 360 and second.queries == 60) or second.queries
         status = await engine.fits.request("docs", source=FitSource.SAMPLE)
@@ -82,9 +88,11 @@ async def test_it_is_made_at_once_where_the_setting_says_so(tmp_path: Path) -> N
     async with running(tmp_path, on_fit_drift=OnFitDrift.REFIT, **QUIET) as engine:
         first = await fitted(engine)
         await grow(engine, range(800, 1_600))
-        async with asyncio.timeout(30):
-            while (await engine.describe_collection("docs")).active_version == first.version:
-                await asyncio.sleep(0.01)
+
+        async def is_replaced() -> bool:
+            return (await engine.describe_collection("docs")).active_version != first.version
+
+        await until(is_replaced, "another fit")
         second = await reached(engine, "done")
         assert second.version != first.version and second.refit_proposed is False
 

@@ -1,6 +1,5 @@
 """All jobs of all kinds in one queue: listed, found by id, and refused what their kind cannot do."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 from tests.engine.fitting import FIT, SAMPLE, make, reached, write
 from tests.engine.running import running_jobs, settings
 from tests.engine.upgrading import FAST, ended, moved, upgrading_jobs
+from tests.waiting import until
 
 from bebr.bootstrap import build_engine, build_jobs
 from bebr.engine import CollectionSettings
@@ -29,8 +29,7 @@ async def test_jobs_of_all_kinds_are_listed_newest_first(tmp_path: Path, bundles
         await ended(jobs, backfill)
         await engine.create_collection("fitted", CollectionSettings(fit=FIT))
         ingest = await jobs.ingest.submit("docs", lines(3))
-        while not jobs.get(ingest).state.ended:
-            await asyncio.sleep(0.01)
+        await until(lambda: jobs.get(ingest).state.ended, "the end of the job")
         found = jobs.list()
         newest = [job.id for job in found if job.kind is not JobKind.FIT]
         assert newest == [ingest, backfill]

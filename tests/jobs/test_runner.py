@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from tests.waiting import until
 
 from bebr.core.types import JobState
 from bebr.errors import InvalidOption, StoreUnavailable
@@ -52,13 +53,12 @@ async def test_what_is_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> No
     assert job.waiting == "waiting: no disk"
 
 
-async def test_a_job_that_waits_stops_at_once() -> None:
+async def test_a_job_that_waits_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "RETRY_SECONDS", 3600.0)
     job, finished = Script(StoreUnavailable("the store is away")), asyncio.Event()
     job.start(finished.set)
-    while job.waiting is None:
-        await asyncio.sleep(0)
-    async with asyncio.timeout(0.5):
-        await job.stop()
+    await until(lambda: job.waiting, "the job waits")
+    await job.stop()
     assert job.stops == 1 and job.end is None and finished.is_set()
 
 

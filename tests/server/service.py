@@ -1,6 +1,5 @@
 """The real app on SQLite in a temporary folder, and the data that the tests write into it."""
 
-import asyncio
 import base64
 import struct
 from collections.abc import AsyncIterator, Sequence
@@ -13,6 +12,7 @@ import httpx
 import numpy as np
 from fastapi import FastAPI
 from tests.server.contract import Contract
+from tests.waiting import PATIENCE_SECONDS, until
 
 from bebr.bootstrap import build_app
 from bebr.config import Settings
@@ -21,7 +21,6 @@ CODE = "24x2"
 CODE_BYTES = 6
 DOCS = "/v1/collections/docs"
 FIELDS = {"lang": "keyword", "year": "integer"}
-PATIENCE_SECONDS = 20.0
 
 
 def settings(folder: Path, **changes: Any) -> Settings:
@@ -58,9 +57,11 @@ async def running(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://bebr", timeout=PATIENCE_SECONDS) as client,
     ):
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while (await client.get("/readyz")).status_code != 200:
-                await asyncio.sleep(0.01)
+
+        async def is_ready() -> bool:
+            return (await client.get("/readyz")).status_code == 200
+
+        await until(is_ready, "/readyz")
         client.event_hooks["response"] = [contract().check]
         yield client
 
@@ -73,10 +74,12 @@ async def create(client: httpx.AsyncClient, path: str = DOCS, **changes: Any) ->
 
 async def ended(client: httpx.AsyncClient, job: str) -> dict[str, Any]:
     """The job, once it has come to its end."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while (state := (await client.get(f"/v1/jobs/{job}")).json())["state"] in ("queued", "running"):
-            await asyncio.sleep(0.01)
-    found: dict[str, Any] = state
+
+    async def its_end() -> Any:
+        state = (await client.get(f"/v1/jobs/{job}")).json()
+        return None if state["state"] in ("queued", "running") else state
+
+    found: dict[str, Any] = await until(its_end, f"the end of job {job}")
     return found
 
 

@@ -1,6 +1,5 @@
 """Every route answers what the document says, no more and no less, over collections of every kind."""
 
-import asyncio
 import json
 import struct
 from pathlib import Path
@@ -13,6 +12,7 @@ from tests.encoding.quantization.embeddings import text_like
 from tests.engine.two_models import text_bundle, texts
 from tests.server.contract import Contract
 from tests.server.service import code, ended, points, running, settings
+from tests.waiting import until
 
 from bebr.bootstrap import build_app
 
@@ -104,9 +104,11 @@ async def of_a_fit(client: httpx.AsyncClient) -> None:
         await client.post(f"{own}/points/vectors", content=frame(ids, ROWS[first:last]), headers=BINARY)
         answer = await client.post(f"{own}/search", json={"vector": ROWS[0].tolist(), "explain": True})
         assert answer.json()["hits"]
-    async with asyncio.timeout(30):
-        while (await client.get(own)).json()["fit"]["state"] != "done":
-            await asyncio.sleep(0.05)
+
+    async def is_fitted() -> bool:
+        return bool((await client.get(own)).json()["fit"]["state"] == "done")
+
+    await until(is_fitted, "the fit")
     await client.post(f"{own}/fit", json={"sample": 150})
     await client.get(own)
 

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import pytest
 from tests.shards.opened import FIELDS, HEAD_ROWS, SPECS, UID, bench, delete, ids_of, numbered, put
+from tests.waiting import until
 
 from bebr.core.operations import Commit, Committed, FeedEntry, PutWrite
 from bebr.errors import StoreUnavailable
@@ -75,8 +76,7 @@ async def test_two_catch_ups_at_once_lose_nothing(tmp_path: Path) -> None:
         await at.write(put(*numbered(60, 100)))
         at.forget()
         first = asyncio.create_task(at.writer.catch_up(0))
-        while not at.shard.seq:
-            await asyncio.sleep(0.01)
+        await until(lambda: at.shard.seq, "the first page")
         second = asyncio.create_task(at.writer.catch_up(0))
         await asyncio.sleep(0.1)
         SlowStore.gate.set()
@@ -301,8 +301,7 @@ async def test_a_shard_that_is_rebuilt_holds_up_no_other(tmp_path: Path) -> None
         Gated.gated = True
         waiting = [asyncio.create_task(at.write(put(f"new{n}"), 0)) for n in range(3)]
         for n in range(20):
-            async with asyncio.timeout(5):
-                await at.write(put(f"other{n}"), 1)
+            await at.write(put(f"other{n}"), 1)
         waiting.append(asyncio.create_task(at.write(delete("p000"), 0)))
         await asyncio.sleep(0.05)
         assert len(at.ids(1)) == 20 and not any(task.done() for task in waiting)

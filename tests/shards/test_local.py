@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tests.shards.clients import UID, LocalClients
 from tests.shards.model import SPECS, Model, Point, fill, names, random_records, write_of
+from tests.waiting import until
 
 from bebr.core.operations import DeleteWrite
 from bebr.errors import Overloaded
@@ -22,12 +23,6 @@ async def local(tmp_path: Path):  # type: ignore[no-untyped-def]
     await clients.start()
     yield clients
     await clients.stop()
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not holds():
-            await asyncio.sleep(0.01)
 
 
 def plain(names_of: list[str], version: int = 0) -> dict[str, Point]:
@@ -57,14 +52,14 @@ async def test_rows_of_a_version_that_was_left_are_not_scanned(
             await client.wait_for_capacity(shard)
             await client.write(shard, Reencode(ids, 0, 1, to_zeros))
     assert client.points() == {1: 500}
-    await until(lambda: size_bytes(client) == 500 * SPECS[1].record_size_bytes)
+    await until(lambda: size_bytes(client) == 500 * SPECS[1].record_size_bytes, "sealing")
 
 
 async def test_points_that_are_written_again_and_again_take_their_own_bytes(local: LocalClients) -> None:
     client = await local.open(1, head_rows=10_000)
     for _ in range(30):
         await client.write(0, write_of(plain([f"p{n}" for n in range(100)]), 0))
-    await until(lambda: size_bytes(client) <= 1.5 * 100 * SPECS[0].record_size_bytes)
+    await until(lambda: size_bytes(client) <= 1.5 * 100 * SPECS[0].record_size_bytes, "compaction")
     assert client.points() == {0: 100}
 
 
@@ -90,8 +85,7 @@ async def test_sealing_that_fails_is_tried_again_and_bounds_what_waits(
     assert not waiting.done()
     folder.unlink()
     aside.rename(folder)
-    async with asyncio.timeout(10):
-        await waiting
+    await waiting
     client.check_capacity([0, 1])
     assert client.points() == {0: 160}
 
@@ -102,10 +96,12 @@ async def test_tombstones_are_purged_by_maintenance(local: LocalClients) -> None
     await client.write(0, ShardWrite(DeleteWrite([f"p{n}" for n in range(20)]), {}))
     assert len(await local.store.feed(UID, 0, 0, 1000)) == 60
     await client.write(0, write_of(plain([f"q{n}" for n in range(60)]), 0))
-    async with asyncio.timeout(10):
-        while len(await local.store.feed(UID, 0, 0, 1000)) != 100:
-            await client.write(0, write_of(plain(["q0"]), 0))
-            await asyncio.sleep(0.02)
+
+    async def are_gone() -> bool:
+        await client.write(0, write_of(plain(["q0"]), 0))
+        return len(await local.store.feed(UID, 0, 0, 1000)) == 100
+
+    await until(are_gone, "tombstones are purged")
     assert client.points() == {0: 100}
 
 
@@ -135,4 +131,4 @@ async def test_a_cleared_name_is_free_again(local: LocalClients) -> None:
         await client.write(1, write_of(plain(mine), 0))
         await client.write(1, ShardWrite(DeleteWrite(mine), {}))
     assert client.points() == {} and await client.ids(None, None, 10) == []
-    await until(lambda: size_bytes(client) == 0)
+    await until(lambda: size_bytes(client) == 0, "nothing is left")

@@ -1,8 +1,7 @@
 """Candidates are scored again by their rescore codes: the hits are those of numpy, whatever the shards hold where."""
 
-import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from tests.shards.clients import LocalClients, MakeClients
 from tests.shards.model import FIELDS, FILTERS, Point, names, random_metadata, to_text
+from tests.waiting import until
 
 from bebr.core.codes import CodeSpec, join_records, pack_levels, rescore_records, split_records
 from bebr.core.filters import Filter, matches, parse_filter
@@ -278,17 +278,12 @@ async def test_a_file_damaged_while_it_is_served_is_mended(clients: MakeClients,
         await client.search(queries, None, [how])
     plain = await client.search(queries)  # the scan needs no file
     assert len(plain.found[0].ids) == len(model.points)
-    await until(lambda: not client._mending)
+    await until(lambda: not client._mending, "mended")
     searched = await client.search(queries, None, [how])
     assert shown(searched.found[0], how) == model.search(queries, [how])[0]
     assert client.stats()[0].damaged_files >= 1
     for path in tmp_path.glob("shards/shard-0/*.seg"):
         segment_file.verify(path)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # the test's time limit ends what never comes
-        await asyncio.sleep(0.01)
 
 
 def spoil(path: Path, what: str) -> None:
@@ -309,7 +304,7 @@ async def test_the_scrub_finds_a_damaged_row(clients: MakeClients, tmp_path: Pat
     client = await sealed(clients, model, rng)
     spoil(next(tmp_path.glob("shards/shard-0/*.seg")), "flipped")
     await client.scrub(10**9)
-    await until(lambda: client.stats()[0].damaged_files > 0 and not client._mending)
+    await until(lambda: client.stats()[0].damaged_files > 0 and not client._mending, "mended")
     for path in tmp_path.glob("shards/shard-0/*.seg"):
         segment_file.verify(path)
     await check(client, model, rng)
@@ -324,7 +319,7 @@ async def test_a_search_goes_on_with_the_files_that_took_the_place_of_its_own(
     stale = client._scan_view()
     assert all(isinstance(part, SegmentView) for part in stale.parts)
     await put(client, model, 0, random_points(rng, 0, list(model.points)))
-    await until(lambda: not client._maintaining)
+    await until(lambda: not client._maintaining, "sealed")
     views = iter([stale])
     now = client._scan_view
     monkeypatch.setattr(client, "_scan_view", lambda: next(views, None) or now())

@@ -3,13 +3,14 @@
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.shards.opened import OTHER, UID, bench, delete, put
+from tests.waiting import until
 
 from bebr.core.operations import Commit, CommitOutcome, Committed, PutWrite, Receipt, ShardCounters
 from bebr.core.types import Puts
@@ -49,9 +50,11 @@ async def test_a_store_that_is_away_fails_all_that_wait_and_is_caught_up_with(tm
         assert {type(outcome) for outcome in outcomes} == {StoreUnavailable}
         assert Away.calls < 5, "each further commit would wait for its own timeout"
         Away.away = False
-        async with asyncio.timeout(5):
-            while at.ids() != await at.stored_ids():  # the writer recovers by itself
-                await asyncio.sleep(0.05)
+
+        async def is_equal() -> bool:
+            return at.ids() == await at.stored_ids()
+
+        await until(is_equal, "the writer recovers by itself")
         assert "a" in at.ids()
 
 
@@ -78,9 +81,7 @@ async def test_an_index_that_failed_after_a_commit_is_caught_up_without_another_
             patch.setattr(at.shard, "apply", lambda *_: (_ for _ in ()).throw(MemoryError))
             with pytest.raises(MemoryError):
                 await at.write(put("a", "b"))
-        async with asyncio.timeout(5):
-            while at.ids() != ["a", "b"]:
-                await asyncio.sleep(0.05)
+        await until(lambda: at.ids() == ["a", "b"], "the writer recovers by itself")
 
 
 async def test_errors_of_the_store_reach_the_caller(tmp_path: Path) -> None:
@@ -151,19 +152,13 @@ class GatedStore(SqliteStore):
         return await super().commit(uid, commits)
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not holds():
-            await asyncio.sleep(0.005)
-
-
 async def test_what_waits_is_committed_together_for_all_shards(tmp_path: Path) -> None:
     async with bench(tmp_path, GatedStore, shards=3) as at:
         store = at.store
         assert isinstance(store, GatedStore)
         store.gate.clear()
         writes = [asyncio.create_task(at.write(put("first"), 0))]
-        await until(lambda: len(store.calls) == 1)
+        await until(lambda: len(store.calls) == 1, "the first commit")
         receipts = [Receipt(f"k{n}", b"1") if n % 2 else None for n in range(30)]
         writes += [asyncio.create_task(at.write(put(f"p{n}", receipt=receipts[n]), n % 3)) for n in range(30)]
         await asyncio.sleep(0.01)
@@ -189,12 +184,14 @@ async def test_a_group_is_applied_while_the_next_is_committed(tmp_path: Path, mo
 
         monkeypatch.setattr(at.shard, "apply", apply_slowly)
         first = asyncio.create_task(at.write(put(*(f"a{n}" for n in range(100)))))  # many: applied in a thread
-        await until(applying.is_set)
+        await until(applying.is_set, "the first is applied")
         second = asyncio.create_task(at.write(put(*(f"b{n}" for n in range(100)))))
-        await until(lambda: len(store.calls) == 2)
-        async with asyncio.timeout(5):
-            while len(await at.stored_ids()) < 200:
-                await asyncio.sleep(0.005)
+        await until(lambda: len(store.calls) == 2, "the second commit")
+
+        async def are_stored() -> bool:
+            return len(await at.stored_ids()) == 200
+
+        await until(are_stored, "both commits")
         assert not first.done() and not second.done(), "durable, but not visible yet"
         go_on.set()
         assert (await first).last_seq == 100 and (await second).last_seq == 200
@@ -212,7 +209,7 @@ async def test_a_change_has_its_shard_to_itself_and_holds_up_no_other(tmp_path: 
             return doubled(records)
 
         change = asyncio.create_task(at.write(Reencode(["a", "b"], 0, 1, slowly), 0))
-        await until(encoding.is_set)
+        await until(encoding.is_set, "encoding")
         behind = [asyncio.create_task(at.write(put("a"), 0)), asyncio.create_task(at.write(delete("b"), 0))]
         assert (await at.write(put("c"), 1)).last_seq == 1
         assert not any(task.done() for task in (change, *behind))
@@ -263,7 +260,7 @@ async def test_a_shard_that_cannot_catch_up_takes_no_write_and_the_others_do(tmp
         assert [type(outcome) for outcome in outcomes] == [DamagedStore, Committed, DamagedStore]
         assert await at.stored_ids(0) == ["a"] and at.ids(0) == [] and at.ids(1) == ["c"]
         Broken.broken = False
-        await until(lambda: at.ids(0) == ["a"])
+        await until(lambda: at.ids(0) == ["a"], "a write")
         await at.write(put("e"), 0)
         assert at.ids(0) == await at.stored_ids(0) == ["a", "e"]
 
@@ -275,7 +272,7 @@ async def test_closing_lets_what_was_begun_end(tmp_path: Path) -> None:
         store.gate.clear()
         writes = [asyncio.create_task(at.write(put(f"p{n}"))) for n in range(5)]
         writes.append(asyncio.create_task(at.write(Patch(["p0"], {"n": 1}, 100))))
-        await until(lambda: bool(store.calls))
+        await until(lambda: store.calls, "the first commit")
         closing = asyncio.create_task(at.writer.close())
         await asyncio.sleep(0.01)
         assert not closing.done()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.engine.fitting import DIMS, ROWS, make, nearest, reached, write
 from tests.engine.running import running
+from tests.waiting import until
 
 from bebr.config import Limits
 from bebr.engine import Engine, FitSettings
@@ -74,10 +75,9 @@ async def test_a_check_waits_until_no_search_is_under_way(tmp_path: Path) -> Non
         status = coverage.status()
         assert status is not None and status.searches == 0 and status.skipped in (4, 5)  # the others wait
         lane.leave("another", 1, True)
-        async with asyncio.timeout(120):
-            while (status := coverage.status()) is None or status.searches < MAX_WAITING:
-                await asyncio.sleep(0.01)
-        assert status.share is not None and 0 < status.share <= 1
+        await until(lambda: (status := coverage.status()) and status.searches >= MAX_WAITING, "the checks")
+        status = coverage.status()
+        assert status is not None and status.share is not None and 0 < status.share <= 1
 
 
 async def test_a_collection_that_is_deleted_meanwhile_is_not_checked(tmp_path: Path) -> None:
@@ -89,9 +89,7 @@ async def test_a_collection_that_is_deleted_meanwhile_is_not_checked(tmp_path: P
         collection = engine.registry.get("docs")
         await engine.delete_collection("docs")
         lane.leave("another", 1, True)
-        async with asyncio.timeout(120):
-            while (status := collection.coverage.status()) is None:
-                await asyncio.sleep(0.01)
+        status = await until(collection.coverage.status, "the checks")
         assert (status.searches, status.skipped) == (0, 1)
 
 

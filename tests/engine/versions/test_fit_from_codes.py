@@ -10,6 +10,7 @@ import pytest
 from tests.encoding.quantization.embeddings import text_like
 from tests.engine.fitting import DIMS, ROWS, fit_of, reached, recall, write
 from tests.engine.running import running
+from tests.waiting import PATIENCE_SECONDS, PAUSE_SECONDS, until
 
 from bebr.core.types import FieldType, WriteMode
 from bebr.encoding import BundleRegistry
@@ -72,7 +73,7 @@ async def test_writes_and_deletes_during_the_conversion_stay_as_they_are(tmp_pat
         await write(engine, range(POINTS))
         await engine.fits.request("docs", size_bytes=4, sample=400, source=FitSource.CODES)
         turn, states = 0, set()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while (state := (await fit_of(engine)).state) != "done":
                 states.add(str(state))
                 await engine.write_vectors(
@@ -80,7 +81,7 @@ async def test_writes_and_deletes_during_the_conversion_stay_as_they_are(tmp_pat
                 )
                 await engine.delete_points("docs", [f"p{300 + turn}"])
                 turn = min(turn + 1, 150)
-                await asyncio.sleep(0)
+                await asyncio.sleep(PAUSE_SECONDS)
         assert "fitting" in states
         described = await engine.describe_collection("docs")
         assert set(described.points) == {described.active_version}
@@ -97,9 +98,12 @@ async def test_a_stop_anywhere_and_the_next_start_goes_on(tmp_path: Path) -> Non
         await engine.fits.request("docs", size_bytes=4, sample=400, source=FitSource.CODES)
     async with running(tmp_path, head_rows=256) as engine:
         assert (await fit_of(engine)).state == "fitting"
-        async with asyncio.timeout(30):
-            while (fit := await fit_of(engine)).state == "fitting":
-                await asyncio.sleep(0)
+
+        async def moved_on() -> bool:
+            return (await fit_of(engine)).state != "fitting"
+
+        await until(moved_on, "the fit")
+        fit = await fit_of(engine)
         assert fit.state == "done" or 0 < fit.collected <= POINTS
     async with running(tmp_path, head_rows=256) as engine:
         done = await reached(engine, "done")

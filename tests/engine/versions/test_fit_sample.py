@@ -8,6 +8,7 @@ from tests.encoding.quantization.embeddings import text_like
 from tests.engine.fitting import DIMS, ROWS, fit_of, make, reached, write
 from tests.engine.running import running
 from tests.server.bundles import TINY, write_tiny_bundle
+from tests.waiting import PATIENCE_SECONDS
 
 from bebr.core.sampling import sample_keys, smallest
 from bebr.core.types import WriteMode
@@ -61,7 +62,7 @@ async def test_a_collection_that_stops_growing_gets_its_fit_and_so_after_a_resta
 async def test_overwriting_is_no_growth(tmp_path: Path) -> None:
     async with running(tmp_path, fit_rest_seconds=0.2, head_rows=8192) as engine:
         await make(engine, SMALL)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while (await fit_of(engine)).state == "collecting":
                 await write(engine, range(150))
                 await asyncio.sleep(0.01)
@@ -77,7 +78,7 @@ async def test_points_that_trickle_in_do_not_hold_up_a_fit(tmp_path: Path) -> No
         await make(engine, large)
         await write(engine, range(1_250), rows)
         count = 1_250
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while (await fit_of(engine)).state == "collecting":
                 await write(engine, range(count, count + 1), rows)
                 count = min(count + 1, 1_399)

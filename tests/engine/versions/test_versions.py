@@ -1,6 +1,5 @@
 """Versions are attached, promoted through a gate, rolled back and retired; each step survives a restart."""
 
-import asyncio
 import json
 import shutil
 from dataclasses import asdict, replace
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.engine.fitting import reached
 from tests.engine.two_models import adapters
 from tests.engine.upgrading import (
     FAST,
@@ -171,6 +171,4 @@ async def fitted(engine: Engine, size_bytes: int) -> None:
     """Fit a binarizer of the collection's own to its points, all written anew."""
     await engine.fits.request("docs", size_bytes=size_bytes, sample=130)
     await write(engine, range(140))
-    async with asyncio.timeout(60):
-        while (await engine.describe_collection("docs")).fit.state != "done":
-            await asyncio.sleep(0.02)
+    await reached(engine, "done")

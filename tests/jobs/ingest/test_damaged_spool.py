@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.engine.running import running_jobs
+from tests.waiting import until
 
 from bebr.core.types import JobState, WriteMode
 from bebr.jobs.ingest.ingestion import Ingestion
@@ -62,9 +63,8 @@ async def test_what_changed_on_disk_is_not_applied(tmp_path: Path, damage: Calla
     if damage is not None:
         damage(ingestion.body_path)
     async with running_jobs(tmp_path) as (engine, jobs):
-        async with asyncio.timeout(10):
-            while not (job := jobs.get("left")).state.ended:
-                await asyncio.sleep(0.01)
+        await until(lambda: jobs.get("left").state.ended, "the end of the job")
+        job = jobs.get("left")
         assert await engine.count("docs", None) == (20 if damage is None else 0)
         assert job.state is (JobState.SUCCEEDED if damage is None else JobState.FAILED)
         assert damage is None or "again" in (job.detail or "")

@@ -1,6 +1,5 @@
 """A collection's own fit over HTTP, on SQLite and on a real Valkey: from the first point to codes of its own."""
 
-import asyncio
 import base64
 import contextlib
 import shutil
@@ -12,6 +11,7 @@ import httpx
 import pytest
 from tests.encoding.quantization.embeddings import text_like
 from tests.server.service import DOCS, assert_problem, serving, vector_b64
+from tests.waiting import until
 
 from servers import ServerKind, running_server
 
@@ -34,10 +34,11 @@ async def write(client: httpx.AsyncClient, numbers: range) -> None:
 
 
 async def reached(client: httpx.AsyncClient, state: str) -> dict[str, Any]:
-    async with asyncio.timeout(30):
-        while (fit := (await client.get(DOCS)).json()["fit"])["state"] != state:
-            await asyncio.sleep(0.01)
-    found: dict[str, Any] = fit
+    async def there() -> Any:
+        fit = (await client.get(DOCS)).json()["fit"]
+        return fit if fit["state"] == state else None
+
+    found: dict[str, Any] = await until(there, f"a fit that is {state}")
     return found
 
 

@@ -1,6 +1,5 @@
 """Searches that are checked in the background: what the description and the metrics say of them, against an oracle."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import httpx
 import pytest
 from tests.encoding.quantization.embeddings import text_like
 from tests.server.service import DOCS, serving, vector_b64
+from tests.waiting import until
 
 from bebr.index import slices
 
@@ -37,9 +37,10 @@ async def create(client: httpx.AsyncClient, rescore_bytes: int = 24) -> None:
 
 
 async def fitted(client: httpx.AsyncClient) -> None:
-    async with asyncio.timeout(120):
-        while (await client.get(DOCS)).json()["fit"]["state"] != "done":
-            await asyncio.sleep(0.01)
+    async def is_fitted() -> bool:
+        return bool((await client.get(DOCS)).json()["fit"]["state"] == "done")
+
+    await until(is_fitted, "the fit")
 
 
 async def search(client: httpx.AsyncClient, candidates: int, **body: Any) -> list[list[str]]:
@@ -53,10 +54,11 @@ async def search(client: httpx.AsyncClient, candidates: int, **body: Any) -> lis
 
 
 async def checked(client: httpx.AsyncClient, searches: int) -> dict[str, Any]:
-    async with asyncio.timeout(120):
-        while (coverage := (await client.get(DOCS)).json().get("coverage", {})).get("searches", 0) < searches:
-            await asyncio.sleep(0.01)
-    found: dict[str, Any] = coverage
+    async def there() -> Any:
+        coverage = (await client.get(DOCS)).json().get("coverage", {})
+        return coverage if coverage.get("searches", 0) >= searches else None
+
+    found: dict[str, Any] = await until(there, f"{searches} searches that are checked")
     return found
 
 

@@ -1,6 +1,5 @@
 """A fit from what there is already, over HTTP, on SQLite and on a real Valkey: what is refused, done and said."""
 
-import asyncio
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from tests.encoding.quantization.embeddings import text_like
 from tests.server.service import DOCS, assert_problem, serving, vector_b64
+from tests.waiting import until
 
 from servers import ServerKind, running_server
 
@@ -32,12 +32,13 @@ async def write(client: httpx.AsyncClient, numbers: range) -> None:
     assert answer.json()["applied"] == len(points), answer.text
 
 
-async def until(client: httpx.AsyncClient, **expected: Any) -> dict[str, Any]:
-    async with asyncio.timeout(30):
-        while not expected.items() <= (fit := (await client.get(DOCS)).json()["fit"]).items():
-            assert fit["state"] != "failed", fit
-            await asyncio.sleep(0.01)
-    found: dict[str, Any] = fit
+async def reached(client: httpx.AsyncClient, **expected: Any) -> dict[str, Any]:
+    async def there() -> Any:
+        fit = (await client.get(DOCS)).json()["fit"]
+        assert fit["state"] != "failed", fit
+        return fit if expected.items() <= fit.items() else None
+
+    found: dict[str, Any] = await until(there, f"a fit with {expected}")
     return found
 
 
@@ -46,16 +47,16 @@ async def test_a_fit_to_the_sample_when_points_have_changed(tmp_path: Path, stor
         await client.put(DOCS, json={"fit": FIT})
         assert_problem(await client.post(f"{DOCS}/fit", json={"from": "sample"}), 409, "Conflict", "from")
         await write(client, range(400))
-        first = await until(client, state="done")
+        first = await reached(client, state="done")
         assert (first["drift"], first["refit_proposed"]) == (0.0, False) and first["points"] == 400
     async with serving(tmp_path, **store) as client:
         for start in range(400, 800, 50):
             await write(client, range(start, start + 50))
-        proposed = await until(client, refit_proposed=True)
+        proposed = await reached(client, refit_proposed=True)
         assert proposed["drift"] > 0.1 and proposed["points"] > 400 and proposed["version"] == first["version"]
         answer = await client.post(f"{DOCS}/fit", json={"from": "sample"})
         assert answer.status_code == 202 and answer.json()["fit"]["state"] == "fitting"
-        second = await until(client, state="done")
+        second = await reached(client, state="done")
         # 0, unless points that came meanwhile were measured already
         assert second["version"] != first["version"] and second["drift"] < proposed["drift"]
         assert (await client.get(DOCS)).json()["active_version"] == second["version"]
@@ -67,7 +68,7 @@ async def test_all_points_get_another_code_from_their_finer_one(tmp_path: Path, 
     async with serving(tmp_path, **store) as client:
         await client.put(DOCS, json={"fit": FIT | {"rescore_bytes": 24}})
         await write(client, range(400))
-        first = await until(client, state="done")
+        first = await reached(client, state="done")
         refused = await client.post(f"{DOCS}/fit", json={"bytes": 4, "from": "codes", "now": True})
         assert_problem(refused, 400, "InvalidOption", "now")
         answer = await client.post(f"{DOCS}/fit", json={"bytes": 4, "from": "codes"})
@@ -76,7 +77,7 @@ async def test_all_points_get_another_code_from_their_finer_one(tmp_path: Path, 
         assert_problem(again, 409, "Conflict")
         job = next(job for job in (await client.get("/v1/jobs")).json()["jobs"] if job["kind"] == "fit")
         assert job["state"] == "running" and (await client.delete(f"/v1/jobs/{job['job']}")).status_code == 409
-        second = await until(client, state="done", bytes=4)
+        second = await reached(client, state="done", bytes=4)
         described = (await client.get(DOCS)).json()
         assert described["points_per_version"] == {second["version"]: 400} and described["code_bytes"] == 4
         assert (second["rescore_bytes"], second["collected"]) == (24, 0) and second["version"] != first["version"]

@@ -9,7 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.server.service import DOCS, PATIENCE_SECONDS, assert_problem, create, ended, point, points, serving
+from tests.server.service import DOCS, assert_problem, create, ended, point, points, serving
+from tests.waiting import until
 
 from bebr.core.types import WriteMode
 from bebr.engine import Engine, WriteReport
@@ -197,8 +198,11 @@ async def test_a_job_goes_on_after_a_restart_and_counts_every_line_once(tmp_path
 
         engine.write_points = slowly
         job = await submit(client, body, "?mode=insert_only")
-        while (await client.get(f"/v1/jobs/{job}")).json()["applied"] < 40:
-            await asyncio.sleep(0.01)
+
+        async def is_under_way() -> bool:
+            return bool((await client.get(f"/v1/jobs/{job}")).json()["applied"] >= 40)
+
+        await until(is_under_way, "40 points")
     async with serving(tmp_path, ingest_batch_points=9) as client:
         state = await ended(client, job)
         assert (state["state"], state["applied"], state["rejected"], state["received"]) == ("succeeded", 200, 1, 201)
@@ -223,8 +227,7 @@ async def test_a_job_killed_between_commit_and_save_repeats_without_counting_twi
         (folder / "body").write_bytes(lines(points(23)))
         jobs = JobQueue(engine, tmp_path / "data" / "jobs", engine.limits)
         await jobs.start()
-        while not jobs.get(job).state.ended:
-            await asyncio.sleep(0.01)
+        await until(lambda: jobs.get(job).state.ended, "the end of the job")
         state = jobs.get(job)
         await jobs.stop()
         assert (state.applied, state.rejected) == (23, 0)
@@ -244,9 +247,11 @@ async def test_a_job_waits_while_the_store_is_away(tmp_path: Path) -> None:
 
         engine.write_points = failing
         job = await submit(client, lines(points(20)))
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while "the store is away" not in ((await client.get(f"/v1/jobs/{job}")).json()["detail"] or ""):
-                await asyncio.sleep(0.01)
+
+        async def tells_why() -> bool:
+            return "the store is away" in ((await client.get(f"/v1/jobs/{job}")).json()["detail"] or "")
+
+        await until(tells_why, "what the job waits for")
         state = await ended(client, job)
         assert (state["state"], state["applied"], state["detail"]) == ("succeeded", 20, None)
 
@@ -256,8 +261,7 @@ async def test_a_collection_that_goes_away_fails_its_job(tmp_path: Path) -> None
         await create(client)
         gate = Gate(engine_of(client))
         job = await submit(client, lines(points(100)))
-        while not gate.calls:
-            await asyncio.sleep(0.01)
+        await until(lambda: gate.calls, "the first batch")
         await client.delete(DOCS)
         gate.opened.set()
         state = await ended(client, job)

@@ -11,6 +11,7 @@ from tests.cli.test_commands import run
 from tests.encoding.quantization.embeddings import text_like
 from tests.server.routes.test_collection_fits import hits, reached, write
 from tests.server.service import DOCS, assert_problem, code, create, fill, serving
+from tests.waiting import until
 
 DIMS = 32
 ROWS = text_like(200, dims=DIMS)
@@ -100,9 +101,12 @@ async def test_a_damaged_row_is_reported_and_made_anew(tmp_path: Path, what: str
         assert await hits(client, **QUERY, limit=200, rescore=False) == expected
         refused = await client.post(f"{DOCS}/search", json={**QUERY, "limit": 200})
         assert "made anew from the store" in assert_problem(refused, 503, "NotReady")["detail"]
-        async with asyncio.timeout(20):
-            while (answer := await client.post(f"{DOCS}/search", json={**QUERY, "limit": 200})).status_code == 503:
-                await asyncio.sleep(0.01)
+
+        async def served() -> Any:
+            answer = await client.post(f"{DOCS}/search", json={**QUERY, "limit": 200})
+            return answer if answer.status_code != 503 else None
+
+        answer = await until(served, "the segments are made anew")
         assert answer.json()["hits"][0]["id"] == "p003" and len(answer.json()["hits"]) == 200
 
 

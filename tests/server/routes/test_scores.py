@@ -1,6 +1,5 @@
 """The score that is printed is the score: sent back as `score_threshold` it keeps its hit, whatever made it."""
 
-import asyncio
 import base64
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from tests.encoding.quantization.embeddings import text_like
 from tests.server.service import DOCS, create, serving, vector_b64
+from tests.waiting import until
 
 from bebr.core.codes import CodeSpec, pack_levels
 
@@ -75,6 +75,7 @@ async def write(client: httpx.AsyncClient, rows: np.ndarray, numbers: range) -> 
 
 
 async def fitted(client: httpx.AsyncClient) -> None:
-    async with asyncio.timeout(60):
-        while (await client.get(DOCS)).json()["fit"]["state"] != "done":
-            await asyncio.sleep(0.05)
+    async def is_fitted() -> bool:
+        return bool((await client.get(DOCS)).json()["fit"]["state"] == "done")
+
+    await until(is_fitted, "the fit")
