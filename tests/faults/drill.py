@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import httpx
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
-from faults.flight import BusyWriter, Ingestion, OwnFit, PatientClient, wait
-from faults.service import START_SECONDS, Service, State, create_collection, read_all, scroll_ids
+from faults.flight import BusyWriter, Ingestion, OwnFit, PatientClient
+from faults.service import Service, State, create_collection, read_all, scroll_ids
 from faults.store_faults import STORE_TIMEOUT_SECONDS, Fault
 from servers import Server, ServerKind
 
@@ -68,6 +69,7 @@ class Drill:
 
     def _round(self, fault: Fault) -> str:
         work = Work(self.service, self.chance, self._possible)
+        work.wait_for_writes()
         time.sleep(self.chance.uniform(0.1, 0.5))
         shutil.rmtree(self.whole, ignore_errors=True)
         if not fault.live:
@@ -108,29 +110,29 @@ class Drill:
 
     def _comes_back(self) -> bool:
         """Whether the service is ready and serves its collection; False where it says that it will not."""
-        deadline = time.monotonic() + START_SECONDS
-        while self.service.runs:
-            try:
-                answer = httpx.get(f"{self.service.url}/readyz", timeout=10)
-            except httpx.TransportError:
-                answer = None
-            if answer is not None and answer.status_code == 200:
-                return self._serves()
-            if answer is not None and any(words in answer.text for words in LASTING):
-                return False
-            assert time.monotonic() < deadline, f"not ready within {START_SECONDS} s: {answer and answer.text}"
-            time.sleep(0.05)
-        return False
+        return wait_until(self._how_it_starts, "ready, or refuses to start") == "ready" and self._serves()
+
+    def _how_it_starts(self) -> str | None:
+        """None: it is not known yet."""
+        if not self.service.runs:
+            return "stopped"
+        try:
+            answer = httpx.get(f"{self.service.url}/readyz", timeout=PATIENCE_SECONDS)
+        except httpx.TransportError:
+            return None
+        if answer.status_code == 200:
+            return "ready"
+        return "refuses" if any(words in answer.text for words in LASTING) else None
 
     def _serves(self) -> bool:
-        with PatientClient(base_url=f"{self.service.url}/v1/collections/", timeout=10) as client:
+        with PatientClient(base_url=f"{self.service.url}/v1/collections/", timeout=PATIENCE_SECONDS) as client:
             found = {name: client.post(f"{name}/points/count", json={}).status_code for name in ("docs", "own")}
         return found["docs"] == 200 and found["own"] in (200, 404)
 
     def _why(self) -> str:
         if not self.service.runs:
             return f"the service has stopped: {self.service.log}"
-        return httpx.get(f"{self.service.url}/readyz", timeout=10).text
+        return httpx.get(f"{self.service.url}/readyz", timeout=PATIENCE_SECONDS).text
 
     def _put_back(self) -> None:
         """The operator puts back the store that was there before the fault."""
@@ -152,7 +154,7 @@ class Drill:
 
     def _compare(self, work: "Work") -> str:
         """'whole', or 'told' where something is missing and the service says so."""
-        with PatientClient(base_url=self.service.url, timeout=30) as client:
+        with PatientClient(base_url=self.service.url, timeout=PATIENCE_SECONDS) as client:
             told = self._new_losses()
             failed = work.ingestion.finish(client)
             if "docs" not in told:
@@ -174,10 +176,12 @@ class Drill:
     def _wrong(self) -> list[str]:
         """Which points are not as they may be. From then on it is certain what is held."""
         expected = {i: states for known in self._possible.values() for i, states in known.items()}
-        with PatientClient(base_url=f"{self.service.url}/v1/collections/docs/", timeout=30) as client:
+        with PatientClient(base_url=f"{self.service.url}/v1/collections/docs/", timeout=PATIENCE_SECONDS) as client:
             held = read_all(client, sorted(expected))
             # what was not acknowledged may come a moment later
-            wait(lambda: client.post("points/count", json={}).json() == {"count": len(held)}, f"a count of {len(held)}")
+            wait_until(
+                lambda: client.post("points/count", json={}).json() == {"count": len(held)}, f"a count of {len(held)}"
+            )
             assert scroll_ids(client) == sorted(held)
         for known in self._possible.values():
             known.update({i: {held.get(i)} for i in known})
@@ -200,6 +204,10 @@ class Work:
         for thread in self._threads():
             thread.start()
 
+    def wait_for_writes(self) -> None:
+        """Until each writer was acknowledged something: else nothing could be lost."""
+        wait_until(lambda: all(writer.acknowledged or writer.surprises for writer in self.writers), "writes")
+
     def stop(self) -> None:
         self._stop.set()
         for thread in self._threads():
@@ -212,7 +220,7 @@ class Work:
 
 def losses(service: Service) -> dict[str, int]:
     """How often the service says, of each collection, that the store had lost something."""
-    text = httpx.get(f"{service.url}/metrics", timeout=10).text
+    text = httpx.get(f"{service.url}/metrics", timeout=PATIENCE_SECONDS).text
     found = {}
     for line in text.splitlines():
         if line.startswith('bebr_collection_losses_total{collection="'):

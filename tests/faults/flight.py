@@ -7,18 +7,17 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 import numpy as np
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 from faults.service import State, Writer, new_point, state_of
 
 LINES = 300
 SAMPLE, DIMS = 130, 16
-PATIENCE_SECONDS = 60
 
 
 class PatientClient(httpx.Client):
@@ -129,7 +128,7 @@ class Ingestion(threading.Thread):
                 f"{self._url}/v1/collections/docs/ingest",
                 content=lines,
                 headers={"content-type": "application/x-ndjson"},
-                timeout=30,
+                timeout=PATIENCE_SECONDS,
             )
         except httpx.TransportError:
             return
@@ -140,7 +139,7 @@ class Ingestion(threading.Thread):
 
     def finish(self, client: httpx.Client) -> bool:
         """Wait for its end -> whether it is known to have failed. What it was sent is there if it succeeded."""
-        wait(lambda: all(job["state"] not in ("queued", "running") for job in ingestions(client)), "ingestions")
+        wait_until(lambda: all(job["state"] not in ("queued", "running") for job in ingestions(client)), "ingestions")
         if self._job is None:
             return False
         job = client.get(f"/v1/jobs/{self._job}").raise_for_status().json()
@@ -167,7 +166,7 @@ class OwnFit(threading.Thread):
     def run(self) -> None:
         time.sleep(self._delay)
         try:
-            with httpx.Client(base_url=self._url, timeout=30) as client:
+            with httpx.Client(base_url=self._url, timeout=PATIENCE_SECONDS) as client:
                 self._create(client)
                 for start in range(0, len(self._rows), 50):
                     self._write(client, start)
@@ -206,7 +205,7 @@ class OwnFit(threading.Thread):
         for start in range(0, len(self._rows), 50):
             self._write(client, start)
         url = "/v1/collections/own"
-        wait(lambda: client.get(url).raise_for_status().json()["fit"]["state"] in ("done", "failed"), "the fit")
+        wait_until(lambda: client.get(url).raise_for_status().json()["fit"]["state"] in ("done", "failed"), "the fit")
         fit = client.get(url).json()["fit"]
         assert client.post(f"{url}/points/count", json={}).json() == {"count": len(self._rows)}
         body = {"vector": self._rows[0].tolist(), "limit": len(self._rows) + 10}
@@ -218,10 +217,3 @@ class OwnFit(threading.Thread):
 
 def ingestions(client: httpx.Client) -> list[dict[str, Any]]:
     return [job for job in client.get("/v1/jobs").raise_for_status().json()["jobs"] if job["kind"] == "ingest"]
-
-
-def wait(done: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not done():
-        assert time.monotonic() < deadline, f"{what} did not come to an end within {PATIENCE_SECONDS} s"
-        time.sleep(0.03)

@@ -19,6 +19,7 @@ import numpy as np
 from fastapi import FastAPI
 from tests.faults.odd_requests import OddRequest, OddRequests
 from tests.faults.odd_values import DIMS
+from tests.waiting import until
 
 from bebr.bootstrap import build_app
 from bebr.config import OnFitDrift, Settings
@@ -39,7 +40,7 @@ KEYS = {"api_keys": ("a-key-of-the-fuzzer",), "read_only_api_keys": ("a-key-that
 NAMES = [*COLLECTIONS, *COLLECTIONS, "s0", "s1", "prod", "absent"]
 OPENAI_SHAPED = ("/v1/embeddings", "/v1/models")
 """Errors of these are in the shape that OpenAI's clients read."""
-HANG_SECONDS = 60.0
+HANG_SECONDS = 120.0
 TICK_SECONDS = 0.002
 STATED = (503, 507)
 """Statuses of the service's own that are answers: it is not ready, or has no room."""
@@ -102,8 +103,11 @@ async def served(folder: Path, **changes: Any) -> AsyncIterator[FastAPI]:
     settings = Settings(**({"data_dir": folder / "data", "bundles_dir": folder / "bundles"} | small | changes))
     app = build_app(settings)
     async with app.router.lifespan_context(app):
-        while (await send(app, OddRequest("GET", "/readyz")))[0] != 200:
-            await asyncio.sleep(0.01)
+
+        async def is_ready() -> bool:
+            return (await send(app, OddRequest("GET", "/readyz")))[0] == 200
+
+        await until(is_ready, "/readyz")
         yield app
 
 

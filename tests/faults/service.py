@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 CODE_BYTES = 16
-START_SECONDS = 30
 
 
 class Service:
@@ -55,16 +55,14 @@ class Service:
         """Returns when /readyz says ready."""
         self.launch()
         assert self._process is not None
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            try:
-                if httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            assert self._process.poll() is None, self._log.read_text()
-            time.sleep(0.05)
-        raise AssertionError(f"not ready within {START_SECONDS} s: {self._log.read_text()}")
+        wait_until(self._is_ready, "/readyz")
+
+    def _is_ready(self) -> bool:
+        assert self.runs, self._log.read_text()
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=PATIENCE_SECONDS).status_code == 200
+        except httpx.TransportError:
+            return False
 
     def kill(self) -> None:
         """kill -9, as the out-of-memory killer does it."""
@@ -76,7 +74,7 @@ class Service:
         """A polite stop; the exit status."""
         assert self._process is not None
         self._process.terminate()
-        return self._process.wait(timeout=30)
+        return self._process.wait(timeout=PATIENCE_SECONDS)
 
     def __enter__(self) -> "Service":
         self.start()
@@ -127,7 +125,7 @@ class Writer(threading.Thread):
         return id(self)
 
     def run(self) -> None:
-        with httpx.Client(base_url=f"{self.url}/v1/collections/docs/", timeout=30) as client:
+        with httpx.Client(base_url=f"{self.url}/v1/collections/docs/", timeout=PATIENCE_SECONDS) as client:
             while not self.stop.is_set():
                 self._step(client)
 
@@ -181,11 +179,13 @@ def state_of(point: dict[str, Any]) -> State:
 def run_writers(
     service: Service, seconds: float, possible: dict[int, dict[str, set[State]]], count: int = 3
 ) -> list[Writer]:
-    """Start writers that go on from what is known, let them run, and leave them running."""
+    """Start writers that go on from what is known, let them run until something was acknowledged and so long more, and
+    leave them running."""
     stop = threading.Event()
     writers = [Writer(service.url, number, stop, possible.setdefault(number, {})) for number in range(count)]
     for writer in writers:
         writer.start()
+    wait_until(lambda: all(writer.acknowledged >= 10 or writer.surprises for writer in writers), "writes")
     time.sleep(seconds)
     return writers
 
@@ -200,7 +200,7 @@ def join(writers: list[Writer]) -> None:
 def check(service: Service, possible: dict[int, dict[str, set[State]]]) -> int:
     """Hold the store, the index and the counts of the service to what its writers know; the number of points."""
     expected = {i: states for known in possible.values() for i, states in known.items()}
-    with httpx.Client(base_url=f"{service.url}/v1/collections/docs/", timeout=30) as client:
+    with httpx.Client(base_url=f"{service.url}/v1/collections/docs/", timeout=PATIENCE_SECONDS) as client:
         held = read_all(client, sorted(expected))
         for point_id, states in expected.items():
             assert held.get(point_id) in states, f"{point_id} is {held.get(point_id)}, may be {states}"

@@ -14,6 +14,7 @@ from tests.client.running import running_service, tiny_text_bundle
 from tests.encoding.importing.checkpoints import DIMS
 from tests.faults.doors import JSON, NDJSON, Doors, Errors
 from tests.faults.odd_points import FIELDS, ODD, SKIPPED, VECTOR, Odd, V
+from tests.waiting import PATIENCE_SECONDS
 
 import bebr
 from bebr.client import Client, bulk
@@ -33,7 +34,7 @@ def doors(
 ) -> Iterator[Doors]:
     monkeypatch.setenv("BEBR_URL", url)
     monkeypatch.setattr(bulk, "FIRST_POLL_SECONDS", 0.005)
-    with Client(url) as client, httpx.Client(base_url=url, timeout=60) as http:
+    with Client(url) as client, httpx.Client(base_url=url, timeout=PATIENCE_SECONDS) as http:
         yield Doors(client, http, tmp_path, monkeypatch, capsys)
 
 

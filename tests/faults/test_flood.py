@@ -15,12 +15,12 @@ import pytest
 from tests.server.bundles import TINY
 from tests.server.conftest import bundles  # noqa: F401
 from tests.server.service import code, points, settings
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 from bebr.cli.server.running import Service
 from bebr.engine import Engine
 from bebr.engine.admission import ALWAYS, Lane
 
-SECONDS = 30
 TEXTS, CODES, NEIGHBOR = "/v1/collections/texts", "/v1/collections/codes", "/v1/collections/neighbor"
 ONE_TEXT = {"text": "a brown fox", "limit": 1}
 
@@ -47,7 +47,7 @@ def engine_of(service: Service) -> Engine:
 def held(*pools: tuple[Executor, int]) -> Iterator[None]:
     """So many threads of each pool wait for the end of the block."""
     gate = threading.Event()
-    held = [pool.submit(gate.wait, SECONDS) for pool, threads in pools for _ in range(threads)]
+    held = [pool.submit(gate.wait, PATIENCE_SECONDS) for pool, threads in pools for _ in range(threads)]
     try:
         yield
     finally:
@@ -71,7 +71,7 @@ class Caller:
     """A connection with one request under way."""
 
     def __init__(self, service: Service, path: str, body: Any, **headers: str) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", int(service.url.rpartition(":")[2])), SECONDS)
+        self.socket = socket.create_connection(("127.0.0.1", int(service.url.rpartition(":")[2])), PATIENCE_SECONDS)
         content = json.dumps(body).encode()
         lines = [f"POST {path} HTTP/1.1", "host: localhost", "content-type: application/json"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
@@ -92,15 +92,8 @@ class Caller:
         return int(first.split()[1]), headers, json.loads(body)
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def everybody_else_is_served(service: Service, *, texts: bool) -> None:
-    with httpx.Client(base_url=service.url, timeout=SECONDS) as client:
+    with httpx.Client(base_url=service.url, timeout=PATIENCE_SECONDS) as client:
         assert client.get("/livez").json() == {"status": "alive"}
         assert client.get("/readyz").status_code == 200
         hits = client.post(f"{NEIGHBOR}/search", json={"code_b64": code(3), "limit": 1}).json()["hits"]
@@ -124,7 +117,7 @@ def flood(service: Service, lane: Lane, kept: int, path: str, body: Callable[[in
     callers: list[Caller] = []
     for number in range(kept + 9):
         callers.append(Caller(service, path, body(number), x_request_id=f"flood-{number}"))
-        wait_until(lambda: lane.requests + lane.refused == len(callers))
+        wait_until(lambda: lane.requests + lane.refused == len(callers), "all have come")
     assert (lane.requests, lane.refused) == (kept, 9)
     for caller in callers[kept:]:
         check_refusal(caller.answer(), lane)
@@ -157,9 +150,9 @@ def test_texts_beyond_what_can_be_embedded_are_refused_and_those_of_callers_who_
                 for _ in range(3):  # by now the service knows who left
                     client.get("/readyz").raise_for_status()
         assert [caller.answer()[0] for caller in waiting] == [200] * (kept - left)
-        wait_until(lambda: not lane.is_busy)
+        wait_until(lambda: not lane.is_busy, "the lane is empty")
         assert lane.dropped == left
-    with httpx.Client(base_url=service.url, timeout=SECONDS) as client:
+    with httpx.Client(base_url=service.url, timeout=PATIENCE_SECONDS) as client:
         assert client.post(path, json=body(0)).status_code == 200
         if name == "written_texts":
             assert client.post(f"{TEXTS}/points/count", json={}).json()["count"] == kept - left
@@ -204,9 +197,9 @@ def test_a_caller_says_for_how_long_it_waits(service: Service) -> None:
     engine = engine_of(service)
     with held((engine._threads.query_encoding, 1)):
         first = Caller(service, f"{TEXTS}/search", ONE_TEXT)
-        wait_until(lambda: engine.admission.query_texts.requests == 1)
+        wait_until(lambda: engine.admission.query_texts.requests == 1, "the first")
         hasty = Caller(service, f"{TEXTS}/search", ONE_TEXT, x_timeout_ms="200")
-        wait_until(lambda: engine.admission.query_texts.requests == 2)
+        wait_until(lambda: engine.admission.query_texts.requests == 2, "the second")
         time.sleep(0.3)
     assert first.answer()[0] == 200
     status, _, body = hasty.answer()

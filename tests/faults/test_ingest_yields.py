@@ -9,10 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.faults.test_flood import SECONDS, engine_of, held, wait_until
+from tests.faults.test_flood import engine_of, held
 from tests.server.bundles import TINY
 from tests.server.conftest import bundles  # noqa: F401
 from tests.server.service import DOCS, settings
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 from bebr.cli.server.running import Service
 from bebr.encoding import TextKind
@@ -53,14 +54,14 @@ def test_everybody_is_answered_before_a_job_goes_on(service: Service) -> None:
     engine = engine_of(service)
     with held((engine._threads.background, THREADS)):
         job = ingest(service, 500)
-        wait_until(lambda: engine.admission.background.is_busy)
-        with httpx.Client(base_url=service.url, timeout=30) as client:
+        wait_until(lambda: engine.admission.background.is_busy, "the job")
+        with httpx.Client(base_url=service.url, timeout=PATIENCE_SECONDS) as client:
             point = {"points": [{"id": "first", "text": "a brown fox"}]}
             assert client.post(f"{DOCS}/points", json=point).json()["applied"] == 1
             assert client.post(f"{DOCS}/search", json=TEXT).json()["hits"][0]["id"] == "first"
             assert len(client.post("/v1/embeddings", json={"model": TINY, "input": ["a", "b"]}).json()["data"]) == 2
         assert state(service, job)["applied"] == 0, "all of that went before"
-    wait_until(lambda: state(service, job)["state"] == "succeeded")
+    wait_until(lambda: state(service, job)["state"] == "succeeded", "the end of the job")
     assert state(service, job)["applied"] == 500
 
 
@@ -69,7 +70,7 @@ def test_jobs_use_half_of_their_threads_while_somebody_is_served(service: Servic
     lane, pool = engine.admission.query_texts, engine._threads.background
     loop = service._server.servers[0].get_loop()
     encoder = engine.registry.get("docs").encoders.embedder(engine.registry.get("docs").active)
-    wait_until(lambda: not engine.admission.background.is_busy)
+    wait_until(lambda: not engine.admission.background.is_busy, "no job")
 
     def embed(number: int) -> "Future[Any]":
         texts = engine._embedder._texts
@@ -80,23 +81,23 @@ def test_jobs_use_half_of_their_threads_while_somebody_is_served(service: Servic
         lane.enter("somebody", 1)
         try:
             pieces = [embed(number) for number in range(THREADS)]
-            wait_until(lambda: pool._work_queue.qsize() == THREADS // 2)
+            wait_until(lambda: pool._work_queue.qsize() == THREADS // 2, "half of the pieces")
             for _ in range(20):
                 asyncio.run_coroutine_threadsafe(asyncio.sleep(YIELD_SECONDS), loop).result()
                 assert pool._work_queue.qsize() == THREADS // 2
         finally:
             lane.leave("somebody", 1, done=False)
-        wait_until(lambda: pool._work_queue.qsize() == THREADS)
+        wait_until(lambda: pool._work_queue.qsize() == THREADS, "all pieces")
     for piece in pieces:
-        piece.result(SECONDS)
+        piece.result(PATIENCE_SECONDS)
 
 
 def test_somebody_who_was_served_a_moment_ago_counts(service: Service) -> None:
     engine = engine_of(service)
-    wait_until(lambda: not engine.admission.is_serving())
+    wait_until(lambda: not engine.admission.is_serving(), "nobody is served")
     engine.admission.searches.enter("somebody", 1)
     assert engine.admission.is_serving() and engine.admission.searches.idle_seconds == 0
     engine.admission.searches.leave("somebody", 1, done=True)
     assert engine.admission.searches.idle_seconds < SERVING_SECONDS
     assert engine.admission.is_serving()
-    wait_until(lambda: not engine.admission.is_serving())
+    wait_until(lambda: not engine.admission.is_serving(), "nobody is served")

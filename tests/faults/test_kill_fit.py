@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 from tests.encoding.quantization.embeddings import text_like
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 from faults.service import Service, scroll_ids
 from servers import ServerKind, running_server
@@ -21,7 +22,6 @@ DIMS = 64
 ROWS = text_like(4000, dims=DIMS)
 SAMPLE = 900
 IDS = 700
-PATIENCE_SECONDS = 60
 SHORT_REST = {"BEBR_FIT_REST_SECONDS": "500ms"}
 """A fit begins soon after the collection has stopped growing."""
 State = int | None
@@ -46,7 +46,7 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         chance = random.Random(f"{self.number} {time.monotonic()}")
-        with httpx.Client(base_url=f"{self.url}/v1/collections/docs/", timeout=30) as client:
+        with httpx.Client(base_url=f"{self.url}/v1/collections/docs/", timeout=PATIENCE_SECONDS) as client:
             while not self.stop.is_set():
                 self._step(client, chance)
 
@@ -92,7 +92,7 @@ def join(writers: list[Writer]) -> None:
 def check(service: Service, possible: dict[int, dict[str, set[State]]]) -> None:
     """What is held is what may be held, counted once, and found by its own vector."""
     expected = {i: states for known in possible.values() for i, states in known.items()}
-    with httpx.Client(base_url=f"{service.url}/v1/collections/docs/", timeout=30) as client:
+    with httpx.Client(base_url=f"{service.url}/v1/collections/docs/", timeout=PATIENCE_SECONDS) as client:
         found = client.post("points/get", json={"ids": sorted(expected)}).raise_for_status().json()
         held: dict[str, State] = {point["id"]: point["metadata"]["n"] for point in found["points"]}
         for point_id, states in expected.items():
@@ -101,7 +101,7 @@ def check(service: Service, possible: dict[int, dict[str, set[State]]]) -> None:
             known.update({i: {held.get(i)} for i in known})  # from here on it is certain
         assert client.post("points/count", json={}).json()["count"] == len(held)
         assert scroll_ids(client) == sorted(held)
-        described = httpx.get(f"{service.url}/v1/collections/docs", timeout=30).json()
+        described = httpx.get(f"{service.url}/v1/collections/docs", timeout=PATIENCE_SECONDS).json()
         assert described["points"] == len(held), described
         body: dict[str, Any] = {"vector": ROWS[0].tolist(), "limit": 10_000, "with_metadata": False}
         answer = client.post("search", json=body).raise_for_status().json()
@@ -112,16 +112,23 @@ def check(service: Service, possible: dict[int, dict[str, set[State]]]) -> None:
 
 
 def fit_of(service: Service) -> dict[str, Any]:
-    fit: dict[str, Any] = httpx.get(f"{service.url}/v1/collections/docs", timeout=30).json()["fit"]
+    fit: dict[str, Any] = httpx.get(f"{service.url}/v1/collections/docs", timeout=PATIENCE_SECONDS).json()["fit"]
     return fit
 
 
 def wait_for_done(service: Service) -> dict[str, Any]:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while (fit := fit_of(service))["state"] != "done":
-        assert fit["state"] != "failed" and time.monotonic() < deadline, fit
-        time.sleep(0.02)
-    return fit
+    return wait_for(service, "done")
+
+
+def wait_for(service: Service, *states: str) -> dict[str, Any]:
+    def there() -> dict[str, Any] | None:
+        fit = fit_of(service)
+        assert fit["state"] != "failed", fit
+        return fit if fit["state"] in states else None
+
+    found = wait_until(there, f"a fit that is {states}")
+    assert found is not None
+    return found
 
 
 def kill_through_a_fit(service: Service, seed: int, rescore_bytes: int = 0) -> None:
@@ -152,9 +159,7 @@ def kill_in(service: Service, state: str, possible: dict[int, dict[str, set[Stat
     -> the state that was seen last.
     """
     writers = run_writers(service, possible, chance.uniform(0, 0.2))
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while (seen := str(fit_of(service)["state"])) not in (state, "done"):
-        assert seen != "failed" and time.monotonic() < deadline, seen
+    seen = str(wait_for(service, state, "done")["state"])
     time.sleep(chance.uniform(0, 0.1))
     service.kill()
     join(writers)
@@ -177,5 +182,5 @@ def test_valkey_brings_a_fit_to_its_end_and_a_lost_folder_costs_nothing(tmp_path
             assert fit["version"] in described["points_per_version"] and described["encoder_error"] is None
             points = described["points"]
             body = {"vector": ROWS[0].tolist(), "limit": 10_000, "with_metadata": False}
-            answer = httpx.post(f"{other.url}/v1/collections/docs/search", json=body, timeout=30).json()
+            answer = httpx.post(f"{other.url}/v1/collections/docs/search", json=body, timeout=PATIENCE_SECONDS).json()
             assert len(answer["hits"]) == points > 100

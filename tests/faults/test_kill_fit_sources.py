@@ -1,12 +1,12 @@
 """kill -9 in every step of fits to what there is already: to the finer codes of all points, and to the sample."""
 
-import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 from tests.encoding.quantization.embeddings import text_like
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 from bebr.encoding import BundleRegistry
 from bebr.encoding.quantization.training import fit_own
@@ -14,30 +14,33 @@ from faults.service import Service
 
 DIMS = 32
 ROWS = text_like(1_500, dims=DIMS)
-PATIENCE_SECONDS = 60
 
 
 def write(service: Service, name: str, numbers: range, rows: np.ndarray = ROWS) -> None:
     points = [{"id": f"p{n}", "vector": rows[n].tolist(), "metadata": {"n": n}} for n in numbers]
-    answer = httpx.post(f"{service.url}/v1/collections/{name}/points", json={"points": points}, timeout=30)
+    answer = httpx.post(
+        f"{service.url}/v1/collections/{name}/points", json={"points": points}, timeout=PATIENCE_SECONDS
+    )
     assert answer.status_code == 200 and answer.json()["applied"] == len(points), answer.text
 
 
 def described(service: Service, name: str) -> dict[str, Any]:
-    answer: dict[str, Any] = httpx.get(f"{service.url}/v1/collections/{name}", timeout=30).json()
+    answer: dict[str, Any] = httpx.get(f"{service.url}/v1/collections/{name}", timeout=PATIENCE_SECONDS).json()
     return answer
 
 
 def until(service: Service, name: str, *states: str) -> dict[str, Any]:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while (fit := described(service, name)["fit"])["state"] not in states:
-        assert fit["state"] != "failed" and time.monotonic() < deadline, fit
-    found: dict[str, Any] = fit
+    def there() -> Any:
+        fit = described(service, name)["fit"]
+        assert fit["state"] != "failed", fit
+        return fit if fit["state"] in states else None
+
+    found: dict[str, Any] = wait_until(there, f"a fit that is {states}")
     return found
 
 
 def request(service: Service, name: str, **body: Any) -> None:
-    answer = httpx.post(f"{service.url}/v1/collections/{name}/fit", json=body, timeout=30)
+    answer = httpx.post(f"{service.url}/v1/collections/{name}/fit", json=body, timeout=PATIENCE_SECONDS)
     assert answer.status_code == 202, answer.text
 
 
@@ -49,12 +52,14 @@ def kill(service: Service) -> None:
 def check(service: Service, name: str, count: int) -> None:
     """Every point is there once, and found by its own vector."""
     body: dict[str, Any] = {"vector": ROWS[0].tolist(), "limit": 10_000, "with_metadata": False}
-    answer = httpx.post(f"{service.url}/v1/collections/{name}/search", json=body, timeout=30).json()
+    answer = httpx.post(f"{service.url}/v1/collections/{name}/search", json=body, timeout=PATIENCE_SECONDS).json()
     assert sorted(hit["id"] for hit in answer["hits"]) == sorted(f"p{n}" for n in range(count))
     assert sum(answer["searched"].values()) == count
     for n in range(0, count, count // 10):
         body = {"vector": ROWS[n].tolist(), "limit": 50, "with_metadata": False}
-        hits = httpx.post(f"{service.url}/v1/collections/{name}/search", json=body, timeout=30).json()["hits"]
+        hits = httpx.post(f"{service.url}/v1/collections/{name}/search", json=body, timeout=PATIENCE_SECONDS).json()[
+            "hits"
+        ]
         assert f"p{n}" in [hit["id"] for hit in hits]
 
 
