@@ -10,6 +10,8 @@ from tests.index.lists.made import random_centroids
 from tests.shards import model, test_client_contract, test_reads, test_rescoring
 from tests.shards.clients import LocalClients
 
+from bebr import kernel
+from bebr.core.scoring import DotQueries
 from bebr.index import compaction
 from bebr.index.segment import SegmentView
 from bebr.shards.local import LocalShards
@@ -39,6 +41,25 @@ def listed_parts(client: LocalShards) -> int:
     return sum(isinstance(part, SegmentView) and part.segment.lists is not None for part in parts)
 
 
+def check_lists(client: LocalShards, rng: np.random.Generator) -> None:
+    """With an infinite delta, lists find what a whole scan finds."""
+    view = client._scan_view()
+    for version, selection in view.of_version.items():
+        queries = model.random_queries(rng, version, [None, None], 7, "sdc")
+        assert isinstance(queries.prepared, DotQueries)
+        deltas, stop_at, flat = np.full(2, np.inf, np.float32), np.full(2, 7, np.int32), np.full(2, 2**40)
+        exact = kernel.dot_candidates(selection, queries.prepared, 7)
+        found, read, _ = kernel.list_candidates(
+            selection, queries.prepared, 7, deltas=deltas, stop_at=stop_at, flat_rows=flat
+        )
+        for one, other in zip(found, exact, strict=True):
+            assert np.array_equal(one, other)
+        parts = [part for place in selection.places if isinstance(part := view.parts[place], SegmentView)]
+        generations = {part.segment.lists.generation for part in parts if part.segment.lists is not None}
+        has_lists = any((version, generation) in client._tables for generation in generations)
+        assert bool(read.any()) == has_lists
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_shards_with_lists_are_a_dict_that_survives(tmp_path: Path, seed: int) -> None:
     rng = np.random.default_rng([9, seed])
@@ -49,6 +70,7 @@ async def test_shards_with_lists_are_a_dict_that_survives(tmp_path: Path, seed: 
         await test_client_contract.some_write(client, points, rng)
         if step % 5 == 4:
             listed += listed_parts(client)
+            check_lists(client, rng)
             await test_client_contract.check(client, points, rng)
         if step % 11 == 10:
             clients.use_lists(client)

@@ -11,6 +11,7 @@ lists/          lists (IVF) of sealed segments, and their centroids
 labels.py       the values of a field, numbered, and which rows have them
 rescore_parts.py  where the rescore codes of a code version lie
 rescoring.py    candidates scored again by their rescore codes
+samples.py      random samples of codes, and in which lists rows are
 scan.py         queries over segments: kernel calls, ties
 candidates.py   what scans found, of any parts and versions, joined; and the hits that come of it
 exact.py        what the best hits score when no point is passed over
@@ -27,9 +28,24 @@ shard.py        the shard: applies operations, swaps views, maintains its files
 from bebr.index.candidates import Found
 from bebr.index.grouped import Grouping
 from bebr.index.labels import Value
+from bebr.index.lists.clustering import CodeSpace, cluster, lists_for
 from bebr.index.rescoring import Rescored, Rescoring
+from bebr.index.samples import ListStats
 from bebr.index.scan import ScanQueries
 from bebr.kernel import quantize
 from bebr.kernel.rescore import quantize as quantize_rescore
 
-__all__ = ["Found", "Grouping", "Rescored", "Rescoring", "ScanQueries", "Value", "quantize", "quantize_rescore"]
+__all__ = [
+    "CodeSpace",
+    "Found",
+    "Grouping",
+    "ListStats",
+    "Rescored",
+    "Rescoring",
+    "ScanQueries",
+    "Value",
+    "cluster",
+    "lists_for",
+    "quantize",
+    "quantize_rescore",
+]

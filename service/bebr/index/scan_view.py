@@ -8,12 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr import kernel
+from bebr.core.codes import CodeSpec
+from bebr.core.lists import Centroids
 from bebr.errors import DamagedSegment
 from bebr.index import segment_file
 from bebr.index.candidates import Candidates, Found, Part
 from bebr.index.rescore_parts import RescoreParts
 from bebr.index.segment import Segment, SegmentView
 from bebr.index.view import ShardView
+
+Tables = Mapping[tuple[int, int], kernel.CentroidTable]
+"""The centroids of each (code version, generation) whose lists may be read."""
+
+
+def table_of(centroids: Centroids, spec: CodeSpec) -> kernel.CentroidTable:
+    """spec: of the code version, with its rescore code."""
+    return kernel.CentroidTable(spec, centroids.values, centroids.scales, centroids.generation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +50,12 @@ class ScanView:
     """Whose codes were not read when their files were opened: `check` must be called before they are scanned."""
 
     @classmethod
-    def of(cls, views: Sequence[ShardView]) -> "ScanView":
+    def of(cls, views: Sequence[ShardView], tables: Tables | None = None) -> "ScanView":
+        """tables: of centroids; segments whose generation is not among them are scanned whole."""
         parts = tuple(part for view in views for part in view.parts)
         native, places, points = kernel.Parts(), dict[int, list[int]](), dict[int, int]()
         for place, part in enumerate(parts):
-            _add(native, part)
+            _add(native, part, tables or {})
             if part.live_count:
                 places.setdefault(part.version, []).append(place)
                 points[part.version] = points.get(part.version, 0) + part.live_count
@@ -92,11 +103,20 @@ class ScanView:
         return segment_file.damaged(part.segment.path, f"the id of row {row} is not what was written")
 
 
-def _add(native: kernel.Parts, part: Part) -> None:
+def _add(native: kernel.Parts, part: Part, tables: Tables) -> None:
     live = part.live if part.has_dead else None
     if isinstance(part, SegmentView):
         segment = part.segment
         ids = segment.ids.offsets, segment.ids.blob, segment.lookup
-        native.add_sorted(part.blocked, part.gains, part.rows, part.spec, live, ids, part.sorted_by_id)
+        native.add_sorted(
+            part.blocked, part.gains, part.rows, part.spec, live, ids, part.sorted_by_id, _lists(part, tables)
+        )
     else:
         native.add_unsorted(part.blocked, part.gains, part.rows, part.spec, live, part.segment.ids)
+
+
+def _lists(part: SegmentView, tables: Tables) -> tuple[kernel.CentroidTable, NDArray[np.uint32]] | None:
+    if (lists := part.segment.lists) is None:
+        return None
+    table = tables.get((part.version, lists.generation))
+    return None if table is None or len(table) != len(lists) else (table, lists.begin)

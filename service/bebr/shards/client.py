@@ -27,7 +27,7 @@ from bebr.core.codes import CodeSpec
 from bebr.core.filters import Filter
 from bebr.core.lists import Centroids
 from bebr.core.operations import Committed
-from bebr.index import Found, Grouping, Rescored, Rescoring, ScanQueries
+from bebr.index import Found, Grouping, ListStats, Rescored, Rescoring, ScanQueries
 from bebr.shards.changes import Change
 
 if TYPE_CHECKING:  # it reads shards, and what it reads says what this module defines
@@ -73,24 +73,6 @@ class ShardStats:
     """Operations of the store that are still to be applied, at most, while the shard catches up."""
     damaged_files: int = 0
     """How often a damaged segment file was found since the start."""
-
-
-@dataclass(frozen=True, slots=True)
-class ListStats:
-    """In which lists the living rows of one code version are."""
-
-    current: int
-    """Rows in lists of the current generation."""
-    older: int
-    """In lists of other generations."""
-    without: int
-    """In none."""
-    mean_score: float | None
-    """Of the rows in lists of the current generation to their centroids; None: there are none."""
-    largest: int
-    """Rows of the largest list of one segment."""
-    generations: tuple[int, ...]
-    """Those that segments have."""
 
 
 class ShardClient(Protocol):
@@ -160,6 +142,9 @@ class ShardClient(Protocol):
 
         Segments that are sealed have them at once, older ones bit by bit. Searches find the same all the while.
         """
+
+    def forget_lists(self, version: int, generation: int) -> None:
+        """Lists of this generation are read no more; segments that have them are scanned whole."""
 
     async def sample(self, version: int, rows: int, seed: int) -> NDArray[np.uint8]:
         """Scan codes and gains (n, scan_record_size_bytes) uint8 of up to `rows` random points of a code version."""

@@ -19,13 +19,13 @@ from bebr.core.filters import Filter
 from bebr.core.lists import Centroids
 from bebr.core.operations import Committed
 from bebr.errors import BebrError, DamagedSegment, NotReady, Overloaded, Unavailable
-from bebr.index import Grouping, Rescoring, ScanQueries, segment_file
+from bebr.index import Grouping, ListStats, Rescoring, ScanQueries, samples, segment_file
 from bebr.index.rescoring import NotInMemory
-from bebr.index.scan_view import ScanView
+from bebr.index.scan_view import ScanView, Tables, table_of
 from bebr.index.segment import ANY_SIZE, Segment, SegmentView
 from bebr.shards import reads
 from bebr.shards.changes import Change, Fields
-from bebr.shards.client import ListStats, Searched, ShardStats
+from bebr.shards.client import Searched, ShardStats
 from bebr.shards.follower import Follower
 from bebr.shards.memory import release_free_memory
 from bebr.shards.scan_rate import ScanRate
@@ -94,6 +94,8 @@ class LocalShards:
         self._specs = dict(specs)
         self._lists: dict[int, Centroids] = {}
         """By code version: those by which rows are sorted from now on."""
+        self._tables: Tables = {}
+        """Of all generations that segments may have."""
         self._followers = [
             Follower(
                 truth,
@@ -229,7 +231,7 @@ class LocalShards:
         """All shards as they are now; the same object until one of them changes."""
         views, scanned = self._views(), self._scanned
         if not all(map(is_, views, scanned.views)):
-            scanned = self._scanned = ScanView.of(views)
+            scanned = self._scanned = ScanView.of(views, self._tables)
         return scanned
 
     def _views(self) -> reads.Views:
@@ -336,15 +338,21 @@ class LocalShards:
         newest = self._lists.get(centroids.version)
         if newest is None or newest.generation < centroids.generation:
             self._lists[centroids.version] = centroids
+        table = table_of(centroids, self._specs[centroids.version])
+        self._tables = {**self._tables, (centroids.version, centroids.generation): table}
+        self._scanned = ScanView.of(self._views(), self._tables)
         for number in range(len(self._followers)):
             self._maintain(number)
 
+    def forget_lists(self, version: int, generation: int) -> None:
+        self._tables = {key: table for key, table in self._tables.items() if key != (version, generation)}
+
     async def sample(self, version: int, rows: int, seed: int) -> NDArray[np.uint8]:
-        return await asyncio.to_thread(reads.sample, self._views(), version, rows, seed)
+        return await asyncio.to_thread(samples.sample, self._views(), version, rows, seed)
 
     def list_stats(self, version: int) -> ListStats:
         current = self._lists.get(version)
-        return reads.list_stats(self._views(), version, None if current is None else current.generation)
+        return samples.list_stats(self._views(), version, None if current is None else current.generation)
 
     def recheck(self, shard: int) -> None:
         self._followers[shard].problem = f"shard {shard} is compared with the store, which lost acknowledged writes"

@@ -9,8 +9,6 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from bebr import kernel
-from bebr.core.codes import join_records
 from bebr.core.filters import Filter
 from bebr.index.candidates import NOTHING, Candidates, Found, Part, best_of, hits_of
 from bebr.index.columns import unpack_mask
@@ -20,7 +18,6 @@ from bebr.index.scan import ScanQueries, Selection, finished, scan
 from bebr.index.scan_view import ScanView
 from bebr.index.segment import SegmentView
 from bebr.index.view import ShardView
-from bebr.shards.client import ListStats
 from bebr.shards.scan_rate import ScanRate
 
 Views = Sequence[ShardView]
@@ -137,41 +134,6 @@ def version_ids(view: ShardView, version: int, limit: int | None) -> list[str]:
     """Up to `limit` ids, or all, of the living points of one code version in one shard, in no order."""
     pages = (_some(part, None, limit) for part in view.parts if part.version == version)
     return list(islice((point_id for page in pages for point_id in page), limit))
-
-
-def sample(views: Views, version: int, rows: int, seed: int) -> NDArray[np.uint8]:
-    """Scan codes and gains (n, scan_record_size_bytes) uint8 of up to `rows` living points of a code version, drawn at
-    random; the same of the same views."""
-    parts = [part for view in views for part in view.parts if part.version == version and part.live_count]
-    starts = np.cumsum([0, *(part.live_count for part in parts)])
-    drawn = np.random.default_rng(seed).choice(starts[-1], min(rows, int(starts[-1])), replace=False)
-    drawn.sort()
-    records = []
-    for part, start, stop in zip(parts, starts[:-1], starts[1:], strict=True):
-        which = drawn[np.searchsorted(drawn, start) : np.searchsorted(drawn, stop)] - start
-        living = np.flatnonzero(unpack_mask(part.live, part.rows))[which]
-        records.append(join_records(kernel.unpack(part.blocked, part.spec, living), part.gains[living]))
-    return np.concatenate(records) if records else np.empty((0, 0), np.uint8)
-
-
-def list_stats(views: Views, version: int, generation: int | None) -> ListStats:
-    """In which lists the living rows of a code version are. generation: the one by which rows are sorted now."""
-    current, older, without, largest, scores = 0, 0, 0, 0, 0.0
-    in_use = set()
-    for part in (part for view in views for part in view.parts if part.version == version):
-        lists = part.segment.lists if isinstance(part, SegmentView) else None
-        if lists is None:
-            without += part.live_count
-            continue
-        in_use.add(lists.generation)
-        if lists.generation != generation:
-            older += part.live_count
-            continue
-        current += part.live_count
-        scores += lists.mean_score * part.live_count
-        largest = max(largest, int(np.diff(lists.begin).max(initial=0)))
-    mean_score = scores / current if current else None
-    return ListStats(current, older, without, mean_score, largest, tuple(sorted(in_use)))
 
 
 def _mask(part: Part, condition: Filter | None) -> NDArray[np.uint16]:
