@@ -16,9 +16,11 @@ from bebr.core.operations import (
     ShardCounters,
     Write,
 )
-from bebr.store.protocol import DamagedDocument, Document, MetadataStore
+from bebr.store.protocol import RESERVOIR, RESERVOIR_PAGE, DamagedDocument, Document, MetadataStore, reservoir_page_name
 
 __all__ = [
+    "RESERVOIR",
+    "RESERVOIR_PAGE",
     "Commit",
     "CommitOutcome",
     "Committed",
@@ -31,4 +33,5 @@ __all__ = [
     "Receipt",
     "ShardCounters",
     "Write",
+    "reservoir_page_name",
 ]

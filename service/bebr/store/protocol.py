@@ -40,6 +40,9 @@ from bebr.core.types import StoredPoint
 from bebr.errors import CollectionNotFound, DamagedPoint, DamagedStore, IdempotencyConflict, InvalidOption
 
 Document = dict[str, Any]
+RESERVOIR, RESERVOIR_PAGE = "reservoir", "reservoir-page"
+"""Kinds of the documents in which a collection keeps embeddings of a sample of its points: what says which pages count
+(`first` up to `next`), by uid, and the pages."""
 _CHECKSUM = "crc32"
 """Key of a stored document. Those of older releases have none, and get one when they are written again."""
 
@@ -134,6 +137,11 @@ class MetadataStore(Protocol):
 
     async def purge_tombstones(self, uid: str, shard: int, up_to_seq: int) -> int:
         """Remove the tombstones with seq <= up_to_seq, which every view must have applied; how many there were."""
+
+
+def reservoir_page_name(uid: str, number: int) -> str:
+    """The name of one of those pages."""
+    return f"{uid}-{number}"
 
 
 def check_uid(uid: str) -> None:

@@ -9,7 +9,8 @@ from tests.encoding.quantization.embeddings import text_like
 
 from bebr.core.sampling import sample_keys, smallest
 from bebr.encoding.quantization.int8 import Int8Binarizer
-from bebr.engine.collections.reservoir import MAX_PENDING, PAGE, PAGE_ROWS, RESERVOIR, Reservoir
+from bebr.engine.collections.reservoir import MAX_PENDING, PAGE_ROWS, Reservoir
+from bebr.store import RESERVOIR, RESERVOIR_PAGE
 from bebr.store.sqlite.store import SqliteStore
 
 DIMS, LIMIT, UID = 8, 600, "a" * 24
@@ -75,7 +76,7 @@ async def test_it_stays_the_points_with_the_smallest_keys_as_a_collection_grows(
         await compact(reservoir, everything(6_000))
         kept = await read(reservoir, everything(6_000))
         assert list(kept) == list(found)[:LIMIT]
-        pages = await reservoir._store.list_documents(PAGE)
+        pages = await reservoir._store.list_documents(RESERVOIR_PAGE)
         assert len(pages) == -(-LIMIT // PAGE_ROWS)
 
 
@@ -119,7 +120,7 @@ async def test_a_damaged_page_costs_its_rows_and_a_deleted_collection_leaves_not
         await reservoir.open(LIMIT, [], DIMS, None)
         await offer(reservoir, range(600))
         await reservoir.save()
-        page, *others = await reservoir._store.list_documents(PAGE)
+        page, *others = await reservoir._store.list_documents(RESERVOIR_PAGE)
         assert others
     import sqlite3
 
@@ -128,10 +129,10 @@ async def test_a_damaged_page_costs_its_rows_and_a_deleted_collection_leaves_not
     async with opened(tmp_path) as reservoir:
         assert 0 < len(await read(reservoir, everything(600))) < 600
         await reservoir.open(LIMIT, [], DIMS, None)  # begun anew
-        assert await reservoir._store.list_documents(PAGE) == {}
+        assert await reservoir._store.list_documents(RESERVOIR_PAGE) == {}
         await offer(reservoir, range(600))
         await reservoir.save()
         await reservoir.close()
-        assert await reservoir._store.list_documents(PAGE) == {}
+        assert await reservoir._store.list_documents(RESERVOIR_PAGE) == {}
         assert await reservoir._store.list_documents(RESERVOIR) == {}
         await reservoir.close()

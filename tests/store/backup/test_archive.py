@@ -13,7 +13,8 @@ from tests.store.points import UID, MakeStore, commit, put
 from bebr.core.operations import FeedEntry
 from bebr.core.types import Puts
 from bebr.errors import AlreadyExists, BebrError, Conflict, Damaged, DamagedStore, InsufficientStorage
-from bebr.store import DeleteWrite, MetadataStore, PutWrite
+from bebr.store import RESERVOIR, RESERVOIR_PAGE, DeleteWrite, MetadataStore, PutWrite
+from bebr.store.backup import archive
 from bebr.store.backup.make import make_backup
 from bebr.store.backup.restore import needed_bundles, read_backup, restore_backup
 from bebr.store.redis.reader import RedisReader
@@ -216,3 +217,54 @@ async def test_there_is_nothing_to_back_up(make_store: MakeStore, tmp_path: Path
     with pytest.raises(BebrError, match="there is no store"):
         await backed_up(reader, tmp_path / "backup")
     assert not (tmp_path / "backup").exists()
+
+
+class Rewritten(SqliteReader):
+    """A store whose service writes the pages of a sample anew after the first of them was read."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._store = SqliteStore(folder)
+        self._folder = folder
+        self._done = False
+
+    async def get_document(self, kind: str, name: str) -> Any:
+        found = await super().get_document(kind, name)
+        if kind == RESERVOIR_PAGE and not self._done:
+            self._done = True
+            await self._store.open()
+            await self._store.put_document(RESERVOIR_PAGE, f"{UID}-2", {"ids": ["c"], "records": ""})
+            await self._store.put_document(RESERVOIR, UID, {"first": 2, "next": 3})
+            await self._store.delete_document(RESERVOIR_PAGE, f"{UID}-1")
+            await self._store.close()
+        return found
+
+
+async def test_pages_of_a_sample_that_are_written_anew_meanwhile_are_those_of_one_time(tmp_path: Path) -> None:
+    source = await filled(tmp_path / "source", points=10)
+    store = SqliteStore(source)
+    await store.open()
+    for number in range(2):
+        await store.put_document(RESERVOIR_PAGE, f"{UID}-{number}", {"ids": ["ab"[number]], "records": ""})
+    await store.put_document(RESERVOIR, UID, {"first": 0, "next": 2})
+    await store.close()
+    await backed_up(Rewritten(source), tmp_path / "file")
+    await restore(tmp_path / "target", tmp_path / "file")
+    store = SqliteStore(tmp_path / "target")
+    await store.open()
+    assert await store.list_documents(RESERVOIR_PAGE) == {f"{UID}-2": {"ids": ["c"], "records": ""}}
+    assert await store.list_documents(RESERVOIR) == {UID: {"first": 2, "next": 3}}
+    await store.close()
+
+
+async def test_backups_of_the_format_before_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have no documents but those of the one member."""
+    source = await filled(tmp_path / "source", points=10)
+    monkeypatch.setattr(archive, "FORMAT", 1)
+    await backed_up(SqliteReader(source), tmp_path / "file")
+    monkeypatch.undo()
+    await restore(tmp_path / "target", tmp_path / "file")
+    store = SqliteStore(tmp_path / "target")
+    await store.open()
+    assert (await store.counters(UID, 0)).points == 9
+    await store.close()

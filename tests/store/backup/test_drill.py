@@ -14,6 +14,7 @@ from zlib import crc32
 
 import numpy as np
 import pytest
+from tests.engine import fitting
 from tests.engine.running import running, settings
 from tests.engine.test_engine import codes, make, point, search
 from tests.servers import Server
@@ -21,6 +22,7 @@ from tests.servers import Server
 from bebr.bootstrap import build_reader, build_store
 from bebr.core.types import WriteMode
 from bebr.engine import AliasChange, Engine
+from bebr.engine.collections.schema import FitSource
 from bebr.store.backup import make as making
 from bebr.store.backup.archive import Manifest
 from bebr.store.backup.make import make_backup
@@ -160,3 +162,33 @@ async def test_a_clean_stop_leaves_no_write_ahead_log(tmp_path: Path) -> None:
     async with running(tmp_path) as engine:
         assert await engine.count("docs", None) == 50
     assert not [file for file in (tmp_path / "store").rglob("*-wal") if file.stat().st_size]
+
+
+async def sample_of(engine: Engine) -> dict[str, bytes]:
+    collection = engine.registry.get("docs")
+    return await collection.reservoir.read(collection.existing)
+
+
+@pytest.mark.parametrize(("source", "target"), [("sqlite", "redis"), ("redis", "sqlite")])
+async def test_a_restored_collection_is_fitted_to_its_sample_again(
+    tmp_path: Path, redis_server: Server, source: str, target: str
+) -> None:
+    """The embeddings that it keeps of some points are in the backup."""
+    here, there = place(source, tmp_path / "first", redis_server), place(target, tmp_path / "second", redis_server)
+    file = tmp_path / "bebr.backup"
+    async with running(tmp_path / "first", **here) as engine:
+        await fitting.make(engine)
+        await fitting.write(engine, range(700))
+        await fitting.reached(engine, "done")
+        collection = engine.registry.get("docs")
+        await collection.reservoir.save()
+        kept = await sample_of(engine)
+        await asyncio.to_thread(lambda: asyncio.run(back_up(tmp_path / "first", file, **here)))
+    assert len(kept) >= fitting.SAMPLE
+    await restored(tmp_path / "second", file, **there)
+    async with running(tmp_path / "second", **there) as engine:
+        assert await sample_of(engine) == kept
+        before = (await engine.describe_collection("docs")).active_version
+        await engine.fits.request("docs", source=FitSource.SAMPLE)
+        await fitting.reached(engine, "done")
+        assert (await engine.describe_collection("docs")).active_version != before

@@ -21,10 +21,9 @@ from bebr.core.arrays import Floats
 from bebr.core.sampling import ALL, sample_keys, smallest
 from bebr.encoding.quantization.int8 import Int8Binarizer
 from bebr.errors import DamagedStore
-from bebr.store import MetadataStore
+from bebr.store import RESERVOIR, RESERVOIR_PAGE, MetadataStore, reservoir_page_name
 
 log = logging.getLogger(__name__)
-RESERVOIR, PAGE = "reservoir", "reservoir-page"
 PAGE_ROWS = 256
 MAX_PENDING = 16 * PAGE_ROWS
 """Rows that wait for a store that is away; more are not taken."""
@@ -122,7 +121,7 @@ class Reservoir:
                 self.contents, self._codec = None, None
                 self._pending.clear()
                 for number in range(contents.oldest, contents.next + 1):
-                    await self._store.delete_document(PAGE, self._name(number))
+                    await self._store.delete_document(RESERVOIR_PAGE, self._name(number))
                 await self._store.delete_document(RESERVOIR, self._uid)
 
     def takes(self, model: str | None, dims: int) -> bool:
@@ -152,7 +151,7 @@ class Reservoir:
         async with self._lock:
             while self._pending and self.contents is not None:
                 some, contents = dict(islice(self._pending.items(), PAGE_ROWS)), self.contents
-                await self._store.put_document(PAGE, self._name(contents.next), _page(some))
+                await self._store.put_document(RESERVOIR_PAGE, self._name(contents.next), _page(some))
                 rows, added = contents.rows + len(some), contents.added + len(some)
                 await self._save(replace(contents, next=contents.next + 1, rows=rows, added=added))
                 for point_id, record in some.items():
@@ -178,7 +177,7 @@ class Reservoir:
                 ids = ids[: contents.limit]
             for start in range(0, len(ids), PAGE_ROWS):
                 page = _page({point_id: rows[point_id] for point_id in ids[start : start + PAGE_ROWS]})
-                await self._store.put_document(PAGE, self._name(number), page)
+                await self._store.put_document(RESERVOIR_PAGE, self._name(number), page)
                 number += 1
             contents = replace(contents, bound=bound, first=contents.next, next=number, rows=len(ids))
             await self._save(contents)
@@ -196,7 +195,7 @@ class Reservoir:
             return rows
         for number in range(self.contents.first, self.contents.next):
             try:
-                document = await self._store.get_document(PAGE, self._name(number))
+                document = await self._store.get_document(RESERVOIR_PAGE, self._name(number))
             except DamagedStore as error:
                 log.error("a part of the sample of collection %s is lost: %s", self._uid, error.detail)
                 continue
@@ -212,7 +211,7 @@ class Reservoir:
     async def _clean(self, contents: Contents) -> None:
         """Delete the pages that count no more."""
         for number in range(contents.oldest, contents.first):
-            await self._store.delete_document(PAGE, self._name(number))
+            await self._store.delete_document(RESERVOIR_PAGE, self._name(number))
         await self._save(replace(contents, oldest=contents.first))
 
     def _use(self, contents: Contents) -> None:
@@ -223,7 +222,7 @@ class Reservoir:
         self._use(contents)
 
     def _name(self, number: int) -> str:
-        return f"{self._uid}-{number}"
+        return reservoir_page_name(self._uid, number)
 
 
 def _page(rows: Rows) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
     documents.json.gz                       {kind: {name: document}}
     <uid>/shard-<number>/<page>.json.gz     {"ids", "versions", "records" (base64), "metadata" (JSON texts)}
+    <uid>/<kind>/<name>.json.gz             a document of the collection that is too large for the others (format 2)
     manifest.json                           format, collections, members with their sizes and SHA-256
 
 A deleted point has null for record and metadata. The pages of a shard are in order: what a later one says of an id
@@ -24,9 +25,12 @@ from bebr.core.operations import FeedEntry
 from bebr.disk import replacing
 from bebr.errors import Damaged
 
-FORMAT = 1
+FORMAT = 2
+FORMATS = (1, FORMAT)
+"""That can be read."""
 MANIFEST = "manifest.json"
 DOCUMENTS = "documents.json.gz"
+SHARD, ENDING = "shard-", ".json.gz"
 COMPRESSION = 1
 """Records do not shrink, and metadata does at the first level already."""
 
@@ -93,6 +97,9 @@ class ArchiveWriter:
             "metadata": [entry.metadata for entry in entries],
         }
         self._add(page_name(uid, shard, page), _pack(columns))
+
+    def add_document(self, uid: str, kind: str, name: str, document: dict[str, Any]) -> None:
+        self._add(f"{uid}/{kind}/{name}{ENDING}", _pack(document))
 
     def finish(self, manifest: Manifest) -> None:
         text = json.dumps({"format": FORMAT} | asdict(manifest), indent=1, ensure_ascii=False).encode()
@@ -169,7 +176,14 @@ def read_page(content: dict[str, Any]) -> list[FeedEntry]:
 
 
 def page_name(uid: str, shard: int, page: int) -> str:
-    return f"{uid}/shard-{shard}/{page:06}.json.gz"
+    return f"{uid}/{SHARD}{shard}/{page:06}{ENDING}"
+
+
+def read_name(name: str) -> tuple[str, int | str, str]:
+    """The name of a member other than the documents and the manifest -> uid, number of a shard or kind, the rest."""
+    uid, kind, rest = name.split("/")
+    rest = rest.removesuffix(ENDING)
+    return uid, int(kind.removeprefix(SHARD)) if kind.startswith(SHARD) else kind, rest
 
 
 def _pack(value: object) -> bytes:
@@ -194,8 +208,10 @@ def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
 def _read_manifest(path: Path, text: bytes) -> Manifest:
     try:
         kept = json.loads(text)
-        if kept.pop("format") != FORMAT:
-            raise ValueError(f"this release reads format {FORMAT}; restore it with the release that made it or a newer")
+        if kept.pop("format") not in FORMATS:
+            raise ValueError(
+                f"this release reads formats up to {FORMAT}; restore it with the release that made it or a newer"
+            )
         collections = [
             CollectionContent(item["name"], item["uid"], [ShardContent(**shard) for shard in item["shards"]])
             for item in kept.pop("collections")

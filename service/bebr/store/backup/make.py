@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from bebr.core.operations import FeedEntry, ShardCounters
 from bebr.errors import BebrError, CollectionNotFound, Conflict, Damaged, DamagedStore
 from bebr.store.backup.archive import ArchiveWriter, CollectionContent, Manifest, ShardContent, writing
+from bebr.store.backup.samples import add_sample
 from bebr.store.protocol import DamagedDocument, Document
 
 COLLECTION, ALIAS = "collection", "alias"
@@ -43,6 +44,8 @@ class StoreReader(Protocol):
     async def open(self) -> None: ...
 
     async def close(self) -> None: ...
+
+    async def get_document(self, kind: str, name: str) -> Document | None: ...
 
     async def list_documents(self, kind: str) -> dict[str, Document | DamagedDocument]: ...
 
@@ -127,6 +130,7 @@ async def _read_collection(
                     break
             points = counters.points if counters.last_seq <= max(seq, counters.purged_seq) else None
             shards.append(ShardContent(max(seq, counters.purged_seq), points, pages))
+    await add_sample(reader, archive, uid)
     return CollectionContent(name, uid, shards)
 
 

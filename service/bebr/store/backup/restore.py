@@ -13,8 +13,17 @@ import numpy as np
 from bebr.core.operations import Commit, DeleteWrite, FeedEntry, PutWrite, Write
 from bebr.core.types import Puts
 from bebr.errors import AlreadyExists, BebrError, Damaged
-from bebr.store.backup.archive import DOCUMENTS, CollectionContent, Manifest, check_archive, read_archive, read_page
+from bebr.store.backup.archive import (
+    DOCUMENTS,
+    CollectionContent,
+    Manifest,
+    check_archive,
+    read_archive,
+    read_name,
+    read_page,
+)
 from bebr.store.backup.make import ALIAS, COLLECTION, OTHERS, Progress
+from bebr.store.backup.samples import RestoredDocuments
 from bebr.store.protocol import MetadataStore
 
 BINARIZER = "binarizer"
@@ -35,16 +44,18 @@ async def restore_backup(
 ) -> None:
     """Fill an open store. manifest, documents: what `read_backup` gave. Raises AlreadyExists unless it is empty."""
     await _check_empty(store)
+    restored = RestoredDocuments(store)
     try:
         for collection in manifest.collections:
             await store.create(collection.uid, len(collection.shards))
-        await _put_points(store, path, manifest, progress)
+        await _put_members(store, restored, path, manifest, progress)
         for collection in manifest.collections:
             await _check_counts(store, collection)
         await store.renew_identity()
         for kind in (*OTHERS, COLLECTION, ALIAS):  # collections after what they need, aliases after collections
             await store.replace_documents(kind, documents.get(kind, {}), [])
     except BaseException:
+        await restored.take_back()
         for collection in manifest.collections:
             with suppress(BebrError):
                 await store.drop(collection.uid)
@@ -61,15 +72,20 @@ async def _check_empty(store: MetadataStore) -> None:
             )
 
 
-async def _put_points(store: MetadataStore, path: Path, manifest: Manifest, progress: Progress) -> None:
+async def _put_members(
+    store: MetadataStore, restored: RestoredDocuments, path: Path, manifest: Manifest, progress: Progress
+) -> None:
     name_of = {collection.uid: collection.name for collection in manifest.collections}
     done = dict.fromkeys(name_of, 0)
     for name, content in read_archive(path):
         if name == DOCUMENTS:
             continue
-        uid, shard, _ = name.split("/")
+        uid, shard, rest = read_name(name)
+        if isinstance(shard, str):
+            await restored.put(shard, rest, content)
+            continue
         entries = read_page(content)
-        (outcome,) = await store.commit(uid, [Commit(int(shard.removeprefix("shard-")), _writes(entries))])
+        (outcome,) = await store.commit(uid, [Commit(shard, _writes(entries))])
         if isinstance(outcome, Exception):
             raise outcome
         done[uid] += len(entries)

@@ -31,6 +31,9 @@ class RedisReader:
     async def close(self) -> None:
         await self._store.close()
 
+    async def get_document(self, kind: str, name: str) -> Document | None:
+        return await self._store.get_document(kind, name)
+
     async def list_documents(self, kind: str) -> dict[str, Document | DamagedDocument]:
         return await self._store.list_documents(kind)
 

@@ -31,6 +31,13 @@ def list_documents(connection: Connection, kind: str) -> dict[str, Document | Da
     return {name: read_document(kind, name, value) for name, value in rows}
 
 
+def get_document(connection: Connection, kind: str, name: str) -> Document | None:
+    """Raises DamagedStore for one that is not what was written."""
+    statement = "select cast(value as blob) from documents where kind = ? and name = ?"
+    row = connection.execute(statement, (kind, name)).fetchone()
+    return sound_document(kind, name, row[0]) if row else None
+
+
 class Catalog:
     """Reads belong to the event loop's thread; of the methods that write, one call at a time may run, in any thread."""
 
@@ -75,10 +82,7 @@ class Catalog:
         return identity
 
     def get_document(self, kind: str, name: str) -> Document | None:
-        row = self._reader.execute(
-            "select cast(value as blob) from documents where kind = ? and name = ?", (kind, name)
-        ).fetchone()
-        return sound_document(kind, name, row[0]) if row else None
+        return get_document(self._reader, kind, name)
 
     def list_documents(self, kind: str) -> dict[str, Document | DamagedDocument]:
         return list_documents(self._reader, kind)

@@ -13,7 +13,7 @@ from bebr.core.operations import FeedEntry, ShardCounters
 from bebr.errors import DamagedStore, StoreUnavailable
 from bebr.store.protocol import DamagedDocument, Document, unknown_shard
 from bebr.store.sqlite.collection import CollectionFile
-from bebr.store.sqlite.documents import list_documents
+from bebr.store.sqlite.documents import get_document, list_documents
 from bebr.store.sqlite.files import connect_reader, transaction, translated
 from bebr.store.sqlite.reading import read_feed
 from bebr.store.sqlite.statements import read_counters
@@ -39,11 +39,18 @@ class SqliteReader:
             self._catalog.close()
             self._catalog = None
 
+    async def get_document(self, kind: str, name: str) -> Document | None:
+        with translated(self._folder / "catalog.db"):
+            return get_document(self._opened(), kind, name)
+
     async def list_documents(self, kind: str) -> dict[str, Document | DamagedDocument]:
+        with translated(self._folder / "catalog.db"):
+            return list_documents(self._opened(), kind)
+
+    def _opened(self) -> sqlite3.Connection:
         if self._catalog is None:
             raise StoreUnavailable("the store is not open")
-        with translated(self._folder / "catalog.db"):
-            return list_documents(self._catalog, kind)
+        return self._catalog
 
     @asynccontextmanager
     async def frozen(self, uid: str, shards: int) -> AsyncIterator["FrozenFile"]:
