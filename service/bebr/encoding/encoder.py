@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bebr.core.codes import CodeSpec, code_values, need_rescore, rescore_records, rescore_values
+from bebr.core.scoring import RescoreQueries
 from bebr.encoding.bundles.bundle import Bundle, no_binarizer, no_embedding_model
 from bebr.encoding.bundles.manifest import TextKind
 from bebr.encoding.embedding.model import EmbeddingModel
@@ -83,6 +84,12 @@ class Encoder:
         need_rescore(self.spec)
         assert self._rescore is not None, "a bundle whose spec has a rescore code has its graph"
         return self._rescore.project(embeddings)
+
+    def rescore_queries(self, embeddings: NDArray[np.float32]) -> RescoreQueries:
+        """The same as rescore codes take them."""
+        need_rescore(self.spec)
+        assert self._rescore is not None, "a bundle whose spec has a rescore code has its graph"
+        return self._rescore.queries(embeddings, self.spec)
 
     def decode(self, records: NDArray[np.uint8]) -> NDArray[np.float32]:
         """records (rows, record_size_bytes) uint8 -> the embeddings they represent (rows, embedding_dims) float32.

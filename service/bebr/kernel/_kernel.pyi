@@ -108,6 +108,18 @@ class RescoreSources:
         counts: NDArray[np.int64],
     ) -> tuple[int, int]: ...
 
+class RescoreProjection:
+    def __init__(
+        self,
+        columns: NDArray[np.int16],
+        units: NDArray[np.float32],
+        column_of: NDArray[np.int32],
+        factors: NDArray[np.float32],
+        peak: int,
+    ) -> None: ...
+    def project(self, rows: NDArray[np.float32], projected: NDArray[np.float32]) -> None: ...
+    def queries(self, rows: NDArray[np.float32], values: NDArray[np.int16], scales: NDArray[np.float32]) -> None: ...
+
 def quantize_rescore(
     projected: NDArray[np.float32], peak: int, values: NDArray[np.int16], scales: NDArray[np.float32]
 ) -> None: ...

@@ -14,12 +14,15 @@ from bebr.core.codes import CodeSpec, need_rescore
 from bebr.core.scoring import RescoreQueries, rescore_peak
 from bebr.errors import DimensionMismatch
 from bebr.kernel import _kernel
+from bebr.kernel.checks import select_isa
 
 CHECKSUM_SIZE_BYTES = 4
 PREFIX_SIZE_BYTES = 16
 RowFile = _kernel.RowFile
 NO_SOURCE = -1
 _NOT_IN_MEMORY = -2
+_WHOLE_LENGTH = 32767
+"""Of a column, and of a row, in whole numbers."""
 
 
 class DamagedRow(Exception):
@@ -73,6 +76,50 @@ def are_sound(rows: NDArray[np.uint8]) -> bool:
     return _kernel.count_sound_rows(rows) == len(rows)
 
 
+class Projection:
+    """The matrix by which queries for rescore codes are multiplied, in whole numbers: half of the bytes to read, and
+    sums that are exact in any order. Rows are rounded to whole numbers too, each with a unit of its own."""
+
+    def __init__(
+        self,
+        rescore: CodeSpec,
+        matrix: NDArray[np.float32],
+        column_of: NDArray[np.int64],
+        factors: NDArray[np.float32],
+    ) -> None:
+        """matrix: (size, columns); dimension d of the code has the column column_of[d], times factors[d]."""
+        select_isa()
+        lengths = np.linalg.norm(matrix.astype(np.float64), axis=0)
+        units = np.where(lengths > 0, lengths, 1) / _WHOLE_LENGTH
+        columns = np.ascontiguousarray(np.rint(matrix / units).T.astype(np.int16))
+        self._size, self._dims = len(matrix), len(column_of)
+        self._native = _kernel.RescoreProjection(
+            columns,
+            units.astype(np.float32),
+            column_of.astype(np.int32),
+            np.ascontiguousarray(factors, np.float32),
+            rescore_peak(rescore),
+        )
+
+    def project(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """rows (n, size) float32 -> (n, dims) float32."""
+        projected = np.empty((self._check(rows), self._dims), np.float32)
+        self._native.project(rows, projected)
+        return projected
+
+    def queries(self, rows: NDArray[np.float32]) -> RescoreQueries:
+        """What `quantize` makes of the same."""
+        count = self._check(rows)
+        values, scales = np.empty((count, self._dims), np.int16), np.empty(count, np.float32)
+        self._native.queries(rows, values, scales)
+        return RescoreQueries(values, scales)
+
+    def _check(self, rows: NDArray[np.float32]) -> int:
+        if rows.ndim != 2 or rows.shape[1] != self._size:
+            raise DimensionMismatch(f"expected rows of {self._size} numbers, got {rows.shape}")
+        return len(rows)
+
+
 def quantize(projected: NDArray[np.float32], spec: CodeSpec) -> RescoreQueries:
     """projected (queries, rescore.dims) float32, finite -> what `bebr.core.scoring.prepare_rescore` makes of them."""
     rescore = need_rescore(spec)
@@ -95,6 +142,7 @@ class Sources:
     ) -> None:
         """source_at: for each part, by its place, where its records lie: in one of `files`, or by `in_array` in one of
         `arrays`, each (rows, rescore_size_bytes) uint8; NO_SOURCE: it has none."""
+        select_isa()
         self._spec, self._dims = spec, need_rescore(spec).dims
         self._native = _kernel.RescoreSources(
             _layout(need_rescore(spec)),

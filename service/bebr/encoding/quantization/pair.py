@@ -1,13 +1,17 @@
 """The two binarizers of a bundle: of the scan code, and of the rescore code, which holds what that leaves over."""
 
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 
 from bebr.core.arrays import Floats
-from bebr.core.codes import code_values
+from bebr.core.codes import CodeSpec, code_values
+from bebr.core.scoring import RescoreQueries
 from bebr.encoding.bundles.bundle import Bundle
 from bebr.encoding.quantization.binarizer import BATCH_ROWS, Binarizer
 from bebr.errors import DamagedBundle
+from bebr.kernel import rescore
 
 
 def open_binarizer(bundle: Bundle, threads: int = 1) -> Binarizer:
@@ -27,19 +31,43 @@ def open_binarizer(bundle: Bundle, threads: int = 1) -> Binarizer:
     return binarizer
 
 
-def open_rescore(bundle: Bundle, threads: int = 1) -> Binarizer | None:
+class RescoreBinarizer(Binarizer):
+    """That of a rescore code. Its queries are projected in whole numbers: every search waits for the matrix, which lies
+    in no cache after a scan."""
+
+    def project(self, embeddings: Floats) -> Floats:
+        """As that of `Binarizer`, but for the rounding of the matrix and of the rows."""
+        if embeddings.shape[1:] != (self.embedding_dims,) or self._projection is None:
+            return super().project(embeddings)
+        return self._projection.project(np.ascontiguousarray(embeddings, np.float32))
+
+    def queries(self, embeddings: Floats, record_spec: CodeSpec) -> RescoreQueries:
+        """What is projected, as the rescore codes of such records take it."""
+        if self._projection is None:
+            return rescore.quantize(self.project(embeddings), record_spec)
+        return self._projection.queries(np.ascontiguousarray(embeddings, np.float32))
+
+    @cached_property
+    def _projection(self) -> rescore.Projection | None:
+        if (columns := self._columns) is None:
+            return None
+        column_of = np.arange(len(columns.factors)) if columns.of is None else columns.of
+        return rescore.Projection(self.spec, columns.matrix, column_of, columns.factors)
+
+
+def open_rescore(bundle: Bundle, threads: int = 1) -> RescoreBinarizer | None:
     """That of the rescore code; None where the bundle makes none. Raises DamagedBundle."""
     entry = bundle.binarizer
     if entry.spec.rescore is None or entry.rescore is None:
         return None
-    rescore = Binarizer(bundle.path / entry.rescore, entry.spec.rescore, bundle.embedding_dims, threads)
-    if not rescore.is_linear:
+    opened = RescoreBinarizer(bundle.path / entry.rescore, entry.spec.rescore, bundle.embedding_dims, threads)
+    if not opened.is_linear:
         raise DamagedBundle(
             f"bundle '{bundle.id}': {entry.rescore} does not project queries linearly, as a rescore code needs it",
             path=str(bundle.path),
             file=entry.rescore,
         )
-    return rescore
+    return opened
 
 
 def encode_rescored(

@@ -20,6 +20,7 @@ from bebr.core.codes import CodeSpec, split_records
 from bebr.core.scoring import (
     DotQueries,
     HammingQueries,
+    RescoreQueries,
     Scorer,
     hamming_scores,
     prepare_hamming,
@@ -70,8 +71,9 @@ def prepare(
             if scorer is Scorer.SDC:
                 queries = [_coded(one.query, query, codec) for one, query in zip(routed, queries, strict=True)]
             if rescored and version.spec.rescore is not None and isinstance(codec, Encoder):
-                queries = [_represented(query, codec) for query in queries]
-                finer = quantize_rescore(_product(codec.project_rescore, queries), version.spec)
+                if any(query.record is not None for query in queries):
+                    queries = [_represented(query, codec) for query in queries]
+                finer = _rescored(queries, codec)
             prepared = quantize(_projected(queries, codec), version.spec, version.steps)
             added = _added(queries, codec)
     conditions = tuple([one.query.condition for one in routed])
@@ -130,6 +132,13 @@ def _product(project: Callable[[Floats], Floats], queries: Sequence[VersionQuery
     factors = np.array([query.factor for query in queries], np.float32)
     units = np.concatenate([query.unit for query in queries if query.unit is not None])
     return project(units) * factors[:, None]
+
+
+def _rescored(queries: Sequence[VersionQuery], codec: Encoder) -> RescoreQueries:
+    """As rescore codes take them."""
+    if len(queries) == 1 and (unit := queries[0].unit) is not None and queries[0].factor == ONE:
+        return codec.rescore_queries(unit)  # most searches
+    return quantize_rescore(_product(codec.project_rescore, queries), codec.spec)
 
 
 def _added(queries: Sequence[VersionQuery], codec: Codec) -> NDArray[np.float64] | None:

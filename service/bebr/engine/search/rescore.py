@@ -32,13 +32,11 @@ def rescoring_of(query: Query, versions: Sequence[Version], limits: Limits) -> R
     request = query.request
     if request.rescore is False or query.scorer is Scorer.HAMMING:
         return None
-    finer = [version for version in versions if version.spec.rescore is not None]
-    if not finer:
+    of_versions = [candidates_of(version) for version in versions if version.spec.rescore is not None]
+    if not of_versions:
         return None
-    if request.candidates is not None:
-        candidates = request.candidates
-    else:
-        scaled = max(map(candidates_of, finer)) * max(request.limit, MEASURED_LIMIT) // MEASURED_LIMIT
+    if (candidates := request.candidates) is None:
+        scaled = max(of_versions) * max(request.limit, MEASURED_LIMIT) // MEASURED_LIMIT
         candidates = min(scaled, limits.max_candidates)
     threshold = -np.inf if request.score_threshold is None else request.score_threshold
     return Rescoring(max(candidates, request.limit), query.offset, query.wanted, threshold)

@@ -10,10 +10,12 @@
 #include <new>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "bindings_rescore.hpp"
+#include "dispatch.hpp"
 #include "layout.hpp"
 #include "rescore.hpp"
 #include "row_file.hpp"
@@ -108,7 +110,7 @@ public:
         } catch (const DamagedRow& damage) {
             return {static_cast<std::int64_t>(damage.place), damage.error};
         }
-        Rescorer rescorer(layout_, {values.data(), scales.data()});
+        Rescorer rescorer(current_kernels(), layout_, {values.data(), scales.data()});
         for (std::size_t i = 0; i < count; ++i) {
             const std::int32_t source = source_of[i], query = query_of ? query_of->data()[i] : 0;
             if (source == kNoSource) continue;
@@ -138,6 +140,35 @@ private:
     const std::vector<std::int32_t> source_at_;
 };
 
+// A matrix in whole numbers; it keeps its arrays alive.
+class Projection {
+public:
+    Projection(const Matrix<const std::int16_t>& columns, const Vector<const float>& units,
+               const Vector<const std::int32_t>& column_of, const Vector<const float>& factors, std::int32_t peak)
+        : peak_(peak),
+          held_(columns, units, column_of, factors),
+          whole_{columns.data(),   units.data(),   columns.shape(0),  columns.shape(1),
+                 column_of.data(), factors.data(), column_of.shape(0)} {}
+
+    void project(const Matrix<const float>& rows, const Matrix<float>& projected) const {
+        project_rescore(current_kernels(), rows.data(), rows.shape(0), whole_, projected.data());
+    }
+
+    // What quantize_rescore makes of the projected rows.
+    void queries(const Matrix<const float>& rows, const Matrix<std::int16_t>& values,
+                 const Vector<float>& scales) const {
+        std::vector<float> projected(rows.shape(0) * whole_.dims);
+        project_rescore(current_kernels(), rows.data(), rows.shape(0), whole_, projected.data());
+        quantize_rescore(projected.data(), rows.shape(0), whole_.dims, peak_, values.data(), scales.data());
+    }
+
+private:
+    const std::int32_t peak_;
+    const std::tuple<Matrix<const std::int16_t>, Vector<const float>, Vector<const std::int32_t>, Vector<const float>>
+        held_;
+    const WholeColumns whole_;
+};
+
 void quantize(const Matrix<const float>& projected, std::int32_t peak, const Matrix<std::int16_t>& values,
               const Vector<float>& scales) {
     quantize_rescore(projected.data(), projected.shape(0), projected.shape(1), peak, values.data(), scales.data());
@@ -159,6 +190,12 @@ void bind_rescore(nb::module_& m) {
              "layout"_a, "row_size"_a, "files"_a, "arrays"_a, "source_at"_a)
         .def("add_scores", &Sources::add_scores, "values"_a, "scales"_a, "places"_a, "rows"_a, "query_of"_a.none(),
              "waits"_a, "scores"_a, "counts"_a);
+    nb::class_<Projection>(m, "RescoreProjection")
+        .def(nb::init<const Matrix<const std::int16_t>&, const Vector<const float>&, const Vector<const std::int32_t>&,
+                      const Vector<const float>&, std::int32_t>(),
+             "columns"_a, "units"_a, "column_of"_a, "factors"_a, "peak"_a)
+        .def("project", &Projection::project, "rows"_a, "projected"_a)
+        .def("queries", &Projection::queries, "rows"_a, "values"_a, "scales"_a);
     m.def("quantize_rescore", &quantize, "projected"_a, "peak"_a, "values"_a, "scales"_a);
 }
 

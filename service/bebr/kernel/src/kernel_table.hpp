@@ -7,6 +7,7 @@
 #include "hamming_tile.hpp"
 #include "kernels.hpp"
 #include "project_tile.hpp"
+#include "rescore_tile.hpp"
 
 namespace bebr {
 
@@ -59,6 +60,8 @@ constexpr Kernels make_kernels(const char* name) {
     kernels.centroid_tile = Simd::kCentroidTile;
     fill_centroids<Simd, Simd::kCentroidTile>(kernels);
     kernels.project = &project<Simd>;
+    kernels.column_products = &column_products<Simd>;
+    kernels.level_products = &level_products<Simd>;
     kernels.checksum = &checksum<Simd>;
     return kernels;
 }

@@ -11,6 +11,8 @@
 
 namespace bebr {
 
+constexpr std::size_t kLevelStep = 16;        // bytes of levels that are read at a time
+constexpr std::size_t kProductsPerSum = 256;  // of a level and a value of 16 bits: as many fit an int32
 constexpr int kMaxTile = 12;  // queries that one kernel call may score together
 
 // Groups of blocked codes, with their gains (float16 bits, 16 per group; null for hamming).
@@ -80,6 +82,11 @@ struct Kernels {
     // instruction set, and whichever other rows there are.
     void (*project)(const float* rows, std::size_t count, const float* matrix, std::size_t size, std::size_t dims,
                     float* projected);
+    // See rescore_tile.hpp.
+    void (*column_products)(const std::int16_t* values, const std::int16_t* columns, std::size_t count,
+                            std::size_t size, std::int32_t* sums);
+    std::int32_t (*level_products)(const std::uint8_t* bytes, std::size_t count, std::uint32_t shift, std::int16_t mask,
+                                   const std::int16_t* values);
     std::uint64_t (*checksum)(const std::uint8_t* bytes, std::size_t size);  // reads as fast as it can
 };
 

@@ -2,29 +2,16 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 
 namespace bebr {
 namespace {
 
-// Products of 255 * 32768 at most: as many of them fit an int32.
-constexpr std::size_t kProductsPerSum = 256;
 constexpr float kWholes = 0x1.8p23f;  // floats as large as this have no fraction
 
 // A field is read so many bytes at a time.
-std::size_t whole_steps(std::size_t size) { return (size + Rescorer::kStep - 1) / Rescorer::kStep * Rescorer::kStep; }
-
-// Compilers make of this what every machine has for products of 16-bit integers. count: whole steps.
-std::int32_t levels_product(const std::uint8_t* bytes, std::size_t count, std::uint32_t shift, std::int16_t mask,
-                            const std::int16_t* values) {
-    std::int32_t sum = 0;
-    for (const std::uint8_t* end = bytes + count; bytes != end; bytes += Rescorer::kStep, values += Rescorer::kStep)
-        for (std::size_t i = 0; i < Rescorer::kStep; ++i) {
-            const auto level = static_cast<std::int16_t>(bytes[i] >> shift & mask);
-            sum += level * values[i];
-        }
-    return sum;
-}
+std::size_t whole_steps(std::size_t size) { return (size + kLevelStep - 1) / kLevelStep * kLevelStep; }
 
 // Exact for every half. A gain that is no number stays none.
 float half_to_float(std::uint16_t half) {
@@ -38,6 +25,8 @@ float half_to_float(std::uint16_t half) {
     std::memcpy(&scaled, &bits, sizeof scaled);
     return scaled;
 }
+
+float rounded(float value) { return (value + kWholes) - kWholes; }  // to the nearest, of two to the even one
 
 }  // namespace
 
@@ -79,10 +68,28 @@ std::int64_t Rescorer::product(const std::uint8_t* code) {
         const std::size_t size = whole_steps(block.size_bytes);  // what is read of the next block counts nothing
         for (std::uint32_t field = 0; field < block.fields; ++field, values += size)
             for (std::size_t i = 0; i < size; i += kProductsPerSum)
-                sum += levels_product(bytes + i, std::min(kProductsPerSum, size - i), block.bits * field,
-                                      static_cast<std::int16_t>(block.max_level), values + i);
+                sum += level_products_(bytes + i, std::min(kProductsPerSum, size - i), block.bits * field,
+                                       static_cast<std::int16_t>(block.max_level), values + i);
     }
     return 2 * sum - below_zero_;
+}
+
+void project_rescore(const Kernels& kernels, const float* rows, std::size_t count, const WholeColumns& columns,
+                     float* projected) {
+    std::vector<std::int16_t> values(columns.size);
+    std::vector<std::int32_t> sums(columns.count);
+    for (std::size_t r = 0; r < count; ++r, rows += columns.size, projected += columns.dims) {
+        double square = 0;
+        for (std::size_t i = 0; i < columns.size; ++i) square += static_cast<double>(rows[i]) * rows[i];
+        const float unit = square > 0 ? static_cast<float>(std::sqrt(square)) / WholeColumns::kLength : 1;
+        for (std::size_t i = 0; i < columns.size; ++i)
+            values[i] = static_cast<std::int16_t>(static_cast<std::int32_t>(rounded(rows[i] / unit)));
+        kernels.column_products(values.data(), columns.values, columns.count, columns.size, sums.data());
+        for (std::size_t d = 0; d < columns.dims; ++d) {
+            const std::int32_t column = columns.column_of[d];
+            projected[d] = static_cast<float>(sums[column]) * (columns.units[column] * unit) * columns.factors[d];
+        }
+    }
 }
 
 void quantize_rescore(const float* projected, std::size_t count, std::size_t dims, std::int32_t peak,
@@ -94,8 +101,7 @@ void quantize_rescore(const float* projected, std::size_t count, std::size_t dim
             largest_bits = std::max(largest_bits, std::bit_cast<std::uint32_t>(projected[d]) & 0x7fffffffu);
         const float unit = (largest_bits == 0 ? 1 : std::bit_cast<float>(largest_bits)) * share;
         for (std::size_t d = 0; d < dims; ++d) {
-            const float whole = (projected[d] / unit + kWholes) - kWholes;  // to the nearest, of two to the even one
-            values[d] = static_cast<std::int16_t>(static_cast<std::int32_t>(whole));
+            values[d] = static_cast<std::int16_t>(static_cast<std::int32_t>(rounded(projected[d] / unit)));
         }
         scales[q] = unit;
     }
