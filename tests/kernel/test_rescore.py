@@ -9,15 +9,17 @@ from zlib import crc32
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tests.kernel.test_equals_core import any_isa
 
 from bebr.core.codes import Block, CodeSpec, RescoreSpec, join_records, pack_levels
 from bebr.core.scoring import prepare_rescore, rescore_scores
 from bebr.errors import DimensionMismatch
 from bebr.kernel import rescore
 
+__all__ = ["any_isa"]
 PREFIX = b"0123456789abcdef"
 ROW_SIZE = 24
 
@@ -36,9 +38,9 @@ def read(files: list[rescore.RowFile], file_of: list[int], rows: list[int]) -> N
     return rescore.read_rows(files, np.array(file_of, np.int32), np.array(rows, np.int64), ROW_SIZE)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_scores_equal_core(data: st.DataObject) -> None:
+def test_scores_equal_core(any_isa: str, data: st.DataObject) -> None:
     bits = sorted(data.draw(st.lists(st.sampled_from([1, 2, 4, 8]), min_size=1, max_size=4)), reverse=True)
     wide = data.draw(st.sampled_from([20, 700]))
     finer = RescoreSpec(tuple(Block(data.draw(st.integers(1, wide)), b) for b in bits))
@@ -69,6 +71,33 @@ def test_scores_equal_core(data: st.DataObject) -> None:
     sources.add_scores(quantized, places, rows, query_of if queries > 1 else None, scores, counts)
     assert np.array_equal(scores, wanted)
     assert counts.tolist() == np.bincount(query_of[has], minlength=queries).tolist()
+
+
+@pytest.mark.parametrize(("size", "dims"), [(1, 1), (7, 20), (64, 64), (384, 100), (1025, 30)])
+def test_a_projection_is_one_of_whole_numbers(any_isa: str, size: int, dims: int) -> None:
+    rng = np.random.default_rng(size)
+    finer = RescoreSpec((Block(dims, 2),))
+    matrix = rng.normal(0, 10.0 ** rng.integers(-3, 3, max(1, dims // 2)), (size, max(1, dims // 2))).astype(np.float32)
+    column_of, factors = rng.integers(0, matrix.shape[1], dims), rng.choice(np.float32([0.5, 1, 4]), dims)
+    rows = rng.normal(size=(5, size)).astype(np.float32)
+    rows[3], rows[4], matrix[:, 0] = 0, 0, 0
+    rows[4, 0] = -1e10
+    projection = rescore.Projection(finer, matrix, column_of, factors)
+    projected = projection.project(rows)
+    exact = (rows.astype(np.float64) @ matrix)[:, column_of] * factors
+    bound = np.linalg.norm(rows, axis=1)[:, None] * np.linalg.norm(matrix, axis=0)[None, column_of] * factors
+    assert (np.abs(projected - exact) <= bound * 1e-4 * (1 + size**0.5 / 30)).all()
+    for row, alone in zip(rows, projected, strict=True):
+        assert np.array_equal(projection.project(row[None])[0], alone)
+    queries, wanted = projection.queries(rows), prepare_rescore(projected, CodeSpec((Block(8, 1),), finer))
+    assert np.array_equal(queries.values, wanted.values) and np.array_equal(queries.scales, wanted.scales)
+    digests.setdefault((size, dims), projected.tobytes())
+    assert digests[size, dims] == projected.tobytes(), "it is the same on every instruction set"
+    with pytest.raises(DimensionMismatch):
+        projection.project(rows[:, 1:])
+
+
+digests: dict[tuple[int, int], bytes] = {}
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:

@@ -81,7 +81,8 @@ void project_rescore(const Kernels& kernels, const float* rows, std::size_t coun
     for (std::size_t r = 0; r < count; ++r, rows += columns.size, projected += columns.dims) {
         double square = 0;
         for (std::size_t i = 0; i < columns.size; ++i) square += static_cast<double>(rows[i]) * rows[i];
-        const float unit = square > 0 ? static_cast<float>(std::sqrt(square)) / WholeColumns::kLength : 1;
+        const float length = static_cast<float>(std::sqrt(square)) / WholeColumns::kLength;
+        const float unit = length > 0 ? length : 1;
         for (std::size_t i = 0; i < columns.size; ++i)
             values[i] = static_cast<std::int16_t>(static_cast<std::int32_t>(rounded(rows[i] / unit)));
         kernels.column_products(values.data(), columns.values, columns.count, columns.size, sums.data());
