@@ -3,6 +3,7 @@
 `python -m bench.damage` does the same for as long as it is told, with a real process.
 """
 
+import asyncio
 import logging
 import random
 import shutil
@@ -10,7 +11,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.faults.damaging import KINDS, Model, Verdict, check, damage, files, fill
+from tests.faults.damaging import (
+    FINER,
+    KINDS,
+    Model,
+    Verdict,
+    check,
+    check_searches,
+    damage,
+    damage_any,
+    files,
+    fill,
+    rescore_section,
+)
 from tests.server.service import running, serving, settings
 
 from bebr.bootstrap import build_app
@@ -25,15 +38,13 @@ MAPPED_TRIALS = 2
 @pytest.fixture(scope="module")
 def left(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Model]:
     """A folder with what a polite stop leaves ('stopped') and what a kill leaves ('killed'); and what is in both."""
-    import asyncio
-
     folder = tmp_path_factory.mktemp("left")
 
     async def make() -> Model:
         app = build_app(settings(folder / "stopped", **RARE))
         async with running(app) as client:
             model = await fill(client, random.Random(0))
-            for name in model:
+            for name in model.points:
                 await app.state.services.engine.registry.get(name).catch_up()  # nothing is being written any more
             shutil.copytree(folder / "stopped", folder / "killed")
         return model
@@ -80,14 +91,48 @@ async def try_damage(
         caplog.clear()
         try:
             if state != "running":
-                done = damage(rng.choice(files(here / "data")), kind, rng)
+                done = damage_any(files(here / "data"), kind, rng)
             async with serving(here, **RARE, **changes) as client:
                 if state == "running":
-                    done = damage(rng.choice(files(here / "data")), kind, rng)
+                    done = damage_any(files(here / "data"), kind, rng)
                 judge(await check(client, model), f"{state}: {done}", caplog)
         except BebrError as error:  # it does not start, and says why
             assert "catalog.db" in error.detail, (done, error)
         shutil.rmtree(here)
+
+
+@pytest.mark.parametrize("state", ["stopped", "running"])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_damaged_rescore_codes_while_points_are_searched(
+    tmp_path: Path, left: tuple[Path, Model], kind: str, state: str
+) -> None:
+    """Every answer is right, or refused until the shard is made anew, which happens by itself."""
+    folder, model = left
+    shutil.copytree(folder / "stopped", tmp_path / "here")
+    rng = random.Random(kind)
+    sections = {path: rescore_section(path) for path in (tmp_path / "here").rglob("*.seg")}
+    assert any(sections.values())
+
+    def spoil() -> None:
+        for path, section in sections.items():
+            if section is not None:
+                damage(path, kind, rng, section)
+
+    if state == "stopped":
+        spoil()
+    verdict = Verdict()
+    async with serving(tmp_path / "here", **RARE) as client:
+        if state == "running":
+            await check_searches(client, model, verdict)
+            searching = [asyncio.create_task(check_searches(client, model, verdict)) for _ in range(4)]
+            await asyncio.sleep(0.01)
+            spoil()
+            await asyncio.gather(*searching)
+        for _ in range(3):
+            await check_searches(client, model, verdict)
+        described = (await client.get(f"/v1/collections/{FINER}")).json()
+        assert described["status"] == "ready"
+    assert not verdict.wrong and not verdict.lost, (verdict.wrong[:3], verdict.lost[:3])
 
 
 def judge(verdict: Verdict, what: str, caplog: pytest.LogCaptureFixture) -> None:
