@@ -58,7 +58,7 @@ def search(*shards: Shard) -> list[tuple[float, str]]:
     """All rows that one query finds."""
     prepared = DotQueries(np.arange(SPEC.dims).astype(np.int8)[None], np.ones((1, 1), np.float32))
     queries = ScanQueries(0, prepared, ROWS, (None,), np.full(1, -np.inf, np.float32))
-    ((found,), _) = reads.search(ScanView.of([shard.view for shard in shards]), [queries])
+    (found,) = reads.search(ScanView.of([shard.view for shard in shards]), [queries]).found
     return list(zip(found.scores, found.ids, strict=True))
 
 

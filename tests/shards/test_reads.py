@@ -44,7 +44,7 @@ class Shards:
 
     def scan(self, queries: Sequence[ScanQueries], slices: int = 1) -> list[Found]:
         with ThreadPoolExecutor(2) as scanners:
-            return reads.search(ScanView.of(self.views), queries, scanners=scanners, slices=slices)[0]
+            return reads.search(ScanView.of(self.views), queries, scanners=scanners, slices=slices).found
 
 
 @dataclass

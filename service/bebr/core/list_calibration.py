@@ -89,8 +89,8 @@ def deltas_to_measure(needs_of_kinds: Sequence[NDArray[np.float32]]) -> NDArray[
     found = found[np.isfinite(found)]  # hits in no list are found whatever the delta
     if not len(found):
         return np.zeros(1, np.float32)
-    raised: NDArray[np.float32] = found + np.maximum(np.abs(found), 1) * MARGIN
-    return raised
+    raised = found + np.maximum(np.abs(found), 1) * np.float32(MARGIN)
+    return raised.astype(np.float32)
 
 
 def _quantile(ordered: NDArray[np.float32], share: float) -> float:

@@ -13,6 +13,8 @@ rescore_parts.py  where the rescore codes of a code version lie
 rescoring.py    candidates scored again by their rescore codes
 samples.py      random samples of codes, and in which lists rows are
 scan.py         queries over segments: kernel calls, ties
+probe.py        the same by lists: which rows are read
+needs.py        what it takes to find the best hits by lists
 candidates.py   what scans found, of any parts and versions, joined; and the hits that come of it
 exact.py        what the best hits score when no point is passed over
 slices.py       a few rows of a part
@@ -29,6 +31,8 @@ from bebr.index.candidates import Found
 from bebr.index.grouped import Grouping
 from bebr.index.labels import Value
 from bebr.index.lists.clustering import CodeSpace, cluster, lists_for
+from bebr.index.needs import Needs
+from bebr.index.probe import ListsHeld, ListsRead
 from bebr.index.rescoring import Rescored, Rescoring
 from bebr.index.samples import ListStats
 from bebr.index.scan import ScanQueries
@@ -40,6 +44,9 @@ __all__ = [
     "Found",
     "Grouping",
     "ListStats",
+    "ListsHeld",
+    "ListsRead",
+    "Needs",
     "Rescored",
     "Rescoring",
     "ScanQueries",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bebr import kernel
 from bebr.core.filters import Filter
+from bebr.core.lists import ListRule
 from bebr.core.scoring import DotQueries, HammingQueries, RescoreQueries, hamming_scores
 from bebr.index.candidates import Candidates, Part
 from bebr.index.slices import PartSlice
@@ -41,9 +42,26 @@ class ScanQueries:
     """(queries,): the lowest whole score that counts, exactly; None: the floors are exact."""
     rescore: RescoreQueries | None = None
     """The queries as the version's rescore codes take them; None: they are not scored by them."""
+    lists: ListRule | None = None
+    """How lists are read, where there are some; None: all rows are scored."""
+    share: float = 1.0
+    """About which share of the rows is read so."""
 
     def __len__(self) -> int:
         return len(self.prepared)
+
+    def at(self, which: Rows) -> "ScanQueries":
+        """Some of the queries, as the scan takes them: what comes after it is left out."""
+        prepared, rule = self.prepared, self.lists
+        assert isinstance(prepared, DotQueries), "Hamming queries are not divided"
+        return ScanQueries(
+            self.version,
+            DotQueries(prepared.values[which], prepared.scales[which]),
+            self.limit,
+            tuple([self.filters[query] for query in which.tolist()]),
+            self.floors[which],
+            lists=None if rule is None else ListRule(rule.deltas[which], rule.stop_at[which]),
+        )
 
 
 def scan(selection: Selection, parts: Sequence[Part], queries: ScanQueries) -> list[Candidates]:
@@ -51,14 +69,19 @@ def scan(selection: Selection, parts: Sequence[Part], queries: ScanQueries) -> l
 
     Scores are those of the scan: nothing is added, and for Hamming they are minus the distance.
     """
-    masks, mask_of_query = _masks_of_parts(selection, parts, queries.filters)
+    masks, mask_of_query = masks_of_parts(selection, parts, queries.filters)
     prepared, k = queries.prepared, queries.limit
     if isinstance(prepared, DotQueries):
         found = kernel.dot_candidates(selection, prepared, k, masks, mask_of_query, queries.floors)
     else:
         ceilings = ceiling_of(queries.floors)
         found = kernel.hamming_candidates(selection, prepared, k, masks, mask_of_query, ceilings)
-    if len(queries) == 1:
+    return candidates_of(found)
+
+
+def candidates_of(found: kernel.Candidates) -> list[Candidates]:
+    """Of each query."""
+    if len(found.starts) == 2:
         return [Candidates(found.scores, found.places, found.rows)]
     return [
         Candidates(found.scores[start:stop], found.places[start:stop], found.rows[start:stop])
@@ -66,7 +89,7 @@ def scan(selection: Selection, parts: Sequence[Part], queries: ScanQueries) -> l
     ]
 
 
-def _masks_of_parts(
+def masks_of_parts(
     selection: Selection, parts: Sequence[Part], filters: tuple[Filter | None, ...]
 ) -> tuple[list[list[NDArray[np.uint16]]], NDArray[np.int32] | None]:
     """One mask per distinct filter and selected part, and which of them is whose; -1: none."""

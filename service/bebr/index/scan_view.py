@@ -13,12 +13,10 @@ from bebr.core.lists import Centroids
 from bebr.errors import DamagedSegment
 from bebr.index import segment_file
 from bebr.index.candidates import Candidates, Found, Part
+from bebr.index.probe import ListsHeld, Tables, lists_held, lists_of
 from bebr.index.rescore_parts import RescoreParts
 from bebr.index.segment import Segment, SegmentView
 from bebr.index.view import ShardView
-
-Tables = Mapping[tuple[int, int], kernel.CentroidTable]
-"""The centroids of each (code version, generation) whose lists may be read."""
 
 
 def table_of(centroids: Centroids, spec: CodeSpec) -> kernel.CentroidTable:
@@ -40,6 +38,8 @@ class ScanView:
     """The parts with living rows, by number of their code version."""
     rescore: Mapping[int, RescoreParts]
     """Those of them that have rescore codes, by number of their code version."""
+    lists: Mapping[int, ListsHeld]
+    """Those that have lists, by number of their code version."""
     points: Mapping[int, int]
     """Living points by code version number."""
     scan_size_bytes: int
@@ -64,7 +64,8 @@ class ScanView:
         size_bytes, rows = sum(view.scan_size_bytes for view in views), sum(part.rows for part in parts)
         segments = [part.segment for part in parts if isinstance(part, SegmentView)]
         mapped = tuple(segment for segment in segments if segment.pieces)
-        return cls(tuple(views), parts, native, selections, rescore, points, size_bytes, rows, mapped)
+        lists = lists_held(parts, tables or {})
+        return cls(tuple(views), parts, native, selections, rescore, lists, points, size_bytes, rows, mapped)
 
     def check(self) -> int:
         """Raise DamagedSegment unless all that may be scanned is what was written; for `is_unhurt` after the scan."""
@@ -109,14 +110,7 @@ def _add(native: kernel.Parts, part: Part, tables: Tables) -> None:
         segment = part.segment
         ids = segment.ids.offsets, segment.ids.blob, segment.lookup
         native.add_sorted(
-            part.blocked, part.gains, part.rows, part.spec, live, ids, part.sorted_by_id, _lists(part, tables)
+            part.blocked, part.gains, part.rows, part.spec, live, ids, part.sorted_by_id, lists_of(part, tables)
         )
     else:
         native.add_unsorted(part.blocked, part.gains, part.rows, part.spec, live, part.segment.ids)
-
-
-def _lists(part: SegmentView, tables: Tables) -> tuple[kernel.CentroidTable, NDArray[np.uint32]] | None:
-    if (lists := part.segment.lists) is None:
-        return None
-    table = tables.get((part.version, lists.generation))
-    return None if table is None or len(table) != len(lists) else (table, lists.begin)

@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -41,6 +41,14 @@ ANY_SIZE = 2**63
 """No file is so large that it is mapped."""
 CACHED_FILTERS = 8
 """Masks of recent filters kept per segment, one bit a row each."""
+
+
+class Matches(NamedTuple):
+    """The rows of a segment that a filter holds for."""
+
+    rows: int
+    groups: int
+    """Groups of rows, as the kernel scores them together, with any of them."""
 
 
 class Segment:
@@ -74,6 +82,7 @@ class Segment:
         self.columns = {key: _column(key, kind, sections) for key, kind in self.fields.items()}
         self._checksums = tuple(header["sections"][name]["crc32"] for name in IDS)
         self._masks: OrderedDict[Filter, NDArray[np.uint16]] = OrderedDict()
+        self._matches: dict[Filter, Matches] = {}
         self._masks_lock = threading.Lock()
         self._labels: dict[str, Labels] = {}
 
@@ -155,8 +164,19 @@ class Segment:
             with self._masks_lock:  # scans run in several threads, and comparing filters lets them take turns
                 self._masks[condition] = mask
                 while len(self._masks) > CACHED_FILTERS:
-                    self._masks.popitem(last=False)
+                    self._matches.pop(self._masks.popitem(last=False)[0], None)
         return mask
+
+    def matches(self, condition: Filter) -> Matches:
+        """How many rows, dead or alive, the filter holds for; kept beside the mask."""
+        found = self._matches.get(condition)
+        if found is None:
+            mask = self.mask(condition)
+            found = Matches(int(np.bitwise_count(mask).sum()), int(np.count_nonzero(mask)))
+            with self._masks_lock:
+                if condition in self._masks:
+                    self._matches[condition] = found
+        return found
 
     def labels(self, key: str) -> Labels:
         """The labels of a field, kept once hits were grouped by it."""

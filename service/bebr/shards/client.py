@@ -17,7 +17,7 @@ What holds for every client, and is held by `tests/shards/test_client_contract.p
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -27,7 +27,7 @@ from bebr.core.codes import CodeSpec
 from bebr.core.filters import Filter
 from bebr.core.lists import Centroids
 from bebr.core.operations import Committed
-from bebr.index import Found, Grouping, ListStats, Rescored, Rescoring, ScanQueries
+from bebr.index import Found, Grouping, ListsHeld, ListsRead, ListStats, Needs, Rescored, Rescoring, ScanQueries
 from bebr.shards.changes import Change
 
 if TYPE_CHECKING:  # it reads shards, and what it reads says what this module defines
@@ -45,6 +45,8 @@ class Searched:
     was not searched."""
     rescored: Rescored | None = None
     """What it took to score candidates again; None: hits have the scores of the scan."""
+    lists: Mapping[int, ListsRead] = field(default_factory=dict)
+    """What was read of the lists of each code version; all rows of the others were scored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,12 @@ class ShardClient(Protocol):
 
     def snapshot(self) -> "Snapshot":
         """The shards as they are now, to be read for longer than a search takes."""
+
+    def lists(self) -> Mapping[int, ListsHeld]:
+        """The lists of each code version that has some, as of now."""
+
+    async def needs(self, queries: ScanQueries) -> list[Needs]:
+        """The best hits of each query, of all points of its version, and what it takes to find them by lists."""
 
     def is_small(self, queries: int) -> bool:
         """Whether a search of this many queries takes so little time that it may run on the event loop."""

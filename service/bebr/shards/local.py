@@ -19,9 +19,11 @@ from bebr.core.filters import Filter
 from bebr.core.lists import Centroids
 from bebr.core.operations import Committed
 from bebr.errors import BebrError, DamagedSegment, NotReady, Overloaded, Unavailable
-from bebr.index import Grouping, ListStats, Rescoring, ScanQueries, samples, segment_file
+from bebr.index import Grouping, ListsHeld, ListStats, Needs, Rescoring, ScanQueries, samples, segment_file
+from bebr.index.needs import needs
+from bebr.index.probe import Tables
 from bebr.index.rescoring import NotInMemory
-from bebr.index.scan_view import ScanView, Tables, table_of
+from bebr.index.scan_view import ScanView, table_of
 from bebr.index.segment import ANY_SIZE, Segment, SegmentView
 from bebr.shards import reads
 from bebr.shards.changes import Change, Fields
@@ -112,7 +114,7 @@ class LocalShards:
             for number in range(shards)
         ]
         self._writer = Writer(truth, uid, self._followers, fields, max_queue, name)
-        self._scanned = ScanView.of(self._views())
+        self._scanned = ScanView.of(self._views(), self._tables)
         self._rate = ScanRate()
         self._maintaining: dict[int, asyncio.Task[None]] = {}
         self._mending: dict[int, asyncio.Task[None]] = {}
@@ -155,7 +157,8 @@ class LocalShards:
         on_loop: bool,
     ) -> Searched:
         count = max(map(len, queries), default=0)
-        seconds = self._rate.seconds(view.scan_size_bytes, count)
+        share = max([one.share if reads.lists_of(view, one) else 1.0 for one in queries], default=1.0)
+        seconds = self._rate.seconds(view.scan_size_bytes, count) * share
         is_quick = grouping is None and seconds <= INLINE_SCAN_SECONDS and _are_few(rescorings)
         if (
             on_loop
@@ -164,14 +167,25 @@ class LocalShards:
             and _are_small_filters(view.rows, [c for one in queries for c in one.filters])
         ):
             try:
-                found, rescored = reads.search(view, queries, None, rescorings, self._rate, waits=False)
-                return Searched(found, dict(view.points), rescored)
+                return reads.search(view, queries, None, rescorings, self._rate, waits=False)
             except NotInMemory:  # the event loop waits for no disk
                 pass
         slices = max(1, min(self._threads.scanners, int(seconds / SLICE_SECONDS)))
         search = partial(reads.search, view, queries, grouping, rescorings, self._rate, self._threads.scans, slices)
-        found, rescored = await asyncio.get_running_loop().run_in_executor(self._threads.searches, search)
-        return Searched(found, dict(view.points), rescored)
+        return await asyncio.get_running_loop().run_in_executor(self._threads.searches, search)
+
+    def lists(self) -> Mapping[int, ListsHeld]:
+        return self._scan_view().lists
+
+    async def needs(self, queries: ScanQueries) -> list[Needs]:
+        while True:
+            view = self._scan_view()
+            find = partial(needs, view, queries)
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._threads.searches, find)
+            except DamagedSegment as damage:
+                if self._is_current(damage, view):
+                    raise self._mend(damage) from None
 
     def snapshot(self) -> Snapshot:
         view = self._scan_view()

@@ -13,11 +13,13 @@ from bebr.core.filters import Filter
 from bebr.index.candidates import NOTHING, Candidates, Found, Part, best_of, hits_of
 from bebr.index.columns import unpack_mask
 from bebr.index.grouped import Grouping, merge_groups, rescore_groups, scan_groups
+from bebr.index.probe import ListsHeld, ListsRead, probe
 from bebr.index.rescoring import Rescored, Rescoring, rescore_hits
 from bebr.index.scan import ScanQueries, Selection, finished, scan
 from bebr.index.scan_view import ScanView
 from bebr.index.segment import SegmentView
 from bebr.index.view import ShardView
+from bebr.shards.client import Searched
 from bebr.shards.scan_rate import ScanRate
 
 Views = Sequence[ShardView]
@@ -32,7 +34,7 @@ def search(
     scanners: Executor | None = None,
     slices: int = 1,
     waits: bool = True,
-) -> tuple[list[Found], Rescored | None]:
+) -> Searched:
     """The hits of each query, of all versions and parts: the same for any number of shards and threads.
 
     queries: for each version, the same queries in the same order. rescorings: of each query; None: candidates are hits
@@ -41,7 +43,7 @@ def search(
     codes would have to be waited for.
     """
     if not queries:
-        return [], None
+        return Searched([], dict(view.points))
     if not view.mapped:
         return _search(view, queries, grouping, rescorings, rate, scanners, slices, waits)
     while True:
@@ -60,47 +62,63 @@ def _search(
     scanners: Executor | None,
     slices: int,
     waits: bool,
-) -> tuple[list[Found], Rescored | None]:
+) -> Searched:
+    points = dict(view.points)
     if grouping is not None:
-        return _search_groups(view, queries, grouping, waits)
+        return Searched(*_search_groups(view, queries, grouping, waits))
     limit = max([of_version.limit for of_version in queries])
-    measured = rate is not None and not any(queries[0].filters) and rate.is_next(view.scan_size_bytes * len(queries[0]))
+    is_whole = all(one.lists is None for one in queries) and not any(queries[0].filters)
+    measured = rate is not None and is_whole and rate.is_next(view.scan_size_bytes * len(queries[0]))
     began = time.thread_time() if measured else 0.0
-    by_version = [_scan(view, of_version, scanners, slices) for of_version in queries]
+    scans = [_scan(view, of_version, scanners, slices) for of_version in queries]
+    by_version = [found for found, _ in scans]
+    lists = {one.version: read for one, (_, read) in zip(queries, scans, strict=True) if read is not None}
     if rate is not None and measured:
         rate.note(view.scan_size_bytes, len(queries[0]), (time.thread_time() - began) * slices)
     joined = by_version[0] if len(queries) == 1 else [best_of(found, limit) for found in zip(*by_version, strict=True)]
     if rescorings is None:
-        return [hits_of(view.parts, found, view.ids(found.places, found.rows), limit) for found in joined], None
+        hits = [hits_of(view.parts, found, view.ids(found.places, found.rows), limit) for found in joined]
+        return Searched(hits, points, lists=lists)
     started = time.perf_counter()
     hits, rows = rescore_hits(view, joined, queries, rescorings, waits)
-    return hits, Rescored(rows, time.perf_counter() - started)
+    return Searched(hits, points, Rescored(rows, time.perf_counter() - started), lists)
 
 
 def _search_groups(
     view: ScanView, queries: Sequence[ScanQueries], grouping: Grouping, waits: bool
-) -> tuple[list[Found], Rescored | None]:
+) -> tuple[list[Found], dict[int, int], Rescored | None]:
     found = merge_groups([scan_groups(view.parts, of_version, grouping) for of_version in queries], grouping)
     if not grouping.kept:
-        return [found], None
+        return [found], dict(view.points), None
     started = time.perf_counter()
     found, rows = rescore_groups(view, found, queries, grouping, waits)
-    return [found], Rescored([rows], time.perf_counter() - started)
+    return [found], dict(view.points), Rescored([rows], time.perf_counter() - started)
 
 
-def _scan(view: ScanView, queries: ScanQueries, scanners: Executor | None, slices: int) -> list[Candidates]:
-    """For each query the best rows of one version, with the scores of the answer."""
+def _scan(
+    view: ScanView, queries: ScanQueries, scanners: Executor | None, slices: int
+) -> tuple[list[Candidates], ListsRead | None]:
+    """For each query the best rows of one version, with the scores of the answer; and which lists were read."""
     selection = view.of_version.get(queries.version)
     if selection is None:
-        return [finished(NOTHING, query, queries, 1) for query in range(len(queries))]
-    if scanners is None or slices == 1:
+        return [finished(NOTHING, query, queries, 1) for query in range(len(queries))], None
+    read = None
+    if (held := lists_of(view, queries)) is not None:
+        found, read = probe(selection, view.parts, queries, held)
+    elif scanners is None or slices == 1:
         found = scan(selection, view.parts, queries)
     else:
         first, *others = (view.native.select(places) for places in _sliced(selection, slices) if places)
         tasks = [scanners.submit(scan, some, view.parts, queries) for some in others]
         of_slices = [scan(first, view.parts, queries), *(task.result() for task in tasks)]
         found = [best_of(of_query, queries.limit) for of_query in zip(*of_slices, strict=True)]
-    return [finished(one, query, queries, selection.spec.dims) for query, one in enumerate(found)]
+    return [finished(one, query, queries, selection.spec.dims) for query, one in enumerate(found)], read
+
+
+def lists_of(view: ScanView, queries: ScanQueries) -> ListsHeld | None:
+    """The lists that a scan of these queries reads; None: it reads all rows, for few of them are in lists."""
+    held = None if queries.lists is None else view.lists.get(queries.version)
+    return None if held is None or 2 * held.rows < view.points[queries.version] else held
 
 
 def _sliced(selection: Selection, slices: int) -> list[list[int]]:

@@ -35,7 +35,7 @@ class Snapshot:
     def search(self, queries: Sequence[ScanQueries], grouping: Grouping | None, rescoring: Rescoring | None) -> Found:
         """The hits of one query, as `ShardClient.search` finds them. queries: of each version, with one query."""
         rescorings = None if grouping is not None or rescoring is None else [rescoring]
-        (found,), _ = reads.search(self._view, queries, grouping, rescorings)
+        (found,) = reads.search(self._view, queries, grouping, rescorings).found
         return found
 
     def best_scores(self, queries: Sequence[ScanQueries], limit: int, threshold: float) -> Steps[list[float]]:
