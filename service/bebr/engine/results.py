@@ -215,6 +215,8 @@ class Shortcut(StrEnum):
 
     SHORTLIST = "shortlist"
     """Only the best candidates of the scan are scored by their rescore codes."""
+    LISTS = "lists"
+    """Only the lists of codes that are likely to hold hits are read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ are kept, for those are what answers are compared by: hits that score the same a
 """
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -16,7 +16,7 @@ from bebr.index.candidates import Candidates, reaching
 from bebr.index.columns import items_of, pack_mask
 from bebr.index.grouped import Grouping
 from bebr.index.labels import Labels, Value
-from bebr.index.rescoring import finer_scores
+from bebr.index.rescoring import Rescoring, finer_scores
 from bebr.index.scan import ScanQueries, finished, top_rows
 from bebr.index.scan_view import ScanView
 from bebr.index.slices import PartSlice, slices_of
@@ -27,20 +27,43 @@ Steps = Generator[None, None, Result]
 Numbers = NDArray[np.int64]
 
 
-def best_scores(view: ScanView, queries: Sequence[ScanQueries], limit: int, threshold: float) -> Steps[list[float]]:
-    """The scores of the `limit` best hits, best first. queries: of each version, with one query.
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """The scores of hits, best first."""
+
+    best: list[float]
+    """Where all points are scored by all of their codes."""
+    shortlisted: list[float]
+    """Where the candidates of a scan of all points are; the same where these are not wanted, or nothing is rescored."""
+
+
+def best_scores(
+    view: ScanView, queries: Sequence[ScanQueries], limit: int, rescoring: Rescoring | None, with_shortlist: bool
+) -> Steps[Exact]:
+    """What the `limit` best hits score. queries: of each version, with one query.
 
     Raises DamagedSegment, and so does each step.
     """
-    best = np.empty(0)
+    wanted = limit if rescoring is None else rescoring.limit
+    best, shortlist = np.empty(0), np.empty((2, 0))
     for of_version, place, mask in _parts(view, queries):
         for some in slices_of(view.parts[place], mask):
-            best = np.concatenate([best, _scored(view, queries, of_version, place, some).scores])
-            if len(best) > limit:
-                best = np.partition(best, -limit)[-limit:]
+            found, finer = _scored(view, queries, of_version, place, some)
+            best = _largest(np.concatenate([best, finer]), limit)
+            if with_shortlist:
+                together = np.concatenate([shortlist, [found.scores, finer]], axis=1)
+                shortlist = together[:, _order(together[0])[:wanted]]
             yield
-    found: list[float] = np.sort(best)[::-1].tolist()
-    return found[: reaching(found, threshold)]
+    if rescoring is None:
+        return Exact(best.tolist(), best.tolist())
+    reached = _reaching(best, rescoring.threshold)
+    if not with_shortlist:
+        return Exact(reached, reached)
+    runs = [
+        _reaching(_largest(shortlist[1, start : start + rescoring.candidates], wanted), rescoring.threshold)
+        for start in range(0, wanted, rescoring.candidates)
+    ]
+    return Exact(reached, [score for run in runs for score in run][:limit])
 
 
 def best_groups(
@@ -56,7 +79,7 @@ def best_groups(
         labels = view.parts[place].labels(grouping.key)
         of_part = np.full(len(labels.values), -np.inf)
         for some in slices_of(view.parts[place], mask):
-            numbers, scores = _labelled(labels, _scored(view, queries, of_version, place, some))
+            numbers, scores = _labelled(labels, *_scored(view, queries, of_version, place, some))
             np.maximum.at(of_part, numbers, scores)
             yield
         for label in _best_labels(of_part, labels, grouping.limit, preferred):
@@ -79,7 +102,7 @@ def _scores_of_groups(view: ScanView, queries: Sequence[ScanQueries], grouping: 
         labels = part.labels(grouping.key).only(values)
         mask = mask & pack_mask(_has_label(labels, part.rows))
         for some in slices_of(part, mask):
-            more, finer = _labelled(labels, _scored(view, queries, of_version, place, some))
+            more, finer = _labelled(labels, *_scored(view, queries, of_version, place, some))
             numbers, scores = np.concatenate([numbers, more]), np.concatenate([scores, finer])
             if len(scores) > 2 * len(values) * grouping.size:
                 numbers, scores = _best_of_each(numbers, scores, grouping.size)
@@ -102,8 +125,8 @@ def _parts(view: ScanView, queries: Sequence[ScanQueries]) -> Iterator[tuple[Sca
 
 def _scored(
     view: ScanView, queries: Sequence[ScanQueries], of_version: ScanQueries, place: int, some: PartSlice
-) -> Candidates:
-    """The rows of a slice with their scores in the answer, by row."""
+) -> tuple[Candidates, Floats64]:
+    """The rows of a slice, by row, and the score of each in the answer."""
     scores, rows = top_rows(some, replace(of_version, filters=(None,)))
     scores = scores[rows >= 0]
     rows = rows[rows >= 0] + some.first
@@ -111,18 +134,33 @@ def _scored(
     found = finished(found, 0, of_version, some.spec.dims)
     found = found.at(np.argsort(found.rows))
     (finer,), _ = finer_scores(view, [found], [0], queries)
-    return replace(found, scores=finer)
+    return found, finer
 
 
-def _labelled(labels: Labels, found: Candidates) -> tuple[Numbers, Floats64]:
+def _largest(scores: Floats64, limit: int) -> Floats64:
+    """The largest, best first."""
+    return scores[_order(scores)[:limit]]
+
+
+def _order(scores: Floats64) -> Numbers:
+    return np.argsort(-scores, kind="stable")
+
+
+def _reaching(scores: Floats64, threshold: float) -> list[float]:
+    """Those that count of scores that are given best first."""
+    found: list[float] = scores.tolist()
+    return found[: reaching(found, threshold)]
+
+
+def _labelled(labels: Labels, found: Candidates, finer: Floats64) -> tuple[Numbers, Floats64]:
     """The labels of rows, and the score of each; a row with several labels has an entry for each of them."""
     if labels.starts is None:
         numbers = labels.codes[found.rows].astype(np.int64)
-        return numbers[numbers >= 0], found.scores[numbers >= 0]
+        return numbers[numbers >= 0], finer[numbers >= 0]
     numbers = labels.codes[items_of(labels.starts, found.rows)].astype(np.int64)
     places = np.repeat(np.arange(len(found)), np.diff(labels.starts)[found.rows])
     pairs = np.unique(np.stack([numbers, places])[:, numbers >= 0], axis=1)  # a row may have a value twice
-    return pairs[0], found.scores[pairs[1]]
+    return pairs[0], finer[pairs[1]]
 
 
 def _has_label(labels: Labels, rows: int) -> NDArray[np.bool_]:

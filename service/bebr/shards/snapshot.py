@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bebr.errors import DamagedSegment
 from bebr.index import Found, Grouping, Rescoring, ScanQueries, Value
-from bebr.index.exact import Steps, best_groups, best_scores
+from bebr.index.exact import Exact, Steps, best_groups, best_scores
 from bebr.index.scan_view import ScanView
 from bebr.shards import reads
 
@@ -38,9 +38,11 @@ class Snapshot:
         (found,) = reads.search(self._view, queries, grouping, rescorings).found
         return found
 
-    def best_scores(self, queries: Sequence[ScanQueries], limit: int, threshold: float) -> Steps[list[float]]:
-        """The scores of the `limit` best hits where no point is passed over, best first. Each step is short."""
-        return best_scores(self._view, queries, limit, threshold)
+    def best_scores(
+        self, queries: Sequence[ScanQueries], limit: int, rescoring: Rescoring | None, with_shortlist: bool
+    ) -> Steps[Exact]:
+        """What the `limit` best hits score where no point is passed over. Each step is short."""
+        return best_scores(self._view, queries, limit, rescoring, with_shortlist)
 
     def best_groups(
         self, queries: Sequence[ScanQueries], grouping: Grouping, preferred: Sequence[Value]

@@ -4,21 +4,25 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.encoding.quantization.embeddings import text_like
 from tests.engine.fitting import DIMS, ROWS, make, nearest, reached, write
 from tests.engine.running import running
 from tests.waiting import until
 
 from bebr.config import Limits
-from bebr.engine import Engine, FitSettings
+from bebr.engine import Engine, FitSettings, SearchRequest
 from bebr.engine.admission import Admission
-from bebr.engine.results import Tally
+from bebr.engine.results import Shortcut, Tally
 from bebr.engine.search import coverage as coverage_module
-from bebr.engine.search.comparison import tally_of_groups, tally_of_hits
+from bebr.engine.search.comparison import compare, tally_of_groups, tally_of_hits
 from bebr.engine.search.coverage import MAX_WAITING, CoverageChecks
+from bebr.engine.search.query import Probing
 from bebr.index import slices
 
 FIT = FitSettings(bytes=4, sample=130, dims=DIMS, rescore_bytes=24)
@@ -43,9 +47,10 @@ def test_hits_that_tie_with_the_last_one_are_no_loss() -> None:
     best = [0.9, 0.8, 0.8]
     assert tally_of_hits([0.9, 0.8, 0.8], best) == Tally(3, 3)
     assert tally_of_hits([0.9, 0.8, 0.7], best) == Tally(2, 3)
-    assert tally_of_hits([0.8, 0.8, 0.8], best) == Tally(3, 3)  # of a later page, whose first hit ties with one before
+    assert tally_of_hits([0.8, 0.8, 0.8], best) == Tally(2, 3)
     assert tally_of_hits([], best) == Tally(0, 3) and tally_of_hits([], []) == Tally(0, 0)
     assert tally_of_hits([0.95, 0.9, 0.8], best) == Tally(2, 3)  # what an earlier page should have had
+    assert tally_of_hits([0.7, 0.6, 0.9], [0.7, 0.9, 0.65]) == Tally(2, 3)  # pages of several runs of candidates
 
 
 def test_hits_of_groups_are_compared_with_those_of_the_same_group() -> None:
@@ -118,3 +123,33 @@ async def test_a_check_that_is_under_way_stops_no_search_and_no_stop(
         assert await nearest(engine, ROWS[0]) == found
         collection = engine.registry.get("docs")
     assert collection.coverage.status() is None
+
+
+def result_of(steps: Any) -> Any:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            return stop.value
+
+
+async def test_lists_and_the_shortlist_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a search of all codes lists lose nothing, whatever page, filter or threshold: all is lost by the shortlist."""
+    monkeypatch.setattr(slices, "SLICE_ROWS", 32)
+    async with running(tmp_path, coverage_one_in=0) as engine:
+        await fitted(engine)
+        collection = engine.registry.get("docs")
+        some = {"must": [{"key": "n", "range": {"gte": 40}}]}
+        changes: list[dict[str, Any]] = [{}, {"offset": 17}, {"filter": some}, {"score_threshold": 0.5}]
+        lost = 0
+        for change in changes:
+            for row in text_like(6, seed=5, dims=DIMS):
+                request = SearchRequest(vector=row, limit=10, candidates=12, **change)
+                (one,) = await engine.searchers.of(collection)._route([request])
+                one = replace(one, probing=Probing(0.98, 10))
+                comparison = result_of(compare(collection, one, collection.shards.snapshot()))
+                of = comparison.of
+                assert of[Shortcut.LISTS].found == of[Shortcut.LISTS].wanted
+                assert of[Shortcut.SHORTLIST].found == comparison.whole.found
+                lost += comparison.whole.wanted - comparison.whole.found
+        assert lost

@@ -4,6 +4,7 @@ A *shortcut* passes over points that a finer look might have made hits. What is 
 like the last one of the best answer is no loss, whichever of the two is shown.
 """
 
+from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -33,25 +34,28 @@ Steps = Generator[None, None, Comparison]
 
 def shortcuts_of(one: RoutedQuery) -> list[Shortcut]:
     """The shortcuts that a search takes."""
-    return [] if one.rescoring is None else [Shortcut.SHORTLIST]
+    taken = {Shortcut.LISTS: one.probing is not None, Shortcut.SHORTLIST: one.rescoring is not None}
+    return [shortcut for shortcut, is_taken in taken.items() if is_taken]
 
 
 def compare(collection: Collection, one: RoutedQuery, snapshot: Snapshot) -> Steps:
     """For a thread. Raises what a search raises."""
     queries = prepare_all(collection, [one], one.candidates, one.rescoring is not None)
     if one.query.request.group_by is None:
-        whole = yield from _compare_hits(one, snapshot, queries)
-    else:
-        whole = yield from _compare_groups(one, snapshot, queries)
+        return (yield from _compare_hits(one, snapshot, queries))
+    whole = yield from _compare_groups(one, snapshot, queries)
     return Comparison(whole, dict.fromkeys(shortcuts_of(one), whole))
 
 
-def _compare_hits(one: RoutedQuery, snapshot: Snapshot, queries: Sequence[ScanQueries]) -> Generator[None, None, Tally]:
+def _compare_hits(one: RoutedQuery, snapshot: Snapshot, queries: Sequence[ScanQueries]) -> Steps:
     first, last = one.query.offset, one.query.wanted
-    found = snapshot.search(queries, None, one.rescoring)
+    found = snapshot.search(queries, None, one.rescoring).scores[first:last]
     yield
-    best = yield from snapshot.best_scores(queries, last, _threshold(one))
-    return tally_of_hits(found.scores[first:last], best[first:])
+    reads_lists = one.probing is not None
+    exact = yield from snapshot.best_scores(queries, last, one.rescoring, reads_lists)
+    best, shortlisted = exact.best[first:], exact.shortlisted[first:] if reads_lists else found
+    of = {Shortcut.LISTS: tally_of_hits(found, shortlisted), Shortcut.SHORTLIST: tally_of_hits(shortlisted, best)}
+    return Comparison(tally_of_hits(found, best), {shortcut: of[shortcut] for shortcut in shortcuts_of(one)})
 
 
 def _compare_groups(
@@ -81,17 +85,11 @@ def scores_by_group(found: Found) -> dict[Value, list[float]]:
 
 
 def tally_of_hits(found: Sequence[float], best: Sequence[float]) -> Tally:
-    """Scores of a page of hits, and those of the same page of the best hits, best first."""
-    if not best:
-        return Tally(0, 0)
-    return Tally(min(len(best), sum(best[-1] <= score <= best[0] for score in found)), len(best))
+    """Scores of a page of hits, and those of the same page of the best hits."""
+    return Tally((Counter(found) & Counter(best)).total(), len(best))
 
 
 def tally_of_groups(found: Mapping[Value, Sequence[float]], best: Mapping[Value, Sequence[float]]) -> Tally:
     """The same for the hits of each of the best groups."""
-    counts = [
-        min(len(scores), sum(score >= scores[-1] for score in found.get(value, ())))
-        for value, scores in best.items()
-        if scores
-    ]
-    return Tally(sum(counts), sum(map(len, best.values())))
+    of_groups = [tally_of_hits(found.get(value, ()), scores) for value, scores in best.items()]
+    return Tally(sum(one.found for one in of_groups), sum(one.wanted for one in of_groups))

@@ -81,6 +81,9 @@ class Coverage(Answer):
         description="Share of the best hits that are found although only a shortlist, the best candidates of the scan, "
         "is scored by rescore codes.",
     )
+    lists: float | Absent = Field(
+        None, description="Share of the hits of searches of all codes that are found although few lists are read."
+    )
 
     @classmethod
     def of(cls, coverage: results.CoverageStatus) -> "Coverage":
