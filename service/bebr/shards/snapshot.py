@@ -6,12 +6,15 @@ DamagedSegment.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from bebr.errors import DamagedSegment
+from bebr.errors import DamagedSegment, NotReady
 from bebr.index import Found, Grouping, Rescoring, ScanQueries, Value
 from bebr.index.exact import Exact, Steps, best_groups, best_scores
 from bebr.index.scan_view import ScanView
 from bebr.shards import reads
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +45,18 @@ class Snapshot:
         self, queries: Sequence[ScanQueries], limit: int, rescoring: Rescoring | None, with_shortlist: bool
     ) -> Steps[Exact]:
         """What the `limit` best hits score where no point is passed over. Each step is short."""
-        return best_scores(self._view, queries, limit, rescoring, with_shortlist)
+        return self._unhurt(best_scores(self._view, queries, limit, rescoring, with_shortlist))
 
     def best_groups(
         self, queries: Sequence[ScanQueries], grouping: Grouping, preferred: Sequence[Value]
     ) -> Steps[dict[Value, list[float]]]:
         """The same of the best groups: see `bebr.index.exact.best_groups`."""
-        return best_groups(self._view, queries, grouping, preferred)
+        return self._unhurt(best_groups(self._view, queries, grouping, preferred))
+
+    def _unhurt(self, steps: Steps[Result]) -> Steps[Result]:
+        """What the steps return; raises NotReady where a mapped file was cut short meanwhile."""
+        lost = self._view.check()
+        found = yield from steps
+        if not self._view.is_unhurt(lost):
+            raise NotReady("a file was cut short while it was read")
+        return found
