@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.waiting import PATIENCE_SECONDS
 
 from bebr.cli import main
 from bebr.cli.app import app
@@ -55,7 +56,9 @@ def test_help_loads_nothing_heavy():
         "import sys; from bebr.cli import app; "
         "print([m for m in ('numpy', 'fastapi', 'httpx', 'onnxruntime', 'uvicorn', 'faiss') if m in sys.modules])"
     )
-    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30)
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS
+    )
     assert loaded.stdout.strip() == "[]"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from tests.encoding.importing.checkpoints import DIMS, write_checkpoint
+from tests.engine.running import PATIENT
 from tests.engine.two_models import text_bundle
 
 from bebr.cli.server.running import Service
@@ -20,7 +21,7 @@ from bebr.encoding.quantization.closed_form_graph import to_onnx
 
 @contextmanager
 def running_service(folder: Path, **changes: Any) -> Iterator[Service]:
-    given = {"data_dir": folder, "port": 0, "min_free_disk_bytes": 0, "head_rows": 256, "search_threads": 1}
+    given = {"data_dir": folder, "port": 0, "min_free_disk_bytes": 0, "head_rows": 256, "search_threads": 1} | PATIENT
     with Service(Settings(**(given | {"encoder_threads": 1} | changes))) as service:
         yield service
 

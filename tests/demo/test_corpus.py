@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.waiting import PATIENCE_SECONDS
 
 from bebr.core.types import check_id
 from bebr.demo.corpus import collect, docstrings, module_name
@@ -127,5 +128,7 @@ def test_nothing_is_imported_to_collect():
         "print(sorted(name for name in set(sys.modules) - before if name.split('.')[0] in ('json', 'sqlite3', 'numpy', "
         "'fastapi', 'antigravity', 'this', 'turtle')))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS
+    )
     assert done.stdout.strip().splitlines()[-1] == "[]"

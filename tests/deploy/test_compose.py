@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.servers import Server, ServerKind
+from tests.waiting import PATIENCE_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
@@ -18,7 +19,7 @@ COMPOSE = ROOT / "docker-compose.yml"
 def against_schema(path: Path) -> subprocess.CompletedProcess[str]:
     """Check a file against the published compose-spec schema, which check-jsonschema carries."""
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", path]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.waiting import PATIENCE_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
@@ -14,7 +15,7 @@ HADOLINT = Path(sys.executable).with_name("hadolint")
 
 def hadolint(path: Path) -> subprocess.CompletedProcess[str]:
     command = [HADOLINT, "--config", ROOT / "docker" / "hadolint.yaml", path]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
 
 
 def instructions(text: str) -> list[str]:

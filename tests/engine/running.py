@@ -10,10 +10,13 @@ from bebr.config import Settings
 from bebr.engine import Engine
 from bebr.jobs import JobQueue
 
+PATIENT: dict[str, Any] = {"request_timeout_seconds": 120.0, "store_timeout_seconds": 60.0}
+"""A busy machine may take longer than people wait."""
+
 
 def settings(folder: Path, **changes: Any) -> Settings:
     """Few rows in memory, short rests, and no regard for the disk of the machine that runs the tests."""
-    few = {"head_rows": 32, "min_free_disk_bytes": 0, "fit_rest_seconds": 0.05}
+    few = {"head_rows": 32, "min_free_disk_bytes": 0, "fit_rest_seconds": 0.05} | PATIENT
     return Settings(**({"data_dir": folder} | few | changes))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from bebr.config import Limits
-from bebr.engine.admission import ALWAYS, NOBODY, Admission, Caller, Lane, caller
+from bebr.engine.admission import ALWAYS, NOBODY, SERVING_SECONDS, Admission, Caller, Lane, caller
 from bebr.errors import Abandoned, DeadlineExceeded, Overloaded
 
 
@@ -97,3 +97,18 @@ def test_patience_ends_where_nobody_said_how_long_it_lasts_and_jobs_have_no_end_
     drops = [short.searches.drop(), short.background.drop(), short.written_texts.drop(begun=True)]
     time.sleep(0.02)
     assert [type(drop()) for drop in drops] == [Overloaded, type(None), type(None)]
+
+
+def test_somebody_who_was_served_a_moment_ago_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    admission = Admission(Limits())
+    assert not admission.is_serving()
+    admission.searches.enter("somebody", 1)
+    now += 10
+    assert admission.is_serving() and admission.searches.idle_seconds == 0
+    admission.searches.leave("somebody", 1, done=True)
+    now += SERVING_SECONDS / 2
+    assert admission.is_serving() and admission.searches.idle_seconds == SERVING_SECONDS / 2
+    now += SERVING_SECONDS
+    assert not admission.is_serving()

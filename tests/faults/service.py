@@ -30,6 +30,8 @@ class Service:
             "BEBR_DATA_DIR": str(folder),
             "BEBR_PORT": str(self.port),
             "BEBR_HEAD_ROWS": "64",
+            "BEBR_REQUEST_TIMEOUT_SECONDS": "120",
+            "BEBR_STORE_TIMEOUT_SECONDS": "60",
             **environment,
         }
         self._log = folder.parent / f"{folder.name}.log"

@@ -28,8 +28,7 @@ ONE_TEXT = {"text": "a brown fox", "limit": 1}
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, bundles: Path) -> Iterator[Service]:  # noqa: F811
     folder = tmp_path_factory.mktemp("flood")
-    # the estimates, not this, refuse here: patience is longer than any machine may sleep
-    with Service(settings(folder, port=0, bundles_dir=bundles, request_timeout_seconds=100.0)) as service:
+    with Service(settings(folder, port=0, bundles_dir=bundles)) as service:
         with httpx.Client(base_url=service.url) as client:
             client.put(TEXTS, json={"bundle": TINY}).raise_for_status()
             for path in (CODES, NEIGHBOR):

@@ -17,7 +17,6 @@ from tests.waiting import PATIENCE_SECONDS, wait_until
 
 from bebr.cli.server.running import Service
 from bebr.encoding import TextKind
-from bebr.engine.admission import SERVING_SECONDS
 from bebr.engine.texts import YIELD_SECONDS
 
 THREADS = 4
@@ -29,7 +28,6 @@ def service(tmp_path_factory: pytest.TempPathFactory, bundles: Path) -> Iterator
     folder = tmp_path_factory.mktemp("ingest")
     changes: dict[str, Any] = {
         "encoder_threads": THREADS,
-        "request_timeout_seconds": 100.0,
         "ingest_batch_points": 2000,
     }
     with Service(settings(folder, port=0, bundles_dir=bundles, **changes)) as service:
@@ -90,14 +88,3 @@ def test_jobs_use_half_of_their_threads_while_somebody_is_served(service: Servic
         wait_until(lambda: pool._work_queue.qsize() == THREADS, "all pieces")
     for piece in pieces:
         piece.result(PATIENCE_SECONDS)
-
-
-def test_somebody_who_was_served_a_moment_ago_counts(service: Service) -> None:
-    engine = engine_of(service)
-    wait_until(lambda: not engine.admission.is_serving(), "nobody is served")
-    engine.admission.searches.enter("somebody", 1)
-    assert engine.admission.is_serving() and engine.admission.searches.idle_seconds == 0
-    engine.admission.searches.leave("somebody", 1, done=True)
-    assert engine.admission.searches.idle_seconds < SERVING_SECONDS
-    assert engine.admission.is_serving()
-    wait_until(lambda: not engine.admission.is_serving(), "nobody is served")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.waiting import PATIENCE_SECONDS
 
 from bebr.core.codes import CodeSpec, join_records
 from bebr.core.filters import parse_filter
@@ -55,7 +56,7 @@ def test_readers_that_build_the_same_chunk_at_once_keep_it_once(
     shard = open_shard(tmp_path, 4 * CHUNK_ROWS)
     put(shard, 0, 3 * CHUNK_ROWS)
     (part,) = shard.view.parts
-    original, together = growing.build_column, threading.Barrier(2, timeout=5)
+    original, together = growing.build_column, threading.Barrier(2, timeout=PATIENCE_SECONDS)
 
     def build_together(kind: FieldType, values: list[Any]) -> Any:
         together.wait()

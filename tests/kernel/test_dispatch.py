@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from tests.waiting import PATIENCE_SECONDS
 
 from bebr.kernel import ISA_VARIABLE, _kernel
 
@@ -28,7 +29,12 @@ def run_with_isa(isa: str, script: str = SCAN) -> "subprocess.CompletedProcess[s
     if isa:
         environment[ISA_VARIABLE] = isa
     return subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", script],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 from fastapi import FastAPI
+from tests.engine.running import PATIENT
 from tests.server.contract import Contract
 from tests.waiting import PATIENCE_SECONDS, until
 
@@ -32,6 +33,7 @@ def settings(folder: Path, **changes: Any) -> Settings:
         "encoder_threads": 1,
         "fit_rest_seconds": 0.05,
     }
+    few |= PATIENT
     return Settings(**({"data_dir": folder / "data", "bundles_dir": folder / "bundles"} | few | changes))
 
 

@@ -7,6 +7,7 @@ import openai
 import pytest
 from tests.client.running import running_service, tiny_text_bundle
 from tests.encoding.importing.checkpoints import DIMS
+from tests.waiting import PATIENCE_SECONDS
 
 import bebr
 from bebr import errors
@@ -49,7 +50,7 @@ def test_embeddings(client: openai.OpenAI) -> None:
         input=TEXTS[0],
         dimensions=DIMS,
         user="me",
-        timeout=10,
+        timeout=PATIENCE_SECONDS,
         extra_headers={"x-mine": "1", "OpenAI-Organization": "us"},
         extra_body={"kind": "query"},
     )

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import pytest
 from tests.shards.opened import FIELDS, HEAD_ROWS, SPECS, UID, bench, delete, ids_of, numbered, put
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 from bebr.core.operations import Commit, Committed, FeedEntry, PutWrite
 from bebr.errors import StoreUnavailable
@@ -248,7 +248,7 @@ def test_a_rebuild_that_is_killed_at_any_step_costs_time_only(tmp_path: Path) ->
     while True:
         folder = tmp_path / f"step{steps}"
         command = [sys.executable, "-c", KILLED, str(folder), str(steps)]
-        ended = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
+        ended = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
         assert ended.returncode in (0, -signal.SIGKILL), ended.stderr
         asyncio.run(_check_whole(folder))
         if ended.returncode == 0:

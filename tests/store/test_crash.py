@@ -62,7 +62,7 @@ async def test_a_killed_server(kind: ServerKind) -> None:
     """With `appendfsync always`, which never answers before its file is written."""
     chance = random.Random(2)
     with running_server(kind, appendfsync="always") as server:
-        store = RedisStore(server.url, timeout_seconds=2)
+        store = RedisStore(server.url, timeout_seconds=60)
         await store.open()
         await store.create(UID, 1)
         steps = 0

@@ -7,11 +7,11 @@ import sys
 import threading
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from tests.store.points import UID, commit, put, puts, whole_feed
+from tests.waiting import PATIENCE_SECONDS
 
 from bebr.core.types import Puts
 from bebr.errors import DamagedStore, IdempotencyConflict, InsufficientStorage, PayloadTooLarge, StoreUnavailable
@@ -19,7 +19,7 @@ from bebr.store import Commit, DeleteWrite, PutWrite, Receipt, ShardCounters
 from bebr.store.sqlite.collection import CollectionFile, create_collection_file
 from bebr.store.sqlite.files import translate
 from bebr.store.sqlite.reading import FEW_IDS
-from bebr.store.sqlite.store import SqliteStore
+from bebr.store.sqlite.store import POOL_THREADS, SqliteStore
 
 
 async def filled_folder(folder: Path) -> Path:
@@ -35,7 +35,7 @@ async def filled_folder(folder: Path) -> Path:
 async def test_a_second_process_is_refused(tmp_path: Path) -> None:
     await filled_folder(tmp_path)
     program = (
-        "import asyncio, sys; from pathlib import Path; from bebr.store.sqlite.store import SqliteStore\n"
+        "import asyncio, sys; from pathlib import Path; from bebr.store.sqlite.store import POOL_THREADS, SqliteStore\n"
         "async def main():\n"
         "    store = SqliteStore(Path(sys.argv[1])); await store.open(); print('open', flush=True); sys.stdin.read()\n"
         "asyncio.run(main())"
@@ -280,28 +280,27 @@ async def test_a_kill_before_the_tables_of_a_new_collection_are_there_does_not_s
     await store.close()
 
 
-async def test_many_points_are_not_fetched_on_the_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They may have megabytes of metadata."""
-    here: list[bool] = []
-
-    def watched(name: str) -> None:
-        inner = getattr(CollectionFile, name)
-
-        def fetch(*arguments: Any, **named: Any) -> Any:
-            here.append(threading.current_thread() is threading.main_thread())
-            return inner(*arguments, **named)
-
-        monkeypatch.setattr(CollectionFile, name, fetch)
-
-    watched("fetch_few")
-    watched("fetch_many")
+async def test_many_points_are_not_fetched_on_the_event_loop(tmp_path: Path) -> None:
+    """They may have megabytes of metadata. While all threads of the store are held, few points are fetched."""
     await filled_folder(tmp_path)
     store = SqliteStore(tmp_path)
     await store.open()
-    for count in (1, FEW_IDS, FEW_IDS + 1, 256, 500):
-        ids = [f"p{number}" for number in range(count)]
-        found = await store.fetch(UID, 0, ids)
-        assert [point.id for point in found if point] == ids
-        assert len(await store.fetch_all(UID, {0: ids})) == count
-    assert here == [True, True, False, False, False, False, False, False], "fetch_all reads few by itself"
+    ids = [f"p{number}" for number in range(500)]
+    gate, pool = threading.Event(), store._opened_pool()
+    held = [pool.submit(gate.wait, PATIENCE_SECONDS) for _ in range(POOL_THREADS)]
+    try:
+        for count in (1, FEW_IDS):
+            found = await store.fetch(UID, 0, ids[:count])
+            assert [point.id for point in found if point] == ids[:count]
+            assert len(await store.fetch_all(UID, {0: ids[:count]})) == count
+        counts = (FEW_IDS + 1, 256, 500)
+        many = [asyncio.create_task(store.fetch(UID, 0, ids[:count])) for count in counts]
+        of_all = [asyncio.create_task(store.fetch_all(UID, {0: ids[:count]})) for count in counts]
+        await asyncio.wait([*many, *of_all], timeout=0.1)
+        assert not any(task.done() for task in (*many, *of_all))
+    finally:
+        gate.set()
+    assert [len(found) for found in await asyncio.gather(*many)] == list(counts)
+    assert [len(found) for found in await asyncio.gather(*of_all)] == list(counts)
+    assert all(future.result() for future in held)
     await store.close()

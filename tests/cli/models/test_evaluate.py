@@ -12,6 +12,7 @@ from tests.cli.test_commands import run
 from tests.client.running import tiny_text_bundle
 from tests.encoding.quantization.embeddings import DIMS, text_like
 from tests.training.evaluated import write_collection
+from tests.waiting import PATIENCE_SECONDS
 
 from bebr.core.codes import CodeSpec
 from bebr.encoding import BinarizerFiles, Bundle, write_bundle
@@ -183,6 +184,6 @@ def test_documents_that_are_all_the_same(tmp_path: Path, capsys: pytest.CaptureF
 
 def test_without_the_extra_it_says_what_to_install(folder: Path):
     script = f"import sys; sys.modules['faiss'] = None\nfrom bebr.cli import main; main(['evaluate', {str(folder)!r}])"
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert ended.returncode == 1
     assert "this command needs faiss, which is not installed: install bebr with the extra [train]" in ended.stderr

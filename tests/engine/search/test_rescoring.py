@@ -306,16 +306,16 @@ async def test_many_candidates_of_many_searches_are_not_read_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with mixed(tmp_path, 4) as engine:
-        requests = [SearchRequest(vector=row, limit=5, candidates=40) for row in ROWS[:6]]
-        together = [entries(result) for result in await engine.search("docs", requests)]
-        shards, sizes = engine.registry.get("docs").shards, []
-        original = shards.search
-
-        async def search(queries: Any, *rest: Any, **options: Any) -> Any:
-            sizes.append(len(queries[0]))
-            return await original(queries, *rest, **options)
-
-        monkeypatch.setattr(shards, "search", search)
+        requests = [SearchRequest(vector=row, limit=5, candidates=40, explain=True) for row in ROWS[:6]]
+        together = await engine.search("docs", requests)
+        assert len(set(_times(together))) == 1, "one scan tells one time"
         monkeypatch.setattr("bebr.engine.search.search.MAX_RESCORED", 100)
-        assert [entries(result) for result in await engine.search("docs", requests)] == together
-        assert sizes == [2, 2, 2]
+        apart = await engine.search("docs", requests)
+        assert list(map(entries, apart)) == list(map(entries, together))
+        times = _times(apart)
+        assert times[::2] == times[1::2] and len(set(times)) == 3, "two searches with 40 candidates each at a time"
+
+
+def _times(results: list[SearchResult]) -> list[float]:
+    """Of each search, how long it took to score the candidates of all that were found with it."""
+    return [result.explain.rescore.ms for result in results if result.explain and result.explain.rescore]

@@ -182,14 +182,15 @@ async def test_searches_and_writes_never_fail_while_versions_change(tmp_path: Pa
                 written += 1
 
         tasks = [asyncio.create_task(ask(seed)) for seed in range(2)] + [asyncio.create_task(put())]
-        for _ in range(15):
+        changes = 0
+        while changes < 15 or answers <= 20 or written <= 10:
+            changes += 1
             await engine.versions.promote("docs", "new@1", Gate(), force=True)
             await asyncio.sleep(0.02)
             await engine.versions.rollback("docs")
             await asyncio.sleep(0.02)
         stop.set()
         await asyncio.gather(*tasks)
-        assert answers > 20 and written > 10
         assert sum((await counts(engine)).values()) == 120
         result = await search(engine, text=TEXTS[1])
         expected = await oracle(engine, TEXTS[1], "old@1", {"new@1": AdapterKind.WEIGHTED})

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.server.service import DOCS, assert_problem, code, create, ended, fill, points, serving
+from tests.waiting import until
 
 from bebr.errors import InvalidOption, Malformed
 from bebr.server import validation
@@ -160,10 +161,17 @@ async def test_bodies_in_flight_share_a_budget(tmp_path: Path) -> None:
             return await client.post(f"{DOCS}/points", content=slowly([line, b" " * size], done), headers=headers)
 
         first = asyncio.create_task(write(200_000))
-        await asyncio.sleep(0.05)
+
+        async def held() -> float:
+            text = (await client.get("/metrics")).text
+            return float(text.partition("\nbebr_bodies_in_flight_bytes ")[2].split()[0])
+
+        async def is_held() -> bool:
+            return await held() >= 200_000
+
+        await until(is_held, "most of the first body")
         assert_problem(await write(200_000), 429, "Overloaded")
-        held = (await client.get("/metrics")).text.partition("\nbebr_bodies_in_flight_bytes ")[2].split()[0]
-        assert 200_000 <= float(held) <= 300_000
+        assert 200_000 <= await held() <= 300_000
         done.set()
         assert (await first).json()["applied"] == 1
         assert (await write(200_000)).json()["applied"] == 1, "the budget was given back"
@@ -171,8 +179,9 @@ async def test_bodies_in_flight_share_a_budget(tmp_path: Path) -> None:
 
 
 async def test_a_body_has_a_time(tmp_path: Path) -> None:
-    async with serving(tmp_path, body_timeout_seconds=0.1) as client:
+    async with serving(tmp_path) as client:
         await create(client)
+    async with serving(tmp_path, body_timeout_seconds=0.1) as client:
         headers = {"content-type": "application/x-ndjson"}
         answer = await client.post(f"{DOCS}/points", content=slowly([b"{}\n"], asyncio.Event()), headers=headers)
         assert_problem(answer, 408, "RequestTimeout")
@@ -188,10 +197,17 @@ async def test_uploads_have_places_of_their_own_and_are_seen(tmp_path: Path) -> 
             return await client.post(f"{DOCS}/ingest", content=slowly([line], done), headers=headers)
 
         uploads = [asyncio.create_task(ingest()) for _ in range(2)]
-        await asyncio.sleep(0.05)
+
+        async def details() -> list[str]:
+            return [job["detail"] for job in (await client.get("/v1/jobs")).json()["jobs"]]
+
+        async def have_come() -> bool:
+            return await details() == [f"uploading: {len(line)} bytes so far"] * 2
+
+        await until(have_come, "two uploads")
         assert_problem(await ingest(), 429, "Overloaded")
+        assert await have_come()
         jobs = (await client.get("/v1/jobs")).json()["jobs"]
-        assert [job["detail"] for job in jobs] == [f"uploading: {len(line)} bytes so far"] * 2
         assert (await client.delete(f"/v1/jobs/{jobs[0]['job']}")).status_code == 200
         done.set()
         answers = sorted([await upload for upload in uploads], key=lambda answer: answer.status_code)

@@ -4,7 +4,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,11 @@ from typing import Any
 import httpx
 import pytest
 from tests.server.service import settings
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 from bebr.cli.server.running import Service
 from bebr.errors import InvalidOption
 from bebr.server.connections import probes as module
-
-SECONDS = 30
 
 
 def free_port() -> int:
@@ -46,21 +45,14 @@ def stopped_loop(service: Service) -> Iterator[None]:
 
     def stop() -> None:
         begun.set()
-        end.wait(SECONDS)
+        end.wait(PATIENCE_SECONDS)
 
     state(service).probes._loop.call_soon_threadsafe(stop)
-    assert begun.wait(SECONDS)
+    assert begun.wait(PATIENCE_SECONDS)
     try:
         yield
     finally:
         end.set()
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_probes_need_no_loop(probes: tuple[Service, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +69,7 @@ def test_probes_need_no_loop(probes: tuple[Service, str], monkeypatch: pytest.Mo
         answer = httpx.get(f"{url}/readyz")
         assert (answer.status_code, answer.json()) == (503, {"status": "not ready"})
         monkeypatch.setattr(state(service).probes, "_dead_loop_seconds", 0.05)
-        eventually(lambda: httpx.get(f"{url}/livez").status_code == 503)
+        wait_until(lambda: httpx.get(f"{url}/livez").status_code == 503, "the loop counts as dead")
         assert httpx.get(f"{url}/livez").json() == {"status": "stopped"}
     monkeypatch.undo()
     assert httpx.get(f"{url}/livez").status_code == 200
@@ -96,7 +88,7 @@ def test_connections_that_send_nothing_hold_up_no_probe_for_good(
             return httpx.get(f"{url}/livez").status_code == 200
         return False
 
-    eventually(answers)
+    wait_until(answers, "an answer")
     for caller in held:
         caller.close()
 
@@ -128,11 +120,11 @@ def test_the_watchdog_says_for_how_long_the_loop_was_stopped(
         time.sleep(0.15)
     least = 0.15 - 0.021
     """A timer that is due every 20 ms was due within as much of the stop's beginning."""
-    eventually(lambda: stops(service)[1] >= sum_before + least)
+    wait_until(lambda: stops(service)[1] >= sum_before + least, "the stop is told of")
     assert stops(service)[2] >= over_before + 1
     assert "the event loop was stopped for 0." in caplog.text
     with stopped_loop(service):
         time.sleep(0.15)
-    eventually(lambda: stops(service)[0] >= least)
-    eventually(lambda: stops(service)[0] < least)
+    wait_until(lambda: stops(service)[0] >= least, "the longest stop")
+    wait_until(lambda: stops(service)[0] < least, "a scrape without it")
     """Each scrape begins anew."""

@@ -15,6 +15,7 @@ import uvicorn
 import uvicorn.server
 from starlette.types import Receive, Scope, Send
 from tests.server.service import settings
+from tests.waiting import PATIENCE_SECONDS
 
 from bebr.cli.server.running import Service
 from bebr.errors import Overloaded
@@ -35,13 +36,20 @@ def running(folder: Path, **changes: object) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with running(tmp_path_factory.mktemp("protocol"), header_timeout_seconds=1.0) as service:
+    with running(tmp_path_factory.mktemp("protocol"), header_timeout_seconds=PATIENCE_SECONDS) as service:
         httpx.put(f"{service.url}/v1/collections/docs", json={"code": "24x2"}).raise_for_status()
         yield service
 
 
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One that hardly waits for a head."""
+    with running(tmp_path_factory.mktemp("hasty"), header_timeout_seconds=0.3) as service:
+        yield service
+
+
 def connect(service: Service) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", int(service.url.rpartition(":")[2])), timeout=20)
+    return socket.create_connection(("127.0.0.1", int(service.url.rpartition(":")[2])), timeout=PATIENCE_SECONDS)
 
 
 def send_endless(caller: socket.socket, start: bytes, again: bytes) -> bytes:
@@ -175,14 +183,14 @@ def test_what_came_before_a_fault_is_answered_first(service: Service) -> None:
 
 
 @pytest.mark.parametrize("start", [b"GET", LIVEZ, LIVEZ + b"x: y"])
-def test_a_head_that_never_ends_is_cut_off(service: Service, start: bytes) -> None:
-    with connect(service) as caller:
+def test_a_head_that_never_ends_is_cut_off(hasty: Service, start: bytes) -> None:
+    with connect(hasty) as caller:
         caller.sendall(start)
         problem(read_all(caller), 408)
 
 
-def test_a_connection_that_sends_nothing_is_closed(service: Service) -> None:
-    with connect(service) as silent, connect(service) as blank:
+def test_a_connection_that_sends_nothing_is_closed(hasty: Service) -> None:
+    with connect(hasty) as silent, connect(hasty) as blank:
         blank.sendall(b"\r\n")
         assert read_all(silent) == read_all(blank) == b""
 
@@ -270,9 +278,9 @@ async def test_a_request_can_be_refused_before_the_app_hears_of_it() -> None:
 
 
 def test_a_body_that_trickles_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bebr.server.connections.rates.WINDOW_SECONDS", 0.3)
     with running(tmp_path) as service, connect(service) as caller:
         httpx.put(f"{service.url}/v1/collections/docs", json={"code": "24x2"}).raise_for_status()
+        monkeypatch.setattr("bebr.server.connections.rates.WINDOW_SECONDS", 0.3)
         caller.sendall(COUNT + b"content-length: 1000\r\n\r\n{")
         problem(read_all(caller), 408)
 

@@ -17,6 +17,7 @@ import pytest
 from tests.client.running import tiny_text_bundle
 from tests.server.service import settings
 from tests.servers import Server, ServerKind
+from tests.waiting import PATIENCE_SECONDS
 
 from bebr.cli.server.running import Service
 from bebr.server.connections.repeats import Repeat, Repeated, Repeats
@@ -73,7 +74,9 @@ class Caller:
     """One connection. `ask` sends a request as one piece."""
 
     def __init__(self, service: Service) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", int(service.url.rpartition(":")[2])), timeout=20)
+        self.socket = socket.create_connection(
+            ("127.0.0.1", int(service.url.rpartition(":")[2])), timeout=PATIENCE_SECONDS
+        )
 
     def ask(self, request: bytes) -> bytes:
         self.socket.sendall(request)
