@@ -150,13 +150,13 @@ def test_a_file_that_is_cut_while_it_is_open_is_noticed(path: Path, was_scanned:
 def test_a_file_that_is_cut_during_a_scan_is_noticed(path: Path) -> None:
     shard = open_shard(path.parent, map_from_bytes=0)
     view = ScanView.of([shard.view])
-    lost = view.check()
+    lost = view.begin_scan(checks_all=True)
     assert view.is_unhurt(lost)
     os.truncate(path, place_of(path, "codes")[1] - 5000)
     assert not segment_of(shard).blocked[-1]  # reads as zero now
     assert not view.is_unhurt(lost)
     with pytest.raises(DamagedSegment, match="codes"):
-        view.check()
+        view.begin_scan(checks_all=True)
     assert view.is_unhurt(kernel.lost_pages())
 
 
@@ -189,6 +189,34 @@ def test_mapped_and_read_segments_are_searched_alike(tmp_path: Path) -> None:
     assert search(mapped) == search(read)
     assert any(segment.pieces for segment in ScanView.of([mapped.view]).mapped)
     assert not ScanView.of([read.view]).mapped
+
+
+@pytest.mark.parametrize("section", ["codes", "gains"])
+def test_a_search_by_lists_checks_the_lists_that_it_reads(path: Path, section: str) -> None:
+    _, end = place_of(path, section)
+    flip(path, end - 1)
+    segment = Segment(path, map_from_bytes=0)
+    parts = kernel.Parts()
+    centroids = np.array([[100] * SPEC.dims, [-100] * SPEC.dims], np.int8)
+    table = kernel.CentroidTable(SPEC, centroids, np.ones((2, 1), np.float32))
+    ids = segment.ids.offsets, segment.ids.blob, segment.lookup
+    begin = np.array([0, 500, ROWS], np.uint32)
+    pieces = segment.pieces["codes"], segment.pieces["gains"]
+    parts.add_sorted(segment.blocked, segment.gains, ROWS, SPEC, None, ids, False, (table, begin), pieces)
+    query = DotQueries(np.full((1, SPEC.dims), 100, np.int8), np.ones((1, 1), np.float32))
+
+    def read(delta: float) -> int:
+        of_query = {"deltas": np.full(1, delta, np.float32), "stop_at": np.ones(1, np.int32)}
+        _, lists, _ = kernel.list_candidates(parts.select([0]), query, 3, **of_query)
+        return int(lists[0])
+
+    assert read(0) == 1
+    with pytest.raises(kernel.DamagedRows):
+        read(1e9)
+    with pytest.raises(kernel.DamagedRows):
+        kernel.dot_candidates(parts.select([0]), query, 3)
+    flip(path, end - 1)
+    assert read(1e9) == 2
 
 
 @pytest.mark.parametrize("section", ["codes", "gains"])

@@ -33,13 +33,15 @@ class ListStats:
 
 def sample(views: Sequence[ShardView], version: int, rows: int, seed: int) -> NDArray[np.uint8]:
     """Scan codes and gains (n, scan_record_size_bytes) uint8 of up to `rows` living points of a code version, drawn at
-    random; the same of the same views."""
+    random; the same of the same views. Raises DamagedSegment."""
     parts = [part for view in views for part in view.parts if part.version == version and part.live_count]
     starts = np.cumsum([0, *(part.live_count for part in parts)])
     drawn = np.random.default_rng(seed).choice(starts[-1], min(rows, int(starts[-1])), replace=False)
     drawn.sort()
     records = []
     for part, start, stop in zip(parts, starts[:-1], starts[1:], strict=True):
+        if isinstance(part, SegmentView):
+            part.segment.check()
         which = drawn[np.searchsorted(drawn, start) : np.searchsorted(drawn, stop)] - start
         living = np.flatnonzero(unpack_mask(part.live, part.rows))[which]
         records.append(join_records(kernel.unpack(part.blocked, part.spec, living), part.gains[living]))

@@ -23,6 +23,8 @@ def table_of(centroids: Centroids, spec: CodeSpec) -> kernel.CentroidTable:
     """spec: of the code version, with its rescore code."""
     return kernel.CentroidTable(spec, centroids.values, centroids.scales, centroids.generation)
 
+DamagedRows = kernel.DamagedRows
+
 
 @dataclass(frozen=True, slots=True)
 class ScanView:
@@ -67,11 +69,16 @@ class ScanView:
         lists = lists_held(parts, tables or {})
         return cls(tuple(views), parts, native, selections, rescore, lists, points, size_bytes, rows, mapped)
 
-    def check(self) -> int:
-        """Raise DamagedSegment unless all that may be scanned is what was written; for `is_unhurt` after the scan."""
+    def begin_scan(self, *, checks_all: bool) -> int:
+        """Make mapped segments ready for a scan; the result is for `is_unhurt` after it. Raises DamagedSegment.
+
+        checks_all: all that may be scanned is held to its checksums here; else `native` does it where it scans.
+        """
         lost = kernel.lost_pages()
         for segment in self.mapped:
-            segment.check()
+            segment.notice_change()
+            if checks_all:
+                segment.check()
         return lost
 
     def is_unhurt(self, lost: int) -> bool:
@@ -109,8 +116,8 @@ def _add(native: kernel.Parts, part: Part, tables: Tables) -> None:
     if isinstance(part, SegmentView):
         segment = part.segment
         ids = segment.ids.offsets, segment.ids.blob, segment.lookup
-        native.add_sorted(
-            part.blocked, part.gains, part.rows, part.spec, live, ids, part.sorted_by_id, lists_of(part, tables)
-        )
+        pieces = (segment.pieces["codes"], segment.pieces["gains"]) if segment.pieces else None
+        lists = lists_of(part, tables)
+        native.add_sorted(part.blocked, part.gains, part.rows, part.spec, live, ids, part.sorted_by_id, lists, pieces)
     else:
         native.add_unsorted(part.blocked, part.gains, part.rows, part.spec, live, part.segment.ids)

@@ -129,9 +129,8 @@ class Segment:
     def check(self) -> None:
         """Raise DamagedSegment unless codes and gains are what was written; what was checked before is not read again.
 
-        To be called before they are scanned where `pieces` says that they were not read when the file was opened.
+        To be called before they are used where `pieces` says that they were not read when the file was opened.
         """
-        self.notice_change()
         for name, pieces in self.pieces.items():
             if not pieces.is_checked:
                 pieces.advise(0, pieces.size)

@@ -30,7 +30,7 @@ FORMATS = (FORMAT, 2)
 """Those that this release reads. A header may name a later one than FORMAT: older releases refuse the file then."""
 ALIGNMENT = 64
 CHUNK_BYTES = 2**18
-PIECE_BYTES = 2**16
+PIECE_BYTES = 2**12
 """What is checked at a time of a section that is mapped."""
 PIECES = "pieces:"
 _PREFIX_BYTES = rescore.PREFIX_SIZE_BYTES

@@ -38,7 +38,7 @@ from bebr.kernel.checks import (
 )
 from bebr.kernel.lists import CentroidTable, accumulate, assign, centroid_scores, list_candidates
 from bebr.kernel.parts import Candidates, Parts, Selection, dot_candidates, hamming_candidates
-from bebr.kernel.pieces import Pieces, lost_pages
+from bebr.kernel.pieces import DamagedRows, Pieces, lost_pages
 
 __all__ = [
     "GROUP_ROWS",
@@ -46,6 +46,7 @@ __all__ = [
     "MAX_ROWS",
     "Candidates",
     "CentroidTable",
+    "DamagedRows",
     "Masks",
     "Parts",
     "Pieces",

@@ -159,6 +159,8 @@ def accumulate(
     counts: NDArray[np.int64],
 ) -> None: ...
 
+class DamagedRows(Exception): ...
+
 class Pieces:
     def __init__(self, bytes: NDArray[np.uint8], piece_size: int, checksums: NDArray[np.uint32]) -> None: ...
     @property
@@ -187,6 +189,8 @@ class Parts:
         by_id: bool,
         lists: CentroidTable | None,
         begin: NDArray[np.uint32] | None,
+        pieces_of_codes: Pieces | None,
+        pieces_of_gains: Pieces | None,
     ) -> None: ...
     def add_list(
         self,

@@ -20,6 +20,7 @@ from bebr.kernel.checks import (
     layout_of,
     select_isa,
 )
+from bebr.kernel.pieces import Pieces
 
 
 class Candidates(NamedTuple):
@@ -78,22 +79,27 @@ class Parts:
         ids: tuple[NDArray[np.uint64], NDArray[np.uint8], NDArray[np.uint64]],
         by_id: bool = True,
         lists: tuple[CentroidTable, NDArray[np.uint32]] | None = None,
+        pieces: tuple[Pieces, Pieces] | None = None,
     ) -> None:
         """A part whose ids lie in a table. live: mask of the rows that count, None: all. ids: offsets, blob, lookup;
         see `bebr.index.strings`. by_id: whether rows are in ascending order of id; else all that tie are found.
         lists: their centroids, and begin (lists + 1,) uint32: list l has the rows begin[l] up to begin[l + 1]; all rows
-        are in one, and not in the order of their ids."""
+        are in one, and not in the order of their ids. pieces: of `blocked` and `gains` where these are mapped; rows are
+        then checked before they are scanned, and scans raise DamagedRows."""
         self._check(blocked, gains, rows, spec, live)
         table, begin = lists or (None, None)
         if table is not None and begin is not None:
             check_begin(begin, table, rows, spec)
+        if pieces is not None and (pieces[0].size, pieces[1].size) != (blocked.nbytes, gains.nbytes):
+            raise ValueError(f"pieces of {pieces[0].size} and {pieces[1].size} bytes are not of these codes and gains")
+        natives = (None, None) if pieces is None else (pieces[0].native, pieces[1].native)
         offsets, blob, lookup = ids
         check(offsets, np.uint64, "offsets", rows + 1)
         check(blob, np.uint8, "blob")
         check(lookup, np.uint64, "lookup", rows)
         self.native.add_table(
             layout_of(spec), blocked, gains.view(np.uint16), rows, live, offsets, blob, lookup, by_id,
-            None if table is None else table.native, begin,
+            None if table is None else table.native, begin, *natives,
         )  # fmt: skip
         self._note(rows, spec)
 

@@ -6,6 +6,9 @@ from numpy.typing import NDArray
 from bebr.kernel import _kernel
 from bebr.kernel.checks import check
 
+DamagedRows = _kernel.DamagedRows
+"""Rows of a mapped file that were to be scanned are not what was written."""
+
 
 class Pieces:
     """Bytes (size,) uint8 of a mapped file; checksums (ceil(size / piece_size),) uint32: the crc32 of each piece."""

@@ -362,7 +362,7 @@ class LocalShards:
         self._tables = {key: table for key, table in self._tables.items() if key != (version, generation)}
 
     async def sample(self, version: int, rows: int, seed: int) -> NDArray[np.uint8]:
-        return await asyncio.to_thread(samples.sample, self._views(), version, rows, seed)
+        return await self._read(partial(samples.sample, self._views(), version, rows, seed))
 
     def list_stats(self, version: int) -> ListStats:
         current = self._lists.get(version)

@@ -16,7 +16,7 @@ from bebr.index.grouped import Grouping, merge_groups, rescore_groups, scan_grou
 from bebr.index.probe import ListsHeld, ListsRead, probe
 from bebr.index.rescoring import Rescored, Rescoring, rescore_hits
 from bebr.index.scan import ScanQueries, Selection, finished, scan
-from bebr.index.scan_view import ScanView
+from bebr.index.scan_view import DamagedRows, ScanView
 from bebr.index.segment import SegmentView
 from bebr.index.view import ShardView
 from bebr.shards.client import Searched
@@ -46,9 +46,14 @@ def search(
         return Searched([], dict(view.points))
     if not view.mapped:
         return _search(view, queries, grouping, rescorings, rate, scanners, slices, waits)
+    checks_all = grouping is not None  # other scans check what they read
     while True:
-        lost = view.check()
-        found = _search(view, queries, grouping, rescorings, rate, scanners, slices, waits)
+        lost = view.begin_scan(checks_all=checks_all)
+        try:
+            found = _search(view, queries, grouping, rescorings, rate, scanners, slices, waits)
+        except DamagedRows:
+            checks_all = True  # which says where the damage is
+            continue
         if view.is_unhurt(lost):
             return found
 

@@ -25,8 +25,13 @@ public:
                    const Vector<const std::uint16_t>& gains, std::size_t rows, const Optional<std::uint16_t>& live,
                    const Vector<const std::uint64_t>& offsets, const Vector<const std::uint8_t>& blob,
                    const Vector<const std::uint64_t>& lookup, bool by_id,
-                   const std::shared_ptr<const CentroidTable>& lists, const Optional<std::uint32_t>& begin) {
+                   const std::shared_ptr<const CentroidTable>& lists, const Optional<std::uint32_t>& begin,
+                   const nb::object& pieces_of_codes, const nb::object& pieces_of_gains) {
         auto& held = add(layout, blocked, gains, rows, live, true);
+        held.pieces = {pieces_of_codes, pieces_of_gains};
+        if (!pieces_of_codes.is_none())
+            held.mapped = {nb::cast<Pieces*>(pieces_of_codes), nb::cast<Pieces*>(pieces_of_gains),
+                           layout.group_words() * sizeof(std::uint32_t)};
         held.by_id = by_id && !lists;
         held.lists = lists;
         held.begin = begin;
@@ -113,8 +118,10 @@ private:
         Optional<std::uint16_t> mask;
         std::tuple<Vector<const std::uint64_t>, Vector<const std::uint8_t>, Vector<const std::uint64_t>> tables;
         bool by_id = false;  // rows are in the order of their ids
+        MappedRows mapped{};
+        std::tuple<nb::object, nb::object> pieces{};  // or none
 
-        Part part(std::uint32_t place) const { return {&layout, rows, live, place, ordered && by_id}; }
+        Part part(std::uint32_t place) const { return {&layout, rows, live, place, ordered && by_id, mapped}; }
     };
 
     nb::object id(std::int32_t place, std::int64_t row) const {
@@ -209,7 +216,8 @@ void bind_parts(nb::module_& m) {
     nb::class_<Parts>(m, "Parts")
         .def(nb::init<>())
         .def("add_table", &Parts::add_table, "layout"_a, "blocked"_a, "gains"_a, "rows"_a, "live"_a.none(),
-             "offsets"_a, "blob"_a, "lookup"_a, "by_id"_a, "lists"_a.none(), "begin"_a.none())
+             "offsets"_a, "blob"_a, "lookup"_a, "by_id"_a, "lists"_a.none(), "begin"_a.none(),
+             "pieces_of_codes"_a.none(), "pieces_of_gains"_a.none())
         .def("add_list", &Parts::add_list, "layout"_a, "blocked"_a, "gains"_a, "rows"_a, "live"_a.none(), "ids"_a)
         .def("ids", &Parts::ids, "places"_a, "rows"_a)
         .def("best", &Parts::best, "scores"_a, "places"_a, "rows"_a, "limit"_a);

@@ -21,6 +21,7 @@ struct HeldPieces : Pieces {
 }  // namespace
 
 void bind_pieces(nb::module_& m) {
+    nb::exception<DamagedRows>(m, "DamagedRows");
     const auto unlocked = nb::call_guard<nb::gil_scoped_release>();
     nb::class_<Pieces>(m, "AnyPieces");
     nb::class_<HeldPieces, Pieces>(m, "Pieces")

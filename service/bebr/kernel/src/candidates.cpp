@@ -90,6 +90,7 @@ Candidates find(std::span<const Part> parts, const WantedOfParts<typename Order:
     Lists lists;
     for (std::size_t p = 0; p < parts.size(); ++p) {
         const Part& part = parts[p];
+        part.mapped.require_all();
         for (std::size_t q = 0; q < wanted.queries; ++q) {
             const std::int32_t mask = wanted.mask_of_query ? wanted.mask_of_query[q] : wanted.masks.empty() ? -1 : 0;
             masks[q] = mask < 0 ? part.live : wanted.masks[mask][p];

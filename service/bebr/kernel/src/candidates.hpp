@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "pieces.hpp"
 #include "scan.hpp"
 
 namespace bebr {
@@ -18,6 +19,7 @@ struct Part {
     const std::uint16_t* live;  // one bit per row, or null: all are wanted
     std::uint32_t place;        // what it is called in the results
     bool ordered;
+    MappedRows mapped{};  // where the rows lie in a mapped file: they must be checked before they are scanned
 };
 
 // What every query of a batch asks for: the k best rows of all parts. masks[mask_of_query[q]][p] takes the place of what

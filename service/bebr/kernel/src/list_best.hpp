@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <span>
 #include <tuple>
 #include <vector>
 
@@ -113,6 +114,11 @@ public:
     }
 
     bool empty() const { return next_ == entries_.size(); }
+
+    // Whether the next list is the first of a piece that is still to be sorted.
+    bool must_sort() const { return next_ == sorted_; }
+    // The lists that come next, as far as they are sorted.
+    std::span<const std::uint64_t> sorted() const { return {entries_.data() + next_, sorted_ - next_}; }
 
     // The number of the next list, which `pop` passes; there is one.
     std::uint32_t front() {

@@ -48,7 +48,10 @@ public:
         read_.rows.assign(wanted.queries, 0);
         for (std::size_t q = 0; q < wanted.queries; ++q)
             best_.emplace_back(wanted.k, static_cast<std::size_t>(rule.stop_at[q]), floor_of(q));
-        for (const ListedPart& part : parts) rows_.emplace_back(part.part);
+        for (const ListedPart& part : parts) {
+            rows_.emplace_back(part.part);
+            any_mapped_ |= static_cast<bool>(part.part.mapped);
+        }
     }
 
     Candidates run() {
@@ -131,6 +134,17 @@ private:
         return static_cast<std::int64_t>(count);
     }
 
+    // Lists that will be read soon, so that they are read from the disk together.
+    void advise(std::span<const std::uint64_t> entries) const {
+        for (const std::uint64_t entry : entries) {
+            const auto number = static_cast<std::uint32_t>(entry);
+            const Generation& generation = generation_of(number);
+            const std::size_t list = number - generation.first_list;
+            for (const std::size_t p : generation.parts)
+                parts_[p].part.mapped.advise(parts_[p].begin[list], parts_[p].begin[list + 1]);
+        }
+    }
+
     // Lists, best first, of one query.
     void read_lists(std::size_t q) {
         const auto member = static_cast<std::uint32_t>(q);
@@ -138,7 +152,9 @@ private:
         std::vector<bool> seen(generations_.back().first_list + generations_.back().table->lists());
         std::int64_t rows = 0;
         for (ListOrder order = order_of(q); !order.empty(); order.pop()) {
+            const bool is_new = order.must_sort();
             const std::size_t number = order.front();
+            if (is_new && any_mapped_) advise(order.sorted());
             if (!best_[q].wants(order.score(), rule_.deltas[q])) break;
             const Generation& generation = generation_of(number);
             const std::size_t list = number - generation.first_list;
@@ -159,6 +175,7 @@ private:
 
     void scan(std::size_t q, const PackedDotTile& packed, std::size_t p, std::size_t begin, std::size_t end) {
         if (begin == end) return;
+        parts_[p].part.mapped.require(begin, end);
         RangeTile tile;
         tile.add(best_[q], mask_of(q, p));
         ranges_.scan(rows_[p], begin, end, packed.view(), tile);
@@ -194,6 +211,7 @@ private:
     std::vector<RangeRows> rows_;
     Memory scores_;
     std::size_t stride_ = 0;
+    bool any_mapped_ = false;
 };
 
 }  // namespace

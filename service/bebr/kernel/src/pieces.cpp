@@ -29,6 +29,15 @@ bool Pieces::check_pieces(std::size_t begin, std::size_t end, std::uint32_t roun
     return true;
 }
 
+bool Pieces::was_checked(std::size_t begin, std::size_t end) const {
+    const std::uint32_t round = round_.load(std::memory_order_acquire);
+    if (all_.load(std::memory_order_acquire) == round) return true;
+    const std::size_t last = (std::min(end, size_) + piece_size_ - 1) / piece_size_;
+    for (std::size_t piece = begin / piece_size_; piece < last; ++piece)
+        if (checked_[piece].load(std::memory_order_acquire) != round) return false;
+    return true;
+}
+
 void Pieces::advise(std::size_t begin, std::size_t end) const {
     static const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
     if (begin >= end) return;

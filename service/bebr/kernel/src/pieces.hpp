@@ -1,13 +1,21 @@
 // Bytes that are mapped, in pieces with a checksum each. A piece is checked before its first use, so that a file can be
-// opened without being read.
+// opened without being read. And rows that lie there.
 #pragma once
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <stdexcept>
+
+#include "block.hpp"
 
 namespace bebr {
+
+// Rows of a mapped file are not what was written.
+struct DamagedRows : std::runtime_error {
+    DamagedRows() : std::runtime_error("rows of a mapped file are not what was written") {}
+};
 
 class Pieces {
 public:
@@ -24,6 +32,8 @@ public:
     bool is_checked() const { return all_.load() == round_.load(); }
     // The bytes may have changed: all of them are checked anew before they are used.
     void forget() { round_.fetch_add(1, std::memory_order_acq_rel); }
+    // Whether the bytes [begin, end) were checked. Those that were not are not in memory yet, as far as anybody knows.
+    bool was_checked(std::size_t begin, std::size_t end) const;
     // Asks the system to read the bytes [begin, end) from the disk, without waiting for them.
     void advise(std::size_t begin, std::size_t end) const;
     std::size_t size() const { return size_; }
@@ -38,6 +48,47 @@ private:
     std::atomic<std::uint32_t> round_{1};
     std::atomic<std::uint32_t> all_{0};                        // the round in which all pieces were checked
     std::unique_ptr<std::atomic<std::uint32_t>[]> checked_;    // the round in which each piece was
+};
+
+// Codes and gains of rows in a mapped file; nothing where they are in memory.
+class MappedRows {
+public:
+    MappedRows() = default;
+    MappedRows(Pieces* codes, Pieces* gains, std::size_t group_bytes)
+        : codes_(codes), gains_(gains), group_bytes_(group_bytes) {}
+
+    explicit operator bool() const { return codes_ != nullptr; }
+    // Raises DamagedRows unless the rows [begin, end) are what was written.
+    void require(std::size_t begin, std::size_t end) const {
+        if (!codes_ || begin >= end) return;
+        const std::size_t first = begin / kGroupRows, last = (end + kGroupRows - 1) / kGroupRows;
+        if (!codes_->check(first * group_bytes_, last * group_bytes_) || !gains_->check(first * kGainBytes, last * kGainBytes))
+            throw DamagedRows();
+    }
+    // The same of all rows, which are asked for together where that is their first use.
+    void require_all() const {
+        if (!codes_) return;
+        for (Pieces* pieces : {codes_, gains_}) {
+            if (!pieces->is_checked()) pieces->advise(0, pieces->size());
+            if (!pieces->check_all()) throw DamagedRows();
+        }
+    }
+    // Asks the system to read the rows [begin, end), without waiting for them, unless they were read before.
+    void advise(std::size_t begin, std::size_t end) const {
+        if (!codes_ || begin >= end) return;
+        const std::size_t first = begin / kGroupRows, last = (end + kGroupRows - 1) / kGroupRows;
+        if (!codes_->was_checked(first * group_bytes_, last * group_bytes_))
+            codes_->advise(first * group_bytes_, last * group_bytes_);
+        if (!gains_->was_checked(first * kGainBytes, last * kGainBytes))
+            gains_->advise(first * kGainBytes, last * kGainBytes);
+    }
+
+private:
+    static constexpr std::size_t kGainBytes = 2 * kGroupRows;  // of a group
+
+    Pieces* codes_ = nullptr;
+    Pieces* gains_ = nullptr;
+    std::size_t group_bytes_ = 0;
 };
 
 }  // namespace bebr
