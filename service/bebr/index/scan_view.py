@@ -23,6 +23,7 @@ def table_of(centroids: Centroids, spec: CodeSpec) -> kernel.CentroidTable:
     """spec: of the code version, with its rescore code."""
     return kernel.CentroidTable(spec, centroids.values, centroids.scales, centroids.generation)
 
+
 DamagedRows = kernel.DamagedRows
 
 
