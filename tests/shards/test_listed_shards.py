@@ -119,6 +119,8 @@ def test_lists_that_change_all_the_while_change_no_answer(
             test_reads.delete(index, fed, rng, universe=200)
         for shard in index.shards:
             shard.flush() if rng.random() < 0.3 else shard.maintain()
+            for _ in range(rng.integers(4)):
+                shard.sort_one()
         if step % 4 == 3:
             test_reads.check(index, fed, rng)
         if step % 6 == 5:
@@ -159,7 +161,8 @@ async def test_stats_say_in_which_lists_rows_are(tmp_path: Path) -> None:
     assert before.mean_score is None
     for generation in (1, 2):
         client.use_lists(random_centroids(rng, model.SPECS[0], 0, generation, 4))
-        await asyncio.gather(*client._maintaining.values())
+        while client._sorting is not None or client._maintaining:
+            await asyncio.sleep(0.01)
         stats = client.list_stats(0)
         assert stats.generations == (generation,) and stats.older == 0 and stats.current + stats.without == 200
         assert stats.current > 100 and stats.largest > 0 and stats.mean_score is not None

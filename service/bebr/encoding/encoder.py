@@ -120,6 +120,11 @@ class Encoder:
         return self._opened.code_query(code_values(records, self.spec, self.steps))
 
     @property
+    def metric(self) -> NDArray[np.float32] | None:
+        """(dims, dims) float32: products of what scan codes represent, see `Binarizer.metric`."""
+        return self._opened.metric
+
+    @property
     def _opened(self) -> Binarizer:
         if self._binarizer is None:
             raise no_binarizer(self.bundle.manifest)

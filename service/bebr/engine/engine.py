@@ -46,6 +46,7 @@ from bebr.engine.versions.first_version import first_version
 from bebr.engine.versions.fit_steps import FitSteps
 from bebr.engine.versions.fits import Fits
 from bebr.engine.versions.fitted_bundles import FittedBundles
+from bebr.engine.versions.lists import Lists
 from bebr.engine.versions.versions import Versions
 from bebr.engine.write.encode import Encoding
 from bebr.engine.write.points import PointWriter
@@ -109,6 +110,8 @@ class Engine:
         """What a fit job does."""
         self.backfills = Backfills(self.registry, self.fits, limits=limits, guard=self._guard, encoding=background)
         """What a backfill job does."""
+        self.lists = Lists(limits, threads.background)
+        """Makes the lists of codes."""
         self.evaluator = Evaluator(
             self.registry, self._calibrations, limits, threads.encoding, texts, admission.background
         )

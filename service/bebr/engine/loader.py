@@ -6,6 +6,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from bebr.engine.collections.centroids import CollectionCentroids
 from bebr.engine.collections.collection import Collection, collection_folder
 from bebr.engine.collections.damaged import PASSING, DamagedEntry, damaged
 from bebr.engine.collections.encoders import Encoders
@@ -55,10 +56,11 @@ class CollectionLoader:
 
     def open(self, name: str, document: CollectionDocument) -> Collection:
         """The collection with what its segment files hold. It reads files and loads models: call it in a thread."""
+        folder = collection_folder(self._folder, document.uid)
         shards = LocalShards(
             self._store,
             document.uid,
-            collection_folder(self._folder, document.uid),
+            folder,
             name=name,
             shards=document.shards,
             specs={version.number: version.spec for version in document.versions},
@@ -70,7 +72,9 @@ class CollectionLoader:
         )
         encoders = self._encoders.open(document)
         shards.open()
-        return Collection(name=name, document=document, store=self._store, shards=shards, encoders=encoders)
+        return Collection(
+            name=name, document=document, store=self._store, folder=folder, shards=shards, encoders=encoders
+        )
 
     def prepare_removal(self, uid: str | None) -> None:
         """From here on nobody misses the points of a collection, even if its removal is cut short."""
@@ -96,6 +100,8 @@ class CollectionLoader:
         reservoir = Reservoir(self._store, uid)
         await reservoir.load()
         await reservoir.close()
+        centroids = CollectionCentroids(self._store, uid, collection_folder(self._folder, uid))
+        await centroids.close()
         await asyncio.to_thread(shutil.rmtree, collection_folder(self._folder, uid), True)
         if document is not None:
             others = [other.document for other in self._registry.collections.values()]
@@ -162,6 +168,7 @@ class CollectionLoader:
         collection = await asyncio.to_thread(self.open, name, document)
         await self._calibrations.apply(collection)
         await collection.reservoir.load()
+        await collection.load_lists()
         return collection
 
     async def _catch_up(self, collection: Collection) -> None:

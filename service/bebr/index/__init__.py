@@ -30,6 +30,8 @@ shard.py        the shard: applies operations, swaps views, maintains its files
 from bebr.index.candidates import Found
 from bebr.index.grouped import Grouping
 from bebr.index.labels import Value
+from bebr.index.lists import centroid_files
+from bebr.index.lists.assigning import Stopped
 from bebr.index.lists.clustering import CodeSpace, cluster, lists_for
 from bebr.index.needs import Needs
 from bebr.index.probe import ListsHeld, ListsRead
@@ -50,7 +52,9 @@ __all__ = [
     "Rescored",
     "Rescoring",
     "ScanQueries",
+    "Stopped",
     "Value",
+    "centroid_files",
     "cluster",
     "lists_for",
     "quantize",

@@ -41,15 +41,15 @@ def segments_to_merge(segments: Sequence[SegmentView], head_rows: int) -> list[S
     return []
 
 
-def segment_to_sort(segments: Sequence[SegmentView], lists: Mapping[int, Centroids]) -> list[SegmentView]:
-    """A segment whose rows are not sorted by the lists that its version has now, where they should be; [] for none."""
+def segment_to_sort(segments: Sequence[SegmentView], lists: Mapping[int, Centroids]) -> SegmentView | None:
+    """A segment whose rows are not sorted by the lists that its version has now, where they should be."""
     for view in segments:
         has, centroids = view.segment.lists, lists.get(view.version)
         if centroids is None:
             continue
         if have_room(view.live_count, centroids) if has is None else has.generation != centroids.generation:
-            return [view]
-    return []
+            return view
+    return None
 
 
 def _has_many_dead(part: Part) -> bool:

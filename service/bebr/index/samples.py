@@ -43,6 +43,8 @@ def sample(views: Sequence[ShardView], version: int, rows: int, seed: int) -> ND
         if isinstance(part, SegmentView):
             part.segment.check()
         which = drawn[np.searchsorted(drawn, start) : np.searchsorted(drawn, stop)] - start
+        if isinstance(part, SegmentView):
+            part.segment.check()
         living = np.flatnonzero(unpack_mask(part.live, part.rows))[which]
         records.append(join_records(kernel.unpack(part.blocked, part.spec, living), part.gains[living]))
     return np.concatenate(records) if records else np.empty((0, 0), np.uint8)

@@ -23,7 +23,7 @@ from bebr.index.columns import (
     unpack_mask,
 )
 from bebr.index.growing import NO_ROW, GrowingView
-from bebr.index.lists.assigning import assign, have_room
+from bebr.index.lists.assigning import Assigned, assign, have_room
 from bebr.index.lists.segment_lists import SegmentLists
 from bebr.index.segment import Segment, SegmentView, read_rescore_rows, write_segment
 from bebr.index.strings import StringTable, build_lookup, hash_strings, hashes_of
@@ -60,11 +60,13 @@ def seal(view: GrowingView, path: Path, centroids: Centroids | None = None) -> N
     return _moves(view.rows, rows)
 
 
-def compact(views: Sequence[SegmentView], path: Path, centroids: Centroids | None = None) -> list[NDArray[np.int64]]:
+def compact(
+    views: Sequence[SegmentView], path: Path, centroids: Centroids | None = None, assigned: Assigned | None = None
+) -> list[NDArray[np.int64]]:
     """Write the live rows of several segments of one version as one segment. Raises DamagedSegment.
 
     It has lists of these centroids where they pay; without centroids those of the generation that all have. Rows that
-    are in a list of that generation stay in it.
+    are in a list of that generation stay in it. assigned: the lists of the rows of the one segment, where known.
     Returns for each of them (rows,) int64: the new row of each old one, -1 where it was dead.
     """
     segments = [view.segment for view in views]
@@ -75,7 +77,7 @@ def compact(views: Sequence[SegmentView], path: Path, centroids: Centroids | Non
     alive = [np.flatnonzero(unpack_mask(view.live, view.rows)) for view in views]
     owner = np.repeat(np.arange(len(views)), [len(rows) for rows in alive])
     row = np.concatenate(alive)
-    order, ids, lists = _merge_order(segments, alive, centroids)
+    order, ids, lists = _merge_order(segments, alive, centroids, assigned)
     owner, row = owner[order], row[order]
     hashes = np.concatenate([hashes_of(s.lookup)[rows] for s, rows in zip(segments, alive, strict=True)])[order]
     gains = np.concatenate([s.gains[rows] for s, rows in zip(segments, alive, strict=True)])[order]
@@ -95,7 +97,10 @@ def _chunks(rows: int) -> Iterator[slice]:
 
 
 def _merge_order(
-    segments: Sequence[Segment], alive: Sequence[NDArray[np.int64]], centroids: Centroids | None
+    segments: Sequence[Segment],
+    alive: Sequence[NDArray[np.int64]],
+    centroids: Centroids | None,
+    assigned: Assigned | None,
 ) -> tuple[NDArray[np.int64], StringTable, SegmentLists | None]:
     """The order of the rows of the merged segment, their ids, and their lists."""
     padded = np.concatenate([s.ids.padded()[rows] for s, rows in zip(segments, alive, strict=True)])
@@ -103,7 +108,7 @@ def _merge_order(
     order, lists = np.argsort(padded, kind="stable"), None
     if (target := _target(segments, len(order), centroids)) is not None:
         generation, count = target
-        found = [_numbers(s, rows, generation, centroids) for s, rows in zip(segments, alive, strict=True)]
+        found = [_numbers(s, rows, generation, centroids, assigned) for s, rows in zip(segments, alive, strict=True)]
         numbers = np.concatenate([of_segment for of_segment, _ in found])[order]
         mean_score = float(np.average([mean for _, mean in found], weights=[max(1, len(rows)) for rows in alive]))
         lists, by_list = SegmentLists.of(generation, numbers, count, mean_score)
@@ -120,13 +125,17 @@ def _target(segments: Sequence[Segment], rows: int, centroids: Centroids | None)
 
 
 def _numbers(
-    segment: Segment, rows: NDArray[np.int64], generation: int, centroids: Centroids | None
+    segment: Segment,
+    rows: NDArray[np.int64],
+    generation: int,
+    centroids: Centroids | None,
+    assigned: Assigned | None,
 ) -> tuple[NDArray[np.int32], float]:
     """The list of each of these rows, and their mean score there."""
     if segment.lists is not None and segment.lists.generation == generation:
         return segment.lists.numbers()[rows], segment.lists.mean_score
     assert centroids is not None, "segments of one generation need no centroids, and others are not merged without"
-    numbers, scores = assign(segment.blocked, segment.rows, segment.spec, centroids)
+    numbers, scores = assigned or assign(segment.blocked, segment.rows, segment.spec, centroids)
     return numbers[rows], _mean(scores[rows], segment.gains[rows])
 
 

@@ -7,7 +7,7 @@ lost or damaged is rebuilt by replaying the store's feed from seq 0.
 
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from bebr.index.candidates import Part
 from bebr.index.columns import unpack_mask
 from bebr.index.compaction import is_mostly_dead, segment_to_sort, segments_to_merge
 from bebr.index.growing import Compaction, GrowingSegment, GrowingView
+from bebr.index.lists.assigning import assign
 from bebr.index.segment import ANY_SIZE, Segment, SegmentView
 from bebr.index.view import ShardView
 
@@ -209,7 +210,12 @@ class Shard:
     def needs_maintenance(self) -> bool:
         if self._frozen or self._is_unsaved or self._is_checkpoint_due:
             return True
-        return any(map(is_mostly_dead, self.view.parts)) or bool(segment_to_sort(self._sealed, self.lists))
+        return any(map(is_mostly_dead, self.view.parts))
+
+    @property
+    def needs_sorting(self) -> bool:
+        """Whether a segment has not the lists that its version has now."""
+        return segment_to_sort(self._sealed, self.lists) is not None
 
     def maintain(self) -> bool:
         """Seal what is frozen, compact while it pays, write a checkpoint. Safe to call from any thread, any time.
@@ -232,6 +238,27 @@ class Shard:
             if is_due := self._is_unsaved or self._is_checkpoint_due:
                 self._checkpoint()
             return made > 0 or is_due
+
+    def sort_one(self, is_wanted: Callable[[], bool] = lambda: True) -> bool:
+        """Sort the rows of one segment by the lists that its version has now; False when there is none to sort.
+
+        The long part, to find each row's list, runs beside sealing and merging. Raises Stopped, see `assign`.
+        """
+        with self._lock:
+            view = segment_to_sort(self._sealed, self.lists)
+        if view is None or (centroids := self.lists.get(view.version)) is None:
+            return False
+        view.segment.check()
+        assigned = assign(view.blocked, view.rows, view.spec, centroids, is_wanted)
+        with self._maintenance:
+            with self._lock:
+                now = next((one for one in self._sealed if one.segment is view.segment), None)
+            if now is not None and not self._is_replaced:  # else it was merged, or all of it died
+                path = self._next_path()
+                moves = sealing.compact([now], path, centroids, assigned)
+                self._replace([now], self._opened(path), moves)
+                self._checkpoint()
+        return True
 
     def flush(self) -> None:
         """Seal all growing segments and write a checkpoint, so that the next start replays nothing."""
@@ -265,10 +292,9 @@ class Shard:
         return True
 
     def _merge_some(self) -> bool:
-        """Merge segments, or sort the rows of one by other lists, where that pays; False when it does not."""
+        """Merge segments where that pays; False when it does not."""
         with self._lock:
-            sealed = list(self._sealed)
-        group = segments_to_merge(sealed, self.head_rows) or segment_to_sort(sealed, self.lists)
+            group = segments_to_merge(self._sealed, self.head_rows)
         if group:
             path = self._next_path()
             moves = sealing.compact(group, path, self.lists.get(group[0].version))

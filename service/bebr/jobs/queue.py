@@ -15,6 +15,7 @@ from bebr.jobs.backfill import BackfillJobs
 from bebr.jobs.fit import FitJobs
 from bebr.jobs.ingest import IngestJobs
 from bebr.jobs.job import Job
+from bebr.jobs.list_upkeep import ListUpkeep
 from bebr.jobs.source import JobSource
 from bebr.telemetry import event
 
@@ -32,26 +33,30 @@ class JobQueue:
         """Submits backfills."""
         self.fit = FitJobs(engine)
         """Fits are requested by a use case of the engine."""
+        self._lists = ListUpkeep(engine)
         self._sources: Sequence[JobSource] = (self.ingest, self.backfill, self.fit)
 
     async def start(self) -> None:
         """Resume the jobs that the last run of the service left unfinished."""
         for source in self._sources:
             await source.start()
+        await self._lists.start()
 
     async def stop(self) -> None:
         """Stop all jobs; the next start resumes them."""
-        await asyncio.gather(*(source.stop() for source in self._sources))
+        await asyncio.gather(self._lists.stop(), *(source.stop() for source in self._sources))
 
     def changed(self, collection: Collection) -> None:
         """Start or stop what is due after a change of a collection."""
         for source in self._sources:
             source.changed(collection)
+        self._lists.changed(collection)
 
     async def closing(self, collection: Collection) -> None:
         """End the jobs of a collection that is about to be closed."""
         for source in self._sources:
             await source.closing(collection)
+        await self._lists.closing(collection)
 
     def list(self) -> Sequence[Job]:
         """All jobs, newest first. Raises NotReady before it is known which there are."""

@@ -15,7 +15,21 @@ scan_rate.py how long a scan takes on this machine
 memory.py    gives memory back to the system
 """
 
-from bebr.index import Found, Grouping, Rescored, Rescoring, ScanQueries, Value, quantize, quantize_rescore
+from bebr.index import (
+    CodeSpace,
+    Found,
+    Grouping,
+    Rescored,
+    Rescoring,
+    ScanQueries,
+    Stopped,
+    Value,
+    centroid_files,
+    cluster,
+    lists_for,
+    quantize,
+    quantize_rescore,
+)
 from bebr.shards.changes import Change, Patch, Reencode, Replace, ShardWrite, pieces_of, values_of
 from bebr.shards.client import Searched, ShardClient, ShardStats
 from bebr.shards.local import LocalShards, ShardThreads
@@ -24,6 +38,7 @@ from bebr.shards.snapshot import Snapshot
 
 __all__ = [
     "Change",
+    "CodeSpace",
     "Found",
     "Grouping",
     "LocalShards",
@@ -39,9 +54,13 @@ __all__ = [
     "ShardThreads",
     "ShardWrite",
     "Snapshot",
+    "Stopped",
     "Value",
     "acknowledged",
+    "centroid_files",
+    "cluster",
     "forget_notes",
+    "lists_for",
     "pieces_of",
     "quantize",
     "quantize_rescore",

@@ -20,6 +20,7 @@ from bebr.core.lists import Centroids
 from bebr.core.operations import Committed
 from bebr.errors import BebrError, DamagedSegment, NotReady, Overloaded, Unavailable
 from bebr.index import Grouping, ListsHeld, ListStats, Needs, Rescoring, ScanQueries, samples, segment_file
+from bebr.index.lists.assigning import Stopped
 from bebr.index.needs import needs
 from bebr.index.probe import Tables
 from bebr.index.rescoring import NotInMemory
@@ -119,6 +120,9 @@ class LocalShards:
         self._maintaining: dict[int, asyncio.Task[None]] = {}
         self._mending: dict[int, asyncio.Task[None]] = {}
         """Shards that are rebuilt because a file of theirs is damaged."""
+        self._sorting: asyncio.Task[None] | None = None
+        """Sorts segments by other lists, one at a time."""
+        self._caught_up = False
         self._closed = False
 
     def open(self) -> None:
@@ -355,8 +359,7 @@ class LocalShards:
         table = table_of(centroids, self._specs[centroids.version])
         self._tables = {**self._tables, (centroids.version, centroids.generation): table}
         self._scanned = ScanView.of(self._views(), self._tables)
-        for number in range(len(self._followers)):
-            self._maintain(number)
+        self._sort()
 
     def forget_lists(self, version: int, generation: int) -> None:
         self._tables = {key: table for key, table in self._tables.items() if key != (version, generation)}
@@ -384,10 +387,14 @@ class LocalShards:
             self._maintain(number)
         await asyncio.gather(*self._maintaining.values())
         await asyncio.to_thread(release_free_memory)
+        self._caught_up = True
+        self._sort()
 
     async def close(self, keep: bool) -> None:
         self._closed = True
-        await asyncio.gather(*self._maintaining.values(), self._writer.close())
+        await asyncio.gather(
+            *self._maintaining.values(), *([self._sorting] if self._sorting else []), self._writer.close()
+        )
         for mending in list(self._mending.values()):
             mending.cancel()
         for number, follower in enumerate(self._followers):
@@ -400,6 +407,33 @@ class LocalShards:
         """Start maintenance of a shard that needs it, unless it runs already or the shards are closed."""
         if self._followers[number].shard.needs_maintenance and number not in self._maintaining and not self._closed:
             self._maintaining[number] = asyncio.create_task(self._maintain_shard(number))
+
+    def _sort(self) -> None:
+        """Begin to sort segments by the lists of today, where some are not."""
+        if (
+            self._sorting is None
+            and self._caught_up
+            and not self._closed
+            and any(one.shard.needs_sorting for one in self._followers)
+        ):
+            self._sorting = asyncio.create_task(self._sort_all())
+
+    async def _sort_all(self) -> None:
+        try:
+            for follower in self._followers:
+                while await asyncio.to_thread(follower.shard.sort_one, lambda: not self._closed):
+                    await asyncio.to_thread(release_free_memory)
+        except Stopped:
+            pass
+        except DamagedSegment as damage:
+            self._mend(damage)
+        except Exception:
+            log.exception(
+                "segments of collection %s could not be sorted by lists; the next write tries again", self._name
+            )
+            await asyncio.sleep(0 if self._closed else RETRY_SECONDS)
+        finally:
+            self._sorting = None
 
     async def _maintain_shard(self, number: int) -> None:
         loop, follower = asyncio.get_running_loop(), self._followers[number]
@@ -416,6 +450,7 @@ class LocalShards:
             await asyncio.sleep(0 if self._closed else RETRY_SECONDS)
         finally:
             del self._maintaining[number]
+        self._sort()
 
 
 def _are_few(rescorings: Sequence[Rescoring] | None) -> bool:

@@ -11,8 +11,8 @@ from bebr.core.codes import CodeSpec, join_records, pack_levels
 from bebr.core.lists import unit_centroids
 from bebr.core.scoring import dot_scores
 from bebr.index.lists import clustering
-from bebr.index.lists.assigning import assign
-from bebr.index.lists.clustering import CodeSpace, Stopped, cluster, lists_for
+from bebr.index.lists.assigning import Stopped, assign
+from bebr.index.lists.clustering import CodeSpace, cluster, lists_for
 
 SPEC = CodeSpec.parse("24x4+20x1")
 STEPS = np.array([0.1, 0.3], np.float32)

@@ -144,6 +144,13 @@ class Binarizer:
         """Whether the projection of queries is linear, so that codes represent embeddings."""
         return self._query_matrix is not None
 
+    @property
+    def metric(self) -> Floats | None:
+        """(dims, dims) float32: <a, b> of what the values of two codes represent is a @ metric @ b, but for the mean;
+        None where codes represent nothing."""
+        matrix = self._query_matrix
+        return None if matrix is None else matrix.T @ matrix
+
     @cached_property
     def _query_matrix(self) -> Floats | None:
         """Q (embedding_dims, dims) float32: what the projection makes of every axis; None where it is not linear."""

@@ -8,6 +8,7 @@ from zlib import crc32
 
 from bebr.core.filters import Filter, parse_filter
 from bebr.core.types import StoredPoint
+from bebr.engine.collections.centroids import CollectionCentroids
 from bebr.engine.collections.coverage import Coverage
 from bebr.engine.collections.encoders import Codec, CollectionEncoders
 from bebr.engine.collections.hot_points import HotPoints
@@ -35,6 +36,7 @@ class Collection:
         name: str,
         document: CollectionDocument,
         store: MetadataStore,
+        folder: Path,
         shards: ShardClient,
         encoders: CollectionEncoders,
     ) -> None:
@@ -48,6 +50,8 @@ class Collection:
         self.hot_points = HotPoints()
         self.reservoir = Reservoir(store, document.uid)
         """Embeddings of a sample of its points, where it has a fit."""
+        self.centroids = CollectionCentroids(store, document.uid, folder)
+        """Of the lists of its codes."""
         self.coverage = Coverage()
         self._store = store
         self._damaged: set[str] = set()
@@ -155,6 +159,11 @@ class Collection:
             if point_id not in self._damaged and len(self._damaged) < MAX_DAMAGED:
                 self._damaged.add(point_id)
                 log.error("collection %s: point %r is damaged in the store", self.name, point_id)
+
+    async def load_lists(self) -> None:
+        """Search and sort by the lists that the store has centroids of. Raises StoreUnavailable."""
+        for centroids in await self.centroids.load():  # newest first: rows are sorted by that one alone
+            self.shards.use_lists(centroids)
 
     async def catch_up(self) -> None:
         """Bring all shards up to the store."""

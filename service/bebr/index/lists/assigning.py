@@ -4,6 +4,8 @@ Where there are many lists, a row is only compared with those near its coarse ce
 always the same list.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +19,14 @@ CHUNK_SCORES = 2**22
 MIN_NEAR, NEAR_SHARE = 512, 8
 """With how many lists a row is compared: an eighth of all, but no fewer than these."""
 
+CHUNK_ROWS = 2**17
+"""Rows that are assigned between two questions whether to go on; whole groups."""
+
 Assigned = tuple[NDArray[np.int32], NDArray[np.float32]]
+
+
+class Stopped(Exception):
+    """Whoever wanted it wants it no more."""
 
 
 def have_room(rows: int, centroids: Centroids) -> bool:
@@ -25,10 +34,32 @@ def have_room(rows: int, centroids: Centroids) -> bool:
     return rows >= len(centroids)
 
 
-def assign(blocked: NDArray[np.uint8], rows: int, spec: CodeSpec, centroids: Centroids) -> Assigned:
-    """Blocked codes -> the list (rows,) int32 of each row, and its score (rows,) float32 there, without its gain."""
-    if centroids.coarse is None:
-        return _best_queries(blocked, rows, spec, centroids.assigning)
+def assign(
+    blocked: NDArray[np.uint8],
+    rows: int,
+    spec: CodeSpec,
+    centroids: Centroids,
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> Assigned:
+    """Blocked codes -> the list (rows,) int32 of each row, and its score (rows,) float32 there, without its gain.
+
+    is_wanted: asked now and then. Raises Stopped when it says no.
+    """
+    numbers, scores = np.empty(rows, np.int32), np.empty(rows, np.float32)
+    for start in range(0, rows, CHUNK_ROWS):
+        if not is_wanted():
+            raise Stopped
+        some = slice(start, min(rows, start + CHUNK_ROWS))
+        of_some = blocked[kernel.blocked_size_bytes(spec, start) : kernel.blocked_size_bytes(spec, some.stop)]
+        if centroids.coarse is None:
+            numbers[some], scores[some] = _best_queries(of_some, some.stop - start, spec, centroids.assigning)
+        else:
+            numbers[some], scores[some] = _best_near(of_some, some.stop - start, spec, centroids)
+    return numbers, scores
+
+
+def _best_near(blocked: NDArray[np.uint8], rows: int, spec: CodeSpec, centroids: Centroids) -> Assigned:
+    assert centroids.coarse is not None
     numbers, scores = np.empty(rows, np.int32), np.empty(rows, np.float32)
     coarse_of, _ = _best_queries(blocked, rows, spec, centroids.coarse)
     of_lists = centroid_scores(centroids, centroids.coarse)

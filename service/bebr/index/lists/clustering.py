@@ -49,10 +49,6 @@ class CodeSpace:
         return prepare_adc(products.astype(np.float32), self.spec, self.steps)
 
 
-class Stopped(Exception):
-    """Whoever wanted the centroids wants them no more."""
-
-
 def lists_for(rows: int) -> int:
     """How many lists a code version of this many rows has: a power of two."""
     return int(min(MAX_LISTS, max(2, 2 ** round(np.log2(max(1, rows) / ROWS_PER_LIST)))))
@@ -84,13 +80,13 @@ def cluster(
     shape = Centroids(version, generation, space.spec, *rounded(units, space.spec, space.steps), space.queries(units))
     centroids = _with_coarse(replace(shape, rows=rows), units, space)
     for _ in range(rounds):
-        numbers = np.concatenate([numbers for numbers, _ in sample.assigned(centroids, is_wanted)])
+        numbers, _ = sample.assigned(centroids, is_wanted)
         sums = sample.sums(numbers, lists)
         empty = np.flatnonzero(np.bincount(numbers, minlength=lists) == 0)
         sums[empty] = sample.rows(random.integers(0, len(sample), len(empty)))
         centroids, units = _moved(centroids, unit_centroids(sums, space.metric), space)
     rest = _Sample(codes[order[:held_out]], gains[order[:held_out]], space) if held_out else sample
-    scores = np.concatenate([scores for _, scores in rest.assigned(centroids, is_wanted)])
+    _, scores = rest.assigned(centroids, is_wanted)
     return replace(centroids, mean_score=float((scores * rest.gains.astype(np.float32)).mean()))
 
 
@@ -123,6 +119,8 @@ class _Sample:
     def __init__(self, codes: NDArray[np.uint8], gains: NDArray[np.float16], space: CodeSpace) -> None:
         self.gains = gains
         self._codes, self._space = codes, space
+        self._blocked = kernel.allocate(kernel.blocked_size_bytes(space.spec, len(codes)))
+        kernel.pack(codes, space.spec, self._blocked, 0)
         self._steps = np.repeat(space.steps.astype(np.float64), space.spec.block_dims)
 
     def __len__(self) -> int:
@@ -136,18 +134,9 @@ class _Sample:
 
     def assigned(
         self, centroids: Centroids, is_wanted: Callable[[], bool]
-    ) -> list[tuple[NDArray[np.int32], NDArray[np.float32]]]:
-        """The list and the score of the rows, some at a time."""
-        found = []
-        step = len(self) if centroids.coarse is not None else CHUNK_ROWS
-        for start in range(0, len(self), step):
-            if not is_wanted():
-                raise Stopped
-            some = self._codes[start : start + step]
-            blocked = kernel.allocate(kernel.blocked_size_bytes(self._space.spec, len(some)))
-            kernel.pack(some, self._space.spec, blocked, 0)
-            found.append(assign(blocked, len(some), self._space.spec, centroids))
-        return found
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """The list and the score of each row."""
+        return assign(self._blocked, len(self), self._space.spec, centroids, is_wanted)
 
     def sums(self, numbers: NDArray[np.int32], lists: int) -> Floats:
         """(lists, dims): the sum of the rows of each list."""

@@ -1,0 +1,150 @@
+"""The centroids of a collection's lists: in the store, where any process may read them, and in files beside the
+segments, from which they are mapped.
+
+Each generation lies in pages, one document each; one more document says which generations there are, and names them
+before their first page is written, so that what a crash leaves is known. Backups leave them out: they are made again.
+"""
+
+import asyncio
+import base64
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+from bebr.core.lists import Centroids
+from bebr.errors import DamagedStore
+from bebr.shards import centroid_files
+from bebr.store import MetadataStore
+
+log = logging.getLogger(__name__)
+KIND, PAGE = "centroids", "centroids-page"
+PAGE_BYTES = 2**18
+FOLDER = "centroids"
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One generation of centroids, as the store keeps it."""
+
+    version: int
+    """Number of the code version."""
+    generation: int
+    pages: int
+    """How many there are."""
+    crc32: int
+    """Of all pages together."""
+    rows: int
+    """Of the version when it was made."""
+    lists: int
+    mean_score: float
+    """See `core.lists.Centroids`."""
+    complete: bool = False
+    """All pages are written."""
+
+
+class CollectionCentroids:
+    """The centroids of one collection."""
+
+    def __init__(self, store: MetadataStore, uid: str, folder: Path) -> None:
+        """folder: of the collection's segments."""
+        self._store, self._uid, self._folder = store, uid, folder / FOLDER
+        self.generations: Sequence[Generation] = ()
+        """Those that are complete, or were begun, oldest first."""
+
+    def newest(self, version: int) -> Generation | None:
+        """The one by whose lists rows of a version are sorted."""
+        found = [one for one in self.generations if one.version == version and one.complete]
+        return max(found, key=lambda one: one.generation, default=None)
+
+    async def load(self) -> list[Centroids]:
+        """All that can be read, newest first. What is lost costs time only: its lists are made again."""
+        await self._read()
+        found = []
+        for one in sorted(self.generations, key=lambda one: -one.generation):
+            if one.complete:
+                try:
+                    found.append(await self._load(one))
+                except (DamagedStore, OSError, ValueError) as error:
+                    log.error("centroids of collection %s are lost and will be made again: %s", self._uid, error)
+                    await self.drop(one)
+            else:  # a crash left it
+                await self.drop(one)
+        return found
+
+    async def add(self, centroids: Centroids) -> Centroids:
+        """Keep centroids -> the same, mapped. Raises StoreUnavailable, OSError."""
+        data = await asyncio.to_thread(centroid_files.pack, centroids)
+        one = Generation(
+            centroids.version,
+            centroids.generation,
+            -(-len(data) // PAGE_BYTES),
+            crc32(data),
+            centroids.rows,
+            len(centroids),
+            centroids.mean_score,
+        )
+        await self._save([*self.generations, one])
+        for number in range(one.pages):
+            page = data[number * PAGE_BYTES : (number + 1) * PAGE_BYTES]
+            await self._store.put_document(PAGE, self._name(one, number), {"data": base64.b64encode(page).decode()})
+        await asyncio.to_thread(centroid_files.save, self._path(one), data)
+        mapped = await asyncio.to_thread(centroid_files.load, self._path(one))
+        await self._save([*(other for other in self.generations if other != one), replace(one, complete=True)])
+        return mapped
+
+    async def drop(self, one: Generation) -> None:
+        """Forget a generation. Raises StoreUnavailable."""
+        for number in range(one.pages):
+            await self._store.delete_document(PAGE, self._name(one, number))
+        await self._save([other for other in self.generations if other != one])
+        await asyncio.to_thread(self._path(one).unlink, True)
+
+    async def close(self) -> None:
+        """Remove what there is of a collection that is deleted."""
+        await self._read()
+        for one in self.generations:
+            for number in range(one.pages):
+                await self._store.delete_document(PAGE, self._name(one, number))
+        await self._store.delete_document(KIND, self._uid)
+        await asyncio.to_thread(shutil.rmtree, self._folder, True)
+
+    async def _read(self) -> None:
+        try:
+            document = await self._store.get_document(KIND, self._uid)
+            self.generations = [] if document is None else [Generation(**one) for one in document["generations"]]
+        except (DamagedStore, TypeError, KeyError) as error:
+            log.error("the centroids of collection %s are lost and will be made again: %s", self._uid, error)
+            self.generations = []
+
+    async def _load(self, one: Generation) -> Centroids:
+        path = self._path(one)
+        try:
+            data = await asyncio.to_thread(path.read_bytes)
+        except OSError:
+            data = b""
+        if crc32(data) != one.crc32:
+            data = b"".join([await self._page(one, number) for number in range(one.pages)])
+            if crc32(data) != one.crc32:
+                raise ValueError(f"generation {one.generation} does not match its checksum")
+            await asyncio.to_thread(centroid_files.save, path, data)
+        return await asyncio.to_thread(centroid_files.load, path)
+
+    async def _page(self, one: Generation, number: int) -> bytes:
+        document: Any = await self._store.get_document(PAGE, self._name(one, number))
+        if document is None:
+            raise ValueError(f"page {number} of generation {one.generation} is missing")
+        return base64.b64decode(document["data"])
+
+    async def _save(self, generations: Sequence[Generation]) -> None:
+        await self._store.put_document(KIND, self._uid, {"generations": [asdict(one) for one in generations]})
+        self.generations = generations
+
+    def _name(self, one: Generation, number: int) -> str:
+        return f"{self._uid}-{one.version}-{one.generation}-{number}"
+
+    def _path(self, one: Generation) -> Path:
+        return self._folder / f"{one.version}-{one.generation}.centroids"

@@ -1,0 +1,93 @@
+"""Lists of a collection's codes: when centroids are made, or made again, and which are forgotten.
+
+They are made of a random sample of the codes themselves, once a version has enough points; again when it has grown much
+or its points are no longer like those that they were made of. Segments are then sorted by them one after the other
+(`shards/local.py`); what is not sorted yet is searched all the same.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from functools import partial
+
+from bebr.config import Limits
+from bebr.encoding.encoder import Encoder
+from bebr.engine.collections.collection import Collection
+from bebr.engine.collections.version import Version, VersionKind
+from bebr.shards import CodeSpace, cluster, lists_for
+from bebr.telemetry import event
+
+log = logging.getLogger(__name__)
+GROWTH = 4
+"""Centroids are made again once a version has this many times the rows that it had."""
+DRIFT = 0.93
+"""Also once the mean score of rows to their centroids is less than this share of what it was."""
+SAMPLE_ROWS_PER_LIST = 100
+
+
+class Lists:
+    """Makes and forgets centroids of collections."""
+
+    def __init__(self, limits: Limits, thread: Executor) -> None:
+        self._from_points = limits.lists_from_points
+        self._thread = thread
+        """Computes beside everything else."""
+
+    def due(self, collection: Collection) -> Version | None:
+        """A version whose centroids are to be made."""
+        points = collection.shards.points()
+        for version in collection.document.versions:
+            count = points.get(version.number, 0)
+            has_enough = count >= self._from_points and version.kind is not VersionKind.BUFFERED
+            if has_enough and self._is_outdated(collection, version, count):
+                return version
+        return None
+
+    def _is_outdated(self, collection: Collection, version: Version, count: int) -> bool:
+        newest = collection.centroids.newest(version.number)
+        if newest is None or count >= GROWTH * newest.rows:
+            return True
+        mean_score = collection.shards.list_stats(version.number).mean_score
+        return mean_score is not None and newest.mean_score > 0 and mean_score < DRIFT * newest.mean_score
+
+    async def make(self, collection: Collection, version: Version, is_wanted: Callable[[], bool]) -> bool:
+        """Make centroids of a version, and sort rows by them from now on; False where there are too few points by now.
+
+        Raises Stopped where they are not wanted any more, what went wrong with the version's bundle, StoreUnavailable,
+        OSError.
+        """
+        began, shards = time.monotonic(), collection.shards
+        rows = shards.points().get(version.number, 0)
+        lists = lists_for(rows)
+        codec = None if version.kind is VersionKind.RAW else collection.codec(version)
+        metric = codec.metric if isinstance(codec, Encoder) else None
+        space = CodeSpace(version.spec.scan, version.steps, metric)
+        known = [one.generation for one in collection.centroids.generations]
+        generation = 1 + max([0, *known, *shards.list_stats(version.number).generations])
+        sample = await shards.sample(version.number, lists * SAMPLE_ROWS_PER_LIST, generation)
+        if len(sample) < lists:
+            return False  # most points were deleted meanwhile
+        make = partial(
+            cluster, sample, space, lists,
+            version=version.number, generation=generation, rows=rows, seed=generation, is_wanted=is_wanted,
+        )  # fmt: skip
+        centroids = await asyncio.get_running_loop().run_in_executor(self._thread, make)
+        shards.use_lists(await collection.centroids.add(centroids))
+        event(
+            log, "lists made", collection=collection.name, version=version.id, generation=generation, lists=lists,
+            rows=rows, seconds=round(time.monotonic() - began, 1),
+        )  # fmt: skip
+        return True
+
+    async def forget_unused(self, collection: Collection) -> None:
+        """Delete generations that no segment has any more. Raises StoreUnavailable."""
+        points = collection.shards.points()
+        for one in list(collection.centroids.generations):
+            newest = collection.centroids.newest(one.version)
+            is_newest = newest is not None and one.generation == newest.generation and one.version in points
+            if not is_newest and one.generation not in collection.shards.list_stats(one.version).generations:
+                await collection.centroids.drop(one)
+                collection.shards.forget_lists(one.version, one.generation)
+                event(log, "lists forgotten", collection=collection.name, generation=one.generation)

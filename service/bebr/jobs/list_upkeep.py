@@ -1,0 +1,90 @@
+"""Lists of all collections are made, and made again, in the background: of one collection at a time."""
+
+import asyncio
+import logging
+
+from bebr.engine import Engine
+from bebr.engine.collections.collection import Collection
+from bebr.errors import BebrError
+from bebr.shards import Stopped
+
+log = logging.getLogger(__name__)
+PAUSE_SECONDS = 1.0
+"""A collection is looked at this long after a change, once for all changes until then."""
+
+
+class ListUpkeep:
+    """Looks at collections after they were written to, and makes the lists that are due."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._registry = engine.registry
+        self._lists = engine.lists
+        self._one_at_a_time = asyncio.Semaphore(1)
+        self._running: dict[str, asyncio.Task[None]] = {}
+        """By uid of the collection."""
+        self._changed: set[str] = set()
+        """Uids of collections that changed while they were looked at."""
+        self._failed: set[str] = set()
+        """Uids of collections whose upkeep failed since it last succeeded; the log hears of it once."""
+        self._started = False
+
+    async def start(self) -> None:
+        """Go on with what is due."""
+        self._started = True
+        for collection in list(self._registry.collections.values()):
+            self.changed(collection)
+
+    async def stop(self) -> None:
+        """Stop; what was not finished begins anew at the next start."""
+        self._started = False
+        await self._cancel(list(self._running))
+
+    def changed(self, collection: Collection) -> None:
+        """Called after every write: it must be cheap."""
+        uid = collection.document.uid
+        if not self._started or collection.closed or not collection.ready:
+            return
+        if uid in self._running:
+            self._changed.add(uid)
+        else:
+            self._running[uid] = asyncio.create_task(self._keep(collection))
+
+    async def closing(self, collection: Collection) -> None:
+        """End what is running for a collection that is about to be closed."""
+        await self._cancel([collection.document.uid])
+
+    async def _cancel(self, uids: list[str]) -> None:
+        tasks = [self._running[uid] for uid in uids if uid in self._running]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _keep(self, collection: Collection) -> None:
+        uid = collection.document.uid
+        try:
+            while True:
+                self._changed.discard(uid)
+                await asyncio.sleep(PAUSE_SECONDS)
+                await self._look(collection)
+                if uid not in self._changed:
+                    return
+        finally:
+            del self._running[uid]
+
+    async def _look(self, collection: Collection) -> None:
+        uid, is_wanted = collection.document.uid, True
+        try:
+            while (version := self._lists.due(collection)) is not None:
+                async with self._one_at_a_time:
+                    if not await self._lists.make(collection, version, lambda: is_wanted and not collection.closed):
+                        break
+            await self._lists.forget_unused(collection)
+            self._failed.discard(uid)
+        except Stopped:
+            pass
+        except (BebrError, OSError) as error:
+            if uid not in self._failed:
+                log.warning("lists of collection %s: %s; the next write tries again", collection.name, error)
+            self._failed.add(uid)
+        finally:
+            is_wanted = False
