@@ -66,7 +66,7 @@ class ListUpkeep:
                 self._changed.discard(uid)
                 await asyncio.sleep(PAUSE_SECONDS)
                 await self._look(collection)
-                if uid not in self._changed:
+                if uid not in self._changed and (uid in self._failed or not self._lists.has_older(collection)):
                     return
         finally:
             del self._running[uid]

@@ -81,6 +81,11 @@ class Lists:
         )  # fmt: skip
         return True
 
+    def has_older(self, collection: Collection) -> bool:
+        """Whether there are generations that will be forgotten once segments are sorted."""
+        generations = collection.centroids.generations
+        return len(generations) > len({one.version for one in generations})
+
     async def forget_unused(self, collection: Collection) -> None:
         """Delete generations that no segment has any more. Raises StoreUnavailable."""
         points = collection.shards.points()

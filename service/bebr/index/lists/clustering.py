@@ -26,8 +26,8 @@ ROUNDS = 10
 COARSE_FROM = 2**11
 """From so many lists on, rows find theirs among those near a coarse centroid (`assigning.py`)."""
 COARSE_ROUNDS = 4
-HELD_OUT = 0.02
-"""Share of the sample that no centroid is made of: their scores are those of rows to come."""
+HELD_OUT_ROWS, HELD_OUT_SHARE = 4096, 0.25
+"""So many rows of the sample, and no larger share, make no centroid: their scores are those of rows to come."""
 CHUNK_ROWS = 2**13
 
 Floats = NDArray[np.float64]
@@ -73,7 +73,7 @@ def cluster(
     """
     random = np.random.default_rng(seed)
     codes, gains = split_records(records[:, : space.spec.scan_record_size_bytes], space.spec.scan)
-    held_out = min(len(codes) - lists, int(len(codes) * HELD_OUT))
+    held_out = min(len(codes) - lists, int(len(codes) * HELD_OUT_SHARE), HELD_OUT_ROWS)
     order = random.permutation(len(codes))
     sample = _Sample(codes[order[held_out:]], gains[order[held_out:]], space)
     units = unit_centroids(sample.rows(random.choice(len(sample), lists, replace=False)), space.metric)
