@@ -74,6 +74,20 @@ def read_ids(
     offsets: NDArray[np.uint64], blob: NDArray[np.uint8], lookup: NDArray[np.uint64], rows: Sequence[int]
 ) -> list[str]: ...
 def read_checksum(bytes: NDArray[np.uint8]) -> int: ...
+def write_records(
+    layout: Layout,
+    levels: NDArray[np.uint8],
+    gains: NDArray[np.uint16],
+    records: NDArray[np.uint8],
+    first_byte: int,
+) -> bool: ...
+def represent(
+    layout: Layout,
+    levels: NDArray[np.uint8],
+    gains: NDArray[np.float32],
+    steps: NDArray[np.float32],
+    values: NDArray[np.float32],
+) -> None: ...
 
 class RowFile:
     def __init__(self, path: str, prefix: bytes, first_byte: int, row_size: int) -> None: ...

@@ -14,10 +14,11 @@ from onnx import numpy_helper
 
 from bebr import kernel
 from bebr.core.arrays import Floats
-from bebr.core.codes import CodeSpec, join_records, pack_levels
+from bebr.core.codes import CodeSpec
 from bebr.encoding.onnx.session import FLOAT32, check_signature, cut_out, open_session, read_graph
 from bebr.encoding.quantization.rows import check_shape
 from bebr.errors import DamagedBundle, Incompatible
+from bebr.kernel import records as kernel_records
 
 BATCH_ROWS = 256
 """Rows per call of the graph: its intermediate arrays then stay in the cache."""
@@ -107,11 +108,21 @@ class Binarizer:
         records = np.empty((len(embeddings), self.spec.record_size_bytes), np.uint8)
         for start in range(0, len(embeddings), BATCH_ROWS):
             batch = slice(start, start + BATCH_ROWS)
-            levels, gains = self._session.run(["levels", "gain"], {"embedding": embeddings[batch]})
-            if (levels > self.spec.max_levels).any():
-                raise DamagedBundle(f"{self._path.name} makes levels over those of '{self.spec}'", file=self._path.name)
-            records[batch] = join_records(pack_levels(levels, self.spec), gains)
+            self.write_records(embeddings[batch], records[batch])
         return records
+
+    def write_records(
+        self, embeddings: Floats, records: NDArray[np.uint8], first_byte: int = 0
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+        """Write the records of at most BATCH_ROWS embeddings (rows, embedding_dims) float32 from `first_byte` of each of
+        `records` (rows, size) uint8 on -> their levels (rows, dims) uint8 and gains (rows,) float16.
+
+        Raises DamagedBundle when the graph makes levels over those of `spec`.
+        """
+        levels, gains = self._session.run(["levels", "gain"], {"embedding": embeddings})
+        if not kernel_records.write_records(levels, gains, self.spec, records, first_byte):
+            raise DamagedBundle(f"{self._path.name} makes levels over those of '{self.spec}'", file=self._path.name)
+        return levels, gains
 
     def decode(self, values: Floats) -> Floats:
         """values (rows, dims) float32, as `core.codes.code_values` -> embeddings (rows, embedding_dims) they represent.

@@ -6,12 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.core.arrays import Floats
-from bebr.core.codes import CodeSpec, code_values
+from bebr.core.codes import CodeSpec
 from bebr.core.scoring import RescoreQueries
 from bebr.encoding.bundles.bundle import Bundle
 from bebr.encoding.quantization.binarizer import BATCH_ROWS, Binarizer
 from bebr.errors import DamagedBundle
 from bebr.kernel import rescore
+from bebr.kernel.records import represent
 
 
 def open_binarizer(bundle: Bundle, threads: int = 1) -> Binarizer:
@@ -79,6 +80,7 @@ def encode_rescored(
     for start in range(0, len(embeddings), BATCH_ROWS):
         rows = embeddings[start : start + BATCH_ROWS]
         batch = records[start : start + BATCH_ROWS]
-        batch[:, :scan_size] = scanned = scan.encode(rows)
-        batch[:, scan_size:] = rescore.encode(rows - scan.decode(code_values(scanned, scan.spec, steps)))
+        levels, gains = scan.write_records(rows, batch)
+        left_over = rows - scan.decode(represent(levels, gains, scan.spec, steps))
+        rescore.write_records(left_over, batch, scan_size)
     return records

@@ -191,5 +191,6 @@ NB_MODULE(_kernel, m) {
     m.def("project", &project_rows, "rows"_a, "matrix"_a, "projected"_a);
     m.def("quantize", &quantize_rows, "layout"_a, "projected"_a, "steps"_a, "values"_a, "scales"_a);
     m.def("read_checksum", &read_checksum, "bytes"_a);
+    bind_records(m);
     bind_rescore(m);
 }

@@ -27,6 +27,7 @@ inline const std::uint32_t* as_words(const Vector<const std::uint8_t>& blocked) 
     return reinterpret_cast<const std::uint32_t*>(blocked.data());
 }
 
+void bind_records(nb::module_& m);
 // The class Parts and what is found in them.
 void bind_parts(nb::module_& m);
 // The class Pieces.
