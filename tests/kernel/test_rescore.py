@@ -159,6 +159,27 @@ def test_rows_of_several_files_cached_or_not(tmp_path: Path) -> None:
     assert read(files, [], []).shape == read([], [], []).shape == (0, ROW_SIZE)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_that_lie_near_each_other_are_read_together(tmp_path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    written = [rows_of(n, 9000) for n in range(2)]
+    files = [write(tmp_path / str(n), rows) for n, rows in enumerate(written)]
+    everything = np.arange(18000)
+    starts = rng.integers(0, 18000, 6)
+    near = np.concatenate([np.arange(start, min(start + int(rng.integers(1, 900)), 18000)) for start in starts])
+    for wanted in (everything, everything[:: int(rng.integers(2, 400))], near, rng.integers(0, 18000, 300)):
+        wanted = rng.permutation(wanted)
+        found = read(files, (wanted // 9000).tolist(), (wanted % 9000).tolist())
+        assert np.array_equal(found, np.concatenate(written)[wanted])
+    data = bytearray((tmp_path / "1").read_bytes())
+    data[len(PREFIX) + 4000 * ROW_SIZE] ^= 1
+    (tmp_path / "1").write_bytes(data)
+    with pytest.raises(rescore.DamagedRow) as raised:
+        read(files, [1] * 9000, list(range(9000)))
+    assert (raised.value.place, raised.value.error) == (4000, 0)
+    assert np.array_equal(read(files, [1] * 4000, list(range(4001, 8001))), written[1][4001:8001])
+
+
 @pytest.mark.parametrize("what", ["flipped", "cut", "empty"])
 def test_a_damaged_row_is_named(tmp_path: Path, what: str) -> None:
     path = tmp_path / "rows"

@@ -114,8 +114,8 @@ class Binarizer:
     def write_records(
         self, embeddings: Floats, records: NDArray[np.uint8], first_byte: int = 0
     ) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
-        """Write the records of at most BATCH_ROWS embeddings (rows, embedding_dims) float32 from `first_byte` of each of
-        `records` (rows, size) uint8 on -> their levels (rows, dims) uint8 and gains (rows,) float16.
+        """Write the records of at most BATCH_ROWS embeddings (rows, embedding_dims) float32 from `first_byte` of each
+        of `records` (rows, size) uint8 on -> their levels (rows, dims) uint8 and gains (rows,) float16.
 
         Raises DamagedBundle when the graph makes levels over those of `spec`.
         """

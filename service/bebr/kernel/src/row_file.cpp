@@ -10,11 +10,15 @@
 #include <cstring>
 #include <mutex>
 #include <system_error>
+#include <tuple>
 
 #include "checksum.hpp"
 
 namespace bebr {
 namespace {
+
+constexpr std::size_t kGapBytes = 4096;    // to read so many bytes for nothing costs no more than another call
+constexpr std::size_t kRunBytes = 1 << 16;  // at most, of rows that are read together
 
 // More files than a search of a large collection reads from, and few beside what a process may have open.
 std::size_t most_open() {
@@ -78,6 +82,46 @@ int read_waiting(int file, std::uint8_t* out, std::size_t size, std::size_t posi
     return 0;
 }
 
+// Rows of a file that lie near each other, and are read by one call.
+struct Run {
+    std::int32_t file;
+    std::size_t position;
+    std::size_t size;
+    std::size_t first, last;  // its rows, in Runs::order
+};
+
+struct Runs {
+    std::vector<std::size_t> order;  // of the rows that are wanted, by file and position
+    std::vector<Run> runs;
+};
+
+Runs runs_of(const std::vector<RowFile*>& files, const std::int32_t* file_of, const std::int64_t* rows,
+                         std::size_t count, std::size_t row_size) {
+    Runs found;
+    auto& [order, runs] = found;
+    order.reserve(count);
+    for (std::size_t i = 0; i < count; ++i)
+        if (file_of[i] >= 0) order.push_back(i);
+    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+        return std::tie(file_of[a], rows[a], a) < std::tie(file_of[b], rows[b], b);
+    });
+    runs.reserve(order.size());
+    for (std::size_t n = 0; n < order.size(); ++n) {
+        const std::size_t i = order[n];
+        const std::size_t position = files[file_of[i]]->position(rows[i]), end = position + row_size;
+        if (!runs.empty() && runs.back().file == file_of[i]) {
+            Run& last = runs.back();
+            if (position <= last.position + last.size + kGapBytes && end - last.position <= kRunBytes) {
+                last.size = end - last.position;
+                last.last = n + 1;
+                continue;
+            }
+        }
+        runs.push_back({file_of[i], position, row_size, n, n + 1});
+    }
+    return found;
+}
+
 bool is_sound(const std::uint8_t* row, std::size_t row_size) {
     std::uint32_t kept;
     std::memcpy(&kept, row + row_size - kRowChecksumBytes, sizeof kept);
@@ -123,25 +167,41 @@ std::shared_ptr<const int> RowFile::open() {
 
 bool read_rows(const std::vector<RowFile*>& files, const std::int32_t* file_of, const std::int64_t* rows,
                std::size_t count, std::size_t row_size, bool waits, std::uint8_t* out) {
+    const auto [order, runs] = runs_of(files, file_of, rows, count, row_size);
     std::vector<std::shared_ptr<const int>> opened(files.size());
-    std::vector<std::size_t> waiting;
-    for (std::size_t i = 0; i < count; ++i) {
-        if (file_of[i] < 0) continue;
-        auto& descriptor = opened[file_of[i]];
+    std::vector<const Run*> waiting;
+    std::vector<std::uint8_t> joined;
+    // Where a run is read to: one row at once to where it belongs.
+    const auto target = [&, &order = order](const Run& run) {
+        if (run.last - run.first == 1) return out + order[run.first] * row_size;
+        joined.resize(run.size);
+        return joined.data();
+    };
+    const auto hand_over = [&, &order = order](const Run& run) {
+        if (run.last - run.first == 1) return;
+        for (std::size_t n = run.first; n < run.last; ++n)
+            std::memcpy(out + order[n] * row_size,
+                        joined.data() + (files[run.file]->position(rows[order[n]]) - run.position), row_size);
+    };
+    for (const Run& run : runs) {
+        auto& descriptor = opened[run.file];
         try {
-            if (!descriptor) descriptor = files[file_of[i]]->open();
+            if (!descriptor) descriptor = files[run.file]->open();
         } catch (const std::system_error& error) {
-            throw DamagedRow{i, error.code().value()};
+            throw DamagedRow{order[run.first], error.code().value()};
         }
-        if (!read_cached(*descriptor, out + i * row_size, row_size, files[file_of[i]]->position(rows[i])))
-            waiting.push_back(i);
+        if (read_cached(*descriptor, target(run), run.size, run.position)) {
+            hand_over(run);
+        } else {
+            waiting.push_back(&run);
+        }
     }
-    for (const std::size_t i : waiting) announce(*opened[file_of[i]], files[file_of[i]]->position(rows[i]), row_size);
+    for (const Run* run : waiting) announce(*opened[run->file], run->position, run->size);
     if (!waiting.empty() && !waits) return false;
-    for (const std::size_t i : waiting) {
-        const std::size_t position = files[file_of[i]]->position(rows[i]);
-        if (const int error = read_waiting(*opened[file_of[i]], out + i * row_size, row_size, position))
-            throw DamagedRow{i, error};
+    for (const Run* run : waiting) {
+        if (const int error = read_waiting(*opened[run->file], target(*run), run->size, run->position))
+            throw DamagedRow{order[run->first], error};
+        hand_over(*run);
     }
     for (std::size_t i = 0; i < count; ++i)
         if (file_of[i] >= 0 && !is_sound(out + i * row_size, row_size)) throw DamagedRow{i, 0};
