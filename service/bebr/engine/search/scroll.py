@@ -60,11 +60,10 @@ async def _read(
     collection: Collection, ids: Sequence[str], with_metadata: Wanted, with_code: bool
 ) -> AsyncIterator[list[Point]]:
     """Those that exist, in the order of the ids, a few at a time."""
-    versions = collection.document.versions
     for start in range(0, len(ids), PAGE_IDS):
         some = ids[start : start + PAGE_IDS]
         found = await collection.fetch(some, metadata=with_metadata is not False, records=with_code)
-
+        versions = collection.document.versions  # as of now: what was fetched may be of one that came meanwhile
         stored = [found[point_id] for point_id in some if point_id in found]
         is_large = sum(len(point.metadata) for point in stored) > INLINE_BYTES
         if is_large and not isinstance(with_metadata, bool):

@@ -138,9 +138,9 @@ class Backfills:
     async def move(self, collection: Collection, target: Version, ids: list[str]) -> Moved:
         """Re-encode a page of points as the target. Raises InsufficientStorage, Overloaded, StoreUnavailable."""
         self._guard.check()
-        versions, text_field = collection.document.versions, collection.document.text_field
         points, texts = [], []
         found, without_text = await collection.fetch_sound(ids, records=True)
+        versions, text_field = collection.document.versions, collection.document.text_field
         for point in found.values():
             if point.version == target.number or versions[point.version].kind is VersionKind.BUFFERED:
                 continue

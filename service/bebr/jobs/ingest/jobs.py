@@ -49,6 +49,8 @@ class IngestJobs(JobSource):
         self._stopping = False
         for ingestion in await asyncio.to_thread(self._load):
             self._ingestions[ingestion.id] = ingestion
+            if ingestion.cancelled and not ingestion.state.ended:  # the process was killed before it had stopped
+                await IngestRunner(self._engine, ingestion).ended(JobState.CANCELLED, None)
             if not ingestion.state.ended:
                 self._waiting.put_nowait(ingestion)
         self._running = asyncio.create_task(self._run_all(), name="ingest jobs")
@@ -127,7 +129,12 @@ class IngestJobs(JobSource):
             return
         ingestion.cancelled = True
         if self._runner is None or self._runner.ingestion is not ingestion:
-            await IngestRunner(self._engine, ingestion).ended(JobState.CANCELLED, None)
+            try:
+                await IngestRunner(self._engine, ingestion).ended(JobState.CANCELLED, None)
+            except OSError:  # a full disk: it stays in line
+                ingestion.cancelled = False
+                self._waiting.put_nowait(ingestion)
+                raise
         else:
             self._runner.stopping.set()
             ingestion.detail = "cancelling: the batches in flight come to their end"
@@ -169,7 +176,7 @@ class IngestJobs(JobSource):
 
     async def _run_all(self) -> None:
         while (ingestion := await self._waiting.get()) is not None and not self._stopping:
-            if ingestion.state.ended:
+            if ingestion.state.ended or ingestion.cancelled:
                 continue
             ingestion.state = JobState.RUNNING
             self._runner = IngestRunner(self._engine, ingestion)
