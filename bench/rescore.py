@@ -5,7 +5,8 @@
 search    CPU of one search (limit 10, by vector) in this process, with and without rescoring in turns
 cold      the same with the segment files dropped from the system's cache before each search
 memory    resident memory before and after searches that read as many rescore codes as there are
-ingest    vectors to durable and searchable, by a binarizer that makes rescore codes and by the same one without them
+ingest    vectors to durable and searchable, by a binarizer that makes rescore codes, by one as a fit without them makes
+          it (its scan codes are found by more loops), and by one that makes the same scan codes and nothing else
 
 Embeddings are random with the falling spectrum of texts', 384 dims, codes 256x2.
 """
@@ -18,6 +19,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,6 +33,7 @@ from bebr.core.codes import CodeSpec
 from bebr.core.types import WriteMode
 from bebr.encoding import write_bundle
 from bebr.encoding.quantization.layout import fit_code
+from bebr.encoding.quantization.recurrent import HARDNESS
 from bebr.encoding.quantization.recurrent_graph import files_of
 from bebr.engine import CollectionSettings, Engine, SearchRequest
 
@@ -56,9 +59,10 @@ def main() -> None:
 
 
 def make_bundles(folder: Path, rescore_bytes: int) -> None:
-    """`both@1`, and `scan@1` without the rescore code."""
+    """`both@1` has rescore codes, `alone@1` is as a fit without them, `scan@1` has the scan codes of `both@1` alone."""
     fitted, _ = fit_code(text_like(FIT_ROWS, dims=DIMS), SPEC, rescore_bytes=rescore_bytes)
-    for name, one in (("both", fitted), ("scan", replace(fitted, residual=None))):
+    scan = replace(fitted, residual=None)
+    for name, one in (("both", fitted), ("alone", replace(scan, hardness=HARDNESS)), ("scan", scan)):
         write_bundle(folder, name, "1", embedding_dims=DIMS, binarizer=files_of(one))
 
 
@@ -97,13 +101,18 @@ async def fill(engine: Engine, collection: str, bundle: str, points: int) -> flo
     await engine.create_collection(collection, CollectionSettings(bundle=bundle))
     seconds = 0.0
     for start in range(0, points, BATCH):
-        rows = text_like(min(BATCH, points - start), seed=start + 1, dims=DIMS)
+        rows = rows_from(start, min(BATCH, points - start))
         ids = [f"doc-{number:08d}" for number in range(start, start + len(rows))]
         before = time.perf_counter()
         while (await engine.write_vectors(collection, ids, rows, [{}] * len(ids), WriteMode.UPSERT)).rejected:
             await asyncio.sleep(0.05)
         seconds += time.perf_counter() - before
     return seconds
+
+
+@cache
+def rows_from(start: int, count: int) -> Rows:
+    return text_like(count, seed=start + 1, dims=DIMS)
 
 
 async def search(engine: Engine, row: Rows, rescore: bool) -> int:
@@ -167,14 +176,20 @@ def resident_bytes() -> int:
 
 
 async def ingest(engine: Engine, options: argparse.Namespace) -> None:
-    rates: dict[str, list[float]] = {"both@1": [], "scan@1": []}
-    for round_number in range(3):
-        for bundle, of_rounds in rates.items():
+    taken: dict[str, list[tuple[float, float]]] = {"both@1": [], "alone@1": [], "scan@1": []}
+    for round_number in range(options.rounds):
+        for bundle, of_rounds in taken.items():
             name = f"ingest-{bundle.split('@')[0]}-{round_number}"
-            of_rounds.append(INGEST_POINTS / await fill(engine, name, bundle, INGEST_POINTS))
+            before = time.process_time()
+            seconds = await fill(engine, name, bundle, INGEST_POINTS)
+            of_rounds.append((seconds, time.process_time() - before))
             await engine.delete_collection(name)
-    both, scan = (statistics.median(of_rounds) for of_rounds in rates.values())
-    print(f"ingest    {both:,.0f} vectors/s with rescore codes, {scan:,.0f} without: x{both / scan:.2f}")
+    seconds, cpu = ({b: statistics.median(one[i] for one in some) for b, some in taken.items()} for i in (0, 1))
+    for bundle in taken:
+        rate, each = INGEST_POINTS / seconds[bundle], cpu[bundle] / INGEST_POINTS * 1e6
+        print(f"ingest    {bundle}: {rate:,.0f} vectors/s, {each:.1f} us of CPU a vector")
+        shares = seconds[bundle] / seconds["both@1"], cpu[bundle] / cpu["both@1"]
+        print(f"          both@1 takes in x{shares[0]:.2f} as many, by CPU x{shares[1]:.2f}")
 
 
 if __name__ == "__main__":
