@@ -1,8 +1,10 @@
 """Segments that are mapped: opening reads no codes, and no wrong byte of them is ever scanned."""
 
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -15,7 +17,7 @@ from bebr.core.codes import CodeSpec, join_records
 from bebr.core.scoring import DotQueries
 from bebr.core.types import Puts
 from bebr.errors import DamagedSegment
-from bebr.index import ScanQueries, segment_file, shard_files
+from bebr.index import ScanQueries, sealing, segment_file, shard_files
 from bebr.index.scan_view import ScanView
 from bebr.index.segment import Segment, SegmentView
 from bebr.index.shard import Shard
@@ -236,3 +238,42 @@ def test_the_scrub_finds_damage_of_what_is_mapped(path: Path) -> None:
     flip(path, place_of(path, "codes")[0])
     (found,) = shard_files.verify(path.parent)
     assert found[1] is not None
+
+
+def test_damage_while_segments_are_merged_is_noticed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shard = open_shard(path.parent, map_from_bytes=0)
+    (view,) = shard.view.parts
+    assert isinstance(view, SegmentView)
+    unpack = kernel.unpack
+
+    def unpack_what_changes(*arguments: Any) -> Any:
+        flip(path, place_of(path, "codes")[0])
+        monkeypatch.undo()
+        return unpack(*arguments)
+
+    monkeypatch.setattr(kernel, "unpack", unpack_what_changes)
+    with pytest.raises(DamagedSegment, match="codes"):
+        sealing.compact([view], path.with_name("merged.seg"))
+
+
+def test_codes_do_not_pass_through_memory_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealing, "CODE_ROWS", 256)
+    wide = CodeSpec.parse("1024x4")
+    rows, count = 4000, 4
+    codes = np.random.default_rng(0).integers(0, 256, (rows, wide.code_size_bytes), dtype=np.uint8)
+    shard = Shard(tmp_path, {0: wide}, {}, rows, map_from_bytes=0)
+    shard.open()
+    for number in range(count - 1):
+        ids = [f"p{i * count + number:06d}" for i in range(rows)]
+        shard.apply([(Puts(ids, 0, join_records(codes, np.ones(rows, np.float16)), []), {})], [], shard.seq + rows)
+        shard.flush()
+    views = [part for part in shard.view.parts if isinstance(part, SegmentView)]
+    tracemalloc.start()
+    moves = sealing.compact(views, tmp_path / "merged.seg")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < (count - 1) * rows * wide.code_size_bytes / 2, "there is room for half of the codes"
+    merged = Segment(tmp_path / "merged.seg")
+    for view, moved in zip(views, moves, strict=True):
+        assert merged.ids_at(moved.tolist()) == view.ids_at(range(rows))
+        assert np.array_equal(kernel.unpack(merged.blocked, wide, moved), codes)

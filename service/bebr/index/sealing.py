@@ -13,6 +13,7 @@ from bebr import kernel
 from bebr.core.codes import CodeSpec
 from bebr.core.lists import Centroids
 from bebr.core.types import FieldType
+from bebr.index import segment_file
 from bebr.index.columns import (
     Column,
     KeywordColumn,
@@ -31,6 +32,8 @@ from bebr.kernel import rescore
 
 RESCORE_ROWS = 4096
 """Rescore codes pass through memory this many at a time."""
+CODE_ROWS = 2**14
+"""Codes do; so many are whole pieces of a file."""
 
 
 def seal(view: GrowingView, path: Path, centroids: Centroids | None = None) -> NDArray[np.int64]:
@@ -54,7 +57,7 @@ def seal(view: GrowingView, path: Path, centroids: Centroids | None = None) -> N
     }
     blocked = _blocked(kernel.unpack(frozen.blocked, frozen.spec, rows), frozen.spec)
     lookup = build_lookup(hash_strings(ids))
-    finer = (rescore.with_checksums(view.rescore[rows[some]]) for some in _chunks(len(rows)))
+    finer = (rescore.with_checksums(view.rescore[rows[some]]) for some in _chunks(len(rows), RESCORE_ROWS))
     gains = frozen.gains[rows]
     write_segment(path, frozen.version, frozen.spec, ids, lookup, blocked, gains, frozen.fields, columns, finer, lists)
     return _moves(view.rows, rows)
@@ -70,30 +73,65 @@ def compact(
     Returns for each of them (rows,) int64: the new row of each old one, -1 where it was dead.
     """
     segments = [view.segment for view in views]
+    lost = kernel.lost_pages()
     for segment in segments:
         segment.check_ids()
         segment.check()
+    moves = _compact(views, segments, path, centroids, assigned)
+    for segment in segments:  # what is mapped may have changed meanwhile
+        if segment.notice_change() or kernel.lost_pages() != lost:
+            segment.forget_checks()
+            segment.check_ids()
+            segment.check()
+    return moves
+
+
+def _compact(
+    views: Sequence[SegmentView],
+    segments: Sequence[Segment],
+    path: Path,
+    centroids: Centroids | None,
+    assigned: Assigned | None,
+) -> list[NDArray[np.int64]]:
+    """Codes pass through memory some at a time; what is made for all rows is freed as soon as it was used."""
     spec, fields = segments[0].spec, segments[0].fields
     alive = [np.flatnonzero(unpack_mask(view.live, view.rows)) for view in views]
-    owner = np.repeat(np.arange(len(views)), [len(rows) for rows in alive])
-    row = np.concatenate(alive)
     order, ids, lists = _merge_order(segments, alive, centroids, assigned)
-    owner, row = owner[order], row[order]
-    hashes = np.concatenate([hashes_of(s.lookup)[rows] for s, rows in zip(segments, alive, strict=True)])[order]
+    owner = np.repeat(np.arange(len(views), dtype=np.int32), [len(rows) for rows in alive])[order]
+    row = np.concatenate(alive)[order]
     gains = np.concatenate([s.gains[rows] for s, rows in zip(segments, alive, strict=True)])[order]
-    codes = [kernel.unpack(s.blocked, spec, rows) for s, rows in zip(segments, alive, strict=True)]
-    blocked = _blocked(np.concatenate(codes)[order], spec)
+    lookup = _merge_lookups(segments, alive, order)
+    codes = segment_file.Streamed(kernel.blocked_size_bytes(spec, len(row)), _code_chunks(segments, owner, row, spec))
     columns = {
         key: _merge_columns(kind, [s.columns[key] for s in segments], alive, order) for key, kind in fields.items()
     }
-    finer = (read_rescore_rows(segments, owner[some].astype(np.int32), row[some], spec) for some in _chunks(len(row)))
-    lookup, version = build_lookup(hashes), segments[0].version
-    write_segment(path, version, spec, ids, lookup, blocked, gains, fields, columns, finer, lists)
+    finer = (read_rescore_rows(segments, owner[some], row[some], spec) for some in _chunks(len(row), RESCORE_ROWS))
+    del order
+    write_segment(path, segments[0].version, spec, ids, lookup, codes, gains, fields, columns, finer, lists)
     return [_moves(view.rows, row[owner == i], np.flatnonzero(owner == i)) for i, view in enumerate(views)]
 
 
-def _chunks(rows: int) -> Iterator[slice]:
-    return (slice(start, start + RESCORE_ROWS) for start in range(0, rows, RESCORE_ROWS))
+def _chunks(rows: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, rows, size))
+
+
+def _code_chunks(
+    segments: Sequence[Segment], owner: NDArray[np.int32], row: NDArray[np.int64], spec: CodeSpec
+) -> Iterator[NDArray[np.uint8]]:
+    """Blocked codes of the rows (n,) of segments, each of the one whose place is owner (n,)."""
+    for some in _chunks(len(row), CODE_ROWS):
+        codes = np.empty((len(row[some]), spec.code_size_bytes), np.uint8)
+        for place, segment in enumerate(segments):
+            which = np.flatnonzero(owner[some] == place)
+            codes[which] = kernel.unpack(segment.blocked, spec, row[some][which])
+        yield _blocked(codes, spec)
+
+
+def _merge_lookups(
+    segments: Sequence[Segment], alive: Sequence[NDArray[np.int64]], order: NDArray[np.int64]
+) -> NDArray[np.uint64]:
+    hashes = np.concatenate([hashes_of(s.lookup)[rows] for s, rows in zip(segments, alive, strict=True)])
+    return build_lookup(hashes[order])
 
 
 def _merge_order(
@@ -113,7 +151,7 @@ def _merge_order(
         mean_score = float(np.average([mean for _, mean in found], weights=[max(1, len(rows)) for rows in alive]))
         lists, by_list = SegmentLists.of(generation, numbers, count, mean_score)
         order = order[by_list]
-    return order, StringTable.from_padded(padded[order], lengths[order]), lists
+    return order, StringTable.from_padded(padded, lengths, order), lists
 
 
 def _target(segments: Sequence[Segment], rows: int, centroids: Centroids | None) -> tuple[int, int] | None:

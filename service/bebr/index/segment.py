@@ -137,12 +137,14 @@ class Segment:
                 if not pieces.check_all():
                     raise segment_file.damaged(self.path, f"section '{name}' does not match its checksums")
 
-    def notice_change(self) -> None:
-        """Have all of what is mapped checked anew where the file was written to since."""
+    def notice_change(self) -> bool:
+        """Have all of what is mapped checked anew where the file was written to since; whether it was."""
         written = _identity(self.path)
-        if written is not None and written != self._written:
-            self._written = written
-            self.forget_checks()
+        if written is None or written == self._written:
+            return False
+        self._written = written
+        self.forget_checks()
+        return True
 
     def forget_checks(self) -> None:
         """Have all of what is mapped checked anew before it is used."""
@@ -249,7 +251,7 @@ def write_segment(
     spec: CodeSpec,
     ids: StringTable,
     lookup: NDArray[np.uint64],
-    blocked: NDArray[np.uint8],
+    blocked: NDArray[np.uint8] | segment_file.Streamed,
     gains: NDArray[np.float16],
     fields: Mapping[str, FieldType],
     columns: Mapping[str, Column],
@@ -262,7 +264,7 @@ def write_segment(
     rescore_rows: in the same order, some (n, rescore_size_bytes + 4) uint8 at a time, each with its checksum; only
     where the spec has a rescore code.
     """
-    sections: Arrays = {
+    sections: dict[str, NDArray[Any] | segment_file.Streamed] = {
         "codes": blocked,
         "gains": gains,
         "lookup": lookup,

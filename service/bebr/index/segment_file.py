@@ -33,6 +33,8 @@ CHUNK_BYTES = 2**18
 PIECE_BYTES = 2**12
 """What is checked at a time of a section that is mapped."""
 PIECES = "pieces:"
+_UNKNOWN = 2**32 - 1
+"""Stands for a checksum that is not known yet, and takes as much room as any."""
 _PREFIX_BYTES = rescore.PREFIX_SIZE_BYTES
 """Magic, header length and crc32. They tell a file from every other one: the header has the checksums of the rest."""
 
@@ -62,39 +64,88 @@ class Opened:
     """Of the sections that are mapped, not read, and must be checked before they are used; none in most files."""
 
 
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """A section in pieces that is too large to be made in memory."""
+
+    size_bytes: int
+    chunks: Iterable[NDArray[np.uint8]]
+    """All of it in order, some whole pieces at a time; only the last chunk may end with a part of one."""
+
+
 def write(
-    path: Path, header: dict[str, Any], sections: Arrays, rows: Mapping[str, Rows], in_pieces: Collection[str] = ()
+    path: Path,
+    header: dict[str, Any],
+    sections: Mapping[str, NDArray[Any] | Streamed],
+    rows: Mapping[str, Rows],
+    in_pieces: Collection[str] = (),
 ) -> None:
     """in_pieces: the sections that may be mapped instead of being read."""
+    table, size = _table(sections, rows, in_pieces)
+    header = {"format": FORMAT, "piece_size": PIECE_BYTES} | header | {"sections": table}
+    room = len(json.dumps(header))  # checksums that are not known yet are as long as any
+    start = _aligned(_PREFIX_BYTES + room)
+    with replacing(path, durable=False) as file:
+        for name, section in sections.items():
+            file.seek(start + table[name]["offset"])
+            chunks = section.chunks if isinstance(section, Streamed) else [_bytes_of(section)]
+            if name not in in_pieces:
+                table[name]["crc32"] = _write_chunks(file, chunks)
+                continue
+            table[name]["crc32"], checksums = _write_pieces(file, chunks)
+            file.seek(start + table[f"{PIECES}{name}"]["offset"])
+            table[f"{PIECES}{name}"]["crc32"] = _write_chunks(file, [checksums.view(np.uint8)])
+        for name, of_rows in rows.items():
+            file.seek(start + table[name]["offset"])
+            _write_chunks(file, of_rows.pieces)
+        file.truncate(start + size)
+        text = json.dumps(header).ljust(room).encode()
+        file.seek(0)
+        file.write(MAGIC + struct.pack("<II", room, crc32(text)) + text)
+
+
+def _table(
+    sections: Mapping[str, NDArray[Any] | Streamed], rows: Mapping[str, Rows], in_pieces: Collection[str]
+) -> tuple[dict[str, dict[str, Any]], int]:
+    """Where each section lies, and where the last one ends."""
     table: dict[str, dict[str, Any]] = {}
     offset = 0
-    sections = sections | {f"{PIECES}{name}": _piece_checksums(sections[name]) for name in in_pieces}
-    for name, array in sections.items():
-        flat = np.ascontiguousarray(array)
-        # dtype names carry no byte order: files are little-endian, as every supported machine is
-        table[name] = {
-            "offset": offset,
-            "size": flat.nbytes,
-            "dtype": flat.dtype.name,
-            "crc32": crc32(flat.view(np.uint8).data),
-        }
-        offset = _aligned(offset + flat.nbytes)
-    for name, section in rows.items():
-        size = section.count * section.row_size_bytes
-        table[name] = {"offset": offset, "size": size, "row_size": section.row_size_bytes}
+
+    def add(name: str, size: int, **entry: Any) -> None:
+        nonlocal offset
+        table[name] = {"offset": offset, "size": size} | entry
         offset = _aligned(offset + size)
-    text = json.dumps({"format": FORMAT, "piece_size": PIECE_BYTES} | header | {"sections": table}).encode()
-    start = _aligned(len(MAGIC) + 8 + len(text))
-    with replacing(path, durable=False) as file:
-        file.write(MAGIC + struct.pack("<II", len(text), crc32(text)) + text)
-        for name, array in sections.items():
-            file.seek(start + table[name]["offset"])
-            file.write(np.ascontiguousarray(array).view(np.uint8).data)
-        for name, section in rows.items():
-            file.seek(start + table[name]["offset"])
-            for piece in section.pieces:
-                file.write(piece.data)
-        file.truncate(start + offset)
+
+    for name, section in sections.items():
+        # dtype names carry no byte order: files are little-endian, as every supported machine is
+        dtype, size = ("uint8", section.size_bytes) if isinstance(section, Streamed) else _kind_of(section)
+        add(name, size, dtype=dtype, crc32=_UNKNOWN)
+        if name in in_pieces:
+            add(f"{PIECES}{name}", -(-size // PIECE_BYTES) * 4, dtype="uint32", crc32=_UNKNOWN)
+    for name, of_rows in rows.items():
+        add(name, of_rows.count * of_rows.row_size_bytes, row_size=of_rows.row_size_bytes)
+    return table, offset
+
+
+def _write_chunks(file: BinaryIO, chunks: Iterable[NDArray[np.uint8]]) -> int:
+    """The crc32 of all."""
+    checksum = 0
+    for chunk in chunks:
+        checksum = crc32(chunk.data, checksum)
+        file.write(chunk.data)
+    return checksum
+
+
+def _write_pieces(file: BinaryIO, chunks: Iterable[NDArray[np.uint8]]) -> tuple[int, NDArray[np.uint32]]:
+    """The crc32 of all, and of each piece."""
+    checksums: list[int] = []
+
+    def noted() -> Iterator[NDArray[np.uint8]]:
+        for chunk in chunks:
+            checksums.extend(crc32(chunk[i : i + PIECE_BYTES].data) for i in range(0, len(chunk), PIECE_BYTES))
+            yield chunk
+
+    return _write_chunks(file, noted()), np.array(checksums, np.uint32)
 
 
 def read(path: Path, mapped: Collection[str], map_from_bytes: int) -> Opened:
@@ -229,10 +280,13 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[dict[str, Any], int]:
     return header, _aligned(_PREFIX_BYTES + length)
 
 
-def _piece_checksums(array: NDArray[Any]) -> NDArray[np.uint32]:
-    data = np.ascontiguousarray(array).view(np.uint8).data
-    starts = range(0, len(data), PIECE_BYTES)
-    return np.fromiter((crc32(data[start : start + PIECE_BYTES]) for start in starts), np.uint32, len(starts))
+def _bytes_of(array: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+def _kind_of(array: NDArray[Any]) -> tuple[str, int]:
+    """The dtype's name, and how many bytes there are."""
+    return array.dtype.name, array.nbytes
 
 
 def _aligned(offset: int) -> int:

@@ -7,6 +7,9 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+CHUNK_ROWS = 2**16
+"""Tables are made of so many strings at a time."""
+
 
 class StringTable(Sequence[str]):
     """Distinct strings in ascending order of code points (which is the order of their UTF-8 bytes).
@@ -67,13 +70,20 @@ class StringTable(Sequence[str]):
         return grid.view(f"S{width}").ravel()
 
     @classmethod
-    def from_padded(cls, padded: NDArray[np.bytes_], lengths: NDArray[np.int64]) -> "StringTable":
-        """The inverse of `padded`, for strings already in order."""
+    def from_padded(
+        cls, padded: NDArray[np.bytes_], lengths: NDArray[np.int64], order: NDArray[np.int64]
+    ) -> "StringTable":
+        """The inverse of `padded`. order (n,): which of them, in the order that they are to have."""
         width = padded.dtype.itemsize
         grid = np.ascontiguousarray(padded).view(np.uint8).reshape(len(padded), width)
-        offsets = np.zeros(len(padded) + 1, np.uint64)
-        np.cumsum(lengths, out=offsets[1:])
-        return cls(offsets, grid[np.arange(width) < lengths[:, None]])
+        offsets = np.zeros(len(order) + 1, np.uint64)
+        np.cumsum(lengths[order], out=offsets[1:])
+        blob = np.empty(int(offsets[-1]), np.uint8)
+        for start in range(0, len(order), CHUNK_ROWS):  # a copy of all would need as much memory again
+            some = order[start : start + CHUNK_ROWS]
+            first, end = int(offsets[start]), int(offsets[start + len(some)])
+            blob[first:end] = grid[some][np.arange(width) < lengths[some, None]]
+        return cls(offsets, blob)
 
 
 def hash_strings(table: StringTable) -> NDArray[np.uint64]:

@@ -55,7 +55,7 @@ class Snapshot:
 
     def _unhurt(self, steps: Steps[Result]) -> Steps[Result]:
         """What the steps return; raises NotReady where a mapped file was cut short meanwhile."""
-        lost = self._view.check()
+        lost = self._view.begin_scan(checks_all=True)
         found = yield from steps
         if not self._view.is_unhurt(lost):
             raise NotReady("a file was cut short while it was read")
