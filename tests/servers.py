@@ -5,6 +5,7 @@ Neither is ever skipped. A missing binary fails the test with a message that say
 
 import importlib.util
 import os
+import random
 import shutil
 import signal
 import socket
@@ -151,11 +152,13 @@ def running_server(kind: ServerKind, *, cluster: bool = False, appendfsync: str 
 
 
 def _free_port() -> int:
-    # A cluster node also listens on port + 10000, so the port must leave room for it.
-    for _ in range(100):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port < 55_000:
-            return port
-    raise AssertionError("no free port below 55000")
+    """One that no client is given for its own end. A node of a cluster also listens on port + 10000."""
+    while True:
+        port = random.SystemRandom().randrange(12_000, 20_000)
+        try:
+            for one in (port, port + 10_000):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", one))
+        except OSError:
+            continue
+        return port

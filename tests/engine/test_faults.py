@@ -77,7 +77,7 @@ async def test_a_collection_deleted_under_load_leaves_nothing_behind(tmp_path: P
         async def read() -> None:
             for query in data:
                 await search(engine, query)
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
 
         tasks = [asyncio.create_task(work) for work in (*(write(n) for n in range(4)), *(read() for _ in range(3)))]
         await asyncio.sleep(0.15)

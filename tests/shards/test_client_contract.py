@@ -211,7 +211,7 @@ async def test_points_that_move_between_versions_are_found_once(clients: MakeCli
         (found,) = searched.found
         assert sorted(found.ids) == sorted(model.points) and sum(searched.points.values()) == 240
         assert searched.points == {v: found.versions.count(v) for v in (0, 1) if v in found.versions}
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
     await moving
     assert moved == 240 and client.points() == {1: 240}
 

@@ -82,7 +82,7 @@ async def test_a_read_sees_all_of_a_write_or_nothing(clients: MakeClients) -> No
     while not writing.done():
         assert client.points().get(0, 0) % 20 == 0
         assert await client.count(None) % 20 == 0
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
     await writing
     assert await client.count(None) == 800
 

@@ -110,7 +110,7 @@ async def test_documents_are_replaced_at_once(store: MetadataStore) -> None:
     writer = asyncio.create_task(rename())
     while not writer.done():
         assert len(await store.list_documents("alias")) == 1
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
     await writer
 
 

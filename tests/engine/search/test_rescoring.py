@@ -15,6 +15,7 @@ from tests.engine.fitting import DIMS, reached
 from tests.engine.running import running
 from tests.engine.search.test_versions_of_one_model import (
     Entry,
+    by_version,
     entries,
     held,
     mean_product,
@@ -90,16 +91,20 @@ def of_embedding(engine: Engine, embedding: np.ndarray) -> Score:
     coarse_of = scorer_of_embedding(engine, embedding, Scorer.ADC)
     codec_of, unit = engine.registry.get("docs").codec, check_embeddings(embedding, DIMS)
 
-    def score(version: Version, record: np.ndarray) -> tuple[float, float]:
-        coarse = coarse_of(version, record)
-        if version.spec.rescore is None:
-            return coarse, coarse
-        codec = codec_of(version)
+    def of_version(version: Version) -> Callable[[np.ndarray], tuple[float, float]]:
+        spec, codec = version.spec, codec_of(version)
+        if spec.rescore is None:
+            return lambda record: (coarse_of(version, record),) * 2
         assert isinstance(codec, Encoder)
-        query = prepare_rescore(codec.project_rescore(unit), version.spec)
-        return coarse, coarse + float(rescore_scores(query, rescore_records(record, version.spec), version.spec)[0, 0])
+        query = prepare_rescore(codec.project_rescore(unit), spec)
 
-    return score
+        def scores(record: np.ndarray) -> tuple[float, float]:
+            coarse = coarse_of(version, record)
+            return coarse, coarse + float(rescore_scores(query, rescore_records(record, spec), spec)[0, 0])
+
+        return scores
+
+    return by_version(of_version)
 
 
 def of_code(engine: Engine, version: Version, record: np.ndarray) -> Score:
@@ -108,17 +113,22 @@ def of_code(engine: Engine, version: Version, record: np.ndarray) -> Score:
     embedding = codec_of(version).decode(record)
     length = np.float32(np.linalg.norm(embedding))
 
-    def score(other: Version, target: np.ndarray) -> tuple[float, float]:
+    def of_version(other: Version) -> Callable[[np.ndarray], tuple[float, float]]:
         codec, spec = codec_of(other), other.spec
         query = prepare_adc(codec.project(embedding / length) * length, spec, other.steps)
-        coarse = float(dot_scores(query, *split_records(target, spec), spec)[0, 0])
-        coarse += mean_product(embedding, codec.mean)
-        if spec.rescore is None or not isinstance(codec, Encoder):
-            return coarse, coarse
-        finer = prepare_rescore(codec.project_rescore(embedding / length) * length, spec)
-        return coarse, coarse + float(rescore_scores(finer, rescore_records(target, spec), spec)[0, 0])
+        mean, finer = mean_product(embedding, codec.mean), None
+        if spec.rescore is not None and isinstance(codec, Encoder):
+            finer = prepare_rescore(codec.project_rescore(embedding / length) * length, spec)
 
-    return score
+        def scores(target: np.ndarray) -> tuple[float, float]:
+            coarse = float(dot_scores(query, *split_records(target, spec), spec)[0, 0]) + mean
+            if finer is None:
+                return coarse, coarse
+            return coarse, coarse + float(rescore_scores(finer, rescore_records(target, spec), spec)[0, 0])
+
+        return scores
+
+    return by_version(of_version)
 
 
 async def search(engine: Engine, **options: Any) -> SearchResult:

@@ -96,16 +96,36 @@ def scorer_of_embedding(
     """How the embedding of a query is compared with a record of any version."""
     collection, embedding = engine.registry.get("docs"), check_embeddings(embedding, DIMS)
 
-    def score(version: Version, record: np.ndarray) -> float:
-        codec, spec, steps = collection.codec(version), version.spec, version.steps
-        codes, gains = split_records(record, spec)
+    def of_version(version: Version) -> Callable[[np.ndarray], float]:
+        codec, spec = collection.codec(version), version.spec
         if scorer is Scorer.ADC:
-            around = dot_scores(prepare_adc(codec.project(embedding), spec, steps), codes, gains, spec)[0, 0]
-            return float(around) + mean_product(embedding, codec.mean)
+            query, mean = (
+                prepare_adc(codec.project(embedding), spec, version.steps),
+                mean_product(embedding, codec.mean),
+            )
+            return lambda record: float(dot_scores(query, *split_records(record, spec), spec)[0, 0]) + mean
         if scorer is Scorer.SDC:
-            return scorer_of_code(engine, version, codec.encode(embedding))(version, record)
-        query, _ = split_records(codec.encode(embedding), spec)
-        return hamming_scores(hamming_distances(prepare_hamming(query), codes, spec), spec.dims)[0, 0]
+            score = scorer_of_code(engine, version, codec.encode(embedding))
+            return lambda record: score(version, record)
+        signs = prepare_hamming(split_records(codec.encode(embedding), spec)[0])
+
+        def hamming(record: np.ndarray) -> float:
+            distances = hamming_distances(signs, split_records(record, spec)[0], spec)
+            return float(hamming_scores(distances, spec.dims)[0, 0])
+
+        return hamming
+
+    return by_version(of_version)
+
+
+def by_version(prepare: Callable[[Version], Callable[[np.ndarray], Any]]) -> Callable[[Version, np.ndarray], Any]:
+    """The query is prepared once for each version."""
+    prepared: dict[int, Callable[[np.ndarray], Any]] = {}
+
+    def score(version: Version, record: np.ndarray) -> Any:
+        if version.number not in prepared:
+            prepared[version.number] = prepare(version)
+        return prepared[version.number](record)
 
     return score
 
@@ -116,18 +136,17 @@ def scorer_of_code(engine: Engine, version: Version, record: np.ndarray) -> Call
     embedding = collection.codec(version).decode(record)
     length = np.float32(np.linalg.norm(embedding))
 
-    def score(other: Version, target: np.ndarray) -> float:
-        projected = collection.codec(other).project(embedding / length) * length
+    def of_version(other: Version) -> Callable[[np.ndarray], float]:
+        codec, spec = collection.codec(other), other.spec
+        projected = codec.project(embedding / length) * length
         if other.number == version.number:
-            own = collection.codec(other).code_query(record)
+            own = codec.code_query(record)
             np.testing.assert_allclose(own, projected, atol=1e-5)
             projected = own  # the same but for the order of rounding
-        around = dot_scores(
-            prepare_adc(projected, other.spec, other.steps), *split_records(target, other.spec), other.spec
-        )[0, 0]
-        return float(around) + mean_product(embedding, collection.codec(other).mean)
+        query, mean = prepare_adc(projected, spec, other.steps), mean_product(embedding, codec.mean)
+        return lambda target: float(dot_scores(query, *split_records(target, spec), spec)[0, 0]) + mean
 
-    return score
+    return by_version(of_version)
 
 
 def mean_product(embedding: np.ndarray, mean: np.ndarray) -> float:

@@ -11,18 +11,13 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.faults.service import free_port
 from tests.server.service import settings
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
 from bebr.cli.server.running import Service
 from bebr.errors import InvalidOption
 from bebr.server.connections import probes as module
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")

@@ -68,7 +68,7 @@ async def writing(engine: Engine, history: History) -> AsyncIterator[None]:
         while not stopped.is_set():
             step += 1
             await write(engine, history, step, rng)
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
 
     task = asyncio.create_task(work())
     try:
