@@ -36,6 +36,7 @@ from bebr.engine.results import (
 from bebr.engine.scrub import scrub_for_ever
 from bebr.engine.search import scroll as reading
 from bebr.engine.search.coverage import CoverageChecks
+from bebr.engine.search.list_measuring import ListMeasuring
 from bebr.engine.search.searchers import Searchers
 from bebr.engine.texts import TextQueues
 from bebr.engine.threads import Threads
@@ -93,6 +94,7 @@ class Engine:
             one_in=limits.coverage_one_in,
             cpu_percent=limits.coverage_cpu_percent,
         )
+        self.list_measuring = ListMeasuring(self.registry, admission.search_requests)
         self.searchers = Searchers(limits, admission, texts, self._checks, batching=batching)
         self._embedder = Embedder(bundles, self._encoders, limits, texts, admission.embeddings)
         encoding = Encoding(texts, admission.written_texts, threads.encoding)
@@ -104,6 +106,7 @@ class Engine:
         self._retrying: asyncio.Task[None] | None = None
         self._scrubbing: asyncio.Task[None] | None = None
         self._checking: asyncio.Task[None] | None = None
+        self._measuring: asyncio.Task[None] | None = None
         self.fits = Fits(self.registry, self.events, limits)
         """State of fits, and requests for them."""
         self.fit_steps = FitSteps(self.registry, self._fitted_bundles, self._encoders, limits=limits, guard=self._guard)
@@ -132,6 +135,7 @@ class Engine:
         await self._loader.load_all()
         self._retrying = asyncio.create_task(self._loader.retry_failed())
         self._checking = asyncio.create_task(self._checks.run_for_ever())
+        self._measuring = asyncio.create_task(self.list_measuring.run_for_ever())
         self._scrubbing = asyncio.create_task(scrub_for_ever(self.registry, self.limits.scrub_bytes_per_s))
 
     async def wait_until_ready(self) -> None:
@@ -142,7 +146,7 @@ class Engine:
     async def stop(self) -> None:
         """Finish what is under way and write checkpoints, so that the next start replays little. Jobs stop before."""
         self.registry.problem = "stopping"
-        for task in (self._loading, self._retrying, self._scrubbing, self._checking):
+        for task in (self._loading, self._retrying, self._scrubbing, self._checking, self._measuring):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
@@ -380,6 +384,7 @@ class Engine:
             events=self.events,
             folder=self._folder,
             head_rows=head_rows,
+            lists_from_points=self.limits.lists_from_points,
             map_from_bytes=self.limits.map_from_bytes,
             max_queue=self.limits.max_queue,
             threads=self._threads.of_shards,

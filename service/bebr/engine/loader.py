@@ -10,6 +10,7 @@ from bebr.engine.collections.centroids import CollectionCentroids
 from bebr.engine.collections.collection import Collection, collection_folder
 from bebr.engine.collections.damaged import PASSING, DamagedEntry, damaged
 from bebr.engine.collections.encoders import Encoders
+from bebr.engine.collections.list_rules import ListRules
 from bebr.engine.collections.registry import CollectionRegistry
 from bebr.engine.collections.reservoir import Reservoir
 from bebr.engine.collections.schema import CollectionDocument
@@ -38,6 +39,7 @@ class CollectionLoader:
         events: CollectionEvents,
         folder: Path,
         head_rows: int,
+        lists_from_points: int,
         map_from_bytes: int,
         max_queue: int,
         threads: ShardThreads,
@@ -50,6 +52,7 @@ class CollectionLoader:
         self._events = events
         self._folder = folder
         self._head_rows = head_rows
+        self._lists_from_points = lists_from_points
         self._map_from_bytes = map_from_bytes
         self._max_queue = max_queue
         self._threads = threads
@@ -73,7 +76,13 @@ class CollectionLoader:
         encoders = self._encoders.open(document)
         shards.open()
         return Collection(
-            name=name, document=document, store=self._store, folder=folder, shards=shards, encoders=encoders
+            name=name,
+            document=document,
+            store=self._store,
+            folder=folder,
+            shards=shards,
+            encoders=encoders,
+            lists_from_points=self._lists_from_points,
         )
 
     def prepare_removal(self, uid: str | None) -> None:
@@ -108,6 +117,7 @@ class CollectionLoader:
             others += [other.document for other in self._registry.damaged.values() if other.document is not None]
             in_use = {version.fingerprint for other in others for version in other.versions}
             await self._calibrations.forget(document)
+            await ListRules(self._store, uid, self._lists_from_points).forget(document.versions)
             await self._fitted_bundles.forget(name, document, in_use)
             await asyncio.to_thread(self._encoders.forget, document)
 
@@ -169,6 +179,7 @@ class CollectionLoader:
         await self._calibrations.apply(collection)
         await collection.reservoir.load()
         await collection.load_lists()
+        await collection.list_rules.load(document.versions)
         return collection
 
     async def _catch_up(self, collection: Collection) -> None:

@@ -25,6 +25,14 @@ class Needs:
 
 def needs(view: ScanView, queries: ScanQueries) -> list[Needs]:
     """Of the `limit` best rows of each query, all of which are scored. Raises DamagedSegment."""
+    while True:
+        lost = view.begin_scan(checks_all=True)
+        found = _needs(view, queries)
+        if view.is_unhurt(lost):
+            return found
+
+
+def _needs(view: ScanView, queries: ScanQueries) -> list[Needs]:
     selection, held, prepared = view.of_version.get(queries.version), view.lists.get(queries.version), queries.prepared
     if selection is None or held is None or not isinstance(prepared, DotQueries):
         return [Needs([], np.empty(0, np.float32)) for _ in range(len(queries))]

@@ -12,6 +12,7 @@ from bebr.engine.collections.centroids import CollectionCentroids
 from bebr.engine.collections.coverage import Coverage
 from bebr.engine.collections.encoders import Codec, CollectionEncoders
 from bebr.engine.collections.hot_points import HotPoints
+from bebr.engine.collections.list_rules import ListRules
 from bebr.engine.collections.reservoir import Reservoir
 from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.collections.version import Version, VersionKind
@@ -39,6 +40,7 @@ class Collection:
         folder: Path,
         shards: ShardClient,
         encoders: CollectionEncoders,
+        lists_from_points: int,
     ) -> None:
         self.name = name
         self.document = document
@@ -52,6 +54,8 @@ class Collection:
         """Embeddings of a sample of its points, where it has a fit."""
         self.centroids = CollectionCentroids(store, document.uid, folder)
         """Of the lists of its codes."""
+        self.list_rules = ListRules(store, document.uid, lists_from_points)
+        """How its lists are read."""
         self.coverage = Coverage()
         self._store = store
         self._damaged: set[str] = set()

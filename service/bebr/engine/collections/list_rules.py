@@ -50,9 +50,11 @@ class MeasuredLists:
 class ListRules:
     """Measurements and recent searches of one collection."""
 
-    def __init__(self, store: MetadataStore, uid: str) -> None:
+    def __init__(self, store: MetadataStore, uid: str, from_points: int) -> None:
+        """from_points: searches of fewer points of a version are exact."""
         self._store = store
         self._uid = uid
+        self._from_points = from_points
         self.measured: Mapping[int, MeasuredLists] = {}
         """By number of the code version."""
         self.keeps: frozenset[int] = frozenset()
@@ -61,6 +63,14 @@ class ListRules:
         """By version: values (dims,) int8 and scales (blocks,) float32 of the last searches."""
         self._searches: dict[int, int] = {}
         """By version: how many there were."""
+
+    def of(self, version: int, points: int) -> MeasuredLists | None:
+        """What a version was measured to need; None: with so many points its searches are exact."""
+        return self.measured.get(version) if points >= self._from_points else None
+
+    def keep(self, points: Mapping[int, int]) -> None:
+        """Keep the searches of versions that have, or will soon have, lists. points: by version."""
+        self.keeps = frozenset(number for number, count in points.items() if count >= self._from_points)
 
     def note(self, scanned: Sequence[ScanQueries]) -> None:
         """Keep what was searched for. Every search comes here."""

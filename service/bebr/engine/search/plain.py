@@ -13,6 +13,7 @@ from bebr.encoding.embedding.vectors import unit_of
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import VersionKind
 from bebr.engine.requests import SearchRequest
+from bebr.engine.search.probing import probing_of
 from bebr.engine.search.query import Query, RoutedQuery, VersionQuery
 from bebr.engine.search.rescore import rescoring_of
 
@@ -37,4 +38,5 @@ def plain_query(collection: Collection, limits: Limits, request: SearchRequest) 
         return None
     query = Query(request, Scorer.ADC, None, 0, request.limit, version, unit)
     asked = {version.number: VersionQuery(unit, unit)}
-    return RoutedQuery(query, asked, {}, rescoring_of(query, [version], limits))
+    rescoring = rescoring_of(query, [version], limits)
+    return RoutedQuery(query, asked, {}, rescoring, probing_of(collection, query, rescoring is not None))

@@ -31,6 +31,7 @@ from bebr.encoding.encoder import Encoder
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.encoders import Codec
 from bebr.engine.collections.version import Version, VersionKind
+from bebr.engine.search.probing import rule_of
 from bebr.engine.search.query import ONE, Query, RoutedQuery, VersionQuery
 from bebr.shards import ScanQueries, quantize, quantize_rescore
 
@@ -50,7 +51,12 @@ def prepare_all(
     numbers = routed[0].of_version
     versions = [collection.document.versions[n] for n in (numbers if len(numbers) == 1 else sorted(numbers))]
     codecs = [None if v.kind is VersionKind.RAW else collection.encoders.codec(v) for v in versions]
-    return [prepare(routed, version, codec, limit, rescored) for version, codec in zip(versions, codecs, strict=True)]
+    found = [prepare(routed, version, codec, limit, rescored) for version, codec in zip(versions, codecs, strict=True)]
+    if routed[0].probing is None:  # most searches
+        return found
+    return [
+        replace(one, lists=rule_of(collection, routed, one.version), share=routed[0].probing.share) for one in found
+    ]
 
 
 def prepare(

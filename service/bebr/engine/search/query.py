@@ -11,7 +11,7 @@ from bebr.core.filters import Filter
 from bebr.core.scoring import Scorer
 from bebr.engine.collections.version import Version
 from bebr.engine.requests import SearchRequest
-from bebr.shards import Found, Rescoring
+from bebr.shards import Found, ListsHeld, Rescoring
 
 ONE = np.float32(1)
 
@@ -64,6 +64,8 @@ class Probing:
     """Share of the exact hits that it finds, on average."""
     stop_at: int
     """Lists are read while they may hold better hits than the one of this rank."""
+    share: float = 1.0
+    """About which share of all codes is read then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,23 @@ class RescoredRows:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadLists:
+    """What one query read of the lists of one code version."""
+
+    held: ListsHeld
+    recall: float
+    """Share of the exact hits that was wanted."""
+    delta: float
+    """Of the rule."""
+    lists: int
+    """How many were read."""
+    rows: int
+    """Rows that were scored."""
+    is_whole: bool
+    """All rows that match were scored."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What a search found."""
 
@@ -116,3 +135,5 @@ class Answer:
     """Points that the scan covered, by number of their version."""
     rescored: RescoredRows | None = None
     """None: hits have the scores of the scan."""
+    lists: Mapping[int, ReadLists] = field(default_factory=dict)
+    """What was read of the lists of versions, by number; only for searches that are explained."""

@@ -39,10 +39,11 @@ from bebr.engine.results import Explanation, RescoreExplanation, SearchResult
 from bebr.engine.search.coverage import CoverageChecks
 from bebr.engine.search.group import group
 from bebr.engine.search.hits import Points, common_projection, hits_of, is_large, projected, shows_points
+from bebr.engine.search.pages import is_paged, paged
 from bebr.engine.search.parse import parse_all
 from bebr.engine.search.plain import plain_query
 from bebr.engine.search.prepare import prepare_all
-from bebr.engine.search.probing import why_exact
+from bebr.engine.search.probing import explained, probing_of, why_exact, with_lists
 from bebr.engine.search.query import Answer, Query, RoutedQuery
 from bebr.engine.search.rescore import rescored_rows, rescoring_of
 from bebr.engine.search.route import needed_texts, route_all
@@ -119,7 +120,8 @@ class Searcher:
     async def _search_routed(self, routed: list[RoutedQuery]) -> Together:
         """At once where it is alone, else together with others; counted in the lane."""
         done = False
-        units = len(routed) * (1 + self._collection.shards.scan_size_bytes() / BYTES_PER_UNIT)
+        share = 1.0 if routed[0].probing is None else routed[0].probing.share
+        units = len(routed) * (1 + share * self._collection.shards.scan_size_bytes() / BYTES_PER_UNIT)
         units += sum([one.rescored for one in routed]) / RESCORED_PER_UNIT
         self._lane.enter(self._key, units)
         try:
@@ -153,9 +155,14 @@ class Searcher:
 
     def _routed(self, queries: Sequence[Query], versions: Sequence[Version]) -> list[RoutedQuery]:
         routed = route_all(self._collection, queries, versions)
-        if any(version.spec.rescore for version in versions):
-            return [replace(one, rescoring=rescoring_of(one.query, versions, self._limits)) for one in routed]
-        return routed
+        if not self._collection.list_rules.measured and not any(version.spec.rescore for version in versions):
+            return routed
+        found = []
+        for one in routed:
+            rescoring = rescoring_of(one.query, versions, self._limits)
+            probing = probing_of(self._collection, one.query, rescoring is not None)
+            found.append(replace(one, rescoring=rescoring, probing=probing))
+        return found
 
     def _versions(self) -> list[Version]:
         """The versions that have points; of an empty collection the active one."""
@@ -229,17 +236,21 @@ class Searcher:
 
     async def _run(self, routed: list[RoutedQuery]) -> Together:
         """Scan, group, fetch. Queries of one scorer that want about as many hits are scanned together."""
-        if len(routed) == 1 and routed[0].query.request.group_by is None:  # most searches
+        if len(routed) == 1 and routed[0].query.request.group_by is None and not is_paged(routed[0]):  # most searches
             page = [_page(answer) for answer in await self._scan(routed)]
             return page, await self._fetch(page)
-        together: dict[tuple[Scorer, bool, int], list[int]] = {}
+        together: dict[tuple[Scorer, bool, bool, int], list[int]] = {}
         answers: dict[int, Answer] = {}
         for place, one in enumerate(routed):
             if one.query.request.group_by is not None:
                 answers[place] = await group(one, partial(self._scan_groups, one.rescoring is not None))
                 continue
+            if is_paged(one):
+                answers[place] = await paged(one, self._limits.max_limit, self._scan)
+                continue
             # a query for many hits would make every other one in its scan gather as many
-            key = one.query.scorer, one.query.request.rescore is False, one.candidates.bit_length() // 4
+            is_exact = one.probing is None
+            key = one.query.scorer, one.query.request.rescore is False, is_exact, one.candidates.bit_length() // 4
             together.setdefault(key, []).append(place)
         for places in together.values():
             size = max(1, MAX_CANDIDATES // max(routed[place].candidates for place in places))
@@ -280,8 +291,11 @@ class Searcher:
             if searched.points.keys() <= numbers:
                 break
             numbers |= searched.points.keys()
+        if grouping is None and self._collection.list_rules.keeps:
+            self._collection.list_rules.note(prepared)
         found = zip(routed, searched.found, rescored_rows(routed, searched), strict=True)
-        return [Answer(one.query, hits, searched.points, rows) for one, hits, rows in found]
+        answers = [Answer(one.query, hits, searched.points, rows) for one, hits, rows in found]
+        return with_lists(answers, routed, prepared, searched) if searched.lists else answers
 
     # -- after the scan ------------------------------------------------------------------------------------------------
 
@@ -354,7 +368,7 @@ class Searcher:
         )
 
     def _explain(self, one: RoutedQuery, stages_ms: Mapping[str, float], answer: Answer) -> Explanation:
-        stats, request, rescored = self._collection.shards.stats(), one.query.request, answer.rescored
+        stats, rescored = self._collection.shards.stats(), answer.rescored
         return Explanation(
             scorer=str(one.query.scorer),
             code=str(one.query.version.spec),
@@ -363,7 +377,8 @@ class Searcher:
             shards=len(stats),
             parts=sum(shard.parts for shard in stats),
             scanned_bytes=sum(shard.scan_size_bytes for shard in stats),
-            exact=why_exact(request, one.query.scorer, self._collection.document, answer.covered, self._limits),
+            lists=explained(self._collection.document.versions, answer),
+            exact=why_exact(one.query, self._collection.document, answer, self._limits),
             rescore=None
             if rescored is None
             else RescoreExplanation(rescored.candidates, rescored.rows, round(rescored.seconds * 1000, 3)),

@@ -1,0 +1,199 @@
+"""Measures in the background what the lists of collections need: see `bebr.core.list_calibration`.
+
+It is measured when lists appear or change, when the points have doubled, and when as many other searches have come as
+are kept. Some of the points serve as queries, and the last searches; each is answered exactly, then by lists, a few at
+a time, with rests in between. More points take fewer queries, so that what it costs is bounded.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebr.core.codes import split_records
+from bebr.core.list_calibration import calibration_of, deltas_to_measure, recall_of
+from bebr.core.lists import ListRule
+from bebr.core.scoring import DotQueries, prepare_sdc
+from bebr.engine.admission import Lane
+from bebr.engine.collections.collection import Collection
+from bebr.engine.collections.list_rules import RECENT, MeasuredLists
+from bebr.engine.collections.registry import CollectionRegistry
+from bebr.engine.collections.version import Version, VersionKind
+from bebr.engine.search.probing import MEASURED_LIMIT
+from bebr.errors import BebrError
+from bebr.shards import ListsHeld, Needs, ScanQueries, quantize
+from bebr.telemetry import event
+
+log = logging.getLogger(__name__)
+POINTS, SEARCHES = "points", "searches"
+"""The kinds of queries."""
+FEWEST = 50
+"""Queries of each kind that measure anything."""
+MAX_ROWS = 2**32
+"""Rows that the exact searches of one measurement may scan in all."""
+TOGETHER = 16
+"""Queries that are searched for at a time."""
+POLL_SECONDS = 1.0
+RESTS = (1, 4)
+"""Times as long as a step took, the next one waits; where searches are under way too."""
+AGAIN_SECONDS = 600.0
+"""A measurement is not repeated for other searches sooner than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Queries of one kind, and their exact hits."""
+
+    queries: DotQueries
+    limit: int
+    exact: list[Needs]
+    skipped: int = 0
+    """Of the best hits that count for nothing: a point finds itself."""
+
+    def ids(self, found: Sequence[Sequence[str]]) -> float:
+        """The share of the exact hits among those found."""
+        skipped = self.skipped
+        wanted = [one.ids[skipped:] for one in self.exact]
+        return recall_of(found, wanted)
+
+
+class ListMeasuring:
+    """Measures one collection after the other."""
+
+    def __init__(self, registry: CollectionRegistry, lane: Lane) -> None:
+        """lane: of searches, for which it rests longer."""
+        self._registry = registry
+        self._lane = lane
+        self._measured_at: dict[tuple[str, int], float] = {}
+        """By uid of the collection and version, on the monotonic clock."""
+
+    async def run_for_ever(self) -> None:
+        """Measure what is due. Runs until it is cancelled."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            for collection in list(self._registry.collections.values()):
+                if collection.ready and not collection.closed:
+                    await self.measure_due(collection)
+
+    async def measure_due(self, collection: Collection) -> None:
+        """Measure the versions of a collection that are due."""
+        rules, points = collection.list_rules, collection.shards.points()
+        rules.keep(points)
+        for number in rules.keeps:
+            held = collection.shards.lists().get(number)
+            if held is None or not self._is_due(collection, number, held, points[number]):
+                continue
+            version = collection.document.versions[number]
+            try:
+                await self.measure(collection, version)
+            except (BebrError, OSError) as error:
+                log.warning("lists of '%s' in collection %s: %s; trying again", version.id, collection.name, error)
+            except Exception:
+                log.exception("lists of '%s' in collection %s cannot be measured", version.id, collection.name)
+            self._measured_at[collection.document.uid, number] = time.monotonic()
+
+    def _is_due(self, collection: Collection, number: int, held: ListsHeld, points: int) -> bool:
+        rules = collection.list_rules
+        if 2 * held.rows < points:
+            return False
+        known = rules.measured.get(number)
+        before = self._measured_at.get((collection.document.uid, number), -np.inf)
+        rested = time.monotonic() - before > AGAIN_SECONDS
+        if known is None or points >= 2 * known.points:
+            return rested or before == -np.inf or known is not None
+        if known.generations != held.generations:
+            return True
+        return rested and rules.searches(number) - known.searches >= RECENT
+
+    async def measure(self, collection: Collection, version: Version) -> None:
+        """Measure the lists of a version, and use what was found. Raises what a search raises, StoreUnavailable."""
+        rules, shards = collection.list_rules, collection.shards
+        points, searches, started = shards.points()[version.number], rules.searches(version.number), time.monotonic()
+        held = shards.lists()[version.number]
+        kinds = await self._kinds(collection, version, points)
+        if not kinds:
+            return
+        deltas = deltas_to_measure([np.concatenate([one.needs for one in kind.exact]) for kind in kinds.values()])
+        recalls, shares = [], []
+        for delta in deltas:
+            of_kinds = [await self._found(collection, version, kind, delta) for kind in kinds.values()]
+            recalls.append({name: recall for name, (recall, _) in zip(kinds, of_kinds, strict=True)})
+            shares.append(max(rows for _, rows in of_kinds) / points)
+        measured = MeasuredLists(
+            calibration_of(deltas, recalls, shares),
+            held.generations,
+            points,
+            {name: len(kind.queries) for name, kind in kinds.items()},
+            searches,
+            datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        took = round(time.monotonic() - started, 3)
+        event(log, "lists measured", collection=collection.name, version=version.id, points=points, seconds=took)
+        await rules.save(version, measured)
+
+    async def _kinds(self, collection: Collection, version: Version, points: int) -> Mapping[str, _Kind]:
+        """The queries of each kind that there are enough of, with their exact hits."""
+        count = min(RECENT, max(FEWEST, MAX_ROWS // (2 * max(1, points))))
+        records = await collection.shards.sample(version.number, count, seed=points)
+        own = _queries_of(collection, version, records)
+        recent = collection.list_rules.recent(version.number, version.spec)
+        recent = DotQueries(recent.values[-count:], recent.scales[-count:])
+        kinds = {POINTS: _Kind(own, MEASURED_LIMIT + 1, [], 1), SEARCHES: _Kind(recent, MEASURED_LIMIT, [])}
+        return {
+            name: replace(kind, exact=await self._exact(collection, version, kind))
+            for name, kind in kinds.items()
+            if len(kind.queries) >= min(FEWEST, points)
+        }
+
+    async def _exact(self, collection: Collection, version: Version, kind: _Kind) -> list[Needs]:
+        found: list[Needs] = []
+        for some in _steps(version.number, kind):
+            began = time.monotonic()
+            found += await collection.shards.needs(some)
+            await self._rest(began)
+        return found
+
+    async def _found(
+        self, collection: Collection, version: Version, kind: _Kind, delta: np.float32
+    ) -> tuple[float, float]:
+        """-> share of the exact hits that is found with this delta, and rows that are read, on average."""
+        ids, rows = list[list[str]](), 0
+        for some in _steps(version.number, kind):
+            began = time.monotonic()
+            count = len(some)
+            rule = ListRule(np.full(count, delta, np.float32), np.full(count, some.limit, np.int32))
+            searched = await collection.shards.search([replace(some, lists=rule)], on_loop=False)
+            ids += [found.ids for found in searched.found]
+            if (read := searched.lists.get(version.number)) is not None:
+                rows += int(read.rows.sum())
+            await self._rest(began)
+        return kind.ids(ids), rows / len(kind.queries)
+
+    async def _rest(self, began: float) -> None:
+        await asyncio.sleep(RESTS[self._lane.is_busy] * (time.monotonic() - began))
+
+
+def _steps(version: int, kind: _Kind) -> list[ScanQueries]:
+    """What is searched for at a time."""
+    found = []
+    for start in range(0, len(kind.queries), TOGETHER):
+        some = slice(start, start + TOGETHER)
+        queries = DotQueries(kind.queries.values[some], kind.queries.scales[some])
+        no_floors = np.full(len(queries), -np.inf, np.float32)
+        found.append(ScanQueries(version, queries, kind.limit, (None,) * len(queries), no_floors))
+    return found
+
+
+def _queries_of(collection: Collection, version: Version, records: NDArray[np.uint8]) -> DotQueries:
+    """Scan codes with gains (n, scan_record_size_bytes) uint8 -> queries that search by them, as sdc does."""
+    whole = np.zeros((len(records), version.spec.record_size_bytes), np.uint8)
+    whole[:, : records.shape[1]] = records
+    if version.kind is VersionKind.RAW:
+        return prepare_sdc(*split_records(whole, version.spec), version.spec, version.steps)
+    projected = collection.encoders.codec(version).code_query(whole)
+    return quantize(projected, version.spec, version.steps)
