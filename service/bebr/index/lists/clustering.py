@@ -28,7 +28,6 @@ COARSE_FROM = 2**11
 COARSE_ROUNDS = 4
 HELD_OUT_ROWS, HELD_OUT_SHARE = 4096, 0.25
 """So many rows of the sample, and no larger share, make no centroid: their scores are those of rows to come."""
-CHUNK_ROWS = 2**13
 
 Floats = NDArray[np.float64]
 
@@ -81,8 +80,8 @@ def cluster(
     centroids = _with_coarse(replace(shape, rows=rows), units, space)
     for _ in range(rounds):
         numbers, _ = sample.assigned(centroids, is_wanted)
-        sums = sample.sums(numbers, lists)
-        empty = np.flatnonzero(np.bincount(numbers, minlength=lists) == 0)
+        sums, counts = sample.sums(numbers, lists)
+        empty = np.flatnonzero(counts == 0)
         sums[empty] = sample.rows(random.integers(0, len(sample), len(empty)))
         centroids, units = _moved(centroids, unit_centroids(sums, space.metric), space)
     rest = _Sample(codes[order[:held_out]], gains[order[:held_out]], space) if held_out else sample
@@ -138,13 +137,7 @@ class _Sample:
         """The list and the score of each row."""
         return assign(self._blocked, len(self), self._space.spec, centroids, is_wanted)
 
-    def sums(self, numbers: NDArray[np.int32], lists: int) -> Floats:
-        """(lists, dims): the sum of the rows of each list."""
-        sums = np.zeros((lists, self._space.spec.dims))
-        order = np.argsort(numbers, kind="stable")
-        for start in range(0, len(order), CHUNK_ROWS):
-            some = order[start : start + CHUNK_ROWS]
-            of_some = numbers[some]
-            firsts = np.flatnonzero(np.diff(of_some, prepend=-1))
-            sums[of_some[firsts]] += np.add.reduceat(self.rows(some), firsts, axis=0)
-        return sums
+    def sums(self, numbers: NDArray[np.int32], lists: int) -> tuple[Floats, NDArray[np.int64]]:
+        """The sum (lists, dims) of the rows of each list in code space, and how many these are."""
+        sums, counts = kernel.accumulate(self._blocked, self.gains, len(self), self._space.spec, numbers, lists)
+        return sums * self._steps, counts
