@@ -124,11 +124,13 @@ async def test_lists_are_made_of_a_large_version_and_stay_over_a_restart(tmp_pat
 
 @pytest.mark.parametrize(("more", "kind"), [(range(500, 2000), 0), (range(500, 1100), 1)], ids=["growth", "drift"])
 async def test_lists_are_made_again_when_a_version_has_grown_or_changed(tmp_path: Path, more: range, kind: int) -> None:
-    async with running(tmp_path, **FEW) as engine:
+    async with running_jobs(tmp_path, **FEW) as (engine, jobs):
         collection = await make(engine)
         await write(engine, range(500))
         await settled(collection, 1)
+        await jobs.stop()
         await write(engine, more, kind)
+        await jobs.start()
         await settled(collection, 2)
         (generation,) = collection.centroids.generations
         assert len(await documents(engine)) == 1 + generation.pages and len(list(tmp_path.rglob("*.centroids"))) == 1

@@ -50,8 +50,6 @@ class Centroids:
     """Rows of the version when the centroids were made."""
     mean_score: float = 0.0
     """Mean score of rows like those that they were made of to the centroid of their list; falls where data drift."""
-    coarse: DotQueries | None = None
-    """Few centroids of these centroids, by which rows find theirs faster; None: there are too few to need any."""
 
     def __len__(self) -> int:
         return len(self.values)

@@ -32,7 +32,7 @@ from bebr.index.grouped import Grouping
 from bebr.index.labels import Value
 from bebr.index.lists import centroid_files
 from bebr.index.lists.assigning import Stopped
-from bebr.index.lists.clustering import CodeSpace, cluster, lists_for
+from bebr.index.lists.clustering import SAMPLE_ROWS_PER_LIST, CodeSpace, cluster, lists_for
 from bebr.index.needs import Needs
 from bebr.index.probe import ListsHeld, ListsRead
 from bebr.index.rescoring import Rescored, Rescoring
@@ -42,6 +42,7 @@ from bebr.kernel import quantize
 from bebr.kernel.rescore import quantize as quantize_rescore
 
 __all__ = [
+    "SAMPLE_ROWS_PER_LIST",
     "CodeSpace",
     "Found",
     "Grouping",

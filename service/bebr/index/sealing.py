@@ -46,7 +46,7 @@ def seal(view: GrowingView, path: Path, centroids: Centroids | None = None) -> N
     rows = np.array(sorted(alive, key=frozen.ids.__getitem__), np.int64)
     lists = None
     if centroids is not None and have_room(len(rows), centroids):
-        numbers, scores = assign(frozen.blocked, view.rows, frozen.spec, centroids)
+        numbers, scores = assign(frozen.blocked, view.rows, frozen.spec, centroids.assigning)
         mean_score = _mean(scores[rows], frozen.gains[rows])
         lists, order = SegmentLists.of(centroids.generation, numbers[rows], len(centroids), mean_score)
         rows = rows[order]
@@ -173,7 +173,7 @@ def _numbers(
     if segment.lists is not None and segment.lists.generation == generation:
         return segment.lists.numbers()[rows], segment.lists.mean_score
     assert centroids is not None, "segments of one generation need no centroids, and others are not merged without"
-    numbers, scores = assigned or assign(segment.blocked, segment.rows, segment.spec, centroids)
+    numbers, scores = assigned or assign(segment.blocked, segment.rows, segment.spec, centroids.assigning)
     return numbers[rows], _mean(scores[rows], segment.gains[rows])
 
 

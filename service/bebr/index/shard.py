@@ -249,7 +249,7 @@ class Shard:
         if view is None or (centroids := self.lists.get(view.version)) is None:
             return False
         view.segment.check()
-        assigned = assign(view.blocked, view.rows, view.spec, centroids, is_wanted)
+        assigned = assign(view.blocked, view.rows, view.spec, centroids.assigning, is_wanted)
         with self._maintenance:
             with self._lock:
                 now = next((one for one in self._sealed if one.segment is view.segment), None)

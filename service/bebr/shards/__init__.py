@@ -16,6 +16,7 @@ memory.py    gives memory back to the system
 """
 
 from bebr.index import (
+    SAMPLE_ROWS_PER_LIST,
     CodeSpace,
     Found,
     Grouping,
@@ -40,6 +41,7 @@ from bebr.shards.note import acknowledged, forget_notes
 from bebr.shards.snapshot import Snapshot
 
 __all__ = [
+    "SAMPLE_ROWS_PER_LIST",
     "Change",
     "CodeSpace",
     "Found",

@@ -33,7 +33,7 @@ def assigned(
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     blocked = kernel.allocate(kernel.blocked_size_bytes(SPEC, len(records)))
     kernel.pack(np.ascontiguousarray(records[:, :-2]), SPEC, blocked, 0)
-    return assign(blocked, len(records), SPEC, centroids)
+    return assign(blocked, len(records), SPEC, centroids.assigning)
 
 
 def test_rows_of_one_cluster_are_in_few_lists() -> None:
@@ -74,18 +74,12 @@ def test_as_few_rows_as_lists_are_enough() -> None:
     assert len(cluster(records, SPACE, 20, version=0, generation=1, rows=20)) == 20
 
 
-def test_rows_find_their_list_by_coarse_centroids(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clustering, "COARSE_FROM", 256)
-    monkeypatch.setattr("bebr.index.lists.assigning.MIN_NEAR", 64)
+def test_the_list_of_a_row_is_that_of_its_best_centroid() -> None:
     records, _ = planted(np.random.default_rng(5), 300, 4000)
-    centroids = cluster(records, SPACE, 256, version=0, generation=1, rows=4000, rounds=4)
-    assert centroids.coarse is not None and len(centroids.coarse) == 16
+    centroids = cluster(records, SPACE, 256, version=0, generation=1, rows=4000, rounds=2)
     numbers, scores = assigned(records, centroids)
     exact = dot_scores(centroids.assigning, np.ascontiguousarray(records[:, :-2]), np.ones(4000, np.float16), SPEC)
-    assert (exact.argmax(axis=0) == numbers).mean() > 0.95
-    assert np.array_equal(scores, exact[numbers, np.arange(4000)])
-    plain = assigned(records, replace(centroids, coarse=None))
-    assert np.array_equal(plain[0], exact.argmax(axis=0))
+    assert np.array_equal(numbers, exact.argmax(axis=0)) and np.array_equal(scores, exact.max(axis=0))
 
 
 def test_centroids_that_nobody_wants_are_not_made() -> None:

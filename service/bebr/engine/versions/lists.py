@@ -16,7 +16,7 @@ from bebr.config import Limits
 from bebr.encoding.encoder import Encoder
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import Version, VersionKind
-from bebr.shards import CodeSpace, cluster, lists_for
+from bebr.shards import SAMPLE_ROWS_PER_LIST, CodeSpace, cluster, lists_for
 from bebr.telemetry import event
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,6 @@ GROWTH = 4
 """Centroids are made again once a version has this many times the rows that it had."""
 DRIFT = 0.93
 """Also once the mean score of rows to their centroids is less than this share of what it was."""
-SAMPLE_ROWS_PER_LIST = 100
 
 
 class Lists:

@@ -28,7 +28,7 @@ _PREFIX_BYTES = len(MAGIC) + 8
 
 def pack(centroids: Centroids) -> bytes:
     """The bytes of centroids."""
-    arrays = [array.tobytes() for array in _arrays(centroids).values()]
+    arrays = [array.tobytes() for array in _arrays(centroids)]
     body = b"".join(part.ljust(_aligned(len(part)), b"\0") for part in arrays)
     header = {
         "format": FORMAT,
@@ -36,7 +36,6 @@ def pack(centroids: Centroids) -> bytes:
         "generation": centroids.generation,
         "spec": str(centroids.spec),
         "lists": len(centroids),
-        "coarse": None if centroids.coarse is None else len(centroids.coarse),
         "rows": centroids.rows,
         "mean_score": centroids.mean_score,
         "crc32": crc32(body),
@@ -51,9 +50,9 @@ def unpack(data: NDArray[np.uint8]) -> Centroids:
     header, start = _read_header(data)
     if crc32(data[start:].data) != header["crc32"]:
         raise ValueError("centroids do not match their checksum")
-    spec, lists, coarse = CodeSpec.parse(header["spec"]), header["lists"], header["coarse"]
+    spec, lists = CodeSpec.parse(header["spec"]), header["lists"]
     found = []
-    for count, dtype, width in _layout(spec, lists, coarse):
+    for count, dtype, width in _layout(spec, lists):
         size = count * width * np.dtype(dtype).itemsize
         found.append(data[start : start + size].view(dtype).reshape(count, width))
         start += _aligned(size)
@@ -66,7 +65,6 @@ def unpack(data: NDArray[np.uint8]) -> Centroids:
         DotQueries(found[2], found[3]),
         header["rows"],
         header["mean_score"],
-        None if coarse is None else DotQueries(found[4], found[5]),
     )
 
 
@@ -95,18 +93,14 @@ def _read_header(data: NDArray[np.uint8]) -> tuple[Mapping[str, Any], int]:
     return header, _aligned(_PREFIX_BYTES + length)
 
 
-def _arrays(centroids: Centroids) -> dict[str, NDArray[Any]]:
-    arrays: dict[str, NDArray[Any]] = {"values": centroids.values, "scales": centroids.scales}
-    arrays |= {"assigning": centroids.assigning.values, "assigning scales": centroids.assigning.scales}
-    if centroids.coarse is not None:
-        arrays |= {"coarse": centroids.coarse.values, "coarse scales": centroids.coarse.scales}
-    return arrays
+def _arrays(centroids: Centroids) -> list[NDArray[Any]]:
+    queries = centroids.assigning
+    return [centroids.values, centroids.scales, queries.values, queries.scales]
 
 
-def _layout(spec: CodeSpec, lists: int, coarse: int | None) -> list[tuple[int, str, int]]:
+def _layout(spec: CodeSpec, lists: int) -> list[tuple[int, str, int]]:
     """(rows, dtype, columns) of each array, in order."""
-    of_rows = [lists, lists] if coarse is None else [lists, lists, coarse]
-    return [one for rows in of_rows for one in ((rows, "int8", spec.dims), (rows, "float32", len(spec.blocks)))]
+    return [(lists, "int8", spec.dims), (lists, "float32", len(spec.blocks))] * 2
 
 
 def _aligned(offset: int) -> int:

@@ -5,7 +5,7 @@ row belongs to begins anew at a row drawn from all. The same sample, seed and se
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,9 @@ ROWS_PER_LIST = 110
 """About so many rows of a code version make a list."""
 MAX_LISTS = 2**14
 """More are not made: every search scores all centroids."""
-SAMPLE_ROWS_PER_LIST = 100
+SAMPLE_ROWS_PER_LIST = 64
 """Rows that centroids are made of."""
-ROUNDS = 10
-COARSE_FROM = 2**11
-"""From so many lists on, rows find theirs among those near a coarse centroid (`assigning.py`)."""
-COARSE_ROUNDS = 4
+ROUNDS = 8
 HELD_OUT_ROWS, HELD_OUT_SHARE = 4096, 0.25
 """So many rows of the sample, and no larger share, make no centroid: their scores are those of rows to come."""
 
@@ -76,40 +73,18 @@ def cluster(
     order = random.permutation(len(codes))
     sample = _Sample(codes[order[held_out:]], gains[order[held_out:]], space)
     units = unit_centroids(sample.rows(random.choice(len(sample), lists, replace=False)), space.metric)
-    shape = Centroids(version, generation, space.spec, *rounded(units, space.spec, space.steps), space.queries(units))
-    centroids = _with_coarse(replace(shape, rows=rows), units, space)
     for _ in range(rounds):
-        numbers, _ = sample.assigned(centroids, is_wanted)
+        numbers, _ = sample.assigned(space.queries(units), is_wanted)
         sums, counts = sample.sums(numbers, lists)
         empty = np.flatnonzero(counts == 0)
         sums[empty] = sample.rows(random.integers(0, len(sample), len(empty)))
-        centroids, units = _moved(centroids, unit_centroids(sums, space.metric), space)
+        units = unit_centroids(sums, space.metric)
+    queries = space.queries(units)
     rest = _Sample(codes[order[:held_out]], gains[order[:held_out]], space) if held_out else sample
-    _, scores = rest.assigned(centroids, is_wanted)
-    return replace(centroids, mean_score=float((scores * rest.gains.astype(np.float32)).mean()))
-
-
-def _moved(centroids: Centroids, units: Floats, space: CodeSpace) -> tuple[Centroids, Floats]:
+    _, scores = rest.assigned(queries, is_wanted)
+    mean_score = float((scores * rest.gains.astype(np.float32)).mean())
     values, scales = rounded(units, space.spec, space.steps)
-    moved = replace(centroids, values=values, scales=scales, assigning=space.queries(units))
-    return _with_coarse(moved, units, space), units
-
-
-def _with_coarse(centroids: Centroids, units: Floats, space: CodeSpace) -> Centroids:
-    """The same with coarse centroids, which are those of the centroids, where there are many."""
-    if len(centroids) < COARSE_FROM:
-        return centroids
-    count = int(np.sqrt(len(centroids)))
-    coarse = units[:: len(units) // count][:count]
-    for _ in range(COARSE_ROUNDS):
-        products = coarse if space.metric is None else coarse @ space.metric.astype(np.float64)
-        nearest = (units.astype(np.float32) @ products.T.astype(np.float32)).argmax(axis=1)
-        sums = np.zeros(coarse.shape)
-        np.add.at(sums, nearest, units)
-        alone = np.bincount(nearest, minlength=len(coarse)) == 0
-        sums[alone] = coarse[alone]
-        coarse = unit_centroids(sums, space.metric)
-    return replace(centroids, coarse=space.queries(coarse))
+    return Centroids(version, generation, space.spec, values, scales, queries, rows, mean_score)
 
 
 class _Sample:
@@ -132,10 +107,10 @@ class _Sample:
         return rows
 
     def assigned(
-        self, centroids: Centroids, is_wanted: Callable[[], bool]
+        self, queries: DotQueries, is_wanted: Callable[[], bool]
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The list and the score of each row."""
-        return assign(self._blocked, len(self), self._space.spec, centroids, is_wanted)
+        return assign(self._blocked, len(self), self._space.spec, queries, is_wanted)
 
     def sums(self, numbers: NDArray[np.int32], lists: int) -> tuple[Floats, NDArray[np.int64]]:
         """The sum (lists, dims) of the rows of each list in code space, and how many these are."""
