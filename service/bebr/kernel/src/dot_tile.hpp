@@ -122,10 +122,12 @@ BEBR_INLINE void sum_groups(const Blocks& layout, const DotTile& tile, Cursor<G>
 // Scores Q queries against the G groups list[0..G) and offers what is within the bounds.
 template <class Simd, int Q, int G>
 BEBR_INLINE void score_groups(const Blocks& layout, const DotTile& tile, const Groups& groups,
-                              const std::uint32_t* list, const std::uint32_t* list_ahead, Sink<float>& sink) {
+                              const std::uint32_t* list, const std::uint32_t* list_ahead, std::size_t i,
+                              Sink<float>& sink) {
     constexpr int kVectors = G * Simd::kVectors;
     typename Simd::Floats scores[Q][kVectors];
-    sum_groups<Simd, Q, G>(layout, tile, cursor<G>(layout, groups, list), cursor<G>(layout, groups, list_ahead), scores);
+    const Cursor<G> ahead = cursor_ahead<G>(layout, groups, list_ahead, i);
+    sum_groups<Simd, Q, G>(layout, tile, cursor<G>(layout, groups, list), ahead, scores);
     BEBR_EACH(v, kVectors) {
         const std::uint32_t group = list[v / Simd::kVectors];
         const auto gains = Simd::load_gains(groups.gains + group * kGroupRows, v % Simd::kVectors);
@@ -138,8 +140,9 @@ template <class Simd, int Q>
 void dot(const Blocks& layout, const DotTile& tile, const Groups& groups, const std::uint32_t* list,
          std::size_t count, Sink<float>& sink) {
     constexpr int G = Simd::template kDotGroups<Q>;
-    for_groups<G>(layout, list, count, [&]<int N>(const std::uint32_t* now, const std::uint32_t* ahead) BEBR_LAMBDA {
-        score_groups<Simd, Q, N>(layout, tile, groups, now, ahead, sink);
+    for_groups<G>(layout, list, count, [&]<int N>(const std::uint32_t* now, const std::uint32_t* ahead,
+                                                  std::size_t i) BEBR_LAMBDA {
+        score_groups<Simd, Q, N>(layout, tile, groups, now, ahead, i, sink);
     });
 }
 

@@ -105,7 +105,8 @@ template <class Simd, int Q>
 void hamming(const Blocks& layout, const HammingTile& tile, const Groups& groups, const std::uint32_t* list,
              std::size_t count, Sink<std::int32_t>& sink) {
     constexpr int G = Simd::template kHammingGroups<Q>;
-    for_groups<G>(layout, list, count, [&]<int N>(const std::uint32_t* now, const std::uint32_t* ahead) BEBR_LAMBDA {
+    for_groups<G>(layout, list, count, [&]<int N>(const std::uint32_t* now, const std::uint32_t* ahead,
+                                                  std::size_t) BEBR_LAMBDA {
         measure_groups<Simd, Q, N>(layout, tile, groups, now, ahead, sink);
     });
 }

@@ -15,10 +15,12 @@ constexpr std::size_t kLevelStep = 16;        // bytes of levels that are read a
 constexpr std::size_t kProductsPerSum = 256;  // of a level and a value of 16 bits: as many fit an int32
 constexpr int kMaxTile = 12;  // queries that one kernel call may score together
 
-// Groups of blocked codes, with their gains (float16 bits, 16 per group; null for hamming).
+// Groups of blocked codes, with their gains (float16 bits, 16 per group; null for hamming). `ahead`, unless null, has the
+// groups that are scanned a while after each of those listed, wherever they lie: memory is asked for them in time.
 struct Groups {
     const std::uint32_t* words;
     const std::uint16_t* gains;
+    const std::uint32_t* const* ahead = nullptr;
 };
 
 // Where a kernel hands over the rows that may be among the best. `bounds[q]` is what query q still asks for: a score of

@@ -1,11 +1,9 @@
-// The best rows of one query that reads list after list of several parts, and the order of its lists.
+// The best rows of one query that reads list after list of several parts.
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
-#include <span>
 #include <tuple>
 #include <vector>
 
@@ -99,49 +97,6 @@ private:
     float floor_, bound_;
     std::size_t capacity_;
     std::vector<Entry> entries_;
-};
-
-// Lists in the order of their centroids' scores, best first, of equal ones the lower number. Most queries read few of
-// them, so they are sorted piece by piece.
-class ListOrder {
-public:
-    void add(const float* scores, std::size_t lists) {
-        const auto first = static_cast<std::uint32_t>(entries_.size());
-        entries_.resize(first + lists);
-        for (std::size_t list = 0; list < lists; ++list)
-            entries_[first + list] =
-                std::uint64_t{HighestScore::key(scores[list])} << 32 | (first + static_cast<std::uint32_t>(list));
-    }
-
-    bool empty() const { return next_ == entries_.size(); }
-
-    // Whether the next list is the first of a piece that is still to be sorted.
-    bool must_sort() const { return next_ == sorted_; }
-    // The lists that come next, as far as they are sorted.
-    std::span<const std::uint64_t> sorted() const { return {entries_.data() + next_, sorted_ - next_}; }
-
-    // The number of the next list, which `pop` passes; there is one.
-    std::uint32_t front() {
-        if (next_ == sorted_) sort_more();
-        return static_cast<std::uint32_t>(entries_[next_]);
-    }
-    float score() const { return HighestScore::score(static_cast<std::uint32_t>(entries_[next_] >> 32)); }
-    void pop() { ++next_; }
-
-private:
-    static constexpr std::size_t kFirstPiece = 64;
-
-    void sort_more() {
-        const auto first = entries_.begin() + static_cast<std::ptrdiff_t>(sorted_);
-        sorted_ = std::min(entries_.size(), sorted_ + piece_);
-        piece_ *= 2;
-        const auto end = entries_.begin() + static_cast<std::ptrdiff_t>(sorted_);
-        if (end != entries_.end()) std::nth_element(first, end, entries_.end());
-        std::sort(first, end);
-    }
-
-    std::vector<std::uint64_t> entries_;  // key of the score above, number of the list below
-    std::size_t next_ = 0, sorted_ = 0, piece_ = kFirstPiece;
 };
 
 }  // namespace bebr

@@ -1,18 +1,30 @@
 #include "lists.hpp"
 
 #include <algorithm>
+#include <array>
+#include <limits>
+#include <optional>
+#include <utility>
 
 #include "list_best.hpp"
+#include "list_order.hpp"
 #include "list_range.hpp"
 
 namespace bebr {
 namespace {
 
+// What a query reads before others share its lists: a good idea of its k-th best hit saves lists that it need not read.
+constexpr std::size_t kListsAlone = 8;
+// What each query chooses at once, at most.
+constexpr std::size_t kListsTogether = 1024;
+// Rows of a long range that are planned at once.
+constexpr std::size_t kRowsPlanned = 64 * 1024;
+
 // The parts of one generation.
 struct Generation {
     const CentroidTable* table;
-    std::size_t first_list;           // its number among the lists of all generations
-    std::vector<std::size_t> parts;   // positions
+    std::size_t first_list;          // its number among the lists of all generations
+    std::vector<std::size_t> parts;  // positions
 };
 
 // Generations in ascending order.
@@ -38,37 +50,67 @@ std::vector<Generation> generations_of(std::span<const ListedPart> parts) {
     return found;
 }
 
+// One query, and how far it has read.
+struct Reader {
+    Reader(const Layout& layout, const DotQueries& queries, std::uint32_t member, std::size_t k, std::size_t stop_at,
+           float floor)
+        : best(k, stop_at, floor), packed(layout, queries, {&member, 1}) {}
+
+    ListBest best;
+    PackedDotTile packed;
+    ListOrder order;
+    std::vector<bool> seen;  // lists
+    std::int64_t lists = 0, rows = 0;
+    bool done = false;
+
+    // Lists that were chosen before the query knows whether it needs them all, and what was found there.
+    struct Chosen {
+        std::size_t number;
+        float score;
+        std::int64_t rows;
+    };
+    std::vector<Chosen> chosen;
+    std::vector<ListHit> hits;
+};
+
 class ListSearch {
 public:
     ListSearch(const Kernels& kernels, std::span<const ListedPart> parts, const DotQueries& queries,
                const WantedOfParts<float>& wanted, const ListWanted& rule, ListsRead& read)
         : kernels_(kernels), parts_(parts), queries_(queries), wanted_(wanted), rule_(rule), read_(read),
-          generations_(generations_of(parts)), ranges_(kernels) {
-        read_.lists.assign(wanted.queries, 0);
-        read_.rows.assign(wanted.queries, 0);
+          layout_(*parts[0].part.layout), generations_(generations_of(parts)), plan_(kernels, layout_) {
         for (std::size_t q = 0; q < wanted.queries; ++q)
-            best_.emplace_back(wanted.k, static_cast<std::size_t>(rule.stop_at[q]), floor_of(q));
+            readers_.emplace_back(layout_, queries, static_cast<std::uint32_t>(q), wanted.k,
+                                  static_cast<std::size_t>(rule.stop_at[q]),
+                                  wanted.bounds ? wanted.bounds[q] : HighestScore::kNothing);
         for (const ListedPart& part : parts) {
             rows_.emplace_back(part.part);
             any_mapped_ |= static_cast<bool>(part.part.mapped);
         }
+        read_.lists.assign(wanted.queries, 0);
+        read_.rows.assign(wanted.queries, 0);
     }
 
     Candidates run() {
         scan_unlisted();
         if (!generations_.empty()) {
             score_centroids();
-            for (std::size_t q = 0; q < wanted_.queries; ++q) read_lists(q);
+            const bool alone = wanted_.queries == 1;
+            for (std::size_t q = 0; q < wanted_.queries; ++q)
+                read_alone(q, alone ? std::numeric_limits<std::size_t>::max() : kListsAlone);
+            while (!alone && read_together()) {}
         }
         Candidates found;
         found.starts.push_back(0);
-        for (ListBest& one : best_) one.write(found);
+        for (std::size_t q = 0; q < wanted_.queries; ++q) {
+            readers_[q].best.write(found);
+            read_.lists[q] = readers_[q].lists;
+            read_.rows[q] += readers_[q].rows;
+        }
         return found;
     }
 
 private:
-    float floor_of(std::size_t q) const { return wanted_.bounds ? wanted_.bounds[q] : HighestScore::kNothing; }
-
     const std::uint16_t* mask_of(std::size_t q, std::size_t p) const {
         const std::int32_t mask = wanted_.mask_of_query ? wanted_.mask_of_query[q] : wanted_.masks.empty() ? -1 : 0;
         return mask < 0 ? parts_[p].part.live : wanted_.masks[mask][p];
@@ -90,35 +132,27 @@ private:
         const Candidates found = dot_candidates(kernels_, whole, queries_, asked);
         for (std::size_t q = 0; q < wanted_.queries; ++q)
             for (auto i = static_cast<std::size_t>(found.starts[q]); i < static_cast<std::size_t>(found.starts[q + 1]); ++i)
-                best_[q].push(static_cast<float>(found.scores[i]), static_cast<std::uint32_t>(found.places[i]),
-                              static_cast<std::uint32_t>(found.rows[i]));
+                readers_[q].best.push(static_cast<float>(found.scores[i]), static_cast<std::uint32_t>(found.places[i]),
+                                      static_cast<std::uint32_t>(found.rows[i]));
     }
 
-    // The scores of all centroids, of one query after the other.
     void score_centroids() {
-        std::size_t padded = 0;
-        for (const Generation& one : generations_) padded += one.table->padded_lists();
-        stride_ = padded;
-        scores_.reset(new Allocation(allocate(wanted_.queries * padded * sizeof(float))));
-        std::vector<float*> rows(wanted_.queries);
+        std::size_t stride = 0, lists = 0;
+        for (const Generation& one : generations_) stride += one.table->padded_lists(), lists += one.table->lists();
+        const Memory memory(new Allocation(allocate(wanted_.queries * stride * sizeof(float))));
+        std::vector<float*> scores(wanted_.queries);
         std::size_t first = 0;
         for (const Generation& one : generations_) {
-            for (std::size_t q = 0; q < wanted_.queries; ++q) rows[q] = scores_of(q) + first;
-            one.table->score(kernels_, queries_, rows);
+            for (std::size_t q = 0; q < wanted_.queries; ++q)
+                scores[q] = reinterpret_cast<float*>(memory->bytes) + q * stride + first;
+            one.table->score(kernels_, queries_, scores);
+            for (std::size_t q = 0; q < wanted_.queries; ++q) readers_[q].order.add(scores[q], one.table->lists());
             first += one.table->padded_lists();
         }
-    }
-
-    float* scores_of(std::size_t q) const { return reinterpret_cast<float*>(scores_->bytes) + q * stride_; }
-
-    ListOrder order_of(std::size_t q) const {
-        ListOrder order;
-        const float* scores = scores_of(q);
-        for (const Generation& one : generations_) {
-            order.add(scores, one.table->lists());
-            scores += one.table->padded_lists();
+        for (Reader& reader : readers_) {
+            reader.order.start();
+            reader.seen.resize(lists);
         }
-        return order;
     }
 
     const Generation& generation_of(std::size_t number) const {
@@ -127,11 +161,24 @@ private:
         return generations_[g];
     }
 
-    std::int64_t rows_of(std::size_t q, const Generation& generation, std::size_t list) const {
-        std::size_t count = 0;
-        for (const std::size_t p : generation.parts)
-            count += count_rows(mask_of(q, p), parts_[p].begin[list], parts_[p].begin[list + 1]);
-        return static_cast<std::int64_t>(count);
+    // The next list that has a row for a query and, as far as it knows, is one to read; it is passed.
+    std::optional<Reader::Chosen> choose(std::size_t q) {
+        Reader& reader = readers_[q];
+        for (bool is_new = reader.order.must_sort(); reader.order.next(); is_new = reader.order.must_sort()) {
+            if (is_new && any_mapped_) advise(reader.order.sorted());
+            const float score = reader.order.score();
+            if (!reader.best.wants(score, rule_.deltas[q])) break;
+            const std::size_t number = reader.order.number();
+            const Generation& generation = generation_of(number);
+            const std::size_t list = number - generation.first_list;
+            std::size_t rows = 0;
+            for (const std::size_t p : generation.parts)
+                rows += count_rows(mask_of(q, p), parts_[p].begin[list], parts_[p].begin[list + 1]);
+            reader.order.pop();
+            if (rows == 0) continue;
+            return Reader::Chosen{number, score, static_cast<std::int64_t>(rows)};
+        }
+        return std::nullopt;
     }
 
     // Lists that will be read soon, so that they are read from the disk together.
@@ -145,58 +192,195 @@ private:
         }
     }
 
-    // Lists, best first, of one query.
-    void read_lists(std::size_t q) {
-        const auto member = static_cast<std::uint32_t>(q);
-        const PackedDotTile packed(*parts_[0].part.layout, queries_, {&member, 1});
-        std::vector<bool> seen(generations_.back().first_list + generations_.back().table->lists());
-        std::int64_t rows = 0;
-        for (ListOrder order = order_of(q); !order.empty(); order.pop()) {
-            const bool is_new = order.must_sort();
-            const std::size_t number = order.front();
-            if (is_new && any_mapped_) advise(order.sorted());
-            if (!best_[q].wants(order.score(), rule_.deltas[q])) break;
-            const Generation& generation = generation_of(number);
-            const std::size_t list = number - generation.first_list;
-            const std::int64_t matching = rows_of(q, generation, list);
-            if (matching == 0) continue;
-            if (rows > rule_.flat_rows[q]) {
-                rows += scan_others(q, packed, seen);
-                break;
-            }
-            for (const std::size_t p : generation.parts)
-                scan(q, packed, p, parts_[p].begin[list], parts_[p].begin[list + 1]);
-            seen[number] = true;
-            rows += matching;
-            ++read_.lists[q];
+    // Whether a query goes on with a list: it still wants it, and does not rather read all that is left.
+    bool goes_on(std::size_t q, const Reader::Chosen& next) {
+        Reader& reader = readers_[q];
+        if (!reader.best.wants(next.score, rule_.deltas[q])) {
+            reader.done = true;
+        } else if (reader.rows > rule_.flat_rows[q]) {
+            read_others(q);
+            reader.done = true;
+        } else {
+            reader.seen[next.number] = true;
+            reader.rows += next.rows;
+            ++reader.lists;
         }
-        read_.rows[q] += rows;
+        return !reader.done;
     }
 
-    void scan(std::size_t q, const PackedDotTile& packed, std::size_t p, std::size_t begin, std::size_t end) {
-        if (begin == end) return;
+    // Plans the ranges of a list for queries, and returns how many pieces are planned then.
+    std::size_t plan(std::size_t number, std::span<const std::uint32_t> members) {
+        const Generation& generation = generation_of(number);
+        const std::size_t list = number - generation.first_list;
+        std::array<const std::uint16_t*, kMaxTile> masks;
+        for (const std::size_t p : generation.parts) {
+            for (std::size_t i = 0; i < members.size(); ++i) masks[i] = mask_of(members[i], p);
+            plan_.add(rows_[p], parts_[p].begin[list], parts_[p].begin[list + 1], {masks.data(), members.size()});
+        }
+        return plan_.pieces();
+    }
+
+    void scan(std::size_t piece, std::span<const std::uint32_t> members, const DotTile& packed, RangeTile& tile) {
+        const auto p = static_cast<std::size_t>(plan_.part_of(piece) - rows_.data());
+        const auto [begin, end] = plan_.rows_of(piece);
         parts_[p].part.mapped.require(begin, end);
-        RangeTile tile;
-        tile.add(best_[q], mask_of(q, p));
-        ranges_.scan(rows_[p], begin, end, packed.view(), tile);
+        for (std::size_t i = 0; i < members.size(); ++i) tile.masks[i] = mask_of(members[i], p);
+        plan_.scan(piece, packed, tile);
     }
 
-    // What one query has not seen, in the order of rows. Returns how many rows that are.
-    std::int64_t scan_others(std::size_t q, const PackedDotTile& packed, const std::vector<bool>& seen) {
+    // Lists, best first, of one query, up to so many. Some are planned ahead, that their memory is asked for in time.
+    void read_alone(std::size_t q, std::size_t limit) {
+        const auto member = static_cast<std::uint32_t>(q);
+        Reader& reader = readers_[q];
+        RangeTile tile;
+        tile.add(reader.best);
+        plan_.clear();
+        std::vector<std::size_t> ends;  // of each chosen list, in pieces
+        std::size_t piece = 0;
+        for (std::size_t at = 0; at < limit; ++at) {
+            while (ends.size() < limit && (at == ends.size() || !plan_.reaches(ends[at]))) {
+                const auto next = choose(q);
+                if (!next) break;
+                reader.chosen.push_back(*next);
+                ends.push_back(plan(next->number, {&member, 1}));
+            }
+            if (at == ends.size()) {
+                reader.done = true;
+                return;
+            }
+            if (!goes_on(q, reader.chosen[at])) return;
+            for (; piece < ends[at]; ++piece) scan(piece, {&member, 1}, reader.packed.view(), tile);
+        }
+    }
+
+    // What each query wants is chosen, and each list read once for all that chose it. Then every query goes through what
+    // was found in the order of its lists, and stops where it would have stopped alone. False: all are done.
+    bool read_together() {
+        std::vector<Step> steps = choose_together();
+        if (steps.empty()) return false;
+        std::sort(steps.begin(), steps.end(), [](const Step& a, const Step& b) { return a.key() < b.key(); });
+        scan_together(steps);
+        for (std::size_t q = 0; q < wanted_.queries; ++q)
+            if (!readers_[q].done) take_hits(q);
+        return true;
+    }
+
+    // A list that a query chose.
+    struct Step {
+        std::uint32_t number;
+        std::uint32_t query;
+        std::uint32_t position;
+
+        std::uint64_t key() const { return std::uint64_t{number} << 32 | query; }
+    };
+
+    std::vector<Step> choose_together() {
+        std::vector<Step> steps;
+        for (std::size_t q = 0; q < wanted_.queries; ++q) {
+            Reader& reader = readers_[q];
+            if (reader.done) continue;
+            reader.chosen.clear(), reader.hits.clear();
+            std::int64_t rows = reader.rows;
+            while (reader.chosen.size() < kListsTogether) {
+                const auto next = choose(q);
+                if (!next) break;
+                steps.push_back({static_cast<std::uint32_t>(next->number), static_cast<std::uint32_t>(q),
+                                 static_cast<std::uint32_t>(reader.chosen.size())});
+                reader.chosen.push_back(*next);
+                if (rows > rule_.flat_rows[q]) break;
+                rows += next->rows;
+            }
+            reader.done = reader.chosen.empty();
+        }
+        return steps;
+    }
+
+    // Steps in the order of lists. Those of one list are taken together, up to a tile of queries.
+    void scan_together(const std::vector<Step>& steps) {
+        plan_.clear();
+        std::vector<std::pair<std::size_t, std::size_t>> ends;  // of each tile: in steps, in pieces
+        std::vector<std::uint32_t> members(steps.size());
+        for (std::size_t i = 0; i < steps.size(); ++i) members[i] = steps[i].query;
+        std::size_t planned = 0, step = 0, piece = 0;
+        for (std::size_t at = 0; step < steps.size(); ++at) {
+            while (planned < steps.size() && (at == ends.size() || !plan_.reaches(ends[at].second))) {
+                std::size_t end = planned + 1;
+                while (end < steps.size() && steps[end].number == steps[planned].number &&
+                       end - planned < static_cast<std::size_t>(kernels_.dot_tile))
+                    ++end;
+                const std::size_t pieces = plan(steps[planned].number, {&members[planned], end - planned});
+                ends.emplace_back(end, pieces);
+                planned = end;
+            }
+            const auto [end, pieces] = ends[at];
+            RangeTile tile;
+            for (; step < end; ++step) {
+                Reader& reader = readers_[steps[step].query];
+                tile.add(reader.best, &reader.hits, steps[step].position);
+            }
+            const std::span<const std::uint32_t> of_tile(&members[end - tile.size], tile.size);
+            const DotTile packed = mix(of_tile);
+            for (; piece < pieces; ++piece) scan(piece, of_tile, packed, tile);
+        }
+    }
+
+    // The queries of one tile, from each packed alone.
+    DotTile mix(std::span<const std::uint32_t> members) {
+        if (members.size() == 1) return readers_[members[0]].packed.view();
         std::size_t count = 0;
+        for (const Block& block : layout_.blocks) count += block.words * block.fields;
+        const auto interleave = [&](auto& mixed, std::size_t size, const auto& source) {
+            mixed.resize(size * members.size());
+            for (std::size_t i = 0; i < members.size(); ++i) {
+                const auto* from = source(readers_[members[i]].packed.view());
+                for (std::size_t at = 0; at < size; ++at) mixed[at * members.size() + i] = from[at];
+            }
+        };
+        interleave(values_, count, [](const DotTile& one) { return one.values; });
+        interleave(offsets_, layout_.blocks.size(), [](const DotTile& one) { return one.offsets; });
+        interleave(scales_, layout_.blocks.size(), [](const DotTile& one) { return one.scales; });
+        return {values_.data(), offsets_.data(), scales_.data()};
+    }
+
+    void take_hits(std::size_t q) {
+        Reader& reader = readers_[q];
+        std::sort(reader.hits.begin(), reader.hits.end(),
+                  [](const ListHit& a, const ListHit& b) { return a.position < b.position; });
+        auto hit = reader.hits.begin();
+        for (std::size_t position = 0; position < reader.chosen.size(); ++position) {
+            if (!goes_on(q, reader.chosen[position])) return;
+            for (; hit != reader.hits.end() && hit->position == position; ++hit)
+                if (hit->score >= reader.best.bound()) reader.best.push(hit->score, hit->place, hit->row);
+        }
+    }
+
+    // All that one query has not seen, in the order of rows.
+    void read_others(std::size_t q) {
         for (const Generation& generation : generations_) {
             const std::size_t lists = generation.table->lists();
             for (const std::size_t p : generation.parts) {
                 for (std::size_t list = 0; list < lists; ++list) {
                     const std::size_t first = list;
-                    while (list < lists && !seen[generation.first_list + list]) ++list;
-                    const std::size_t begin = parts_[p].begin[first], end = parts_[p].begin[list];
-                    count += count_rows(mask_of(q, p), begin, end);
-                    scan(q, packed, p, begin, end);
+                    while (list < lists && !readers_[q].seen[generation.first_list + list]) ++list;
+                    read_rows(q, p, parts_[p].begin[first], parts_[p].begin[list]);
                 }
             }
         }
-        return static_cast<std::int64_t>(count);
+    }
+
+    void read_rows(std::size_t q, std::size_t p, std::size_t begin, std::size_t end) {
+        const auto member = static_cast<std::uint32_t>(q);
+        const std::uint16_t* const mask = mask_of(q, p);
+        Reader& reader = readers_[q];
+        reader.rows += static_cast<std::int64_t>(count_rows(mask, begin, end));
+        RangeTile tile;
+        tile.add(reader.best);
+        for (; begin < end; begin = std::min(end, begin + kRowsPlanned)) {
+            plan_.clear();
+            plan_.add(rows_[p], begin, std::min(end, begin + kRowsPlanned), {&mask, 1});
+            for (std::size_t piece = 0; piece < plan_.pieces(); ++piece)
+                scan(piece, {&member, 1}, reader.packed.view(), tile);
+        }
     }
 
     const Kernels& kernels_;
@@ -205,12 +389,13 @@ private:
     const WantedOfParts<float>& wanted_;
     const ListWanted& rule_;
     ListsRead& read_;
+    const Layout& layout_;
     std::vector<Generation> generations_;
-    RangeScan ranges_;
-    std::vector<ListBest> best_;
+    RangePlan plan_;
+    std::vector<Reader> readers_;
     std::vector<RangeRows> rows_;
-    Memory scores_;
-    std::size_t stride_ = 0;
+    std::vector<std::int32_t> values_, offsets_;  // of a tile
+    std::vector<float> scales_;
     bool any_mapped_ = false;
 };
 

@@ -30,6 +30,16 @@ BEBR_INLINE Cursor<G> cursor(const Blocks& layout, const Groups& groups, const s
     return start;
 }
 
+// The groups whose memory is asked for while the G groups from number `i` of the list on are scanned.
+template <int G>
+BEBR_INLINE Cursor<G> cursor_ahead(const Blocks& layout, const Groups& groups, const std::uint32_t* list_ahead,
+                                   std::size_t i) {
+    if (!groups.ahead) return cursor<G>(layout, groups, list_ahead);
+    Cursor<G> start;
+    BEBR_EACH(g, G) start.at[g] = groups.ahead[i + g];
+    return start;
+}
+
 template <int G>
 BEBR_INLINE void advance(Cursor<G>& cursor, std::uint32_t words) {
     BEBR_EACH(g, G) cursor.at[g] += words * kGroupRows;
@@ -72,7 +82,7 @@ BEBR_INLINE void offer_hits(const Vector (&scores)[Q][G * Simd::kVectors], const
     }
 }
 
-// Calls run<N>(list + i, the N entries that come kPrefetchBytes later) for N = G groups at a time, at the end for one.
+// Calls run<N>(list + i, the N entries that come kPrefetchBytes later, i) for N = G groups at a time, at the end for one.
 template <int G, class Run>
 BEBR_INLINE void for_groups(const Blocks& layout, const std::uint32_t* list, std::size_t count, const Run& run) {
     const std::size_t group_bytes = layout.words * kGroupRows * sizeof(std::uint32_t);
@@ -80,10 +90,10 @@ BEBR_INLINE void for_groups(const Blocks& layout, const std::uint32_t* list, std
     std::size_t i = 0;
     for (; i + G <= count; i += G) {
         const std::size_t ahead = i + distance + G <= count ? i + distance : i;
-        run.template operator()<G>(list + i, list + ahead);
+        run.template operator()<G>(list + i, list + ahead, i);
     }
     if constexpr (G > 1) {
-        for (; i < count; ++i) run.template operator()<1>(list + i, list + i);
+        for (; i < count; ++i) run.template operator()<1>(list + i, list + i, i);
     }
 }
 
