@@ -46,6 +46,26 @@ def address(started: subprocess.Popen[str]) -> str:
     raise AssertionError(said)
 
 
+FINALIZED = """
+import signal, sys
+from pathlib import Path
+from bebr.cli.server.running import run
+from bebr.config import Settings
+
+class Finalized:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)  # what the handler raises here is ignored by the interpreter
+
+run(Settings(data_dir=Path(sys.argv[1]), port=0), lambda url: Finalized() and None)
+"""
+
+
+def test_it_ends_on_a_signal_that_comes_while_an_object_is_finalized(tmp_path: Path):
+    ended = subprocess.run([sys.executable, "-c", FINALIZED, tmp_path], capture_output=True, timeout=PATIENCE_SECONDS)
+    assert ended.returncode == 0, ended.stderr
+    assert b"Exception ignored in" in ended.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_says_where_it_is_and_ends_on_a_signal(tmp_path: Path, number: signal.Signals):
     with process("serve", "--port", "0", "--data-dir", str(tmp_path)) as started:

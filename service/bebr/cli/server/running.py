@@ -79,6 +79,8 @@ class Service:
                 raise self._app.failure or Unavailable("the service stopped during startup; see its log")
         with Client(self.url, api_key=self._key, retries=0) as client:
             while not _is_ready(client, waiting):
+                if self._ended.is_set():
+                    raise self._app.failure or Unavailable("the service stopped before it was ready; see its log")
                 time.sleep(POLL_SECONDS)
         gc.collect()
         gc.freeze()  # or every later collection, which stops all, would look through what lives as long as the service
@@ -153,21 +155,40 @@ class Stopped(Exception):
     """Ctrl-C or SIGTERM, in the main thread."""
 
 
-@contextmanager
-def stop_signals() -> Iterator[None]:
-    """Inside, the first SIGINT or SIGTERM raises Stopped, so that the service can shut down cleanly. The second exits
-    at once, which loses no acknowledged write."""
-    seen: list[int] = []
+class Signals:
+    """What the first signal does, besides raising Stopped: where the interpreter is in a finalizer just then, that
+    is swallowed."""
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        if seen:
+    def __init__(self) -> None:
+        self.seen = False
+        self._stop: Callable[[], None] = _nothing
+
+    def on_stop(self, stop: Callable[[], None]) -> None:
+        """Call this, too. Raises Stopped where a signal came already."""
+        self._stop = stop
+        if self.seen:
+            raise Stopped
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        if self.seen:
             os._exit(128 + number)
-        seen.append(number)
+        self.seen = True
+        self._stop()
         raise Stopped
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+
+def _nothing() -> None:
+    return
+
+
+@contextmanager
+def stop_signals() -> Iterator[Signals]:
+    """Inside, the first SIGINT or SIGTERM raises Stopped, so that the service can shut down cleanly. The second exits
+    at once, which loses no acknowledged write."""
+    signals = Signals()
+    before = {number: signal.signal(number, signals.handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -176,14 +197,18 @@ def stop_signals() -> Iterator[None]:
 def run(settings: Settings, when_ready: Callable[[str], None]) -> None:
     """Start the service, call `when_ready` with its address, and serve until a signal."""
     configure_logs(settings.log_level, settings.log_format)
-    with stop_signals():
+    with stop_signals() as signals:
         service = Service(settings)
         try:
+            signals.on_stop(service.stop)
             service.start(_Waiting())
             when_ready(service.url)
             service.join()
         except Stopped:
             print("\nstopping; press Ctrl-C again to stop at once", file=sys.stderr)
+        except Unavailable:
+            if not signals.seen:  # else it is what was asked for
+                raise
         finally:
             service.stop()
             service.join()
