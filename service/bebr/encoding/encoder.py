@@ -1,6 +1,7 @@
 """Encoder: the embedding model and the binarizer of one bundle, behind one border that checks what comes in."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,7 +12,7 @@ from bebr.encoding.bundles.bundle import Bundle, no_binarizer, no_embedding_mode
 from bebr.encoding.bundles.manifest import TextKind
 from bebr.encoding.embedding.model import EmbeddingModel
 from bebr.encoding.embedding.vectors import check_embeddings
-from bebr.encoding.quantization.binarizer import Binarizer
+from bebr.encoding.quantization.binarizer import Binarizer, Projection
 from bebr.encoding.quantization.pair import encode_rescored, open_binarizer, open_rescore
 
 WARM_UP_TEXTS = ("a short text", "a longer text of some more words, as passages are " * 8)
@@ -75,6 +76,11 @@ class Encoder:
     def project(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Checked embeddings (rows, dims) float32 -> queries in code space (rows, spec.dims) float32."""
         return self._opened.project(embeddings)
+
+    @cached_property
+    def projection(self) -> Projection | None:
+        """`project` and the rounding of queries as one, in the kernel; None: it is no product with a matrix."""
+        return self._opened.projection(self.steps)
 
     def project_rescore(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Checked embeddings (rows, dims) float32 -> queries for rescore codes (rows, spec.rescore.dims) float32.

@@ -12,6 +12,7 @@ labels.py       the values of a field, numbered, and which rows have them
 rescore_parts.py  where the rescore codes of a code version lie
 rescoring.py    candidates scored again by their rescore codes
 samples.py      random samples of codes, and in which lists rows are
+nearest.py      the shortest way of most scans
 scan.py         queries over segments: kernel calls, ties
 probe.py        the same by lists: which rows are read
 needs.py        what it takes to find the best hits by lists
@@ -33,6 +34,7 @@ from bebr.index.labels import Value
 from bebr.index.lists import centroid_files
 from bebr.index.lists.assigning import Stopped
 from bebr.index.lists.clustering import SAMPLE_ROWS_PER_LIST, CodeSpace, cluster, lists_for
+from bebr.index.nearest import EmbeddingQueries
 from bebr.index.needs import Needs
 from bebr.index.probe import ListsHeld, ListsRead
 from bebr.index.rescoring import Rescored, Rescoring
@@ -44,6 +46,7 @@ from bebr.kernel.rescore import quantize as quantize_rescore
 __all__ = [
     "SAMPLE_ROWS_PER_LIST",
     "CodeSpace",
+    "EmbeddingQueries",
     "Found",
     "Grouping",
     "ListStats",

@@ -39,6 +39,7 @@ from bebr.kernel.checks import (
 from bebr.kernel.lists import CentroidTable, accumulate, assign, centroid_scores, list_candidates
 from bebr.kernel.parts import Candidates, Parts, Selection, dot_candidates, hamming_candidates
 from bebr.kernel.pieces import DamagedRows, Pieces, lost_pages
+from bebr.kernel.projection import Nearest, Projection, nearest
 
 __all__ = [
     "GROUP_ROWS",
@@ -48,8 +49,10 @@ __all__ = [
     "CentroidTable",
     "DamagedRows",
     "Masks",
+    "Nearest",
     "Parts",
     "Pieces",
+    "Projection",
     "Selection",
     "accumulate",
     "allocate",
@@ -66,6 +69,7 @@ __all__ = [
     "list_candidates",
     "lost_pages",
     "map_file",
+    "nearest",
     "pack",
     "project",
     "quantize",

@@ -188,6 +188,16 @@ class Pieces:
 
 def lost_pages() -> int: ...
 
+class Projection:
+    def __init__(
+        self,
+        layout: Layout,
+        matrix: NDArray[np.float32],
+        of: NDArray[np.int64] | None,
+        factors: NDArray[np.float32] | None,
+        steps: NDArray[np.float32],
+    ) -> None: ...
+
 class Parts:
     def __init__(self) -> None: ...
     def add_table(
@@ -219,6 +229,14 @@ class Parts:
     def best(
         self, scores: NDArray[np.float64], places: NDArray[np.int32], rows: NDArray[np.int64], limit: int
     ) -> tuple[list[float], list[str], list[int], int]: ...
+    def nearest(
+        self,
+        places: Sequence[int],
+        projection: Projection,
+        embeddings: NDArray[np.float32],
+        k: int,
+        added: NDArray[np.float64] | None,
+    ) -> list[tuple[list[float], list[str], list[int], int]]: ...
 
 Found = tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]
 

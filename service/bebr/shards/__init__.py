@@ -18,6 +18,7 @@ memory.py    gives memory back to the system
 from bebr.index import (
     SAMPLE_ROWS_PER_LIST,
     CodeSpace,
+    EmbeddingQueries,
     Found,
     Grouping,
     ListsHeld,
@@ -44,6 +45,7 @@ __all__ = [
     "SAMPLE_ROWS_PER_LIST",
     "Change",
     "CodeSpace",
+    "EmbeddingQueries",
     "Found",
     "Grouping",
     "ListsHeld",

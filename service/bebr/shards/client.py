@@ -27,7 +27,18 @@ from bebr.core.codes import CodeSpec
 from bebr.core.filters import Filter
 from bebr.core.lists import Centroids
 from bebr.core.operations import Committed
-from bebr.index import Found, Grouping, ListsHeld, ListsRead, ListStats, Needs, Rescored, Rescoring, ScanQueries
+from bebr.index import (
+    EmbeddingQueries,
+    Found,
+    Grouping,
+    ListsHeld,
+    ListsRead,
+    ListStats,
+    Needs,
+    Rescored,
+    Rescoring,
+    ScanQueries,
+)
 from bebr.shards.changes import Change
 
 if TYPE_CHECKING:  # it reads shards, and what it reads says what this module defines
@@ -104,6 +115,10 @@ class ShardClient(Protocol):
 
     async def needs(self, queries: ScanQueries) -> list[Needs]:
         """The best hits of each query, of all points of its version, and what it takes to find them by lists."""
+
+    def nearest(self, queries: EmbeddingQueries) -> Searched | None:
+        """What `search` finds for embeddings, at once. None: ask that, as it takes longer, or points are of other
+        versions, too."""
 
     def is_small(self, queries: int) -> bool:
         """Whether a search of this many queries takes so little time that it may run on the event loop."""

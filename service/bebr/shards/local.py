@@ -19,7 +19,17 @@ from bebr.core.filters import Filter
 from bebr.core.lists import Centroids
 from bebr.core.operations import Committed
 from bebr.errors import BebrError, DamagedSegment, NotReady, Overloaded, Unavailable
-from bebr.index import Grouping, ListsHeld, ListStats, Needs, Rescoring, ScanQueries, samples, segment_file
+from bebr.index import (
+    EmbeddingQueries,
+    Grouping,
+    ListsHeld,
+    ListStats,
+    Needs,
+    Rescoring,
+    ScanQueries,
+    samples,
+    segment_file,
+)
 from bebr.index.lists.assigning import Stopped
 from bebr.index.needs import needs
 from bebr.index.probe import Tables
@@ -190,6 +200,13 @@ class LocalShards:
             except DamagedSegment as damage:
                 if self._is_current(damage, view):
                     raise self._mend(damage) from None
+
+    def nearest(self, queries: EmbeddingQueries) -> Searched | None:
+        view = self._scan_view()
+        if self._rate.seconds(view.scan_size_bytes, len(queries)) > INLINE_SCAN_SECONDS:
+            return None
+        found = reads.nearest(view, queries, self._rate)
+        return None if found is None else Searched(found, dict(view.points))
 
     def snapshot(self) -> Snapshot:
         view = self._scan_view()

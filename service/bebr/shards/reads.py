@@ -13,6 +13,8 @@ from bebr.core.filters import Filter
 from bebr.index.candidates import NOTHING, Candidates, Found, Part, best_of, hits_of
 from bebr.index.columns import unpack_mask
 from bebr.index.grouped import Grouping, merge_groups, rescore_groups, scan_groups
+from bebr.index.nearest import EmbeddingQueries
+from bebr.index.nearest import nearest as find_nearest
 from bebr.index.probe import ListsHeld, ListsRead, probe
 from bebr.index.rescoring import Rescored, Rescoring, rescore_hits
 from bebr.index.scan import ScanQueries, Selection, finished, scan
@@ -87,6 +89,16 @@ def _search(
     started = time.perf_counter()
     hits, rows = rescore_hits(view, joined, queries, rescorings, waits)
     return Searched(hits, points, Rescored(rows, time.perf_counter() - started), lists)
+
+
+def nearest(view: ScanView, queries: EmbeddingQueries, rate: ScanRate) -> list[Found] | None:
+    """The same for embeddings, where they can go the shortest way; rate: is told how long it took."""
+    if not rate.is_next(view.scan_size_bytes * len(queries)):
+        return find_nearest(view, queries)
+    began = time.thread_time()
+    found = find_nearest(view, queries)
+    rate.note(view.scan_size_bytes, len(queries), time.thread_time() - began)
+    return found
 
 
 def _search_groups(

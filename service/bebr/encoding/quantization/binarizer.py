@@ -20,6 +20,7 @@ from bebr.encoding.quantization.rows import check_shape
 from bebr.errors import DamagedBundle, Incompatible
 from bebr.kernel import records as kernel_records
 
+Projection = kernel.Projection
 BATCH_ROWS = 256
 """Rows per call of the graph: its intermediate arrays then stay in the cache."""
 LINEAR_WITHIN = 1e-3
@@ -98,6 +99,12 @@ class Binarizer:
     def _run_projection(self, embeddings: Floats) -> Floats:
         (projected,) = self._query_session.run(["projected"], {"embedding": embeddings})
         return cast(Floats, projected)
+
+    def projection(self, steps: NDArray[np.float32]) -> kernel.Projection | None:
+        """`project` and the rounding of queries as one; None: the graph does not multiply by a matrix."""
+        if self._columns is None:
+            return None
+        return kernel.Projection(self.spec, *self._columns, steps)
 
     def encode(self, embeddings: Floats) -> NDArray[np.uint8]:
         """embeddings (rows, embedding_dims) float32 -> records (rows, record_size_bytes) uint8.

@@ -127,7 +127,7 @@ class Collection:
     ) -> dict[str, StoredPoint]:
         """The points that exist, by id. Raises DamagedPoint."""
         uid = self.document.uid
-        found = self._store.at_hand(uid, ids) if metadata and not records else {}
+        found = self.at_hand(ids) if metadata and not records else {}
         if len(found) == len(ids):
             return found
         groups = self.by_shard([point_id for point_id in ids if point_id not in found] if found else ids)
@@ -137,6 +137,10 @@ class Collection:
             self._note_damaged(error.fields["ids"])
             named = f"collection '{self.name}': {error.detail}"
             raise DamagedPoint(named, collection=self.name, id=error.fields["ids"][0], **error.fields) from None
+
+    def at_hand(self, ids: Sequence[str]) -> dict[str, StoredPoint]:
+        """Those of the points that need not be read, by id, with metadata and without records."""
+        return self._store.at_hand(self.document.uid, ids)
 
     async def fetch_sound(
         self, ids: Sequence[str], *, metadata: bool = True, records: bool = False

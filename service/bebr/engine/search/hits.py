@@ -1,9 +1,12 @@
 """What an answer shows of its hits: metadata and codes, as far as they were requested, and how large that is."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from bebr.core.types import Hit, StoredPoint
 from bebr.engine.answers import INLINE_BYTES, AnswerSize, size_of
+from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import Version
 from bebr.engine.projection import Wanted, project
 from bebr.engine.requests import SearchRequest
@@ -12,8 +15,25 @@ from bebr.shards import Found
 
 INLINE_HITS = 256
 """Results of more hits are written down in a thread."""
+FEW_IDS = 32
+"""Hits that are fetched at a time of searches that run together."""
 Points = Mapping[str, StoredPoint]
 """What was fetched of the hits, by id."""
+
+
+async def fetch_few(
+    collection: Collection, ids: Sequence[str], searches: int, *, metadata: bool, records: bool = False
+) -> Points:
+    """Points of the hits of searches: of several as few at a time as of each alone, which needs no thread."""
+    fetch = partial(collection.fetch, metadata=metadata, records=records)
+    if searches == 1:
+        return await fetch(ids)
+    found = collection.at_hand(ids) if metadata and not records else {}
+    ids = [point_id for point_id in ids if point_id not in found]
+    pages = [fetch(ids[start : start + FEW_IDS]) for start in range(0, len(ids), FEW_IDS)]
+    for page in [await pages[0]] if len(pages) == 1 else await asyncio.gather(*pages):
+        found |= page
+    return found
 
 
 def shows_points(request: SearchRequest) -> bool:

@@ -23,10 +23,15 @@ _others_of = attrgetter(*(field.name for field in _OTHERS))
 _PLAIN = tuple(field.default for field in _OTHERS)
 
 
+def is_plain(request: SearchRequest) -> bool:
+    """Whether nothing is requested that a plain search does not do."""
+    return request.vector is not None and bool(_others_of(request) == _PLAIN)
+
+
 def plain_query(collection: Collection, limits: Limits, request: SearchRequest) -> RoutedQuery | None:
     """The request, checked and routed; None: it has to go the long way."""
     version, vector = collection.active, request.vector
-    if vector is None or _others_of(request) != _PLAIN:
+    if vector is None or not is_plain(request):
         return None
     if request.scorer not in (None, Scorer.ADC) or not 1 <= request.limit <= limits.max_limit:
         return None

@@ -157,9 +157,14 @@ def _added(queries: Sequence[VersionQuery], codec: Codec) -> NDArray[np.float64]
     offsets = [query.offset for query in queries]
     if (mean := codec.exact_mean) is not None:
         # one by one: a product of many rows rounds otherwise than that of one, and a score must not depend on others
-        products = [float((_embedding(query, codec).astype(np.float64) @ mean)[0]) for query in queries]
+        products = [mean_product(_embedding(query, codec), mean) for query in queries]
         offsets = [offset + product for offset, product in zip(offsets, products, strict=True)]
     return np.array(offsets) if any(offsets) else None
+
+
+def mean_product(embedding: Floats, mean: NDArray[np.float64]) -> float:
+    """Of an embedding (1, dims) float32 and the mean (dims,)."""
+    return float((embedding.astype(np.float64) @ mean)[0])
 
 
 def _embedding(query: VersionQuery, codec: Codec) -> Floats:

@@ -38,7 +38,8 @@ from bebr.engine.requests import SearchRequest
 from bebr.engine.results import Explanation, RescoreExplanation, SearchResult
 from bebr.engine.search.coverage import CoverageChecks
 from bebr.engine.search.group import group
-from bebr.engine.search.hits import Points, common_projection, hits_of, is_large, projected, shows_points
+from bebr.engine.search.hits import Points, common_projection, fetch_few, hits_of, is_large, projected, shows_points
+from bebr.engine.search.nearest import NearestSearches
 from bebr.engine.search.pages import is_paged, paged
 from bebr.engine.search.parse import parse_all
 from bebr.engine.search.plain import plain_query
@@ -51,8 +52,6 @@ from bebr.errors import AnswerTooLarge, BebrError, Incompatible, PointNotFound
 from bebr.shards import Grouping
 
 MAX_REQUESTS_TOGETHER = 64
-FEW_IDS = 32
-"""Hits that are fetched at a time of searches that run together."""
 MAX_CANDIDATES = 2**20
 """Hits that all queries of one scan may want: it bounds the memory of a scan, at some 12 bytes each for every part."""
 MAX_RESCORED = 2**17
@@ -87,6 +86,7 @@ class Searcher:
         self._embed_texts = embed
         self._checks = checks
         self._turn = admission.turn
+        self._nearest = NearestSearches(collection, limits, admission)
         self._queue: Coalescer[list[RoutedQuery], Together | BebrError] = Coalescer(
             self._run_together,
             what="searches",
@@ -97,6 +97,10 @@ class Searcher:
     async def search(self, requests: Sequence[SearchRequest]) -> list[SearchResult]:
         """One result per request. Raises InvalidRequest for the first one that is wrong; nothing is searched then."""
         self._lane.check(self._key)
+        if not self._queue.busy:
+            results = await self._nearest.search(requests, self._scan_units(len(requests)))
+            if results is not None:
+                return results
         try:
             return await self._search(requests)
         except Incompatible:
@@ -121,8 +125,7 @@ class Searcher:
         """At once where it is alone, else together with others; counted in the lane."""
         done = False
         share = 1.0 if routed[0].probing is None else routed[0].probing.share
-        units = len(routed) * (1 + share * self._collection.shards.scan_size_bytes() / BYTES_PER_UNIT)
-        units += sum([one.rescored for one in routed]) / RESCORED_PER_UNIT
+        units = self._scan_units(len(routed), share) + sum([one.rescored for one in routed]) / RESCORED_PER_UNIT
         self._lane.enter(self._key, units)
         try:
             drop = self._lane.drop() if self._queue.busy else None
@@ -134,6 +137,9 @@ class Searcher:
             return together
         finally:
             self._lane.leave(self._key, units, done)
+
+    def _scan_units(self, queries: int, share: float = 1.0) -> float:
+        return queries * (1 + share * self._collection.shards.scan_size_bytes() / BYTES_PER_UNIT)
 
     def _check_size(self, requests: Sequence[SearchRequest]) -> None:
         """Raise AnswerTooLarge before anything is scanned for hits that fit no answer, whatever they show."""
@@ -313,13 +319,7 @@ class Searcher:
         if not ids:
             return {}
         if len(ids) <= PAGE_IDS:
-            # of searches that run together as few at a time as of each alone: no thread is needed for these
-            size = FEW_IDS if len(answers) > 1 else PAGE_IDS
-            wanted, fetch = list(ids), partial(self._collection.fetch, metadata=metadata, records=records)
-            pages = [fetch(wanted[start : start + size]) for start in range(0, len(wanted), size)]
-            if len(pages) == 1:
-                return await pages[0]
-            return {point_id: point for page in await asyncio.gather(*pages) for point_id, point in page.items()}
+            return await fetch_few(self._collection, list(ids), len(answers), metadata=metadata, records=records)
         return await self._fetch_pages(list(ids), metadata, records, common_projection(answers))
 
     async def _fetch_pages(self, ids: list[str], metadata: bool, records: bool, wanted: Wanted) -> Points:

@@ -11,12 +11,36 @@
 #include "candidates.hpp"
 #include "dispatch.hpp"
 #include "ids.hpp"
+#include "projection.hpp"
 #include "lists.hpp"
 
 using namespace nb::literals;
 
 namespace bebr {
 namespace {
+
+// A scan of more bytes leaves the interpreter to others meanwhile; that of less is over before they could begin.
+constexpr std::size_t kLongScanBytes = std::size_t{1} << 19;
+
+// Keeps the arrays of a projection alive.
+class HeldProjection {
+public:
+    HeldProjection(const Layout& layout, const Matrix<const float>& matrix, const Optional<std::int64_t>& of,
+                   const Optional<float>& factors, const Vector<const float>& steps)
+        : layout_(layout), matrix_(matrix), of_(of), factors_(factors), steps_(steps) {}
+
+    Projection view() const {
+        return {&layout_, matrix_.data(), matrix_.shape(0), matrix_.shape(1), of_ ? of_->data() : nullptr,
+                factors_ ? factors_->data() : nullptr, steps_.data()};
+    }
+
+private:
+    Layout layout_;
+    Matrix<const float> matrix_;
+    Optional<std::int64_t> of_;
+    Optional<float> factors_;
+    Vector<const float> steps_;
+};
 
 // Keeps the arrays of its parts alive. Nothing is added once it is scanned.
 class Parts {
@@ -76,16 +100,59 @@ public:
     // and places. And the position of a row whose id is not what was written, or -1.
     nb::tuple best(const Vector<const double>& scores, const Vector<const std::int32_t>& places,
                    const Vector<const std::int64_t>& rows, std::size_t limit) const {
+        return best(scores.data(), places.data(), rows.data(), scores.shape(0), limit);
+    }
+
+    // Embeddings (queries, size) -> for each what `best` says of the rows that score best by adc. added: to the scores
+    // of each query, or null.
+    nb::list nearest(const std::vector<std::uint32_t>& places, const HeldProjection& projection,
+                     const Matrix<const float>& embeddings, std::size_t k, const Optional<double>& added) const {
+        const std::size_t count = embeddings.shape(0), size = embeddings.shape(1);
+        const std::vector<Part> parts = at(places);
+        const std::size_t dims = parts[0].layout->dims, blocks = parts[0].layout->blocks.size();
+        std::size_t scanned = 0;
+        for (const Part& part : parts) scanned += part.rows.count * parts[0].layout->code_size_bytes;
+        std::vector<std::int8_t> values(count * dims);
+        std::vector<float> scales(count * blocks);
+        Candidates found;
+        const auto find = [&] {
+            const Projection view = projection.view();
+            for (std::size_t q = 0; q < count; ++q)
+                view.apply(current_kernels(), embeddings.data() + q * size, &values[q * dims], &scales[q * blocks]);
+            found = dot_candidates(current_kernels(), parts, {values.data(), scales.data()},
+                                   {count, k, {}, nullptr, nullptr});
+        };
+        if (scanned * count < kLongScanBytes) {
+            find();
+        } else {
+            const nb::gil_scoped_release unlocked;
+            find();
+        }
+        nb::list answers;
+        for (std::size_t q = 0; q < count; ++q) {
+            const auto first = static_cast<std::size_t>(found.starts[q]);
+            const auto end = static_cast<std::size_t>(found.starts[q + 1]);
+            if (added)
+                for (std::size_t i = first; i < end; ++i) found.scores[i] += added->data()[q];
+            answers.append(best(found.scores.data() + first, found.places.data() + first, found.rows.data() + first,
+                                end - first, k));
+        }
+        return answers;
+    }
+
+private:
+    nb::tuple best(const double* scores, const std::int32_t* places, const std::int64_t* rows, std::size_t count,
+                   std::size_t limit) const {
         nb::list best_scores, best_ids, best_places;
-        const std::vector<std::size_t> order = best_positions(scores.data(), scores.shape(0), limit);
+        const std::vector<std::size_t> order = best_positions(scores, count, limit);
         std::vector<nb::object> ids;
         for (const std::size_t position : order) {
-            ids.push_back(id(places.data()[position], rows.data()[position]));
+            ids.push_back(id(places[position], rows[position]));
             if (ids.back().is_none()) return nb::make_tuple(best_scores, best_ids, best_places, position);
         }
         std::vector<std::size_t> ranks(order.size());
         std::iota(ranks.begin(), ranks.end(), std::size_t{0});
-        const auto score = [&](std::size_t rank) { return scores.data()[order[rank]]; };
+        const auto score = [&](std::size_t rank) { return scores[order[rank]]; };
         for (std::size_t first = 0, last; first < ranks.size(); first = last) {
             for (last = first + 1; last < ranks.size() && score(last) == score(first);) ++last;
             if (last - first > 1)
@@ -97,12 +164,11 @@ public:
         for (const std::size_t rank : ranks) {
             best_scores.append(score(rank));
             best_ids.append(ids[rank]);
-            best_places.append(places.data()[order[rank]]);
+            best_places.append(places[order[rank]]);
         }
         return nb::make_tuple(best_scores, best_ids, best_places, -1);
     }
 
-private:
     struct Held {
         Layout layout;
         Rows rows;
@@ -213,6 +279,10 @@ nb::tuple hamming(const Parts& parts, const std::vector<std::uint32_t>& places, 
 }  // namespace
 
 void bind_parts(nb::module_& m) {
+    nb::class_<HeldProjection>(m, "Projection")
+        .def(nb::init<const Layout&, const Matrix<const float>&, const Optional<std::int64_t>&, const Optional<float>&,
+                      const Vector<const float>&>(),
+             "layout"_a, "matrix"_a, "of"_a.none(), "factors"_a.none(), "steps"_a);
     nb::class_<Parts>(m, "Parts")
         .def(nb::init<>())
         .def("add_table", &Parts::add_table, "layout"_a, "blocked"_a, "gains"_a, "rows"_a, "live"_a.none(),
@@ -220,7 +290,11 @@ void bind_parts(nb::module_& m) {
              "pieces_of_codes"_a.none(), "pieces_of_gains"_a.none())
         .def("add_list", &Parts::add_list, "layout"_a, "blocked"_a, "gains"_a, "rows"_a, "live"_a.none(), "ids"_a)
         .def("ids", &Parts::ids, "places"_a, "rows"_a)
-        .def("best", &Parts::best, "scores"_a, "places"_a, "rows"_a, "limit"_a);
+        .def("best",
+             nb::overload_cast<const Vector<const double>&, const Vector<const std::int32_t>&,
+                               const Vector<const std::int64_t>&, std::size_t>(&Parts::best, nb::const_),
+             "scores"_a, "places"_a, "rows"_a, "limit"_a)
+        .def("nearest", &Parts::nearest, "places"_a, "projection"_a, "embeddings"_a, "k"_a, "added"_a.none());
     m.def("dot_candidates", &dot, "parts"_a, "places"_a, "values"_a, "scales"_a, "k"_a, "masks"_a,
           "mask_of_query"_a.none(), "floors"_a.none());
     m.def("list_candidates", &by_lists, "parts"_a, "places"_a, "values"_a, "scales"_a, "k"_a, "masks"_a,

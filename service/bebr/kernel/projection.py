@@ -1,0 +1,79 @@
+"""Projections: how embeddings become queries of adc, handed in once, so that one call does all of a search."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebr.core.arrays import Floats
+from bebr.core.codes import CodeSpec
+from bebr.errors import DimensionMismatch
+from bebr.kernel import _kernel
+from bebr.kernel.checks import check, layout_of, select_isa
+from bebr.kernel.parts import Selection
+
+
+class Nearest(NamedTuple):
+    """The best rows of one query."""
+
+    scores: list[float]
+    """Best first, of equal ones those of lower ids."""
+    ids: list[str]
+    places: list[int]
+    damaged: int
+    """At least 0 where an id is not what was written, and what is here is of no use; else -1."""
+
+
+class Projection:
+    """A product with a matrix, and 8 bits a dim: what `project` and `quantize` make of an embedding."""
+
+    def __init__(
+        self,
+        spec: CodeSpec,
+        matrix: Floats,
+        of: NDArray[np.int64] | None,
+        factors: Floats,
+        steps: NDArray[np.float32],
+    ) -> None:
+        """matrix (size, columns) float32. of (dims,) int64: the column of each dim, which is multiplied by factors
+        (dims,) float32; None: each column is a dim. steps (blocks,) float32."""
+        check(matrix, np.float32, "matrix")
+        check(steps, np.float32, "steps", len(spec.blocks))
+        if matrix.ndim != 2 or (of is None and matrix.shape[1] != spec.dims):
+            raise DimensionMismatch(f"expected a matrix for '{spec}', got one of {matrix.shape}")
+        if of is not None:
+            check(of, np.int64, "of", spec.dims)
+            check(factors, np.float32, "factors", spec.dims)
+            if not 0 <= int(of.min()) <= int(of.max()) < matrix.shape[1]:
+                raise ValueError(f"of must lie between 0 and {matrix.shape[1] - 1}")
+        self.spec = spec
+        self.size = len(matrix)
+        """Of an embedding."""
+        self.native = _kernel.Projection(layout_of(spec), matrix, of, None if of is None else factors, steps)
+
+
+def nearest(
+    selection: Selection, projection: Projection, embeddings: Floats, k: int, added: NDArray[np.float64] | None = None
+) -> list[Nearest]:
+    """The k best rows by adc of each of embeddings (queries, size) float32, over all parts that were selected.
+
+    added: (queries,) float64, to the scores of each. The same as `project`, `quantize`, `dot_candidates` and
+    `Parts.best`. Other threads run Python meanwhile where it takes longer than to let them. Raises DimensionMismatch.
+    """
+    select_isa()
+    check(embeddings, np.float32, "embeddings")
+    if (
+        projection.spec.blocks != selection.spec.blocks
+        or embeddings.ndim != 2
+        or embeddings.shape[1] != projection.size
+    ):
+        raise DimensionMismatch(
+            f"expected embeddings of {projection.size} numbers and codes '{projection.spec}', got {embeddings.shape} "
+            f"and '{selection.spec}'"
+        )
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    if added is not None:
+        check(added, np.float64, "added", len(embeddings))
+    parts = selection.parts.native
+    return [Nearest(*found) for found in parts.nearest(selection.places, projection.native, embeddings, k, added)]
