@@ -13,8 +13,9 @@ from bebr.core.types import Puts
 from bebr.errors import DamagedSegment
 from bebr.index import segment_file, shard_files
 from bebr.index.scan import Part
-from bebr.index.segment import SegmentView
+from bebr.index.segment import MAPPED, Segment, SegmentView
 from bebr.index.shard import Shard
+from bebr.kernel.rescore import CHECKSUM_SIZE_BYTES
 
 SPEC, PLAIN = CodeSpec.parse("16x1/24x8+5x1"), CodeSpec.parse("16x1")
 HEAD_ROWS = 40
@@ -115,6 +116,24 @@ def test_a_damaged_row_is_never_served(tmp_path: Path, what: str) -> None:
     if what == "cut":
         again = open_shard(shard.folder)
         assert again.rebuilt_because is not None and not again.view.parts
+
+
+def test_a_section_that_is_cut_or_missing_is_found_when_the_file_is_opened(tmp_path: Path) -> None:
+    shard = open_shard(tmp_path / "shard")
+    kept: dict[str, NDArray[np.uint8]] = {}
+    put(shard, kept, range(30), 0)
+    shard.flush()
+    path = sealed(shard).segment.path
+    opened = segment_file.read(path, MAPPED, 2**40)
+    end = path.read_bytes().rindex(kept["p00029"].tobytes()) + SPEC.rescore_size_bytes + CHECKSUM_SIZE_BYTES
+    for cut in (1, CHECKSUM_SIZE_BYTES + 1, 29 * (SPEC.rescore_size_bytes + CHECKSUM_SIZE_BYTES)):
+        os.truncate(path, end - cut)
+        with pytest.raises(DamagedSegment, match="cut short"):
+            Segment(path)
+    header = {key: value for key, value in opened.header.items() if key not in ("format", "sections")}
+    segment_file.write(tmp_path / "without.seg", header, opened.sections, {})
+    with pytest.raises(DamagedSegment, match="no rescore codes"):
+        Segment(tmp_path / "without.seg")
 
 
 def test_a_view_outlives_its_file(tmp_path: Path) -> None:
