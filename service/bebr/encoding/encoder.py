@@ -93,7 +93,6 @@ class Encoder:
 
     def rescore_queries(self, embeddings: NDArray[np.float32]) -> RescoreQueries:
         """The same as rescore codes take them."""
-        need_rescore(self.spec)
         assert self._rescore is not None, "a bundle whose spec has a rescore code has its graph"
         return self._rescore.queries(embeddings, self.spec)
 
