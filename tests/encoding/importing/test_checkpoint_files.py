@@ -10,7 +10,7 @@ from tests.encoding.importing.checkpoints import DIMS, write_checkpoint, write_j
 from bebr.encoding import Pooling, TextKind
 from bebr.encoding.embedding.tokenization import TextTokenizer
 from bebr.encoding.importing.checkpoint import ImportedModel, import_checkpoint
-from bebr.errors import InvalidCheckpoint
+from bebr.errors import InvalidCheckpoint, InvalidText
 
 TEXTS = ["The Quick BROWN fox", "the quick brown fox"]
 ODD: list[Any] = [None, -1, 0, 1, 2.5, 10**40, 1e400, True, False, "", "x", "../..", [], [1], {}, {"a": 1}, "\ud800"]
@@ -169,6 +169,18 @@ def test_a_tokenizer_without_special_tokens_is_refused(tmp_path: Path) -> None:
     write_json(tmp_path / "tokenizer.json", {**tokenizer, "post_processor": None})
     with pytest.raises(InvalidCheckpoint, match="no special tokens"):
         import_checkpoint(tmp_path)
+
+
+def test_a_tokenizer_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
+    """The library panics over it, with what is no Exception."""
+    write_checkpoint(tmp_path)
+    tokenizer = json.loads((tmp_path / "tokenizer.json").read_text())
+    del tokenizer["post_processor"]["special_tokens"]["[CLS]"]
+    write_json(tmp_path / "tokenizer.json", tokenizer)
+    with pytest.raises(InvalidCheckpoint, match="contradicts itself"):
+        import_checkpoint(tmp_path)
+    with pytest.raises(InvalidText, match="contradicts itself"):
+        TextTokenizer(json.dumps(tokenizer).encode()).encode(["a", "b"])
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -21,8 +21,10 @@ class TextTokenizer:
         """
         try:
             self._tokenizer = Tokenizer.from_str(content.decode())
-        except Exception as error:  # The library raises plain Exception.
-            raise ValueError(str(error)) from error
+        except BaseException as error:  # The library raises plain Exception, and panics.
+            if isinstance(error, Exception) or _is_panic(error):
+                raise ValueError(str(error)) from error
+            raise
         # Checkpoints often store the padding and truncation of the last time they were used.
         self._tokenizer.no_padding()
         if max_length is None:
@@ -48,6 +50,15 @@ class TextTokenizer:
             for index, text in enumerate(texts, first):
                 _check_unicode(text, index)
             raise InvalidText(f"the tokenizer refuses a text: {error}") from error
+        except BaseException as error:
+            if not _is_panic(error):
+                raise
+            raise InvalidText(f"the tokenizer fails, for its tokenizer.json contradicts itself: {error}") from error
+
+
+def _is_panic(error: BaseException) -> bool:
+    """Whether the library, which is written in Rust, came upon what it takes to be impossible; not an Exception."""
+    return type(error).__name__ == "PanicException"
 
 
 def _check_unicode(text: str, index: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from bebr.encoding.embedding.tokenization import TextTokenizer
 from bebr.encoding.importing.json_file import JsonFile, read_bytes, read_optional
-from bebr.errors import InvalidCheckpoint
+from bebr.errors import InvalidCheckpoint, InvalidText
 
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -54,7 +54,11 @@ def _check(content: bytes, vocabulary: int) -> None:
         raise InvalidCheckpoint(
             f"{TOKENIZER} has token id {tokenizer.largest_id}, but the model knows {vocabulary} words", file=TOKENIZER
         )
-    if not tokenizer.encode([""])[0]:
+    try:
+        empty = tokenizer.encode([""])[0]
+    except InvalidText as error:
+        raise InvalidCheckpoint(f"{TOKENIZER}: {error.detail}", file=TOKENIZER) from error
+    if not empty:
         raise InvalidCheckpoint(
             f"{TOKENIZER} adds no special tokens, so an empty text has nothing to embed; "
             "save it with its post_processor",
