@@ -13,7 +13,7 @@ from tests.waiting import PATIENCE_SECONDS, wait_until
 from faults.service import Service, State, check, create_collection, join, run_writers
 from servers import ServerKind, running_server
 
-ROUNDS = 4
+ROUNDS = 3
 
 
 def kill_again_and_again(service: Service, seed: int) -> int:

@@ -23,7 +23,7 @@ from servers import ServerKind, running_server
 
 TEXTS = texts(400)
 COUNT = 300
-ROUNDS = 5
+ROUNDS = 4
 OLD, NEW = "old@1", "new@1"
 
 
