@@ -27,7 +27,10 @@ from bebr.server import loop_watch
 SOURCES = ("text", "vector_b64", "code_b64")
 ENOUGH_FOR_A_FIT = 124
 NEW_POINT = "written-by-this-release"
-ADDED_KINDS = {f"bebr:documents:{kind}" for kind in ("reservoir", "reservoir-page", "centroids", "centroids-page")}
+ADDED_KINDS = {
+    f"bebr:documents:{kind}"
+    for kind in ("reservoir", "reservoir-page", "centroids", "centroids-page", "list-calibration")
+}
 """Documents that came later, beside the others: older releases never look for them."""
 
 
