@@ -5,7 +5,9 @@
 Codes of real embeddings as far as they go, then copies of them with an eighth of the bits flipped: those cost what real
 ones would, and say nothing about recall. Every step runs in a process of its own, so that memory and imports are
 counted cleanly; memory is less that of the same process with an empty collection that was written and searched. One
-search at a time, by code. A cold search is the first after a start with files that were dropped from the page cache.
+search at a time, by code, of all rows. A cold search is the first after a start with files that were dropped from the
+page cache; `lists` reads 128 times 110 rows of the largest segment so, as a search by lists does, asked for together or
+not.
 """
 
 import argparse
@@ -25,11 +27,14 @@ import numpy as np
 from bench import _scale_data
 from bench.bundles.data import DEFAULT_FOLDER
 
-STEPS = ("empty", "fill", "restart", "search", "cold", "compact", "rebuild")
+STEPS = ("empty", "fill", "restart", "search", "cold", "lists", "compact", "rebuild")
 CODE = "256x2"
 REAL_ROWS = 200_000
 SEARCHES = 400
 COLD_SEARCHES = 20
+LISTS, LIST_ROWS = 128, 110
+"""What a search reads that reads lists."""
+COLD_READS = 9
 
 
 def main() -> None:
@@ -97,6 +102,8 @@ async def run_step(options: argparse.Namespace) -> dict[str, Any]:
     queries = np.load(folder / "real.npy")[-_scale_data.QUERIES :]
     if options.step == "cold":
         drop_files(folder / "data")
+    if options.step == "lists":
+        return cold_lists(folder)
     sys.setswitchinterval(0.001)  # as `bebr serve` does it
     settings = Settings(data_dir=folder / "data", redis_url=options.redis_url, coverage_one_in=0, scrub_bytes_per_s=0)
     engine = build_engine(settings)
@@ -215,6 +222,29 @@ async def beside_compaction(engine: Any, queries: Any, folder: Path) -> dict[str
         "rows, seconds, us a row": f"{rows:,} {done[0]:.1f} {done[0] / rows * 1e6:.1f}",
         "bytes a row, in memory at most and in the file": f"{(max(peak) - before) / rows:.1f} {size / rows:.1f}",
     }
+
+
+def cold_lists(folder: Path) -> dict[str, Any]:
+    from bebr.index.segment import Segment
+
+    path = max(folder.rglob("*.seg"), key=lambda path: path.stat().st_size)
+    rng = np.random.default_rng(0)
+    times: dict[str, list[float]] = {"asked for together": [], "read one by one": []}
+    for _ in range(COLD_READS):
+        for how, taken in times.items():
+            drop_files(path.parent)
+            segment = Segment(path, map_from_bytes=0)
+            codes, size = segment.pieces["codes"], segment.blocked.nbytes // segment.rows
+            begins = np.sort(rng.integers(0, segment.rows - LIST_ROWS, LISTS)) * size
+            began = time.perf_counter()
+            if how == "asked for together":
+                for begin in begins.tolist():
+                    codes.advise(begin, begin + LIST_ROWS * size)
+            for begin in begins.tolist():
+                assert codes.check(begin, begin + LIST_ROWS * size)
+            taken.append((time.perf_counter() - began) * 1000)
+            del segment, codes  # what is mapped is not dropped
+    return {f"{LISTS} cold lists, {how}": f"p50 {np.median(taken):.1f} ms" for how, taken in times.items()}
 
 
 async def search_ms(engine: Any, code: Any) -> float:

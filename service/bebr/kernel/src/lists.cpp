@@ -95,10 +95,13 @@ public:
         scan_unlisted();
         if (!generations_.empty()) {
             score_centroids();
+            std::optional<DiskWaits> waits;
+            if (any_mapped_) waits.emplace();
             const bool alone = wanted_.queries == 1;
             for (std::size_t q = 0; q < wanted_.queries; ++q)
                 read_alone(q, alone ? std::numeric_limits<std::size_t>::max() : kListsAlone);
             while (!alone && read_together()) {}
+            if (waits) waits->note();
         }
         Candidates found;
         found.starts.push_back(0);
@@ -183,12 +186,13 @@ private:
 
     // Lists that will be read soon, so that they are read from the disk together.
     void advise(std::span<const std::uint64_t> entries) const {
+        const bool again = DiskWaits::expected();
         for (const std::uint64_t entry : entries) {
             const auto number = static_cast<std::uint32_t>(entry);
             const Generation& generation = generation_of(number);
             const std::size_t list = number - generation.first_list;
             for (const std::size_t p : generation.parts)
-                parts_[p].part.mapped.advise(parts_[p].begin[list], parts_[p].begin[list + 1]);
+                parts_[p].part.mapped.advise(parts_[p].begin[list], parts_[p].begin[list + 1], again);
         }
     }
 

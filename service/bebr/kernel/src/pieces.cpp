@@ -1,6 +1,7 @@
 #include "pieces.hpp"
 
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -41,9 +42,21 @@ bool Pieces::was_checked(std::size_t begin, std::size_t end) const {
 void Pieces::advise(std::size_t begin, std::size_t end) const {
     static const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
     if (begin >= end) return;
+    begin = begin / piece_size_ * piece_size_;
+    end = std::min(size_, (end + piece_size_ - 1) / piece_size_ * piece_size_);
     const auto first = reinterpret_cast<std::uintptr_t>(bytes_ + begin) / page * page;
-    madvise(reinterpret_cast<void*>(first), reinterpret_cast<std::uintptr_t>(bytes_ + std::min(end, size_)) - first,
-            MADV_WILLNEED);
+    madvise(reinterpret_cast<void*>(first), reinterpret_cast<std::uintptr_t>(bytes_ + end) - first, MADV_WILLNEED);
+}
+
+std::atomic<int> DiskWaits::left_{0};
+
+long DiskWaits::count() {
+#ifdef RUSAGE_THREAD
+    struct rusage used;
+    return getrusage(RUSAGE_THREAD, &used) == 0 ? used.ru_majflt : 0;
+#else
+    return 0;
+#endif
 }
 
 }  // namespace bebr

@@ -34,7 +34,8 @@ public:
     void forget() { round_.fetch_add(1, std::memory_order_acq_rel); }
     // Whether the bytes [begin, end) were checked. Those that were not are not in memory yet, as far as anybody knows.
     bool was_checked(std::size_t begin, std::size_t end) const;
-    // Asks the system to read the bytes [begin, end) from the disk, without waiting for them.
+    // Asks the system to read the pieces of the bytes [begin, end) from the disk, without waiting for them: all that a
+    // check of these bytes reads. A page that was not asked for brings megabytes around it.
     void advise(std::size_t begin, std::size_t end) const;
     std::size_t size() const { return size_; }
 
@@ -48,6 +49,28 @@ private:
     std::atomic<std::uint32_t> round_{1};
     std::atomic<std::uint32_t> all_{0};                        // the round in which all pieces were checked
     std::unique_ptr<std::atomic<std::uint32_t>[]> checked_;    // the round in which each piece was
+};
+
+// Notices searches that wait for the disk although all they read was read before: the system takes memory back then, and
+// the searches that follow ask for what they read ahead.
+class DiskWaits {
+public:
+    DiskWaits() : before_(count()) {}
+    static bool expected() { return left_.load(std::memory_order_relaxed) > 0; }
+    // The search has ended.
+    void note() const {
+        if (count() != before_)
+            left_.store(kSearches, std::memory_order_relaxed);
+        else if (expected())
+            left_.fetch_sub(1, std::memory_order_relaxed);
+    }
+
+private:
+    static constexpr int kSearches = 100;
+    static std::atomic<int> left_;
+    static long count();  // by this thread
+
+    long before_;
 };
 
 // Codes and gains of rows in a mapped file; nothing where they are in memory.
@@ -73,13 +96,14 @@ public:
             if (!pieces->check_all()) throw DamagedRows();
         }
     }
-    // Asks the system to read the rows [begin, end), without waiting for them, unless they were read before.
-    void advise(std::size_t begin, std::size_t end) const {
+    // Asks the system to read the rows [begin, end), without waiting for them. Those that were read before are in memory,
+    // unless the system takes such memory back (`again`).
+    void advise(std::size_t begin, std::size_t end, bool again) const {
         if (!codes_ || begin >= end) return;
         const std::size_t first = begin / kGroupRows, last = (end + kGroupRows - 1) / kGroupRows;
-        if (!codes_->was_checked(first * group_bytes_, last * group_bytes_))
+        if (again || !codes_->was_checked(first * group_bytes_, last * group_bytes_))
             codes_->advise(first * group_bytes_, last * group_bytes_);
-        if (!gains_->was_checked(first * kGainBytes, last * kGainBytes))
+        if (again || !gains_->was_checked(first * kGainBytes, last * kGainBytes))
             gains_->advise(first * kGainBytes, last * kGainBytes);
     }
 
