@@ -250,11 +250,13 @@ def expected_of_labels(
     codes: NDArray[np.int32],
     starts: NDArray[np.int64] | None,
     k: int,
+    ranks: NDArray[np.uint32] | None,
 ) -> list[list[int]]:
     """keys (rows,), lower is better -> the k best items of each label."""
+    ranks = np.arange(len(keys), dtype=np.uint32) if ranks is None else ranks
     starts = np.arange(len(keys) + 1) if starts is None else starts
     found: list[list[int]] = [[] for _ in range(5)]
-    for row in sorted(np.flatnonzero(wanted).tolist(), key=lambda row: (keys[row], row)):
+    for row in sorted(np.flatnonzero(wanted).tolist(), key=lambda row: (keys[row], ranks[row])):
         first: dict[int, int] = {}
         for item in range(int(starts[row]), int(starts[row + 1])):
             first.setdefault(int(codes[item]), item)
@@ -265,19 +267,25 @@ def expected_of_labels(
 
 
 @SETTINGS
-@given(case=cases(), ragged=st.booleans(), k=st.sampled_from([1, 2, 7]), floor_rank=st.sampled_from([None, 5]))
-def test_best_rows_of_labels(any_isa: str, case: Case, ragged: bool, k: int, floor_rank: int | None) -> None:
+@given(
+    case=cases(), ragged=st.booleans(), ranked=st.booleans(), k=st.sampled_from([1, 2, 7]),
+    floor_rank=st.sampled_from([None, 5]),
+)  # fmt: skip
+def test_best_rows_of_labels(
+    any_isa: str, case: Case, ragged: bool, ranked: bool, k: int, floor_rank: int | None
+) -> None:
     codes, starts = some_labels(np.random.default_rng(case.rows), case.rows, ragged)
     mask = None if not case.masks or case.mask_of_query is not None else case.masks[0]
     allowed = case.allowed()[0] if mask is not None else np.ones(case.rows, bool)
-    options = {"codes": codes, "starts": starts, "labels": 5, "wanted": 5}
+    ranks = np.random.default_rng(case.rows).permutation(case.rows).astype(np.uint32) if ranked else None
+    options = {"codes": codes, "starts": starts, "labels": 5, "wanted": 5, "ranks": ranks}
     scores = dot_scores(case.dot, case.codes, case.gains, case.spec)[0]
     floor = -np.inf if floor_rank is None or case.rows <= floor_rank else float(np.sort(scores)[floor_rank])
     dot = DotQueries(case.dot.values[:1], case.dot.scales[:1])
     got_scores, items = kernel.dot_top_labels(
         case.blocked, case.gains, case.rows, case.spec, dot, k, mask, floor, **options
     )
-    expected = expected_of_labels(-scores, allowed & (scores >= floor), codes, starts, k)
+    expected = expected_of_labels(-scores, allowed & (scores >= floor), codes, starts, k, ranks)
     assert [[item for item in line if item >= 0] for line in items.tolist()] == expected
     rows = np.arange(case.rows) if starts is None else np.repeat(np.arange(case.rows), np.diff(starts))
     np.testing.assert_array_equal(got_scores[items >= 0], scores[rows[items[items >= 0]]])
@@ -286,7 +294,7 @@ def test_best_rows_of_labels(any_isa: str, case: Case, ragged: bool, k: int, flo
     got, items = kernel.hamming_top_labels(
         case.blocked, case.rows, case.spec, HammingQueries(case.hamming.codes[:1]), k, mask, 2**24, **options
     )
-    expected = expected_of_labels(distances, allowed, codes, starts, k)
+    expected = expected_of_labels(distances, allowed, codes, starts, k, ranks)
     assert [[item for item in line if item >= 0] for line in items.tolist()] == expected
     np.testing.assert_array_equal(got[items >= 0], distances[rows[items[items >= 0]]])
 

@@ -19,6 +19,7 @@ from bebr.index.labels import Labels, Value
 from bebr.index.rescoring import finer_scores
 from bebr.index.scan import ScanQueries, ceiling_of, masks_of, top_rows
 from bebr.index.scan_view import ScanView
+from bebr.index.segment import SegmentView
 
 Entries = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
 """Scores, labels and items of hits."""
@@ -111,13 +112,14 @@ def _scan_part(part: Part, queries: ScanQueries, grouping: Grouping) -> tuple[La
     labels = part.labels(grouping.key)
     if grouping.values is not None:
         labels = labels.only(grouping.values)
-    if part.sorted_by_id:
+    if isinstance(part, SegmentView):
         return labels, _sealed_entries(part, queries, grouping, labels)
     return labels, _growing_entries(part, queries, grouping, labels)
 
 
-def _sealed_entries(part: Part, queries: ScanQueries, grouping: Grouping, labels: Labels) -> Entries:
-    """The kernel keeps the best rows of each label, and its order of equal scores is right, for rows are sorted."""
+def _sealed_entries(part: SegmentView, queries: ScanQueries, grouping: Grouping, labels: Labels) -> Entries:
+    """The kernel keeps the best rows of each label, of equal scores those of the lowest ids."""
+    ranks = part.segment.ranks()
     masks, _ = masks_of(part, queries.filters)
     mask = None if masks is None else masks[0]
     count, size = len(labels.values), grouping.size
@@ -125,18 +127,19 @@ def _sealed_entries(part: Part, queries: ScanQueries, grouping: Grouping, labels
     if isinstance(prepared, DotQueries):
         scores, items = kernel.dot_top_labels(
             part.blocked, part.gains, part.rows, part.spec, prepared, size, mask, float(queries.floors[0]),
-            codes=labels.codes, starts=labels.starts, labels=count, wanted=grouping.limit,
+            codes=labels.codes, starts=labels.starts, labels=count, wanted=grouping.limit, ranks=ranks,
         )  # fmt: skip
     else:
         distances, items = kernel.hamming_top_labels(
             part.blocked, part.rows, part.spec, prepared, size, mask, int(ceiling_of(queries.floors)[0]),
-            codes=labels.codes, starts=labels.starts, labels=count, wanted=grouping.limit,
+            codes=labels.codes, starts=labels.starts, labels=count, wanted=grouping.limit, ranks=ranks,
         )  # fmt: skip
         scores = -distances.astype(np.float32)
     kept = np.flatnonzero(items.ravel() >= 0)
     flat_scores, flat_items = scores.ravel()[kept], items.ravel()[kept]
     if grouping.values is None and len(kept) > grouping.limit:
-        order = np.lexsort((flat_items, -flat_scores))[: grouping.limit]
+        rows = flat_items if labels.starts is None else np.searchsorted(labels.starts, flat_items, side="right") - 1
+        order = np.lexsort((flat_items, rows if ranks is None else ranks[rows], -flat_scores))[: grouping.limit]
         kept, flat_scores, flat_items = kept[order], flat_scores[order], flat_items[order]
     return flat_scores, kept // size, flat_items
 

@@ -85,6 +85,7 @@ class Segment:
         self._matches: dict[Filter, Matches] = {}
         self._masks_lock = threading.Lock()
         self._labels: dict[str, Labels] = {}
+        self._ranks: NDArray[np.uint32] | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -185,6 +186,18 @@ class Segment:
         if labels is None:
             labels = self._labels[key] = labels_of_column(self.columns[key])
         return labels
+
+    def ranks(self) -> NDArray[np.uint32] | None:
+        """(rows,): the position of each row's id among all, kept once hits were grouped; None: rows are sorted by id.
+
+        Raises DamagedSegment.
+        """
+        if self._ranks is None and self.lists is not None:
+            try:
+                self._ranks = self.lists.ranks()
+            except ValueError as error:
+                raise segment_file.damaged(self.path, str(error)) from error
+        return self._ranks
 
 
 class SegmentView:

@@ -160,12 +160,14 @@ def dot_top_labels(
     starts: NDArray[np.int64] | None,
     labels: int,
     wanted: int,
+    ranks: NDArray[np.uint32] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The k best rows of each label, for one query of sdc or adc.
 
     codes: (at least rows,) int32, the label of each row, 0 up to `labels`; below 0: none. With `starts` (rows + 1,)
     int64 a row has several: those of the items starts[row] .. starts[row + 1] of `codes`.
     wanted: of how many labels, the best ones, the result is needed; with k = 1 others may be left out.
+    ranks: (at least rows,) uint32; rows that tie come in ascending order of theirs, not of their own.
     Returns scores (labels, k) float32 and items (labels, k) int64, which are rows where there are no `starts`; best
     first, ties by ascending item, padded with -inf and -1. The other arguments are those of `dot_top_k`.
     """
@@ -178,11 +180,11 @@ def dot_top_labels(
     check_rows(blocked, rows, layout, k)
     check(gains, np.float16, "gains", rows)
     masks = check_masks(None if mask is None else [mask], None, rows, 1)
-    check_labels(codes, starts, rows)
+    check_labels(codes, starts, rows, ranks)
     scores, items = np.empty((labels, k), np.float32), np.empty((labels, k), np.int64)
     _kernel.dot_top_labels(
         layout, blocked, gains.view(np.uint16), rows, query.values, query.scales, masks, floor, codes, starts, wanted,
-        scores, items,
+        ranks, scores, items,
     )  # fmt: skip
     return scores, items
 
@@ -200,6 +202,7 @@ def hamming_top_labels(
     starts: NDArray[np.int64] | None,
     labels: int,
     wanted: int,
+    ranks: NDArray[np.uint32] | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """The k nearest rows of each label, for one query; arguments and results are as of `dot_top_labels`, with distances
     (labels, k) int32 padded with 2^31 - 1."""
@@ -208,10 +211,10 @@ def hamming_top_labels(
     check_codes(query.codes, spec)
     check_rows(blocked, rows, layout, k)
     masks = check_masks(None if mask is None else [mask], None, rows, 1)
-    check_labels(codes, starts, rows)
+    check_labels(codes, starts, rows, ranks)
     distances, items = np.empty((labels, k), np.int32), np.empty((labels, k), np.int64)
     _kernel.hamming_top_labels(
-        layout, blocked, rows, query.codes[:1], masks, ceiling, codes, starts, wanted, distances, items
+        layout, blocked, rows, query.codes[:1], masks, ceiling, codes, starts, wanted, ranks, distances, items
     )
     return distances, items
 

@@ -53,6 +53,7 @@ def dot_top_labels(
     codes: NDArray[np.int32],
     starts: NDArray[np.int64] | None,
     wanted: int,
+    ranks: NDArray[np.uint32] | None,
     found_scores: NDArray[np.float32],
     found_items: NDArray[np.int64],
 ) -> None: ...
@@ -66,6 +67,7 @@ def hamming_top_labels(
     codes: NDArray[np.int32],
     starts: NDArray[np.int64] | None,
     wanted: int,
+    ranks: NDArray[np.uint32] | None,
     found_distances: NDArray[np.int32],
     found_items: NDArray[np.int64],
 ) -> None: ...

@@ -67,7 +67,11 @@ def check_rows(blocked: NDArray[np.uint8], rows: int, layout: _kernel.Layout, k:
     check_blocked(blocked, rows, layout)
 
 
-def check_labels(codes: NDArray[np.int32], starts: NDArray[np.int64] | None, rows: int) -> None:
+def check_labels(
+    codes: NDArray[np.int32], starts: NDArray[np.int64] | None, rows: int, ranks: NDArray[np.uint32] | None = None
+) -> None:
+    if ranks is not None:
+        check(ranks, np.uint32, "ranks", rows)
     if starts is None:
         check(codes, np.int32, "codes", rows)
         return

@@ -83,24 +83,28 @@ void dot_labels(const Layout& layout, const Vector<const std::uint8_t>& blocked,
                 const Vector<const std::uint16_t>& gains, std::size_t rows, const Matrix<const std::int8_t>& values,
                 const Matrix<const float>& scales, const Masks& masks, float floor,
                 const Vector<const std::int32_t>& codes, const Optional<std::int64_t>& starts, std::size_t wanted,
+                const Optional<std::uint32_t>& ranks,
                 const Matrix<float>& found_scores, const Matrix<std::int64_t>& found_items) {
     const auto by_query = masks_by_query(1, masks, std::nullopt);
     const nb::gil_scoped_release unlocked;
     dot_top_labels(current_kernels(), layout, {as_words(blocked), gains.data(), rows}, {values.data(), scales.data()},
                    {1, found_items.shape(1), by_query.data(), &floor},
-                   {codes.data(), starts ? starts->data() : nullptr, found_items.shape(0), wanted},
+                   {codes.data(), starts ? starts->data() : nullptr, found_items.shape(0), wanted,
+                    ranks ? ranks->data() : nullptr},
                    {found_scores.data(), found_items.data()});
 }
 
 void hamming_labels(const Layout& layout, const Vector<const std::uint8_t>& blocked, std::size_t rows,
                     const Matrix<const std::uint8_t>& query, const Masks& masks, std::int32_t ceiling,
                     const Vector<const std::int32_t>& codes, const Optional<std::int64_t>& starts, std::size_t wanted,
+                const Optional<std::uint32_t>& ranks,
                     const Matrix<std::int32_t>& found_distances, const Matrix<std::int64_t>& found_items) {
     const auto by_query = masks_by_query(1, masks, std::nullopt);
     const nb::gil_scoped_release unlocked;
     hamming_top_labels(current_kernels(), layout, {as_words(blocked), nullptr, rows}, query.data(),
                        {1, found_items.shape(1), by_query.data(), &ceiling},
-                       {codes.data(), starts ? starts->data() : nullptr, found_items.shape(0), wanted},
+                       {codes.data(), starts ? starts->data() : nullptr, found_items.shape(0), wanted,
+                    ranks ? ranks->data() : nullptr},
                        {found_distances.data(), found_items.data()});
 }
 
@@ -183,9 +187,9 @@ NB_MODULE(_kernel, m) {
     m.def("hamming_top_k", &hamming, "layout"_a, "blocked"_a, "rows"_a, "codes"_a, "masks"_a,
           "mask_of_query"_a.none(), "ceilings"_a.none(), "found_distances"_a, "found_rows"_a);
     m.def("dot_top_labels", &dot_labels, "layout"_a, "blocked"_a, "gains"_a, "rows"_a, "values"_a, "scales"_a,
-          "masks"_a, "floor"_a, "codes"_a, "starts"_a.none(), "wanted"_a, "found_scores"_a, "found_items"_a);
+          "masks"_a, "floor"_a, "codes"_a, "starts"_a.none(), "wanted"_a, "ranks"_a.none(), "found_scores"_a, "found_items"_a);
     m.def("hamming_top_labels", &hamming_labels, "layout"_a, "blocked"_a, "rows"_a, "query"_a, "masks"_a, "ceiling"_a,
-          "codes"_a, "starts"_a.none(), "wanted"_a, "found_distances"_a, "found_items"_a);
+          "codes"_a, "starts"_a.none(), "wanted"_a, "ranks"_a.none(), "found_distances"_a, "found_items"_a);
     m.def("map_file", &map_bytes, "path"_a);
     m.def("read_ids", &read_ids, "offsets"_a, "blob"_a, "lookup"_a, "rows"_a);
     m.def("project", &project_rows, "rows"_a, "matrix"_a, "projected"_a);

@@ -11,12 +11,12 @@ namespace {
 
 // One query that wants the best rows of each label. Every row within the bound is offered: a row that is far from the
 // best of all may be the best of its label.
-template <class Order>
+template <class Order, class Entry>
 struct LabelTile : Tile<Order> {
     using Score = typename Order::Score;
 
     const Labels& labels;
-    BestOfLabels<Order> best_of_labels;
+    BestOfLabels<Order, Entry> best_of_labels;
 
     LabelTile(std::span<const std::uint32_t> members, const Wanted<Score>& wanted, const Labels& labels_)
         : Tile<Order>(members, wanted), labels(labels_), best_of_labels(labels_.count, wanted.k) {
@@ -43,18 +43,20 @@ struct LabelTile : Tile<Order> {
 private:
     // A row has one label, or those of the items starts[row] .. starts[row + 1], each counted once.
     void push(Score score, std::size_t row) {
-        if (!labels.starts) return push_item(score, row);
+        const std::uint32_t rank = labels.ranks ? labels.ranks[row] : 0;
+        if (!labels.starts) return push_item(score, rank, row);
         const auto first = static_cast<std::size_t>(labels.starts[row]);
         const auto end = static_cast<std::size_t>(labels.starts[row + 1]);
         for (std::size_t item = first; item < end; ++item) {
             const std::int32_t* codes = labels.codes;
-            if (std::find(codes + first, codes + item, codes[item]) == codes + item) push_item(score, item);
+            if (std::find(codes + first, codes + item, codes[item]) == codes + item) push_item(score, rank, item);
         }
     }
 
-    void push_item(Score score, std::size_t item) {
+    void push_item(Score score, std::uint32_t rank, std::size_t item) {
         const std::int32_t label = labels.codes[item];
-        if (label >= 0) best_of_labels.push(static_cast<std::size_t>(label), score, static_cast<std::uint32_t>(item));
+        if (label >= 0)
+            best_of_labels.push(static_cast<std::size_t>(label), score, rank, static_cast<std::uint32_t>(item));
     }
 };
 
@@ -63,6 +65,29 @@ void write(std::vector<Tile<Order>>& tiles, std::size_t k, const Found<typename 
     for (Tile<Order>& tile : tiles)
         for (std::size_t q = 0; q < tile.members.size(); ++q)
             tile.best[q].write(found.scores + tile.members[q] * k, found.rows + tile.members[q] * k);
+}
+
+// run(groups, list, tile) calls the kernel for one query.
+template <class Order, class Entry, class Run>
+void scan_labels(const Layout& layout, const Rows& rows, const Wanted<typename Order::Score>& wanted,
+                 const Labels& labels, const Found<typename Order::Score>& found, const Run& run) {
+    const std::uint32_t member = 0;
+    std::vector<LabelTile<Order, Entry>> tiles;
+    tiles.emplace_back(std::span<const std::uint32_t>(&member, 1), wanted, labels);
+    Lists lists;
+    scan(layout, rows, tiles, lists, [&](std::size_t t, const Groups& groups, std::span<const std::uint32_t> list) {
+        run(groups, list, tiles[t]);
+    });
+    tiles[0].best_of_labels.write(found.scores, found.rows);
+}
+
+template <class Order, class Run>
+void top_labels(const Layout& layout, const Rows& rows, const Wanted<typename Order::Score>& wanted,
+                const Labels& labels, const Found<typename Order::Score>& found, const Run& run) {
+    if (labels.ranks)
+        scan_labels<Order, RankedEntry>(layout, rows, wanted, labels, found, run);
+    else
+        scan_labels<Order, std::uint64_t>(layout, rows, wanted, labels, found, run);
 }
 
 }  // namespace
@@ -104,30 +129,23 @@ void hamming_top_k(const Kernels& kernels, const Layout& layout, const Rows& row
 void dot_top_labels(const Kernels& kernels, const Layout& layout, const Rows& rows, const DotQueries& query,
                     const Wanted<float>& wanted, const Labels& labels, const Found<float>& found) {
     const std::uint32_t member = 0;
-    const std::span<const std::uint32_t> members(&member, 1);
-    std::vector<LabelTile<HighestScore>> tiles;
-    tiles.emplace_back(members, wanted, labels);
-    const PackedDotTile packed(layout, query, members);
-    Lists lists;
-    scan(layout, rows, tiles, lists, [&](std::size_t t, const Groups& groups, std::span<const std::uint32_t> list) {
-        kernels.dot[1](layout.view(), packed.view(), groups, list.data(), list.size(), tiles[t]);
-    });
-    tiles[0].best_of_labels.write(found.scores, found.rows);
+    const PackedDotTile packed(layout, query, {&member, 1});
+    top_labels<HighestScore>(layout, rows, wanted, labels, found,
+                             [&](const Groups& groups, std::span<const std::uint32_t> list, Sink<float>& tile) {
+                                 kernels.dot[1](layout.view(), packed.view(), groups, list.data(), list.size(), tile);
+                             });
 }
 
 void hamming_top_labels(const Kernels& kernels, const Layout& layout, const Rows& rows,
                         const std::uint8_t* query_code, const Wanted<std::int32_t>& wanted, const Labels& labels,
                         const Found<std::int32_t>& found) {
     const std::uint32_t member = 0;
-    const std::span<const std::uint32_t> members(&member, 1);
-    std::vector<LabelTile<LowestDistance>> tiles;
-    tiles.emplace_back(members, wanted, labels);
-    const PackedHammingTile packed(layout, query_code, members);
-    Lists lists;
-    scan(layout, rows, tiles, lists, [&](std::size_t t, const Groups& groups, std::span<const std::uint32_t> list) {
-        kernels.hamming[1](layout.view(), packed.view(), groups, list.data(), list.size(), tiles[t]);
-    });
-    tiles[0].best_of_labels.write(found.scores, found.rows);
+    const PackedHammingTile packed(layout, query_code, {&member, 1});
+    top_labels<LowestDistance>(
+        layout, rows, wanted, labels, found,
+        [&](const Groups& groups, std::span<const std::uint32_t> list, Sink<std::int32_t>& tile) {
+            kernels.hamming[1](layout.view(), packed.view(), groups, list.data(), list.size(), tile);
+        });
 }
 
 }  // namespace bebr

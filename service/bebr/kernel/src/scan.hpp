@@ -34,12 +34,14 @@ struct Found {
 };
 
 // What rows are grouped by: `count` labels 0, 1, ..; below 0: none. `starts` (rows + 1), unless null, says which items of
-// `codes` are a row's; without it, item and row are the same. The best rows of the `wanted` best labels are asked for.
+// `codes` are a row's; without it, item and row are the same. The best rows of the `wanted` best labels are asked for. Rows
+// that tie come in the order of their `ranks`, unless null: then in their own.
 struct Labels {
     const std::int32_t* codes;
     const std::int64_t* starts;
     std::size_t count;
     std::size_t wanted;
+    const std::uint32_t* ranks = nullptr;
 };
 
 void dot_top_k(const Kernels& kernels, const Layout& layout, const Rows& rows, const DotQueries& queries,

@@ -104,8 +104,11 @@ private:
     std::vector<std::uint64_t> entries_;  // key of the score above, row below: their order is the order of results
 };
 
-// The k best items of each of many labels, best first, ties by ascending item.
-template <class Order>
+// The k best items of each of many labels, best first, ties by ascending item; where an Entry has 128 bits, by ascending
+// rank of what the caller says of them.
+using RankedEntry = unsigned __int128;
+
+template <class Order, class Entry = std::uint64_t>
 class BestOfLabels {
 public:
     using Score = typename Order::Score;
@@ -113,9 +116,10 @@ public:
     BestOfLabels(std::size_t labels, std::size_t k) : k_(k), entries_(labels * k, kEmpty), filled_(labels, 0) {}
 
     // Keeps the entries of a label as a heap with its worst on top.
-    void push(std::size_t label, Score score, std::uint32_t item) {
-        const std::uint64_t entry = std::uint64_t{Order::key(score)} << 32 | item;
-        std::uint64_t* const first = entries_.data() + label * k_;
+    void push(std::size_t label, Score score, std::uint32_t rank, std::uint32_t item) {
+        Entry entry = Entry{Order::key(score)} << kKeyAt | item;
+        if constexpr (kRanked) entry |= Entry{rank} << 32;
+        Entry* const first = entries_.data() + label * k_;
         std::uint32_t& filled = filled_[label];
         if (filled == k_) {
             if (entry >= *first) return;
@@ -136,31 +140,35 @@ public:
         worst_.resize(labels);
         for (std::size_t label = 0; label < labels; ++label) worst_[label] = entries_[label * k_];
         std::nth_element(worst_.begin(), worst_.begin() + (needed - 1), worst_.end());
-        return Order::score(worst_[needed - 1] >> 32);
+        return Order::score(key_of(worst_[needed - 1]));
     }
 
     // Writes (labels, k) scores and items, padded with kNothing and -1.
     void write(Score* scores, std::int64_t* items) {
         for (std::size_t label = 0; label < filled_.size(); ++label) {
-            std::uint64_t* const first = entries_.data() + label * k_;
+            Entry* const first = entries_.data() + label * k_;
             std::sort(first, first + filled_[label]);
             for (std::size_t i = 0; i < k_; ++i) {
                 const bool found = i < filled_[label];
-                scores[label * k_ + i] = found ? Order::score(first[i] >> 32) : Order::kNothing;
+                scores[label * k_ + i] = found ? Order::score(key_of(first[i])) : Order::kNothing;
                 items[label * k_ + i] = found ? static_cast<std::uint32_t>(first[i]) : std::int64_t{-1};
             }
         }
     }
 
 private:
-    static constexpr std::uint64_t kEmpty = ~std::uint64_t{0};  // worse than any
+    static constexpr bool kRanked = sizeof(Entry) > sizeof(std::uint64_t);
+    static constexpr int kKeyAt = kRanked ? 64 : 32;
+    static constexpr Entry kEmpty = ~Entry{0};  // worse than any
     static constexpr std::size_t kMostRanked = 1 << 16;         // finding a bound among more costs more than it saves
 
     std::size_t k_;
-    std::vector<std::uint64_t> entries_;  // key of the score above, item below
+    static std::uint32_t key_of(Entry entry) { return static_cast<std::uint32_t>(entry >> kKeyAt); }
+
+    std::vector<Entry> entries_;  // key of the score above, then the rank if there is one, item below
     std::vector<std::uint32_t> filled_;
     std::size_t full_ = 0;
-    std::vector<std::uint64_t> worst_;
+    std::vector<Entry> worst_;
 };
 
 }  // namespace bebr
