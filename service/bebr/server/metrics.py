@@ -98,9 +98,23 @@ class HttpMetrics:
         """Count an error by its class. `observe` does so for requests that reach the app."""
         self._errors.labels(name).inc(count)
 
+    def collected(self) -> "Collected":
+        """All values as they are now."""
+        return Collected(list(self.registry.collect()))
+
+
+class Collected:
+    """Values that change no more, so that any thread can write them down: that takes the longer part of the time."""
+
+    def __init__(self, metrics: Sequence[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        return iter(self._metrics)
+
     def render(self) -> bytes:
         """The text that Prometheus reads."""
-        return generate_latest(self.registry)
+        return generate_latest(self)
 
 
 class StateGauges(Collector):

@@ -1,5 +1,7 @@
 """Probes, metrics and documentation."""
 
+import asyncio
+
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -60,7 +62,8 @@ def _check_state(engine: Engine) -> None:
 @router.get("/metrics", **METRICS.route_options())
 async def metrics(request: Request) -> Response:
     found: HttpMetrics = request.app.state.metrics
-    return Response(found.render(), headers={"content-type": CONTENT_TYPE})
+    text = await asyncio.to_thread(found.collected().render)
+    return Response(text, headers={"content-type": CONTENT_TYPE})
 
 
 @router.get("/docs", include_in_schema=False)
