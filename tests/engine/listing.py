@@ -14,13 +14,15 @@ from bebr.engine.results import SearchResult
 POINTS = 3_000
 ROWS = text_like(POINTS, dims=DIMS)
 QUERIES = text_like(60, seed=5, dims=DIMS)
-SETTINGS = {"lists_from_points": 1_000, "head_rows": 256, "coverage_one_in": 0}
+SETTINGS = {"lists_from_points": 2_900, "head_rows": 256, "coverage_one_in": 0}
 
 
-async def in_lists(collection: Collection, generation: int = 1) -> None:
+async def in_lists(engine: Engine, generation: int = 1) -> None:
     """Return once most rows are in lists of a generation."""
+    collection = engine.registry.get("docs")
 
     async def are_sorted() -> bool:
+        engine.events.changed(collection)
         held = collection.shards.lists().get(collection.active.number)
         return held is not None and held.generations == (generation,) and held.rows > 0.7 * POINTS
 
@@ -32,7 +34,7 @@ async def listed(engine: Engine, rescore_bytes: int = 0, **changes: Any) -> Coll
     for start in range(0, POINTS, 500):
         await write(engine, range(start, min(POINTS, start + 500)), ROWS)
     await reached(engine, "done")
-    await in_lists(collection)
+    await in_lists(engine)
     await engine.list_measuring.measure_due(collection)
     return collection
 

@@ -111,6 +111,11 @@ def calibration_of(
     return Calibration(tuple(measured))
 
 
+def filtered_recall(recall: float) -> float:
+    """The recall whose delta a search with a filter takes: what a filter keeps may be unlike what was measured."""
+    return 1 - (1 - recall) / 2
+
+
 def recall_of(found: Sequence[Sequence[Any]], exact: Sequence[Sequence[Any]]) -> float:
     """Share of the exact hits of some queries that were found."""
     wanted = sum(map(len, exact))

@@ -234,6 +234,25 @@ class CoverageStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ListsStatus:
+    """The lists of one code version, and what was measured of them."""
+
+    generations: tuple[int, ...]
+    """Of their centroids."""
+    lists: int
+    points: int
+    """How many are in lists."""
+    measured_at: str | None = None
+    """ISO 8601; None: they were not measured yet, and searches are exact."""
+    queries: Mapping[str, int] = field(default_factory=dict)
+    """How many points and how many searches they were measured with."""
+    delta: float | None = None
+    """Of searches that find the collection's recall; None where that, or a measurement, is missing."""
+    share: float | None = None
+    """Share of all codes that these read, about."""
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionStatus:
     """A collection as its users see it."""
 
@@ -280,6 +299,8 @@ class CollectionStatus:
     """How long they took in all."""
     recall: float | None = None
     """Share of the exact hits that searches by lists find; None: all searches are exact."""
+    lists: Mapping[str, ListsStatus] = field(default_factory=dict)
+    """By id of a code version whose codes are in lists."""
     coverage: CoverageStatus | None = None
     """What searches miss by taking shortcuts; None: none was to be checked since the start."""
 

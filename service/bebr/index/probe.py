@@ -19,9 +19,9 @@ from bebr.index.segment import SegmentView
 
 Tables = Mapping[tuple[int, int], kernel.CentroidTable]
 """The centroids of each (code version, generation) whose lists may be read."""
-FLAT_ROWS_PER_LIST = 10
-"""Where a filter leaves groups of rows to score with at most this many rows for each list, they are all scored. Scoring
-a centroid costs as much as four rows (docs/benchmarks.md#lists)."""
+FLAT_ROWS_PER_LIST = 64
+"""Where a filter leaves groups of rows to score with at most this many rows for each list, they are all scored
+(docs/benchmarks.md#lists)."""
 GROUP_ROWS = kernel.GROUP_ROWS
 
 

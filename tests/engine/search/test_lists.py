@@ -27,6 +27,9 @@ async def test_searches_find_the_share_that_is_wanted_and_say_what_they_read(
         collection = await listed(engine, rescore_bytes)
         measured = collection.list_rules.measured[collection.active.number]
         assert measured.generations == (1,) and measured.queries == {"points": 200}
+        described = (await engine.describe_collection("docs")).lists[collection.active.id]
+        assert described.generations == (1,) and described.lists == 32 and described.points > 0.7 * POINTS
+        assert described.delta is not None and described.measured_at == measured.at
         shares = []
         for wanted in (0.5, 0.9, 0.98, 0.999):
             found = await recall(engine, recall=wanted)
@@ -76,7 +79,8 @@ async def test_pages_have_no_hit_twice_and_lose_none_that_was_read(
 ) -> None:
     async with running(tmp_path, **SETTINGS) as engine:
         await listed(engine, rescore_bytes)
-        for row in QUERIES[:6]:
+        shown = wanted = 0
+        for row in QUERIES[:12]:
             found: list[str] = []
             cursor = None
             for page in range(7):
@@ -90,7 +94,8 @@ async def test_pages_have_no_hit_twice_and_lose_none_that_was_read(
             assert found[:limit] == first
             # what one larger search of the same lists finds, pages that go as far as its block have shown
             exact = ids(await search(engine, row, limit=4 * limit, exact=True))
-            assert len(set(exact) & set(found[: 4 * limit])) >= 0.7 * len(exact)
+            shown, wanted = shown + len(set(exact) & set(found[: 4 * limit])), wanted + len(exact)
+        assert shown >= 0.6 * wanted
 
 
 async def test_a_measurement_and_the_last_searches_are_there_after_a_restart(tmp_path: Path) -> None:
@@ -107,9 +112,9 @@ async def test_a_measurement_and_the_last_searches_are_there_after_a_restart(tmp
         rules = collection.list_rules
         assert rules.measured[number] == before and rules.searches(number) == before.searches
         assert len(rules.recent(number, collection.active.spec)) == len(QUERIES)
-        await in_lists(collection)
+        await in_lists(engine)
         assert await engine.lists.make(collection, collection.active, lambda: True)
-        await in_lists(collection, 2)
+        await in_lists(engine, 2)
         await engine.list_measuring.measure_due(collection)
         assert rules.measured[number].generations == (2,)
         assert await recall(engine, QUERIES[:30]) >= 0.93
@@ -130,7 +135,7 @@ async def test_small_collections_and_those_without_a_recall_are_exact(tmp_path: 
         assert await recall(engine, QUERIES[:30]) < 1
         await engine.delete_points("docs", filter={"must": [{"key": "n", "range": {"gte": 900}}]})
         explain = (await search(engine, QUERIES[0])).explain
-        assert explain is not None and explain.exact == "no code version has 1,000 points"
+        assert explain is not None and explain.exact == "no code version has 2,900 points"
         assert await recall(engine, QUERIES[:30]) == 1
         assert collection.list_rules.measured
 

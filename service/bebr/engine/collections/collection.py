@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from zlib import crc32
 
@@ -16,7 +17,7 @@ from bebr.engine.collections.list_rules import ListRules
 from bebr.engine.collections.reservoir import Reservoir
 from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.collections.version import Version, VersionKind
-from bebr.engine.results import CollectionStatus, FitStatus, ShardStatus
+from bebr.engine.results import CollectionStatus, FitStatus, ListsStatus, ShardStatus
 from bebr.errors import DamagedPoint, VersionNotFound
 from bebr.shards import ShardClient
 from bebr.store import MetadataStore
@@ -214,8 +215,21 @@ class Collection:
             commits=commits,
             commit_seconds=commit_seconds,
             recall=document.recall,
+            lists=self._lists_status(),
             coverage=self.coverage.status(),
         )
+
+    def _lists_status(self) -> dict[str, ListsStatus]:
+        found: dict[str, ListsStatus] = {}
+        for number, held in self.shards.lists().items():
+            status = ListsStatus(held.generations, held.lists, held.rows)
+            if (measured := self.list_rules.measured.get(number)) is not None:
+                status = replace(status, measured_at=measured.at, queries=measured.queries)
+                if (recall := self.document.recall) is not None:
+                    at = measured.calibration.at(recall)
+                    status = replace(status, delta=round(at.delta, 6), share=round(at.share, 6))
+            found[self.document.versions[number].id] = status
+        return found
 
 
 def collection_folder(data_folder: Path, uid: str) -> Path:

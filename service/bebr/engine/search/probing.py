@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from bebr.config import Limits
+from bebr.core.list_calibration import filtered_recall
 from bebr.core.lists import ListRule
 from bebr.core.scoring import Scorer
 from bebr.engine.collections.collection import Collection
@@ -53,7 +54,10 @@ def rule_of(collection: Collection, routed: Sequence[RoutedQuery], version: int)
     for one in routed:
         if one.probing is None:
             return None
-        deltas.append(measured.calibration.delta(one.probing.recall) * float(one.of_version[version].factor))
+        recall = one.probing.recall
+        if one.query.condition is not None:
+            recall = filtered_recall(recall)
+        deltas.append(measured.calibration.delta(recall) * float(one.of_version[version].factor))
         stops.append(one.probing.stop_at)
     return ListRule(np.array(deltas, np.float32), np.array(stops, np.int32))
 

@@ -91,6 +91,23 @@ class Coverage(Answer):
         return cls(share=coverage.share, searches=coverage.searches, skipped=coverage.skipped, **shares)
 
 
+class Lists(Answer):
+    """The lists of one code version. Searches are exact until it was measured how many of them to read."""
+
+    generations: list[int] = Field(description="Of the centroids; most of the time there is one.")
+    lists: int = Field(description="Number of lists.")
+    points: int = Field(description="Number of points in them; all others are always compared.")
+    measured_at: str | None = Field(description="When it was measured; null if it was not yet.")
+    queries: dict[str, int] = Field(
+        description="Number of `points` of the collection, and of the last `searches`, that it was measured with."
+    )
+    delta: float | None = Field(
+        description="Searches that want the `recall` of the collection read a list if its centroid scores at most this "
+        "less than the last hit."
+    )
+    share: float | None = Field(description="Share of all codes that these read, about.")
+
+
 class Shard(Answer):
     shard: int = Field(description="Number of the shard, from 0.")
     points: dict[str, int] = Field(description="Points by code version.")
@@ -123,6 +140,7 @@ class Collection(Answer):
     recall: float | None = Field(
         description="Share of the exact hits that searches find by reading lists; null: all searches are exact."
     )
+    lists: dict[str, Lists] = Field(description="Lists of codes that searches read, by code version.")
     coverage: Coverage | Absent = Field(None, description="What searches find, by those that were checked.")
     damage: str | None = Field(
         description="Why it cannot be used; null if it can. What is not known of a damaged collection is empty."
@@ -150,6 +168,9 @@ class Collection(Answer):
             encoder_error=status.encoder_error,
             damaged_points=status.damaged_points,
             recall=status.recall,
+            lists={
+                version: Lists.model_validate(lists, from_attributes=True) for version, lists in status.lists.items()
+            },
             coverage=None if status.coverage is None else Coverage.of(status.coverage),
             damage=status.damage,
         )
