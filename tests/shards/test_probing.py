@@ -49,6 +49,14 @@ class ProbingClients(ListedClients):
         return replace(queries, lists=ListRule(np.full(len(queries), np.inf, np.float32), stop_at))
 
 
+async def settled(client: LocalShards) -> None:
+    """Segments are sealed, and sorted by the lists of today."""
+    while client._maintaining or client._sorting is not None:
+        await asyncio.gather(*client._maintaining.values())
+        if client._sorting is not None:
+            await client._sorting
+
+
 @pytest.mark.parametrize("flat_rows", [0, 1, probe.FLAT_ROWS_PER_LIST])
 async def test_with_an_infinite_delta_all_searches_are_exact(
     tmp_path: Path, flat_rows: int, monkeypatch: pytest.MonkeyPatch
@@ -61,6 +69,7 @@ async def test_with_an_infinite_delta_all_searches_are_exact(
     for step in range(40):
         await test_client_contract.some_write(client, points, rng)
         if step % 5 == 4:
+            await settled(client)
             await test_client_contract.check(client, points, rng)
         if step % 11 == 10:
             clients.use_lists(client)
@@ -81,6 +90,7 @@ async def test_with_an_infinite_delta_candidates_are_scored_again_as_those_of_ex
     client = await clients.open(points.shards, specs=test_rescoring.SPECS, head_rows=16)
     for step in range(12):
         await test_rescoring.write(client, points, rng, int(rng.integers(3)), int(rng.integers(40, 90)))
+        await settled(client)
         await test_rescoring.check(client, points, rng)
         if step % 6 == 5:
             await client.close(keep=bool(rng.random() < 0.5))
@@ -156,7 +166,7 @@ async def test_lists_are_read_by_the_rule_over_all_parts_and_generations(
         await test_client_contract.some_write(client, points, rng)
         if step % 13 == 12:
             clients.use_lists(client)
-        await asyncio.gather(*client._maintaining.values())
+        await settled(client)
         view = client._scan_view()
         for version in view.lists:
             filters: list[Filter | None] = [None, parse_filter(model.FILTERS[step % len(model.FILTERS)], model.FIELDS)]
