@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 RECALLS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
 """Shares of hits whose deltas are measured; the largest need of all comes after them."""
+FILTERED_MISSES = 0.75
+"""Searches with a filter read lists as for this share of the misses (docs/benchmarks.md#lists)."""
 MARGIN = 1e-6
 """How much larger a measured delta is than the need, as a share of the scores: the rule rounds to float32."""
 
@@ -113,7 +115,7 @@ def calibration_of(
 
 def filtered_recall(recall: float) -> float:
     """The recall whose delta a search with a filter takes: what a filter keeps may be unlike what was measured."""
-    return 1 - (1 - recall) / 2
+    return 1 - (1 - recall) * FILTERED_MISSES
 
 
 def recall_of(found: Sequence[Sequence[Any]], exact: Sequence[Sequence[Any]]) -> float:
