@@ -76,9 +76,13 @@ class ListMeasuring:
         """Measure what is due. Runs until it is cancelled."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            for collection in list(self._registry.collections.values()):
-                if collection.ready and not collection.closed:
-                    await self.measure_due(collection)
+            await self._measure_all()
+
+    async def _measure_all(self) -> None:
+        """Nothing of a collection may be held between two rounds: it would keep the files of a dropped one."""
+        for collection in list(self._registry.collections.values()):
+            if collection.ready and not collection.closed:
+                await self.measure_due(collection)
 
     async def measure_due(self, collection: Collection) -> None:
         """Measure the versions of a collection that are due."""
