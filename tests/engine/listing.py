@@ -22,7 +22,6 @@ async def in_lists(engine: Engine, generation: int = 1) -> None:
     collection = engine.registry.get("docs")
 
     async def are_sorted() -> bool:
-        engine.events.changed(collection)
         held = collection.shards.lists().get(collection.active.number)
         return held is not None and held.generations == (generation,) and held.rows > 0.7 * POINTS
 

@@ -139,6 +139,35 @@ async def test_lists_are_made_again_when_a_version_has_grown_or_changed(tmp_path
         assert await found_by(engine, range(4)) == found
 
 
+async def test_lists_are_made_of_points_whose_writes_nobody_tells_of(tmp_path: Path) -> None:
+    """As when they come from a fit, a backfill, or another process."""
+    async with running_jobs(tmp_path, **FEW) as (engine, _):
+        engine.events.on_change = lambda collection: None
+        collection = await make(engine)
+        await write(engine, range(300))
+        await asyncio.sleep(0.05)
+        assert await documents(engine) == []
+        await write(engine, range(300, 500))
+        await settled(collection, 1)
+        await write(engine, range(500, 2000))
+        await settled(collection, 2)
+
+
+async def test_what_fails_is_tried_again_without_a_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(list_upkeep, "RETRY_SECONDS", 0.05)
+    async with running_jobs(tmp_path, **FEW) as (engine, jobs):
+        await jobs.stop()
+        collection = await make(engine)
+        await write(engine, range(500))
+        folder = collection.centroids._folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.touch()  # no file can be written there
+        await jobs.start()
+        await until(lambda: bool(jobs._lists._failed), "it fails")
+        folder.unlink()
+        await settled(collection, 1 + max([one.generation for one in collection.centroids.generations], default=0))
+
+
 async def test_points_like_those_before_need_no_other_lists(tmp_path: Path) -> None:
     async with running_jobs(tmp_path, **FEW) as (engine, jobs):
         collection = await make(engine)

@@ -1,6 +1,5 @@
 """Shards whose sealed segments have lists answer all that is asked as shards without: the oracles are the same."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 from tests.index.lists.made import random_centroids
 from tests.shards import model, test_client_contract, test_reads, test_rescoring
 from tests.shards.clients import LocalClients
+from tests.waiting import until
 
 from bebr import kernel
 from bebr.core.scoring import DotQueries
@@ -39,6 +39,11 @@ class ListedClients(LocalClients):
 def listed_parts(client: LocalShards) -> int:
     parts = [part for view in client._views() for part in view.parts]
     return sum(isinstance(part, SegmentView) and part.segment.lists is not None for part in parts)
+
+
+async def at_rest(client: LocalShards) -> None:
+    """No segment is sealed, merged or sorted any more."""
+    await until(lambda: client._sorting is None and not client._maintaining, "segments change no more")
 
 
 def check_lists(client: LocalShards, rng: np.random.Generator) -> None:
@@ -136,6 +141,7 @@ async def test_a_sample_is_of_living_points_of_one_version(tmp_path: Path, shard
     client = await clients.open(shards, head_rows=16)
     for _ in range(25):
         await test_client_contract.some_write(client, points, rng)
+    await at_rest(client)  # a sample by seed is the same of the same segments
     for version, spec in model.SPECS.items():
         of_version = [point for point in points.points.values() if point.version == version]
         size = spec.scan_record_size_bytes
@@ -161,8 +167,7 @@ async def test_stats_say_in_which_lists_rows_are(tmp_path: Path) -> None:
     assert before.mean_score is None
     for generation in (1, 2):
         client.use_lists(random_centroids(rng, model.SPECS[0], 0, generation, 4))
-        while client._sorting is not None or client._maintaining:
-            await asyncio.sleep(0.01)
+        await at_rest(client)
         stats = client.list_stats(0)
         assert stats.generations == (generation,) and stats.older == 0 and stats.current + stats.without == 200
         assert stats.current > 100 and stats.largest > 0 and stats.mean_score is not None

@@ -1,7 +1,12 @@
-"""Lists of all collections are made, and made again, in the background: of one collection at a time."""
+"""Lists of all collections are made, and made again, in the background: of one collection at a time.
+
+Whatever brings a version to enough points makes them due: writes, and also fits, backfills, restores, and operations of
+the store that other processes wrote. So collections are looked at over and over, and not only after writes.
+"""
 
 import asyncio
 import logging
+import time
 
 from bebr.engine import Engine
 from bebr.engine.collections.collection import Collection
@@ -10,7 +15,9 @@ from bebr.shards import Stopped
 
 log = logging.getLogger(__name__)
 PAUSE_SECONDS = 1.0
-"""A collection is looked at this long after a change, once for all changes until then."""
+"""A collection is looked at this long after a change, once for all changes until then; and all of them this often."""
+RETRY_SECONDS = 60.0
+"""What failed is tried again after this, or after the next write."""
 
 
 class ListUpkeep:
@@ -24,25 +31,26 @@ class ListUpkeep:
         """By uid of the collection."""
         self._changed: set[str] = set()
         """Uids of collections that changed while they were looked at."""
-        self._failed: set[str] = set()
-        """Uids of collections whose upkeep failed since it last succeeded; the log hears of it once."""
-        self._started = False
+        self._failed: dict[str, float] = {}
+        """By uid of a collection whose upkeep failed since it last succeeded: when. The log hears of it once."""
+        self._looking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Go on with what is due."""
-        self._started = True
-        for collection in list(self._registry.collections.values()):
-            self.changed(collection)
+        self._looking = asyncio.create_task(self._look_for_ever())
 
     async def stop(self) -> None:
         """Stop; what was not finished begins anew at the next start."""
-        self._started = False
+        if (looking := self._looking) is not None:
+            self._looking = None
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
         await self._cancel(list(self._running))
 
     def changed(self, collection: Collection) -> None:
         """Called after every write: it must be cheap."""
         uid = collection.document.uid
-        if not self._started or collection.closed or not collection.ready:
+        if self._looking is None or collection.closed or not collection.ready:
             return
         if uid in self._running:
             self._changed.add(uid)
@@ -58,6 +66,27 @@ class ListUpkeep:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _look_for_ever(self) -> None:
+        while True:
+            try:
+                self._look_at_all()
+            except Exception:
+                log.exception("it is not known which lists are due; trying again")
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    def _look_at_all(self) -> None:
+        """Nothing of a collection is held between two rounds: it would keep the files of a dropped one."""
+        for uid in self._failed.keys() - {one.document.uid for one in self._registry.collections.values()}:
+            del self._failed[uid]
+        for collection in list(self._registry.collections.values()):
+            uid = collection.document.uid
+            if uid in self._running or collection.closed or not collection.ready:
+                continue
+            if time.monotonic() - self._failed.get(uid, -RETRY_SECONDS) < RETRY_SECONDS:
+                continue
+            if self._lists.due(collection) is not None or self._lists.has_older(collection):
+                self.changed(collection)
 
     async def _keep(self, collection: Collection) -> None:
         uid = collection.document.uid
@@ -79,12 +108,16 @@ class ListUpkeep:
                     if not await self._lists.make(collection, version, lambda: is_wanted and not collection.closed):
                         break
             await self._lists.forget_unused(collection)
-            self._failed.discard(uid)
+            self._failed.pop(uid, None)
         except Stopped:
             pass
         except (BebrError, OSError) as error:
             if uid not in self._failed:
-                log.warning("lists of collection %s: %s; the next write tries again", collection.name, error)
-            self._failed.add(uid)
+                log.warning("lists of collection %s: %s; trying again", collection.name, error)
+            self._failed[uid] = time.monotonic()
+        except Exception:
+            if uid not in self._failed:
+                log.exception("lists of collection %s cannot be made; trying again", collection.name)
+            self._failed[uid] = time.monotonic()
         finally:
             is_wanted = False

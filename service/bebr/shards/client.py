@@ -170,7 +170,10 @@ class ShardClient(Protocol):
         """Lists of this generation are read no more; segments that have them are scanned whole."""
 
     async def sample(self, version: int, rows: int, seed: int) -> NDArray[np.uint8]:
-        """Scan codes and gains (n, scan_record_size_bytes) uint8 of up to `rows` random points of a code version."""
+        """Scan codes and gains (n, scan_record_size_bytes) uint8 of up to `rows` random points of a code version.
+
+        The same by the same seed as long as no segment is sealed, merged or sorted.
+        """
 
     def list_stats(self, version: int) -> ListStats:
         """In which lists the rows of a code version are, over all shards."""

@@ -1,8 +1,9 @@
 """Measures in the background what the lists of collections need: see `bebr.core.list_calibration`.
 
-It is measured when lists appear or change, when the points have doubled, and when as many other searches have come as
-are kept. Some of the points serve as queries, and the last searches; each is answered exactly, then by lists, a few at
-a time, with rests in between. More points take fewer queries, so that what it costs is bounded.
+It is measured when lists appear, once all are of other centroids, when the points have doubled, and when as many other
+searches have come as are kept; after the first time not often. Some of the points serve as queries, and the last
+searches; each is answered exactly, then by lists, a few at a time, with rests in between. More points take fewer
+queries, so that what it costs is bounded.
 """
 
 import asyncio
@@ -42,7 +43,25 @@ POLL_SECONDS = 1.0
 RESTS = (1, 4)
 """Times as long as a step took, the next one waits; where searches are under way too."""
 AGAIN_SECONDS = 600.0
-"""A measurement is not repeated for other searches sooner than this."""
+"""A measurement is not repeated sooner than this, whatever changed."""
+RETRY_SECONDS = 1.0
+"""One that failed is tried again after this, each time that it fails after twice as long, up to AGAIN_SECONDS."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """The last time that lists were measured."""
+
+    at: float
+    """On the monotonic clock."""
+    failures: int
+    """How often it failed since it last succeeded."""
+
+    @property
+    def is_rested(self) -> bool:
+        """Whether they may be measured again."""
+        seconds = RETRY_SECONDS * 2.0 ** min(self.failures - 1, 20) if self.failures else AGAIN_SECONDS
+        return time.monotonic() - self.at >= min(seconds, AGAIN_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +88,8 @@ class ListMeasuring:
         """lane: of searches, for which it rests longer."""
         self._registry = registry
         self._lane = lane
-        self._measured_at: dict[tuple[str, int], float] = {}
-        """By uid of the collection and version, on the monotonic clock."""
+        self._tried: dict[tuple[str, int], _Tried] = {}
+        """By uid of the collection and version."""
 
     async def run_for_ever(self) -> None:
         """Measure what is due. Runs until it is cancelled."""
@@ -80,6 +99,8 @@ class ListMeasuring:
 
     async def _measure_all(self) -> None:
         """Nothing of a collection may be held between two rounds: it would keep the files of a dropped one."""
+        uids = {collection.document.uid for collection in self._registry.collections.values()}
+        self._tried = {key: tried for key, tried in self._tried.items() if key[0] in uids}
         for collection in list(self._registry.collections.values()):
             if collection.ready and not collection.closed:
                 await self.measure_due(collection)
@@ -92,27 +113,30 @@ class ListMeasuring:
             held = collection.shards.lists().get(number)
             if held is None or not self._is_due(collection, number, held, points[number]):
                 continue
-            version = collection.document.versions[number]
+            version, key = collection.document.versions[number], (collection.document.uid, number)
+            failures = 1 + (self._tried[key].failures if key in self._tried else 0)
             try:
                 await self.measure(collection, version)
+                failures = 0
             except (BebrError, OSError) as error:
                 log.warning("lists of '%s' in collection %s: %s; trying again", version.id, collection.name, error)
             except Exception:
                 log.exception("lists of '%s' in collection %s cannot be measured", version.id, collection.name)
-            self._measured_at[collection.document.uid, number] = time.monotonic()
+            self._tried[key] = _Tried(time.monotonic(), failures)
 
     def _is_due(self, collection: Collection, number: int, held: ListsHeld, points: int) -> bool:
         rules = collection.list_rules
         if 2 * held.rows < points:
             return False
+        tried = self._tried.get((collection.document.uid, number))
+        if tried is not None and not tried.is_rested:
+            return False
         known = rules.measured.get(number)
-        before = self._measured_at.get((collection.document.uid, number), -np.inf)
-        rested = time.monotonic() - before > AGAIN_SECONDS
         if known is None or points >= 2 * known.points:
-            return rested or before == -np.inf or known is not None
-        if known.generations != held.generations:
             return True
-        return rested and rules.searches(number) - known.searches >= RECENT
+        if known.generations != held.generations and len(held.generations) == 1:  # else they are still being sorted
+            return True
+        return rules.searches(number) - known.searches >= RECENT
 
     async def measure(self, collection: Collection, version: Version) -> None:
         """Measure the lists of a version, and use what was found. Raises what a search raises, StoreUnavailable."""

@@ -1,0 +1,72 @@
+"""When lists are measured again: not often, and what fails ever more seldom."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.engine.listing import SETTINGS, in_lists, listed
+from tests.engine.running import running
+
+from bebr.engine.search import list_measuring
+from bebr.errors import StoreUnavailable
+
+
+@pytest.fixture(autouse=True)
+def never_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(list_measuring, "POLL_SECONDS", 3600.0)
+
+
+async def test_other_lists_are_measured_again_at_most_so_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(tmp_path, **SETTINGS) as engine:
+        collection = await listed(engine)
+        number = collection.active.number
+        assert collection.list_rules.measured[number].generations == (1,)
+        assert await engine.lists.make(collection, collection.active, lambda: True)
+        await in_lists(engine, 2)
+        await engine.list_measuring.measure_due(collection)
+        assert collection.list_rules.measured[number].generations == (1,)
+        monkeypatch.setattr(list_measuring, "AGAIN_SECONDS", 0.0)
+        await engine.list_measuring.measure_due(collection)
+        assert collection.list_rules.measured[number].generations == (2,)
+
+
+async def test_what_cannot_be_measured_is_tried_ever_more_seldom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = 0
+
+    async def fails(*_: Any) -> Any:
+        nonlocal tried
+        tried += 1
+        raise StoreUnavailable("no shard answers")
+
+    async with running(tmp_path, **SETTINGS) as engine:
+        collection = await listed(engine)
+        number = collection.active.number
+        for is_known in (True, False):  # other lists, and lists that were never measured
+            measuring = engine.list_measuring = list_measuring.ListMeasuring(
+                engine.registry, engine.admission.search_requests
+            )
+            if is_known:
+                assert await engine.lists.make(collection, collection.active, lambda: True)
+                await in_lists(engine, 2)
+            else:
+                collection.list_rules.measured = {}
+            needs, tried = collection.shards.needs, 0
+            with monkeypatch.context() as patched:
+                patched.setattr(collection.shards, "needs", fails)
+                patched.setattr(list_measuring, "RETRY_SECONDS", 0.0)
+                for _ in range(4):
+                    await measuring.measure_due(collection)
+                assert tried == 4
+                patched.setattr(list_measuring, "RETRY_SECONDS", 60.0)
+                await measuring.measure_due(collection)
+                assert tried == 4 and measuring._tried[collection.document.uid, number].failures == 4
+                patched.setattr(list_measuring, "AGAIN_SECONDS", 0.0)  # it waits no longer than that
+                await measuring.measure_due(collection)
+                assert tried == 5
+            assert collection.shards.needs == needs
+            monkeypatch.setattr(list_measuring, "RETRY_SECONDS", 0.0)
+            await measuring.measure_due(collection)
+            assert collection.list_rules.measured[number].generations == (2,)
+            assert measuring._tried[collection.document.uid, number].failures == 0
