@@ -23,6 +23,7 @@ def test_a_segment_with_lists_is_read(tmp_path: Path) -> None:
     segment, centroids = Segment(tmp_path / "listed.seg"), centroid_files.load(tmp_path / "listed.centroids")
     assert segment.lists is not None
     assert (segment.lists.generation, len(segment.lists)) == (expected["generation"], expected["lists"])
+    assert segment.lists.checksum is None and segment.lists.are_of(centroids)  # it came later
     assert segment.ids_at(range(segment.rows)) == expected["ids"]
     assert segment.lists.numbers().tolist() == expected["numbers"]
     every = segment.first_kept(np.ones(segment.rows, bool), None, None).tolist()

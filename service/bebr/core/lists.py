@@ -15,7 +15,8 @@ row may score above the centroid of its list and still be found: a larger one fi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,12 @@ class Centroids:
     """Rows of the version when the centroids were made."""
     mean_score: float = 0.0
     """Mean score of rows like those that they were made of to the centroid of their list; falls where data drift."""
+    checksum: int = field(init=False)
+    """crc32 of values and scales: tells these centroids from others with the same number."""
+
+    def __post_init__(self) -> None:
+        found = crc32(np.ascontiguousarray(self.scales).data, crc32(np.ascontiguousarray(self.values).data))
+        object.__setattr__(self, "checksum", found)
 
     def __len__(self) -> int:
         return len(self.values)

@@ -47,7 +47,7 @@ def segment_to_sort(segments: Sequence[SegmentView], lists: Mapping[int, Centroi
         has, centroids = view.segment.lists, lists.get(view.version)
         if centroids is None:
             continue
-        if have_room(view.live_count, centroids) if has is None else has.generation != centroids.generation:
+        if have_room(view.live_count, centroids) if has is None else not has.are_of(centroids):
             return view
     return None
 

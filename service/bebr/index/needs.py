@@ -9,6 +9,7 @@ from bebr import kernel
 from bebr.core.list_calibration import needs_of
 from bebr.core.scoring import DotQueries
 from bebr.index.candidates import Candidates
+from bebr.index.probe import ListsHeld
 from bebr.index.scan import ScanQueries, scan
 from bebr.index.scan_view import ScanView
 from bebr.index.segment import SegmentView
@@ -41,17 +42,21 @@ def _needs(view: ScanView, queries: ScanQueries) -> list[Needs]:
     for query, candidates in enumerate(scan(selection, view.parts, replace(queries, lists=None))):
         hits = candidates.at(slice(queries.limit))
         of_lists = {generation: of_queries[query] for generation, of_queries in scores.items()}
-        found.append(Needs(view.ids(hits.places, hits.rows), needs_of(hits.scores, _of_hits(view, hits, of_lists))))
+        found.append(
+            Needs(view.ids(hits.places, hits.rows), needs_of(hits.scores, _of_hits(view, held, hits, of_lists)))
+        )
     return found
 
 
-def _of_hits(view: ScanView, hits: Candidates, scores: dict[int, NDArray[np.float32]]) -> NDArray[np.float32]:
+def _of_hits(
+    view: ScanView, held: ListsHeld, hits: Candidates, scores: dict[int, NDArray[np.float32]]
+) -> NDArray[np.float32]:
     """The scores (hits,) of the centroids of their lists; inf for those in no list. scores: by generation."""
     found = np.full(len(hits), np.inf, np.float32)
     for place in np.unique(hits.places).tolist():
         part = view.parts[place]
         lists = part.segment.lists if isinstance(part, SegmentView) else None
-        if lists is not None and lists.generation in scores:
+        if lists is not None and place in held.places:
             of_part = hits.places == place
             numbers = np.searchsorted(lists.begin, hits.rows[of_part], "right") - 1
             found[of_part] = scores[lists.generation][numbers]

@@ -73,7 +73,7 @@ def lists_of(part: Part, tables: Tables) -> tuple[kernel.CentroidTable, NDArray[
     if not isinstance(part, SegmentView) or (lists := part.segment.lists) is None:
         return None
     table = tables.get((part.version, lists.generation))
-    return None if table is None or len(table) != len(lists) else (table, lists.begin)
+    return None if table is None or not lists.are_of(table) else (table, lists.begin)
 
 
 def probe(

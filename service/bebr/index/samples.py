@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from bebr import kernel
 from bebr.core.codes import join_records
+from bebr.core.lists import Centroids
 from bebr.index.columns import unpack_mask
 from bebr.index.segment import SegmentView
 from bebr.index.view import ShardView
@@ -20,7 +21,7 @@ class ListStats:
     current: int
     """Rows in lists of the current generation."""
     older: int
-    """In lists of other generations."""
+    """In lists of other centroids."""
     without: int
     """In none."""
     mean_score: float | None
@@ -50,8 +51,8 @@ def sample(views: Sequence[ShardView], version: int, rows: int, seed: int) -> ND
     return np.concatenate(records) if records else np.empty((0, 0), np.uint8)
 
 
-def list_stats(views: Sequence[ShardView], version: int, generation: int | None) -> ListStats:
-    """In which lists the living rows of a code version are. generation: the one by which rows are sorted now."""
+def list_stats(views: Sequence[ShardView], version: int, centroids: Centroids | None) -> ListStats:
+    """In which lists the living rows of a code version are. centroids: those by which rows are sorted now."""
     current, older, without, largest, scores = 0, 0, 0, 0, 0.0
     in_use = set()
     for part in (part for view in views for part in view.parts if part.version == version):
@@ -60,7 +61,7 @@ def list_stats(views: Sequence[ShardView], version: int, generation: int | None)
             without += part.live_count
             continue
         in_use.add(lists.generation)
-        if lists.generation != generation:
+        if centroids is None or not lists.are_of(centroids):
             older += part.live_count
             continue
         current += part.live_count

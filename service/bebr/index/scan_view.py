@@ -21,7 +21,8 @@ from bebr.index.view import ShardView
 
 def table_of(centroids: Centroids, spec: CodeSpec) -> kernel.CentroidTable:
     """spec: of the code version, with its rescore code."""
-    return kernel.CentroidTable(spec, centroids.values, centroids.scales, centroids.generation)
+    values, scales = centroids.values, centroids.scales
+    return kernel.CentroidTable(spec, values, scales, centroids.generation, centroids.checksum)
 
 
 DamagedRows = kernel.DamagedRows

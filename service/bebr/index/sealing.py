@@ -48,7 +48,8 @@ def seal(view: GrowingView, path: Path, centroids: Centroids | None = None) -> N
     if centroids is not None and have_room(len(rows), centroids):
         numbers, scores = assign(frozen.blocked, view.rows, frozen.spec, centroids.assigning)
         mean_score = _mean(scores[rows], frozen.gains[rows])
-        lists, order = SegmentLists.of(centroids.generation, numbers[rows], len(centroids), mean_score)
+        generation, checksum = centroids.generation, centroids.checksum
+        lists, order = SegmentLists.of(generation, numbers[rows], len(centroids), mean_score, checksum)
         rows = rows[order]
     ids = StringTable.build(frozen.ids[row] for row in rows.tolist())
     columns = {
@@ -145,32 +146,32 @@ def _merge_order(
     lengths = np.concatenate([s.ids.lengths()[rows] for s, rows in zip(segments, alive, strict=True)])
     order, lists = np.argsort(padded, kind="stable"), None
     if (target := _target(segments, len(order), centroids)) is not None:
-        generation, count = target
-        found = [_numbers(s, rows, generation, centroids, assigned) for s, rows in zip(segments, alive, strict=True)]
+        generation, count, checksum = target
+        found = [_numbers(s, rows, centroids, assigned) for s, rows in zip(segments, alive, strict=True)]
         numbers = np.concatenate([of_segment for of_segment, _ in found])[order]
         mean_score = float(np.average([mean for _, mean in found], weights=[max(1, len(rows)) for rows in alive]))
-        lists, by_list = SegmentLists.of(generation, numbers, count, mean_score)
+        lists, by_list = SegmentLists.of(generation, numbers, count, mean_score, checksum)
         order = order[by_list]
     return order, StringTable.from_padded(padded, lengths, order), lists
 
 
-def _target(segments: Sequence[Segment], rows: int, centroids: Centroids | None) -> tuple[int, int] | None:
-    """The generation of the merged segment and how many lists it has; None: it has none."""
+def _target(segments: Sequence[Segment], rows: int, centroids: Centroids | None) -> tuple[int, int, int | None] | None:
+    """The generation of the merged segment, how many lists it has, and the checksum of their centroids; None: it has
+    none."""
     if centroids is not None:
-        return (centroids.generation, len(centroids)) if have_room(rows, centroids) else None
-    found = {None if s.lists is None else (s.lists.generation, len(s.lists)) for s in segments}
+        return (centroids.generation, len(centroids), centroids.checksum) if have_room(rows, centroids) else None
+    found = {None if s.lists is None else (s.lists.generation, len(s.lists), s.lists.checksum) for s in segments}
     return found.pop() if len(found) == 1 else None
 
 
 def _numbers(
     segment: Segment,
     rows: NDArray[np.int64],
-    generation: int,
     centroids: Centroids | None,
     assigned: Assigned | None,
 ) -> tuple[NDArray[np.int32], float]:
     """The list of each of these rows, and their mean score there."""
-    if segment.lists is not None and segment.lists.generation == generation:
+    if segment.lists is not None and (centroids is None or segment.lists.are_of(centroids)):
         return segment.lists.numbers()[rows], segment.lists.mean_score
     assert centroids is not None, "segments of one generation need no centroids, and others are not merged without"
     numbers, scores = assigned or assign(segment.blocked, segment.rows, segment.spec, centroids.assigning)

@@ -295,6 +295,7 @@ def write_segment(
     }
     if lists is not None:
         of_lists = {"generation": lists.generation, "count": len(lists), "mean_score": lists.mean_score}
+        of_lists |= {} if lists.checksum is None else {"centroids_crc32": lists.checksum}
         header |= {"format": FORMAT_OF_LISTS, "lists": of_lists}
         sections |= {"list_begin": lists.begin, "by_id": lists.by_id, "by_id_checks": lists.checks}
     row_size = spec.rescore_size_bytes + rescore.CHECKSUM_SIZE_BYTES
@@ -314,8 +315,15 @@ def _identity(path: Path) -> tuple[int, ...] | None:
 def _lists(header: dict[str, Any], sections: Arrays) -> SegmentLists | None:
     if "lists" not in header:
         return None
-    generation, mean_score = header["lists"]["generation"], header["lists"]["mean_score"]
-    return SegmentLists(generation, sections["list_begin"], sections["by_id"], sections["by_id_checks"], mean_score)
+    of_lists = header["lists"]
+    return SegmentLists(
+        of_lists["generation"],
+        sections["list_begin"],
+        sections["by_id"],
+        sections["by_id_checks"],
+        of_lists["mean_score"],
+        of_lists.get("centroids_crc32"),
+    )
 
 
 def _column(key: str, kind: FieldType, sections: Arrays) -> Column:

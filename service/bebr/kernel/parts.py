@@ -40,9 +40,14 @@ class CentroidTable:
     """The centroids of one generation of lists, packed once. Parts of one generation share one table."""
 
     def __init__(
-        self, spec: CodeSpec, values: NDArray[np.int8], scales: NDArray[np.float32], generation: int = 1
+        self,
+        spec: CodeSpec,
+        values: NDArray[np.int8],
+        scales: NDArray[np.float32],
+        generation: int = 1,
+        checksum: int | None = None,
     ) -> None:
-        """values (lists, dims) int8, scales (lists, blocks) float32: see `core.lists.Centroids`."""
+        """values (lists, dims) int8, scales (lists, blocks) float32, checksum: see `core.lists.Centroids`."""
         expected = (len(values), spec.dims), (len(values), len(spec.blocks))
         if (values.shape, scales.shape) != expected:
             raise ValueError(f"expected values and scales of {expected}, got {values.shape} and {scales.shape}")
@@ -50,6 +55,7 @@ class CentroidTable:
         check(scales, np.float32, "scales", 1)
         self.spec = spec
         self.generation = generation
+        self.checksum = checksum
         self.native = _kernel.make_centroid_table(layout_of(spec), values, scales, generation)
         self._lists = len(values)
 

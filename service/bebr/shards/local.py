@@ -385,8 +385,7 @@ class LocalShards:
         return await self._read(partial(samples.sample, self._views(), version, rows, seed))
 
     def list_stats(self, version: int) -> ListStats:
-        current = self._lists.get(version)
-        return samples.list_stats(self._views(), version, None if current is None else current.generation)
+        return samples.list_stats(self._views(), version, self._lists.get(version))
 
     def recheck(self, shard: int) -> None:
         self._followers[shard].problem = f"shard {shard} is compared with the store, which lost acknowledged writes"

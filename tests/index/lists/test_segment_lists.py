@@ -1,7 +1,9 @@
 """Sealed segments with lists: their files, their order, and what becomes of them when they are merged or damaged."""
 
 import json
+import struct
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ from bebr.core.types import Puts
 from bebr.errors import DamagedSegment
 from bebr.index import segment_file
 from bebr.index.lists.segment_lists import PIECE_ROWS, SegmentLists
+from bebr.index.samples import list_stats
+from bebr.index.scan_view import ScanView, table_of
 from bebr.index.segment import Segment, SegmentView
 from bebr.index.shard import Shard
 
@@ -100,6 +104,45 @@ def test_segments_of_another_generation_are_sorted_anew(tmp_path: Path) -> None:
         filled.check(filled.lists[0])
 
 
+@pytest.mark.parametrize("knows", [True, False], ids=["today", "file of before"])
+def test_lists_of_other_centroids_with_the_same_number_are_none(tmp_path: Path, knows: bool) -> None:
+    """As when the store lost track of generations, and numbers begin again."""
+    rng = np.random.default_rng(8)
+    lost, centroids = random_centroids(rng, SPEC), random_centroids(rng, SPEC)
+    assert lost.generation == centroids.generation and lost.checksum != centroids.checksum
+    filled = Filled(tmp_path, lost)
+    filled.put(rng, 60)
+    filled.shard.flush()
+    (view,) = filled.sealed
+    assert view.segment.lists is not None and view.segment.lists.checksum == lost.checksum
+    if not knows:
+        _without_checksum(view.segment.path)
+    shard = filled.shard = Shard(tmp_path, {0: SPEC}, {}, HEAD_ROWS, filled.lists)
+    shard.open()
+    for one, is_known in ((lost, True), (centroids, not knows)):
+        filled.lists[0] = one
+        scanned = ScanView.of([shard.view], {(0, one.generation): table_of(one, SPEC)})
+        assert (0 in scanned.lists) is is_known and shard.needs_sorting is not is_known
+        stats = list_stats([shard.view], 0, one)
+        assert (stats.current, stats.older) == ((60, 0) if is_known else (0, 60))
+    while shard.sort_one():
+        pass
+    (view,) = filled.sealed
+    assert view.segment.lists is not None
+    assert view.segment.lists.checksum == (centroids.checksum if knows else None)
+    filled.check(centroids if knows else lost)
+
+
+def _without_checksum(path: Path) -> None:
+    """The file as a release wrote it that had none; the header's room stays."""
+    data = path.read_bytes()
+    length, _ = struct.unpack("<II", data[8:16])
+    header = json.loads(data[16 : 16 + length])
+    del header["lists"]["centroids_crc32"]
+    text = json.dumps(header).encode().ljust(length)
+    path.write_bytes(data[:8] + struct.pack("<II", length, crc32(text)) + text + data[16 + length :])
+
+
 def test_segments_of_one_generation_are_merged_without_their_centroids(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     centroids = random_centroids(rng, SPEC)
@@ -145,10 +188,11 @@ def header_of(path: Path) -> dict[str, object]:
 def test_only_files_with_lists_have_the_later_format(tmp_path: Path) -> None:
     plain, listed = header_of(sealed_file(tmp_path / "a", False)), header_of(sealed_file(tmp_path / "b", True))
     assert plain["format"] == 1 and "lists" not in plain
-    assert listed["format"] == 2 and listed["lists"] | {"mean_score": 0} == {
+    assert listed["format"] == 2 and listed["lists"] | {"mean_score": 0, "centroids_crc32": 0} == {
         "generation": 1,
         "count": 5,
         "mean_score": 0,
+        "centroids_crc32": 0,
     }
 
 

@@ -7,6 +7,9 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from bebr.core.lists import Centroids
+from bebr.kernel import CentroidTable
+
 PIECE_ROWS = 1024
 """The order of ids lies in a mapped file; so many rows of it are held to a checksum together, whenever one is read."""
 
@@ -25,10 +28,17 @@ class SegmentLists:
     """(pieces,): crc32 of every PIECE_ROWS of `by_id`."""
     mean_score: float
     """Mean score of the rows to the centroids of their lists, when they were assigned."""
+    checksum: int | None = None
+    """Of the centroids, see there; None: the release that wrote the file did not know it."""
 
     @classmethod
     def of(
-        cls, generation: int, numbers: NDArray[np.int32], count: int, mean_score: float = 0.0
+        cls,
+        generation: int,
+        numbers: NDArray[np.int32],
+        count: int,
+        mean_score: float = 0.0,
+        checksum: int | None = None,
     ) -> tuple["SegmentLists", NDArray[np.int64]]:
         """The lists of rows, and the order that sorts them.
 
@@ -41,10 +51,16 @@ class SegmentLists:
         by_id = np.empty(len(order), np.uint32)
         by_id[order] = np.arange(len(order), dtype=np.uint32)
         checks = np.array([crc32(piece.data) for piece in _pieces(by_id)], np.uint32)
-        return cls(generation, begin, by_id, checks, mean_score), order
+        return cls(generation, begin, by_id, checks, mean_score, checksum), order
 
     def __len__(self) -> int:
         return len(self.begin) - 1
+
+    def are_of(self, centroids: Centroids | CentroidTable) -> bool:
+        """Whether these are the centroids by which the rows were sorted. A store that lost track of generations may
+        give a number twice."""
+        is_numbered = self.generation == centroids.generation and len(self) == len(centroids)
+        return is_numbered and (None in (known := (self.checksum, centroids.checksum)) or known[0] == known[1])
 
     def numbers(self) -> NDArray[np.int32]:
         """(rows,): the list of each row."""
