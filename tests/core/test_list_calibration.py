@@ -11,6 +11,7 @@ from bebr.core.list_calibration import (
     calibration_of,
     deltas_to_measure,
     needs_of,
+    pays,
     recall_of,
 )
 from bebr.core.lists import lists_read
@@ -109,3 +110,19 @@ def test_deltas_find_what_they_were_measured_for(seed: int, k: int) -> None:
         hits, share = found(calibration.delta(recall))
         assert abs(recall_of(hits, [hits.tolist() for hits in exact]) - max(recall, recalls[0])) < 0.03
         assert share <= calibration.at(1.0).share
+
+
+@pytest.mark.parametrize(
+    ("lists", "rows", "of", "expected"),
+    [
+        (0, 0, 1, True),
+        (1_024, 100_000, 100_000, False),  # everything is read: vectors without structure
+        (1_024, 25_000, 100_000, True),
+        (1_024, 26_000, 100_000, False),
+        (4_096, 38_000, 400_000, True),
+        (100, 0, 500, False),  # the centroids alone cost as much
+        (100, 0, 501, True),
+    ],
+)
+def test_lists_pay_where_few_rows_of_them_are_read(lists: int, rows: float, of: float, expected: bool) -> None:
+    assert pays(lists, rows, of) is expected

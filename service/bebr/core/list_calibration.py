@@ -23,6 +23,10 @@ RECALLS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
 """Shares of hits whose deltas are measured; the largest need of all comes after them."""
 FILTERED_MISSES = 0.75
 """Searches with a filter read lists as for this share of the misses (docs/benchmarks.md#lists)."""
+LIST_ROWS = 5
+"""What a list costs whose centroid is scored, in rows of a scan of all codes."""
+LISTED_ROW_ROWS = 3.7
+"""What it costs to read a row of a list, in rows of a scan of all codes (docs/benchmarks.md#lists)."""
 MARGIN = 1e-6
 """How much larger a measured delta is than the need, as a share of the scores: the rule rounds to float32."""
 
@@ -111,6 +115,12 @@ def calibration_of(
             recall, share = max(recall, measured[-1].recall), max(share, measured[-1].share)
         measured.append(Measured(delta, recall, share))
     return Calibration(tuple(measured))
+
+
+def pays(lists: int, rows: float, of: float) -> bool:
+    """Whether it is cheaper to score the centroids of so many lists and read so many rows of them than to scan all `of`
+    rows that are in them."""
+    return LIST_ROWS * lists + LISTED_ROW_ROWS * rows < of
 
 
 def filtered_recall(recall: float) -> float:

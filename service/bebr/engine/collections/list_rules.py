@@ -15,7 +15,7 @@ import numpy as np
 
 from bebr.core.arrays import Floats
 from bebr.core.codes import CodeSpec
-from bebr.core.list_calibration import Calibration
+from bebr.core.list_calibration import Calibration, Measured, pays
 from bebr.core.scoring import DotQueries
 from bebr.engine.collections.version import Version
 from bebr.errors import DamagedStore
@@ -45,6 +45,16 @@ class MeasuredLists:
     """Searches that the version had had by then, over restarts."""
     at: str
     """When: ISO 8601."""
+    lists: int = 0
+    """How many there were."""
+    rows: int = 0
+    """How many of the points were in them."""
+
+    def pays(self, measured: Measured) -> bool:
+        """Whether searches that do what was measured cost less than to compare all codes, once all are in lists."""
+        in_none = self.points - self.rows  # they were read in any case
+        share = (measured.share * self.points - in_none) / max(1, self.rows)
+        return pays(self.lists, share * self.points, self.points)
 
 
 class ListRules:
@@ -110,6 +120,8 @@ class ListRules:
             "queries": dict(measured.queries),
             "searches": measured.searches,
             "at": measured.at,
+            "lists": measured.lists,
+            "rows": measured.rows,
             "values": base64.b64encode(recent.values.tobytes()).decode(),
             "scales": base64.b64encode(recent.scales.tobytes()).decode(),
         }
@@ -121,13 +133,16 @@ class ListRules:
             await self._store.delete_document(KIND, self._name(version.number))
 
     def _use(self, version: Version, document: Mapping[str, Any]) -> None:
+        points = int(document["points"])
         measured = MeasuredLists(
             Calibration.from_document(document["curve"]),
             tuple(document["generations"]),
-            int(document["points"]),
+            points,
             dict(document["queries"]),
             int(document["searches"]),
             str(document["at"]),
+            int(document.get("lists", 0)),
+            int(document.get("rows", points)),
         )
         values = np.frombuffer(base64.b64decode(document["values"]), np.int8).reshape(-1, version.spec.dims)
         scales = np.frombuffer(base64.b64decode(document["scales"]), np.float32)

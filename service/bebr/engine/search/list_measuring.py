@@ -159,6 +159,8 @@ class ListMeasuring:
             {name: len(kind.queries) for name, kind in kinds.items()},
             searches,
             datetime.now(UTC).isoformat(timespec="seconds"),
+            held.lists,
+            min(held.rows, points),
         )
         took = round(time.monotonic() - started, 3)
         event(log, "lists measured", collection=collection.name, version=version.id, points=points, seconds=took)

@@ -30,7 +30,8 @@ RESCORED_STOP = 2
 
 
 def probing_of(collection: Collection, query: Query, rescored: bool) -> Probing | None:
-    """How a search reads lists; None: it compares all codes. rescored: candidates are scored again.
+    """How a search reads lists; None: it compares all codes, also where lists cost more. rescored: candidates are
+    scored again.
 
     Rules are measured for MEASURED_LIMIT hits; to find fewer, as many lists are read. Hits by finer scores are among
     the best of the scan, but not in that order, so for these more lists are read.
@@ -40,7 +41,10 @@ def probing_of(collection: Collection, query: Query, rescored: bool) -> Probing 
     recall = recall_of(query.request, query.scorer, collection.document)
     if recall is None:
         return None
-    shares = [one.calibration.at(recall).share for one in measured.values()]
+    found = [(one, one.calibration.at(recall)) for one in measured.values()]
+    shares = [at.share for one, at in found if one.pays(at)]
+    if not shares:
+        return None
     stop_at = max(query.request.limit, MEASURED_LIMIT) * (RESCORED_STOP if rescored else 1)
     return Probing(recall, stop_at, max(shares))
 
@@ -57,7 +61,10 @@ def rule_of(collection: Collection, routed: Sequence[RoutedQuery], version: int)
         recall = one.probing.recall
         if one.query.condition is not None:
             recall = filtered_recall(recall)
-        deltas.append(measured.calibration.delta(recall) * float(one.of_version[version].factor))
+        at = measured.calibration.at(recall)
+        if not measured.pays(at):
+            return None
+        deltas.append(at.delta * float(one.of_version[version].factor))
         stops.append(one.probing.stop_at)
     return ListRule(np.array(deltas, np.float32), np.array(stops, np.int32))
 
@@ -121,7 +128,7 @@ def recall_of(request: SearchRequest, scorer: Scorer, document: CollectionDocume
     return document.recall if request.recall is None else request.recall
 
 
-def why_exact(query: Query, document: CollectionDocument, answer: Answer, limits: Limits) -> str | None:
+def why_exact(query: Query, collection: Collection, answer: Answer, limits: Limits) -> str | None:
     """Why a search compared all codes; None: it did not."""
     request, scorer = query.request, query.scorer
     if answer.lists:
@@ -133,8 +140,10 @@ def why_exact(query: Query, document: CollectionDocument, answer: Answer, limits
         return "scorer hamming compares all codes"
     if request.group_by is not None:
         return "group_by compares all codes"
-    if recall_of(request, scorer, document) is None:
+    if recall_of(request, scorer, collection.document) is None:
         return "the recall of the collection is null"
     if max(answer.covered.values(), default=0) < limits.lists_from_points:
         return f"no code version has {limits.lists_from_points:,} points"
+    if any(collection.list_rules.of(number, points) for number, points in answer.covered.items()):
+        return "lists would cost more: a search for this recall has to read too many of the codes"
     return "the points are not in lists yet"

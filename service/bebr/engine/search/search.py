@@ -378,7 +378,7 @@ class Searcher:
             parts=sum(shard.parts for shard in stats),
             scanned_bytes=sum(shard.scan_size_bytes for shard in stats),
             lists=explained(self._collection.document.versions, answer),
-            exact=why_exact(one.query, self._collection.document, answer, self._limits),
+            exact=why_exact(one.query, self._collection, answer, self._limits),
             rescore=None
             if rescored is None
             else RescoreExplanation(rescored.candidates, rescored.rows, round(rescored.seconds * 1000, 3)),

@@ -22,6 +22,8 @@ from bebr.telemetry import event
 log = logging.getLogger(__name__)
 GROWTH = 4
 """Centroids are made again once a version has this many times the rows that it had."""
+GROWTH_UNPAID = 16
+"""The same where searches for the collection's recall cost less without the lists that there are."""
 DRIFT = 0.93
 """Also once the mean score of rows to their centroids is less than this share of what it was."""
 
@@ -46,10 +48,16 @@ class Lists:
 
     def _is_outdated(self, collection: Collection, version: Version, count: int) -> bool:
         newest = collection.centroids.newest(version.number)
-        if newest is None or count >= GROWTH * newest.rows:
+        growth = GROWTH if self._pay(collection, version) else GROWTH_UNPAID
+        if newest is None or count >= growth * newest.rows:
             return True
         mean_score = collection.shards.list_stats(version.number).mean_score
         return mean_score is not None and newest.mean_score > 0 and mean_score < DRIFT * newest.mean_score
+
+    def _pay(self, collection: Collection, version: Version) -> bool:
+        """Whether lists are of use to searches for the collection's recall, as far as that was measured."""
+        measured, recall = collection.list_rules.measured.get(version.number), collection.document.recall
+        return measured is None or recall is None or measured.pays(measured.calibration.at(recall))
 
     async def make(self, collection: Collection, version: Version, is_wanted: Callable[[], bool]) -> bool:
         """Make centroids of a version, and sort rows by them from now on; False where there are too few points by now.
