@@ -1,14 +1,18 @@
-"""Embeddings that search in one call find what their projection, its rounding, a scan and the order by ids find."""
+"""Embeddings that search in one call find what their projection, its rounding, a scan and the order by ids find, where
+they read lists, too."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from tests.kernel.test_equals_core import SETTINGS, Case, any_isa, cases
+from tests.kernel.test_lists import Listed
 from tests.kernel.test_parts import Split
 
 from bebr import kernel
 from bebr.core.codes import CodeSpec
+from bebr.core.scoring import DotQueries
 from bebr.errors import DimensionMismatch
 
 __all__ = ["any_isa"]
@@ -16,30 +20,81 @@ SIZE = 24
 """Of embeddings."""
 
 
+class Embedded:
+    """Embeddings for the codes of a case, and how they become queries."""
+
+    def __init__(self, case: Case, rng: np.random.Generator, shares_columns: bool) -> None:
+        spec = case.spec
+        columns = max(1, spec.dims // 2) if shares_columns else spec.dims
+        self.matrix = rng.standard_normal((SIZE, columns)).astype(np.float32)
+        self.of = rng.integers(0, columns, spec.dims) if shares_columns else None
+        self.factors = np.exp2(rng.integers(-3, 3, spec.dims)).astype(np.float32)
+        self.steps = rng.uniform(0.5, 2, len(spec.blocks)).astype(np.float32)
+        self.embeddings = rng.standard_normal((rng.integers(1, 6), SIZE)).astype(np.float32)
+        self.projection = kernel.Projection(spec, self.matrix, self.of, self.factors, self.steps)
+
+    def queries(self, spec: CodeSpec) -> DotQueries:
+        """One step after the other."""
+        projected = kernel.project(self.embeddings, self.matrix)
+        if self.of is not None:
+            projected = projected.take(self.of, axis=1) * self.factors
+        return kernel.quantize(projected, spec, self.steps)
+
+
+def check_found(
+    parts: kernel.Parts,
+    found: list[kernel.Nearest],
+    scanned: kernel.Candidates,
+    k: int,
+    added: NDArray[np.float64] | None,
+) -> None:
+    for q, (one, start, stop) in enumerate(zip(found, scanned.starts, scanned.starts[1:], strict=False)):
+        scores = scanned.scores[start:stop] + (0.0 if added is None else added[q])
+        assert one == parts.best(scores, scanned.places[start:stop], scanned.rows[start:stop], k)
+    assert len(found) == len(scanned.starts) - 1
+
+
 @pytest.mark.usefixtures("any_isa")
 @given(cases(), st.integers(0, 2**32 - 1), st.booleans(), st.booleans())
 @SETTINGS
 def test_nearest_is_all_steps_in_one(case: Case, seed: int, shares_columns: bool, adds: bool) -> None:
-    split, rng, spec = Split(case, seed), np.random.default_rng(seed), case.spec
-    columns = max(1, spec.dims // 2) if shares_columns else spec.dims
-    matrix = rng.standard_normal((SIZE, columns)).astype(np.float32)
-    of = rng.integers(0, columns, spec.dims) if shares_columns else None
-    factors = np.exp2(rng.integers(-3, 3, spec.dims)).astype(np.float32)
-    steps = rng.uniform(0.5, 2, len(spec.blocks)).astype(np.float32)
-    embeddings = rng.standard_normal((rng.integers(1, 6), SIZE)).astype(np.float32)
-    added = rng.standard_normal(len(embeddings)) if adds else None
+    split, rng = Split(case, seed), np.random.default_rng(seed)
+    some = Embedded(case, rng, shares_columns)
+    added = rng.standard_normal(len(some.embeddings)) if adds else None
+    answer = kernel.nearest(split.selection, some.projection, some.embeddings, case.k, added, keeps=adds)
+    queries = some.queries(case.spec)
+    check_found(split.parts, answer.found, kernel.dot_candidates(split.selection, queries, case.k), case.k, added)
+    assert answer.lists is None and answer.rows is None and (answer.queries is not None) == adds
+    if answer.queries is not None:
+        np.testing.assert_array_equal(answer.queries.values, queries.values)
+        np.testing.assert_array_equal(answer.queries.scales, queries.scales)
 
-    projection = kernel.Projection(spec, matrix, of, factors, steps)
-    found = kernel.nearest(split.selection, projection, embeddings, case.k, added)
 
-    projected = kernel.project(embeddings, matrix)
-    if of is not None:
-        projected = projected.take(of, axis=1) * factors
-    scanned = kernel.dot_candidates(split.selection, kernel.quantize(projected, spec, steps), case.k)
-    for q, (one, start, stop) in enumerate(zip(found, scanned.starts, scanned.starts[1:], strict=False)):
-        scores = scanned.scores[start:stop] + (0.0 if added is None else added[q])
-        assert one == split.parts.best(scores, scanned.places[start:stop], scanned.rows[start:stop], case.k)
-    assert len(found) == len(embeddings)
+@pytest.mark.usefixtures("any_isa")
+@given(
+    cases(), st.integers(0, 2**32 - 1), st.sampled_from([-0.5, 0.0, 0.3, 1.0, np.inf]), st.sampled_from([2**40, 0, 20])
+)
+@SETTINGS
+def test_nearest_reads_lists(case: Case, seed: int, spread: float, flat: int) -> None:
+    listed, rng = Listed(case, seed), np.random.default_rng(seed)
+    some = Embedded(case, rng, shares_columns=False)
+    queries, count = some.queries(case.spec), len(some.embeddings)
+    deltas = (rng.uniform(0, 20, count) * spread).astype(np.float32)
+    stop_at = rng.integers(1, case.k + 1, count).astype(np.int32)
+    flat_rows = np.full(count, flat, np.int64)
+    reading = kernel.Reading(deltas, stop_at, flat_rows)
+    answer = kernel.nearest(listed.selection, some.projection, some.embeddings, case.k, None, reading)
+    scanned, lists, rows = kernel.list_candidates(
+        listed.selection, queries, case.k, deltas=deltas, stop_at=stop_at, flat_rows=flat_rows
+    )
+    check_found(listed.parts, answer.found, scanned, case.k, None)
+    assert answer.queries is None and answer.lists is not None and answer.rows is not None
+    np.testing.assert_array_equal(answer.lists, lists)
+    np.testing.assert_array_equal(answer.rows, rows)
+    exact = kernel.nearest(listed.selection, some.projection, some.embeddings, case.k)
+    if spread == np.inf:
+        assert exact.found == answer.found
+    check_found(listed.parts, exact.found, kernel.dot_candidates(listed.selection, queries, case.k), case.k, None)
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -51,13 +106,22 @@ def test_what_does_not_fit_is_refused() -> None:
     matrix, factors = np.ones((SIZE, 32), np.float32), np.ones(32, np.float32)
     projection = kernel.Projection(spec, matrix, None, factors, steps)
     one = np.ones((1, SIZE), np.float32)
-    assert [found.ids for found in kernel.nearest(selection, projection, one, 3)] == [["a"]]
+    assert [found.ids for found in kernel.nearest(selection, projection, one, 3).found] == [["a"]]
     with pytest.raises(DimensionMismatch, match="24 numbers"):
         kernel.nearest(selection, projection, one[:, 1:].copy(), 3)
     with pytest.raises(ValueError, match="at least 1"):
         kernel.nearest(selection, projection, one, 0)
     with pytest.raises(ValueError, match="added"):
         kernel.nearest(selection, projection, one, 1, np.zeros(0))
+    for reading, match in [
+        (kernel.Reading(np.ones(0, np.float32), np.ones(1, np.int32), np.ones(1, np.int64)), "deltas"),
+        (kernel.Reading(np.ones(1, np.float32), np.ones(0, np.int32), np.ones(1, np.int64)), "stop_at"),
+        (kernel.Reading(np.ones(1, np.float32), np.ones(1, np.int32), np.ones(0, np.int64)), "flat_rows"),
+        (kernel.Reading(np.ones(1, np.float32), np.zeros(1, np.int32), np.ones(1, np.int64)), "stop_at"),
+        (kernel.Reading(np.ones(1, np.float32), np.full(1, 4, np.int32), np.ones(1, np.int64)), "stop_at"),
+    ]:
+        with pytest.raises(ValueError, match=match):
+            kernel.nearest(selection, projection, one, 3, None, reading)
     with pytest.raises(ValueError, match="C-contiguous"):
         kernel.nearest(selection, projection, one.astype(np.float64), 1)  # type: ignore[arg-type]
     with pytest.raises(DimensionMismatch, match="a matrix"):

@@ -52,8 +52,6 @@ class ScanView:
     """Of all parts, dead ones included."""
     mapped: tuple[Segment, ...]
     """Whose codes were not read when their files were opened: `check` must be called before they are scanned."""
-    is_plain: bool
-    """Whether no part is mapped or has lists."""
 
     @classmethod
     def of(cls, views: Sequence[ShardView], tables: Tables | None = None) -> "ScanView":
@@ -70,9 +68,8 @@ class ScanView:
         size_bytes, rows = sum(view.scan_size_bytes for view in views), sum(part.rows for part in parts)
         segments = [part.segment for part in parts if isinstance(part, SegmentView)]
         mapped = tuple(segment for segment in segments if segment.pieces)
-        is_plain = not mapped and all(segment.lists is None for segment in segments)
         lists = lists_held(parts, tables or {})
-        return cls(tuple(views), parts, native, selections, rescore, lists, points, size_bytes, rows, mapped, is_plain)
+        return cls(tuple(views), parts, native, selections, rescore, lists, points, size_bytes, rows, mapped)
 
     def begin_scan(self, *, checks_all: bool) -> int:
         """Make mapped segments ready for a scan; the result is for `is_unhurt` after it. Raises DamagedSegment.

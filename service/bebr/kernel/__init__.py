@@ -39,7 +39,7 @@ from bebr.kernel.checks import (
 from bebr.kernel.lists import CentroidTable, accumulate, assign, centroid_scores, list_candidates
 from bebr.kernel.parts import Candidates, Parts, Selection, dot_candidates, hamming_candidates
 from bebr.kernel.pieces import DamagedRows, Pieces, lost_pages
-from bebr.kernel.projection import Nearest, Projection, nearest
+from bebr.kernel.projection import Nearest, NearestOfAll, Projection, Reading, nearest
 
 __all__ = [
     "GROUP_ROWS",
@@ -50,9 +50,11 @@ __all__ = [
     "DamagedRows",
     "Masks",
     "Nearest",
+    "NearestOfAll",
     "Parts",
     "Pieces",
     "Projection",
+    "Reading",
     "Selection",
     "accumulate",
     "allocate",

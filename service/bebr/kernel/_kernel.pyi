@@ -238,7 +238,15 @@ class Parts:
         embeddings: NDArray[np.float32],
         k: int,
         added: NDArray[np.float64] | None,
-    ) -> list[tuple[list[float], list[str], list[int], int]]: ...
+        deltas: NDArray[np.float32] | None,
+        stop_at: NDArray[np.int32] | None,
+        flat_rows: NDArray[np.int64] | None,
+        keeps: bool,
+    ) -> tuple[
+        list[tuple[list[float], list[str], list[int], int]],
+        tuple[NDArray[np.int8], NDArray[np.float32]] | None,
+        tuple[NDArray[np.int64], NDArray[np.int64]] | None,
+    ]: ...
 
 Found = tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]
 

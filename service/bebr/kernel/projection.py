@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from bebr.core.arrays import Floats
 from bebr.core.codes import CodeSpec
+from bebr.core.scoring import DotQueries
 from bebr.errors import DimensionMismatch
 from bebr.kernel import _kernel
 from bebr.kernel.checks import check, layout_of, select_isa
@@ -52,13 +53,45 @@ class Projection:
         self.native = _kernel.Projection(layout_of(spec), matrix, of, None if of is None else factors, steps)
 
 
+class NearestOfAll(NamedTuple):
+    """What one call found."""
+
+    found: list[Nearest]
+    """Of each query."""
+    queries: DotQueries | None
+    """What was scanned for; None: nobody asked."""
+    lists: NDArray[np.int64] | None
+    """(queries,): how many lists each has read; None: all rows were scored."""
+    rows: NDArray[np.int64] | None
+    """(queries,): how many rows, in all."""
+
+
+class Reading(NamedTuple):
+    """How lists are read; see `kernel.list_candidates`."""
+
+    deltas: NDArray[np.float32]
+    """(queries,)."""
+    stop_at: NDArray[np.int32]
+    """(queries,)."""
+    flat_rows: NDArray[np.int64]
+    """(queries,)."""
+
+
 def nearest(
-    selection: Selection, projection: Projection, embeddings: Floats, k: int, added: NDArray[np.float64] | None = None
-) -> list[Nearest]:
+    selection: Selection,
+    projection: Projection,
+    embeddings: Floats,
+    k: int,
+    added: NDArray[np.float64] | None = None,
+    reading: Reading | None = None,
+    *,
+    keeps: bool = False,
+) -> NearestOfAll:
     """The k best rows by adc of each of embeddings (queries, size) float32, over all parts that were selected.
 
-    added: (queries,) float64, to the scores of each. The same as `project`, `quantize`, `dot_candidates` and
-    `Parts.best`. Other threads run Python meanwhile where it takes longer than to let them. Raises DimensionMismatch.
+    added: (queries,) float64, to the scores of each. reading: None: all rows are scored. keeps: whether the queries are
+    returned. The same as `project`, `quantize`, `dot_candidates` or `list_candidates`, and `Parts.best`. Other threads
+    run Python meanwhile where it takes longer than to let them. Raises DimensionMismatch.
     """
     select_isa()
     check(embeddings, np.float32, "embeddings")
@@ -73,7 +106,18 @@ def nearest(
         )
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
+    count = len(embeddings)
     if added is not None:
-        check(added, np.float64, "added", len(embeddings))
-    parts = selection.parts.native
-    return [Nearest(*found) for found in parts.nearest(selection.places, projection.native, embeddings, k, added)]
+        check(added, np.float64, "added", count)
+    if reading is not None:
+        check(reading.deltas, np.float32, "deltas", count)
+        check(reading.stop_at, np.int32, "stop_at", count)
+        check(reading.flat_rows, np.int64, "flat_rows", count)
+    deltas, stop_at, flat_rows = reading or (None, None, None)
+    found, queries, read = selection.parts.native.nearest(
+        selection.places, projection.native, embeddings, k, added, deltas, stop_at, flat_rows, keeps
+    )
+    lists, rows = read or (None, None)
+    return NearestOfAll(
+        [Nearest(*one) for one in found], None if queries is None else DotQueries(*queries), lists, rows
+    )

@@ -27,6 +27,7 @@ from bebr.core.codes import CodeSpec
 from bebr.core.filters import Filter
 from bebr.core.lists import Centroids
 from bebr.core.operations import Committed
+from bebr.core.scoring import DotQueries
 from bebr.index import (
     EmbeddingQueries,
     Found,
@@ -58,6 +59,8 @@ class Searched:
     """What it took to score candidates again; None: hits have the scores of the scan."""
     lists: Mapping[int, ListsRead] = field(default_factory=dict)
     """What was read of the lists of each code version; all rows of the others were scored."""
+    queries: DotQueries | None = None
+    """What was scanned for, where embeddings were to be searched and this was asked for."""
 
 
 @dataclass(frozen=True, slots=True)

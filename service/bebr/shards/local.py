@@ -203,10 +203,10 @@ class LocalShards:
 
     def nearest(self, queries: EmbeddingQueries) -> Searched | None:
         view = self._scan_view()
-        if self._rate.seconds(view.scan_size_bytes, len(queries)) > INLINE_SCAN_SECONDS:
+        share = queries.share if reads.lists_of(view, queries) else 1.0
+        if self._rate.seconds(view.scan_size_bytes, len(queries)) * share > INLINE_SCAN_SECONDS:
             return None
-        found = reads.nearest(view, queries, self._rate)
-        return None if found is None else Searched(found, dict(view.points))
+        return reads.nearest(view, queries, self._rate)
 
     def snapshot(self) -> Snapshot:
         view = self._scan_view()

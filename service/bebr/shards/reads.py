@@ -13,7 +13,7 @@ from bebr.core.filters import Filter
 from bebr.index.candidates import NOTHING, Candidates, Found, Part, best_of, hits_of
 from bebr.index.columns import unpack_mask
 from bebr.index.grouped import Grouping, merge_groups, rescore_groups, scan_groups
-from bebr.index.nearest import EmbeddingQueries
+from bebr.index.nearest import EmbeddingQueries, Nearest
 from bebr.index.nearest import nearest as find_nearest
 from bebr.index.probe import ListsHeld, ListsRead, probe
 from bebr.index.rescoring import Rescored, Rescoring, rescore_hits
@@ -91,14 +91,22 @@ def _search(
     return Searched(hits, points, Rescored(rows, time.perf_counter() - started), lists)
 
 
-def nearest(view: ScanView, queries: EmbeddingQueries, rate: ScanRate) -> list[Found] | None:
+def nearest(view: ScanView, queries: EmbeddingQueries, rate: ScanRate) -> Searched | None:
     """The same for embeddings, where they can go the shortest way; rate: is told how long it took."""
-    if not rate.is_next(view.scan_size_bytes * len(queries)):
-        return find_nearest(view, queries)
+    held = lists_of(view, queries)
+    if queries.lists is not None or not rate.is_next(view.scan_size_bytes * len(queries)):
+        return _searched(view, queries, find_nearest(view, queries, held))
     began = time.thread_time()
-    found = find_nearest(view, queries)
+    found = find_nearest(view, queries, held)
     rate.note(view.scan_size_bytes, len(queries), time.thread_time() - began)
-    return found
+    return _searched(view, queries, found)
+
+
+def _searched(view: ScanView, queries: EmbeddingQueries, nearest: Nearest | None) -> Searched | None:
+    if nearest is None:
+        return None
+    lists = {} if nearest.lists is None else {queries.version: nearest.lists}
+    return Searched(nearest.found, dict(view.points), lists=lists, queries=nearest.queries)
 
 
 def _search_groups(
@@ -132,7 +140,7 @@ def _scan(
     return [finished(one, query, queries, selection.spec.dims) for query, one in enumerate(found)], read
 
 
-def lists_of(view: ScanView, queries: ScanQueries) -> ListsHeld | None:
+def lists_of(view: ScanView, queries: ScanQueries | EmbeddingQueries) -> ListsHeld | None:
     """The lists that a scan of these queries reads; None: it reads all rows, for few of them are in lists."""
     held = None if queries.lists is None else view.lists.get(queries.version)
     return None if held is None or 2 * held.rows < view.points[queries.version] else held

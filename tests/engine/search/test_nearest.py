@@ -7,17 +7,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.engine import listing
 from tests.engine.fitting import DIMS
 from tests.engine.running import running
 from tests.engine.search.test_pipeline import ROWS, fitted, write
 from tests.engine.search.test_plain import OTHERS
+from tests.waiting import until
 
+from bebr.core.list_calibration import Calibration, Measured
 from bebr.core.scoring import Scorer
 from bebr.core.types import WriteMode
 from bebr.encoding.encoder import Encoder
 from bebr.engine import CollectionSettings, Engine, SearchRequest
+from bebr.engine.collections.collection import Collection
 from bebr.engine.results import SearchResult
 from bebr.engine.search.search import Searcher
+from bebr.shards import Searched, ShardClient
+from bebr.shards.local import LocalShards
 
 TAKEN: list[dict[str, Any]] = [
     {},
@@ -74,6 +80,120 @@ async def test_both_ways_answer_the_same(tmp_path: Path, is_centered: bool) -> N
         for seed in range(5):
             order = np.random.default_rng(seed).permutation(len(TAKEN) * 3)
             await both(searcher, [SearchRequest(vector=ROWS[n], **TAKEN[n % len(TAKEN)]) for n in order])
+
+
+class ReadLists:
+    """Notes what was read of lists by searches of both ways."""
+
+    def __init__(self, shards: ShardClient, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.read: list[tuple[list[int], list[int], list[bool]]] = []
+        search, nearest = shards.search, shards.nearest
+
+        async def long(*args: Any, **options: Any) -> Searched:
+            return self._noted(await search(*args, **options))
+
+        def short(*args: Any) -> Searched | None:
+            searched = nearest(*args)
+            return None if searched is None else self._noted(searched)
+
+        monkeypatch.setattr(shards, "search", long)
+        monkeypatch.setattr(shards, "nearest", short)
+
+    def _noted(self, searched: Searched) -> Searched:
+        (read,) = searched.lists.values()
+        self.read.append((read.lists.tolist(), read.rows.tolist(), read.is_whole.tolist()))
+        return searched
+
+
+async def listed(engine: Engine, rescore_bytes: int = 0) -> Collection:
+    """A collection whose lists are measured once, and never again."""
+    await engine.wait_until_ready()
+    assert engine._measuring is not None
+    engine._measuring.cancel()
+    return await listing.listed(engine, rescore_bytes)
+
+
+async def settled(collection: Collection) -> None:
+    """Nothing moves rows between the two searches that are compared."""
+    shards = collection.shards
+    assert isinstance(shards, LocalShards)
+    await until(lambda: not shards._maintaining and shards._sorting is None, "the end of maintenance")
+
+
+@pytest.mark.parametrize(("rescore_bytes", "delta"), [(0, None), (24, np.inf)])
+async def test_both_ways_read_the_same_lists(
+    tmp_path: Path, rescore_bytes: int, delta: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, **(listing.SETTINGS | {"lists_from_points": 2_500})) as engine:
+        collection = await listed(engine, rescore_bytes)
+        rules, number = collection.list_rules, collection.active.number
+        await engine.delete_points("docs", [f"p{n:03}" for n in range(0, 900, 7)])
+        points = [{"id": f"twin{n}", "vector": listing.ROWS[7].tolist(), "metadata": {"n": n}} for n in range(12)]
+        await engine.write_points("docs", points, WriteMode.UPSERT)
+        if delta is not None:
+            everything = Calibration((Measured(delta, 1.0, 1.0),))
+            rules.measured = {number: replace(rules.measured[number], calibration=everything)}
+        await settled(collection)
+        searcher, lists = engine.searchers.of(collection), ReadLists(collection.shards, monkeypatch)
+        for limit in (1, 3, 10, 40, 256):
+            await engine.set_recall("docs", 0.9 if limit == 3 else 0.98)
+            for row in listing.QUERIES[:12]:
+                await both(searcher, [SearchRequest(vector=row, limit=limit, rescore=False)])
+        for seed in range(4):
+            limits = np.random.default_rng(seed).integers(1, 15, 20).tolist()
+            some = zip(listing.QUERIES[seed:], limits, strict=False)
+            await both(searcher, [SearchRequest(vector=row, limit=limit, rescore=False) for row, limit in some])
+        (twins,) = await both(searcher, [SearchRequest(vector=listing.ROWS[7], limit=20, rescore=False)])
+        assert {f"twin{n}" for n in range(12)} < {hit.id for hit in twins.hits}
+        assert lists.read[::2] == lists.read[1::2]
+        rows = [count for _, read, _ in lists.read for count in read]
+        living = collection.shards.points()[number]
+        assert min(rows) < living / 2 if delta is None else set(rows) == {living}
+
+
+async def test_searches_of_lists_are_noted_and_checked(tmp_path: Path) -> None:
+    async with running(tmp_path, **(listing.SETTINGS | {"coverage_one_in": 1, "coverage_cpu_percent": 100})) as engine:
+        collection = await listed(engine)
+        rules, number = collection.list_rules, collection.active.number
+        searcher, spec = engine.searchers.of(collection), collection.active.spec
+        requests = [SearchRequest(vector=row) for row in listing.QUERIES]
+        for request in requests[:5]:
+            await asyncio.sleep(0)
+            await searcher.search([request])
+        await until(lambda: (status := collection.coverage.status()) and status.searches >= 5, "checks of searches")
+        for request in requests[5:]:
+            await asyncio.sleep(0)
+            assert await searcher._nearest.search([request], 1.0) is not None
+        noted = rules.recent(number, spec)
+        assert len(noted) == len(requests) == rules.searches(number)
+        for request in requests:
+            await searcher._search([request])
+        again = rules.recent(number, spec)
+        np.testing.assert_array_equal(again.values[60:], noted.values)
+        np.testing.assert_array_equal(again.scales[60:], noted.scales)
+
+
+async def test_collections_that_will_have_lists_and_those_that_want_none(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path, **listing.SETTINGS) as engine:
+        collection = await listed(engine)
+        rules, number, measured = collection.list_rules, collection.active.number, collection.list_rules.measured
+        searcher = engine.searchers.of(collection)
+        await engine.set_recall("docs", None)
+        exact = await both(searcher, [SearchRequest(vector=row) for row in listing.QUERIES])
+        await engine.set_recall("docs", 0.5)
+        assert await both(searcher, [SearchRequest(vector=row) for row in listing.QUERIES]) != exact
+        rules.measured = {}  # lists are there, and not measured yet
+        assert await both(searcher, [SearchRequest(vector=row) for row in listing.QUERIES]) == exact
+        assert rules.searches(number) > 0
+        rules.measured = measured
+        await engine.delete_points("docs", [f"p{n:03}" for n in range(200)])  # fewer than have lists
+        await settled(collection)
+        assert await both(searcher, [SearchRequest(vector=row) for row in listing.QUERIES]) == [
+            replace(one, took_ms=0.0)
+            for one in await engine.search("docs", [SearchRequest(vector=row, exact=True) for row in listing.QUERIES])
+        ]
 
 
 async def test_all_others_take_the_long_way(tmp_path: Path) -> None:

@@ -85,11 +85,15 @@ class ListRules:
     def note(self, scanned: Sequence[ScanQueries]) -> None:
         """Keep what was searched for. Every search comes here."""
         for queries in scanned:
-            if queries.version in self.keeps and isinstance(prepared := queries.prepared, DotQueries):
-                recent = self._recent.setdefault(queries.version, deque(maxlen=RECENT))
-                some = range(min(len(prepared), FEW_OF_A_SCAN))
-                recent.extend((prepared.values[n].copy(), prepared.scales[n].copy()) for n in some)
-                self._searches[queries.version] = self.searches(queries.version) + len(some)
+            if queries.version in self.keeps and isinstance(queries.prepared, DotQueries):
+                self.note_queries(queries.version, queries.prepared)
+
+    def note_queries(self, version: int, prepared: DotQueries) -> None:
+        """The same, of a version whose searches are kept."""
+        recent = self._recent.setdefault(version, deque(maxlen=RECENT))
+        some = range(min(len(prepared), FEW_OF_A_SCAN))
+        recent.extend((prepared.values[n].copy(), prepared.scales[n].copy()) for n in some)
+        self._searches[version] = self.searches(version) + len(some)
 
     def searches(self, version: int) -> int:
         """How many searches of a version were noted."""

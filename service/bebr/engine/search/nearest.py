@@ -5,11 +5,14 @@ None of all others, and of whatever may be wrong: these go the long way, which t
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from bebr.config import Limits
+from bebr.core.list_calibration import Measured
+from bebr.core.lists import ListRule
 from bebr.core.scoring import Scorer
 from bebr.core.types import Hit
 from bebr.encoding.embedding.vectors import unit_of
@@ -17,6 +20,7 @@ from bebr.encoding.encoder import Encoder
 from bebr.engine.admission import Admission
 from bebr.engine.answers import HIT_BYTES, PAGE_IDS, size_of
 from bebr.engine.collections.collection import Collection
+from bebr.engine.collections.list_rules import MeasuredLists
 from bebr.engine.collections.version import VersionKind
 from bebr.engine.cursors import write_search_cursor
 from bebr.engine.requests import SearchRequest
@@ -24,7 +28,22 @@ from bebr.engine.results import SearchResult
 from bebr.engine.search.hits import Points, fetch_few
 from bebr.engine.search.plain import is_plain
 from bebr.engine.search.prepare import mean_product
+from bebr.engine.search.probing import MEASURED_LIMIT
 from bebr.shards import EmbeddingQueries, Found, Searched
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """How plain searches read lists."""
+
+    measured: Mapping[int, MeasuredLists]
+    """What it was made of."""
+    recall: float
+    """Share of the exact hits that they find."""
+    of_version: Mapping[int, Measured]
+    """What those do that find this share."""
+    share: float
+    """About which share of all codes is read then."""
 
 
 class NearestSearches:
@@ -34,6 +53,12 @@ class NearestSearches:
         self._collection = collection
         self._limits = limits
         self._lane, self._turn = admission.searches, admission.turn
+        self._last: _Reading | None = None
+
+    @property
+    def share(self) -> float:
+        """About which share of all codes a search reads."""
+        return 1.0 if (reading := self._reading()) is None else reading.share
 
     async def search(self, requests: Sequence[SearchRequest], units: float) -> list[SearchResult] | None:
         """One result per request. units: of the lane."""
@@ -45,6 +70,8 @@ class NearestSearches:
         try:
             if (searched := collection.shards.nearest(queries)) is None:
                 return None
+            if searched.queries is not None:
+                collection.list_rules.note_queries(queries.version, searched.queries)
             self._turn.use(time.perf_counter() - started)
             points = await self._fetch(requests, searched)
             done = True
@@ -54,8 +81,6 @@ class NearestSearches:
 
     def _queries(self, requests: Sequence[SearchRequest]) -> EmbeddingQueries | None:
         version = self._collection.active
-        if version.number in self._collection.list_rules.keeps:  # lists are read, or will be
-            return None
         codec = None if version.kind is VersionKind.RAW else self._collection.encoders.codec(version)
         if not isinstance(codec, Encoder) or (projection := codec.projection) is None:
             return None
@@ -81,16 +106,42 @@ class NearestSearches:
         if codec.exact_mean is not None:
             added = np.array([mean_product(unit, codec.exact_mean) for unit in units])
         embeddings = units[0] if len(units) == 1 else np.concatenate(units)
-        return EmbeddingQueries(version.number, embeddings, projection, added, max(wanted))
+        keeps = version.number in self._collection.list_rules.keeps
+        reading = self._reading()
+        rule = None if reading is None else self._rule(reading, version.number, wanted)
+        if reading is None or rule is None:
+            return EmbeddingQueries(version.number, embeddings, projection, added, max(wanted), keeps=keeps)
+        limit = max(MEASURED_LIMIT, *wanted)
+        return EmbeddingQueries(version.number, embeddings, projection, added, limit, rule, reading.share, keeps)
+
+    def _reading(self) -> _Reading | None:
+        """As `probing.probing_of`; None: all codes are compared."""
+        measured, recall = self._collection.list_rules.measured, self._collection.document.recall
+        if not measured or recall is None:  # most collections
+            return None
+        last = self._last
+        if last is None or last.measured is not measured or last.recall != recall:
+            of_version = {number: one.calibration.at(recall) for number, one in measured.items()}
+            last = _Reading(measured, recall, of_version, max([one.share for one in of_version.values()]))
+            self._last = last
+        return last
+
+    def _rule(self, reading: _Reading, version: int, wanted: Sequence[int]) -> ListRule | None:
+        """As `probing.rule_of`."""
+        if self._collection.list_rules.of(version, self._collection.shards.points().get(version, 0)) is None:
+            return None
+        deltas = np.full(len(wanted), reading.of_version[version].delta, np.float32)
+        return ListRule(deltas, np.array([max(one, MEASURED_LIMIT) for one in wanted], np.int32))
 
     async def _fetch(self, requests: Sequence[SearchRequest], searched: Searched) -> Points:
         """Points of the hits of requests that show metadata."""
         ids: dict[str, None] = {}
         for request, found in zip(requests, searched.found, strict=True):
             if request.with_metadata:
-                ids |= dict.fromkeys(found.ids)
+                ids |= dict.fromkeys(found.ids[: request.limit])
         if len(self._collection.document.versions) > 1:
-            self._collection.hot_points.count([point_id for found in searched.found for point_id in found.ids])
+            shown = zip(requests, searched.found, strict=True)
+            self._collection.hot_points.count([i for request, found in shown for i in found.ids[: request.limit]])
         return await fetch_few(self._collection, list(ids), len(requests), metadata=True) if ids else {}
 
     def _results(

@@ -98,8 +98,10 @@ class Searcher:
         """One result per request. Raises InvalidRequest for the first one that is wrong; nothing is searched then."""
         self._lane.check(self._key)
         if not self._queue.busy:
-            results = await self._nearest.search(requests, self._scan_units(len(requests)))
+            results = await self._nearest.search(requests, self._scan_units(len(requests), self._nearest.share))
             if results is not None:
+                if self._collection.list_rules.measured:  # else it takes no shortcut
+                    self._check_some(requests)
                 return results
         try:
             return await self._search(requests)
@@ -120,6 +122,13 @@ class Searcher:
         stages_ms = {"embed": (embedded - started) * 1000, "search": (ended - embedded) * 1000}
         write = partial(self._results, routed, answers, points, stages_ms)
         return await asyncio.to_thread(write) if is_large(answers, points) else write()
+
+    def _check_some(self, requests: Sequence[SearchRequest]) -> None:
+        """Of plain searches that were answered."""
+        if due := self._checks.due(len(requests)):
+            routed = [plain_query(self._collection, self._limits, request) for request in requests]
+            known = [one for one in routed if one is not None]
+            self._checks.add(self._collection, known, min(due, len(known)))
 
     async def _search_routed(self, routed: list[RoutedQuery]) -> Together:
         """At once where it is alone, else together with others; counted in the lane."""

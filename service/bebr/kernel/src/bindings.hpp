@@ -7,7 +7,9 @@
 #include <nanobind/stl/vector.h>
 
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
+#include <utility>
 #include <vector>
 
 namespace nb = nanobind;
@@ -25,6 +27,20 @@ using Optional = std::optional<Vector<const T>>;
 
 inline const std::uint32_t* as_words(const Vector<const std::uint8_t>& blocked) {
     return reinterpret_cast<const std::uint32_t*>(blocked.data());
+}
+
+// Numbers as an array of this shape.
+template <class Number>
+nb::object as_array(std::vector<Number>&& numbers, std::initializer_list<std::size_t> shape) {
+    auto* owned = new std::vector<Number>(std::move(numbers));
+    nb::capsule owner(owned, [](void* held) noexcept { delete static_cast<std::vector<Number>*>(held); });
+    return nb::cast(nb::ndarray<nb::numpy, Number>(owned->data(), shape, owner));
+}
+
+template <class Number>
+nb::object as_array(std::vector<Number>&& numbers) {
+    const std::size_t size = numbers.size();
+    return as_array(std::move(numbers), {size});
 }
 
 void bind_records(nb::module_& m);

@@ -4,14 +4,15 @@
 #include <algorithm>
 #include <memory>
 #include <numeric>
+#include <stdexcept>
 #include <string>
 #include <tuple>
 
 #include "bindings.hpp"
 #include "candidates.hpp"
 #include "dispatch.hpp"
+#include "held_projection.hpp"
 #include "ids.hpp"
-#include "projection.hpp"
 #include "lists.hpp"
 
 using namespace nb::literals;
@@ -21,26 +22,6 @@ namespace {
 
 // A scan of more bytes leaves the interpreter to others meanwhile; that of less is over before they could begin.
 constexpr std::size_t kLongScanBytes = std::size_t{1} << 19;
-
-// Keeps the arrays of a projection alive.
-class HeldProjection {
-public:
-    HeldProjection(const Layout& layout, const Matrix<const float>& matrix, const Optional<std::int64_t>& of,
-                   const Optional<float>& factors, const Vector<const float>& steps)
-        : layout_(layout), matrix_(matrix), of_(of), factors_(factors), steps_(steps) {}
-
-    Projection view() const {
-        return {&layout_, matrix_.data(), matrix_.shape(0), matrix_.shape(1), of_ ? of_->data() : nullptr,
-                factors_ ? factors_->data() : nullptr, steps_.data()};
-    }
-
-private:
-    Layout layout_;
-    Matrix<const float> matrix_;
-    Optional<std::int64_t> of_;
-    Optional<float> factors_;
-    Vector<const float> steps_;
-};
 
 // Keeps the arrays of its parts alive. Nothing is added once it is scanned.
 class Parts {
@@ -103,24 +84,36 @@ public:
         return best(scores.data(), places.data(), rows.data(), scores.shape(0), limit);
     }
 
-    // Embeddings (queries, size) -> for each what `best` says of the rows that score best by adc. added: to the scores
+    // Embeddings (queries, size) -> for each what `best` says of the rows that score best by adc; the queries that they
+    // became, where `keeps`; and how many lists and rows each query has read, where it has a rule. added: to the scores
     // of each query, or null.
-    nb::list nearest(const std::vector<std::uint32_t>& places, const HeldProjection& projection,
-                     const Matrix<const float>& embeddings, std::size_t k, const Optional<double>& added) const {
+    nb::tuple nearest(const std::vector<std::uint32_t>& places, const HeldProjection& projection,
+                      const Matrix<const float>& embeddings, std::size_t k, const Optional<double>& added,
+                      const Optional<float>& deltas, const Optional<std::int32_t>& stop_at,
+                      const Optional<std::int64_t>& flat_rows, bool keeps) const {
         const std::size_t count = embeddings.shape(0), size = embeddings.shape(1);
+        if (deltas)
+            for (std::size_t q = 0; q < count; ++q)
+                if (stop_at->data()[q] < 1 || static_cast<std::size_t>(stop_at->data()[q]) > k)
+                    throw std::invalid_argument("stop_at must lie between 1 and k");
         const std::vector<Part> parts = at(places);
+        const std::vector<ListedPart> listed = deltas ? listed_at(places) : std::vector<ListedPart>{};
         const std::size_t dims = parts[0].layout->dims, blocks = parts[0].layout->blocks.size();
         std::size_t scanned = 0;
         for (const Part& part : parts) scanned += part.rows.count * parts[0].layout->code_size_bytes;
         std::vector<std::int8_t> values(count * dims);
         std::vector<float> scales(count * blocks);
         Candidates found;
+        ListsRead read;
         const auto find = [&] {
             const Projection view = projection.view();
             for (std::size_t q = 0; q < count; ++q)
                 view.apply(current_kernels(), embeddings.data() + q * size, &values[q * dims], &scales[q * blocks]);
-            found = dot_candidates(current_kernels(), parts, {values.data(), scales.data()},
-                                   {count, k, {}, nullptr, nullptr});
+            const DotQueries queries{values.data(), scales.data()};
+            const WantedOfParts<float> asked{count, k, {}, nullptr, nullptr};
+            found = !deltas ? dot_candidates(current_kernels(), parts, queries, asked)
+                            : list_candidates(current_kernels(), listed, queries, asked,
+                                              {deltas->data(), stop_at->data(), flat_rows->data()}, read);
         };
         if (scanned * count < kLongScanBytes) {
             find();
@@ -137,7 +130,13 @@ public:
             answers.append(best(found.scores.data() + first, found.places.data() + first, found.rows.data() + first,
                                 end - first, k));
         }
-        return answers;
+        const auto kept = [&]() -> nb::object {
+            if (!keeps) return nb::none();
+            return nb::make_tuple(as_array(std::move(values), {count, dims}), as_array(std::move(scales), {count, blocks}));
+        };
+        if (!deltas) return nb::make_tuple(answers, kept(), nb::none());
+        return nb::make_tuple(answers, kept(),
+                              nb::make_tuple(as_array(std::move(read.lists)), as_array(std::move(read.rows))));
     }
 
 private:
@@ -209,16 +208,9 @@ private:
     std::vector<Held> held_;
 };
 
-template <class Number>
-nb::object moved(std::vector<Number>&& numbers) {
-    auto* owned = new std::vector<Number>(std::move(numbers));
-    nb::capsule owner(owned, [](void* held) noexcept { delete static_cast<std::vector<Number>*>(held); });
-    return nb::cast(nb::ndarray<nb::numpy, Number, nb::ndim<1>>(owned->data(), {owned->size()}, owner));
-}
-
 nb::tuple moved(Candidates&& found) {
-    return nb::make_tuple(moved(std::move(found.scores)), moved(std::move(found.places)), moved(std::move(found.rows)),
-                          moved(std::move(found.starts)));
+    return nb::make_tuple(as_array(std::move(found.scores)), as_array(std::move(found.places)), as_array(std::move(found.rows)),
+                          as_array(std::move(found.starts)));
 }
 
 template <class Score>
@@ -260,7 +252,7 @@ nb::tuple by_lists(const Parts& parts, const std::vector<std::uint32_t>& places,
         found = list_candidates(current_kernels(), scanned, {values.data(), scales.data()}, asked,
                                 {deltas.data(), stop_at.data(), flat_rows.data()}, read);
     }
-    return nb::make_tuple(moved(std::move(found)), moved(std::move(read.lists)), moved(std::move(read.rows)));
+    return nb::make_tuple(moved(std::move(found)), as_array(std::move(read.lists)), as_array(std::move(read.rows)));
 }
 
 nb::tuple hamming(const Parts& parts, const std::vector<std::uint32_t>& places, const Matrix<const std::uint8_t>& codes,
@@ -294,7 +286,8 @@ void bind_parts(nb::module_& m) {
              nb::overload_cast<const Vector<const double>&, const Vector<const std::int32_t>&,
                                const Vector<const std::int64_t>&, std::size_t>(&Parts::best, nb::const_),
              "scores"_a, "places"_a, "rows"_a, "limit"_a)
-        .def("nearest", &Parts::nearest, "places"_a, "projection"_a, "embeddings"_a, "k"_a, "added"_a.none());
+        .def("nearest", &Parts::nearest, "places"_a, "projection"_a, "embeddings"_a, "k"_a, "added"_a.none(),
+             "deltas"_a.none(), "stop_at"_a.none(), "flat_rows"_a.none(), "keeps"_a);
     m.def("dot_candidates", &dot, "parts"_a, "places"_a, "values"_a, "scales"_a, "k"_a, "masks"_a,
           "mask_of_query"_a.none(), "floors"_a.none());
     m.def("list_candidates", &by_lists, "parts"_a, "places"_a, "values"_a, "scales"_a, "k"_a, "masks"_a,
