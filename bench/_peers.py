@@ -168,7 +168,6 @@ PEERS: Sequence[Peer] = (
     Usearch("usearch f32", "f32"),
     Usearch("usearch i8", "i8"),
     Faiss("faiss HNSW", f"HNSW{LINKS}"),
-    Faiss("faiss HNSW SQ8", f"HNSW{LINKS}_SQ8"),
     Faiss("faiss IVF-PQ FastScan + refine", "IVF{lists},PQ128x4fs,Refine(SQ8)"),
     Faiss("faiss RaBitQ FastScan + refine", "IVF{lists},RaBitQfs,Refine(SQ8)"),
     Faiss("faiss RaBitQ FastScan of 4 bits", "IVF{lists},RaBitQfs4"),
