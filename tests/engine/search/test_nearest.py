@@ -14,7 +14,7 @@ from tests.engine.search.test_pipeline import ROWS, fitted, write
 from tests.engine.search.test_plain import OTHERS
 from tests.waiting import until
 
-from bebr.core.list_calibration import Calibration, Measured
+from bebr.core.list_calibration import Calibration
 from bebr.core.scoring import Scorer
 from bebr.core.types import WriteMode
 from bebr.encoding.encoder import Encoder
@@ -106,11 +106,23 @@ class ReadLists:
 
 
 async def listed(engine: Engine, rescore_bytes: int = 0) -> Collection:
-    """A collection whose lists are measured once, and never again."""
+    """A collection whose lists are measured once, and never again; they pay, whatever was read."""
     await engine.wait_until_ready()
     assert engine._measuring is not None
     engine._measuring.cancel()
-    return await listing.listed(engine, rescore_bytes)
+    collection = await listing.listed(engine, rescore_bytes)
+    use_shares(collection, 0.1)
+    return collection
+
+
+def use_shares(collection: Collection, share: float, delta: float | None = None) -> None:
+    """As if searches had read this share of all codes. delta: of all recalls."""
+    rules, number = collection.list_rules, collection.active.number
+    measured = rules.measured[number]
+    found = [replace(one, share=share) for one in measured.calibration.measured]
+    if delta is not None:
+        found = [replace(found[-1], delta=delta)]
+    rules.measured = {number: replace(measured, calibration=Calibration(tuple(found)))}
 
 
 async def settled(collection: Collection) -> None:
@@ -126,13 +138,12 @@ async def test_both_ways_read_the_same_lists(
 ) -> None:
     async with running(tmp_path, **(listing.SETTINGS | {"lists_from_points": 2_500})) as engine:
         collection = await listed(engine, rescore_bytes)
-        rules, number = collection.list_rules, collection.active.number
+        number = collection.active.number
         await engine.delete_points("docs", [f"p{n:03}" for n in range(0, 900, 7)])
         points = [{"id": f"twin{n}", "vector": listing.ROWS[7].tolist(), "metadata": {"n": n}} for n in range(12)]
         await engine.write_points("docs", points, WriteMode.UPSERT)
         if delta is not None:
-            everything = Calibration((Measured(delta, 1.0, 1.0),))
-            rules.measured = {number: replace(rules.measured[number], calibration=everything)}
+            use_shares(collection, 0.1, delta)
         await settled(collection)
         searcher, lists = engine.searchers.of(collection), ReadLists(collection.shards, monkeypatch)
         for limit in (1, 3, 10, 40, 256):
@@ -187,6 +198,9 @@ async def test_collections_that_will_have_lists_and_those_that_want_none(
         rules.measured = {}  # lists are there, and not measured yet
         assert await both(searcher, [SearchRequest(vector=row) for row in listing.QUERIES]) == exact
         assert rules.searches(number) > 0
+        rules.measured = measured
+        use_shares(collection, 0.9)  # lists would cost more
+        assert await both(searcher, [SearchRequest(vector=row) for row in listing.QUERIES]) == exact
         rules.measured = measured
         await engine.delete_points("docs", [f"p{n:03}" for n in range(200)])  # fewer than have lists
         await settled(collection)

@@ -41,7 +41,7 @@ class _Reading:
     recall: float
     """Share of the exact hits that they find."""
     of_version: Mapping[int, Measured]
-    """What those do that find this share."""
+    """What those do that find this share, where they cost less than to compare all codes."""
     share: float
     """About which share of all codes is read then."""
 
@@ -121,16 +121,18 @@ class NearestSearches:
             return None
         last = self._last
         if last is None or last.measured is not measured or last.recall != recall:
-            of_version = {number: one.calibration.at(recall) for number, one in measured.items()}
-            last = _Reading(measured, recall, of_version, max([one.share for one in of_version.values()]))
-            self._last = last
-        return last
+            found = {number: one.calibration.at(recall) for number, one in measured.items()}
+            of_version = {number: at for number, at in found.items() if measured[number].pays(at)}
+            shares = [one.share for one in of_version.values()]
+            last = self._last = _Reading(measured, recall, of_version, max(shares, default=1.0))
+        return last if last.of_version else None
 
     def _rule(self, reading: _Reading, version: int, wanted: Sequence[int]) -> ListRule | None:
         """As `probing.rule_of`."""
-        if self._collection.list_rules.of(version, self._collection.shards.points().get(version, 0)) is None:
+        at, points = reading.of_version.get(version), self._collection.shards.points()
+        if at is None or self._collection.list_rules.of(version, points.get(version, 0)) is None:
             return None
-        deltas = np.full(len(wanted), reading.of_version[version].delta, np.float32)
+        deltas = np.full(len(wanted), at.delta, np.float32)
         return ListRule(deltas, np.array([max(one, MEASURED_LIMIT) for one in wanted], np.int32))
 
     async def _fetch(self, requests: Sequence[SearchRequest], searched: Searched) -> Points:
