@@ -19,6 +19,7 @@ from bebr.core.types import WriteMode
 from bebr.engine import CollectionSettings, Engine, SearchRequest
 from bebr.engine.collections import centroids as stored
 from bebr.engine.collections.collection import Collection
+from bebr.engine.results import ListsState, ListsStatus
 from bebr.index.segment import SegmentView
 from bebr.jobs import list_upkeep
 
@@ -151,6 +152,43 @@ async def test_lists_are_made_of_points_whose_writes_nobody_tells_of(tmp_path: P
         await settled(collection, 1)
         await write(engine, range(500, 2000))
         await settled(collection, 2)
+
+
+async def test_a_collection_says_how_far_its_lists_are(tmp_path: Path) -> None:
+    async with running_jobs(tmp_path, **FEW) as (engine, jobs):
+
+        async def status() -> ListsStatus:
+            return (await engine.describe_collection("docs")).lists[collection.active.id]
+
+        collection = await make(engine)
+        shards: Any = collection.shards
+        await write(engine, range(300))
+        assert (await engine.describe_collection("docs")).lists == {}
+        await jobs.stop()
+        await write(engine, range(300, 500))
+        first = await status()
+        assert (first.state, first.generation, first.seconds, first.points) == (ListsState.NONE, None, None, 0)
+        assert (first.current, first.older, first.without) == (0, 0, 500)
+        shards._caught_up = False  # nothing is sorted
+        making = asyncio.create_task(engine.lists.make(collection, collection.active, lambda: True))
+        await asyncio.sleep(0)
+        assert (await status()).state is ListsState.MAKING
+        assert await making
+        made = await status()
+        assert (made.state, made.generation, made.current, made.without) == (ListsState.SORTING, 1, 0, 500)
+        assert made.seconds is not None and made.seconds >= 0
+        shards._caught_up = True
+        shards._sort()
+        await settled(collection, 1)
+        ready = await status()
+        assert (ready.state, ready.older, ready.generations) == (ListsState.READY, 0, (1,))
+        assert ready.current == ready.points and ready.current + ready.without == 500
+        shards._caught_up = False
+        assert await engine.lists.make(collection, collection.active, lambda: True)
+        again = await status()
+        assert (again.state, again.generation, again.current) == (ListsState.SORTING, 2, 0)
+        assert again.older == again.points == ready.points
+        shards._caught_up = True
 
 
 async def test_what_fails_is_tried_again_without_a_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -233,21 +233,46 @@ class CoverageStatus:
     """The same share for each shortcut: what is found with it of what is found without it."""
 
 
+class ListsState(StrEnum):
+    """How far the lists of a code version are."""
+
+    NONE = "none"
+    """There are none; they will be made."""
+    MAKING = "making"
+    """Centroids are being made."""
+    SORTING = "sorting"
+    """Segments are being sorted by them."""
+    READY = "ready"
+
+
 @dataclass(frozen=True, slots=True)
 class ListsStatus:
     """The lists of one code version, and what was measured of them."""
 
+    state: ListsState
     generations: tuple[int, ...]
     """Of their centroids."""
     lists: int
     points: int
     """How many are in lists."""
+    generation: int | None = None
+    """The newest; None: there is none."""
+    current: int = 0
+    """Points in lists of the newest centroids."""
+    older: int = 0
+    """In lists of others."""
+    without: int = 0
+    """In none."""
+    seconds: float | None = None
+    """How long it took to make the newest centroids of their sample; None: it is not known."""
     measured_at: str | None = None
     """ISO 8601; None: they were not measured yet, and searches are exact."""
     queries: Mapping[str, int] = field(default_factory=dict)
     """How many points and how many searches they were measured with."""
     delta: float | None = None
     """Of searches that find the collection's recall; None where that, or a measurement, is missing."""
+    recall: float | None = None
+    """Share of the exact hits that these were measured to find."""
     share: float | None = None
     """Share of all codes that these read, about."""
 

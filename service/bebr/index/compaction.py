@@ -44,12 +44,16 @@ def segments_to_merge(segments: Sequence[SegmentView], head_rows: int) -> list[S
 def segment_to_sort(segments: Sequence[SegmentView], lists: Mapping[int, Centroids]) -> SegmentView | None:
     """A segment whose rows are not sorted by the lists that its version has now, where they should be."""
     for view in segments:
-        has, centroids = view.segment.lists, lists.get(view.version)
-        if centroids is None:
-            continue
-        if have_room(view.live_count, centroids) if has is None else not has.are_of(centroids):
+        centroids = lists.get(view.version)
+        if centroids is not None and is_to_sort(view, centroids):
             return view
     return None
+
+
+def is_to_sort(view: SegmentView, centroids: Centroids) -> bool:
+    """Whether a segment should be sorted by the lists of these centroids, and is not."""
+    has = view.segment.lists
+    return have_room(view.live_count, centroids) if has is None else not has.are_of(centroids)
 
 
 def _has_many_dead(part: Part) -> bool:

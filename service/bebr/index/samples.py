@@ -10,6 +10,7 @@ from bebr import kernel
 from bebr.core.codes import join_records
 from bebr.core.lists import Centroids
 from bebr.index.columns import unpack_mask
+from bebr.index.compaction import is_to_sort
 from bebr.index.segment import SegmentView
 from bebr.index.view import ShardView
 
@@ -28,6 +29,8 @@ class ListStats:
     """Of the rows in lists of the current generation to their centroids; None: there are none."""
     largest: int
     """Rows of the largest list of one segment."""
+    unsorted: int
+    """Rows of segments that are still to be sorted by the lists of the current generation."""
     generations: tuple[int, ...]
     """Those that segments have."""
 
@@ -53,10 +56,12 @@ def sample(views: Sequence[ShardView], version: int, rows: int, seed: int) -> ND
 
 def list_stats(views: Sequence[ShardView], version: int, centroids: Centroids | None) -> ListStats:
     """In which lists the living rows of a code version are. centroids: those by which rows are sorted now."""
-    current, older, without, largest, scores = 0, 0, 0, 0, 0.0
+    current, older, without, largest, unsorted, scores = 0, 0, 0, 0, 0, 0.0
     in_use = set()
     for part in (part for view in views for part in view.parts if part.version == version):
         lists = part.segment.lists if isinstance(part, SegmentView) else None
+        if centroids is not None and isinstance(part, SegmentView) and is_to_sort(part, centroids):
+            unsorted += part.live_count
         if lists is None:
             without += part.live_count
             continue
@@ -68,4 +73,4 @@ def list_stats(views: Sequence[ShardView], version: int, centroids: Centroids | 
         scores += lists.mean_score * part.live_count
         largest = max(largest, int(np.diff(lists.begin).max(initial=0)))
     mean_score = scores / current if current else None
-    return ListStats(current, older, without, mean_score, largest, tuple(sorted(in_use)))
+    return ListStats(current, older, without, mean_score, largest, unsorted, tuple(sorted(in_use)))

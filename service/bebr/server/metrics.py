@@ -169,6 +169,7 @@ class StateGauges(Collector):
         help = "Points that are kept as embeddings until the collection's fit."
         yield _gauge("bebr_collection_buffered_points", help, "collection", buffered)
         yield from _quality(found)
+        yield from _lists(found)
         yield from self._lanes()
         help = "Bytes of large request bodies that are held, which max_bytes_in_flight bounds."
         yield GaugeMetricFamily("bebr_bodies_in_flight_bytes", help, float(self._bodies.held_bytes))
@@ -220,6 +221,33 @@ def _quality(found: Sequence[CollectionStatus]) -> Iterator[Metric]:
     drifts = [(name, fit.drift) for name, fit in fits if fit.drift is not None]
     help = "How much further codes are from their embeddings than at the collection's fit, as a share of that."
     yield _gauge("bebr_collection_fit_drift", help, "collection", drifts)
+
+
+def _lists(found: Sequence[CollectionStatus]) -> Iterator[Metric]:
+    """Lists of codes, of each code version that has some, or will."""
+    labels = ["collection", "version"]
+    statuses = [((one.name, version), lists) for one in found for version, lists in one.lists.items()]
+    help = "Points in lists of the newest centroids, in lists of older ones, and in none."
+    points = GaugeMetricFamily("bebr_collection_list_points", help, labels=[*labels, "lists"])
+    for names, lists in statuses:
+        for kind, count in (("current", lists.current), ("older", lists.older), ("none", lists.without)):
+            points.add_metric([*names, kind], count)
+    yield points
+    for metric, help, field in (
+        ("generation", "Number of the newest centroids; it grows as they are made anew.", "generation"),
+        ("clustering_seconds", "How long it took to make the newest centroids.", "seconds"),
+        ("recall", "Share of the exact hits that searches by lists were measured to find.", "recall"),
+        (
+            "delta",
+            "By how much the score of a centroid may be below that of the last hit for its list to be read.",
+            "delta",
+        ),
+    ):
+        family = GaugeMetricFamily(f"bebr_collection_list_{metric}", help, labels=labels)
+        for names, lists in statuses:
+            if (value := getattr(lists, field)) is not None:
+                family.add_metric(names, value)
+        yield family
 
 
 def _gauge(name: str, help: str, label: str, values: Iterable[tuple[str, float]]) -> GaugeMetricFamily:

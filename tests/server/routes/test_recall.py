@@ -1,10 +1,11 @@
-"""`exact` and `recall` of a search, and `recall` of a collection, where there are no lists: what they take and say."""
+"""`exact` and `recall` of a search, and `recall` of a collection: what they take and say; what is said of lists."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.server.service import CODE, DOCS, assert_problem, code, create, fill, serving
+from tests.waiting import until
 
 SEARCH: dict[str, Any] = {"code_b64": code(3), "limit": 5, "explain": True}
 
@@ -93,3 +94,33 @@ async def test_why_a_search_is_exact_is_explained(tmp_path: Path) -> None:
         assert (await client.post(f"{DOCS}/search", json=SEARCH)).json()["explain"]["exact"] == (
             "the points are not in lists yet"
         )
+
+
+async def test_the_description_and_the_metrics_say_how_far_lists_are(tmp_path: Path) -> None:
+    async with serving(tmp_path, lists_from_points=200, head_rows=64) as client:
+        await create(client)
+        await fill(client, 100)
+        assert (await client.get(DOCS)).json()["lists"] == {}
+        assert "bebr_collection_list_points{" not in (await client.get("/metrics")).text
+        await fill(client, 400)
+
+        async def measured() -> dict[str, Any] | None:
+            (one,) = (await client.get(DOCS)).json()["lists"].values()
+            assert one["state"] in ("none", "making", "sorting", "ready")
+            assert one["current"] + one["older"] + one["without"] == 400
+            return one if one["state"] == "ready" and one["measured_at"] is not None else None
+
+        lists = await until(measured, "lists are ready and measured")
+        assert lists is not None and lists["older"] == 0 and lists["current"] == lists["points"] > 200
+        (version,) = (await client.get(DOCS)).json()["lists"]
+        text = (await client.get("/metrics")).text
+        labels = f'collection="docs",version="{version}"'
+        for kind, count in (("current", lists["current"]), ("older", 0), ("none", lists["without"])):
+            of_kind = f'collection="docs",lists="{kind}",version="{version}"'
+            assert f"bebr_collection_list_points{{{of_kind}}} {float(count)}" in text
+        assert f"bebr_collection_list_generation{{{labels}}} 1.0" in text
+        assert f"bebr_collection_list_recall{{{labels}}} {lists['recall']}" in text
+        assert f"bebr_collection_list_delta{{{labels}}} {lists['delta']}" in text
+        assert f"bebr_collection_list_clustering_seconds{{{labels}}} " in text
+        assert (await client.patch(DOCS, json={"recall": None})).json()["recall"] is None
+        assert "bebr_collection_list_delta{" not in (await client.get("/metrics")).text

@@ -42,6 +42,8 @@ class Generation:
     lists: int
     mean_score: float
     """See `core.lists.Centroids`."""
+    seconds: float | None = None
+    """How long it took to make it; None: the release that did so did not say."""
     complete: bool = False
     """All pages are written."""
 
@@ -54,6 +56,8 @@ class CollectionCentroids:
         self._store, self._uid, self._folder = store, uid, folder / FOLDER
         self.generations: Sequence[Generation] = ()
         """Those that are complete, or were begun, oldest first."""
+        self.making: set[int] = set()
+        """Numbers of the versions for which some are being made."""
 
     def newest(self, version: int) -> Generation | None:
         """The one by whose lists rows of a version are sorted."""
@@ -75,8 +79,8 @@ class CollectionCentroids:
                 await self.drop(one)
         return found
 
-    async def add(self, centroids: Centroids) -> Centroids:
-        """Keep centroids -> the same, mapped. Raises StoreUnavailable, OSError."""
+    async def add(self, centroids: Centroids, seconds: float | None = None) -> Centroids:
+        """Keep centroids, which it took so long to make -> the same, mapped. Raises StoreUnavailable, OSError."""
         data = await asyncio.to_thread(centroid_files.pack, centroids)
         one = Generation(
             centroids.version,
@@ -86,6 +90,7 @@ class CollectionCentroids:
             centroids.rows,
             len(centroids),
             centroids.mean_score,
+            seconds,
         )
         await self._save([*self.generations, one])
         for number in range(one.pages):

@@ -17,9 +17,9 @@ from bebr.engine.collections.list_rules import ListRules
 from bebr.engine.collections.reservoir import Reservoir
 from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.collections.version import Version, VersionKind
-from bebr.engine.results import CollectionStatus, FitStatus, ListsStatus, ShardStatus
+from bebr.engine.results import CollectionStatus, FitStatus, ListsState, ListsStatus, ShardStatus
 from bebr.errors import DamagedPoint, VersionNotFound
-from bebr.shards import ShardClient
+from bebr.shards import ListsHeld, ShardClient
 from bebr.store import MetadataStore
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,7 @@ class Collection:
         """Embeddings of a sample of its points, where it has a fit."""
         self.centroids = CollectionCentroids(store, document.uid, folder)
         """Of the lists of its codes."""
+        self._lists_from_points = lists_from_points
         self.list_rules = ListRules(store, document.uid, lists_from_points)
         """How its lists are read."""
         self.coverage = Coverage()
@@ -220,16 +221,40 @@ class Collection:
         )
 
     def _lists_status(self) -> dict[str, ListsStatus]:
+        """Of the versions that have lists, or so many points that they will."""
         found: dict[str, ListsStatus] = {}
-        for number, held in self.shards.lists().items():
-            status = ListsStatus(held.generations, held.lists, held.rows)
-            if (measured := self.list_rules.measured.get(number)) is not None:
-                status = replace(status, measured_at=measured.at, queries=measured.queries)
-                if (recall := self.document.recall) is not None:
-                    at = measured.calibration.at(recall)
-                    status = replace(status, delta=round(at.delta, 6), share=round(at.share, 6))
-            found[self.document.versions[number].id] = status
+        held, points = self.shards.lists(), self.shards.points()
+        for version in self.document.versions:
+            number, has_enough = version.number, points.get(version.number, 0) >= self._lists_from_points
+            if number in held or (has_enough and version.kind is not VersionKind.BUFFERED):
+                found[version.id] = self._lists_of(number, held.get(number))
         return found
+
+    def _lists_of(self, number: int, held: ListsHeld | None) -> ListsStatus:
+        stats, newest = self.shards.list_stats(number), self.centroids.newest(number)
+        state = ListsState.SORTING if stats.unsorted else ListsState.READY
+        if number in self.centroids.making:
+            state = ListsState.MAKING
+        elif newest is None:
+            state = ListsState.NONE
+        generations, lists, rows = (held.generations, held.lists, held.rows) if held is not None else ((), 0, 0)
+        status = ListsStatus(
+            state,
+            generations,
+            lists,
+            rows,
+            current=stats.current,
+            older=stats.older,
+            without=stats.without,
+            generation=None if newest is None else newest.generation,
+            seconds=None if newest is None else newest.seconds,
+        )
+        if (measured := self.list_rules.measured.get(number)) is not None:
+            status = replace(status, measured_at=measured.at, queries=measured.queries)
+            if (recall := self.document.recall) is not None:
+                at = measured.calibration.at(recall)
+                status = replace(status, delta=round(at.delta, 6), share=round(at.share, 6), recall=round(at.recall, 6))
+        return status
 
 
 def collection_folder(data_folder: Path, uid: str) -> Path:

@@ -13,6 +13,7 @@ from concurrent.futures import Executor
 from functools import partial
 
 from bebr.config import Limits
+from bebr.core.lists import Centroids
 from bebr.encoding.encoder import Encoder
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import Version, VersionKind
@@ -65,6 +66,13 @@ class Lists:
         Raises Stopped where they are not wanted any more, what went wrong with the version's bundle, StoreUnavailable,
         OSError.
         """
+        collection.centroids.making.add(version.number)
+        try:
+            return await self._make(collection, version, is_wanted)
+        finally:
+            collection.centroids.making.discard(version.number)
+
+    async def _make(self, collection: Collection, version: Version, is_wanted: Callable[[], bool]) -> bool:
         began, shards = time.monotonic(), collection.shards
         rows = shards.points().get(version.number, 0)
         lists = lists_for(rows)
@@ -80,8 +88,8 @@ class Lists:
             cluster, sample, space, lists,
             version=version.number, generation=generation, rows=rows, seed=generation, is_wanted=is_wanted,
         )  # fmt: skip
-        centroids = await asyncio.get_running_loop().run_in_executor(self._thread, make)
-        shards.use_lists(await collection.centroids.add(centroids))
+        centroids, seconds = await asyncio.get_running_loop().run_in_executor(self._thread, _timed, make)
+        shards.use_lists(await collection.centroids.add(centroids, seconds))
         event(
             log, "lists made", collection=collection.name, version=version.id, generation=generation, lists=lists,
             rows=rows, seconds=round(time.monotonic() - began, 1),
@@ -103,3 +111,8 @@ class Lists:
                 await collection.centroids.drop(one)
                 collection.shards.forget_lists(one.version, one.generation)
                 event(log, "lists forgotten", collection=collection.name, generation=one.generation)
+
+
+def _timed(make: Callable[[], Centroids]) -> tuple[Centroids, float]:
+    began = time.monotonic()
+    return make(), round(time.monotonic() - began, 3)

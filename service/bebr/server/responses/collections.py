@@ -94,9 +94,16 @@ class Coverage(Answer):
 class Lists(Answer):
     """The lists of one code version. Searches are exact until it was measured how many of them to read."""
 
+    state: Literal["none", "making", "sorting", "ready"] = Field(
+        description="`none`: they will be made; `making`: centroids are; `sorting`: codes are sorted by them, and "
+        "searches read what is sorted."
+    )
     generations: list[int] = Field(description="Of the centroids; most of the time there is one.")
     lists: int = Field(description="Number of lists.")
     points: int = Field(description="Number of points in them; all others are always compared.")
+    current: int = Field(description="Number of points in lists of the newest centroids.")
+    older: int = Field(description="Number of points in lists of older ones.")
+    without: int = Field(description="Number of points in no list.")
     measured_at: str | None = Field(description="When it was measured; null if it was not yet.")
     queries: dict[str, int] = Field(
         description="Number of `points` of the collection, and of the last `searches`, that it was measured with."
@@ -105,6 +112,7 @@ class Lists(Answer):
         description="Searches that want the `recall` of the collection read a list if its centroid scores at most this "
         "less than the last hit."
     )
+    recall: float | None = Field(description="Share of the exact hits that these were measured to find.")
     share: float | None = Field(description="Share of all codes that these read, about.")
 
 
