@@ -22,6 +22,7 @@ from bebr.config import Limits
 from bebr.encoding import TextKind
 from bebr.encoding.encoder import Encoder
 from bebr.engine.admission import Admission, Lane
+from bebr.engine.text_rate import TextRate
 from bebr.engine.threads import Threads
 
 PIECE_TOKENS = 1024
@@ -51,6 +52,23 @@ class _Piece:
 Queue = Coalescer[_Piece, Counted]
 
 
+class _Model:
+    """A model that embeds one kind of texts, and how fast it is."""
+
+    def __init__(self, encoder: Encoder, kind: TextKind) -> None:
+        self._encoder = encoder
+        self._kind = kind
+        self.rate = TextRate()
+
+    def embed(self, texts: list[str], tokens: int) -> Counted:
+        """The texts of one piece, or of several."""
+        started = time.thread_time()
+        found = self._encoder.embed_counted(texts, self._kind)
+        if len(texts) == 1:
+            self.rate.note(tokens, time.thread_time() - started)
+        return found
+
+
 class TextQueues:
     """The queues of texts: one for each lane, model and kind of text."""
 
@@ -73,7 +91,7 @@ class TextQueues:
             admission.background.name: threads.background,
         }
         """By name of the lane."""
-        self._queues: dict[tuple[str, str, TextKind], Queue] = {}
+        self._queues: dict[tuple[str, str, TextKind], tuple[Queue, _Model]] = {}
         """By lane, fingerprint of the model and kind."""
 
     async def embed(self, lane: Lane, encoder: Encoder, texts: Sequence[str], kind: TextKind, key: str) -> Counted:
@@ -82,18 +100,33 @@ class TextQueues:
         Raises InvalidText; Overloaded, DeadlineExceeded, Abandoned.
         """
         lane.check(key)
-        queue = self._queue(lane, encoder, kind)
+        queue, model = self._queue(lane, encoder, kind)
         if len(texts) == 1:
             piece = _Piece([*texts], _tokens(texts[0], encoder.max_tokens))
             done = False
+            here = not queue.busy and self._is_for_loop(lane) and model.rate.is_short(piece.tokens)
             lane.enter(key, piece.tokens)
             try:
-                found = await queue.submit(piece, key, lane.drop() if queue.busy else None)
+                if here:
+                    found = self._embed_here(model, piece)
+                else:
+                    found = await queue.submit(piece, key, lane.drop() if queue.busy else None)
                 done = True
                 return found
             finally:
                 lane.leave(key, piece.tokens, done)
         return await self._embed_pieces(lane, queue, texts, encoder, key)
+
+    def _is_for_loop(self, lane: Lane) -> bool:
+        """Whether a short text may be embedded on the event loop: that of the only search under way."""
+        admission = self._admission
+        return lane is admission.query_texts and admission.search_requests.requests <= 1 and admission.turn.is_free
+
+    def _embed_here(self, model: _Model, piece: _Piece) -> Counted:
+        started = time.perf_counter()
+        found = model.embed(piece.texts, piece.tokens)
+        self._admission.turn.use(time.perf_counter() - started)
+        return found
 
     async def _embed_pieces(
         self, lane: Lane, queue: Queue, texts: Sequence[str], encoder: Encoder, key: str
@@ -120,15 +153,16 @@ class TextQueues:
             lane.leave(key, left, done=False)
         return embeddings, counts
 
-    def _queue(self, lane: Lane, encoder: Encoder, kind: TextKind) -> Queue:
+    def _queue(self, lane: Lane, encoder: Encoder, kind: TextKind) -> tuple[Queue, _Model]:
         name = (lane.name, encoder.bundle.fingerprint, kind)
         if name not in self._queues:
             background = lane is self._background
             threads, share = self._threads[lane.name], self._limits.background_percent / 100
+            model = _Model(encoder, kind)
 
-            def work(texts: list[str]) -> Counted:
+            def work(texts: list[str], tokens: int) -> Counted:
                 if not background:
-                    return encoder.embed_counted(texts, kind)
+                    return model.embed(texts, tokens)
                 started = time.perf_counter()
                 found = encoder.embed_counted(texts, kind, alone=True)
                 time.sleep((time.perf_counter() - started) * (1 / share - 1))
@@ -137,10 +171,12 @@ class TextQueues:
             async def run(pieces: list[_Piece]) -> list[Counted]:
                 texts = [text for piece in pieces for text in piece.texts]
                 async with self._room_for_others() if background else nullcontext():
-                    rows, tokens = await asyncio.get_running_loop().run_in_executor(threads, work, texts)
+                    rows, tokens = await asyncio.get_running_loop().run_in_executor(
+                        threads, work, texts, pieces[0].tokens
+                    )
                 return list(_split(pieces, rows, tokens))
 
-            self._queues[name] = Coalescer(
+            queue = Coalescer(
                 run,
                 what="texts",
                 max_batch=self._together,
@@ -149,6 +185,7 @@ class TextQueues:
                 size=lambda piece: piece.tokens,
                 max_size=PIECE_TOKENS,
             )
+            self._queues[name] = queue, model
         return self._queues[name]
 
     @asynccontextmanager

@@ -15,7 +15,6 @@ from bebr.core.list_calibration import Measured
 from bebr.core.lists import ListRule
 from bebr.core.scoring import Scorer
 from bebr.core.types import Hit
-from bebr.encoding.embedding.vectors import unit_of
 from bebr.encoding.encoder import Encoder
 from bebr.engine.admission import Admission
 from bebr.engine.answers import HIT_BYTES, PAGE_IDS, size_of
@@ -26,7 +25,7 @@ from bebr.engine.cursors import write_search_cursor
 from bebr.engine.requests import SearchRequest
 from bebr.engine.results import SearchResult
 from bebr.engine.search.hits import Points, fetch_few
-from bebr.engine.search.plain import is_plain
+from bebr.engine.search.plain import EmbeddedText, is_plain, query_unit
 from bebr.engine.search.prepare import mean_product
 from bebr.engine.search.probing import MEASURED_LIMIT
 from bebr.shards import EmbeddingQueries, Found, Searched
@@ -60,12 +59,14 @@ class NearestSearches:
         """About which share of all codes a search reads."""
         return 1.0 if (reading := self._reading()) is None else reading.share
 
-    async def search(self, requests: Sequence[SearchRequest], units: float) -> list[SearchResult] | None:
-        """One result per request. units: of the lane."""
+    async def search(
+        self, requests: Sequence[SearchRequest], units: float, embedded: EmbeddedText | None = None
+    ) -> list[SearchResult] | None:
+        """One result per request. units: of the lane. embedded: the text of the only request."""
         started, collection, key = time.perf_counter(), self._collection, self._collection.document.uid
-        if not self._turn.is_free or (queries := self._queries(requests)) is None:
+        if not self._turn.is_free or (queries := self._queries(requests, embedded)) is None:
             return None
-        done = False
+        began, done = started - (0.0 if embedded is None else embedded.seconds), False
         self._lane.enter(key, units)
         try:
             if (searched := collection.shards.nearest(queries)) is None:
@@ -77,9 +78,11 @@ class NearestSearches:
             done = True
         finally:
             self._lane.leave(key, units, done)
-        return self._results(requests, queries, searched, points, time.perf_counter() - started)
+        return self._results(requests, queries, searched, points, time.perf_counter() - began)
 
-    def _queries(self, requests: Sequence[SearchRequest]) -> EmbeddingQueries | None:
+    def _queries(
+        self, requests: Sequence[SearchRequest], embedded: EmbeddedText | None = None
+    ) -> EmbeddingQueries | None:
         version = self._collection.active
         codec = None if version.kind is VersionKind.RAW else self._collection.encoders.codec(version)
         if not isinstance(codec, Encoder) or (projection := codec.projection) is None:
@@ -95,8 +98,7 @@ class NearestSearches:
                 return None
             if request.rescore or (version.spec.rescore is not None and request.rescore is None):
                 return None
-            vector = request.vector
-            if vector is None or len(vector) != projection.size or (unit := unit_of(vector)) is None:
+            if (unit := query_unit(request, embedded, version, projection.size)) is None:
                 return None
             units.append(unit)
         wanted = [request.limit if type(request.with_metadata) is bool else 0 for request in requests]

@@ -42,7 +42,7 @@ from bebr.engine.search.hits import Points, common_projection, fetch_few, hits_o
 from bebr.engine.search.nearest import NearestSearches
 from bebr.engine.search.pages import is_paged, paged
 from bebr.engine.search.parse import parse_all
-from bebr.engine.search.plain import plain_query
+from bebr.engine.search.plain import EmbeddedText, plain_query, plain_text
 from bebr.engine.search.prepare import prepare_all
 from bebr.engine.search.probing import explained, probing_of, why_exact, with_lists
 from bebr.engine.search.query import Answer, Query, RoutedQuery
@@ -97,36 +97,52 @@ class Searcher:
     async def search(self, requests: Sequence[SearchRequest]) -> list[SearchResult]:
         """One result per request. Raises InvalidRequest for the first one that is wrong; nothing is searched then."""
         self._lane.check(self._key)
+        embedded = None if requests[0].text is None else await self._embed_plain(requests)
         if not self._queue.busy:
-            results = await self._nearest.search(requests, self._scan_units(len(requests), self._nearest.share))
+            units = self._scan_units(len(requests), self._nearest.share)
+            results = await self._nearest.search(requests, units, embedded)
             if results is not None:
                 if self._collection.list_rules.measured:  # else it takes no shortcut
-                    self._check_some(requests)
+                    self._check_some(requests, embedded)
                 return results
         try:
-            return await self._search(requests)
+            return await self._search(requests, embedded)
         except Incompatible:
             if len(self._collection.document.versions) == 1:
                 raise
             return await self._search(requests)  # the versions may have changed while this went on
 
-    async def _search(self, requests: Sequence[SearchRequest]) -> list[SearchResult]:
-        started = time.perf_counter()
+    async def _embed_plain(self, requests: Sequence[SearchRequest]) -> EmbeddedText | None:
+        """The text of a plain search that comes alone; None: the long way embeds."""
+        if len(requests) > 1:
+            return None
         self._check_size(requests)
-        routed = await self._route(requests)
-        embedded = time.perf_counter()
+        text = plain_text(self._collection, self._limits, requests[0])
+        if text is None:
+            return None
+        version, started = self._collection.active, time.perf_counter()
+        unit = await self._embed_texts(version, [text])
+        return EmbeddedText(unit, version.model_fingerprint, time.perf_counter() - started)
+
+    async def _search(
+        self, requests: Sequence[SearchRequest], embedded: EmbeddedText | None = None
+    ) -> list[SearchResult]:
+        started = time.perf_counter() - (0.0 if embedded is None else embedded.seconds)
+        self._check_size(requests)
+        routed = await self._route(requests, embedded)
+        embedding_ended = time.perf_counter()
         answers, points = await self._search_routed(routed)
         if due := self._checks.due(len(routed)):
             self._checks.add(self._collection, routed, due)
         ended = time.perf_counter()
-        stages_ms = {"embed": (embedded - started) * 1000, "search": (ended - embedded) * 1000}
+        stages_ms = {"embed": (embedding_ended - started) * 1000, "search": (ended - embedding_ended) * 1000}
         write = partial(self._results, routed, answers, points, stages_ms)
         return await asyncio.to_thread(write) if is_large(answers, points) else write()
 
-    def _check_some(self, requests: Sequence[SearchRequest]) -> None:
+    def _check_some(self, requests: Sequence[SearchRequest], embedded: EmbeddedText | None) -> None:
         """Of plain searches that were answered."""
         if due := self._checks.due(len(requests)):
-            routed = [plain_query(self._collection, self._limits, request) for request in requests]
+            routed = [plain_query(self._collection, self._limits, request, embedded) for request in requests]
             known = [one for one in routed if one is not None]
             self._checks.add(self._collection, known, min(due, len(known)))
 
@@ -160,9 +176,13 @@ class Searcher:
 
     # -- before the scan: each request by itself -----------------------------------------------------------------------
 
-    async def _route(self, requests: Sequence[SearchRequest]) -> list[RoutedQuery]:
-        if len(requests) == 1 and (plain := plain_query(self._collection, self._limits, requests[0])) is not None:
-            return [plain]
+    async def _route(
+        self, requests: Sequence[SearchRequest], embedded: EmbeddedText | None = None
+    ) -> list[RoutedQuery]:
+        if len(requests) == 1:
+            plain = plain_query(self._collection, self._limits, requests[0], embedded)
+            if plain is not None:
+                return [plain]
         queries = parse_all(self._collection, self._limits, requests)
         queries = await self._read(queries)
         queries = await self._embed(queries)
