@@ -105,7 +105,7 @@ async def test_damage_that_nobody_reads_is_found_in_the_background(tmp_path: Pat
 
         async def is_mended() -> bool:
             found = (await engine.describe_collection("docs")).damaged_files
-            return bool(found) and not engine.registry.get("docs").shards._mending
+            return bool(found) and not engine.registry.get("docs").shards.upkeep.is_busy
 
         await until(is_mended, "damaged files that are made anew")
         assert await answers(engine) == expected

@@ -84,7 +84,7 @@ async def settled(collection: Collection, generation: int) -> None:
 
 def busy(collection: Collection) -> bool:
     shards: Any = collection.shards
-    return shards._sorting is not None or bool(shards._maintaining)
+    return shards.upkeep.is_busy
 
 
 async def documents(engine: Engine) -> list[str]:

@@ -43,7 +43,7 @@ def listed_parts(client: LocalShards) -> int:
 
 async def at_rest(client: LocalShards) -> None:
     """No segment is sealed, merged or sorted any more."""
-    await until(lambda: client._sorting is None and not client._maintaining, "segments change no more")
+    await until(lambda: not client.upkeep.is_busy, "segments change no more")
 
 
 def check_lists(client: LocalShards, rng: np.random.Generator) -> None:

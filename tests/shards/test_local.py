@@ -67,7 +67,7 @@ async def test_sealing_that_fails_is_tried_again_and_bounds_what_waits(
     local: LocalClients, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = await local.open(2, head_rows=16)
-    monkeypatch.setattr("bebr.shards.local.RETRY_SECONDS", 0.02)
+    monkeypatch.setattr("bebr.shards.upkeep.RETRY_SECONDS", 0.02)
     folder, aside = tmp_path / "shards" / "shard-0", tmp_path / "aside"
     folder.rename(aside)
     folder.write_bytes(b"")  # no segment can be written into a file

@@ -1,6 +1,5 @@
 """Searches by lists: with an infinite delta they are exact searches, whatever else is wanted; else the rule's."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from tests.shards import model, test_client_contract, test_rescoring
 from tests.shards.test_listed_shards import ListedClients
+from tests.waiting import until
 
 from bebr import kernel
 from bebr.core.filters import Filter, parse_filter
@@ -51,10 +51,7 @@ class ProbingClients(ListedClients):
 
 async def settled(client: LocalShards) -> None:
     """Segments are sealed, and sorted by the lists of today."""
-    while client._maintaining or client._sorting is not None:
-        await asyncio.gather(*client._maintaining.values())
-        if client._sorting is not None:
-            await client._sorting
+    await until(lambda: not client.upkeep.is_busy, "settled")
 
 
 @pytest.mark.parametrize("flat_rows", [0, 1, probe.FLAT_ROWS_PER_LIST])

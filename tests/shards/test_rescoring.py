@@ -278,7 +278,7 @@ async def test_a_file_damaged_while_it_is_served_is_mended(clients: MakeClients,
         await client.search(queries, None, [how])
     plain = await client.search(queries)  # the scan needs no file
     assert len(plain.found[0].ids) == len(model.points)
-    await until(lambda: not client._mending, "mended")
+    await until(lambda: not client.upkeep.is_busy, "mended")
     searched = await client.search(queries, None, [how])
     assert shown(searched.found[0], how) == model.search(queries, [how])[0]
     assert client.stats()[0].damaged_files >= 1
@@ -304,7 +304,7 @@ async def test_the_scrub_finds_a_damaged_row(clients: MakeClients, tmp_path: Pat
     client = await sealed(clients, model, rng)
     spoil(next(tmp_path.glob("shards/shard-0/*.seg")), "flipped")
     await client.scrub(10**9)
-    await until(lambda: client.stats()[0].damaged_files > 0 and not client._mending, "mended")
+    await until(lambda: client.stats()[0].damaged_files > 0 and not client.upkeep.is_busy, "mended")
     for path in tmp_path.glob("shards/shard-0/*.seg"):
         segment_file.verify(path)
     await check(client, model, rng)
@@ -319,7 +319,7 @@ async def test_a_search_goes_on_with_the_files_that_took_the_place_of_its_own(
     stale = client._scan_view()
     assert all(isinstance(part, SegmentView) for part in stale.parts)
     await put(client, model, 0, random_points(rng, 0, list(model.points)))
-    await until(lambda: not client._maintaining, "sealed")
+    await until(lambda: not client.upkeep.is_busy, "sealed")
     views = iter([stale])
     now = client._scan_view
     monkeypatch.setattr(client, "_scan_view", lambda: next(views, None) or now())

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from bebr.core.codes import CodeSpec
 from bebr.core.filters import Filter
 from bebr.core.lists import Centroids
 from bebr.core.operations import Committed
-from bebr.errors import BebrError, DamagedSegment, NotReady, Overloaded, Unavailable
+from bebr.errors import BebrError, DamagedSegment, Overloaded
 from bebr.index import (
     EmbeddingQueries,
     Grouping,
@@ -28,24 +27,21 @@ from bebr.index import (
     Rescoring,
     ScanQueries,
     samples,
-    segment_file,
 )
-from bebr.index.lists.assigning import Stopped
 from bebr.index.needs import needs
 from bebr.index.probe import Tables
 from bebr.index.rescoring import NotInMemory
 from bebr.index.scan_view import ScanView, table_of
-from bebr.index.segment import ANY_SIZE, Segment, SegmentView
+from bebr.index.segment import ANY_SIZE
 from bebr.shards import reads
 from bebr.shards.changes import Change, Fields
 from bebr.shards.client import Searched, ShardStats
 from bebr.shards.follower import Follower
-from bebr.shards.memory import release_free_memory
 from bebr.shards.scan_rate import ScanRate
 from bebr.shards.snapshot import Snapshot
 from bebr.shards.truth import Truth
+from bebr.shards.upkeep import Upkeep, is_current
 from bebr.shards.writer import Writer
-from bebr.telemetry import event
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -127,13 +123,8 @@ class LocalShards:
         self._writer = Writer(truth, uid, self._followers, fields, max_queue, name)
         self._scanned = ScanView.of(self._views(), self._tables)
         self._rate = ScanRate()
-        self._maintaining: dict[int, asyncio.Task[None]] = {}
-        self._mending: dict[int, asyncio.Task[None]] = {}
-        """Shards that are rebuilt because a file of theirs is damaged."""
-        self._sorting: asyncio.Task[None] | None = None
-        """Sorts segments by other lists, one at a time."""
-        self._caught_up = False
-        self._closed = False
+        self.upkeep = Upkeep(self._followers, self._writer, threads.maintenance, name)
+        """What runs beside reads and writes."""
 
     def open(self) -> None:
         """Map the files that are there; a shard whose files are damaged starts empty, and is rebuilt by `catch_up`."""
@@ -158,8 +149,8 @@ class LocalShards:
             try:
                 return await self._search(view, queries, grouping, rescorings, on_loop)
             except DamagedSegment as damage:
-                if self._is_current(damage, view):
-                    raise self._mend(damage) from None
+                if is_current(damage, view, self._scan_view()):
+                    raise self.upkeep.mend(damage) from None
                 # else the view has outlived its file, which was merged or rebuilt since; the next one has others
 
     async def _search(
@@ -198,8 +189,8 @@ class LocalShards:
             try:
                 return await asyncio.get_running_loop().run_in_executor(self._threads.searches, find)
             except DamagedSegment as damage:
-                if self._is_current(damage, view):
-                    raise self._mend(damage) from None
+                if is_current(damage, view, self._scan_view()):
+                    raise self.upkeep.mend(damage) from None
 
     def nearest(self, queries: EmbeddingQueries) -> Searched | None:
         view = self._scan_view()
@@ -212,8 +203,8 @@ class LocalShards:
         view = self._scan_view()
 
         def found(damage: DamagedSegment) -> None:
-            if not self._closed and self._is_current(damage, view):
-                self._mend(damage)
+            if not self.upkeep.closed and is_current(damage, view, self._scan_view()):
+                self.upkeep.mend(damage)
 
         return Snapshot(view, found)
 
@@ -280,7 +271,7 @@ class LocalShards:
                 return read()
             return await asyncio.to_thread(read)
         except DamagedSegment as damage:
-            raise self._mend(damage) from None
+            raise self.upkeep.mend(damage) from None
 
     # -- writes --------------------------------------------------------------------------------------------------------
 
@@ -288,11 +279,11 @@ class LocalShards:
         try:
             return await self._writer.write(shard, change)
         finally:
-            self._maintain(shard)
+            self.upkeep.maintain(shard)
 
     def check_capacity(self, shards: Iterable[int]) -> None:
         for number in shards:
-            self._maintain(number)  # sealing that failed is tried again, or a shard that is full would stay so
+            self.upkeep.maintain(number)  # sealing that failed is tried again, or a shard that is full would stay so
             self._writer.check_queue(number)
             if self._is_full(number):
                 raise Overloaded(
@@ -301,68 +292,12 @@ class LocalShards:
                 )
 
     async def wait_for_capacity(self, shard: int) -> None:
-        while self._is_full(shard) and not self._closed:
-            self._maintain(shard)
+        while self._is_full(shard) and not self.upkeep.closed:
+            self.upkeep.maintain(shard)
             await asyncio.sleep(SEALING_POLL_SECONDS)  # a thread seals; polling is all there is
 
     def _is_full(self, shard: int) -> bool:
         return self._followers[shard].shard.backlog > MAX_BACKLOG
-
-    # -- damage --------------------------------------------------------------------------------------------------------
-
-    async def scrub(self, bytes_per_second: int) -> None:
-        """Read all segment files, no faster than that, and rebuild the shards whose files are damaged."""
-
-        def pause(size_bytes: int) -> None:
-            if self._closed:
-                raise InterruptedError
-            time.sleep(size_bytes / bytes_per_second)
-
-        for follower in self._followers:
-            for part in follower.view.parts:
-                if isinstance(part, SegmentView) and not self._closed:
-                    try:
-                        await asyncio.to_thread(segment_file.verify, part.segment.path, pause=pause)
-                    except InterruptedError:
-                        return
-                    except DamagedSegment as damage:
-                        if part in follower.view.parts:  # else it was merged meanwhile, and its file deleted
-                            self._mend(damage)
-
-    def _is_current(self, damage: DamagedSegment, view: ScanView) -> bool:
-        """Whether the damaged file of this view is one of the shards as they are now."""
-        now = {id(segment) for segment in _segments(self._scan_view())}
-        return all(
-            id(segment) in now
-            for segment in _segments(view)
-            if segment.path.name == damage.fields["segment"] and str(segment.path.parent) == damage.fields["folder"]
-        )
-
-    def _mend(self, damage: DamagedSegment) -> NotReady:
-        """Build the shard anew that a damaged file belongs to; the error for whoever found out."""
-        for number, follower in enumerate(self._followers):
-            if str(follower.shard.folder) == damage.fields["folder"] and number not in self._mending:
-                follower.distrust(damage)
-                self._mending[number] = asyncio.create_task(self._mend_shard(number))
-        return NotReady(
-            f"collection '{self._name}': {damage.detail}; it is made anew from the store, try again",
-            collection=self._name,
-        )
-
-    async def _mend_shard(self, number: int) -> None:
-        try:
-            while not self._closed:
-                try:
-                    await self._writer.catch_up(number)
-                    event(log, "shard rebuilt after damage", collection=self._name, shard=number)
-                    return
-                except Unavailable as error:
-                    event(log, "rebuild waits", logging.WARNING, collection=self._name, shard=number, reason=str(error))
-                    await asyncio.sleep(RETRY_SECONDS)
-        except Exception:
-            log.exception("shard %d of collection %s cannot be rebuilt", number, self._name)
-        finally:
-            del self._mending[number]
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -376,7 +311,7 @@ class LocalShards:
         table = table_of(centroids, self._specs[centroids.version])
         self._tables = {**self._tables, (centroids.version, centroids.generation): table}
         self._scanned = ScanView.of(self._views(), self._tables)
-        self._sort()
+        self.upkeep.sort()
 
     def forget_lists(self, version: int, generation: int) -> None:
         self._tables = {key: table for key, table in self._tables.items() if key != (version, generation)}
@@ -393,88 +328,27 @@ class LocalShards:
 
     def seen(self, last_seqs: Mapping[int, int]) -> None:
         for shard, seq in last_seqs.items():
-            if not self._closed:
+            if not self.upkeep.closed:
                 self._writer.seen(shard, seq)
 
+    async def scrub(self, bytes_per_second: int) -> None:
+        await self.upkeep.scrub(bytes_per_second)
+
     async def catch_up(self) -> None:
-        numbers = range(len(self._followers))
-        await asyncio.gather(*(self._writer.catch_up(number) for number in numbers))
-        for number in numbers:
-            self._maintain(number)
-        await asyncio.gather(*self._maintaining.values())
-        await asyncio.to_thread(release_free_memory)
-        self._caught_up = True
-        self._sort()
+        await asyncio.gather(*(self._writer.catch_up(number) for number in range(len(self._followers))))
+        await self.upkeep.begin()
 
     async def close(self, keep: bool) -> None:
-        self._closed = True
-        await asyncio.gather(
-            *self._maintaining.values(), *([self._sorting] if self._sorting else []), self._writer.close()
-        )
-        for mending in list(self._mending.values()):
-            mending.cancel()
+        await asyncio.gather(self.upkeep.close(), self._writer.close())
         for number, follower in enumerate(self._followers):
             try:
                 await asyncio.to_thread(follower.close, keep)
             except (OSError, BebrError):
                 log.exception("no checkpoint of collection %s, shard %d: the next start replays it", self._name, number)
 
-    def _maintain(self, number: int) -> None:
-        """Start maintenance of a shard that needs it, unless it runs already or the shards are closed."""
-        if self._followers[number].shard.needs_maintenance and number not in self._maintaining and not self._closed:
-            self._maintaining[number] = asyncio.create_task(self._maintain_shard(number))
-
-    def _sort(self) -> None:
-        """Begin to sort segments by the lists of today, where some are not."""
-        if (
-            self._sorting is None
-            and self._caught_up
-            and not self._closed
-            and any(one.shard.needs_sorting for one in self._followers)
-        ):
-            self._sorting = asyncio.create_task(self._sort_all())
-
-    async def _sort_all(self) -> None:
-        try:
-            for follower in self._followers:
-                while await asyncio.to_thread(follower.shard.sort_one, lambda: not self._closed):
-                    await asyncio.to_thread(release_free_memory)
-        except Stopped:
-            pass
-        except DamagedSegment as damage:
-            self._mend(damage)
-        except Exception:
-            log.exception(
-                "segments of collection %s could not be sorted by lists; the next write tries again", self._name
-            )
-            await asyncio.sleep(0 if self._closed else RETRY_SECONDS)
-        finally:
-            self._sorting = None
-
-    async def _maintain_shard(self, number: int) -> None:
-        loop, follower = asyncio.get_running_loop(), self._followers[number]
-        try:
-            if await loop.run_in_executor(self._threads.maintenance, follower.shard.maintain):
-                await loop.run_in_executor(self._threads.maintenance, release_free_memory)
-            await follower.purge()
-        except DamagedSegment as damage:
-            self._mend(damage)
-            await asyncio.sleep(0 if self._closed else RETRY_SECONDS)
-        except Exception:
-            # growing segments stay in memory and the store has everything: the next write tries again, but not at once
-            log.exception("maintenance of collection %s, shard %d failed", self._name, number)
-            await asyncio.sleep(0 if self._closed else RETRY_SECONDS)
-        finally:
-            del self._maintaining[number]
-        self._sort()
-
 
 def _are_few(rescorings: Sequence[Rescoring] | None) -> bool:
     return rescorings is None or sum([one.limit - one.first for one in rescorings]) <= INLINE_RESCORE_ROWS
-
-
-def _segments(view: ScanView) -> list[Segment]:
-    return [part.segment for part in view.parts if isinstance(part, SegmentView)]
 
 
 def _are_small_filters(rows: int, conditions: Sequence[Filter | None]) -> bool:

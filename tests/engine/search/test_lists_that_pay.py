@@ -33,7 +33,7 @@ def codes_of(rows: int, clustered: bool, seed: int = 0) -> np.ndarray:
 async def write(engine: Engine, codes: np.ndarray, first: int = 0) -> None:
     shards: Any = engine.registry.get("docs").shards
     for start in range(0, len(codes), 200):
-        await until(lambda: not shards._sorting and not shards._maintaining, "segments are sealed")
+        await until(lambda: not shards.upkeep.is_busy, "segments are sealed")
         points: list[dict[str, Any]] = [
             {"id": f"p{first + start + n}", "code_b64": base64.b64encode(code.tobytes()).decode()}
             for n, code in enumerate(codes[start : start + 200])

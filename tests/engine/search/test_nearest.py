@@ -129,7 +129,7 @@ async def settled(collection: Collection) -> None:
     """Nothing moves rows between the two searches that are compared."""
     shards = collection.shards
     assert isinstance(shards, LocalShards)
-    await until(lambda: not shards._maintaining and shards._sorting is None, "the end of maintenance")
+    await until(lambda: not shards.upkeep.is_busy, "the end of maintenance")
 
 
 @pytest.mark.parametrize(("rescore_bytes", "delta"), [(0, None), (24, np.inf)])
