@@ -1,6 +1,6 @@
 """Searches by lists on real embeddings: what they find of exact searches, what they read, and how much faster they are.
 
-    python -m bench.lists DATA [--rows 400000] [--recall 0.98] [--cache FOLDER]
+    python -m bench.lists DATA [--rows 400000] [--recall 0.98] [--rounds 5]
 
 DATA holds folders of collections (`db.new.i8.npy` or `docs.new.i8.npy`, `queries.new.i8.npy`, `*.scale.npy`). Their
 codes are clustered as the service does it, the rule is measured with 200 of the points, and every kind of query is

@@ -39,7 +39,7 @@ class Measured:
     recall: float
     """Share of the exact hits that the kind of queries with the least found."""
     share: float
-    """Share of all rows that they read."""
+    """Share of the rows in lists that they read."""
 
 
 @dataclass(frozen=True, slots=True)

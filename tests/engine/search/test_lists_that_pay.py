@@ -13,11 +13,18 @@ from bebr.core.codes import CodeSpec, pack_levels
 from bebr.core.types import WriteMode
 from bebr.engine import CollectionSettings, Engine, SearchRequest
 from bebr.engine.results import Explanation
+from bebr.engine.search import list_measuring
 
 SPEC = CodeSpec.parse("16x4+16x1")
-POINTS = 1_000
-CLUSTERS = 8
+POINTS = 2_000
+CLUSTERS = 40
 SETTINGS = {"lists_from_points": POINTS, "head_rows": 64, "coverage_one_in": 0}
+
+
+@pytest.fixture(autouse=True)
+def never_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists are measured when a test says so."""
+    monkeypatch.setattr(list_measuring, "POLL_SECONDS", 3600.0)
 
 
 def codes_of(rows: int, clustered: bool, seed: int = 0) -> np.ndarray:
@@ -43,12 +50,15 @@ async def write(engine: Engine, codes: np.ndarray, first: int = 0) -> None:
 
 
 async def in_lists(engine: Engine) -> None:
+    """Return once all points are that will be for now."""
     collection = engine.registry.get("docs")
+    shards: Any = collection.shards
 
     async def are_sorted() -> bool:
         engine.events.changed(collection)
         held = collection.shards.lists().get(0)
-        return held is not None and held.rows > 0.8 * POINTS
+        is_busy = shards._sorting is not None or bool(shards._maintaining)
+        return held is not None and held.rows > 0.8 * POINTS and not is_busy
 
     await until(are_sorted, "points in lists")
 
@@ -72,7 +82,7 @@ async def test_searches_read_lists_only_where_that_costs_less(tmp_path: Path, cl
         measured = collection.list_rules.measured[0]
         assert measured.lists == collection.shards.lists()[0].lists  # of one generation
         at = measured.calibration.at(0.98)
-        assert measured.rows > 0.8 * POINTS and measured.pays(at) is clustered
+        assert at.share <= 1 and measured.pays(at) is clustered
         for options in ({}, {"recall": 0.97}, {"limit": 3}):
             for one in await explained(engine, queries, **options):
                 if clustered:
@@ -106,7 +116,7 @@ async def test_what_was_measured_is_there_after_a_restart_and_without_its_number
         queries = codes_of(3, False, seed=1)
         assert all("lists would cost more" in str(one.exact) for one in await explained(engine, queries))
         document = await engine._store.get_document("list-calibration", name)
-        assert document is not None and (document.pop("lists"), document.pop("rows")) == (before.lists, before.rows)
+        assert document is not None and document.pop("lists") == before.lists
         await engine._store.put_document("list-calibration", name, document)
     async with running(tmp_path, **SETTINGS) as engine:
         assert engine.registry.get("docs").list_rules.measured[0].lists == 0  # and pays as well as it knows

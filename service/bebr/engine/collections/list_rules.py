@@ -47,14 +47,10 @@ class MeasuredLists:
     """When: ISO 8601."""
     lists: int = 0
     """How many there were."""
-    rows: int = 0
-    """How many of the points were in them."""
 
     def pays(self, measured: Measured) -> bool:
         """Whether searches that do what was measured cost less than to compare all codes, once all are in lists."""
-        in_none = self.points - self.rows  # they were read in any case
-        share = (measured.share * self.points - in_none) / max(1, self.rows)
-        return pays(self.lists, share * self.points, self.points)
+        return pays(self.lists, measured.share * self.points, self.points)
 
 
 class ListRules:
@@ -125,7 +121,6 @@ class ListRules:
             "searches": measured.searches,
             "at": measured.at,
             "lists": measured.lists,
-            "rows": measured.rows,
             "values": base64.b64encode(recent.values.tobytes()).decode(),
             "scales": base64.b64encode(recent.scales.tobytes()).decode(),
         }
@@ -137,16 +132,14 @@ class ListRules:
             await self._store.delete_document(KIND, self._name(version.number))
 
     def _use(self, version: Version, document: Mapping[str, Any]) -> None:
-        points = int(document["points"])
         measured = MeasuredLists(
             Calibration.from_document(document["curve"]),
             tuple(document["generations"]),
-            points,
+            int(document["points"]),
             dict(document["queries"]),
             int(document["searches"]),
             str(document["at"]),
             int(document.get("lists", 0)),
-            int(document.get("rows", points)),
         )
         values = np.frombuffer(base64.b64decode(document["values"]), np.int8).reshape(-1, version.spec.dims)
         scales = np.frombuffer(base64.b64decode(document["scales"]), np.float32)

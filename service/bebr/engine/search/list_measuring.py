@@ -151,7 +151,7 @@ class ListMeasuring:
         for delta in deltas:
             of_kinds = [await self._found(collection, version, kind, delta) for kind in kinds.values()]
             recalls.append({name: recall for name, (recall, _) in zip(kinds, of_kinds, strict=True)})
-            shares.append(max(rows for _, rows in of_kinds) / points)
+            shares.append(max(share for _, share in of_kinds))
         measured = MeasuredLists(
             calibration_of(deltas, recalls, shares),
             held.generations,
@@ -160,7 +160,6 @@ class ListMeasuring:
             searches,
             datetime.now(UTC).isoformat(timespec="seconds"),
             held.lists,
-            min(held.rows, points),
         )
         took = round(time.monotonic() - started, 3)
         event(log, "lists measured", collection=collection.name, version=version.id, points=points, seconds=took)
@@ -191,8 +190,11 @@ class ListMeasuring:
     async def _found(
         self, collection: Collection, version: Version, kind: _Kind, delta: np.float32
     ) -> tuple[float, float]:
-        """-> share of the exact hits that is found with this delta, and rows that are read, on average."""
-        ids, rows = list[list[str]](), 0
+        """-> share of the exact hits that is found with this delta, and of the rows in lists that is read, on average.
+
+        Rows that are in no list yet, as while a collection is filled, count for nothing: they soon will be.
+        """
+        ids, shares = list[list[str]](), 0.0
         for some in _steps(version.number, kind):
             began = time.monotonic()
             count = len(some)
@@ -200,9 +202,10 @@ class ListMeasuring:
             searched = await collection.shards.search([replace(some, lists=rule)], on_loop=False)
             ids += [found.ids for found in searched.found]
             if (read := searched.lists.get(version.number)) is not None:
-                rows += int(read.rows.sum())
+                in_none = searched.points[version.number] - read.held.rows
+                shares += float((read.rows - in_none).sum()) / max(1, read.held.rows)
             await self._rest(began)
-        return kind.ids(ids), rows / len(kind.queries)
+        return kind.ids(ids), shares / len(kind.queries)
 
     async def _rest(self, began: float) -> None:
         await asyncio.sleep(RESTS[self._lane.is_busy] * (time.monotonic() - began))
