@@ -57,8 +57,7 @@ async def in_lists(engine: Engine) -> None:
     async def are_sorted() -> bool:
         engine.events.changed(collection)
         held = collection.shards.lists().get(0)
-        is_busy = shards._sorting is not None or bool(shards._maintaining)
-        return held is not None and held.rows > 0.8 * POINTS and not is_busy
+        return held is not None and held.rows > 0.8 * POINTS and not shards.upkeep.is_busy
 
     await until(are_sorted, "points in lists")
 
