@@ -169,7 +169,7 @@ async def test_a_collection_says_how_far_its_lists_are(tmp_path: Path) -> None:
         first = await status()
         assert (first.state, first.generation, first.seconds, first.points) == (ListsState.NONE, None, None, 0)
         assert (first.current, first.older, first.without) == (0, 0, 500)
-        shards._caught_up = False  # nothing is sorted
+        shards.upkeep.sorts = False
         making = asyncio.create_task(engine.lists.make(collection, collection.active, lambda: True))
         await asyncio.sleep(0)
         assert (await status()).state is ListsState.MAKING
@@ -177,18 +177,18 @@ async def test_a_collection_says_how_far_its_lists_are(tmp_path: Path) -> None:
         made = await status()
         assert (made.state, made.generation, made.current, made.without) == (ListsState.SORTING, 1, 0, 500)
         assert made.seconds is not None and made.seconds >= 0
-        shards._caught_up = True
-        shards._sort()
+        shards.upkeep.sorts = True
+        shards.upkeep.sort()
         await settled(collection, 1)
         ready = await status()
         assert (ready.state, ready.older, ready.generations) == (ListsState.READY, 0, (1,))
         assert ready.current == ready.points and ready.current + ready.without == 500
-        shards._caught_up = False
+        shards.upkeep.sorts = False
         assert await engine.lists.make(collection, collection.active, lambda: True)
         again = await status()
         assert (again.state, again.generation, again.current) == (ListsState.SORTING, 2, 0)
         assert again.older == again.points == ready.points
-        shards._caught_up = True
+        shards.upkeep.sorts = True
 
 
 async def test_what_fails_is_tried_again_without_a_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,8 @@ from bebr.index.segment import SegmentView
 class Needs:
     """Of the best hits of one query."""
 
-    ids: list[str]
+    scores: NDArray[np.float64]
+    """(hits,), best first."""
     needs: NDArray[np.float32]
     """(hits,): -inf for a hit in no list."""
 
@@ -36,15 +37,13 @@ def needs(view: ScanView, queries: ScanQueries) -> list[Needs]:
 def _needs(view: ScanView, queries: ScanQueries) -> list[Needs]:
     selection, held, prepared = view.of_version.get(queries.version), view.lists.get(queries.version), queries.prepared
     if selection is None or held is None or not isinstance(prepared, DotQueries):
-        return [Needs([], np.empty(0, np.float32)) for _ in range(len(queries))]
+        return [Needs(np.empty(0), np.empty(0, np.float32)) for _ in range(len(queries))]
     scores = {table.generation: kernel.centroid_scores(table, prepared) for table in held.tables}
     found = []
     for query, candidates in enumerate(scan(selection, view.parts, replace(queries, lists=None))):
         hits = candidates.at(slice(queries.limit))
         of_lists = {generation: of_queries[query] for generation, of_queries in scores.items()}
-        found.append(
-            Needs(view.ids(hits.places, hits.rows), needs_of(hits.scores, _of_hits(view, held, hits, of_lists)))
-        )
+        found.append(Needs(hits.scores, needs_of(hits.scores, _of_hits(view, held, hits, of_lists))))
     return found
 
 

@@ -36,7 +36,8 @@ class Upkeep:
         """Shards that are rebuilt because a file of theirs is damaged."""
         self._sorting: asyncio.Task[None] | None = None
         """Sorts segments by other lists, one at a time."""
-        self._begun = False
+        self.sorts = False
+        """Whether segments are sorted: once all shards have caught up."""
         self.closed = False
 
     @property
@@ -50,7 +51,7 @@ class Upkeep:
             self.maintain(number)
         await asyncio.gather(*self._maintaining.values())
         await asyncio.to_thread(release_free_memory)
-        self._begun = True
+        self.sorts = True
         self.sort()
 
     async def close(self) -> None:
@@ -88,7 +89,7 @@ class Upkeep:
 
     def sort(self) -> None:
         """Begin to sort segments by the lists of today, where some are not."""
-        if self._sorting is not None or not self._begun or self.closed:
+        if self._sorting is not None or not self.sorts or self.closed:
             return
         if any(follower.shard.needs_sorting for follower in self._followers):
             self._sorting = asyncio.create_task(self._sort())

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.core.codes import split_records
-from bebr.core.list_calibration import calibration_of, deltas_to_measure, recall_of
+from bebr.core.list_calibration import calibration_of, deltas_to_measure
 from bebr.core.lists import ListRule
 from bebr.core.scoring import DotQueries, prepare_sdc
 from bebr.engine.admission import Lane
@@ -74,11 +74,15 @@ class _Kind:
     skipped: int = 0
     """Of the best hits that count for nothing: a point finds itself."""
 
-    def ids(self, found: Sequence[Sequence[str]]) -> float:
-        """The share of the exact hits among those found."""
-        skipped = self.skipped
-        wanted = [one.ids[skipped:] for one in self.exact]
-        return recall_of(found, wanted)
+    def recall(self, found: Sequence[Sequence[float]]) -> float:
+        """The share of the exact hits among those with these scores. Of hits that tie, one is as good as another."""
+        wanted = [max(0, len(one.scores) - self.skipped) for one in self.exact]
+        reached = [
+            sum(score >= one.scores[-1] for score in scores) - self.skipped if len(one.scores) else 0
+            for scores, one in zip(found, self.exact, strict=True)
+        ]
+        found_of_them = sum(min(max(0, n), of) for n, of in zip(reached, wanted, strict=True))
+        return found_of_them / sum(wanted) if any(wanted) else 1.0
 
 
 class ListMeasuring:
@@ -194,18 +198,18 @@ class ListMeasuring:
 
         Rows that are in no list yet, as while a collection is filled, count for nothing: they soon will be.
         """
-        ids, shares = list[list[str]](), 0.0
+        scores, shares = list[list[float]](), 0.0
         for some in _steps(version.number, kind):
             began = time.monotonic()
             count = len(some)
             rule = ListRule(np.full(count, delta, np.float32), np.full(count, some.limit, np.int32))
             searched = await collection.shards.search([replace(some, lists=rule)], on_loop=False)
-            ids += [found.ids for found in searched.found]
+            scores += [found.scores for found in searched.found]
             if (read := searched.lists.get(version.number)) is not None:
                 in_none = searched.points[version.number] - read.held.rows
                 shares += float((read.rows - in_none).sum()) / max(1, read.held.rows)
             await self._rest(began)
-        return kind.ids(ids), shares / len(kind.queries)
+        return kind.recall(scores), shares / len(kind.queries)
 
     async def _rest(self, began: float) -> None:
         await asyncio.sleep(RESTS[self._lane.is_busy] * (time.monotonic() - began))
