@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench import _scale_data
+from bench._scale_data import CHUNK, QUERIES, real_codes, stored
 from bench.bundles.data import DEFAULT_FOLDER
 
 STEPS = ("empty", "fill", "restart", "search", "cold", "lists", "compact", "rebuild")
@@ -54,8 +54,8 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
     free, needed = shutil.disk_usage(folder).free, options.points * 1000
     if free < needed:
         raise SystemExit(f"{options.points:,} points need about {needed:,} bytes of disk, {folder} has {free:,} free")
-    real = _scale_data.real_codes(options.data, REAL_ROWS, folder / "real.npy")
-    kept = min(options.points, len(real) - _scale_data.QUERIES)
+    real = real_codes(options.data, REAL_ROWS, folder / "real.npy")
+    kept = min(options.points, len(real) - QUERIES)
     print(f"{options.points:,} points of {CODE}: {kept:,} real codes, {options.points - kept:,} perturbed copies")
     base: dict[str, int] = {}
     for step in [one for one in STEPS if one in options.steps.split(",")]:
@@ -99,7 +99,7 @@ async def run_step(options: argparse.Namespace) -> dict[str, Any]:
     from bebr.config import Settings
 
     folder = Path(options.folder)
-    queries = np.load(folder / "real.npy")[-_scale_data.QUERIES :]
+    queries = np.load(folder / "real.npy")[-QUERIES:]
     if options.step == "cold":
         drop_files(folder / "data")
     if options.step == "lists":
@@ -134,10 +134,10 @@ async def fill(engine: Any, options: argparse.Namespace) -> dict[str, Any]:
         await engine.create_collection("docs", CollectionSettings(code=CODE, shards=options.shards))
     real = np.load(Path(options.folder) / "real.npy")
     began, done, seconds_of = time.perf_counter(), 0, []
-    for codes in _scale_data.stored(real, points):
+    for codes in stored(real, points):
         await write(engine.registry.get("docs"), codes, done)
         done += len(codes)
-        if done % max(1, points // 10 // _scale_data.CHUNK * _scale_data.CHUNK) == 0:
+        if done % max(1, points // 10 // CHUNK * CHUNK) == 0:
             now = time.perf_counter()
             seconds_of.append(now - began)
             began = now
