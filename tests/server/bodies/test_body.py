@@ -104,7 +104,9 @@ async def test_a_body_that_unzips_to_exactly_the_limit_is_read() -> None:
     assert len(await read(gzip.compress(bytes(LIMIT)), content_encoding="gzip")) == LIMIT
 
 
-@pytest.mark.parametrize("body", [gzip.compress(b"abc" * 100)[:-9], b"not gzip", gzip.compress(b"a") + b"tail"])
+@pytest.mark.parametrize(
+    "body", [gzip.compress(b"abc" * 100, mtime=0)[:-9], b"not gzip", gzip.compress(b"a", mtime=0) + b"tail"]
+)
 async def test_broken_gzip_is_malformed(body: bytes) -> None:
     with pytest.raises(Malformed):
         await read(body, content_encoding="gzip")
