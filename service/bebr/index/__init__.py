@@ -37,7 +37,7 @@ from bebr.index.lists.clustering import SAMPLE_ROWS_PER_LIST, CodeSpace, cluster
 from bebr.index.nearest import EmbeddingQueries
 from bebr.index.needs import Needs
 from bebr.index.probe import ListsHeld, ListsRead
-from bebr.index.rescoring import Rescored, Rescoring
+from bebr.index.rescoring import NotInMemory, Rescored, Rescoring
 from bebr.index.samples import ListStats
 from bebr.index.scan import ScanQueries
 from bebr.kernel import quantize
@@ -53,6 +53,7 @@ __all__ = [
     "ListsHeld",
     "ListsRead",
     "Needs",
+    "NotInMemory",
     "Rescored",
     "Rescoring",
     "ScanQueries",

@@ -1,10 +1,13 @@
 """The shortest way of a scan: embeddings that search all points of one version by adc, in one call of the kernel.
 
 Most searches go it. It finds what `scan` and `probe` find, to the last bit; whatever needs more goes that way: filters,
-thresholds, rescore codes, several versions, and files that are mapped.
+thresholds, several versions, and files that are mapped. The best of all rows are scored again by their rescore codes.
 """
 
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +15,13 @@ from numpy.typing import NDArray
 from bebr import kernel
 from bebr.core.arrays import Floats
 from bebr.core.lists import ListRule
-from bebr.core.scoring import DotQueries
-from bebr.index.candidates import Found
+from bebr.core.scoring import DotQueries, RescoreQueries
+from bebr.errors import DamagedSegment
+from bebr.index.candidates import Candidates, Found
 from bebr.index.probe import ListsHeld, ListsRead
+from bebr.index.rescoring import cut
 from bebr.index.scan_view import ScanView
+from bebr.kernel import rescore
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,10 @@ class EmbeddingQueries:
     """About which share of the rows is read so."""
     keeps: bool = False
     """Whether the queries that were scanned for are wanted."""
+    rescore: RescoreQueries | None = None
+    """The same for rescore codes, where no lists are kept; None: hits keep the scores of the scan."""
+    candidates: Sequence[int] = ()
+    """Of each query, how many are scored again."""
 
     def __len__(self) -> int:
         return len(self.embeddings)
@@ -77,3 +87,37 @@ def nearest(view: ScanView, queries: EmbeddingQueries, held: ListsHeld | None) -
     if held is not None and answer.lists is not None and answer.rows is not None:
         read = ListsRead(held, answer.lists, answer.rows, np.zeros(len(queries), np.bool_))
     return Nearest(found, read, answer.queries)
+
+
+def rescored(
+    view: ScanView, queries: EmbeddingQueries, waits: bool = False, note: Callable[[float], None] | None = None
+) -> Nearest | None:
+    """The same by finer scores. Without `waits` raises NotInMemory where rescore codes would have to be waited for.
+
+    note: is told the seconds of processor time that the scan took.
+    """
+    selection, finer = view.of_version.get(queries.version), queries.rescore
+    if selection is None or finer is None or len(view.of_version) > 1 or view.mapped:
+        return None
+    began = 0.0 if note is None else time.thread_time()
+    of_scan = kernel.nearest_candidates(
+        selection, queries.projection, queries.embeddings, max(queries.candidates), queries.added
+    )
+    if note is not None:
+        note(time.thread_time() - began)
+    sources, counts, hits = view.rescore[queries.version].sources, np.zeros(1, np.int64), []
+    for query, (start, stop) in enumerate(pairwise(of_scan.starts.tolist())):
+        own, most = slice(start, stop), queries.candidates[query]
+        found = Candidates(of_scan.scores[own], of_scan.places[own], of_scan.rows[own])
+        asked = RescoreQueries(finer.values[query : query + 1], finer.scales[query : query + 1])
+        try:
+            if len(found) > most:
+                found = cut(view, found, most).at(slice(0, most))
+            sources.add_scores(asked, found.places, found.rows, None, found.scores, counts, waits)
+        except (DamagedSegment, rescore.DamagedRow):
+            return None
+        best, ids, _, damaged = view.native.best(found.scores, found.places, found.rows, queries.limit)
+        if damaged >= 0:
+            return None
+        hits.append(Found(best, ids, [queries.version] * len(ids)))
+    return Nearest(hits, None, None)

@@ -39,7 +39,7 @@ from bebr.kernel.checks import (
 from bebr.kernel.lists import CentroidTable, accumulate, assign, centroid_scores, list_candidates
 from bebr.kernel.parts import Candidates, Parts, Selection, dot_candidates, hamming_candidates
 from bebr.kernel.pieces import DamagedRows, Pieces, lost_pages
-from bebr.kernel.projection import Nearest, NearestOfAll, Projection, Reading, nearest
+from bebr.kernel.projection import Nearest, NearestOfAll, Projection, Reading, nearest, nearest_candidates
 
 __all__ = [
     "GROUP_ROWS",
@@ -72,6 +72,7 @@ __all__ = [
     "lost_pages",
     "map_file",
     "nearest",
+    "nearest_candidates",
     "pack",
     "project",
     "quantize",

@@ -247,6 +247,14 @@ class Parts:
         tuple[NDArray[np.int8], NDArray[np.float32]] | None,
         tuple[NDArray[np.int64], NDArray[np.int64]] | None,
     ]: ...
+    def candidates(
+        self,
+        places: Sequence[int],
+        projection: Projection,
+        embeddings: NDArray[np.float32],
+        k: int,
+        added: NDArray[np.float64] | None,
+    ) -> Found: ...
 
 Found = tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]
 

@@ -11,7 +11,7 @@ from bebr.core.scoring import DotQueries
 from bebr.errors import DimensionMismatch
 from bebr.kernel import _kernel
 from bebr.kernel.checks import check, layout_of, select_isa
-from bebr.kernel.parts import Selection
+from bebr.kernel.parts import Candidates, Selection
 
 
 class Nearest(NamedTuple):
@@ -93,6 +93,33 @@ def nearest(
     returned. The same as `project`, `quantize`, `dot_candidates` or `list_candidates`, and `Parts.best`. Other threads
     run Python meanwhile where it takes longer than to let them. Raises DimensionMismatch.
     """
+    count = len(embeddings)
+    _check(selection, projection, embeddings, k, added)
+    if reading is not None:
+        check(reading.deltas, np.float32, "deltas", count)
+        check(reading.stop_at, np.int32, "stop_at", count)
+        check(reading.flat_rows, np.int64, "flat_rows", count)
+    deltas, stop_at, flat_rows = reading or (None, None, None)
+    found, queries, read = selection.parts.native.nearest(
+        selection.places, projection.native, embeddings, k, added, deltas, stop_at, flat_rows, keeps
+    )
+    lists, rows = read or (None, None)
+    return NearestOfAll(
+        [Nearest(*one) for one in found], None if queries is None else DotQueries(*queries), lists, rows
+    )
+
+
+def nearest_candidates(
+    selection: Selection, projection: Projection, embeddings: Floats, k: int, added: NDArray[np.float64] | None = None
+) -> Candidates:
+    """The same rows of all, and those that tie with the last of them, before their ids are read."""
+    _check(selection, projection, embeddings, k, added)
+    return Candidates(*selection.parts.native.candidates(selection.places, projection.native, embeddings, k, added))
+
+
+def _check(
+    selection: Selection, projection: Projection, embeddings: Floats, k: int, added: NDArray[np.float64] | None
+) -> None:
     select_isa()
     check(embeddings, np.float32, "embeddings")
     if (
@@ -106,18 +133,5 @@ def nearest(
         )
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
-    count = len(embeddings)
     if added is not None:
-        check(added, np.float64, "added", count)
-    if reading is not None:
-        check(reading.deltas, np.float32, "deltas", count)
-        check(reading.stop_at, np.int32, "stop_at", count)
-        check(reading.flat_rows, np.int64, "flat_rows", count)
-    deltas, stop_at, flat_rows = reading or (None, None, None)
-    found, queries, read = selection.parts.native.nearest(
-        selection.places, projection.native, embeddings, k, added, deltas, stop_at, flat_rows, keeps
-    )
-    lists, rows = read or (None, None)
-    return NearestOfAll(
-        [Nearest(*one) for one in found], None if queries is None else DotQueries(*queries), lists, rows
-    )
+        check(added, np.float64, "added", len(embeddings))

@@ -197,7 +197,13 @@ class LocalShards:
         share = queries.share if reads.lists_of(view, queries) else 1.0
         if self._rate.seconds(view.scan_size_bytes, len(queries)) * share > INLINE_SCAN_SECONDS:
             return None
-        return reads.nearest(view, queries, self._rate)
+        if queries.rescore is None:
+            return reads.nearest(view, queries, self._rate)
+        return reads.rescored(view, queries, self._rate) if sum(queries.candidates) <= INLINE_RESCORE_ROWS else None
+
+    async def nearest_on_thread(self, queries: EmbeddingQueries) -> Searched | None:
+        find = partial(reads.rescored, self._scan_view(), queries, self._rate, waits=True)
+        return await asyncio.get_running_loop().run_in_executor(self._threads.searches, find)
 
     def snapshot(self) -> Snapshot:
         view = self._scan_view()

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from functools import partial
 from heapq import merge as merge_sorted
 from itertools import islice
 
@@ -15,6 +16,7 @@ from bebr.index.columns import unpack_mask
 from bebr.index.grouped import Grouping, merge_groups, rescore_groups, scan_groups
 from bebr.index.nearest import EmbeddingQueries, Nearest
 from bebr.index.nearest import nearest as find_nearest
+from bebr.index.nearest import rescored as find_rescored
 from bebr.index.probe import ListsHeld, ListsRead, probe
 from bebr.index.rescoring import Rescored, Rescoring, rescore_hits
 from bebr.index.scan import ScanQueries, Selection, finished, scan
@@ -100,6 +102,14 @@ def nearest(view: ScanView, queries: EmbeddingQueries, rate: ScanRate) -> Search
     found = find_nearest(view, queries, held)
     rate.note(view.scan_size_bytes, len(queries), time.thread_time() - began)
     return _searched(view, queries, found)
+
+
+def rescored(view: ScanView, queries: EmbeddingQueries, rate: ScanRate, waits: bool = False) -> Searched | None:
+    """The same where candidates are scored again; rate: is told how long the scan took."""
+    if not rate.is_next(view.scan_size_bytes * len(queries)):
+        return _searched(view, queries, find_rescored(view, queries, waits))
+    note = partial(rate.note, view.scan_size_bytes, len(queries))
+    return _searched(view, queries, find_rescored(view, queries, waits, note))
 
 
 def _searched(view: ScanView, queries: EmbeddingQueries, nearest: Nearest | None) -> Searched | None:

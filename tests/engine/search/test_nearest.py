@@ -1,6 +1,7 @@
 """The shortest way of a plain search gives the answers of the long way, and takes only searches that it may."""
 
 import asyncio
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tests.engine.search.test_pipeline import ROWS, fitted, write
 from tests.engine.search.test_plain import OTHERS
 from tests.waiting import until
 
+from bebr.config import Limits
 from bebr.core.list_calibration import Calibration
 from bebr.core.scoring import Scorer
 from bebr.core.types import WriteMode
@@ -21,7 +23,9 @@ from bebr.encoding.encoder import Encoder
 from bebr.engine import CollectionSettings, Engine, SearchRequest
 from bebr.engine.collections.collection import Collection
 from bebr.engine.results import SearchResult
+from bebr.engine.search.rescore import candidates_for, candidates_of
 from bebr.engine.search.search import Searcher
+from bebr.kernel.rescore import DamagedRow, NotInMemory, Sources
 from bebr.shards import Searched, ShardClient
 from bebr.shards.local import LocalShards
 
@@ -225,15 +229,85 @@ async def test_all_others_take_the_long_way(tmp_path: Path) -> None:
         assert await searcher._nearest.search([plain], 1.0) is None
 
 
-@pytest.mark.parametrize("options", [{}, {"rescore": False}])
-async def test_rescored_points(tmp_path: Path, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("is_centered", [False, True])
+async def test_both_ways_score_candidates_again(tmp_path: Path, is_centered: bool) -> None:
     async with running(tmp_path) as engine:
         await fitted(engine, rescore_bytes=16)
-        searcher, request = engine.searchers.of(engine.registry.get("docs")), SearchRequest(vector=ROWS[0], **options)
-        if options:
-            await both(searcher, [request, request])
-        else:
-            assert await searcher._nearest.search([request], 1.0) is None
+        await add_some(engine)
+        collection = engine.registry.get("docs")
+        searcher = engine.searchers.of(collection)
+        if is_centered:
+            codec = collection.codec(collection.active)
+            assert isinstance(codec, Encoder)
+            codec._opened.exact_mean = np.random.default_rng(1).standard_normal(DIMS)
+        for options in ({}, {"limit": 1}, {"limit": 30, "with_metadata": False}, {"scorer": Scorer.ADC}):
+            for row in (*ROWS[:8], ROWS[350] * 1000):
+                await both(searcher, [SearchRequest(vector=row, **options)])
+                await both(searcher, [SearchRequest(vector=row, **options, rescore=False)])
+        for seed in range(5):
+            limits = np.random.default_rng(seed).integers(1, 25, 4).tolist()
+            some = [SearchRequest(vector=ROWS[n], limit=limit) for n, limit in enumerate(limits, seed)]
+            await both(searcher, some)
+        one, other = SearchRequest(vector=ROWS[0]), SearchRequest(vector=ROWS[0], rescore=False)
+        for requests in ([one, other], [other, one], [replace(one, rescore=True)], [replace(one, candidates=40)]):
+            await asyncio.sleep(0)
+            assert await searcher._nearest.search(requests, 1.0) is None
+        many = [SearchRequest(vector=row) for row in ROWS[:60]]  # a thread scores so many candidates
+        assert await searcher._nearest.search(many, 1.0) is None
+
+
+async def test_candidates_that_tie_where_they_end_are_those_of_lower_ids(tmp_path: Path) -> None:
+    async with running(tmp_path) as engine:
+        await fitted(engine, rescore_bytes=16)
+        collection, request = engine.registry.get("docs"), SearchRequest(vector=ROWS[0], limit=5)
+        count = candidates_for(request, candidates_of(collection.active), Limits())
+        vectors = np.repeat(ROWS[:1], count + 1, axis=0)
+        ids = [f"twin{n:04}" for n in range(len(vectors))]
+        assert (await engine.write_vectors("docs", ids, vectors, None, WriteMode.UPSERT)).rejected == 0
+        (found,) = await both(engine.searchers.of(collection), [request])
+        twins = [hit.id for hit in found.hits if hit.id != "p000"]
+        assert twins == ids[: len(twins)] and len(twins) >= 4
+
+
+async def test_rescore_codes_on_a_disk_are_waited_for_on_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as engine:
+        await fitted(engine, rescore_bytes=16)
+        searcher = engine.searchers.of(engine.registry.get("docs"))
+        original, waited = Sources.add_scores, []
+
+        def add_scores(self: Sources, *args: Any) -> None:
+            waited.append(threading.current_thread() is not threading.main_thread())
+            if not args[-1]:
+                raise NotInMemory
+            original(self, *args)
+
+        monkeypatch.setattr(Sources, "add_scores", add_scores)
+        await both(searcher, [SearchRequest(vector=ROWS[0])])
+        assert waited[:2] == [False, True]
+
+
+async def test_damaged_rescore_codes_are_left_to_the_long_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(tmp_path) as engine:
+        await fitted(engine, rescore_bytes=16)
+        searcher = engine.searchers.of(engine.registry.get("docs"))
+
+        def add_scores(*_: Any) -> None:
+            raise DamagedRow(0, 0)
+
+        monkeypatch.setattr(Sources, "add_scores", add_scores)
+        assert await searcher._nearest.search([SearchRequest(vector=ROWS[0])], 1.0) is None
+        assert not engine.admission.searches.is_busy
+
+
+async def test_searches_by_the_shortest_way_are_checked(tmp_path: Path) -> None:
+    async with running(tmp_path, coverage_one_in=1, coverage_cpu_percent=100) as engine:
+        await fitted(engine, rescore_bytes=16)
+        coverage = engine.registry.get("docs").coverage
+        await engine.search("docs", [SearchRequest(vector=ROWS[0], rescore=False)])  # takes no shortcut
+        await engine.search("docs", [SearchRequest(vector=row) for row in ROWS[:2]])
+        await until(lambda: (status := coverage.status()) and status.searches >= 2, "the checks")
 
 
 async def test_answers_that_are_too_large_are_refused_on_the_long_way(tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ from bebr.engine.search.hits import Points, fetch_few
 from bebr.engine.search.plain import EmbeddedText, is_plain, query_unit
 from bebr.engine.search.prepare import mean_product
 from bebr.engine.search.probing import MEASURED_LIMIT
-from bebr.shards import EmbeddingQueries, Found, Searched
+from bebr.engine.search.rescore import RESCORED_PER_UNIT, candidates_for, candidates_of
+from bebr.shards import EmbeddingQueries, Found, NotInMemory, Searched
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,11 @@ class NearestSearches:
         self._last: _Reading | None = None
 
     @property
+    def is_rescored(self) -> bool:
+        """Whether codes have rescore codes."""
+        return self._collection.active.spec.rescore is not None
+
+    @property
     def share(self) -> float:
         """About which share of all codes a search reads."""
         return 1.0 if (reading := self._reading()) is None else reading.share
@@ -67,13 +73,18 @@ class NearestSearches:
         if not self._turn.is_free or (queries := self._queries(requests, embedded)) is None:
             return None
         began, done = started - (0.0 if embedded is None else embedded.seconds), False
+        units += sum(queries.candidates) / RESCORED_PER_UNIT
         self._lane.enter(key, units)
         try:
-            if (searched := collection.shards.nearest(queries)) is None:
+            try:
+                searched = collection.shards.nearest(queries)
+                self._turn.use(time.perf_counter() - started)
+            except NotInMemory:  # the event loop waits for no disk
+                searched = await collection.shards.nearest_on_thread(queries)
+            if searched is None:
                 return None
             if searched.queries is not None:
                 collection.list_rules.note_queries(queries.version, searched.queries)
-            self._turn.use(time.perf_counter() - started)
             points = await self._fetch(requests, searched)
             done = True
         finally:
@@ -87,7 +98,8 @@ class NearestSearches:
         codec = None if version.kind is VersionKind.RAW else self._collection.encoders.codec(version)
         if not isinstance(codec, Encoder) or (projection := codec.projection) is None:
             return None
-        units = []
+        has_finer = self.is_rescored
+        units, is_rescored = [], has_finer and requests[0].rescore is None
         for request in requests:
             if (
                 not is_plain(request)
@@ -96,7 +108,7 @@ class NearestSearches:
                 or request.explain
             ):
                 return None
-            if request.rescore or (version.spec.rescore is not None and request.rescore is None):
+            if request.rescore or (has_finer and is_rescored is not (request.rescore is None)):
                 return None
             if (unit := query_unit(request, embedded, version, projection.size)) is None:
                 return None
@@ -109,6 +121,14 @@ class NearestSearches:
             added = np.array([mean_product(unit, codec.exact_mean) for unit in units])
         embeddings = units[0] if len(units) == 1 else np.concatenate(units)
         keeps = version.number in self._collection.list_rules.keeps
+        if is_rescored:
+            if keeps or self._reading() is not None:
+                return None
+            of_version, finer = candidates_of(version), codec.rescore_queries(embeddings)
+            counts = [candidates_for(request, of_version, self._limits) for request in requests]
+            return EmbeddingQueries(
+                version.number, embeddings, projection, added, max(wanted), rescore=finer, candidates=counts
+            )
         reading = self._reading()
         rule = None if reading is None else self._rule(reading, version.number, wanted)
         if reading is None or rule is None:

@@ -20,6 +20,8 @@ CANDIDATES_OF_64_BYTES = 50
 as many (docs/recall.md#candidates)."""
 MIN_CANDIDATES, MAX_CANDIDATES = 20, 1000
 """Bounds of that rule."""
+RESCORED_PER_UNIT = 100
+"""Candidates that are scored again for about what everything else of a search costs."""
 EXTRA_GROUP_SIZE = 2
 """A grouped search takes this many candidates of each group beyond twice those wanted."""
 
@@ -35,11 +37,16 @@ def rescoring_of(query: Query, versions: Sequence[Version], limits: Limits) -> R
     of_versions = [candidates_of(version) for version in versions if version.spec.rescore is not None]
     if not of_versions:
         return None
-    if (candidates := request.candidates) is None:
-        scaled = max(of_versions) * max(request.limit, MEASURED_LIMIT) // MEASURED_LIMIT
-        candidates = min(scaled, limits.max_candidates)
     threshold = -np.inf if request.score_threshold is None else request.score_threshold
-    return Rescoring(max(candidates, request.limit), query.offset, query.wanted, threshold)
+    return Rescoring(candidates_for(request, max(of_versions), limits), query.offset, query.wanted, threshold)
+
+
+def candidates_for(request: SearchRequest, of_version: int, limits: Limits) -> int:
+    """How many are scored again together. of_version: `candidates_of` what is searched."""
+    if (candidates := request.candidates) is None:
+        scaled = of_version * max(request.limit, MEASURED_LIMIT) // MEASURED_LIMIT
+        candidates = min(scaled, limits.max_candidates)
+    return max(candidates, request.limit)
 
 
 def candidates_of(version: Version) -> int:

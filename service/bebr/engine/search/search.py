@@ -46,7 +46,7 @@ from bebr.engine.search.plain import EmbeddedText, plain_query, plain_text
 from bebr.engine.search.prepare import prepare_all
 from bebr.engine.search.probing import explained, probing_of, why_exact, with_lists
 from bebr.engine.search.query import Answer, Query, RoutedQuery
-from bebr.engine.search.rescore import rescored_rows, rescoring_of
+from bebr.engine.search.rescore import RESCORED_PER_UNIT, rescored_rows, rescoring_of
 from bebr.engine.search.route import needed_texts, route_all
 from bebr.errors import AnswerTooLarge, BebrError, Incompatible, PointNotFound
 from bebr.shards import Grouping
@@ -58,8 +58,6 @@ MAX_RESCORED = 2**17
 """Candidates of all queries of one scan that are scored again: their rescore codes are in memory together."""
 BYTES_PER_UNIT = 2**20
 """Bytes of codes whose scan costs about what everything else of a search does."""
-RESCORED_PER_UNIT = 100
-"""Candidates that are scored again for about as much."""
 Together = tuple[list[Answer], Points]
 """Answers, and what was fetched of the hits of all searches that ran together."""
 Embed = Callable[[Version, list[str]], Awaitable[NDArray[np.float32]]]
@@ -102,7 +100,7 @@ class Searcher:
             units = self._scan_units(len(requests), self._nearest.share)
             results = await self._nearest.search(requests, units, embedded)
             if results is not None:
-                if self._collection.list_rules.measured:  # else it takes no shortcut
+                if self._collection.list_rules.measured or self._nearest.is_rescored:  # else it takes no shortcut
                     self._check_some(requests, embedded)
                 return results
         try:

@@ -91,6 +91,36 @@ public:
                       const Matrix<const float>& embeddings, std::size_t k, const Optional<double>& added,
                       const Optional<float>& deltas, const Optional<std::int32_t>& stop_at,
                       const Optional<std::int64_t>& flat_rows, bool keeps) const {
+        const std::size_t count = embeddings.shape(0);
+        std::vector<std::int8_t> values;
+        std::vector<float> scales;
+        ListsRead read;
+        const Candidates found =
+            candidates(places, projection, embeddings, k, added, deltas, stop_at, flat_rows, values, scales, read);
+        const std::size_t dims = values.size() / std::max<std::size_t>(count, 1);
+        const std::size_t blocks = scales.size() / std::max<std::size_t>(count, 1);
+        nb::list answers;
+        for (std::size_t q = 0; q < count; ++q) {
+            const auto first = static_cast<std::size_t>(found.starts[q]);
+            const auto end = static_cast<std::size_t>(found.starts[q + 1]);
+            answers.append(best(found.scores.data() + first, found.places.data() + first, found.rows.data() + first,
+                                end - first, k));
+        }
+        const auto kept = [&]() -> nb::object {
+            if (!keeps) return nb::none();
+            return nb::make_tuple(as_array(std::move(values), {count, dims}), as_array(std::move(scales), {count, blocks}));
+        };
+        if (!deltas) return nb::make_tuple(answers, kept(), nb::none());
+        return nb::make_tuple(answers, kept(),
+                              nb::make_tuple(as_array(std::move(read.lists)), as_array(std::move(read.rows))));
+    }
+
+    // What `nearest` scans for, and what it finds before ids are read: the best rows, and all that tie with the last.
+    Candidates candidates(const std::vector<std::uint32_t>& places, const HeldProjection& projection,
+                          const Matrix<const float>& embeddings, std::size_t k, const Optional<double>& added,
+                          const Optional<float>& deltas, const Optional<std::int32_t>& stop_at,
+                          const Optional<std::int64_t>& flat_rows, std::vector<std::int8_t>& values,
+                          std::vector<float>& scales, ListsRead& read) const {
         const std::size_t count = embeddings.shape(0), size = embeddings.shape(1);
         if (deltas)
             for (std::size_t q = 0; q < count; ++q)
@@ -101,10 +131,9 @@ public:
         const std::size_t dims = parts[0].layout->dims, blocks = parts[0].layout->blocks.size();
         std::size_t scanned = 0;
         for (const Part& part : parts) scanned += part.rows.count * parts[0].layout->code_size_bytes;
-        std::vector<std::int8_t> values(count * dims);
-        std::vector<float> scales(count * blocks);
+        values.resize(count * dims);
+        scales.resize(count * blocks);
         Candidates found;
-        ListsRead read;
         const auto find = [&] {
             const Projection view = projection.view();
             for (std::size_t q = 0; q < count; ++q)
@@ -121,22 +150,10 @@ public:
             const nb::gil_scoped_release unlocked;
             find();
         }
-        nb::list answers;
-        for (std::size_t q = 0; q < count; ++q) {
-            const auto first = static_cast<std::size_t>(found.starts[q]);
-            const auto end = static_cast<std::size_t>(found.starts[q + 1]);
-            if (added)
-                for (std::size_t i = first; i < end; ++i) found.scores[i] += added->data()[q];
-            answers.append(best(found.scores.data() + first, found.places.data() + first, found.rows.data() + first,
-                                end - first, k));
-        }
-        const auto kept = [&]() -> nb::object {
-            if (!keeps) return nb::none();
-            return nb::make_tuple(as_array(std::move(values), {count, dims}), as_array(std::move(scales), {count, blocks}));
-        };
-        if (!deltas) return nb::make_tuple(answers, kept(), nb::none());
-        return nb::make_tuple(answers, kept(),
-                              nb::make_tuple(as_array(std::move(read.lists)), as_array(std::move(read.rows))));
+        if (added)
+            for (std::size_t q = 0; q < count; ++q)
+                for (std::int64_t i = found.starts[q]; i < found.starts[q + 1]; ++i) found.scores[i] += added->data()[q];
+        return found;
     }
 
 private:
@@ -238,6 +255,14 @@ nb::tuple dot(const Parts& parts, const std::vector<std::uint32_t>& places, cons
     return moved(std::move(found));
 }
 
+nb::tuple of_embeddings(const Parts& parts, const std::vector<std::uint32_t>& places, const HeldProjection& projection,
+                        const Matrix<const float>& embeddings, std::size_t k, const Optional<double>& added) {
+    std::vector<std::int8_t> values;
+    std::vector<float> scales;
+    ListsRead read;
+    return moved(parts.candidates(places, projection, embeddings, k, added, {}, {}, {}, values, scales, read));
+}
+
 nb::tuple by_lists(const Parts& parts, const std::vector<std::uint32_t>& places,
                    const Matrix<const std::int8_t>& values, const Matrix<const float>& scales, std::size_t k,
                    const std::vector<Masks>& masks, const Optional<std::int32_t>& mask_of_query,
@@ -287,7 +312,8 @@ void bind_parts(nb::module_& m) {
                                const Vector<const std::int64_t>&, std::size_t>(&Parts::best, nb::const_),
              "scores"_a, "places"_a, "rows"_a, "limit"_a)
         .def("nearest", &Parts::nearest, "places"_a, "projection"_a, "embeddings"_a, "k"_a, "added"_a.none(),
-             "deltas"_a.none(), "stop_at"_a.none(), "flat_rows"_a.none(), "keeps"_a);
+             "deltas"_a.none(), "stop_at"_a.none(), "flat_rows"_a.none(), "keeps"_a)
+        .def("candidates", &of_embeddings, "places"_a, "projection"_a, "embeddings"_a, "k"_a, "added"_a.none());
     m.def("dot_candidates", &dot, "parts"_a, "places"_a, "values"_a, "scales"_a, "k"_a, "masks"_a,
           "mask_of_query"_a.none(), "floors"_a.none());
     m.def("list_candidates", &by_lists, "parts"_a, "places"_a, "values"_a, "scales"_a, "k"_a, "masks"_a,
