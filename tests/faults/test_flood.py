@@ -14,6 +14,7 @@ import httpx
 import pytest
 from tests.server.bundles import TINY
 from tests.server.conftest import bundles  # noqa: F401
+from tests.server.connections.answers import Answers
 from tests.server.service import code, points, settings
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
@@ -79,14 +80,9 @@ class Caller:
 
     def answer(self) -> tuple[int, dict[str, str], Any]:
         """Status, headers, body."""
-        data = b""
-        while b"\r\n\r\n" not in data:
-            data += self.socket.recv(1 << 16)
-        head, _, body = data.partition(b"\r\n\r\n")
-        first, *rest = head.decode().split("\r\n")
+        head, body = Answers(self.socket).read()
+        first, *rest = head.decode().removesuffix("\r\n\r\n").split("\r\n")
         headers = dict(line.lower().split(": ", 1) for line in rest)
-        while len(body) < int(headers["content-length"]):
-            body += self.socket.recv(1 << 16)
         self.socket.close()
         return int(first.split()[1]), headers, json.loads(body)
 

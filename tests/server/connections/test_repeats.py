@@ -15,6 +15,7 @@ import httpx
 import numpy as np
 import pytest
 from tests.client.running import tiny_text_bundle
+from tests.server.connections.answers import Answers
 from tests.server.service import settings
 from tests.servers import Server, ServerKind
 from tests.waiting import PATIENCE_SECONDS
@@ -77,28 +78,17 @@ class Caller:
         self.socket = socket.create_connection(
             ("127.0.0.1", int(service.url.rpartition(":")[2])), timeout=PATIENCE_SECONDS
         )
+        self._answers = Answers(self.socket)
 
     def ask(self, request: bytes) -> bytes:
         self.socket.sendall(request)
         return self.read()
 
     def read(self) -> bytes:
-        answer = b""
-        while b"\r\n\r\n" not in answer:
-            answer += self._some(answer)
-        head, _, body = answer.partition(b"\r\n\r\n")
-        found = re.search(rb"content-length: (\d+)", head)
-        assert found is not None, answer
-        while len(body) < int(found[1]):
-            body += self._some(body)
+        head, body = self._answers.read()
         if b"content-encoding: gzip" in head:
             body = gzip.decompress(body)
-        return CHANGES.sub(b"", head + b"\r\n\r\n" + body)
-
-    def _some(self, so_far: bytes) -> bytes:
-        chunk = self.socket.recv(1 << 16)
-        assert chunk, so_far
-        return chunk
+        return CHANGES.sub(b"", head + body)
 
 
 def search(body: bytes, collection: str = "docs", key: str = READER, more: str = "") -> bytes:
