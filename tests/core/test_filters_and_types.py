@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from bebr.core.datetimes import microseconds
 from bebr.core.filters import matches, parse_filter
 from bebr.core.types import FieldType, check_field, check_fields, check_id
 from bebr.errors import InvalidFilter, InvalidId, InvalidMetadata
@@ -14,8 +15,24 @@ FIELDS = {
     "price": FieldType.FLOAT,
     "draft": FieldType.BOOL,
     "tags": FieldType.KEYWORDS,
+    "at": FieldType.DATETIME,
+    "sizes": FieldType.INTEGERS,
+    "prices": FieldType.FLOATS,
+    "flags": FieldType.BOOLS,
+    "times": FieldType.DATETIMES,
+    "shop.stock": FieldType.INTEGERS,
+    "shop.name": FieldType.KEYWORD,
 }
 POINT = {"lang": "en", "year": 2020, "price": 1.5, "draft": False, "tags": ["red", "blue"], "other": 1}
+NESTED = {
+    "at": "2024-02-29T12:00:00.5+01:00",
+    "sizes": [3, 40],
+    "prices": [0.5, 7],
+    "flags": [True],
+    "times": ["2024-01-01T00:00:00Z", "2025-01-01T00:00:00Z"],
+    "shop": [{"stock": 1}, {"stock": [5, 9]}, {}],
+    "shop.name": "a literal key",
+}
 
 
 @pytest.mark.parametrize(
@@ -52,6 +69,66 @@ def test_a_missing_value_matches_nothing_but_is_empty() -> None:
 
 
 @pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ({"key": "at", "match": {"value": "2024-02-29T11:00:00.500Z"}}, True),
+        ({"key": "at", "match": {"any": ["2024-02-29T12:00:00.5Z"]}}, False),
+        ({"key": "at", "range": {"gte": "2024-02-29T11:00:00.5Z", "lt": "2024-02-29T11:00:00.500001Z"}}, True),
+        ({"key": "at", "range": {"gt": "2024-02-29T11:00:00.5Z"}}, False),
+        ({"key": "sizes", "match": {"value": 40}}, True),
+        ({"key": "sizes", "match": {"except": [40]}}, False),
+        ({"key": "sizes", "range": {"gt": 2, "lt": 4}}, True),
+        ({"key": "sizes", "range": {"gt": 3, "lt": 40}}, False),  # both hold, but of no one value
+        ({"key": "prices", "range": {"lte": 0.5}}, True),
+        ({"key": "flags", "match": {"value": False}}, False),
+        ({"key": "times", "range": {"gte": "2024-06-01T00:00:00Z", "lt": "2025-01-01T01:00:00+01:00"}}, False),
+        ({"key": "times", "range": {"gte": "2025-01-01T01:00:00+01:00"}}, True),
+        ({"key": "shop.stock", "match": {"value": 9}}, True),
+        ({"key": "shop.stock", "range": {"gt": 1, "lt": 6}}, True),
+        ({"key": "shop.name", "match": {"value": "a literal key"}}, True),
+        ({"is_empty": {"key": "shop.stock"}}, False),
+    ],
+)
+def test_times_arrays_and_paths_mean_what_they_say(condition: dict[str, Any], expected: bool) -> None:
+    check_fields(NESTED, FIELDS)
+    assert matches(parse_filter({"must": [condition]}, FIELDS), "a", NESTED) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1970-01-01T00:00:00Z", 0),
+        ("1970-01-01T00:00:00.000001Z", 1),
+        ("1969-12-31T23:59:59.9999999Z", -1),
+        ("1970-01-01t01:00:00+01:00", 0),
+        ("1969-12-31 22:30:00-01:30", 0),
+        ("2000-02-29T00:00:00-00:00", 951_782_400_000_000),
+        ("2016-12-31T23:59:60Z", 1_483_228_800_000_000),
+        ("2017-01-01T00:59:60+01:00", 1_483_228_800_000_000),
+        ("0001-01-01T00:00:00+00:01", -62_135_596_860_000_000),
+        ("2023-02-29T00:00:00Z", None),
+        ("1900-02-29T00:00:00Z", None),
+        ("2024-04-31T00:00:00Z", None),
+        ("2024-01-01T24:00:00Z", None),
+        ("2024-01-01T23:59:60Z", 1_704_153_600_000_000),
+        ("2024-01-01T12:59:60Z", None),
+        ("2024-01-01T00:00:00", None),
+        ("2024-01-01", None),
+        ("2024-01-01T00:00Z", None),
+        ("2024-01-01T00:00:00.Z", None),
+        ("2024-01-01T00:00:00+25:00", None),
+        ("2024-01-01T00:00:00+0100", None),
+        ("0000-01-01T00:00:00Z", -62_167_219_200_000_000),
+        ("\u0662024-01-01T00:00:00Z", None),
+        ("2024-01-01T00:00:00Z\n", None),
+        ("", None),
+    ],
+)
+def test_times_are_those_of_rfc_3339(text: str, expected: int | None) -> None:
+    assert microseconds(text) == expected
+
+
+@pytest.mark.parametrize(
     ("data", "message"),
     [
         ([], "object"),
@@ -63,9 +140,13 @@ def test_a_missing_value_matches_nothing_but_is_empty() -> None:
         ({"must": [{"key": "year", "match": {"value": True}}]}, "integer"),
         ({"must": [{"key": "year", "match": {"value": None}}]}, "is_empty"),
         ({"must": [{"key": "lang", "match": {"like": "x"}}]}, "any"),
-        ({"must": [{"key": "lang", "range": {"gte": 1}}]}, "integer or float"),
+        ({"must": [{"key": "lang", "range": {"gte": 1}}]}, "integer, float or datetime"),
         ({"must": [{"key": "year", "range": {"gte": "x"}}]}, "float"),
         ({"must": [{"key": "year", "range": {}}]}, "gte"),
+        ({"must": [{"key": "at", "range": {"gte": 5}}]}, "RFC 3339"),
+        ({"must": [{"key": "at", "match": {"value": "2024-01-01"}}]}, "RFC 3339"),
+        ({"must": [{"key": "flags", "range": {"gte": 0}}]}, "integer, float or datetime"),
+        ({"must": [{"key": "sizes", "match": {"value": [3]}}]}, "integer"),
         ({"must": [{"key": "year", "match": {"value": 1}, "range": {"gte": 1}}]}, "expected"),
         ({"must": [{"has_id": [7]}]}, "string"),
     ],
@@ -102,7 +183,8 @@ def test_ids_are_kept_as_they_are(good: str) -> None:
     [
         ("lang", 1), ("lang", ["en"]), ("year", "2020"), ("year", 2.5), ("year", True), ("year", 2**63),
         ("price", "1"), ("price", float("nan")), ("price", float("inf")), ("draft", 0), ("tags", "red"), ("tags", [1]),
-        ("tags", ["x"] * 257),
+        ("tags", ["x"] * 257), ("at", "2024-01-01"), ("at", 1_700_000_000), ("at", "yesterday"), ("sizes", 3),
+        ("sizes", [3, 2.5]), ("sizes", [None]), ("flags", [1]), ("times", ["2024-01-01T00:00:00"]), ("prices", [[1.0]]),
     ],
 )  # fmt: skip
 def test_a_filterable_field_must_have_its_type(key: str, value: object) -> None:

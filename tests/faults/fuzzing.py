@@ -17,15 +17,15 @@ from urllib.parse import unquote
 
 import numpy as np
 from fastapi import FastAPI
+from tests.core.odd_filters import FIELDS as ODD_FIELDS
 from tests.faults.odd_requests import OddRequest, OddRequests
 from tests.faults.odd_values import DIMS
 from tests.waiting import until
 
 from bebr.bootstrap import build_app
 from bebr.config import OnFitDrift, Settings
-from bebr.core.types import FieldType
 
-FIELDS = {"word": "keyword", "whole": "integer", "real": "float", "flag": "bool", "words": str(FieldType.KEYWORDS)}
+FIELDS = {key: str(kind) for key, kind in ODD_FIELDS.items()}
 COLLECTIONS: dict[str, dict[str, Any]] = {
     "codes": {"code": "24x2", "filterable": FIELDS},
     "vectors": {"fit": {"bytes": 8, "sample": 150, "dims": DIMS}, "filterable": FIELDS, "shards": 1},

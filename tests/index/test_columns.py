@@ -13,6 +13,7 @@ from bebr.core.numbers import float_terms
 from bebr.core.types import FieldType, Puts
 from bebr.index.columns import build_column, unpack_mask
 from bebr.index.shard import Shard
+from bebr.shards.changes import values_of
 
 SPEC = CodeSpec.parse("16x1")
 
@@ -25,7 +26,7 @@ def test_every_number_meets_every_bound(values: list[float], name: str) -> None:
         if name == "match":
             found, expected = column.match(frozenset([bound])), [value == bound for value in values]
         else:
-            condition = Range("key", **{name: bound})
+            condition = Range("key", column.kind, **{name: bound})
             found = column.range(condition)  # type: ignore[attr-defined]
             expected = [matches(condition, "a", {"key": value}) for value in values]
         assert found.tolist() == [*expected, False], bound
@@ -49,7 +50,7 @@ def test_filters_over_all_kinds_of_segments_equal_the_oracle(tmp_path: Path, see
     for step in range(12):
         ids = [f"p{n}" for n in rng.choice(120, 25, replace=False)]
         points |= (some := {i: json.loads(json.dumps(random_metadata(rng))) for i in ids})
-        values = {key: [some[i].get(key) for i in ids] for key in FIELDS}
+        values = values_of([some[i] for i in ids], FIELDS)
         puts = Puts(ids, 0, np.zeros((25, SPEC.record_size_bytes), np.uint8), ["{}"] * 25)
         shard.apply([(puts, values)], [], (step + 1) * 25)
         if step % 4 == 1:

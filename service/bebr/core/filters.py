@@ -1,23 +1,24 @@
 """The filter grammar: JSON -> a checked tree, and what it means for one point (the oracle of the columns in `index`).
 
     {"must": [C, ...], "should": [C, ...], "must_not": [C, ...]}      all / at least one / none
-    C = {"key": "lang", "match": {"value": "en"}}                      equal; for keyword[]: contains
+    C = {"key": "lang", "match": {"value": "en"}}                      equal; for arrays: contains
       | {"key": "lang", "match": {"any": ["en", "de"]}}                one of
       | {"key": "lang", "match": {"except": ["en"]}}                   present, and none of
-      | {"key": "year", "range": {"gte": 2020, "lt": 2024}}            integer and float fields
+      | {"key": "year", "range": {"gte": 2020, "lt": 2024}}            numbers and times; arrays: one value is
       | {"is_empty": {"key": "lang"}}                                  missing, null or []
       | {"has_id": ["a", "b"]}
       | a nested filter
 
 The shapes are Qdrant's. A missing value matches nothing but is_empty. A key such as `a.b` is a key of the metadata or a
-path in it (`field_value`).
+path in it (`field_value`). Times are compared by the instant that they name. A value that does not fit the type of its
+field, as fields can be added to points that there are, is missing.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bebr.core.types import FieldType, check_field, check_id, field_value
+from bebr.core.types import FieldType, check_field, check_id, column_value, field_value
 from bebr.errors import InvalidFilter, InvalidId, InvalidMetadata
 
 MAX_CONDITIONS = 1000
@@ -33,18 +34,23 @@ Scalar = str | int | float | bool
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The field equals (keyword[]: contains) one of `values`; negated: it is present and does not."""
+    """The field equals (arrays: contains) one of `values`; negated: it is present and does not."""
 
     key: str
+    kind: FieldType
+    """Type of the field."""
     values: frozenset[Scalar]
+    """As columns hold them."""
     negated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """All given bounds hold for the field."""
+    """All given bounds hold for the field (arrays: for the same value of it)."""
 
     key: str
+    kind: FieldType
+    """Type of the field."""
     gte: float | int | None = None
     gt: float | int | None = None
     lte: float | int | None = None
@@ -56,6 +62,8 @@ class IsEmpty:
     """The field is missing, null or an empty list."""
 
     key: str
+    kind: FieldType
+    """Type of the field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,23 +106,28 @@ def matches(node: Condition, point_id: str, metadata: Mapping[str, Any]) -> bool
             )
         case HasId(ids):
             return point_id in ids
-        case IsEmpty(key):
-            return field_value(metadata, key) in (None, [])
-        case Match(key, values, negated):
-            value = field_value(metadata, key)
-            if value is None or value == []:
-                return False
-            found = any(item in values for item in value) if isinstance(value, list) else value in values
-            return found != negated
-        case Range(key, gte, gt, lte, lt):
-            value = field_value(metadata, key)
-            return (
-                value is not None
-                and (gte is None or value >= gte)
-                and (gt is None or value > gt)
-                and (lte is None or value <= lte)
-                and (lt is None or value < lt)
-            )
+        case IsEmpty(key, kind):
+            return not _held(metadata, key, kind)
+        case Match(key, kind, values, negated):
+            held = _held(metadata, key, kind)
+            return bool(held) and any(value in values for value in held) != negated
+        case Range(key, kind):
+            return any(_is_within(value, node) for value in _held(metadata, key, kind))
+
+
+def _held(metadata: Mapping[str, Any], key: str, kind: FieldType) -> list[Any]:
+    """The values of the field, as columns hold them."""
+    value = column_value(field_value(metadata, key), kind)
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _is_within(value: Any, bounds: Range) -> bool:
+    return (
+        (bounds.gte is None or value >= bounds.gte)
+        and (bounds.gt is None or value > bounds.gt)
+        and (bounds.lte is None or value <= bounds.lte)
+        and (bounds.lt is None or value < bounds.lt)
+    )
 
 
 @dataclass(slots=True)
@@ -177,8 +190,7 @@ def _parse_condition(
     if keys == {"key", "range"}:
         return _parse_range(data, fields, where)
     if keys == {"is_empty"} and isinstance(data["is_empty"], dict) and set(data["is_empty"]) == {"key"}:
-        key, _ = _field(data["is_empty"], fields, where)
-        return IsEmpty(key)
+        return IsEmpty(*_field(data["is_empty"], fields, where))
     if keys == {"has_id"} and isinstance(data["has_id"], list):
         return _parse_has_id(data["has_id"], where, counter)
     if keys and keys <= {"must", "should", "must_not"}:
@@ -202,23 +214,25 @@ def _parse_match(data: dict[str, Any], fields: Mapping[str, FieldType], where: s
     if not isinstance(values, list):
         raise InvalidFilter(f"{where}.match.{form}: expected a list of at most {MAX_VALUES} values", at=where)
     counter.add_values(len(values), f"{where}.match.{form}")
-    element = FieldType.KEYWORD if kind is FieldType.KEYWORDS else kind
-    for value in values:
-        _check_value(key, value, element, where)
-    return Match(key, frozenset(values), negated=form == "except")
+    held = frozenset(_checked(key, value, kind.element, where) for value in values)
+    return Match(key, kind, held, negated=form == "except")
 
 
 def _parse_range(data: dict[str, Any], fields: Mapping[str, FieldType], where: str) -> Range:
     key, kind = _field(data, fields, where)
     bounds = data["range"]
-    if kind not in (FieldType.INTEGER, FieldType.FLOAT):
-        raise InvalidFilter(f"{where}: 'range' needs an integer or float field, '{key}' is {kind}", at=where, key=key)
+    if not kind.has_range:
+        raise InvalidFilter(
+            f"{where}: 'range' needs a field of type integer, float or datetime, or of arrays of these; "
+            f"'{key}' is {kind}",
+            at=where,
+            key=key,
+        )
     if not isinstance(bounds, dict) or not bounds or not set(bounds) <= {"gte", "gt", "lte", "lt"}:
         raise InvalidFilter(f"{where}.range: expected an object with 'gte', 'gt', 'lte' or 'lt'", at=where)
-    given = {name: bound for name, bound in bounds.items() if bound is not None}
-    for bound in given.values():
-        _check_value(key, bound, FieldType.FLOAT, where)
-    return Range(key, **given)
+    element = FieldType.DATETIME if kind.element is FieldType.DATETIME else FieldType.FLOAT
+    given = {name: _checked(key, bound, element, where) for name, bound in bounds.items() if bound is not None}
+    return Range(key, kind, **given)
 
 
 def _parse_has_id(values: list[object], where: str, counter: _Counter) -> HasId:
@@ -241,10 +255,12 @@ def _field(data: dict[str, Any], fields: Mapping[str, FieldType], where: str) ->
     return key, fields[key]
 
 
-def _check_value(key: str, value: object, kind: FieldType, where: str) -> None:
+def _checked(key: str, value: object, kind: FieldType, where: str) -> Any:
+    """The value as columns hold it."""
     if value is None:
         raise InvalidFilter(f"{where}: null never matches; use {{'is_empty': {{'key': '{key}'}}}}", at=where, key=key)
     try:
         check_field(key, value, kind)
     except InvalidMetadata as error:
         raise InvalidFilter(f"{where}: {error.detail}", at=where, key=key) from error
+    return column_value(value, kind)

@@ -176,11 +176,11 @@ def typed(cell: str, kind: FieldType) -> Any:
             return value if abs(value) < math.inf else cell
         case FieldType.BOOL:
             return _BOOLS.get(cell.lower(), cell)
-        case FieldType.KEYWORDS if cell.startswith("["):
-            try:
-                return parse_line(cell.encode())
-            except Malformed:
-                return cell
+    if kind.is_array and cell.startswith("["):
+        try:
+            return parse_line(cell.encode())
+        except Malformed:
+            return cell
     return cell
 
 

@@ -9,23 +9,59 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bebr.core.datetimes import microseconds
 from bebr.errors import InvalidId, InvalidMetadata
 
 MAX_ID_BYTES = 256
 MAX_KEYWORD_BYTES = 1024
-MAX_KEYWORDS = 256
+MAX_ARRAY_ITEMS = 256
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 FLOAT64_MAX = sys.float_info.max
 
 
 class FieldType(StrEnum):
-    """Type of a filterable metadata field."""
+    """Type of a filterable metadata field: `FIELD_TYPES` says what each takes."""
 
     KEYWORD = "keyword"
     INTEGER = "integer"
     FLOAT = "float"
     BOOL = "bool"
+    DATETIME = "datetime"
     KEYWORDS = "keyword[]"
+    INTEGERS = "integer[]"
+    FLOATS = "float[]"
+    BOOLS = "bool[]"
+    DATETIMES = "datetime[]"
+
+    @property
+    def element(self) -> "FieldType":
+        """The type of each value of an array; of other types they themselves."""
+        return _ELEMENTS[self]
+
+    @property
+    def is_array(self) -> bool:
+        return _ELEMENTS[self] is not self
+
+    @property
+    def has_range(self) -> bool:
+        """Whether values are less or greater than others."""
+        return _ELEMENTS[self] in (FieldType.INTEGER, FieldType.FLOAT, FieldType.DATETIME)
+
+
+_ELEMENTS = {kind: FieldType(kind.value.removesuffix("[]")) for kind in FieldType}
+FIELD_TYPES: Mapping[FieldType, str] = {
+    FieldType.KEYWORD: f"a string of up to {MAX_KEYWORD_BYTES:,} characters",
+    FieldType.INTEGER: "a number without a fraction, of 64 bits",
+    FieldType.FLOAT: "any number",
+    FieldType.BOOL: "true or false",
+    FieldType.DATETIME: "a time of RFC 3339 such as '2024-02-29T12:00:00.5+01:00', compared by the microsecond",
+    **{
+        kind: f"an array of up to {MAX_ARRAY_ITEMS} values of type {kind.element}"
+        for kind in FieldType
+        if kind.is_array
+    },
+}
+"""What a value of each type is. The API, its documents and the command line read the types here."""
 
 
 class WriteMode(StrEnum):
@@ -131,13 +167,8 @@ def check_field(key: str, value: object, kind: FieldType) -> None:
     """Raise InvalidMetadata unless the metadata value fits the filterable field. None represents a missing value."""
     if value is None or fits(value, kind):
         return
-    limit = {
-        FieldType.KEYWORD: f" of up to {MAX_KEYWORD_BYTES} characters",
-        FieldType.KEYWORDS: f", up to {MAX_KEYWORDS} strings of up to {MAX_KEYWORD_BYTES} characters",
-        FieldType.INTEGER: " of 64 bits",
-    }.get(kind, "")
     raise InvalidMetadata(
-        f"metadata field '{key}' is filterable as {kind}{limit}, got {_kind(value)} {value!r:.80}",
+        f"metadata field '{key}' is filterable as {kind}, {FIELD_TYPES[kind]}; got {_kind(value)} {value!r:.80}",
         key=key,
         expected=str(kind),
     )
@@ -166,12 +197,24 @@ def fits(value: object, kind: FieldType) -> bool:
             return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= FLOAT64_MAX
         case FieldType.BOOL:
             return isinstance(value, bool)
-        case FieldType.KEYWORDS:
+        case FieldType.DATETIME:
+            return isinstance(value, str) and microseconds(value) is not None
+        case _:
+            element = kind.element
             return (
-                isinstance(value, list)
-                and len(value) <= MAX_KEYWORDS
-                and all(isinstance(item, str) and len(item) <= MAX_KEYWORD_BYTES for item in value)
+                isinstance(value, list) and len(value) <= MAX_ARRAY_ITEMS and all(fits(item, element) for item in value)
             )
+
+
+def column_value(value: Any, kind: FieldType) -> Any:
+    """What a column holds of a metadata value: the value, or a time in microseconds; None where it does not fit."""
+    if value is None:
+        return None
+    if kind is FieldType.DATETIME:
+        return microseconds(value) if isinstance(value, str) else None
+    if not fits(value, kind):
+        return None
+    return [microseconds(item) for item in value] if kind is FieldType.DATETIMES else value
 
 
 def _at_path(node: Any, path: Sequence[str]) -> Any:

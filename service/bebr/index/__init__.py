@@ -4,6 +4,7 @@ Indexes are views of the store: everything here can be thrown away and rebuilt f
 
 strings.py      sorted strings in flat arrays: ids, words
 columns.py      filterable fields as arrays, and filters over them
+column_merge.py  one column of the rows of several
 growing.py      the segment that rows are appended to
 segment.py      the sealed segment: immutable, read from a file
 segment_file.py the file of a sealed segment

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bebr.core.filters import Condition, Filter, HasId, IsEmpty, Match, Range
 from bebr.core.numbers import float_terms
 from bebr.core.types import INT64_MAX, INT64_MIN, FieldType
+from bebr.errors import Conflict
 from bebr.index.strings import StringTable
 
 BoolArray = NDArray[np.bool_]
@@ -24,20 +25,25 @@ FindIds = Callable[[frozenset[str]], NDArray[np.int64]]
 class Column(Protocol):
     """Values of one field for all rows of a segment."""
 
+    kind: FieldType
+    """Type of the field."""
+
     def present(self) -> BoolArray: ...
     def match(self, values: frozenset[Any]) -> BoolArray: ...
     def arrays(self) -> Arrays: ...
 
 
 class ScalarColumn:
-    """integer, float and bool: data (rows,) int64, float64 or bool, has (rows,) bool.
+    """integer, float, bool and datetime (microseconds): data (rows,) int64, float64 or bool, has (rows,) bool.
 
     more (terms, rows) float64: what is left of integers in a float field that float64 cannot hold, see
     `bebr.core.numbers`. None where there is none, which is nearly always.
     """
 
-    def __init__(self, data: NDArray[Any], has: BoolArray, more: NDArray[np.float64] | None = None) -> None:
-        self.data, self.has, self.more = data, has, more
+    def __init__(
+        self, kind: FieldType, data: NDArray[Any], has: BoolArray, more: NDArray[np.float64] | None = None
+    ) -> None:
+        self.kind, self.data, self.has, self.more = kind, data, has, more
 
     def present(self) -> BoolArray:
         return self.has
@@ -96,6 +102,8 @@ class ScalarColumn:
 class KeywordColumn:
     """keyword: codes (rows,) int32 into the sorted words, -1 where missing."""
 
+    kind = FieldType.KEYWORD
+
     def __init__(self, codes: NDArray[np.int32], words: StringTable) -> None:
         self.codes, self.words = codes, words
 
@@ -109,50 +117,64 @@ class KeywordColumn:
         return {"codes": self.codes, "offsets": self.words.offsets, "blob": self.words.blob}
 
 
-class KeywordsColumn:
-    """keyword[]: codes (items,) int32 into the sorted words; row r owns items starts[r] .. starts[r + 1]."""
+class ArrayColumn:
+    """Arrays: a column of all items; row r owns items starts[r] .. starts[r + 1]."""
 
-    def __init__(self, starts: NDArray[np.int64], codes: NDArray[np.int32], words: StringTable) -> None:
-        self.starts, self.codes, self.words = starts, codes, words
+    def __init__(self, kind: FieldType, starts: NDArray[np.int64], items: ScalarColumn | KeywordColumn) -> None:
+        self.kind, self.starts, self.items = kind, starts, items
 
     def present(self) -> BoolArray:
         return np.diff(self.starts) > 0
 
     def match(self, values: frozenset[Any]) -> BoolArray:
-        hits = np.flatnonzero(_match_codes(self.codes, self.words, values))
-        keep = np.zeros(len(self.starts) - 1, bool)
-        keep[np.searchsorted(self.starts, hits, side="right") - 1] = True
-        return keep
+        return self._with_any(self.items.match(values))
+
+    def range(self, condition: Range) -> BoolArray:
+        assert isinstance(self.items, ScalarColumn)
+        return self._with_any(self.items.range(condition))
 
     def arrays(self) -> Arrays:
-        return {"starts": self.starts, "codes": self.codes, "offsets": self.words.offsets, "blob": self.words.blob}
+        return {"starts": self.starts, **self.items.arrays()}
+
+    def _with_any(self, items: BoolArray) -> BoolArray:
+        """(rows,): which rows own one of these items."""
+        keep = np.zeros(len(self.starts) - 1, bool)
+        keep[np.searchsorted(self.starts, np.flatnonzero(items), side="right") - 1] = True
+        return keep
 
 
 def build_column(kind: FieldType, values: Sequence[Any]) -> Column:
-    """Values of one field, in row order and already checked (None = missing) -> Column."""
+    """Values of one field, in row order and as `column_value` makes them (None = missing) -> Column."""
+    if not kind.is_array:
+        return _build_scalars(kind, values)
+    lists = [dict.fromkeys(value) if value else () for value in values]
+    starts = np.zeros(len(lists) + 1, np.int64)
+    np.cumsum([len(value) for value in lists], out=starts[1:])
+    return ArrayColumn(kind, starts, _build_scalars(kind.element, [item for value in lists for item in value]))
+
+
+def _build_scalars(kind: FieldType, values: Sequence[Any]) -> ScalarColumn | KeywordColumn:
     if kind is FieldType.KEYWORD:
         words, code_of = _dictionary(value for value in values if value is not None)
         return KeywordColumn(np.array([-1 if v is None else code_of[v] for v in values], np.int32), words)
-    if kind is FieldType.KEYWORDS:
-        lists = [value or [] for value in values]
-        words, code_of = _dictionary(word for value in lists for word in value)
-        starts = np.zeros(len(lists) + 1, np.int64)
-        np.cumsum([len(value) for value in lists], out=starts[1:])
-        return KeywordsColumn(starts, np.array([code_of[w] for v in lists for w in v], np.int32), words)
-    dtype = _DTYPES[kind]
     has = np.array([value is not None for value in values], bool)
     more = _more_terms(values) if kind is FieldType.FLOAT else None
-    return ScalarColumn(np.array([value if value is not None else 0 for value in values], dtype), has, more)
+    data = np.array([value if value is not None else 0 for value in values], _DTYPES[kind])
+    return ScalarColumn(kind, data, has, more)
 
 
 def column_from_arrays(kind: FieldType, arrays: Arrays) -> Column:
     """The inverse of `Column.arrays`."""
+    if kind.is_array:
+        return ArrayColumn(kind, arrays["starts"], _scalars_from_arrays(kind.element, arrays))
+    return _scalars_from_arrays(kind, arrays)
+
+
+def _scalars_from_arrays(kind: FieldType, arrays: Arrays) -> ScalarColumn | KeywordColumn:
     if kind is FieldType.KEYWORD:
         return KeywordColumn(arrays["codes"], StringTable(arrays["offsets"], arrays["blob"]))
-    if kind is FieldType.KEYWORDS:
-        return KeywordsColumn(arrays["starts"], arrays["codes"], StringTable(arrays["offsets"], arrays["blob"]))
-    more = arrays.get("more")
-    return ScalarColumn(arrays["data"], arrays["has"], None if more is None else more.reshape(-1, len(arrays["data"])))
+    data, more = arrays["data"], arrays.get("more")
+    return ScalarColumn(kind, data, arrays["has"], None if more is None else more.reshape(-1, len(data)))
 
 
 def evaluate(node: Condition, columns: Mapping[str, Column], rows: int, find_ids: FindIds) -> BoolArray:
@@ -172,15 +194,25 @@ def evaluate(node: Condition, columns: Mapping[str, Column], rows: int, find_ids
             found = find_ids(ids)
             keep[found[found >= 0]] = True
             return keep
-        case IsEmpty(key):
-            return ~columns[key].present()
-        case Match(key, values, negated):
-            column = columns[key]
+        case IsEmpty():
+            return ~_column_of(node, columns).present()
+        case Match(values=values, negated=negated):
+            column = _column_of(node, columns)
             return column.present() & ~column.match(values) if negated else column.match(values)
-        case Range(key):
-            column = columns[key]
-            assert isinstance(column, ScalarColumn)
-            return column.range(node)
+        case Range():
+            ordered = _column_of(node, columns)
+            assert isinstance(ordered, ScalarColumn | ArrayColumn)
+            return ordered.range(node)
+
+
+def _column_of(node: IsEmpty | Match | Range, columns: Mapping[str, Column]) -> Column:
+    column = columns.get(node.key)
+    if column is None or column.kind is not node.kind:
+        raise Conflict(
+            f"field '{node.key}' was changed while the request ran; read the description of the collection, try again",
+            key=node.key,
+        )
+    return column
 
 
 def items_of(starts: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -205,7 +237,12 @@ def unpack_mask(mask: NDArray[np.uint16], rows: int) -> BoolArray:
     return keep
 
 
-_DTYPES: dict[FieldType, Any] = {FieldType.INTEGER: np.int64, FieldType.FLOAT: np.float64, FieldType.BOOL: np.bool_}
+_DTYPES: dict[FieldType, Any] = {
+    FieldType.INTEGER: np.int64,
+    FieldType.FLOAT: np.float64,
+    FieldType.BOOL: np.bool_,
+    FieldType.DATETIME: np.int64,
+}
 
 
 def _dictionary(words: Any) -> tuple[StringTable, dict[str, int]]:

@@ -1,13 +1,13 @@
 """Labels: the values of a field in one part, numbered, and which of them each row has. Hits are grouped by them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bebr.index.columns import Column, KeywordColumn, KeywordsColumn, ScalarColumn
+from bebr.index.columns import ArrayColumn, Column, KeywordColumn, ScalarColumn
 from bebr.index.strings import StringTable
 
 Value = str | int | float | bool
@@ -51,8 +51,8 @@ def labels_of_column(column: Column) -> Labels:
     match column:
         case KeywordColumn(codes=codes, words=words):
             return Labels(codes, None, words, words.find)
-        case KeywordsColumn(starts=starts, codes=codes, words=words):
-            return Labels(codes, starts, words, words.find)
+        case ArrayColumn(starts=starts, items=items):
+            return replace(labels_of_column(items), starts=starts)
         case ScalarColumn(data=data, has=has, more=None):
             values, inverse = np.unique(data[has], return_inverse=True)
             codes = np.full(len(data), -1, np.int32)
@@ -65,7 +65,7 @@ def labels_of_column(column: Column) -> Labels:
 
 
 def labels_of_values(values: Sequence[Any]) -> Labels:
-    """values: of one field, row by row, lists for keyword[]; None: missing."""
+    """values: of one field, row by row, lists for arrays; None: missing."""
     label_of: dict[Any, int] = {}
     lists = [list(dict.fromkeys(value)) if isinstance(value, list) else value for value in values]
     if not any(isinstance(value, list) for value in lists):

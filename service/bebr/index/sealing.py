@@ -12,17 +12,9 @@ from numpy.typing import NDArray
 from bebr import kernel
 from bebr.core.codes import CodeSpec
 from bebr.core.lists import Centroids
-from bebr.core.types import FieldType
 from bebr.index import segment_file
-from bebr.index.columns import (
-    Column,
-    KeywordColumn,
-    KeywordsColumn,
-    ScalarColumn,
-    build_column,
-    items_of,
-    unpack_mask,
-)
+from bebr.index.column_merge import merge_columns
+from bebr.index.columns import build_column, unpack_mask
 from bebr.index.growing import NO_ROW, GrowingView
 from bebr.index.lists.assigning import Assigned, assign, have_room
 from bebr.index.lists.segment_lists import SegmentLists
@@ -104,7 +96,7 @@ def _compact(
     lookup = _merge_lookups(segments, alive, order)
     codes = segment_file.Streamed(kernel.blocked_size_bytes(spec, len(row)), _code_chunks(segments, owner, row, spec))
     columns = {
-        key: _merge_columns(kind, [s.columns[key] for s in segments], alive, order) for key, kind in fields.items()
+        key: merge_columns(kind, [s.columns[key] for s in segments], alive, order) for key, kind in fields.items()
     }
     finer = (read_rescore_rows(segments, owner[some], row[some], spec) for some in _chunks(len(row), RESCORE_ROWS))
     del order
@@ -180,47 +172,6 @@ def _numbers(
 
 def _mean(scores: NDArray[np.float32], gains: NDArray[np.float16]) -> float:
     return float((scores * gains.astype(np.float32)).mean()) if len(scores) else 0.0
-
-
-def _merge_columns(
-    kind: FieldType, columns: Sequence[Column], alive: Sequence[NDArray[np.int64]], order: NDArray[np.int64]
-) -> Column:
-    pairs = list(zip(columns, alive, strict=True))
-    scalars = [(c, rows) for c, rows in pairs if isinstance(c, ScalarColumn)]
-    if len(scalars) == len(pairs):
-        data = np.concatenate([c.data[rows] for c, rows in scalars])
-        has = np.concatenate([c.has[rows] for c, rows in scalars])
-        return ScalarColumn(data[order], has[order], _merge_more(scalars, order))
-    words = StringTable.build(
-        sorted({w for c in columns if isinstance(c, KeywordColumn | KeywordsColumn) for w in c.words})
-    )
-    if kind is FieldType.KEYWORD:
-        codes = [_recode(c.codes[rows], c.words, words) for c, rows in pairs if isinstance(c, KeywordColumn)]
-        return KeywordColumn(np.concatenate(codes)[order], words)
-    parts = [(c, rows) for c, rows in pairs if isinstance(c, KeywordsColumn)]
-    counts = np.concatenate([np.diff(c.starts)[rows] for c, rows in parts])
-    items = np.concatenate([_recode(c.codes[items_of(c.starts, rows)], c.words, words) for c, rows in parts])
-    first = np.concatenate([[0], np.cumsum(counts)])
-    starts = np.concatenate([[0], np.cumsum(counts[order])])
-    return KeywordsColumn(starts, items[items_of(first, order)], words)
-
-
-def _merge_more(
-    parts: Sequence[tuple[ScalarColumn, NDArray[np.int64]]], order: NDArray[np.int64]
-) -> NDArray[np.float64] | None:
-    most = max([0 if column.more is None else len(column.more) for column, _ in parts])
-    if not most:
-        return None
-    grids = [np.zeros((most, len(rows))) for _, rows in parts]
-    for grid, (column, rows) in zip(grids, parts, strict=True):
-        if column.more is not None:
-            grid[: len(column.more)] = column.more[:, rows]
-    return np.concatenate(grids, axis=1)[:, order]
-
-
-def _recode(codes: NDArray[np.int32], old: StringTable, new: StringTable) -> NDArray[np.int32]:
-    table = np.array([new.find(word) for word in old] + [-1], np.int32)  # the last entry keeps -1, missing
-    return table[codes]
 
 
 def _blocked(codes: NDArray[np.uint8], spec: CodeSpec) -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.core.operations import PutWrite, Write, fits_commit
-from bebr.core.types import FieldType, Puts, StoredPoint, WriteMode, field_value, fits
+from bebr.core.types import FieldType, Puts, StoredPoint, WriteMode, column_value, field_value
 from bebr.errors import InsufficientStorage, InvalidMetadata
 
 Fields = Mapping[str, FieldType]
@@ -140,17 +140,16 @@ def pieces_of(item: ShardWrite) -> list[ShardWrite]:
 
 
 def values_of(metadata: Sequence[Mapping[str, Any]], fields: Fields) -> dict[str, list[Any]]:
-    """The values of each filterable field, point after point."""
+    """The values of each filterable field, point after point, as columns hold them.
+
+    Points may have been stored before their fields: what does not fit is missing.
+    """
     return {
-        key: [_at_path(item, key, kind) for item in metadata] if "." in key else [item.get(key) for item in metadata]
+        key: [column_value(field_value(item, key), kind) for item in metadata]
+        if "." in key
+        else [column_value(item.get(key), kind) for item in metadata]
         for key, kind in fields.items()
     }
-
-
-def _at_path(metadata: Mapping[str, Any], key: str, kind: FieldType) -> Any:
-    """The value of a field that may be a path. Releases that took it for a key alone did not check what lies there."""
-    value = field_value(metadata, key)
-    return value if value is None or fits(value, kind) else None
 
 
 def _put(points: Sequence[StoredPoint], version: int, records: NDArray[np.uint8], fields: Fields) -> ShardWrite:

@@ -14,7 +14,7 @@ from tests.engine.search.test_versions_of_one_model import ROWS, mixed
 from tests.engine.test_engine import codes, make, point, search
 
 from bebr.core.scoring import Scorer
-from bebr.core.types import FieldType, Hit, WriteMode
+from bebr.core.types import FieldType, Hit, WriteMode, column_value, field_value
 from bebr.engine import CollectionSettings, SearchRequest
 from bebr.errors import InvalidOption
 
@@ -61,7 +61,7 @@ async def test_groups_of_every_type_are_those_of_a_slow_loop(tmp_path: Path, see
                 ranked = (await search(engine, query, limit=1000, **options)).hits
                 limit, size = int(rng.integers(1, 8)), int(rng.choice([1, 1, 2, 5, 40]))
                 found = await search(engine, query, limit=limit, group_by=key, group_size=size, **options)
-                values = {i: metadata.get(key) for i, metadata in held.items()}
+                values = {i: column_value(field_value(metadata, key), FIELDS[key]) for i, metadata in held.items()}
                 assert found.hits == slowly_grouped(ranked, values, limit, size), (key, limit, size, options)
                 assert found.cursor is None and sum(found.searched.values()) == len(held)
 

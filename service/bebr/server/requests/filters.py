@@ -17,6 +17,7 @@ Filter = Annotated[
 ]
 Key = Annotated[str, Field(description="Name of a filterable field.", examples=["lang"])]
 Value = str | float | bool
+Bound = float | str
 Values = Annotated[list[Value], Field(max_length=MAX_VALUES)]
 
 
@@ -38,24 +39,24 @@ class Match(Body):
 
 
 class Range(Body):
-    """The number is within all bounds; at least one is given."""
+    """The number or time is within all bounds; at least one is given. Times are strings of RFC 3339."""
 
     model_config = documented({"gte": 2020}) | {"json_schema_extra": {"examples": [{"gte": 2020}], "minProperties": 1}}
-    gte: float | None = None
-    gt: float | None = None
-    lte: float | None = None
-    lt: float | None = None
+    gte: Bound | None = None
+    gt: Bound | None = None
+    lte: Bound | None = None
+    lt: Bound | None = None
 
 
 class MatchCondition(Body):
-    """A keyword[] field matches if it contains the value."""
+    """A field of arrays matches if one of its values does. Times are equal if they name the same instant."""
 
     key: Key
     match: Match
 
 
 class RangeCondition(Body):
-    """Of an integer or float field."""
+    """Of a field of type integer, float or datetime, or of arrays of these."""
 
     key: Key
     range: Range
