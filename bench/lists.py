@@ -59,7 +59,7 @@ class Corpus:
         blocked = kernel.allocate(kernel.blocked_size_bytes(spec, len(records)))
         kernel.pack(codes, spec, blocked, 0)
         began = time.process_time()
-        numbers, _ = assign(blocked, len(records), spec, centroids)
+        numbers, _ = assign(blocked, len(records), spec, centroids.assigning)
         self.assign_seconds = time.process_time() - began
         self.order = np.argsort(numbers, kind="stable")
         self.begin = np.zeros(self.lists + 1, np.uint32)
