@@ -291,3 +291,24 @@ async def test_a_server_that_hangs_makes_nobody_wait_but_the_first(
         await until(is_back, "the server is back")
         said = [record.getMessage() for record in caplog.records if record.name.endswith("breaker")]
         assert said == ["store is away", "store is back"]
+
+
+async def test_what_a_server_says_before_it_hangs_up_is_told(server: Server) -> None:
+    """A full server; one in protected mode, which says DENIED, is no different."""
+    reader, writer = await asyncio.open_unix_connection(server.url.removeprefix("unix://"))
+    try:
+        for clients, outcome in ((1, "ERR max number of clients reached"), (10_000, None)):
+            writer.write(b"CONFIG SET maxclients %d\r\n" % clients)
+            assert await reader.readline() == b"+OK\r\n"
+            if outcome:
+                with pytest.raises(StoreUnavailable, match=f"Redis refuses: {outcome}"):
+                    await RedisStore(server.url).open()
+    finally:
+        writer.close()
+    async with opened(server):
+        pass
+
+
+async def test_a_wrong_password_is_told(server: Server) -> None:
+    with pytest.raises(StoreUnavailable, match=r"Redis refuses: .*(?i:auth|password)"):
+        await RedisStore(server.url.replace("unix://", "unix://:wrong@")).open()

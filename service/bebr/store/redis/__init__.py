@@ -10,7 +10,8 @@ watch.py          whether the server still has what it acknowledged
 mending.py        a shard whose feed does not agree with its points is made whole
 lease.py          one process at a time writes to a prefix
 shard_calls.py    scripts that work on one shard, and what it means when one declines
-client.py         commands and scripts with deadlines, and bebr's errors for Redis's
+client.py         commands and scripts with deadlines
+failures.py       bebr's errors for those of Redis
 breaker.py        a server that hangs makes only one call wait
 reader.py         the same keys for a backup, while services write to them
 lua/              the scripts: atomic on the server

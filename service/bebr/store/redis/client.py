@@ -17,12 +17,13 @@ from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as LostConnection
-from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from bebr.at_once import in_task
-from bebr.errors import BebrError, DamagedStore, InsufficientStorage, StoreUnavailable
+from bebr.errors import StoreUnavailable
 from bebr.store.redis.breaker import Breaker
+from bebr.store.redis.failures import is_refusal, refusal, translate
 
 Result = TypeVar("Result")
 READ_ATTEMPTS = 2
@@ -242,9 +243,12 @@ class RedisClient:
                 await self.verify()
             try:
                 return await operation(redis)
-            except LostConnection:
-                if not attempts:
-                    raise
+            except LostConnection as error:
+                if attempts:
+                    continue
+                if not is_refusal(error) and (why := await refusal(redis)):
+                    raise ResponseError(why) from error
+                raise
 
     async def _ping(self) -> None:
         redis = self._redis
@@ -252,15 +256,3 @@ class RedisClient:
 
     def _deadline_seconds(self, size_bytes: int) -> float:
         return self._timeout_seconds + size_bytes / SLOW_BYTES_PER_SECOND
-
-
-def translate(error: Exception) -> BebrError:
-    """The bebr error that a Redis error represents."""
-    text = str(error)
-    if isinstance(error, ResponseError):
-        # Before Redis 7 an error inside a script came wrapped in another one, so its name may stand anywhere.
-        if isinstance(error, OutOfMemoryError) or "OOM" in text or "No space left" in text:
-            return InsufficientStorage(f"Redis has no room left ({text}); raise maxmemory, or free some disk space")
-        if "WRONGTYPE" in text:
-            return DamagedStore(f"Redis holds a key under bebr's prefix that bebr did not write ({text})")
-    return StoreUnavailable(f"Redis does not answer ({text or type(error).__name__})")
