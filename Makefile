@@ -73,6 +73,13 @@ test: $(READY) $(NODE_READY) ## Run the tests, against servers that they start t
 	$(call need,command -v redis-server,redis-server)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 
+# Needs a Docker Engine, from 20.10 on, and Compose v2: `make test-compose COMPOSE=/path/of/docker-compose` without the plugin.
+COMPOSE ?= docker compose
+.PHONY: test-compose
+test-compose: $(READY) ## Build the image and run docker-compose.yml for real, with the Docker Engine of this machine
+	$(call need,docker version,docker.io)
+	OMP_NUM_THREADS=1 BEBR_TEST_COMPOSE="$(COMPOSE)" $(BIN)/python -m pytest tests/deploy/test_docker.py $(ARGS)
+
 .PHONY: fuzz-api
 fuzz-api: $(READY) ## Make many requests from the OpenAPI document, valid and invalid ones: make fuzz-api EXAMPLES=1000
 	OMP_NUM_THREADS=1 BEBR_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest --timeout=0 tests/server/test_schemathesis.py $(ARGS)

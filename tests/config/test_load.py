@@ -48,6 +48,21 @@ def test_an_unknown_variable_is_an_error_with_the_nearest_name(variable: str, ne
         load_settings({}, {variable: "x"})
 
 
+def test_a_variable_may_name_a_file_with_the_value(tmp_path: Path):
+    secret = tmp_path / "secret"
+    secret.write_text("first,second\n")
+    loaded = load({}, {"BEBR_API_KEYS_FILE": str(secret), "BEBR_PORT": "1"})
+    assert (loaded.settings.api_keys, loaded.settings.port) == (("first", "second"), 1)
+    assert loaded.sources["api_keys"] == "BEBR_API_KEYS_FILE"
+    with pytest.raises(InvalidOption, match="both BEBR_API_KEYS and BEBR_API_KEYS_FILE are set"):
+        load({}, {"BEBR_API_KEYS": "a", "BEBR_API_KEYS_FILE": str(secret)})
+    with pytest.raises(InvalidOption, match="BEBR_API_KEYS_FILE: '.*missing' cannot be read"):
+        load({}, {"BEBR_API_KEYS_FILE": str(tmp_path / "missing")})
+    secret.write_text("\n")
+    with pytest.raises(InvalidOption, match="BEBR_API_KEYS_FILE: expected keys"):
+        load({}, {"BEBR_API_KEYS_FILE": str(secret)})
+
+
 def test_variables_of_the_kernel_and_the_client_are_known():
     env = {"BEBR_KERNEL_ISA": "avx2", "BEBR_URL": "http://x", "BEBR_API_KEY": "k", "BEBR_CONFIG": ""}
     assert load_settings({}, env) == Settings()

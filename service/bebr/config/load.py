@@ -16,6 +16,8 @@ from bebr.config.values import Kind
 from bebr.errors import InvalidOption
 
 PREFIX = "BEBR_"
+FILE_SUFFIX = "_FILE"
+"""A variable that ends so names a file with the value of the setting."""
 OTHER_VARIABLES = {
     "BEBR_CONFIG": "Path of the settings file (TOML).",
     "BEBR_KERNEL_ISA": "Force one implementation of the kernel: avx512, avx2 or portable.",
@@ -53,8 +55,7 @@ def load(
     for name, value in _read_file(file, known).items():
         values[name] = _parse(known[name], value, f"{name} in '{file}'")
         sources[name] = str(file)
-    for variable, value in _read_variables(env, known).items():
-        name = variable.removeprefix(PREFIX).lower()
+    for name, (variable, value) in _read_variables(env, known).items():
         values[name] = _parse(known[name], value, variable)
         sources[name] = variable
     for name, value in (flags or {}).items():
@@ -81,9 +82,10 @@ def _read_file(path: Path | None, known: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _read_variables(env: Mapping[str, str], known: Mapping[str, Any]) -> dict[str, str]:
-    """The BEBR_* variables that are settings."""
-    variables = [PREFIX + name.upper() for name in known]
+def _read_variables(env: Mapping[str, str], known: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Settings that BEBR_* variables give: name -> variable and value."""
+    variables = {PREFIX + name.upper(): name for name in known}
+    found: dict[str, tuple[str, str]] = {}
     given = {name: value for name, value in env.items() if name.startswith(PREFIX) and name not in OTHER_VARIABLES}
     for name, value in given.items():
         if name.startswith(("BEBR_SERVICE_", "BEBR_PORT_")) or value.startswith("tcp://"):
@@ -92,9 +94,23 @@ def _read_variables(env: Mapping[str, str], known: Mapping[str, Any]) -> dict[st
                 f"{name} was set by Kubernetes for a Service called 'bebr'; set `enableServiceLinks: false` in the pod",
                 setting=name,
             )
-        if name not in variables:
+        is_file = name not in variables and name.removesuffix(FILE_SUFFIX) in variables
+        variable = name.removesuffix(FILE_SUFFIX) if is_file else name
+        if variable not in variables:
             raise _unknown(f"unknown variable {name}", name, [*variables, *OTHER_VARIABLES])
-    return given
+        setting = variables[variable]
+        if setting in found:
+            raise InvalidOption(f"both {variable} and {variable}{FILE_SUFFIX} are set; keep one", setting=setting)
+        found[setting] = name, _read_value(Path(value), name, setting) if is_file else value
+    return found
+
+
+def _read_value(path: Path, variable: str, setting: str) -> str:
+    """The value in a file, such as a secret that Docker or Kubernetes mounts."""
+    try:
+        return path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidOption(f"{variable}: '{path}' cannot be read: {error}", setting=setting) from error
 
 
 def _parse(setting: Field[Any], value: Any, where: str) -> Any:

@@ -16,7 +16,8 @@ _HEAD = """\
 The value of a setting comes from the first of these that has it:
 
 1. a flag of `bebr serve`: `--port 9000`, or `--set max_queue=64` for settings without a flag of their own;
-2. its environment variable;
+2. its environment variable, or the file that the variable with `_FILE` behind it names:
+   `BEBR_API_KEYS_FILE=/run/secrets/bebr_api_keys`;
 3. the TOML file named by `--config` or `BEBR_CONFIG`: `port = 9000`;
 4. the default.
 
