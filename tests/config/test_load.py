@@ -56,7 +56,7 @@ def test_a_variable_may_name_a_file_with_the_value(tmp_path: Path):
     assert loaded.sources["api_keys"] == "BEBR_API_KEYS_FILE"
     with pytest.raises(InvalidOption, match="both BEBR_API_KEYS and BEBR_API_KEYS_FILE are set"):
         load({}, {"BEBR_API_KEYS": "a", "BEBR_API_KEYS_FILE": str(secret)})
-    with pytest.raises(InvalidOption, match="BEBR_API_KEYS_FILE: '.*missing' cannot be read"):
+    with pytest.raises(InvalidOption, match=r"BEBR_API_KEYS_FILE: '.*missing' cannot be read"):
         load({}, {"BEBR_API_KEYS_FILE": str(tmp_path / "missing")})
     secret.write_text("\n")
     with pytest.raises(InvalidOption, match="BEBR_API_KEYS_FILE: expected keys"):
