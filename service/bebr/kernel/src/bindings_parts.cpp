@@ -169,12 +169,14 @@ private:
         std::vector<std::size_t> ranks(order.size());
         std::iota(ranks.begin(), ranks.end(), std::size_t{0});
         const auto score = [&](std::size_t rank) { return scores[order[rank]]; };
+        const auto lower_id = [&ids](std::size_t a, std::size_t b) {
+            return PyUnicode_Compare(ids[a].ptr(), ids[b].ptr()) < 0;
+        };
         for (std::size_t first = 0, last; first < ranks.size(); first = last) {
             for (last = first + 1; last < ranks.size() && score(last) == score(first);) ++last;
-            if (last - first > 1)
-                std::sort(ranks.begin() + first, ranks.begin() + last, [&ids](std::size_t a, std::size_t b) {
-                    return PyUnicode_Compare(ids[a].ptr(), ids[b].ptr()) < 0;
-                });
+            if (last - first > 1)  // very many may tie with the last one, of which few are hits
+                std::partial_sort(ranks.begin() + first, ranks.begin() + std::min(last, limit), ranks.begin() + last,
+                                  lower_id);
         }
         ranks.resize(std::min(limit, ranks.size()));
         for (const std::size_t rank : ranks) {
