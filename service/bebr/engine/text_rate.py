@@ -6,6 +6,8 @@ FIRST_TEXTS = 16
 """Texts that are measured before any is embedded on the event loop."""
 SHARE = 0.1
 """How far one text moves the rate towards its own."""
+MEASURED = 8
+"""After those one of so many is measured: to read the clock of a thread costs as much as some of a small model."""
 CORRECTION = 2.0
 """How far a text may be above the rate: one that took many times as long had its memory taken away meanwhile."""
 
@@ -17,10 +19,16 @@ class TextRate:
         self._seconds_per_token = 0.0
         self._texts = 0
         """Measured so far."""
+        self._asked = 0
 
     def is_short(self, tokens: int) -> bool:
         """Whether a text of so many tokens, about, takes so little time that the event loop embeds it."""
         return self._texts >= FIRST_TEXTS and tokens * self._seconds_per_token <= INLINE_SECONDS
+
+    def is_next(self) -> bool:
+        """Whether the text that is embedded now is to be measured."""
+        self._asked += 1
+        return self._texts < FIRST_TEXTS or self._asked % MEASURED == 0
 
     def note(self, tokens: int, seconds: float) -> None:
         """A text took so long."""

@@ -62,10 +62,11 @@ class _Model:
 
     def embed(self, texts: list[str], tokens: int) -> Counted:
         """The texts of one piece, or of several."""
+        if len(texts) > 1 or not self.rate.is_next():
+            return self._encoder.embed_counted(texts, self._kind)
         started = time.thread_time()
         found = self._encoder.embed_counted(texts, self._kind)
-        if len(texts) == 1:
-            self.rate.note(tokens, time.thread_time() - started)
+        self.rate.note(tokens, time.thread_time() - started)
         return found
 
 

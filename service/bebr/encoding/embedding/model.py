@@ -69,6 +69,9 @@ class EmbeddingModel:
 
         alone: the calling thread does all the work, without the help of others.
         """
+        if len(texts) == 1:  # most searches: all that is around the model's own time takes as long as a small model
+            tokens = self._tokenize(texts, kind, 0)
+            return self._run(tokens), [len(tokens[0])]
         embeddings = np.empty((len(texts), self.dims), np.float32)
         counts: list[int] = []
         for start in range(0, len(texts), TEXTS_PER_ROUND):
@@ -111,13 +114,22 @@ class EmbeddingModel:
 
     def _run(self, tokens: list[list[int]]) -> Floats:
         """Token ids of one sub-batch -> embeddings (rows, dims) float32."""
-        lengths = np.array([len(ids) for ids in tokens])
-        mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
-        # The graph masks padding, so any valid id will do for it.
-        ids: Tokens = np.zeros(mask.shape, np.int64)
-        ids[mask.astype(bool)] = np.concatenate([np.asarray(row, np.int64) for row in tokens])
+        ids, mask = _padded(tokens)
         embeddings: Floats = self._session.run([EMBEDDING], {INPUT_IDS: ids, ATTENTION_MASK: mask})[0]
         return embeddings
+
+
+def _padded(tokens: list[list[int]]) -> tuple[Tokens, Tokens]:
+    """Token ids of texts -> ids and mask (texts, longest)."""
+    if len(tokens) == 1:
+        ids: Tokens = np.array(tokens, np.int64)
+        return ids, np.ones(ids.shape, np.int64)
+    lengths = np.array([len(ids) for ids in tokens])
+    mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
+    # The graph masks padding, so any valid id will do for it.
+    ids = np.zeros(mask.shape, np.int64)
+    ids[mask.astype(bool)] = np.concatenate([np.asarray(row, np.int64) for row in tokens])
+    return ids, mask
 
 
 def plan_batches(lengths: Sequence[int], max_tokens: int) -> Iterator[NDArray[np.int64]]:
