@@ -63,7 +63,6 @@ ONLY_IMPORTER: Mapping[str, str] = {
     "torch": "bebr_training",
     "faiss": "bebr_training",
     "matplotlib": "bebr_training",
-    "pyarrow": "encoding",
 }
 # What `bebr_training` may import of the service, and the only modules that may import it.
 TRAINING_MAY_IMPORT = frozenset({"core", "disk", "encoding", "errors"})

@@ -14,7 +14,8 @@ from tests.encoding.importing.checkpoints import write_checkpoint
 from tests.faults.odd_values import ODD, RAWS
 from tests.server.bundles import write_tiny_bundle
 
-from bebr.cli.points.sources import Source
+from bebr.cli.files.columns import Target
+from bebr.cli.files.sources import Sources
 from bebr.core.types import FieldType
 from bebr.encoding import Bundle
 from bebr.encoding.embedding.files import read_rows
@@ -96,7 +97,7 @@ def _read_bundle(folder: Path) -> None:
 
 
 def _read_points(path: Path) -> None:
-    body = Source(str(path)).body(FIELDS, keeps_texts=True)
+    body = Sources([str(path)]).body(Target(FIELDS, "text"))
     if not isinstance(body, Path):
         for _ in body:
             pass

@@ -6,6 +6,7 @@ output      tables, progress bars, JSON
 reference   writes docs/cli.md from the commands
 server/     serve, demo, config
 points/     ingest, search, inspect
+files/      what ingest reads
 models/     models, fit, train, evaluate
 versions/   upgrade
 """

@@ -15,6 +15,7 @@ from bebr.errors import InvalidFilter, InvalidOption
 if TYPE_CHECKING:
     from bebr.client import Client
     from bebr.config import Settings
+    from bebr.core.types import FieldType
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -92,6 +93,21 @@ def parse_choice(kind: type[Choice], given: str, option: str) -> Choice:
         return kind(given)
     except ValueError:
         raise InvalidOption(f"{option}: expected one of {', '.join(kind)}, got '{given}'") from None
+
+
+def parse_fields(given: Sequence[str]) -> "dict[str, FieldType]":
+    """The fields of all options such as price=float,category=keyword. Raises InvalidOption."""
+    from bebr.core.types import FieldType
+
+    fields: dict[str, FieldType] = {}
+    for text in (part.strip() for option in given for part in option.split(",")):
+        key, equals, kind = text.rpartition("=")
+        if not equals or not key:
+            raise InvalidOption(f"--filterable expects field=type, such as price=float, got '{text}'")
+        if key in fields:
+            raise InvalidOption(f"--filterable names the field '{key}' twice")
+        fields[key] = parse_choice(FieldType, kind, f"--filterable {key}")
+    return fields
 
 
 def parse_filter(given: Sequence[str]) -> dict[str, Any] | None:

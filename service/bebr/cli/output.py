@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +24,8 @@ from rich.text import Text
 Show = Callable[[int, int, str], None]
 """Called as show(done, total, what is being done)."""
 COLUMN_GAP = 2
+LINE_SECONDS = 5.0
+"""How often progress is told where there is no terminal."""
 PIPE_WIDTH = 200
 """Width of a table, in characters, where stdout is not a terminal."""
 
@@ -69,6 +72,27 @@ def progress(console: Console | None = None) -> Progress:
         TimeRemainingColumn(compact=True),
         console=console or err(),
     )
+
+
+@contextmanager
+def shown_progress(
+    label: str, bar: Callable[[], Progress] = progress
+) -> Iterator[Callable[[int, int | None, str], None]]:
+    """A progress bar on a terminal, else a line every few seconds. Yields show(done, total, what is being done)."""
+    if err().is_terminal:
+        with bar() as shown:
+            task = shown.add_task(label, total=None)
+            yield lambda done, total, label: shown.update(task, completed=done, total=total, description=label)
+        return
+    last = time.monotonic()
+
+    def show(done: int, total: int | None, label: str) -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last >= LINE_SECONDS:
+            last = now
+            err().print(f"{label}: {done:,}" + (f" of {total:,} ({100 * done // total} %)" if total else ""))
+
+    yield show
 
 
 @contextmanager

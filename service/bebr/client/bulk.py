@@ -27,6 +27,7 @@ def ingest(
     wait: bool = True,
     progress: Progress | None = None,
     sent: Callable[[int], None] | None = None,
+    compress: bool = True,
 ) -> Flow[Job]:
     """Stream an NDJSON file (also gzip) or an iterable of points to a collection, and wait until the job has ended.
 
@@ -34,15 +35,18 @@ def ingest(
     `progress` is called with the job each time its state was read; `sent` with the number of bytes read from the file,
     or written from the iterable, so far. An iterable is never held in memory. One that can be read only once, such as a
     generator, is not sent again when the service is overloaded: Overloaded and Unavailable are raised at once.
+    compress: send it as gzip.
     """
     unsent: list[ItemError] = []
     pieces, again = _body(source, unsent)
     counted = _counting(pieces, sent)
-    headers = {"content-type": wire.NDJSON_TYPE, "content-encoding": "gzip"}
+    headers = {"content-type": wire.NDJSON_TYPE} | ({"content-encoding": "gzip"} if compress else {})
     path = f"{collection_path(collection)}/ingest"
-    response = yield Request(
-        "POST", path, {"mode": str(mode)}, headers, lambda: wire.gzipped(counted()), repeatable=False, retried=again
-    )
+
+    def body() -> Iterator[bytes]:
+        return wire.gzipped(counted()) if compress else counted()
+
+    response = yield Request("POST", path, {"mode": str(mode)}, headers, body, repeatable=False, retried=again)
     submitted = response.json()["job"]
     job = (yield from wait_job(submitted, progress=progress)) if wait else (yield from get_job(submitted))
     return replace(job, rejected=job.rejected + len(unsent), unsent=tuple(unsent)) if unsent else job

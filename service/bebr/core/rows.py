@@ -1,9 +1,8 @@
-"""Rows of CSV, TSV and text -> points. A row that a strict reader would stumble over is rejected with its line and the
-reason; nothing is guessed.
+"""Rows of CSV, TSV and text. A row that a strict reader would stumble over is rejected with its line and the reason;
+nothing is guessed.
 
-CSV is that of RFC 4180 with one line of column names. Cells of filterable fields are read by their type, other cells
-are strings; an empty cell is a missing value. A cell that does not have its type stays a string, which the service
-refuses.
+CSV is that of RFC 4180 with one line of column names. Cells of filterable fields are read by their type (`typed`),
+other cells are strings. A cell that does not have its type stays a string, which the service refuses.
 """
 
 import math
@@ -26,8 +25,8 @@ class Row:
 
     line: int
     """The number of its first line, from 1."""
-    point: Mapping[str, Any] | BebrError
-    """What it says, or why it was rejected."""
+    point: Mapping[str, Any] | bytes | BebrError
+    """What it says, perhaps as JSON; or why it was rejected."""
 
 
 class CsvRows:
@@ -36,31 +35,25 @@ class CsvRows:
     Raises InvalidOption or Malformed where the names cannot be used.
     """
 
-    def __init__(
-        self, pieces: Iterable[bytes], delimiter: str = ",", id_field: str | None = None, text_field: str | None = None
-    ) -> None:
-        """id_field, text_field: columns of the ids and texts; None: `id`, or the number of the row; and `text`."""
+    def __init__(self, pieces: Iterable[bytes], delimiter: str = ",") -> None:
+        """delimiter: one character."""
         self._lines = split_lines(pieces)
         self._line = 0
-        self._delimiter = delimiter
-        cell = rf'(?:[^"{delimiter}\r\n]*|"(?>[^"]+|"")*+")'
-        self._row = re.compile(rf"{cell}(?:{delimiter}{cell})*")
-        self._cell = re.compile(rf'(?:^|{delimiter})(?:"((?>[^"]+|"")*+)"|([^"{delimiter}]*))')
+        self._delimiter, end = delimiter, re.escape(delimiter)
+        cell = rf'(?:[^"{end}\r\n]*|"(?>[^"]+|"")*+")'
+        self._row = re.compile(rf"{cell}(?:{end}{cell})*")
+        self._cell = re.compile(rf'(?:^|{end})(?:"((?>[^"]+|"")*+)"|([^"{end}]*))')
         self.columns = self._read_columns()
-        self._text_at = self._find(text_field or "text", "--text-field")
-        has_ids = id_field is not None or "id" in self.columns
-        self._id_at = self._find(id_field or "id", "--id-field") if has_ids else None
 
-    def points(self, fields: Mapping[str, FieldType]) -> Iterator[Row]:
-        """All rows. fields: the filterable fields. Raises Malformed where the rest of the file cannot be told apart."""
-        number = 0
+    def rows(self) -> Iterator[Row]:
+        """All rows, as cells by the names of their columns. Raises Malformed where the rest of the file cannot be told
+        apart."""
         while (found := self._next_row()) is not None:
             line, raw = found
             if not raw:
                 continue
-            number += 1
             try:
-                yield Row(line, self._point(self._cells(raw), number, fields))
+                yield Row(line, self._named(self._cells(raw)))
             except BebrError as error:
                 yield Row(line, error)
 
@@ -75,14 +68,6 @@ class CsvRows:
             if name in columns[:position]:
                 raise InvalidOption(f"line {found[0]}: two columns are named {name!r}; name each differently")
         return columns
-
-    def _find(self, column: str, option: str) -> int:
-        if column not in self.columns:
-            raise InvalidOption(
-                f"there is no column '{column}', only {', '.join(self.columns)}; name the column with {option}",
-                column=column,
-            )
-        return self.columns.index(column)
 
     def _next_row(self) -> tuple[int, bytes] | None:
         """(number of its first line, the row without its end). A row ends where its quotes are in pairs."""
@@ -123,19 +108,13 @@ class CsvRows:
             quoted.replace('""', '"') if quoted is not None else plain for quoted, plain in _groups(self._cell, text)
         ]
 
-    def _point(self, cells: Sequence[str], number: int, fields: Mapping[str, FieldType]) -> dict[str, Any]:
+    def _named(self, cells: Sequence[str]) -> dict[str, str]:
         if len(cells) != len(self.columns):
             raise Malformed(
                 f"expected {len(self.columns)} cells ({', '.join(self.columns)}), got {len(cells)}; a cell that holds "
                 "the delimiter needs quotes"
             )
-        point_id = str(number) if self._id_at is None else cells[self._id_at]
-        metadata = {
-            name: typed(cell, fields.get(name, FieldType.KEYWORD))
-            for position, (name, cell) in enumerate(zip(self.columns, cells, strict=True))
-            if cell and position not in (self._id_at, self._text_at)
-        }
-        return {"id": point_id, "text": cells[self._text_at], "metadata": metadata}
+        return dict(zip(self.columns, cells, strict=True))
 
 
 def text_rows(pieces: Iterable[bytes], kept_chars: int) -> Iterator[Row]:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from bebr.cli.extra import train_extra
+from bebr.cli.files.json_files import json_objects
 from bebr.cli.options import parse_choice
 from bebr.cli.output import err, out, print_json
-from bebr.cli.points.sources import json_objects
 from bebr.cli.versions.tables import follow, job_json, print_job, print_matrix
 from bebr.client import Client, Job
 from bebr.encoding import AdapterKind

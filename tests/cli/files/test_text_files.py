@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from bebr.cli.points.sources import Source, json_objects
+from bebr.cli.files.columns import FileOptions, Target
+from bebr.cli.files.json_files import json_objects
+from bebr.cli.files.sources import Sources
 from bebr.core.types import FieldType
 from bebr.errors import InvalidOption, Malformed
 
@@ -22,8 +24,8 @@ FIELDS = {
 
 def read(path: Path, keeps_texts: bool = False, **options: Any) -> tuple[dict[int, dict[str, Any]], dict[int, str]]:
     """(points by line, errors by line)."""
-    source = Source(str(path), **options)
-    body = source.body(FIELDS, keeps_texts)
+    source = Sources([str(path)], FileOptions(**options))
+    body = source.body(Target(FIELDS, "text" if keeps_texts else None))
     assert not isinstance(body, Path)
     lines = b"".join(body).split(b"\n")
     points = {number: json.loads(line) for number, line in enumerate(lines, 1) if line}
@@ -39,7 +41,7 @@ def write(folder: Path, content: bytes | str, name: str = "a.csv") -> Path:
 def test_ndjson_is_sent_as_it_is(tmp_path: Path):
     for name in ("a.ndjson", "a.JSONL", "a.ndjson.gz"):
         path = write(tmp_path, b"{}", name)
-        assert Source(str(path)).body({}, False) == path
+        assert Sources([str(path)]).body(Target()) == path
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.CSV.GZ", "a.csv.gz", "a.Csv"])
@@ -103,10 +105,10 @@ def test_after_a_quote_that_is_never_closed_nothing_is_guessed(tmp_path: Path):
     ],
 )
 def test_what_cannot_be_read_is_known_before_anything_is_sent(
-    tmp_path: Path, content: bytes | str, options: dict[str, str], message: str
+    tmp_path: Path, content: bytes | str, options: dict[str, Any], message: str
 ):
     with pytest.raises((InvalidOption, Malformed), match=message) as caught:
-        Source(str(write(tmp_path, content)), **options)
+        Sources([str(write(tmp_path, content))], FileOptions(**options))
     assert caught.value.detail.startswith("a.csv: ")
 
 
@@ -142,7 +144,7 @@ def test_cells_are_read_by_the_declared_type(tmp_path: Path):
 
 def test_ids_come_from_a_column_or_count_the_rows(tmp_path: Path):
     assert [p["id"] for p in read(write(tmp_path, "text\na\n\nb\n"))[0].values()] == ["1", "2"]
-    points, _ = read(write(tmp_path, "key,body\na,x\n,y\n"), id_field="key", text_field="body")
+    points, _ = read(write(tmp_path, "key,body\na,x\n,y\n"), id_field="key", text_fields=("body",))
     assert [p["id"] for p in points.values()] == ["a", ""]  # the service refuses the second
 
 
@@ -166,19 +168,20 @@ def test_lines_of_text_become_points(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["a.ndjson", "a.txt", "-"])
-@pytest.mark.parametrize("option", ["id_field", "text_field"])
-def test_options_of_csv_apply_to_nothing_else(tmp_path: Path, name: str, option: str):
+@pytest.mark.parametrize("option", ["id_field", "text_fields", "vector_field"])
+def test_options_of_columns_apply_to_nothing_else(tmp_path: Path, name: str, option: str):
     write(tmp_path, "{}", "a.ndjson"), write(tmp_path, "x", "a.txt")
     file = name if name == "-" else str(tmp_path / name)
-    with pytest.raises(InvalidOption, match=f"--{option.replace('_', '-')} applies to .csv and .tsv"):
-        Source(file, **{option: "x"})
+    flag = option.replace("_", "-").replace("fields", "field")
+    with pytest.raises(InvalidOption, match=f"--{flag} applies to .csv and .tsv"):
+        Sources([file], FileOptions(**{option: ("x",) if option == "text_fields" else "x"}))  # type: ignore[arg-type]
 
 
 def test_other_files_are_refused(tmp_path: Path):
     with pytest.raises(InvalidOption, match=r"expected a \.ndjson"):
-        Source(str(write(tmp_path, b"", "a.pdf")))
+        Sources([str(write(tmp_path, b"", "a.pdf"))])
     with pytest.raises(InvalidOption, match="there is no file"):
-        Source(str(tmp_path / "b.csv"))
+        Sources([str(tmp_path / "b.csv")])
 
 
 def test_objects_of_a_file_are_named_by_their_lines(tmp_path: Path):
@@ -186,3 +189,36 @@ def test_objects_of_a_file_are_named_by_their_lines(tmp_path: Path):
     for bad in (b"[]", b"{", b'{"a":"\\ud800"}'):
         with pytest.raises(Malformed, match=r"a\.csv: line 3 is not"):
             list(json_objects(write(tmp_path, b"{}\n\n" + bad)))
+
+
+@pytest.mark.parametrize("delimiter", [";", "|", "]", "^", "\\", ".", "tab", "§"])
+def test_any_delimiter(tmp_path: Path, delimiter: str):
+    sign = "\t" if delimiter == "tab" else delimiter
+    rows = [["id", "text", "lang"], ["a", f'"x{sign} ""y"""', "en"], ["b", "z", ""]]
+    path = write(tmp_path, "\n".join(sign.join(row) for row in rows), "a.txt")
+    points, errors = read(path, delimiter=delimiter)
+    assert errors == {} and points[2] == {"id": "a", "text": f'x{sign} "y"', "metadata": {"lang": "en"}}
+
+
+@pytest.mark.parametrize("delimiter", ["", "ab", '"', "\n"])
+def test_what_is_no_delimiter(tmp_path: Path, delimiter: str):
+    with pytest.raises(InvalidOption, match="--delimiter: expected one character"):
+        Sources([str(write(tmp_path, "a\n"))], FileOptions(delimiter=delimiter or "  "))
+
+
+def test_texts_of_several_columns_are_joined_and_kept(tmp_path: Path):
+    path = write(tmp_path, "sku,title,description,year\n1,Lamp,Brass.,2020\n2,,Glove,\n3,,,\n")
+    points, _ = read(path, id_field="sku", text_fields=("title", "description"))
+    assert points[2] == {
+        "id": "1",
+        "text": "Lamp\nBrass.",
+        "metadata": {"title": "Lamp", "description": "Brass.", "year": 2020},
+    }
+    assert points[3]["text"] == "Glove" and points[4]["text"] == ""  # the service refuses the last
+
+
+def test_cells_of_vectors_are_arrays(tmp_path: Path):
+    path = write(tmp_path, 'id,emb,note\na,"[1, 2.5]",x\nb,no,y\nc,"[""x""]",z\n')
+    points, errors = read(path)
+    assert points == {2: {"id": "a", "vector_b64": "AACAPwAAIEA=", "metadata": {"note": "x"}}}
+    assert errors[3].startswith("InvalidVector") and errors[4].startswith("InvalidVector")

@@ -1,0 +1,146 @@
+"""Parquet: columns of ids, texts, vectors and metadata, read a few rows at a time. It needs the extra [files]."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebr.cli.files.columns import COLUMN_OPTIONS, Columns, FileOptions, Target
+from bebr.cli.files.reader import Reader
+from bebr.core.rows import Row
+from bebr.errors import BebrError, InvalidMetadata, InvalidOption, InvalidVector, Malformed
+
+BATCH_ROWS = 512
+BUFFER_BYTES = 1 << 20
+
+
+class ParquetFile(Reader):
+    """A Parquet file with one point a row."""
+
+    unit = "row"
+    takes = COLUMN_OPTIONS
+
+    def __init__(self, path: Path, options: FileOptions) -> None:
+        super().__init__(path, options)
+        self._path = path
+        with self.named(), self._open() as file:
+            self._count = file.metadata.num_rows
+            schema = file.schema_arrow
+            self.columns: Columns = Columns(schema.names, options)
+            self._check_vectors(schema)
+
+    def rows(self, target: Target, first: int) -> Iterator[Row]:
+        number = 0
+        with self._open() as file:
+            for batch in file.iter_batches(BATCH_ROWS, use_threads=False):
+                for row in self._points(batch):
+                    number += 1
+                    self.lines, self.read_bytes = number, (self.size_bytes or 0) * number // max(1, self._count)
+                    try:
+                        if isinstance(row, BebrError):
+                            raise row
+                        yield Row(number, self.columns.point(row, first + number, target))
+                    except BebrError as error:
+                        yield Row(number, error)
+
+    def sample(self) -> Iterator[Row]:
+        return self.rows(Target(), 0)
+
+    def _points(self, batch: Any) -> Iterator[dict[str, Any] | BebrError]:
+        names = batch.schema.names
+        vector = self.columns.vector
+        vectors = None if vector is None else _Vectors(batch.column(names.index(vector)))
+        others = [name for name in names if name != vector]
+        values = [batch.column(names.index(name)).to_pylist() for name in others]
+        for place in range(batch.num_rows):
+            found = None if vectors is None else vectors.next()
+            try:
+                row = {name: plain(column[place], name) for name, column in zip(others, values, strict=True)}
+            except BebrError as error:
+                yield error
+                continue
+            if isinstance(found, BebrError):
+                yield found
+            else:
+                yield row if vector is None else {**row, vector: found}
+
+    def _check_vectors(self, schema: Any) -> None:
+        import pyarrow.types as types
+
+        if self.columns.vector is None:
+            return
+        kind = schema.field(self.columns.vector).type
+        is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+        if not is_list or not (types.is_floating(kind.value_type) or types.is_integer(kind.value_type)):
+            raise InvalidOption(
+                f"column '{self.columns.vector}' has the type {kind}, and vectors are lists of numbers; name another "
+                "column with --vector-field"
+            )
+
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
+        """The opened file. Raises InvalidOption without pyarrow, Malformed for what is damaged."""
+        try:
+            import pyarrow as arrow
+            import pyarrow.parquet as parquet
+        except ModuleNotFoundError as error:
+            raise InvalidOption(
+                "Parquet files need pyarrow, which is not installed: install bebr with the extra [files]"
+            ) from error
+        try:
+            with parquet.ParquetFile(self._path, buffer_size=BUFFER_BYTES, pre_buffer=False) as file:
+                yield file
+        except (arrow.ArrowException, OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise Malformed(
+                f"it is no whole Parquet file, or damaged after row {self.lines}: {' '.join(str(error).split())}"
+            ) from error
+
+
+class _Vectors:
+    """The vectors of one column, in order."""
+
+    def __init__(self, column: Any) -> None:
+        import pyarrow.compute as compute
+
+        self._values = np.asarray(column.flatten().to_numpy(zero_copy_only=False), "<f4")
+        self._lengths = iter(compute.list_value_length(column).to_pylist())
+        self._at = 0
+
+    def next(self) -> NDArray[np.float32] | InvalidVector:
+        """(dims,) float32, or why there is none."""
+        length = next(self._lengths)
+        if length is None:
+            return InvalidVector("the row has no vector")
+        self._at += length
+        return self._values[self._at - length : self._at]
+
+
+def plain(value: Any, name: str) -> Any:
+    """What JSON has for a value of a table. A number that is none is a missing value. Raises InvalidMetadata."""
+    match value:
+        case float() if math.isnan(value):
+            return None
+        case None | bool() | int() | float() | str():
+            return value
+        case datetime():
+            moment = value if value.tzinfo is None else value.astimezone(UTC)
+            return moment.isoformat().replace("+00:00", "Z") if value.tzinfo else f"{moment.isoformat()}Z"
+        case date() | time():
+            return value.isoformat()
+        case Decimal():
+            return int(value) if value == value.to_integral_value() else float(value)
+        case list() | tuple():
+            return [plain(item, name) for item in value]
+        case dict():
+            return {str(key): plain(item, name) for key, item in value.items()}
+    raise InvalidMetadata(
+        f"column '{name}' holds {type(value).__name__}, which JSON does not have; leave it out", key=name
+    )
