@@ -18,7 +18,7 @@ import numpy as np
 
 from bebr.encoding import Bundle, Precision, TextKind
 from bebr.encoding.embedding.model import EmbeddingModel
-from bebr.encoding.importing.checkpoint import ImportOptions
+from bebr.encoding.importing.options import ImportOptions
 from bebr.encoding.importing.pull import PullOptions, pull
 
 VOCABULARY = (
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--sweep", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        for precision in Precision:
+        for precision in (Precision.FP32, Precision.INT8):
             pulled = pull(options.source, Path(folder), PullOptions(model=ImportOptions(precision=precision)))
             (sweep if options.sweep else measure)(pulled, options.rounds)
 

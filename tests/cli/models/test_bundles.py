@@ -39,8 +39,8 @@ def test_a_checkpoint_is_imported_and_listed(tmp_path: Path, bundles: Path, caps
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--precision", "fp8"), "--precision: expected one of fp32, int8, got 'fp8'"),
-        (("--pooling", "max"), "--pooling: expected one of mean, cls, got 'max'"),
+        (("--precision", "fp8"), "--precision: expected one of fp32, int8, fp16, uint8, q4, q4f16, got 'fp8'"),
+        (("--pooling", "sum"), "--pooling: expected one of mean, cls, max, last, weighted-mean, graph, got 'sum'"),
         (("--name", "Bad Name"), "name"),
     ],
 )

@@ -12,7 +12,8 @@ from safetensors.numpy import load_file, save_file
 from tests.encoding.importing.checkpoints import DIMS, POSITIONS, reference_embedding, write_checkpoint, write_json
 
 from bebr.encoding import Pooling, Precision, TextKind
-from bebr.encoding.importing.checkpoint import ImportOptions, import_checkpoint
+from bebr.encoding.importing.checkpoint import import_checkpoint
+from bebr.encoding.importing.options import ImportOptions
 from bebr.errors import InvalidCheckpoint, InvalidOption
 
 IDS = [[2, 5, 9, 3], [2, 4, 6, 7, 8, 10, 11, 12, 13, 3], [2, 3]]
@@ -152,7 +153,7 @@ def test_pickled_weights_are_refused_with_a_hint(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "mpnet"}, "model_type 'mpnet' is not supported; supported are bert, roberta"),
+        ({"model_type": "t5"}, "model_type 't5' is not supported; supported are bert, roberta"),
         ({"model_type": None}, "model_type 'None' is not supported"),
         ({"hidden_act": "relu"}, "hidden_act 'relu' is not supported, only 'gelu' is"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type 'relative_key'"),

@@ -9,7 +9,8 @@ from tests.encoding.importing.checkpoints import DIMS, write_checkpoint, write_j
 
 from bebr.encoding import Pooling, TextKind
 from bebr.encoding.embedding.tokenization import TextTokenizer
-from bebr.encoding.importing.checkpoint import ImportedModel, import_checkpoint
+from bebr.encoding.importing.checkpoint import import_checkpoint
+from bebr.encoding.importing.options import ImportedModel
 from bebr.errors import InvalidCheckpoint, InvalidText
 
 TEXTS = ["The Quick BROWN fox", "the quick brown fox"]

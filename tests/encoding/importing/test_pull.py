@@ -11,7 +11,7 @@ from tests.encoding.importing.hub_server import serve_hub
 
 from bebr.encoding import BundleRegistry, Pooling, Precision, TextKind
 from bebr.encoding.embedding.model import EmbeddingModel
-from bebr.encoding.importing.checkpoint import ImportOptions
+from bebr.encoding.importing.options import ImportOptions
 from bebr.encoding.importing.pull import KNOWN_MODELS, PullOptions, default_name, pull, shipped_binarizer
 from bebr.errors import AlreadyExists, BundleNotFound, Incompatible, InvalidCheckpoint, InvalidOption, Unavailable
 

@@ -14,7 +14,8 @@ from bebr.cli.models.registry import bundles_folder, open_registry
 from bebr.cli.options import AsJson, ConfigFile, DataDir, parse_choice
 
 if TYPE_CHECKING:
-    from bebr.encoding import Bundle, Pooling, Precision
+    from bebr.encoding import Bundle
+    from bebr.encoding.importing.options import ImportOptions
     from bebr.encoding.importing.pull import PullOptions
     from bebr.encoding.progress import Progress
 
@@ -25,7 +26,36 @@ Version = Annotated[
     str | None,
     typer.Option(help="Version of the bundle.", show_default="the latest of a model that bebr knows, else 1"),
 ]
-PrecisionName = Annotated[str, typer.Option("--precision", help="fp32, or int8: twice as fast, with different codes.")]
+PrecisionName = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        help="fp32, or int8: twice as fast, with different codes. Of a ready graph also fp16, uint8, q4, q4f16: the "
+        "file of that name.",
+        show_default="fp32, or what there is",
+    ),
+]
+GraphFile = Annotated[
+    str | None,
+    typer.Option("--file", help="A ready ONNX file of the model, such as onnx/model_O3.onnx, instead of its weights."),
+]
+PoolingName = Annotated[
+    str | None,
+    typer.Option(
+        "--pooling",
+        help="mean, cls, max, last, weighted-mean; graph: an output that is pooled already.",
+        show_default="from the model's configuration",
+    ),
+]
+MaxLength = Annotated[
+    int | None, typer.Option(min=3, help="Maximum length of a text in tokens; longer texts are truncated.")
+]
+Dims = Annotated[
+    int | None, typer.Option(min=1, help="Keep only the first dims of every embedding, of models trained for that.")
+]
+Layers = Annotated[int | None, typer.Option(min=1, help="Stop after so many layers: faster, and other embeddings.")]
+QueryPrefix = Annotated[str | None, typer.Option(help="Prefix of every query, such as 'query: '.")]
+PassagePrefix = Annotated[str | None, typer.Option(help="Prefix of every stored text.")]
 
 
 @app.command("list")
@@ -58,7 +88,14 @@ def pull(
     ],
     name: Name = None,
     version: Version = None,
-    precision: PrecisionName = "fp32",
+    precision: PrecisionName = None,
+    file: GraphFile = None,
+    pooling: PoolingName = None,
+    max_length: MaxLength = None,
+    dims: Dims = None,
+    layers: Layers = None,
+    query_prefix: QueryPrefix = None,
+    passage_prefix: PassagePrefix = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
     endpoint: Annotated[str | None, typer.Option(help="URL of another hub.")] = None,
     replace: Replace = False,
@@ -66,46 +103,41 @@ def pull(
     config: ConfigFile = None,
 ) -> None:
     """Fetch a model and import it as a bundle. Does nothing if the bundle exists already."""
-    from bebr.encoding.importing.checkpoint import ImportOptions
     from bebr.encoding.importing.pull import PullOptions
 
-    options = PullOptions(name, version, ImportOptions(_precision(precision)), revision, endpoint, replace)
-    _make(model, options, data_dir, config)
+    options = _model(precision, file, pooling, max_length, dims, layers, query_prefix, passage_prefix)
+    _make(model, PullOptions(name, version, options, revision, endpoint, replace), data_dir, config)
 
 
 @app.command("import")
 def import_(
-    folder: Annotated[
+    path: Annotated[
         Path,
         typer.Argument(
-            help="Folder with config.json, model.safetensors, tokenizer.json.", file_okay=False, exists=True
+            help="Folder with config.json, tokenizer.json, and model.safetensors or a ready graph; or the ONNX file.",
+            exists=True,
         ),
     ],
     name: Name = None,
     version: Version = None,
-    precision: PrecisionName = "fp32",
-    pooling: Annotated[
-        str | None, typer.Option(help="mean or cls.", show_default="from the model's configuration")
-    ] = None,
-    max_length: Annotated[
-        int | None, typer.Option(min=2, help="Maximum length of a text in tokens; longer texts are truncated.")
-    ] = None,
-    query_prefix: Annotated[str | None, typer.Option(help="Prefix of every query, such as 'query: '.")] = None,
-    passage_prefix: Annotated[str | None, typer.Option(help="Prefix of every stored text.")] = None,
+    precision: PrecisionName = None,
+    file: GraphFile = None,
+    pooling: PoolingName = None,
+    max_length: MaxLength = None,
+    dims: Dims = None,
+    layers: Layers = None,
+    query_prefix: QueryPrefix = None,
+    passage_prefix: PassagePrefix = None,
     replace: Replace = False,
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """Import a sentence-transformers checkpoint of the BERT family as a bundle."""
-    from bebr.encoding import TextKind
-    from bebr.encoding.importing.checkpoint import ImportOptions
+    """Import a model as a bundle: a checkpoint, or a ready ONNX graph (docs/models.md)."""
     from bebr.encoding.importing.pull import PullOptions
 
-    given = {TextKind.QUERY: query_prefix, TextKind.PASSAGE: passage_prefix}
-    prefixes = {kind: prefix for kind, prefix in given.items() if prefix is not None}
-    model = ImportOptions(_precision(precision), _pooling(pooling), max_length, prefixes)
-    # An absolute path is always a folder; a bare name could be a known model.
-    _make(str(folder.absolute()), PullOptions(name, version, model, replace=replace), data_dir, config)
+    options = _model(precision, file, pooling, max_length, dims, layers, query_prefix, passage_prefix)
+    # An absolute path is always a folder or a file; a bare name could be a known model.
+    _make(str(path.absolute()), PullOptions(name, version, options, replace=replace), data_dir, config)
 
 
 @app.command()
@@ -149,13 +181,53 @@ def making_progress() -> Iterator["Progress"]:
         yield show
 
 
+def _model(
+    precision: str | None,
+    file: str | None,
+    pooling: str | None,
+    max_length: int | None,
+    dims: int | None,
+    layers: int | None,
+    query_prefix: str | None,
+    passage_prefix: str | None,
+) -> "ImportOptions":
+    from bebr.encoding import Pooling, Precision, TextKind
+    from bebr.encoding.importing.options import ImportOptions
+
+    given = {TextKind.QUERY: query_prefix, TextKind.PASSAGE: passage_prefix}
+    return ImportOptions(
+        precision=None if precision is None else parse_choice(Precision, precision, "--precision"),
+        pooling=None if pooling is None else parse_choice(Pooling, pooling, "--pooling"),
+        max_length=max_length,
+        prefixes={kind: prefix for kind, prefix in given.items() if prefix is not None},
+        dims=dims,
+        layers=layers,
+        file=file,
+    )
+
+
 def _make(source: str, options: "PullOptions", data_dir: Path | None, config: Path | None) -> None:
     from bebr.cli.output import out
-    from bebr.encoding.importing.pull import pull as pull_bundle
+    from bebr.encoding.importing.pull import pull_noted
 
     with making_progress() as show:
-        bundle = pull_bundle(source, bundles_folder(data_dir, config), options, show)
+        made = pull_noted(source, bundles_folder(data_dir, config), options, show)
+    bundle = made.bundle
     out().print(f"[bold]{bundle.id}[/] in {bundle.path}: {_abilities(bundle)}")
+    if bundle.has_embedding_model:
+        out().print(f"  {_facts(bundle)}", highlight=False, markup=False)
+    for note in made.notes:
+        out().print(f"  {note}", highlight=False, markup=False)
+
+
+def _facts(bundle: "Bundle") -> str:
+    """What was taken over from the model's files."""
+    from bebr.encoding import TextKind
+
+    settings = bundle.embedding.settings
+    prefixes = [f"{kind} prefix {settings.prefixes[kind]!r}" for kind in TextKind if settings.prefixes[kind]]
+    parts = [f"{bundle.embedding_dims} dims", f"pooling {settings.pooling}", f"{settings.max_length} tokens of a text"]
+    return ", ".join([*parts, f"precision {settings.precision}", *prefixes])
 
 
 def _abilities(bundle: "Bundle") -> str:
@@ -167,15 +239,3 @@ def _abilities(bundle: "Bundle") -> str:
         f"encodes {kind} to codes of {bundle.spec.code_size_bytes} bytes"
         f"{f' and rescore codes of {finer}' if finer else ''} ({bundle.spec})"
     )
-
-
-def _precision(given: str) -> "Precision":
-    from bebr.encoding import Precision
-
-    return parse_choice(Precision, given, "--precision")
-
-
-def _pooling(given: str | None) -> "Pooling | None":
-    from bebr.encoding import Pooling
-
-    return None if given is None else parse_choice(Pooling, given, "--pooling")

@@ -146,7 +146,8 @@ class Bundle:
         if (entry := self.manifest.embedding) is None:
             return None
         graph, tokenizer = (self.path / entry.graph).read_bytes(), (self.path / entry.tokenizer).read_bytes()
-        return EmbeddingFiles(graph, tokenizer, entry.settings)
+        weights = None if entry.weights is None else (self.path / entry.weights).read_bytes()
+        return EmbeddingFiles(graph, tokenizer, entry.settings, weights)
 
     def read_compatibilities(self) -> list[CompatibilityFiles]:
         """All bytes and settings, to be written into another bundle."""

@@ -34,6 +34,8 @@ class EmbeddingFiles:
     tokenizer: bytes
     """Content of tokenizer.json."""
     settings: EmbeddingSettings
+    weights: bytes | None = None
+    """Content of the file with the graph's weights, where they are too many for its own."""
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,9 @@ class Reader:
             raise self.error(f"field '{key}' must be {kind.__name__}, got {value!r:.80}")
         return value
 
+    def has(self, key: str) -> bool:
+        return key in self._left
+
     def count(self, key: str) -> int:
         value: int = self.take(key, int)
         if value < 1:

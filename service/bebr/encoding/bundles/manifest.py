@@ -37,6 +37,15 @@ class Pooling(StrEnum):
 
     MEAN = "mean"
     CLS = "cls"
+    """The first token."""
+    MAX = "max"
+    """The largest of each dimension."""
+    LAST = "last"
+    """The last token."""
+    WEIGHTED_MEAN = "weighted-mean"
+    """The mean, weighted by place: 1, 2, 3, ..."""
+    GRAPH = "graph"
+    """The graph of the model does it."""
 
 
 class Precision(StrEnum):
@@ -44,6 +53,12 @@ class Precision(StrEnum):
 
     FP32 = "fp32"
     INT8 = "int8"
+    FP16 = "fp16"
+    UINT8 = "uint8"
+    Q4 = "q4"
+    """4 bits, in blocks."""
+    Q4F16 = "q4f16"
+    """The same, with the rest of the graph in float16."""
 
 
 class Gain(StrEnum):
@@ -80,6 +95,13 @@ class EmbeddingSettings:
     """Number of the code that built the graph; it changes when the same checkpoint would give other embeddings."""
     prefixes: Mapping[TextKind, str] = field(default_factory=lambda: dict.fromkeys(TextKind, ""))
     """What is put before a text of each kind."""
+    alone: bool = False
+    """Whether each text is embedded by itself, as the graph rounds by the largest number of the whole batch."""
+
+    def facts(self) -> dict[str, Any]:
+        """All fields, without those that older releases did not know and that say nothing."""
+        fields = asdict(self)
+        return fields if self.alone else {key: value for key, value in fields.items() if key != "alone"}
 
 
 @dataclass(frozen=True)
@@ -91,6 +113,8 @@ class EmbeddingEntry:
     tokenizer: str
     """Name of the tokenizer's file."""
     settings: EmbeddingSettings
+    weights: str | None = None
+    """Name of the file with the graph's weights, where they are too many for its own."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +221,7 @@ class Manifest:
             names.add(self.binarizer.rescore)
         if self.embedding is not None:
             names |= {self.embedding.graph, self.embedding.tokenizer}
+            names |= set() if self.embedding.weights is None else {self.embedding.weights}
         return names.union(*(entry.files for entry in self.compatible_with))
 
     def fingerprint(self) -> str:
@@ -212,7 +237,7 @@ class Manifest:
             if self.binarizer.rescore is not None:
                 parts["binarizer"]["rescore"] = self.files[self.binarizer.rescore].sha256
         if self.embedding is not None:
-            parts["embedding"] = asdict(self.embedding.settings)
+            parts["embedding"] = self.embedding.settings.facts()
         return canonical_sha256(parts)
 
 

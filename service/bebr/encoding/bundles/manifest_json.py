@@ -8,7 +8,7 @@
       "embedding": {"graph": "embedding.onnx", "tokenizer": "tokenizer.json", "pooling": "mean",
                     "max_length": 256, "prefixes": {"query": "", "passage": ""}, "precision": "fp32",
                     "source": {"weights": "<sha256>", "tokenizer": "<sha256>", "config": "<sha256>"}, "builder": 1}
-                   or null,
+                   or null; "weights": "embedding.data" and "alone": true where they apply,
       "compatible_with": [{"bundle": "old@1", "fingerprint": "<sha256>", "embedding_dims": 384,
                            "reference": "reference-0.npz",
                            "forward": {"graph": "forward-0.onnx", "default": "weighted", "weight": 0.7,
@@ -111,7 +111,8 @@ def _binarizer_json(entry: BinarizerEntry) -> dict[str, Any]:
 
 
 def _embedding_json(entry: EmbeddingEntry) -> dict[str, Any]:
-    return {"graph": entry.graph, "tokenizer": entry.tokenizer, **asdict(entry.settings)}
+    weights = {} if entry.weights is None else {"weights": entry.weights}
+    return {"graph": entry.graph, "tokenizer": entry.tokenizer, **weights, **entry.settings.facts()}
 
 
 def _compatibility_json(entry: CompatibilityEntry) -> dict[str, Any]:
@@ -167,10 +168,12 @@ def _read_embedding(reader: Reader) -> EmbeddingEntry:
         source=SourceHashes(**{key: source.match(key, SHA256_PATTERN) for key in SourceHashes.__dataclass_fields__}),
         builder=reader.count("builder"),
         prefixes={kind: prefixes.take(kind, str) for kind in TextKind},
+        alone=reader.has("alone") and reader.take("alone", bool),
     )
     prefixes.done()
     source.done()
-    return EmbeddingEntry(graph, tokenizer, settings)
+    weights = reader.match("weights", FILE_PATTERN) if reader.has("weights") else None
+    return EmbeddingEntry(graph, tokenizer, settings, weights)
 
 
 def _read_compatibility(reader: Reader) -> CompatibilityEntry:

@@ -25,7 +25,7 @@ from bebr.encoding.bundles.manifest_json import MANIFEST, read_manifest, write_m
 from bebr.errors import AlreadyExists, BebrError, InsufficientStorage, InvalidOption, Unavailable
 
 BINARIZER_GRAPH, RESCORE_GRAPH = "binarizer.onnx", "rescore.onnx"
-EMBEDDING_GRAPH = "embedding.onnx"
+EMBEDDING_GRAPH, EMBEDDING_WEIGHTS = "embedding.onnx", "embedding.data"
 TOKENIZER = "tokenizer.json"
 FORWARD_GRAPH, BACKWARD_GRAPH, REFERENCE = "forward-{}.onnx", "backward-{}.onnx", "reference-{}.npz"
 """Files of a compatibility; the number is its place in the manifest."""
@@ -95,7 +95,10 @@ class _Files:
 
     def add_embedding(self, files: EmbeddingFiles) -> EmbeddingEntry:
         self.contents |= {EMBEDDING_GRAPH: files.graph, TOKENIZER: files.tokenizer}
-        return EmbeddingEntry(EMBEDDING_GRAPH, TOKENIZER, files.settings)
+        if files.weights is not None:
+            self.contents[EMBEDDING_WEIGHTS] = files.weights
+        weights = None if files.weights is None else EMBEDDING_WEIGHTS
+        return EmbeddingEntry(EMBEDDING_GRAPH, TOKENIZER, files.settings, weights)
 
     def add_compatibility(self, files: CompatibilityFiles, number: int) -> CompatibilityEntry:
         reference = REFERENCE.format(number)

@@ -48,10 +48,10 @@ class EmbeddingModel:
         self._prefixes = dict(entry.settings.prefixes)
         self._tokenizer = _open_tokenizer(bundle, entry.settings.max_length)
         path = bundle.path / entry.graph
-        self._session = open_session(path)
+        self._session = open_session(path, weights=entry.weights)
         inputs: dict[str, tuple[str, int | None]] = {INPUT_IDS: (INT64, None), ATTENTION_MASK: (INT64, None)}
         check_signature(self._session, path, inputs, {EMBEDDING: (FLOAT32, self.dims)})
-        self._batch_tokens = batch_tokens
+        self._batch_tokens = 1 if entry.settings.alone else batch_tokens
         # The calling thread works too, so one thread needs no pool, and a busy pool delays nobody.
         self._helpers = threads - 1
         self._pool = ThreadPoolExecutor(self._helpers, "embed") if self._helpers else None

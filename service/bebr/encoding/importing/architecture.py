@@ -1,27 +1,23 @@
 """The weights of BERT-like encoders under one set of names, whatever their family calls them.
 
 Families differ in the names of tensors and config fields, in whether there are token types, and in the first position;
-the arithmetic is the same. A family with other arithmetic (MPNet's relative positions, ModernBERT) does not fit here.
+the arithmetic is the same. `modern` has those of another arithmetic.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file
 
 from bebr.core.arrays import Floats
+from bebr.encoding.importing.builder import Norm
 from bebr.encoding.importing.json_file import JsonFile
+from bebr.encoding.importing.tensors import Tensors
 from bebr.errors import InvalidCheckpoint
 
 Linear = tuple[Floats, Floats]
 """weight (inputs, outputs) float32 and bias (outputs,) float32."""
-Norm = tuple[Floats, Floats]
-"""scale (dims,) float32 and bias (dims,) float32."""
-
 
 EPSILON = 1e-12
 """Added to variances where config.json does not say."""
@@ -54,39 +50,22 @@ class Transformer:
     heads: int
     epsilon: float
     """Added to variances in every norm."""
+    distances: Floats | None = None
+    """(heads, 2 * tokens at most - 1) float32: added to the score of two tokens by their distance."""
 
     @property
     def dims(self) -> int:
         return int(self.words.shape[1])
 
+    @property
+    def max_tokens(self) -> int:
+        return len(self.positions)
+
     def facts(self) -> dict[str, Any]:
         """What determines the arithmetic beside the weights; goes into the fingerprint."""
         counts = {"layers": len(self.layers), "heads": self.heads, "positions": len(self.positions)}
-        return {**counts, "epsilon": self.epsilon}
-
-
-class Tensors:
-    """The tensors of a model.safetensors."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            stored = load_file(path)
-        except Exception as error:  # SafetensorError is no public class, and the reader raises OSError as well.
-            raise InvalidCheckpoint(f"{path.name} is not a safetensors file: {error}", file=path.name) from error
-        # Checkpoints saved from a head for another task carry the encoder under a prefix.
-        self._arrays = {re.sub(r"^(bert|roberta|distilbert)\.", "", name): array for name, array in stored.items()}
-
-    def take(self, name: str, *shape: int) -> Floats:
-        """The tensor as float32. Raises InvalidCheckpoint when it is missing, of another shape, or not finite."""
-        stored = self._arrays.get(name, self._arrays.get(_old_name(name)))
-        if stored is None:
-            raise InvalidCheckpoint(f"model.safetensors has no tensor '{name}'", tensor=name)
-        array = stored.astype(np.float32)
-        if array.shape != shape:
-            raise InvalidCheckpoint(f"tensor '{name}' has shape {array.shape}, config.json says {shape}", tensor=name)
-        if not np.isfinite(array).all():
-            raise InvalidCheckpoint(f"tensor '{name}' holds NaN or infinity", tensor=name)
-        return array
+        distances = {} if self.distances is None else {"distances": self.distances.shape[1]}
+        return {**counts, "epsilon": self.epsilon, **distances}
 
 
 @dataclass(frozen=True)
@@ -111,6 +90,8 @@ class _Family:
     """Config field; empty where the family has no choice."""
     has_token_types: bool = True
     skips_padding_positions: bool = False
+    distances: str = ""
+    """Tensor (buckets, heads) of scores by distance; empty where the family has none."""
 
 
 _BERT = _Family()
@@ -133,18 +114,32 @@ _DISTILBERT = _Family(
     epsilon="",
     has_token_types=False,
 )
+_MPNET = _Family(
+    query="attention.attn.q",
+    key="attention.attn.k",
+    value="attention.attn.v",
+    attention_out="attention.attn.o",
+    attention_norm="attention.LayerNorm",
+    has_token_types=False,
+    skips_padding_positions=True,
+    distances="encoder.relative_attention_bias.weight",
+)
 FAMILIES: Mapping[str, _Family] = {
     "bert": _BERT,
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
     "camembert": _ROBERTA,
     "distilbert": _DISTILBERT,
+    "mpnet": _MPNET,
 }
 """By the `model_type` of config.json."""
 
 
-def read_transformer(config: JsonFile, tensors: Tensors) -> Transformer:
-    """Bring the tensors of a checkpoint under our names. Raises InvalidCheckpoint naming what does not fit."""
+def read_transformer(config: JsonFile, tensors: Tensors, layers: int | None = None) -> Transformer:
+    """Bring the tensors of a checkpoint under our names, of all layers or the first few.
+
+    Raises InvalidCheckpoint naming what does not fit.
+    """
     family = _family(config)
     dims, heads = config.count(family.dims), config.count(family.heads)
     if dims % heads:
@@ -167,11 +162,25 @@ def read_transformer(config: JsonFile, tensors: Tensors) -> Transformer:
         embedding_norm=_norm(tensors, "embeddings.LayerNorm", dims),
         layers=tuple(
             _layer(tensors, family, number, dims=dims, widened=config.count(family.widened))
-            for number in range(config.count(family.depth))
+            for number in range(config.count(family.depth) if layers is None else layers)
         ),
         heads=heads,
         epsilon=config.number(family.epsilon, EPSILON) if family.epsilon else EPSILON,
+        distances=_distances(config, tensors, family.distances, heads, len(positions)) if family.distances else None,
     )
+
+
+def _distances(config: JsonFile, tensors: Tensors, name: str, heads: int, tokens: int) -> Floats:
+    """The scores of all distances (heads, 2 * tokens - 1): T5's buckets (arXiv:1910.10683), of which half are for each
+    direction, half of these for one distance each, and the rest for ever wider ranges, up to 128."""
+    buckets = config.count("relative_attention_num_buckets", 32, low=4)
+    table = tensors.take(name, buckets, heads)
+    distance = np.arange(1 - tokens, tokens)
+    half, away = buckets // 2, np.abs(distance)
+    exact = half // 2
+    wide = exact + (np.log(np.maximum(away, 1) / exact) / np.log(128 / exact) * (half - exact)).astype(np.int64)
+    bucket = np.where(away < exact, away, np.minimum(wide, half - 1)) + half * (distance > 0)
+    return np.ascontiguousarray(table[bucket].T)
 
 
 def _family(config: JsonFile) -> _Family:
@@ -207,11 +216,6 @@ def _layer(tensors: Tensors, family: _Family, number: int, *, dims: int, widened
         down=linear(family.down, widened, dims),
         norm=_norm(tensors, prefix + family.norm, dims),
     )
-
-
-def _old_name(name: str) -> str:
-    """The names that TensorFlow gave to the weights of a LayerNorm; early checkpoints still carry them."""
-    return re.sub(r"(?<=LayerNorm\.)(weight|bias)\Z", lambda m: {"weight": "gamma", "bias": "beta"}[m[1]], name)
 
 
 def _norm(tensors: Tensors, name: str, dims: int) -> Norm:

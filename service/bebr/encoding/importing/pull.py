@@ -2,7 +2,8 @@
 
 A source is, in this order:
     minilm                 a known model: its weights are pinned, and bebr ships a binarizer for it
-    ./folder, /folder      a checkpoint folder
+    ./folder, /folder      a folder with a checkpoint, or with a ready ONNX graph
+    ./model.onnx           the ONNX graph itself, its tokenizer beside it or in the folder above
     org/name               a repository on the Hugging Face hub
     package_name           an installed Python package that carries a checkpoint
 """
@@ -10,7 +11,7 @@ A source is, in this order:
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,13 +20,18 @@ from bebr.encoding.bundles.bundle import Bundle
 from bebr.encoding.bundles.manifest import Precision, check_name
 from bebr.encoding.bundles.registry import BundleRegistry, shipped_bundles
 from bebr.encoding.bundles.writer import write_bundle
-from bebr.encoding.importing.checkpoint import ImportedModel, ImportOptions, import_checkpoint
-from bebr.encoding.importing.hub import REPOSITORY_PATTERN, fetch_checkpoint
+from bebr.encoding.importing.checkpoint import CONFIG, PRECISIONS, import_checkpoint
+from bebr.encoding.importing.hub import REPOSITORY_PATTERN, fetch_model
+from bebr.encoding.importing.options import ImportedModel, ImportOptions
+from bebr.encoding.importing.ready.choice import graphs_in
+from bebr.encoding.importing.ready.ready import import_ready
+from bebr.encoding.importing.source import is_built
+from bebr.encoding.importing.tokenizer_file import TOKENIZER
 from bebr.encoding.importing.transformer import BUILDER
 from bebr.encoding.progress import Progress, silent
-from bebr.errors import BundleNotFound, DamagedBundle, Incompatible, InvalidOption
+from bebr.errors import BundleNotFound, DamagedBundle, Incompatible, InvalidCheckpoint, InvalidOption
 
-WEIGHTS = "model.safetensors"
+WEIGHTS, ONNX = "model.safetensors", ".onnx"
 
 
 @dataclass(frozen=True)
@@ -69,10 +75,26 @@ class PullOptions:
     """Whether a bundle of the same id may be replaced."""
 
 
+@dataclass(frozen=True)
+class Pulled:
+    """A bundle that was made, or was there."""
+
+    bundle: Bundle
+    notes: tuple[str, ...] = ()
+    """What people should know of how it was made, one sentence each."""
+
+
 def pull(
     source: str, destination: Path, options: PullOptions | None = None, progress: Progress | None = None
 ) -> Bundle:
-    """Make the bundle of a source in the folder `destination` and return it; at once where it exists already.
+    """Make the bundle of a source in the folder `destination` and return it; at once where it exists already."""
+    return pull_noted(source, destination, options, progress).bundle
+
+
+def pull_noted(
+    source: str, destination: Path, options: PullOptions | None = None, progress: Progress | None = None
+) -> Pulled:
+    """The same, and what people should know of it.
 
     Under the name of a known model it becomes a full text bundle with the shipped binarizer; under any other name an
     embedding model whose binarizer is still to be fitted. A damaged bundle of the same id is replaced.
@@ -82,20 +104,19 @@ def pull(
     options, progress = options or PullOptions(), progress or silent
     name = check_name(options.name or default_name(source), "bundle name")
     known, binarizer = KNOWN_MODELS.get(name), shipped_binarizer(name, options.version)
-    if known is not None and options.model != ImportOptions(precision=options.model.precision):
-        raise InvalidOption(
-            f"pooling, max_length and prefixes of '{name}' are fixed; choose another name to change them"
-        )
-    version = _version(options, binarizer)
-    present, damaged = _present(destination / f"{name}@{version}")
-    if present and known and not options.replace and _is_ready(present, known, options.model.precision, binarizer):
-        return present
+    if known is not None:
+        _check_known(name, options.model)
+        present, _ = _present(destination / f"{name}@{_version(options, binarizer, options.model.precision)}")
+        if present and not options.replace and _is_ready(present, known, options.model.precision, binarizer):
+            return Pulled(present)
     scratch = destination / f"{HIDDEN}{name}.fetch"
-    model = import_checkpoint(_find_checkpoint(source, scratch, options, progress), options.model, progress)
+    model = _import(source, scratch, options, progress)
     if known is not None and model.files.settings.source.weights != known.weights_sha256:
         raise Incompatible(
             f"'{name}' is a known model and {source!r} holds other weights; choose another name", id=name
         )
+    version = _version(options, binarizer, model.files.settings.precision)
+    present, damaged = _present(destination / f"{name}@{version}")
     if present is None or options.replace or not _same(present, model, binarizer):
         present = write_bundle(
             destination,
@@ -108,11 +129,31 @@ def pull(
             replace=options.replace or damaged,
         )
     shutil.rmtree(scratch, ignore_errors=True)
-    return present
+    return Pulled(present, model.notes)
+
+
+def _check_known(name: str, model: ImportOptions) -> None:
+    """Raise InvalidOption where a known model is to be another one."""
+    if model != ImportOptions(precision=model.precision):
+        raise InvalidOption(
+            f"pooling, max_length, prefixes, dims, layers and file of '{name}' are fixed; choose another name to "
+            "change them"
+        )
+    if model.precision not in (None, *PRECISIONS):
+        raise InvalidOption(f"the precision of '{name}' must be one of {', '.join(PRECISIONS)}, got {model.precision}")
+
+
+def _import(source: str, scratch: Path, options: PullOptions, progress: Progress) -> ImportedModel:
+    """The model of a source: built from its weights where bebr can and may, else its ready graph."""
+    folder, model = _find_model(source, scratch, options, progress)
+    if is_built(folder, model):
+        return import_checkpoint(folder, model, progress)
+    return import_ready(folder, model, progress)
 
 
 def default_name(source: str) -> str:
     """The name of the bundle of a source: its last part, in the letters that names may have."""
+    source = source.removesuffix(ONNX)
     last = source.rstrip("/").rpartition("/")[2].lower().replace("_", "-")
     name = re.sub(r"[^a-z0-9._-]+", "-", last).strip("-._")
     if not name:
@@ -136,12 +177,18 @@ def shipped_binarizer(name: str, version: str | None = None) -> Bundle | None:
     return Bundle.load(latest.path) if latest is not None else None
 
 
-def _version(options: PullOptions, binarizer: Bundle | None) -> str:
-    """The version of the bundle: that of the binarizer, else as requested; int8 weights are versions of their own."""
+def _version(options: PullOptions, binarizer: Bundle | None, precision: Precision | None) -> str:
+    """The version of the bundle: that of the binarizer, else as requested.
+
+    What makes other embeddings of the same model is a version of its own: codes of two must never meet under one.
+    """
     version = binarizer.version if binarizer is not None else options.version or "1"
-    if options.model.precision is not Precision.FP32:
-        version += f"-{options.model.precision}"  # Codes of the two must never meet under one version.
-    return version
+    parts = (
+        None if precision in (None, Precision.FP32) else str(precision),
+        options.model.layers and f"layers{options.model.layers}",
+        options.model.dims and f"dims{options.model.dims}",
+    )
+    return "-".join([version, *(part for part in parts if part)])
 
 
 def _present(target: Path) -> tuple[Bundle | None, bool]:
@@ -154,12 +201,12 @@ def _present(target: Path) -> tuple[Bundle | None, bool]:
         return None, True
 
 
-def _is_ready(present: Bundle, known: KnownModel, precision: Precision, binarizer: Bundle | None) -> bool:
+def _is_ready(present: Bundle, known: KnownModel, precision: Precision | None, binarizer: Bundle | None) -> bool:
     """Whether a known model is complete, so that its checkpoint need not even be found."""
     if not present.has_embedding_model:
         return False
     settings = present.embedding.settings
-    expected = (known.weights_sha256, precision, BUILDER)
+    expected = (known.weights_sha256, precision or Precision.FP32, BUILDER)
     return (settings.source.weights, settings.precision, settings.builder) == expected and _same_binarizer(
         present, binarizer
     )
@@ -181,26 +228,42 @@ def _same_binarizer(present: Bundle, binarizer: Bundle | None) -> bool:
     return parts(present) == parts(binarizer)
 
 
-def _find_checkpoint(source: str, scratch: Path, options: PullOptions, progress: Progress) -> Path:
-    """The folder of the checkpoint, after it was fetched where need be."""
-    folder = Path(source).expanduser()
-    is_folder = source not in KNOWN_MODELS and (folder / "config.json").is_file()
-    if not is_folder and REPOSITORY_PATTERN.fullmatch(source):
-        fetch_checkpoint(source, scratch, progress, revision=options.revision, endpoint=options.endpoint)
-        return scratch
+def _find_model(source: str, scratch: Path, options: PullOptions, progress: Progress) -> tuple[Path, ImportOptions]:
+    """The folder of the model, after it was fetched where need be, and what to make of it."""
+    path, model = Path(source).expanduser(), options.model
+    is_local = source not in KNOWN_MODELS and (path.suffix == ONNX or (path.is_dir() and _holds_model(path)))
+    if not is_local and REPOSITORY_PATTERN.fullmatch(source):
+        fetch_model(source, scratch, model, progress, revision=options.revision, endpoint=options.endpoint)
+        return scratch, model
     if options.revision is not None or options.endpoint is not None:
         raise InvalidOption(f"revision and endpoint apply to the hub only, and {source!r} is no 'org/name' there")
-    if is_folder:
-        return folder
+    if is_local:
+        return (path, model) if path.is_dir() else _around(path, model)
     if source in KNOWN_MODELS:
-        return known_checkpoint(source)
+        return known_checkpoint(source), model
     if source.isidentifier() and (found := _find_in_package(source)) is not None:
-        return found
+        return found, model
     raise BundleNotFound(
-        f"{source!r} is no known model ({', '.join(KNOWN_MODELS)}), no folder with a config.json, no 'org/name' on the "
-        "hub and no installed package that carries a checkpoint",
+        f"{source!r} is no known model ({', '.join(KNOWN_MODELS)}), no folder with a config.json or an ONNX file, no "
+        "'org/name' on the hub and no installed package that carries a checkpoint",
         id=source,
     )
+
+
+def _holds_model(folder: Path) -> bool:
+    return (folder / CONFIG).is_file() or bool(graphs_in(folder))
+
+
+def _around(path: Path, model: ImportOptions) -> tuple[Path, ImportOptions]:
+    """The folder of an ONNX file: the one that has its tokenizer, beside the file or above."""
+    if not path.is_file():
+        raise BundleNotFound(f"there is no file '{path}'", id=str(path))
+    if model.file is not None:
+        raise InvalidOption(f"file {model.file!r} chooses among the graphs of a folder, and '{path}' is one graph")
+    for folder in (path.parent, path.parent.parent):
+        if (folder / TOKENIZER).is_file():
+            return folder, replace(model, file=path.relative_to(folder).as_posix())
+    raise InvalidCheckpoint(f"there is no {TOKENIZER} beside '{path}', nor in the folder above", file=TOKENIZER)
 
 
 def known_checkpoint(name: str) -> Path:

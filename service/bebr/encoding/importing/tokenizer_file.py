@@ -23,10 +23,10 @@ _BERT_SWITCHES = {
 """Field of tokenizer_config.json -> field of a BertNormalizer."""
 
 
-def read_tokenizer(folder: Path, *, lowercase: bool, vocabulary: int) -> bytes:
+def read_tokenizer(folder: Path, *, lowercase: bool, vocabulary: int | None) -> bytes:
     """The content of tokenizer.json with the switches beside it applied.
 
-    lowercase: whether texts are lowercased first. vocabulary: how many token ids the model knows. Raises
+    lowercase: whether texts are lowercased first. vocabulary: how many token ids the model knows; None: unknown. Raises
     InvalidCheckpoint where the file is no tokenizer, knows more, or makes no token of an empty text.
     """
     content = read_bytes(folder, TOKENIZER)
@@ -45,12 +45,12 @@ def read_tokenizer(folder: Path, *, lowercase: bool, vocabulary: int) -> bytes:
     return changed
 
 
-def _check(content: bytes, vocabulary: int) -> None:
+def _check(content: bytes, vocabulary: int | None) -> None:
     try:
         tokenizer = TextTokenizer(content)
     except ValueError as error:
         raise InvalidCheckpoint(f"{TOKENIZER} cannot be read: {error}", file=TOKENIZER) from error
-    if tokenizer.largest_id >= vocabulary:
+    if vocabulary is not None and tokenizer.largest_id >= vocabulary:
         raise InvalidCheckpoint(
             f"{TOKENIZER} has token id {tokenizer.largest_id}, but the model knows {vocabulary} words", file=TOKENIZER
         )

@@ -1,12 +1,12 @@
 """How bebr opens an ONNX graph: the one place that sets the options of ONNX Runtime."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnx
 import onnx.utils
 import onnxruntime
-from onnx.external_data_helper import uses_external_data
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from bebr.errors import DamagedBundle
 
@@ -14,19 +14,22 @@ from bebr.errors import DamagedBundle
 INPUT_IDS, ATTENTION_MASK, EMBEDDING = "input_ids", "attention_mask", "embedding"
 FLOAT32 = "tensor(float)"
 INT64 = "tensor(int64)"
-ENDLESS = frozenset({"Loop", "Scan", "If", "SequenceMap"})
-"""Operators with graphs of their own inside; a loop need not end, not even when the graph is loaded."""
+ENDLESS = frozenset({"Loop", "Scan", "SequenceMap"})
+"""Operators that repeat the graph inside them; a loop need not end, not even when the graph is loaded."""
 
 
-def open_session(path: Path, threads: int = 1, part: bytes | None = None) -> onnxruntime.InferenceSession:
+def open_session(
+    path: Path, threads: int = 1, part: bytes | None = None, *, weights: str | None = None
+) -> onnxruntime.InferenceSession:
     """Open the ONNX graph in a file. `threads` compute one call together; calls from several threads may overlap.
 
     Where `part` is given, it is opened instead: a graph cut out of the one in the file, which errors then name.
+    weights: the file beside it that holds its weights, where its own does not.
 
     Raises DamagedBundle when ONNX Runtime cannot load the graph, and what `read_graph` raises.
     """
     if part is None:
-        read_graph(path)
+        read_graph(path, weights)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -43,8 +46,8 @@ def open_session(path: Path, threads: int = 1, part: bytes | None = None) -> onn
         ) from error
 
 
-def read_graph(path: Path) -> onnx.ModelProto:
-    """The graph in a file, which is all there is to it: no loops, and no weights in other files.
+def read_graph(path: Path, weights: str | None = None) -> onnx.ModelProto:
+    """The graph in a file, which is all there is to it: no loops, no weights in other files but `weights`.
 
     Raises DamagedBundle for a file that is no graph, or is not of that kind.
     """
@@ -56,14 +59,41 @@ def read_graph(path: Path) -> onnx.ModelProto:
         ) from error
     if model.functions:
         raise _mismatch(path, "has functions of its own, which are not supported")
-    for node in model.graph.node:
+    for node in all_nodes(model.graph):
         if node.op_type in ENDLESS:
             raise _mismatch(path, f"has the operator {node.op_type}, which is not supported: it may never end")
-    constants = [a.t for node in model.graph.node for a in node.attribute if a.type == onnx.AttributeProto.TENSOR]
-    sparse = [part for tensor in model.graph.sparse_initializer for part in (tensor.values, tensor.indices)]
-    if any(map(uses_external_data, [*model.graph.initializer, *constants, *sparse])):
+    outside = [tensor for tensor in all_tensors(model.graph) if uses_external_data(tensor)]
+    if any(ExternalDataInfo(tensor).location != weights for tensor in outside):
         raise _mismatch(path, "has weights in another file, which no checksum covers; save it as one file")
     return model
+
+
+def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of a graph and of the graphs within it."""
+    for node in graph.node:
+        yield node
+        for inner in graphs_of(node):
+            yield from all_nodes(inner)
+
+
+def all_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor that a graph, or one within it, holds."""
+    yield from graph.initializer
+    for tensor in graph.sparse_initializer:
+        yield from (tensor.values, tensor.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                yield attribute.t
+            yield from attribute.tensors
+        for inner in graphs_of(node):
+            yield from all_tensors(inner)
+
+
+def graphs_of(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """The graphs within a node."""
+    single = [attribute.g for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH]
+    return [*single, *(graph for attribute in node.attribute for graph in attribute.graphs)]
 
 
 def cut_out(whole: onnx.ModelProto, outputs: Sequence[str]) -> bytes:
