@@ -174,7 +174,9 @@ def test_unpack_returns_what_pack_wrote_and_nothing_else_changed(case: Case, fir
     np.testing.assert_array_equal(kernel.unpack(blocked, case.spec, order), after[order])
 
 
-@pytest.mark.parametrize("text", ["4096x4", "4096x1", "1x1", "2000x4+2000x2+96x1", "512x1", "7x4+5x4+3x2+1x1"])
+@pytest.mark.parametrize(
+    "text", ["4096x4", "4096x1", "8192x4+8192x4", "16384x1", "1x1", "2000x4+2000x2+96x1", "512x1", "7x4+5x4+3x2+1x1"]
+)
 def test_extreme_specs(any_isa: str, text: str) -> None:
     """The largest sums: every level at its maximum against queries of -128 and 127."""
     spec = CodeSpec.parse(text)

@@ -59,14 +59,14 @@ def rabitq_values(documents: Documents, bits: int, dims: int) -> tuple[Floats, F
     stored = np.ascontiguousarray(documents.centered @ projection)
     index = faiss.IndexRaBitQ(dims, faiss.METRIC_INNER_PRODUCT, bits)
     index.train(stored)
-    values = _rabitq_grid(index.sa_encode(stored), bits, dims)
+    values = rabitq_grid(index.sa_encode(stored), bits, dims)
     deviations = stored - faiss.vector_to_array(index.center)
     along = np.einsum("ij,ij->i", values, deviations)
     values *= (np.einsum("ij,ij->i", deviations, deviations) / np.maximum(along, 1e-12))[:, None]
     return values, projection
 
 
-def _rabitq_grid(codes: np.ndarray[tuple[int, int], np.dtype[np.uint8]], bits: int, dims: int) -> Floats:
+def rabitq_grid(codes: np.ndarray[tuple[int, int], np.dtype[np.uint8]], bits: int, dims: int) -> Floats:
     """faiss' codes (rows, code_size) uint8 -> grid values (rows, dims) float32.
 
     Their layout: a plane of signs and its factors; with several bits also bits - 1 bits per dimension, lowest first,

@@ -19,17 +19,26 @@ def fit_collection(
     bytes: int | None = None,
     rescore_bytes: int | None = None,
     sample: int | None = None,
+    cpu_seconds: float | None = None,
     now: bool = False,
     source: str | None = None,
 ) -> Flow[dict[str, Any]]:
     """Fit a new binarizer to the next `sample` points of a collection or, with `now`, to those collected so far.
 
     bytes: per code in memory; rescore_bytes: per finer code on disk, 0 for none. What is None stays as it was.
+    cpu_seconds: that the fit may take, about; None: what suits the dims.
     source: 'codes' fits to what the rescore codes of the points stand for and gives all of them new codes; 'sample'
     fits to the embeddings that are kept of some points; None to the next points.
     Returns the state of the fit, as `describe_collection` does under 'fit'. Raises Conflict while a fit is running.
     """
-    given = {"bytes": bytes, "rescore_bytes": rescore_bytes, "sample": sample, "now": now or None, "from": source}
+    given: dict[str, float | str | None] = {
+        "bytes": bytes,
+        "rescore_bytes": rescore_bytes,
+        "sample": sample,
+        "now": now or None,
+        "from": source,
+        "cpu_seconds": cpu_seconds,
+    }
     value = {field: item for field, item in given.items() if item is not None}
     response = yield json_request("POST", f"{collection_path(name)}/fit", value, repeatable=False)
     fit: dict[str, Any] = response.json()["fit"]

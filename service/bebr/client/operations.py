@@ -81,20 +81,23 @@ def create_collection(
     *,
     bundle: str | None = None,
     code: str | None = None,
-    fit: Mapping[str, int] | None = None,
+    dims: int | None = None,
+    fit: Mapping[str, float] | bool | None = None,
     shards: int | None = None,
     filterable: Mapping[str, FieldType | str] | None = None,
     text_field: str | None = None,
     recall: float | Default | None = DEFAULT,
 ) -> Flow[dict[str, Any]]:
-    """Create a collection with a bundle ('minilm@2'), or for your own codes ('256x2'). Raises AlreadyExists.
+    """Create a collection with a bundle ('minilm@2'), for vectors of your own (dims=1536), or for your own codes
+    (code='256x2'). Raises AlreadyExists.
 
-    fit: `{"bytes": 64, "sample": 20000}` with a bundle, or also with "dims" for your own embeddings: a binarizer is
-    fitted to the first `sample` points. "rescore_bytes": 128 adds a finer code of each point, on disk. text_field:
+    dims: of your own vectors; with code='int8' they keep 8 bits a dim. fit: `{"bytes": 64, "sample": 20000}`: a
+    binarizer is fitted to the first `sample` points, and "rescore_bytes": 128 adds a finer code of each point, on disk;
+    True: the same with sizes that suit the dims, which is what dims alone do; False: no fit. text_field:
     metadata field that keeps the texts of points, so that another model can encode them later. recall: share of the
     exact hits that searches of a large collection find; None: all searches are exact.
     """
-    given: dict[str, Any] = {"bundle": bundle, "code": code, "fit": fit, "shards": shards}
+    given: dict[str, Any] = {"bundle": bundle, "code": code, "dims": dims, "fit": fit, "shards": shards}
     given |= {"filterable": filterable, "text_field": text_field}
     value = {field: item for field, item in given.items() if item is not None}
     if recall is not DEFAULT:

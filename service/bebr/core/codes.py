@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from bebr.errors import InvalidCode, InvalidSpec
 
 MAX_BLOCKS = 4
-MAX_DIMS = 4096
-"""With this many dims an integer score still fits float32 exactly: 4096 * 127 * 15 * 2 < 2^24."""
+MAX_DIMS = 16_384
+"""With this many dims an integer score still fits an int32: 16384 * 127 * 15 * 2 < 2^31; it is rounded once."""
 GAIN_SIZE_BYTES = 2
 """A code in a record is followed by its gain, a little-endian float16."""
 

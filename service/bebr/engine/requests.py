@@ -18,14 +18,16 @@ from bebr.engine.projection import Wanted
 class FitSettings:
     """A binarizer to be fitted to the first embeddings of a collection."""
 
-    bytes: int
-    """Bytes per code."""
+    bytes: int | None = None
+    """Bytes per code; None: those of the bundle's codes, or what suits the dims."""
     sample: int | None = None
     """Embeddings to fit to; None: the default."""
     dims: int | None = None
     """Dims of the embeddings, where there is no bundle to say."""
-    rescore_bytes: int = 0
-    """Bytes per rescore code; 0 for none."""
+    rescore_bytes: int | None = None
+    """Bytes per rescore code; 0 for none; None: none, or with the collection's own `dims` what suits them."""
+    cpu_seconds: float | None = None
+    """CPU seconds that the fit may take, about; None: what suits the dims."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +37,12 @@ class CollectionSettings:
     bundle: str | None = None
     """Id of the bundle that encodes texts and vectors."""
     code: str | None = None
-    """A CodeSpec, for codes of the user's own without a bundle."""
-    fit: FitSettings | None = None
-    """Codes come from a binarizer fitted to the first embeddings, which the bundle's model or the user makes."""
+    """A CodeSpec, for codes of the user's own without a bundle; or, with dims, 'int8'."""
+    dims: int | None = None
+    """Dims of embeddings that the user brings."""
+    fit: FitSettings | bool | None = None
+    """Codes come from a binarizer fitted to the first embeddings, which the bundle's model or the user makes. None: as
+    True with dims, else as False."""
     shards: int = 2
     filterable: Mapping[str, FieldType] = field(default_factory=dict)
     """Metadata fields that filters may use."""

@@ -16,7 +16,7 @@ from bebr.errors import BebrError, InvalidId, InvalidOption
 
 MAX_FINDINGS = 20
 MAX_NAME_CHARS = 100
-_UNION_MEMBER = re.compile(r"bool|str|int|float|Rescore|.+\[.*\]")
+_UNION_MEMBER = re.compile(r"bool|str|int|float|Rescore|OwnFit|.+\[.*\]")
 """Pydantic puts the member of a union into the location of an error; it is not a field of the body."""
 
 

@@ -15,7 +15,7 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
 
 
-@pytest.mark.parametrize("dims", [1, 3, 32, 384, 2048])
+@pytest.mark.parametrize("dims", [1, 3, 32, 384, 2048, 8192])
 def test_what_is_decoded_is_what_was_encoded(dims: int) -> None:
     rows = text_like(200, dims=dims, common_mean=0.3)
     codec = Int8Binarizer(dims)
@@ -48,9 +48,9 @@ def test_adc_estimates_the_cosine_of_the_embeddings() -> None:
 
 
 def test_wrong_shapes_are_named() -> None:
-    assert Int8Binarizer(2048).spec == CodeSpec.parse("2048x4+2048x4")
-    for dims in (0, 2049):
-        with pytest.raises(InvalidOption, match="2048"):
+    assert Int8Binarizer(8192).spec == CodeSpec.parse("8192x4+8192x4")
+    for dims in (0, 8193):
+        with pytest.raises(InvalidOption, match="8192"):
             Int8Binarizer(dims)
     with pytest.raises(DimensionMismatch):
         Int8Binarizer(8).encode(np.ones((2, 9), np.float32))

@@ -143,7 +143,7 @@ async def refit(client: httpx.AsyncClient, first: dict[str, Any]) -> None:
         ({"fit": {"bytes": 8, "dims": 32, "sample": 10}}, "fit.sample"),
         ({"fit": {"bytes": 8, "dims": 32, "sample": 10**9}}, "fit.sample"),
         ({"fit": {"bytes": 64, "dims": 32}}, "fit.bytes"),
-        ({"fit": {"bytes": 8, "dims": 2049}}, "fit.dims"),
+        ({"fit": {"bytes": 8, "dims": 4097}}, "fit.dims"),
         ({"fit": {"bytes": 8, "dims": 32}, "code": "16x4"}, "code"),
         ({"fit": {"bytes": 8, "dims": 32}, "bundle": "tiny@1"}, "fit.dims"),
         ({"fit": 64}, "fit"),

@@ -12,7 +12,9 @@ residual_graph        exports it
 pair                  the two binarizers of a bundle together
 rescored              measures what a rescore code adds, and how many candidates it needs
 rows, grid            the rows of a fit and their checks; the grid that codes lie on
-int8                  8 bits a dim without any fit: the codes of points that wait for one
+int8                  8 bits a dim without any fit
+training_free         a few bits a dim without any fit, and a rescore code
+rotation              the random rotation of it
 closed_form           the plain baseline: principal axes, turned and cut into levels
 closed_form_graph     exports it
 """

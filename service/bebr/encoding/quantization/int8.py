@@ -31,8 +31,8 @@ class Int8Binarizer:
         """Raises InvalidOption for more dims than a code of two blocks can hold."""
         if not 1 <= embedding_dims <= MAX_INT8_DIMS:
             raise InvalidOption(
-                f"embeddings of {embedding_dims} dims cannot be buffered for a fit: it takes 1 to {MAX_INT8_DIMS}",
-                key="fit.dims",
+                f"embeddings of {embedding_dims} dims are not taken: it is 1 to {MAX_INT8_DIMS}",
+                key="dims",
             )
         self.embedding_dims = embedding_dims
         self.spec = CodeSpec.parse(f"{embedding_dims}x4+{embedding_dims}x4")

@@ -8,14 +8,17 @@ from bebr.encoding import Bundle, BundleRegistry
 from bebr.encoding.adapters.adapter import Adapter, open_adapters
 from bebr.encoding.encoder import Encoder
 from bebr.encoding.quantization.int8 import Int8Binarizer
+from bebr.encoding.quantization.training_free import TrainingFree
 from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.inputs import CODES_ONLY, NO_TEXT
 from bebr.errors import BebrError, InvalidOption
 
 log = logging.getLogger(__name__)
-Codec = Encoder | Int8Binarizer
+Codec = Encoder | Int8Binarizer | TrainingFree
 """What turns embeddings into records and queries of one code version, and its records back into embeddings."""
+RescoreCodec = Encoder | TrainingFree
+"""Those that may make rescore codes."""
 Adapters = dict[tuple[str, str], Adapter]
 """By fingerprints of two embedding models: from the one to the other."""
 
@@ -144,8 +147,8 @@ class Encoders:
         for version in used:
             if version.model is not None and version.model_fingerprint is not None:
                 embedders[version.model_fingerprint] = self._try(version.model, version.model_fingerprint)
-            if version.buffered_dims is not None:
-                codecs[version.number] = Int8Binarizer(version.buffered_dims)
+            if (own := version.own_codec) is not None:
+                codecs[version.number] = own
             elif version.bundle is not None:
                 codecs[version.number] = self._try(version.bundle, version.fingerprint)
         return CollectionEncoders(embedders, codecs, *self._adapters(used, set(embedders)))

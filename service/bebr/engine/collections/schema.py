@@ -67,6 +67,8 @@ class FitPlan:
     """What it is fitted to."""
     rescore_bytes: int | None = None
     """Bytes per rescore code; None for none."""
+    cpu_seconds: float | None = None
+    """CPU seconds that it may take, about; None: what suits the dims."""
 
     @property
     def drift(self) -> float | None:

@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 from bebr.core.codes import CodeSpec
 from bebr.encoding import Bundle
 from bebr.encoding.quantization.int8 import Int8Binarizer
+from bebr.encoding.quantization.training_free import TrainingFree, training_free
 
 BUFFERED_ID = "buffered"
 """Id of a version in which embeddings wait for a fit. No bundle can have it, for their ids hold an @."""
+ROTATED_ID = "rotated"
+"""The same of a version with training-free codes."""
 STORED_BUFFERED_ID = "staging"
 """What stored documents call it."""
 
@@ -26,7 +29,9 @@ class VersionKind(StrEnum):
     BUNDLE = "bundle"
     """Made by the binarizer of a bundle."""
     BUFFERED = "buffered"
-    """Embeddings to 8 bits a dimension, kept until a binarizer is fitted to them."""
+    """Embeddings to 8 bits a dimension, kept until a binarizer is fitted to them, or for good."""
+    ROTATED = "rotated"
+    """Training-free codes: made by a random rotation."""
     FITTED = "fitted"
     """Made by a binarizer that was fitted to points of the collection."""
 
@@ -52,6 +57,8 @@ class Version:
     """Fingerprint of that bundle: it names the embedding model."""
     buffered_dims: int | None = None
     """Dimensions of the embeddings that a buffered version holds; None for all other kinds."""
+    rotated_dims: int | None = None
+    """Dimensions of the embeddings that training-free codes are made of; None for all other kinds."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     """What was measured when a fitted binarizer was made; empty for all other kinds."""
     retired: bool = False
@@ -84,9 +91,12 @@ class Version:
         )
 
     @classmethod
-    def buffered(cls, number: int, dims: int, model: str | None, model_fingerprint: str | None) -> "Version":
-        """Embeddings of a model that wait for a fit. Raises InvalidOption for too many dimensions."""
-        codec = Int8Binarizer(dims)
+    def buffered(
+        cls, number: int, dims: int, model: str | None, model_fingerprint: str | None, spec: CodeSpec | None = None
+    ) -> "Version":
+        """Embeddings of a model that wait for a fit. spec: of training-free codes with 8 bits a dim to rescore by;
+        None: all 8 bits are scanned. Raises InvalidOption for too many dimensions."""
+        codec = Int8Binarizer(dims) if spec is None else training_free(dims, spec)
         return cls(
             number=number,
             id=BUFFERED_ID,
@@ -97,6 +107,28 @@ class Version:
             model_fingerprint=model_fingerprint,
             buffered_dims=dims,
         )
+
+    @classmethod
+    def rotated(cls, number: int, dims: int, spec: CodeSpec) -> "Version":
+        """Training-free codes of embeddings that the user brings."""
+        return cls(
+            number=number,
+            id=ROTATED_ID,
+            kind=VersionKind.ROTATED,
+            spec=spec,
+            steps=training_free(dims, spec).steps,
+            rotated_dims=dims,
+        )
+
+    @property
+    def own_codec(self) -> Int8Binarizer | TrainingFree | None:
+        """What makes its codes, where no bundle does; None also for codes that the user brings."""
+        if self.rotated_dims is not None:
+            return training_free(self.rotated_dims, self.spec)
+        if self.buffered_dims is None:
+            return None
+        is_int8 = self.spec.rescore is None
+        return Int8Binarizer(self.buffered_dims) if is_int8 else training_free(self.buffered_dims, self.spec)
 
     @classmethod
     def fitted(cls, number: int, bundle: Bundle, fitted_to: "Version", metrics: Mapping[str, Any]) -> "Version":
@@ -127,6 +159,8 @@ class Version:
             document |= {"model": self.model, "model_fingerprint": self.model_fingerprint}
         if self.kind is VersionKind.BUFFERED:
             document["staged_dims"] = self.buffered_dims
+        if self.kind is VersionKind.ROTATED:
+            document["rotated_dims"] = self.rotated_dims
         if self.kind is VersionKind.FITTED:
             document["figures"] = dict(self.metrics)
         if self.retired:
@@ -149,6 +183,7 @@ class Version:
             model=document.get("model", bundle),
             model_fingerprint=document.get("model_fingerprint", fingerprint),
             buffered_dims=document.get("staged_dims"),
+            rotated_dims=document.get("rotated_dims"),
             metrics=document.get("figures", {}),
             retired=document.get("retired", False),
         )
@@ -158,6 +193,8 @@ def _kind_of(document: Mapping[str, Any]) -> VersionKind:
     """The kind of a stored version."""
     if document.get("staged_dims") is not None:
         return VersionKind.BUFFERED
+    if document.get("rotated_dims") is not None:
+        return VersionKind.ROTATED
     if document.get("figures") is not None:
         return VersionKind.FITTED
     return VersionKind.RAW if document["bundle"] is None else VersionKind.BUNDLE

@@ -27,9 +27,9 @@ from bebr.core.scoring import (
     prepare_sdc,
     reaches,
 )
-from bebr.encoding.encoder import Encoder
+from bebr.encoding.quantization.int8 import Int8Binarizer
 from bebr.engine.collections.collection import Collection
-from bebr.engine.collections.encoders import Codec
+from bebr.engine.collections.encoders import Codec, RescoreCodec
 from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.search.probing import rule_of
 from bebr.engine.search.query import ONE, Query, RoutedQuery, VersionQuery
@@ -76,7 +76,7 @@ def prepare(
             assert codec is not None, "adc needs a binarizer"
             if scorer is Scorer.SDC:
                 queries = [_coded(one.query, query, codec) for one, query in zip(routed, queries, strict=True)]
-            if rescored and version.spec.rescore is not None and isinstance(codec, Encoder):
+            if rescored and version.spec.rescore is not None and not isinstance(codec, Int8Binarizer):
                 if any(query.record is not None for query in queries):
                     queries = [_represented(query, codec) for query in queries]
                 finer = _rescored(queries, codec)
@@ -110,7 +110,7 @@ def _coded(source: Query, query: VersionQuery, codec: Codec) -> VersionQuery:
     return query if source.record is not None else replace(query, record=_record(query, codec))
 
 
-def _represented(query: VersionQuery, codec: Encoder) -> VersionQuery:
+def _represented(query: VersionQuery, codec: RescoreCodec) -> VersionQuery:
     """A code counts as what it represents together with its rescore code, in the scan too: all is one product then."""
     if query.record is None:
         return query
@@ -140,7 +140,7 @@ def _product(project: Callable[[Floats], Floats], queries: Sequence[VersionQuery
     return project(units) * factors[:, None]
 
 
-def _rescored(queries: Sequence[VersionQuery], codec: Encoder) -> RescoreQueries:
+def _rescored(queries: Sequence[VersionQuery], codec: RescoreCodec) -> RescoreQueries:
     """As rescore codes take them."""
     if len(queries) == 1 and (unit := queries[0].unit) is not None and queries[0].factor == ONE:
         return codec.rescore_queries(unit)  # most searches

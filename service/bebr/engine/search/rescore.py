@@ -22,6 +22,8 @@ MIN_CANDIDATES, MAX_CANDIDATES = 20, 1000
 """Bounds of that rule."""
 RESCORED_PER_UNIT = 100
 """Candidates that are scored again for about what everything else of a search costs."""
+COARSE_CANDIDATES = 400
+"""For training-free codes of one bit a dim."""
 EXTRA_GROUP_SIZE = 2
 """A grouped search takes this many candidates of each group beyond twice those wanted."""
 
@@ -54,6 +56,8 @@ def candidates_of(version: Version) -> int:
     measured = version.metrics.get("candidates")
     if measured is not None:
         return int(measured)
+    if version.rotated_dims is not None or version.buffered_dims is not None:
+        return COARSE_CANDIDATES if version.spec.blocks[0].bits == 1 else CANDIDATES_OF_64_BYTES
     by_size = CANDIDATES_OF_64_BYTES * 64**2 // version.spec.code_size_bytes**2
     return min(max(by_size, MIN_CANDIDATES), MAX_CANDIDATES)
 

@@ -99,10 +99,11 @@ async def _read(collection: Collection, codec: Codec, ids: list[str]) -> list[by
         mine = [point for point in points.values() if point.version == version.number]
         if mine:
             joined = np.frombuffer(b"".join(point.record for point in mine), np.uint8).reshape(len(mine), -1)
-            records = await asyncio.to_thread(_recode, collection.codec(version), codec, joined)
+            records = await asyncio.to_thread(recode, collection.codec(version), codec, joined)
             found |= zip((point.id for point in mine), map(bytes, records), strict=True)
     return [found[point_id] for point_id in ids if point_id in found]
 
 
-def _recode(before: Codec, after: Codec, records: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def recode(before: Codec, after: Codec, records: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Records of one codec -> what they stand for, as those of another one."""
     return after.encode(decode_unit(before, records))

@@ -1,7 +1,6 @@
 """Plans of fits: how many bytes per code, after how many embeddings, of which a sample is drawn."""
 
 from bebr.config import Limits
-from bebr.encoding.quantization.int8 import MAX_INT8_DIMS
 from bebr.encoding.quantization.residual import check_rescore_size
 from bebr.encoding.quantization.training import check_size, least_rows
 from bebr.engine.collections.schema import FitPlan
@@ -9,20 +8,30 @@ from bebr.errors import InvalidOption
 
 SLOW_GROWTH, SLOW_RESTS = 1.01, 12
 """A collection has stopped growing when it has not grown in one rest, or by less than this factor in so many."""
+MIN_FIT_DIMS, MAX_FIT_DIMS = 8, 4096
+"""Own vectors of as many dims are fitted to unless somebody says otherwise; more never are."""
 DEFAULT_SAMPLE = 20_000
 """With more, recall hardly grows; with this many, a fit still takes seconds."""
 
 
 def make_plan(
-    size_bytes: int, sample: int | None, dims: int, limits: Limits, *, rescore_bytes: int = 0, at: str = ""
+    size_bytes: int,
+    sample: int | None,
+    dims: int,
+    limits: Limits,
+    *,
+    rescore_bytes: int = 0,
+    cpu_seconds: float | None = None,
+    at: str = "",
 ) -> FitPlan:
     """sample None: the default, or what the dims need where that is more. at: prefix of the fields, for errors.
 
     Raises InvalidOption.
     """
-    if dims > MAX_INT8_DIMS:
+    if dims > MAX_FIT_DIMS:
         raise InvalidOption(
-            f"a collection's fit takes embeddings of at most {MAX_INT8_DIMS} dims, got {dims}; `bebr fit` takes more",
+            f"a fit takes embeddings of at most {MAX_FIT_DIMS} dims, got {dims}; use 'fit': false, or vectors cut to "
+            "fewer dims",
             key=f"{at}dims",
         )
     try:
@@ -41,7 +50,7 @@ def make_plan(
         raise InvalidOption(
             f"a fit to embeddings of {dims} dims takes a sample of {least} to {most}, got {sample}", key=f"{at}sample"
         )
-    return FitPlan(size_bytes, sample, rescore_bytes=rescore_bytes or None)
+    return FitPlan(size_bytes, sample, rescore_bytes=rescore_bytes or None, cpu_seconds=cpu_seconds)
 
 
 def most_collected(plan: FitPlan, record_size_bytes: int, limits: Limits) -> int:

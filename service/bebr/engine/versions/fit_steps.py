@@ -29,7 +29,7 @@ from bebr.engine.collections.registry import CollectionRegistry
 from bebr.engine.collections.schema import CollectionDocument, FitPlan, FitSource
 from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.versions.fit_choice import Candidate, Collected, choose, codec_of, measure_candidate, others_of
-from bebr.engine.versions.fit_from_codes import converted, decode_unit, draw
+from bebr.engine.versions.fit_from_codes import converted, decode_unit, draw, recode
 from bebr.engine.versions.fitted_bundles import FittedBundles, next_bundle_id
 from bebr.shards import Reencode
 
@@ -85,14 +85,14 @@ class FitSteps:
         """
         self._guard.check()
         active = collection.active
-        codec: Codec = Int8Binarizer(collection.codec(active).embedding_dims)
+        codec = Int8Binarizer(collection.codec(active).embedding_dims)
         match plan.source:
             case FitSource.CODES:
                 records = await draw(collection, codec, self._limits.max_fit_sample)
             case FitSource.SAMPLE:
                 records = list((await collection.reservoir.read(collection.existing)).values())
             case FitSource.WRITES:
-                records = await self._buffered(collection, active.number)
+                records = await self._buffered(collection, active, codec)
         joined = np.frombuffer(b"".join(records), np.uint8).reshape(len(records), codec.spec.record_size_bytes)
         rows = Collected(joined[: plan.sample], joined[plan.sample :], codec)
         if plan.source is FitSource.CODES:
@@ -100,16 +100,17 @@ class FitSteps:
         sizes, fitted = (plan.bytes, plan.rescore_bytes or 0), plan.source is FitSource.SAMPLE
         return Training(rows, others_of(collection, *sizes, fitted=fitted))
 
-    async def _buffered(self, collection: Collection, number: int) -> list[bytes]:
-        """Records of buffered points, in random order."""
-        ids = await _version_ids(collection, number)
+    async def _buffered(self, collection: Collection, buffered: Version, codec: Int8Binarizer) -> list[bytes]:
+        """Buffered points as records of the codec, in random order."""
+        ids = await _version_ids(collection, buffered.number)
         drawn = smallest(sample_keys(ids), self._limits.max_fit_sample)
         ids = [ids[place] for place in drawn.tolist()]
         records: list[bytes] = []
         for start in range(0, len(ids), READ_PAGE):
             points, _ = await collection.fetch_sound(ids[start : start + READ_PAGE], metadata=False, records=True)
             found = (points.get(point_id) for point_id in ids[start : start + READ_PAGE])
-            records += [point.record for point in found if point is not None and point.version == number]
+            there = [point.record for point in found if point is not None and point.version == buffered.number]
+            records += await asyncio.to_thread(_as_int8, collection, buffered, there, codec)
         return records
 
     async def switch(self, collection: Collection, fitted: Fitted) -> None:
@@ -239,9 +240,20 @@ async def _offer(collection: Collection, buffered: Version, ids: list[str]) -> N
         return
     if drawn := [ids[place] for place in reservoir.draw(ids)]:
         points, _ = await collection.fetch_sound(drawn, metadata=False, records=True)
-        reservoir.add({point.id: point.record for point in points.values() if point.version == buffered.number})
+        mine = [point for point in points.values() if point.version == buffered.number]
+        codec, records = Int8Binarizer(buffered.buffered_dims), [point.record for point in mine]
+        records = await asyncio.to_thread(_as_int8, collection, buffered, records, codec)
+        reservoir.add(dict(zip((point.id for point in mine), records, strict=True)))
     if reservoir.is_due:
         await reservoir.save()
+
+
+def _as_int8(collection: Collection, buffered: Version, records: list[bytes], codec: Int8Binarizer) -> list[bytes]:
+    """Records of a buffered version as those of the codec."""
+    if not records or buffered.spec == codec.spec:
+        return records
+    joined = np.frombuffer(b"".join(records), np.uint8).reshape(len(records), -1)
+    return list(map(bytes, recode(collection.codec(buffered), codec, joined)))
 
 
 def _converter(buffered: Codec, codec: Codec) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:

@@ -156,6 +156,7 @@ class Fits:
         size_bytes: int | None = None,
         rescore_bytes: int | None = None,
         sample: int | None = None,
+        cpu_seconds: float | None = None,
         now: bool = False,
         source: FitSource = FitSource.WRITES,
     ) -> FitStatus:
@@ -177,6 +178,7 @@ class Fits:
                 raise Conflict(f"backfill {backfill.job} of '{collection.name}' is running; pause it", job=backfill.job)
             keeps_finer = source is FitSource.CODES and document.active_version.spec.rescore is not None
             plan = self._plan(collection, size_bytes, rescore_bytes, sample, now, keeps_finer)
+            plan = replace(plan, cpu_seconds=cpu_seconds)
             if source is not FitSource.WRITES:
                 return await self._request_from(collection, plan, source)
             buffered = document.buffered

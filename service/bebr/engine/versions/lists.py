@@ -14,7 +14,7 @@ from functools import partial
 
 from bebr.config import Limits
 from bebr.core.lists import Centroids
-from bebr.encoding.encoder import Encoder
+from bebr.encoding.quantization.int8 import Int8Binarizer
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import Version, VersionKind
 from bebr.shards import SAMPLE_ROWS_PER_LIST, CodeSpace, cluster, lists_for
@@ -77,7 +77,7 @@ class Lists:
         rows = shards.points().get(version.number, 0)
         lists = lists_for(rows)
         codec = None if version.kind is VersionKind.RAW else collection.codec(version)
-        metric = codec.metric if isinstance(codec, Encoder) else None
+        metric = None if codec is None or isinstance(codec, Int8Binarizer) else codec.metric
         space = CodeSpace(version.spec.scan, version.steps, metric)
         known = [one.generation for one in collection.centroids.generations]
         generation = 1 + max([0, *known, *shards.list_stats(version.number).generations])

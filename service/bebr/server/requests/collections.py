@@ -1,9 +1,12 @@
 """Requests about collections and aliases."""
 
-from pydantic import Field
+from typing import Annotated
+
+from pydantic import Field, FiniteFloat
 
 from bebr.core.lists import DEFAULT_RECALL
 from bebr.core.types import FieldType
+from bebr.encoding.quantization.int8 import MAX_INT8_DIMS
 from bebr.engine.collections.schema import FitSource
 from bebr.engine.versions.fit_plan import DEFAULT_SAMPLE
 from bebr.server.requests.base import Body, Name, Natural, Positive, Recall, documented
@@ -12,6 +15,12 @@ RESCORE_BYTES = (
     "Bytes per rescore code: a finer code of each point that lies on disk and is read for the best candidates of a "
     "search only. At most one byte per dimension of the embeddings; twice `bytes` is a good size."
 )
+
+CPU_SECONDS = (
+    "CPU seconds that the fit may take, about; with few, fewer layouts, rounds and embeddings are tried. "
+    "Default 60, or 120 for 1,536 dims, or 240 for 3,072."
+)
+CpuSeconds = Annotated[FiniteFloat, Field(gt=0, le=1_000_000)]
 
 RECALL = (
     "Share of the hits of an exact search that searches of a large collection find, on average, by reading only the "
@@ -23,28 +32,47 @@ class OwnFit(Body):
     """A binarizer of the collection's own, fitted to its first embeddings."""
 
     model_config = documented({"bytes": 64, "rescore_bytes": 128, "sample": 20_000})
-    bytes: Positive = Field(description="Bytes per code. The layout of the code is chosen automatically.")
+    bytes: Positive | None = Field(
+        None,
+        description="Bytes per code; its layout is chosen automatically. Default: as many as the bundle's codes have, "
+        "or a bit for each of your own `dims`, but at least 64 bytes.",
+    )
     sample: Positive | None = Field(
         None, description=f"Number of embeddings to fit to, drawn at random from more. Default {DEFAULT_SAMPLE:,}."
     )
     dims: Positive | None = Field(None, description="Dimensions of your own embeddings, if there is no bundle.")
-    rescore_bytes: Natural = Field(0, description=f"{RESCORE_BYTES} Default 0: none.", examples=[128])
+    rescore_bytes: Natural | None = Field(
+        None,
+        description=f"{RESCORE_BYTES} That is the default where the collection has `dims`; else none.",
+        examples=[128],
+    )
+    cpu_seconds: CpuSeconds | None = Field(None, description=CPU_SECONDS)
 
 
 class CreateCollection(Body):
-    """Exactly one of `bundle` and `code`, or a `fit`."""
+    """A `bundle`; or the `dims` of your own vectors; or a `code`, for codes of your own."""
 
     model_config = documented({"bundle": "minilm@2", "filterable": {"lang": "keyword", "year": "integer"}})
     bundle: str | None = Field(
         None, description="Id of the bundle that encodes texts and vectors.", examples=["minilm@2"]
     )
     code: str | None = Field(
-        None, description="CodeSpec, if you bring your own codes instead of a bundle.", examples=["256x2"]
+        None,
+        description="CodeSpec, if you bring your own codes instead of a bundle. With `dims`, `int8` keeps 8 bits of "
+        "each number of your vectors for good.",
+        examples=["256x2"],
     )
-    fit: OwnFit | None = Field(
+    dims: Positive | None = Field(
+        None,
+        json_schema_extra={"maximum": MAX_INT8_DIMS},
+        description="Dimensions of your own vectors, if there is no bundle. They get training-free codes at once, and "
+        "those of a binarizer of the collection's own once it is fitted to the first of them.",
+        examples=[1536],
+    )
+    fit: OwnFit | bool | None = Field(
         None,
         description="Fit a binarizer to the collection's own embeddings: of the bundle's model, or your own with "
-        "`dims`.",
+        "`dims`. Default true with `dims`, false with a bundle; false keeps the codes that need no fit.",
     )
     shards: Positive = Field(
         2, description="Number of slices that are scanned in parallel.", json_schema_extra={"maximum": "max_shards"}
@@ -76,6 +104,7 @@ class FitCollection(Body):
     bytes: Positive | None = Field(None, description="Bytes per code.")
     rescore_bytes: Natural | None = Field(None, description=f"{RESCORE_BYTES} 0: none.")
     sample: Positive | None = Field(None, description="Number of embeddings to fit to.")
+    cpu_seconds: CpuSeconds | None = Field(None, description=CPU_SECONDS)
     now: bool = Field(False, description="Fit to the embeddings that are buffered already.")
     source: FitSource = Field(
         FitSource.WRITES,

@@ -15,8 +15,9 @@ from bebr.server.responses.base import Answer
 class Version(Answer):
     id: str
     kind: VersionKind = Field(
-        description="raw: your own codes. bundle: made by a bundle. buffered: embeddings kept until a fit. fitted: "
-        "made by a binarizer fitted to the collection."
+        description="raw: your own codes. bundle: made by a bundle. rotated: training-free codes of your own vectors. "
+        "buffered: embeddings kept with 8 bits a dim, until a fit or for good. fitted: made by a binarizer fitted to "
+        "the collection."
     )
     code: str = Field(description="CodeSpec of its codes.")
     code_bytes: int = Field(description="Bytes per code.")

@@ -44,8 +44,9 @@ CREATE = Operation(
     Collection,
     errors=(InvalidSpec, BundleNotFound, AlreadyExists, Incompatible, DamagedBundle, *STORE, *WRITES),
     body={JSON: CreateCollection},
-    description="From a bundle, which encodes texts and vectors; from a CodeSpec, for your own codes; or with a fit: "
-    "the first embeddings are kept until a binarizer of the collection's own is fitted to them.",
+    description="From a bundle, which encodes texts and vectors; from the dims of your own vectors; or from a "
+    "CodeSpec, for your own codes. With a fit, the first embeddings are kept until a binarizer of the collection's own "
+    "is fitted to them.",
 )
 LIST = Operation("List collections", "collections", CollectionList, access=Access.READ, errors=STORE)
 DESCRIBE = Operation(
@@ -105,7 +106,8 @@ async def create_collection(collection: str, request: Request, engine: EngineOf)
     settings = CollectionSettings(
         bundle=body.bundle,
         code=body.code,
-        fit=None if body.fit is None else FitSettings(**body.fit.model_dump()),
+        dims=body.dims,
+        fit=body.fit if body.fit is None or isinstance(body.fit, bool) else FitSettings(**body.fit.model_dump()),
         shards=body.shards,
         filterable=body.filterable,
         text_field=body.text_field,
@@ -137,6 +139,7 @@ async def fit_collection(collection: str, request: Request, engine: EngineOf) ->
         size_bytes=body.bytes,
         rescore_bytes=body.rescore_bytes,
         sample=body.sample,
+        cpu_seconds=body.cpu_seconds,
         now=body.now,
         source=body.source,
     )
