@@ -56,16 +56,20 @@ class Head:
         return min(dims, self.dims or dims)
 
 
-def pool(graph: GraphBuilder, hidden: str, mask: str, pooling: Pooling) -> str:
-    """hidden (batch, tokens, dims), mask (batch, tokens) int64 -> (batch, dims), up to a factor.
+def pool(graph: GraphBuilder, hidden: str, mask: str, head: Head) -> str:
+    """hidden (batch, tokens, dims), mask (batch, tokens) int64 -> (batch, dims).
 
-    Tokens that count may stand at any places, padding on either side.
+    Tokens that count may stand at any places, padding on either side. Where no Dense layer follows, a mean is a sum:
+    its length is made 1 in any case.
     """
+    pooling = head.pooling
     if pooling is Pooling.MAX:
         by_row = graph.add("Reshape", [mask, graph.constant(np.array([0, -1, 1]))])
         counts = graph.add("Cast", [by_row], to=TensorProto.BOOL)
         return graph.reduce("ReduceMax", graph.add("Where", [counts, hidden, graph.scalar(LOWEST)]), 1, keep=False)
     weights = graph.add("Cast", [_weights(graph, mask, pooling)], to=TensorProto.FLOAT)
+    if head.dense:
+        weights = graph.add("Div", [weights, graph.reduce("ReduceSum", weights, 1, keep=True)])
     row_weights = graph.add("Reshape", [weights, graph.constant(np.array([0, 1, -1]))])
     return _squeezed(graph, graph.add("MatMul", [row_weights, hidden]))
 

@@ -24,10 +24,12 @@ FAMILY_FILES = tuple(
 )
 """The first that is there is read, as sentence-transformers does."""
 PROMPTS = "config_sentence_transformers.json"
+_BY_ROOT = "mean_sqrt_len_tokens"
+"""Of the same direction as the mean."""
 _POOLINGS = {
     "mean_tokens": Pooling.MEAN,
     "mean": Pooling.MEAN,
-    "mean_sqrt_len_tokens": Pooling.MEAN,  # of the same direction
+    _BY_ROOT: Pooling.MEAN,
     "cls_token": Pooling.CLS,
     "cls": Pooling.CLS,
     "max_tokens": Pooling.MAX,
@@ -117,6 +119,10 @@ def _read_pooling(folder: Path, modules: list[JsonFile]) -> tuple[Pooling, int |
             f"{config.name}: pooling {sorted(modes)} is not supported; only one of {', '.join(_POOLINGS)} over all "
             "tokens is",
             file=config.name,
+        )
+    if modes == {_BY_ROOT} and len(modules) > 2 and not modules[2].text("type").endswith(".Normalize"):
+        raise InvalidCheckpoint(
+            f"{config.name}: pooling {_BY_ROOT} before a Dense layer is not supported", file=config.name
         )
     stated = [key for key in ("word_embedding_dimension", "embedding_dimension") if config.fields.get(key) is not None]
     return _POOLINGS[modes.pop()], config.count(stated[0]) if stated else None

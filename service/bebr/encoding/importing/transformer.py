@@ -55,7 +55,7 @@ def add_head(graph: GraphBuilder, hidden: str, head: Head) -> None:
     if head.pooling is Pooling.CLS:
         pooled = graph.add("Gather", [hidden, graph.constant(np.array(0))], axis=1)
     else:
-        pooled = pool(graph, hidden, ATTENTION_MASK, head.pooling)
+        pooled = pool(graph, hidden, ATTENTION_MASK, head)
     finish(graph, pooled, head.dense, head.dims)
 
 

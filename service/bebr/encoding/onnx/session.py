@@ -35,7 +35,7 @@ def open_session(
     options.inter_op_num_threads = 1
     # Idle threads must sleep: spinning steals the cores from the threads that scan codes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # What goes wrong is raised.
     try:
         return onnxruntime.InferenceSession(part or str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's classes of errors have no common base but Exception.

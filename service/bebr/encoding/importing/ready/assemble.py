@@ -87,7 +87,7 @@ def assemble(ready: onnx.ModelProto, recipe: Recipe, dims: int | None) -> onnx.M
             by_row = graph.add("Reshape", [mask, graph.constant(np.array([0, -1, 1]))])
             counts = graph.add("Cast", [by_row], to=TensorProto.BOOL)
             hidden = graph.add("Where", [counts, hidden, graph.scalar(0.0)])
-        hidden = pool(graph, hidden, mask, recipe.head.pooling)
+        hidden = pool(graph, hidden, mask, recipe.head)
     finish(graph, hidden, recipe.head.dense, recipe.head.dims)
     return _joined(ready, graph, before, fed, dims)
 

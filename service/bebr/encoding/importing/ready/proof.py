@@ -50,7 +50,13 @@ def prove(graph: bytes, weights: bytes | None, tokenizer: bytes, max_length: int
             raise InvalidCheckpoint(f"{file}: {error.detail}", file=file) from error
         alone = np.concatenate([_run(session, [row], file) for row in rows])
         together = _run(session, rows, file)
-        _run(session, [longest], file)
+        try:
+            _run(session, [longest], file)
+        except InvalidCheckpoint as error:
+            raise InvalidCheckpoint(
+                f"{error.detail}. Texts of max_length {max_length} tokens must work; give a smaller max_length",
+                file=file,
+            ) from error
     return Proof(alone.shape[1], float((alone * together).sum(axis=1).min()))
 
 
