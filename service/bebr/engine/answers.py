@@ -1,5 +1,7 @@
 """How large one answer may be. What would exceed it is refused, or ends its page, before it is built."""
 
+from collections.abc import Sequence
+
 from bebr.errors import AnswerTooLarge
 
 HIT_BYTES = 96
@@ -16,6 +18,14 @@ def size_of(metadata: str | None, code: bytes | None) -> int:
     if metadata is not None:
         size += len(metadata) if metadata.isascii() else len(metadata.encode("utf-8", "surrogatepass"))
     return size if code is None else size + len(code) * 4 // 3
+
+
+def size_of_all(metadata: Sequence[str | None]) -> int:
+    """The same of many points or hits without codes, together."""
+    texts = [text for text in metadata if text is not None]
+    if all(map(str.isascii, texts)):
+        return HIT_BYTES * len(metadata) + sum(map(len, texts))
+    return sum([size_of(text, None) for text in metadata])
 
 
 class AnswerSize:

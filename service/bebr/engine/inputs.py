@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.core.codes import GAIN_SIZE_BYTES, CodeSpec, check_padding, cosine_gains, join_records, unpack_levels
-from bebr.encoding.embedding.vectors import check_embeddings, unit_of
+from bebr.encoding.embedding.vectors import base64_bytes, check_embeddings, unit_of
 from bebr.errors import BebrError, DimensionMismatch, InvalidCode, InvalidOption, InvalidText, InvalidVector
 
 MAX_IDEMPOTENCY_KEY_CHARS = 256
@@ -90,10 +90,18 @@ def read_vector_b64(text: object) -> NDArray[np.float32]:
     return np.frombuffer(data, "<f4")
 
 
+def plain_vector(text: str) -> NDArray[np.float32] | None:
+    """The same; None: something is odd about it."""
+    data = base64_bytes(text)
+    return np.frombuffer(data, "<f4") if data and not len(data) % 4 else None
+
+
 def read_base64(text: object, key: str, error_class: type[BebrError]) -> bytes:
     """Strict base64 -> bytes."""
     if not isinstance(text, str):
         raise error_class(f"'{key}' must be a base64 string, got {type(text).__name__}", key=key)
+    if (found := base64_bytes(text)) is not None:
+        return found
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:

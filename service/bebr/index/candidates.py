@@ -7,7 +7,7 @@ last one stay, until their ids say which of them are hits.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from operator import eq
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,9 +49,8 @@ class Candidates:
 NOTHING = Candidates(np.empty(0), np.empty(0, np.int32), np.empty(0, np.int64))
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Hits of one query, best first."""
+class Found(NamedTuple):
+    """Hits of one query, best first. A tuple, since every search makes one."""
 
     scores: list[float]
     ids: list[str]

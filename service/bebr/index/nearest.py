@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,9 +54,8 @@ class EmbeddingQueries:
         return len(self.embeddings)
 
 
-@dataclass(frozen=True, slots=True)
-class Nearest:
-    """What embeddings found."""
+class Nearest(NamedTuple):
+    """What embeddings found. A tuple, since every search makes one."""
 
     found: list[Found]
     """The hits of each query."""

@@ -61,6 +61,7 @@ __all__ = [
     "assign",
     "blocked_size_bytes",
     "centroid_scores",
+    "decode_base64",
     "dot_candidates",
     "dot_top_k",
     "dot_top_labels",
@@ -258,6 +259,12 @@ def blocked_size_bytes(spec: CodeSpec, rows: int) -> int:
 def allocate(size_bytes: int) -> NDArray[np.uint8]:
     """Zeroed bytes (size_bytes,) uint8 for blocked codes, aligned to 64; from 2 MB on in large pages where possible."""
     return _kernel.allocate(size_bytes)
+
+
+def decode_base64(text: str) -> bytes | None:
+    """What `binascii.a2b_base64(text, strict_mode=True)` returns, in a tenth of the time; None: it is no base64, or its
+    padding is not what it needs."""
+    return _kernel.decode_base64(text)
 
 
 def map_file(path: str) -> NDArray[np.uint8]:

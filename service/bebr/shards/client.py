@@ -17,8 +17,9 @@ What holds for every client, and is held by `tests/shards/test_client_contract.p
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,9 +47,8 @@ if TYPE_CHECKING:  # it reads shards, and what it reads says what this module de
     from bebr.shards.snapshot import Snapshot
 
 
-@dataclass(frozen=True, slots=True)
-class Searched:
-    """What one search found, and what it covered."""
+class Searched(NamedTuple):
+    """What one search found, and what it covered. A tuple, since every search makes one."""
 
     found: list[Found]
     """The hits of each query, of all shards and code versions."""
@@ -57,7 +57,7 @@ class Searched:
     was not searched."""
     rescored: Rescored | None = None
     """What it took to score candidates again; None: hits have the scores of the scan."""
-    lists: Mapping[int, ListsRead] = field(default_factory=dict)
+    lists: Mapping[int, ListsRead] = MappingProxyType({})
     """What was read of the lists of each code version; all rows of the others were scored."""
     queries: DotQueries | None = None
     """What was scanned for, where embeddings were to be searched and this was asked for."""

@@ -5,6 +5,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bebr import kernel
 from bebr.core.arrays import Floats
 from bebr.errors import DimensionMismatch, InvalidVector
 
@@ -60,6 +61,11 @@ def unit_of(vector: Floats) -> Floats | None:
         return None
     unit: Floats = (np.ascontiguousarray(vector) / np.float32(math.sqrt(square)))[None]
     return unit
+
+
+def base64_bytes(text: str) -> bytes | None:
+    """The bytes that base64 stands for; None: something is odd about it."""
+    return kernel.decode_base64(text)
 
 
 def _as_matrix(values: ArrayLike, dims: int) -> NDArray[np.number]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from bebr.core.types import Hit, StoredPoint
-from bebr.engine.answers import INLINE_BYTES, AnswerSize, size_of
+from bebr.engine.answers import INLINE_BYTES, AnswerSize, size_of, size_of_all
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import Version
 from bebr.engine.projection import Wanted, project
@@ -25,9 +25,9 @@ async def fetch_few(
     collection: Collection, ids: Sequence[str], searches: int, *, metadata: bool, records: bool = False
 ) -> Points:
     """Points of the hits of searches: of several as few at a time as of each alone, which needs no thread."""
-    fetch = partial(collection.fetch, metadata=metadata, records=records)
     if searches == 1:
-        return await fetch(ids)
+        return await collection.fetch(ids, metadata=metadata, records=records)
+    fetch = partial(collection.fetch, metadata=metadata, records=records)
     found = collection.at_hand(ids) if metadata and not records else {}
     ids = [point_id for point_id in ids if point_id not in found]
     pages = [fetch(ids[start : start + FEW_IDS]) for start in range(0, len(ids), FEW_IDS)]
@@ -65,8 +65,9 @@ def hits_of(
     if request.with_metadata is True and not request.with_code and found.distances is None:  # most searches
         ids = [version.id for version in versions]
         rows = zip(found.ids, found.scores, found.versions, strict=True)
-        plain = [Hit(i, score, ids[n], points[i].metadata) for i, score, n in rows if i in points]
-        size.add(sum([size_of(hit.metadata, None) for hit in plain]))
+        shown = [(i, score, ids[n], points[i].metadata, None, None) for i, score, n in rows if i in points]
+        plain = Hit.of_rows(shown)
+        size.add(size_of_all([hit.metadata for hit in plain]))
         return plain
     hits = []
     distances: Sequence[int | None] = found.distances or [None] * len(found.ids)

@@ -7,6 +7,7 @@ None of all others, and of whatever may be wrong: these go the long way, which t
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from bebr.core.scoring import Scorer
 from bebr.core.types import Hit
 from bebr.encoding.encoder import Encoder
 from bebr.engine.admission import Admission
-from bebr.engine.answers import HIT_BYTES, PAGE_IDS, size_of
+from bebr.engine.answers import HIT_BYTES, PAGE_IDS, size_of_all
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.list_rules import MeasuredLists
 from bebr.engine.collections.version import VersionKind
@@ -30,6 +31,8 @@ from bebr.engine.search.prepare import mean_product
 from bebr.engine.search.probing import MEASURED_LIMIT
 from bebr.engine.search.rescore import RESCORED_PER_UNIT, candidates_for, candidates_of
 from bebr.shards import EmbeddingQueries, Found, NotInMemory, Searched
+
+_SCORERS = (None, Scorer.ADC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,42 +101,41 @@ class NearestSearches:
         codec = None if version.kind is VersionKind.RAW else self._collection.encoders.codec(version)
         if not isinstance(codec, Encoder) or (projection := codec.projection) is None:
             return None
-        has_finer = self.is_rescored
-        units, is_rescored = [], has_finer and requests[0].rescore is None
+        has_finer = version.spec.rescore is not None
+        is_rescored = has_finer and requests[0].rescore is None
+        units, most, hits = [], 0, 0
         for request in requests:
-            if (
-                not is_plain(request)
-                or request.scorer not in (None, Scorer.ADC)
-                or request.with_code
-                or request.explain
-            ):
+            if not is_plain(request) or request.with_code or request.explain:
+                return None
+            if request.scorer not in _SCORERS or type(request.with_metadata) is not bool:
                 return None
             if request.rescore or (has_finer and is_rescored is not (request.rescore is None)):
+                return None
+            if not 1 <= (limit := request.limit) <= PAGE_IDS:
                 return None
             if (unit := query_unit(request, embedded, version, projection.size)) is None:
                 return None
             units.append(unit)
-        wanted = [request.limit if type(request.with_metadata) is bool else 0 for request in requests]
-        if min(wanted) < 1 or max(wanted) > PAGE_IDS or sum(wanted) * HIT_BYTES > self._limits.max_answer_bytes:
+            most, hits = max(most, limit), hits + limit
+        if hits * HIT_BYTES > self._limits.max_answer_bytes:
             return None
         added = None
-        if codec.exact_mean is not None:
-            added = np.array([mean_product(unit, codec.exact_mean) for unit in units])
+        if (mean := codec.exact_mean) is not None:
+            added = np.array([mean_product(unit, mean) for unit in units])
         embeddings = units[0] if len(units) == 1 else np.concatenate(units)
-        keeps = version.number in self._collection.list_rules.keeps
+        keeps, reading = version.number in self._collection.list_rules.keeps, self._reading()
         if is_rescored:
-            if keeps or self._reading() is not None:
+            if keeps or reading is not None:
                 return None
             of_version, finer = candidates_of(version), codec.rescore_queries(embeddings)
             counts = [candidates_for(request, of_version, self._limits) for request in requests]
             return EmbeddingQueries(
-                version.number, embeddings, projection, added, max(wanted), rescore=finer, candidates=counts
+                version.number, embeddings, projection, added, most, rescore=finer, candidates=counts
             )
-        reading = self._reading()
-        rule = None if reading is None else self._rule(reading, version.number, wanted)
+        rule = None if reading is None else self._rule(reading, version.number, [one.limit for one in requests])
         if reading is None or rule is None:
-            return EmbeddingQueries(version.number, embeddings, projection, added, max(wanted), keeps=keeps)
-        limit = max(MEASURED_LIMIT, *wanted)
+            return EmbeddingQueries(version.number, embeddings, projection, added, most, keeps=keeps)
+        limit = max(MEASURED_LIMIT, most)
         return EmbeddingQueries(version.number, embeddings, projection, added, limit, rule, reading.share, keeps)
 
     def _reading(self) -> _Reading | None:
@@ -159,14 +161,16 @@ class NearestSearches:
 
     async def _fetch(self, requests: Sequence[SearchRequest], searched: Searched) -> Points:
         """Points of the hits of requests that show metadata."""
-        ids: dict[str, None] = {}
-        for request, found in zip(requests, searched.found, strict=True):
-            if request.with_metadata:
-                ids |= dict.fromkeys(found.ids[: request.limit])
+        shown = [
+            found.ids[: request.limit]
+            for request, found in zip(requests, searched.found, strict=True)
+            if request.with_metadata
+        ]
         if len(self._collection.document.versions) > 1:
-            shown = zip(requests, searched.found, strict=True)
-            self._collection.hot_points.count([i for request, found in shown for i in found.ids[: request.limit]])
-        return await fetch_few(self._collection, list(ids), len(requests), metadata=True) if ids else {}
+            hits = zip(requests, searched.found, strict=True)
+            self._collection.hot_points.count([i for request, found in hits for i in found.ids[: request.limit]])
+        ids = shown[0] if len(shown) == 1 else list(dict.fromkeys(chain.from_iterable(shown)))
+        return await fetch_few(self._collection, ids, len(requests), metadata=True) if ids else {}
 
     def _results(
         self,
@@ -181,7 +185,7 @@ class NearestSearches:
         results, left = [], self._limits.max_answer_bytes
         for request, found in zip(requests, searched.found, strict=True):
             hits = _hits(request, found, points, name)
-            size = sum([size_of(hit.metadata, None) for hit in hits])
+            size = size_of_all([hit[3] for hit in hits])
             left -= size
             is_more = len(found.ids) >= request.limit < self._limits.max_limit
             cursor = write_search_cursor(request.limit) if is_more else None
@@ -191,7 +195,7 @@ class NearestSearches:
 
 def _hits(request: SearchRequest, found: Found, points: Points, version: str) -> list[Hit]:
     """Points that were deleted since the scan are left out."""
-    scored = list(zip(found.ids, found.scores, strict=True))[: request.limit]
+    scored = zip(found.ids[: request.limit], found.scores, strict=False)
     if not request.with_metadata:
-        return [Hit(point_id, score, version) for point_id, score in scored]
-    return [Hit(i, score, version, points[i].metadata) for i, score in scored if i in points]
+        return Hit.of_rows([(i, score, version, None, None, None) for i, score in scored])
+    return Hit.of_rows([(i, score, version, points[i].metadata, None, None) for i, score in scored if i in points])

@@ -8,6 +8,7 @@
 #include <string>
 #include <system_error>
 
+#include "base64.hpp"
 #include "bindings.hpp"
 #include "bindings_rescore.hpp"
 #include "dispatch.hpp"
@@ -156,6 +157,18 @@ void quantize_rows(const Layout& layout, const Matrix<const float>& projected, c
                  scales.data() + i * layout.blocks.size());
 }
 
+// The bytes that base64 stands for, or None where it is none.
+nb::object decode_base64(const nb::str& text) {
+    Py_ssize_t size = 0;
+    const char* chars = PyUnicode_IS_COMPACT_ASCII(text.ptr()) ? PyUnicode_AsUTF8AndSize(text.ptr(), &size) : nullptr;
+    if (!chars || size % 4) return nb::none();
+    const std::size_t padding = base64_padding(chars, size);
+    const auto bytes = nb::steal<nb::object>(PyBytes_FromStringAndSize(nullptr, base64_bytes(size, padding)));
+    if (!bytes.is_valid()) throw nb::python_error();
+    auto* start = reinterpret_cast<std::uint8_t*>(PyBytes_AS_STRING(bytes.ptr()));
+    return read_base64(chars, size, padding, start) ? bytes : nb::none();
+}
+
 std::vector<std::string> supported_isas() {
     std::vector<std::string> names;
     for (const Kernels* kernels : supported_kernels()) names.emplace_back(kernels->name);
@@ -194,6 +207,7 @@ NB_MODULE(_kernel, m) {
     m.def("read_ids", &read_ids, "offsets"_a, "blob"_a, "lookup"_a, "rows"_a);
     m.def("project", &project_rows, "rows"_a, "matrix"_a, "projected"_a);
     m.def("quantize", &quantize_rows, "layout"_a, "projected"_a, "steps"_a, "values"_a, "scales"_a);
+    m.def("decode_base64", &decode_base64, "text"_a);
     m.def("read_checksum", &read_checksum, "bytes"_a);
     bind_records(m);
     bind_rescore(m);

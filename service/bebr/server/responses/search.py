@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from json.encoder import encode_basestring as quote
 from typing import Any
 
@@ -12,6 +13,9 @@ from bebr.core.types import Hit as FoundHit
 from bebr.engine import results
 from bebr.server.responses.base import Absent, Answer
 from bebr.server.responses.points import optional_fields
+
+_quoted = lru_cache(maxsize=1024)(quote)
+"""For ids of versions: there are few."""
 
 
 class Hit(Answer):
@@ -88,19 +92,20 @@ def search_batch_json(found: Iterable[results.SearchResult]) -> bytes:
 
 
 def _hits(hits: Sequence[FoundHit]) -> list[str]:
-    names = {version: quote(version) for version in {hit.version for hit in hits}}
     return [
-        f'{{"id":{quote(hit[0])},"score":{hit[1]:{SCORE_FORMAT}},"version":{names[hit[2]]},"metadata":{hit[3]}}}'
-        if hit[3] is not None and hit[4] is None and hit[5] is None  # most hits
-        else _hit(hit)
-        for hit in hits
+        f'{{"id":{quote(point_id)},"score":{score:{SCORE_FORMAT}},"version":{_quoted(version)},"metadata":{metadata}}}'
+        if metadata is not None and distance is None and code is None  # most hits
+        else _hit(point_id, score, version, metadata, distance, code)
+        for point_id, score, version, metadata, distance, code in hits
     ]
 
 
-def _hit(hit: FoundHit) -> str:
-    distance = "" if hit.distance is None else f',"distance":{hit.distance}'
-    more = optional_fields(hit.metadata, hit.code)
-    return f'{{"id":{quote(hit.id)},"score":{hit.score:{SCORE_FORMAT}},"version":{quote(hit.version)}{distance}{more}}}'
+def _hit(
+    point_id: str, score: float, version: str, metadata: str | None, distance: int | None, code: bytes | None
+) -> str:
+    measured = "" if distance is None else f',"distance":{distance}'
+    more = optional_fields(metadata, code)
+    return f'{{"id":{quote(point_id)},"score":{score:{SCORE_FORMAT}},"version":{_quoted(version)}{measured}{more}}}'
 
 
 def _explanation(explain: results.Explanation) -> str:

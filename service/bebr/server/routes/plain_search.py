@@ -4,13 +4,12 @@ Reading one takes a fraction of what validation takes. Whatever is not exactly o
 is None here, and the model reads it, which names what is wrong. Tests hold both to the same requests.
 """
 
-from binascii import Error, a2b_base64
 from typing import Any
 
-import numpy as np
 from pydantic_core import from_json
 
 from bebr.engine import SearchRequest
+from bebr.engine.inputs import plain_vector
 
 MAX_BYTES = 2**16
 """Larger bodies are not worth a second reading."""
@@ -39,10 +38,6 @@ def _of_source(data: dict[str, Any], limit: int, with_metadata: bool) -> SearchR
         return SearchRequest(text=text, limit=limit, with_metadata=with_metadata) if type(text) is str else None
     if text is not None or type(vector) is not str:
         return None
-    try:
-        read = a2b_base64(vector, strict_mode=True)
-    except (Error, ValueError):
+    if (read := plain_vector(vector)) is None:
         return None
-    if not read or len(read) % 4:
-        return None
-    return SearchRequest(vector=np.frombuffer(read, "<f4"), limit=limit, with_metadata=with_metadata)
+    return SearchRequest(vector=read, limit=limit, with_metadata=with_metadata)
