@@ -60,6 +60,7 @@ def build_engine(settings: Settings) -> Engine:
         settings.limits,
         search_threads=settings.search_thread_count,
         encoder_threads=settings.encoder_thread_count,
+        onnx_providers=settings.onnx_providers,
         head_rows=settings.head_rows,
         batching=settings.batching,
     )

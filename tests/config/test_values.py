@@ -25,6 +25,7 @@ from bebr.errors import InvalidOption
         ("BEBR_REDIS_URL", "none", None),
         ("BEBR_REDIS_URL", "unix:///run/redis.sock", "unix:///run/redis.sock"),
         ("BEBR_LOG_LEVEL", "WARNING", LogLevel.WARNING),
+        ("BEBR_ONNX_PROVIDERS", "CUDA, cpu", ("cuda", "cpu")),
     ],
 )
 def test_values_are_read_with_their_units(variable: str, written: str, meant: object):
@@ -47,6 +48,9 @@ def test_values_are_read_with_their_units(variable: str, written: str, meant: ob
         ("BEBR_BATCHING", "perhaps"),
         ("BEBR_HOST", " "),
         ("BEBR_LOG_LEVEL", "loud"),
+        ("BEBR_ONNX_PROVIDERS", ""),
+        ("BEBR_ONNX_PROVIDERS", "gpu"),
+        ("BEBR_ONNX_PROVIDERS", "cpu,cpu"),
         ("BEBR_REDIS_URL", "http://db"),
         ("BEBR_REDIS_URL", ""),
         ("BEBR_REDIS_URL", " "),

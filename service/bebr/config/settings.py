@@ -11,7 +11,7 @@ from typing import Any
 
 from bebr.config import machine
 from bebr.config.limits import Limits, about
-from bebr.config.values import BOOLEAN, DURATION, FOLDER, KEYS, NAMES, REDIS_URL, TEXT, choice, integer, size
+from bebr.config.values import BOOLEAN, DURATION, FOLDER, KEYS, NAMES, REDIS_URL, TEXT, choice, choices, integer, size
 
 
 class Synchronous(StrEnum):
@@ -19,6 +19,19 @@ class Synchronous(StrEnum):
 
     FULL = "full"
     NORMAL = "normal"
+
+
+class OnnxProvider(StrEnum):
+    """What embeds texts: the processor, or an accelerator that ONNX Runtime knows."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    TENSORRT = "tensorrt"
+    ROCM = "rocm"
+    MIGRAPHX = "migraphx"
+    OPENVINO = "openvino"
+    COREML = "coreml"
+    DML = "dml"
 
 
 class LogLevel(StrEnum):
@@ -207,6 +220,15 @@ class Settings(Limits):
     encoder_threads: int = field(
         default=0,
         metadata=about(integer(0, 1024), "Search", "Number of threads of the embedding model; 0: one per core."),
+    )
+    onnx_providers: tuple[OnnxProvider, ...] = field(
+        default=(OnnxProvider.CPU,),
+        metadata=about(
+            choices(OnnxProvider),
+            "Search",
+            "What embeds texts, separated by commas, the preferred one first: cpu, cuda, tensorrt, rocm, migraphx, "
+            "openvino, coreml, dml; what this ONNX Runtime lacks is skipped, which is logged.",
+        ),
     )
     batching: bool = field(
         default=True,

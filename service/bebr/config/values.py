@@ -57,6 +57,21 @@ def choice(members: type[StrEnum]) -> Kind:
     return Kind("one of " + ", ".join(members), lambda value: members(str(value).lower()))
 
 
+def choices(members: type[StrEnum]) -> Kind:
+    """Members of a StrEnum, separated by commas, each once; at least one."""
+
+    def parse(value: object) -> tuple[StrEnum, ...]:
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            raise TypeError
+        found = tuple(members(str(part).strip().lower()) for part in parts)
+        if not found or len(set(found)) < len(found):
+            raise ValueError
+        return found
+
+    return Kind("one or several of " + ", ".join(members) + ", separated by commas", parse)
+
+
 def _duration(value: object) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(_within(value, 0.001, 1e9))

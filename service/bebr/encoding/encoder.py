@@ -12,6 +12,7 @@ from bebr.encoding.bundles.bundle import Bundle, no_binarizer, no_embedding_mode
 from bebr.encoding.bundles.manifest import TextKind
 from bebr.encoding.embedding.model import EmbeddingModel
 from bebr.encoding.embedding.vectors import check_embeddings
+from bebr.encoding.onnx.providers import CPU_ONLY, Device
 from bebr.encoding.quantization.binarizer import Binarizer, Projection
 from bebr.encoding.quantization.pair import encode_rescored, open_binarizer, open_rescore
 
@@ -25,13 +26,18 @@ class Encoder:
     when a graph does not fit the manifest.
     """
 
-    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+    def __init__(self, bundle: Bundle, threads: int = 1, device: Device = CPU_ONLY) -> None:
         self.bundle = bundle
         self.takes_text = bundle.has_embedding_model
         """Whether it has an embedding model."""
-        self._model = EmbeddingModel(bundle, threads) if bundle.has_embedding_model else None
+        self._model = EmbeddingModel(bundle, threads, device=device) if bundle.has_embedding_model else None
         self._binarizer = open_binarizer(bundle, threads) if bundle.has_binarizer else None
         self._rescore = open_rescore(bundle, threads) if bundle.has_binarizer else None
+
+    @property
+    def batch_tokens(self) -> int:
+        """Padded tokens that the embedding model computes at once."""
+        return 1 if self._model is None else self._model.batch_tokens
 
     @property
     def spec(self) -> CodeSpec:

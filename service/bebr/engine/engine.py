@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bebr.config import Limits
 from bebr.core.types import WriteMode
 from bebr.encoding import Bundle, BundleRegistry, TextKind
+from bebr.encoding.onnx.providers import choose_device
 from bebr.engine.admission import Admission
 from bebr.engine.answers import AnswerSize
 from bebr.engine.capacity import CapacityGuard
@@ -68,6 +69,7 @@ class Engine:
         *,
         search_threads: int,
         encoder_threads: int,
+        onnx_providers: Sequence[str] = ("cpu",),
         head_rows: int,
         batching: bool = True,
     ) -> None:
@@ -81,7 +83,7 @@ class Engine:
         texts = TextQueues(admission, limits, threads, batching=batching)
         background = Encoding(texts, admission.background, threads.encoding)
         self._guard = CapacityGuard(data_folder, limits.min_free_disk_bytes, limits.memory_bytes)
-        self._encoders = Encoders(bundles, encoder_threads)
+        self._encoders = Encoders(bundles, encoder_threads, choose_device(onnx_providers))
         self._fitted_bundles = FittedBundles(store, bundles)
         self._calibrations = Calibrations(store)
         self.events = CollectionEvents()

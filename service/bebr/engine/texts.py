@@ -135,7 +135,7 @@ class TextQueues:
         sizes = [_tokens(text, encoder.max_tokens) for text in texts]
         embeddings = np.empty((len(texts), encoder.embedding_dims), np.float32)
         counts = [0] * len(texts)
-        pieces = list(_cut(sizes))
+        pieces = list(_cut(sizes, _piece_tokens(encoder)))
         left = sum(sizes) if lane is self._whole else 0
         lane.enter(key, left)
         try:
@@ -180,11 +180,11 @@ class TextQueues:
             queue = Coalescer(
                 run,
                 what="texts",
-                max_batch=self._together,
+                max_batch=self._together if self._together == 1 else _texts_together(_piece_tokens(encoder)),
                 max_queue=self._limits.max_queue,
                 width=self._background_threads if background else 1,
                 size=lambda piece: piece.tokens,
-                max_size=PIECE_TOKENS,
+                max_size=_piece_tokens(encoder),
             )
             self._queues[name] = queue, model
         return self._queues[name]
@@ -207,12 +207,25 @@ def _tokens(text: str, most: int) -> int:
     return TOKENS_OF_TEXT + min(most, len(text) // CHARS_PER_TOKEN)
 
 
-def _cut(sizes: Sequence[int]) -> Iterator[list[int]]:
-    """Tokens of texts -> the places of each piece: texts of about one length, as they are padded to the longest."""
+def _piece_tokens(encoder: Encoder) -> int:
+    """Tokens of a piece: more where an accelerator takes more at once."""
+    return max(PIECE_TOKENS, 2 * encoder.batch_tokens)
+
+
+def _texts_together(piece_tokens: int) -> int:
+    """Texts of a piece."""
+    return MAX_TEXTS_TOGETHER * piece_tokens // PIECE_TOKENS
+
+
+def _cut(sizes: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Tokens of texts -> the places of each piece: texts of about one length, as they are padded to the longest.
+
+    most: tokens of a piece.
+    """
     piece: list[int] = []
     tokens = 0
     for place in np.argsort(np.asarray(sizes), kind="stable").tolist():
-        if piece and (tokens + sizes[place] > PIECE_TOKENS or len(piece) == MAX_TEXTS_TOGETHER):
+        if piece and (tokens + sizes[place] > most or len(piece) == _texts_together(most)):
             yield piece
             piece, tokens = [], 0
         piece.append(place)

@@ -15,6 +15,7 @@ from bebr.core.arrays import Floats
 from bebr.encoding.bundles.bundle import Bundle
 from bebr.encoding.bundles.manifest import TextKind
 from bebr.encoding.embedding.tokenization import TextTokenizer
+from bebr.encoding.onnx.providers import CPU_ONLY, Device
 from bebr.encoding.onnx.session import (
     ATTENTION_MASK,
     EMBEDDING,
@@ -26,8 +27,6 @@ from bebr.encoding.onnx.session import (
 )
 from bebr.errors import DamagedBundle
 
-BATCH_TOKENS = 512
-"""Padded tokens of a sub-batch: fewer leave the cores idle between operators, more fall out of their caches."""
 TEXTS_PER_ROUND = 2048
 """Texts that are tokenized at once; bounds the memory of long texts, and still lets sorting by length pay."""
 
@@ -40,7 +39,10 @@ class EmbeddingModel:
     Raises InvalidOption when the bundle has no embedding model, DamagedBundle when its files do not fit the manifest.
     """
 
-    def __init__(self, bundle: Bundle, threads: int = 1, batch_tokens: int = BATCH_TOKENS) -> None:
+    def __init__(
+        self, bundle: Bundle, threads: int = 1, batch_tokens: int | None = None, device: Device = CPU_ONLY
+    ) -> None:
+        """batch_tokens: padded tokens of a sub-batch; None: as many as suit the device."""
         entry = bundle.embedding
         self.dims = bundle.embedding_dims
         self.max_length = entry.settings.max_length
@@ -48,12 +50,14 @@ class EmbeddingModel:
         self._prefixes = dict(entry.settings.prefixes)
         self._tokenizer = _open_tokenizer(bundle, entry.settings.max_length)
         path = bundle.path / entry.graph
-        self._session = open_session(path, weights=entry.weights)
+        self._session = open_session(path, weights=entry.weights, device=device)
+        device = device.check(self._session, bundle.id)
         inputs: dict[str, tuple[str, int | None]] = {INPUT_IDS: (INT64, None), ATTENTION_MASK: (INT64, None)}
         check_signature(self._session, path, inputs, {EMBEDDING: (FLOAT32, self.dims)})
-        self._batch_tokens = 1 if entry.settings.alone else batch_tokens
+        self.batch_tokens = 1 if entry.settings.alone else batch_tokens or device.batch_tokens
+        """Padded tokens of a sub-batch."""
         # The calling thread works too, so one thread needs no pool, and a busy pool delays nobody.
-        self._helpers = threads - 1
+        self._helpers = threads - 1 if device.is_cpu else 1  # that prepares texts, while the other waits
         self._pool = ThreadPoolExecutor(self._helpers, "embed") if self._helpers else None
 
     def embed(self, texts: Sequence[str], kind: TextKind) -> Floats:
@@ -91,7 +95,7 @@ class EmbeddingModel:
 
     def _run_all(self, tokens: list[list[int]], embeddings: Floats, helpers: int) -> None:
         """Compute all rows of `embeddings`, with the help of some threads of the pool."""
-        batches = deque(plan_batches([len(ids) for ids in tokens], self._batch_tokens))
+        batches = deque(plan_batches([len(ids) for ids in tokens], self.batch_tokens))
 
         def work() -> None:
             while batches:

@@ -8,6 +8,7 @@ import onnx.utils
 import onnxruntime
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
+from bebr.encoding.onnx.providers import CPU_ONLY, Device
 from bebr.errors import DamagedBundle
 
 # Names of the inputs and the output of every embedding graph; the last is the input of binarizers and adapters too.
@@ -19,12 +20,17 @@ ENDLESS = frozenset({"Loop", "Scan", "SequenceMap"})
 
 
 def open_session(
-    path: Path, threads: int = 1, part: bytes | None = None, *, weights: str | None = None
+    path: Path,
+    threads: int = 1,
+    part: bytes | None = None,
+    *,
+    weights: str | None = None,
+    device: Device = CPU_ONLY,
 ) -> onnxruntime.InferenceSession:
     """Open the ONNX graph in a file. `threads` compute one call together; calls from several threads may overlap.
 
     Where `part` is given, it is opened instead: a graph cut out of the one in the file, which errors then name.
-    weights: the file beside it that holds its weights, where its own does not.
+    weights: the file beside it that holds its weights, where its own does not. device: where it runs.
 
     Raises DamagedBundle when ONNX Runtime cannot load the graph, and what `read_graph` raises.
     """
@@ -37,7 +43,7 @@ def open_session(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # What goes wrong is raised.
     try:
-        return onnxruntime.InferenceSession(part or str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(part or str(path), options, providers=list(device.providers))
     except Exception as error:  # ONNX Runtime's classes of errors have no common base but Exception.
         raise DamagedBundle(
             f"{path.name} is not a graph that ONNX Runtime {onnxruntime.__version__} can load: {error}",

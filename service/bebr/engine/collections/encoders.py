@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from bebr.encoding import Bundle, BundleRegistry
 from bebr.encoding.adapters.adapter import Adapter, open_adapters
 from bebr.encoding.encoder import Encoder
+from bebr.encoding.onnx.providers import Device
 from bebr.encoding.quantization.int8 import Int8Binarizer
 from bebr.encoding.quantization.training_free import TrainingFree
 from bebr.engine.collections.schema import CollectionDocument
@@ -107,8 +108,9 @@ class CollectionEncoders:
 class Encoders:
     """All encoders of the process. Loading takes seconds: call everything here in a thread."""
 
-    def __init__(self, bundles: BundleRegistry, threads: int) -> None:
+    def __init__(self, bundles: BundleRegistry, threads: int, device: Device) -> None:
         self._bundles = bundles
+        self._device = device
         self._threads = threads
         self._lock = threading.Lock()
         self._loaded: dict[tuple[str, str | None], Encoder] = {}
@@ -122,7 +124,7 @@ class Encoders:
             if (bundle_id, fingerprint) not in self._loaded:
                 bundle = self._bundles.get(bundle_id, fingerprint)
                 loaded = self._loaded.get((bundle_id, bundle.fingerprint))
-                encoder = loaded or Encoder(bundle, self._threads)
+                encoder = loaded or Encoder(bundle, self._threads, self._device)
                 encoder.warm_up()
                 self._loaded[bundle_id, fingerprint] = self._loaded[bundle_id, bundle.fingerprint] = encoder
             return self._loaded[bundle_id, fingerprint]
