@@ -74,7 +74,7 @@ async def bench(
     ]
     for follower in followers:
         follower.open()
-    writer = Writer(store, UID, followers, FIELDS, max_queue, "docs")
+    writer = Writer(store, UID, followers, max_queue, "docs")
     try:
         yield Bench(store, followers, writer)
     finally:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from itertools import islice
-from typing import Any, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -84,13 +84,14 @@ def create_collection(
     dims: int | None = None,
     fit: Mapping[str, float] | bool | None = None,
     shards: int | None = None,
-    filterable: Mapping[str, FieldType | str] | None = None,
+    filterable: Mapping[str, FieldType | str] | Literal["auto"] | None = None,
     text_field: str | None = None,
     recall: float | Default | None = DEFAULT,
 ) -> Flow[dict[str, Any]]:
     """Create a collection with a bundle ('minilm@2'), for vectors of your own (dims=1536), or for your own codes
     (code='256x2'). Raises AlreadyExists.
 
+    filterable: types of the metadata fields that filters may use; "auto": new keys become filterable by themselves.
     dims: of your own vectors; with code='int8' they keep 8 bits a dim. fit: `{"bytes": 64, "sample": 20000}`: a
     binarizer is fitted to the first `sample` points, and "rescore_bytes": 128 adds a finer code of each point, on disk;
     True: the same with sizes that suit the dims, which is what dims alone do; False: no fit. text_field:
@@ -114,9 +115,23 @@ def describe_collection(name: str) -> Flow[dict[str, Any]]:
     return description
 
 
-def update_collection(name: str, *, recall: float | None) -> Flow[dict[str, Any]]:
-    """Change a collection. recall: share of the exact hits that searches find; None: all searches are exact."""
-    response = yield json_request("PATCH", collection_path(name), {"recall": recall})
+def update_collection(
+    name: str,
+    *,
+    recall: float | Default | None = DEFAULT,
+    filterable: Mapping[str, FieldType | str | None] | Literal["auto", "declared"] | None = None,
+) -> Flow[dict[str, Any]]:
+    """Change a collection; what is not given stays.
+
+    recall: share of the exact hits that searches find; None: all searches are exact. filterable: types of metadata
+    fields that filters may use from now on; None in the place of a type drops a field. "auto": new keys become
+    filterable by themselves; "declared": no more of them. Where points have to be read for fields, the answer has a
+    "job" to wait for (`wait_job`); filters on these fields are a Conflict until it has succeeded.
+    """
+    value: dict[str, Any] = {} if recall is DEFAULT else {"recall": recall}
+    if filterable is not None:
+        value["filterable"] = filterable
+    response = yield json_request("PATCH", collection_path(name), value)
     changed: dict[str, Any] = response.json()
     return changed
 

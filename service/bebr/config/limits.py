@@ -53,6 +53,12 @@ class Limits:
         default=20_000,
         metadata=_limit(integer(1), "Maximum number of conditions and values in the filters of one request."),
     )
+    max_auto_fields: int = field(
+        default=32,
+        metadata=_limit(
+            integer(0, 64), "Maximum number of fields of a collection that become filterable by themselves."
+        ),
+    )
     max_text_chars: int = field(
         default=100_000,
         metadata=_limit(integer(1), "Maximum length of a text, in characters."),

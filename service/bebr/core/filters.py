@@ -130,6 +130,17 @@ def _is_within(value: Any, bounds: Range) -> bool:
     )
 
 
+def keys_of(node: Condition) -> set[str]:
+    """The fields that a filter needs."""
+    match node:
+        case Filter(must, should, must_not):
+            return {key for condition in (*must, *should, *must_not) for key in keys_of(condition)}
+        case HasId():
+            return set()
+        case _:
+            return {node.key}
+
+
 @dataclass(slots=True)
 class _Counter:
     """What a filter has so far."""

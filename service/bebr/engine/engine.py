@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.config import Limits
-from bebr.core.types import WriteMode
+from bebr.core.types import FieldType, WriteMode
 from bebr.encoding import Bundle, BundleRegistry, TextKind
 from bebr.encoding.onnx.providers import choose_device
 from bebr.engine.admission import Admission
@@ -51,6 +51,7 @@ from bebr.engine.versions.fitted_bundles import FittedBundles
 from bebr.engine.versions.lists import Lists
 from bebr.engine.versions.versions import Versions
 from bebr.engine.write.encode import Encoding
+from bebr.engine.write.fields import FieldChanges
 from bebr.engine.write.points import PointWriter
 from bebr.errors import DamagedCollection, InvalidOption
 from bebr.shards.memory import limit_arenas
@@ -100,8 +101,16 @@ class Engine:
         self.searchers = Searchers(limits, admission, texts, self._checks, batching=batching)
         self._embedder = Embedder(bundles, self._encoders, limits, texts, admission.embeddings)
         encoding = Encoding(texts, admission.written_texts, threads.encoding)
+        self.field_changes = FieldChanges(self.registry, self.events, limits)
+        """Changes filterable fields."""
         self._writer = PointWriter(
-            limits, self._guard, admission.writes, encoding, background, after_write=self.events.changed
+            limits,
+            self._guard,
+            admission.writes,
+            encoding,
+            background,
+            self.field_changes,
+            after_write=self.events.changed,
         )
         self._loader = self._make_loader(head_rows)
         self._loading: asyncio.Task[None] | None = None
@@ -208,6 +217,16 @@ class Engine:
         collection = self.registry.get(name)
         await self.registry.update(collection, lambda document: replace(document, recall=recall))
         return self._status(collection)
+
+    async def change_fields(
+        self, name: str, fields: Mapping[str, FieldType | None], auto: bool | None = None
+    ) -> str | None:
+        """Change filterable fields -> id of the job that makes their columns; None where nothing is left to do.
+
+        None in the place of a type drops the field. auto: whether new keys of metadata become filterable by themselves
+        from now on; None: as before. Raises InvalidOption.
+        """
+        return await asyncio.shield(self.field_changes.begin(self.registry.get(name), fields, auto))
 
     async def delete_collection(self, name: str) -> None:
         """Forget a collection, its points, its segments and the aliases that point to it."""

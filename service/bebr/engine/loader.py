@@ -74,7 +74,7 @@ class CollectionLoader:
             threads=self._threads,
         )
         encoders = self._encoders.open(document)
-        shards.open()
+        shards.open(document.fields_change)
         return Collection(
             name=name,
             document=document,

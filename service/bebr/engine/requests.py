@@ -46,6 +46,8 @@ class CollectionSettings:
     shards: int = 2
     filterable: Mapping[str, FieldType] = field(default_factory=dict)
     """Metadata fields that filters may use."""
+    auto_filterable: bool = False
+    """New keys of metadata become filterable by themselves."""
     text_field: str | None = None
     """Metadata field that keeps the text of a point, so that another model can encode it later.
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -278,6 +278,19 @@ class ListsStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class FieldStatus:
+    """A filterable field."""
+
+    type: FieldType
+    state: Literal["ready", "building"]
+    """Filters cannot use it before it is ready."""
+    progress: float
+    """The share of points whose metadata was read for it, 0 to 1."""
+    auto: bool = False
+    """Whether it became filterable by itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionStatus:
     """A collection as its users see it."""
 
@@ -328,6 +341,10 @@ class CollectionStatus:
     """By id of a code version whose codes are in lists."""
     coverage: CoverageStatus | None = None
     """What searches miss by taking shortcuts; None: none was to be checked since the start."""
+    fields: Mapping[str, FieldStatus] = field(default_factory=dict)
+    """The filterable fields."""
+    auto_filterable: bool = False
+    """Whether new keys of metadata become filterable by themselves."""
 
 
 @dataclass(frozen=True, slots=True)

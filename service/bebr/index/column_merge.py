@@ -45,7 +45,7 @@ def _merge_more(
     parts: Sequence[tuple[ScalarColumn, NDArray[np.int64]]], order: NDArray[np.int64]
 ) -> NDArray[np.float64] | None:
     most = max([0 if column.more is None else len(column.more) for column, _ in parts])
-    if not most:
+    if not most or not len(order):
         return None
     grids = [np.zeros((most, len(rows))) for _, rows in parts]
     for grid, (column, rows) in zip(grids, parts, strict=True):

@@ -6,7 +6,7 @@ A column answers one question fast: for which rows does a condition hold? `bebr.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from bebr.index.strings import StringTable
 
 BoolArray = NDArray[np.bool_]
 Arrays = dict[str, NDArray[Any]]
+Held = TypeVar("Held")
 FindIds = Callable[[frozenset[str]], NDArray[np.int64]]
 
 
@@ -206,13 +207,24 @@ def evaluate(node: Condition, columns: Mapping[str, Column], rows: int, find_ids
 
 
 def _column_of(node: IsEmpty | Match | Range, columns: Mapping[str, Column]) -> Column:
-    column = columns.get(node.key)
-    if column is None or column.kind is not node.kind:
-        raise Conflict(
-            f"field '{node.key}' was changed while the request ran; read the description of the collection, try again",
-            key=node.key,
-        )
+    column = column_named(node.key, columns)
+    if column.kind is not node.kind:
+        raise _changed(node.key)
     return column
+
+
+def column_named(key: str, columns: Mapping[str, Held]) -> Held:
+    """Raises Conflict where there is none: a request was read before its field was dropped."""
+    if key not in columns:
+        raise _changed(key)
+    return columns[key]
+
+
+def _changed(key: str) -> Conflict:
+    return Conflict(
+        f"field '{key}' was changed while the request ran; read the description of the collection, then try again",
+        key=key,
+    )
 
 
 def items_of(starts: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:

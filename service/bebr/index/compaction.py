@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from bebr.core.lists import Centroids
+from bebr.core.types import FieldType
 from bebr.index.candidates import Part
 from bebr.index.lists.assigning import have_room
 from bebr.index.segment import SegmentView
@@ -26,15 +27,18 @@ def is_mostly_dead(part: Part) -> bool:
 
 
 def segments_to_merge(segments: Sequence[SegmentView], head_rows: int) -> list[SegmentView]:
-    """Segments of one version worth making one: FANOUT of a similar size, or one with many dead rows; [] for none."""
-    tiers: dict[tuple[int, int], list[SegmentView]] = {}
+    """Segments of one version, with the same fields, worth making one; [] for none.
+
+    They are FANOUT of a similar size, or one with many dead rows.
+    """
+    tiers: dict[tuple[int, int, frozenset[tuple[str, FieldType]]], list[SegmentView]] = {}
     for view in segments:
         if _has_many_dead(view):
             return [view]
         tier = 0
         while view.live_count > head_rows * FANOUT**tier:
             tier += 1
-        tiers.setdefault((view.version, tier), []).append(view)
+        tiers.setdefault((view.version, tier, frozenset(view.segment.fields.items())), []).append(view)
     for group in tiers.values():
         if len(group) >= FANOUT and sum(view.live_count for view in group[:FANOUT]) <= MAX_SEGMENT_ROWS:
             return group[:FANOUT]

@@ -16,7 +16,7 @@ from bebr import kernel
 from bebr.core.codes import CodeSpec, join_records, split_records
 from bebr.core.filters import Filter
 from bebr.core.types import FieldType
-from bebr.index.columns import Column, build_column, evaluate, pack_mask, unpack_mask
+from bebr.index.columns import Column, build_column, column_named, evaluate, pack_mask, unpack_mask
 from bebr.index.labels import Labels, labels_of_values
 
 CHUNK_ROWS = 2048
@@ -153,7 +153,7 @@ class GrowingView:
         """The labels of a field of all rows, dead or alive; kept, for the rows of a view never change."""
         labels = self._labels.get(key)
         if labels is None:
-            labels = self._labels[key] = labels_of_values(self.segment.values[key][: self.rows])
+            labels = self._labels[key] = labels_of_values(column_named(key, self.segment.values)[: self.rows])
         return labels
 
     def rescore_records(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:

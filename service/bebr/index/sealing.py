@@ -3,8 +3,9 @@
 Both return where each old row went, so that the shard can carry over the deaths of the meantime.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from bebr import kernel
 from bebr.core.codes import CodeSpec
 from bebr.core.lists import Centroids
+from bebr.core.types import FieldType
 from bebr.index import segment_file
 from bebr.index.column_merge import merge_columns
-from bebr.index.columns import build_column, unpack_mask
+from bebr.index.columns import Column, build_column, unpack_mask
 from bebr.index.growing import NO_ROW, GrowingView
 from bebr.index.lists.assigning import Assigned, assign, have_room
 from bebr.index.lists.segment_lists import SegmentLists
@@ -26,6 +28,7 @@ RESCORE_ROWS = 4096
 """Rescore codes pass through memory this many at a time."""
 CODE_ROWS = 2**14
 """Codes do; so many are whole pieces of a file."""
+NO_COLUMNS: Mapping[str, Column] = MappingProxyType({})
 
 
 def seal(view: GrowingView, path: Path, centroids: Centroids | None = None) -> NDArray[np.int64]:
@@ -57,12 +60,19 @@ def seal(view: GrowingView, path: Path, centroids: Centroids | None = None) -> N
 
 
 def compact(
-    views: Sequence[SegmentView], path: Path, centroids: Centroids | None = None, assigned: Assigned | None = None
+    views: Sequence[SegmentView],
+    path: Path,
+    centroids: Centroids | None = None,
+    assigned: Assigned | None = None,
+    *,
+    fields: Mapping[str, FieldType] | None = None,
+    made: Mapping[str, Column] = NO_COLUMNS,
 ) -> list[NDArray[np.int64]]:
-    """Write the live rows of several segments of one version as one segment. Raises DamagedSegment.
+    """Write the live rows of several segments of one version, with the same fields, as one. Raises DamagedSegment.
 
     It has lists of these centroids where they pay; without centroids those of the generation that all have. Rows that
     are in a list of that generation stay in it. assigned: the lists of the rows of the one segment, where known.
+    fields: those that it has, in place of its own; made: columns of fields that are new.
     Returns for each of them (rows,) int64: the new row of each old one, -1 where it was dead.
     """
     segments = [view.segment for view in views]
@@ -70,7 +80,7 @@ def compact(
     for segment in segments:
         segment.check_ids()
         segment.check()
-    moves = _compact(views, segments, path, centroids, assigned)
+    moves = _compact(views, segments, path, centroids, assigned, segments[0].fields if fields is None else fields, made)
     for segment in segments:  # what is mapped may have changed meanwhile
         if segment.notice_change() or kernel.lost_pages() != lost:
             segment.forget_checks()
@@ -85,9 +95,11 @@ def _compact(
     path: Path,
     centroids: Centroids | None,
     assigned: Assigned | None,
+    fields: Mapping[str, FieldType],
+    made: Mapping[str, Column],
 ) -> list[NDArray[np.int64]]:
     """Codes pass through memory some at a time; what is made for all rows is freed as soon as it was used."""
-    spec, fields = segments[0].spec, segments[0].fields
+    spec = segments[0].spec
     alive = [np.flatnonzero(unpack_mask(view.live, view.rows)) for view in views]
     order, ids, lists = _merge_order(segments, alive, centroids, assigned)
     owner = np.repeat(np.arange(len(views), dtype=np.int32), [len(rows) for rows in alive])[order]
@@ -96,7 +108,8 @@ def _compact(
     lookup = _merge_lookups(segments, alive, order)
     codes = segment_file.Streamed(kernel.blocked_size_bytes(spec, len(row)), _code_chunks(segments, owner, row, spec))
     columns = {
-        key: merge_columns(kind, [s.columns[key] for s in segments], alive, order) for key, kind in fields.items()
+        key: merge_columns(kind, [made.get(key) or s.columns[key] for s in segments], alive, order)
+        for key, kind in fields.items()
     }
     finer = (read_rescore_rows(segments, owner[some], row[some], spec) for some in _chunks(len(row), RESCORE_ROWS))
     del order

@@ -23,7 +23,7 @@ from bebr.core.codes import CodeSpec
 from bebr.core.filters import Filter
 from bebr.core.types import FieldType
 from bebr.index import segment_file
-from bebr.index.columns import Arrays, Column, column_from_arrays, evaluate, pack_mask
+from bebr.index.columns import Arrays, Column, column_from_arrays, column_named, evaluate, pack_mask
 from bebr.index.growing import kill
 from bebr.index.labels import Labels, labels_of_column
 from bebr.index.lists.segment_lists import SegmentLists
@@ -184,7 +184,7 @@ class Segment:
         """The labels of a field, kept once hits were grouped by it."""
         labels = self._labels.get(key)
         if labels is None:
-            labels = self._labels[key] = labels_of_column(self.columns[key])
+            labels = self._labels[key] = labels_of_column(column_named(key, self.columns))
         return labels
 
     def ranks(self) -> NDArray[np.uint32] | None:

@@ -21,7 +21,7 @@ from bebr.core.types import FieldType, Puts
 from bebr.errors import DamagedSegment
 from bebr.index import sealing, shard_files
 from bebr.index.candidates import Part
-from bebr.index.columns import unpack_mask
+from bebr.index.columns import Column, unpack_mask
 from bebr.index.compaction import is_mostly_dead, segment_to_sort, segments_to_merge
 from bebr.index.growing import Compaction, GrowingSegment, GrowingView
 from bebr.index.lists.assigning import assign
@@ -76,8 +76,11 @@ class Shard:
         """Held while files change."""
         self.view = ShardView.of((), 0)
 
-    def open(self) -> None:
-        """Map the segments of the last checkpoint. A damaged one makes the shard start empty, to be rebuilt."""
+    def open(self, fields_change: bool = False) -> None:
+        """Map the segments of the last checkpoint. A damaged one makes the shard start empty, to be rebuilt.
+
+        So does one without the columns of all fields, unless these are still to be made (`fields_change`).
+        """
         shard_files.settle(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -85,7 +88,7 @@ class Shard:
             self.seq, self._sealed = shard_files.load(self.folder, self.map_from_bytes)
             self.checkpoint_seq = self.seq
             for view in self._sealed:
-                self._check_fits(view.segment)
+                self._check_fits(view.segment, fields_change)
         except DamagedSegment as damage:
             self.rebuilt_because = damage.detail
             self.clear()
@@ -140,6 +143,20 @@ class Shard:
             self._operations += len(deletes) + sum(len(batch.ids) for batch, _ in puts)
             self.seq = seq
             self._publish()
+
+    def set_fields(self, fields: Mapping[str, FieldType]) -> None:
+        """Rows that come from now on have columns of these fields, and no others; those that are there get them by
+        `add_columns`, once they are sealed."""
+        with self._lock:
+            if fields != self.fields:
+                self.fields = dict(fields)
+                self._freeze()
+                self._publish()
+
+    @property
+    def outdated(self) -> list[Part]:
+        """The parts that have not the columns of today's fields alone."""
+        return [part for part in self.view.parts if part.segment.fields != self.fields]
 
     def leave_out(self, ids: Sequence[str]) -> None:
         """Take points out of the view, whatever the store says; what is written of them later counts again."""
@@ -260,6 +277,22 @@ class Shard:
                 self._checkpoint()
         return True
 
+    def add_columns(self, view: SegmentView, fields: Mapping[str, FieldType], columns: Mapping[str, Column]) -> bool:
+        """Write a segment anew with the columns of these fields: those given, and its own for the others.
+
+        False where it is not there any more. Raises DamagedSegment.
+        """
+        with self._maintenance:
+            with self._lock:
+                now = next((one for one in self._sealed if one.segment is view.segment), None)
+            if now is None or self._is_replaced:
+                return False
+            path = self._next_path()
+            moves = sealing.compact([now], path, fields=fields, made=columns)
+            self._replace([now], self._opened(path), moves)
+            self._checkpoint()
+        return True
+
     def flush(self) -> None:
         """Seal all growing segments and write a checkpoint, so that the next start replays nothing."""
         with self._lock:
@@ -339,9 +372,10 @@ class Shard:
         numbers = [int(path.stem) for path in self.folder.glob("*.seg")]
         return self.folder / f"{max(numbers, default=0) + 1:08d}.seg"
 
-    def _check_fits(self, segment: Segment) -> None:
-        took_paths_for_keys = not segment.reads_paths and any("." in key for key in self.fields)
-        if self.specs.get(segment.version) != segment.spec or segment.fields != self.fields or took_paths_for_keys:
+    def _check_fits(self, segment: Segment, fields_change: bool) -> None:
+        took_paths_for_keys = not segment.reads_paths and any("." in key for key in segment.fields)
+        has_fields = fields_change or segment.fields == self.fields
+        if self.specs.get(segment.version) != segment.spec or not has_fields or took_paths_for_keys:
             raise DamagedSegment(
                 f"segment {segment.path.name} was written for other code versions or fields", segment=segment.path.name
             )

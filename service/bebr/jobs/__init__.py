@@ -6,6 +6,7 @@ source     the jobs of one kind, as the queue sees them
 queue      all jobs of all kinds: list, get, pause, resume, cancel
 ingest/    bulk ingestion: a body of any length goes to disk, and a job writes it to a collection
 backfill   re-encodes points as the active version
+fields     makes the columns of filterable fields that were added to points that there are
 fit        fits a binarizer to the buffered embeddings of a collection, and re-encodes them
 """
 
@@ -13,12 +14,13 @@ from bebr.core.types import JobState
 from bebr.jobs.backfill import BackfillJobs
 from bebr.jobs.fit import FitJobs
 from bebr.jobs.ingest import IngestJobs
-from bebr.jobs.job import BackfillJob, FitJob, IngestJob, Job, JobKind
+from bebr.jobs.job import BackfillJob, FieldsJob, FitJob, IngestJob, Job, JobKind
 from bebr.jobs.queue import JobQueue
 
 __all__ = [
     "BackfillJob",
     "BackfillJobs",
+    "FieldsJob",
     "FitJob",
     "FitJobs",
     "IngestJob",

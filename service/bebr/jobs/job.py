@@ -1,9 +1,11 @@
 """What a job is for those who ask: its kind, its state and how far it is, as of now."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bebr.core.types import JobState, WriteMode
+from bebr.core.types import FieldType, JobState, WriteMode
+from bebr.shards import Misfits
 
 
 class JobKind(StrEnum):
@@ -12,6 +14,7 @@ class JobKind(StrEnum):
     INGEST = "ingest"
     BACKFILL = "backfill"
     FIT = "fit"
+    FIELDS = "fields"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,3 +85,19 @@ class FitJob(Job):
     """Embeddings to fit to."""
     collected: int
     """Points that wait as embeddings: for the fit, or to be re-encoded after it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldsJob(Job):
+    """A change of the filterable fields of points that there are."""
+
+    fields: Mapping[str, FieldType | None]
+    """The fields that are added, or get another type; None: that are dropped."""
+    total: int
+    """Points that there were when it began."""
+    progress: float
+    """The share of points that are done, 0 to 1."""
+    rejected: int
+    """Values that do not fit their field: these points are without it."""
+    misfits: Mapping[str, Misfits]
+    """The same by field, with the first ids."""

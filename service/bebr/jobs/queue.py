@@ -12,6 +12,7 @@ from bebr.engine import Engine
 from bebr.engine.collections.collection import Collection
 from bebr.errors import JobNotFound, NotReady
 from bebr.jobs.backfill import BackfillJobs
+from bebr.jobs.fields import FieldsJobs
 from bebr.jobs.fit import FitJobs
 from bebr.jobs.ingest import IngestJobs
 from bebr.jobs.job import Job
@@ -33,8 +34,9 @@ class JobQueue:
         """Submits backfills."""
         self.fit = FitJobs(engine)
         """Fits are requested by a use case of the engine."""
+        self._fields = FieldsJobs(engine)
         self._lists = ListUpkeep(engine)
-        self._sources: Sequence[JobSource] = (self.ingest, self.backfill, self.fit)
+        self._sources: Sequence[JobSource] = (self.ingest, self.backfill, self.fit, self._fields)
 
     async def start(self) -> None:
         """Resume the jobs that the last run of the service left unfinished."""

@@ -116,6 +116,8 @@ class Operation:
     """Model by content type of the body; None: bytes."""
     body_required: bool = True
     status: int = 200
+    accepted: bool = False
+    """Whether the same answer comes with 202 where a job goes on."""
     description: str = ""
     for_openai: bool = False
     """Whether errors have the shape of OpenAI's."""
@@ -159,6 +161,8 @@ class Operation:
 
     def _responses(self) -> dict[int | str, dict[str, Any]]:
         responses: dict[int | str, dict[str, Any]] = {self.status: self._success()}
+        if self.accepted:
+            responses[202] = self._success() | {"description": "Done, but for the job."}
         by_status: dict[int, list[str]] = {}
         for error in (*ALWAYS, *(WITH_BODY if self.body else ()), *self.errors):
             by_status.setdefault(status_of(error), []).append(error.__name__)

@@ -9,6 +9,7 @@ changes.py   what a shard can be asked to write
 runs.py      what a follower applies at once
 note.py      what the store acknowledged last, noted beside a shard's files
 follower.py  keeps one shard equal to the store
+columns.py   makes columns of fields that were added to rows that there are
 reads.py     searches, counts and lists of ids over several shards
 snapshot.py  the shards as they were at one moment
 scan_rate.py how long a scan takes on this machine
@@ -37,7 +38,7 @@ from bebr.index import (
     quantize_rescore,
 )
 from bebr.shards.changes import Change, Patch, Reencode, Replace, ShardWrite, pieces_of, values_of
-from bebr.shards.client import Searched, ShardClient, ShardStats
+from bebr.shards.client import ColumnStats, Misfits, Searched, ShardClient, ShardStats
 from bebr.shards.local import LocalShards, ShardThreads
 from bebr.shards.note import acknowledged, forget_notes
 from bebr.shards.snapshot import Snapshot
@@ -46,12 +47,14 @@ __all__ = [
     "SAMPLE_ROWS_PER_LIST",
     "Change",
     "CodeSpace",
+    "ColumnStats",
     "EmbeddingQueries",
     "Found",
     "Grouping",
     "ListsHeld",
     "ListsRead",
     "LocalShards",
+    "Misfits",
     "Needs",
     "NotInMemory",
     "Patch",

@@ -29,6 +29,8 @@ class ShardWrite:
     """What the store is told."""
     values: Values
     """For puts: the values of the filterable fields, which the view needs."""
+    fields: Fields | None = None
+    """The fields that these are the values of; None: those that the shard has when it is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +129,14 @@ def pieces_of(item: ShardWrite) -> list[ShardWrite]:
         piece
         for part in (slice(half), slice(half, None))
         for piece in pieces_of(
-            ShardWrite(
-                replace(
+            replace(
+                item,
+                write=replace(
                     write,
                     puts=Puts(puts.ids[part], puts.version, puts.records[part], puts.metadata[part]),
                     receipt=None,
                 ),
-                {key: column[part] for key, column in item.values.items()},
+                values={key: column[part] for key, column in item.values.items()},
             )
         )
     ]
@@ -150,6 +153,16 @@ def values_of(metadata: Sequence[Mapping[str, Any]], fields: Fields) -> dict[str
         else [column_value(item.get(key), kind) for item in metadata]
         for key, kind in fields.items()
     }
+
+
+def with_values_of(change: ShardWrite, fields: Fields) -> ShardWrite:
+    """The write with values of these fields: they may have changed since it was made."""
+    if change.fields is None or change.fields is fields or change.fields == fields:
+        return change
+    if not isinstance(change.write, PutWrite):
+        return change
+    metadata = [json.loads(text) for text in change.write.puts.metadata]
+    return replace(change, values=values_of(metadata, fields), fields=fields)
 
 
 def _put(points: Sequence[StoredPoint], version: int, records: NDArray[np.uint8], fields: Fields) -> ShardWrite:

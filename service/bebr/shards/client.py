@@ -16,7 +16,7 @@ What holds for every client, and is held by `tests/shards/test_client_contract.p
   PayloadTooLarge, InvalidMetadata, and what an encoder raises).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -41,7 +41,7 @@ from bebr.index import (
     Rescoring,
     ScanQueries,
 )
-from bebr.shards.changes import Change
+from bebr.shards.changes import Change, Fields
 
 if TYPE_CHECKING:  # it reads shards, and what it reads says what this module defines
     from bebr.shards.snapshot import Snapshot
@@ -89,6 +89,31 @@ class ShardStats:
     """Operations of the store that are still to be applied, at most, while the shard catches up."""
     damaged_files: int = 0
     """How often a damaged segment file was found since the start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Misfits:
+    """Points whose metadata has a value that does not fit a field."""
+
+    count: int
+    ids: tuple[str, ...]
+    """The first of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnStats:
+    """Which columns of fields are still to be made."""
+
+    rows: int
+    """Of all shards."""
+    outdated: int
+    """Rows of segments that have not the columns of today's fields alone."""
+    lacking: Mapping[str, int]
+    """By field: rows without a column of it, at least 1."""
+
+    def progress(self, key: str) -> float:
+        """The share of rows that have the column of a field, 0 to 1."""
+        return 1 - self.lacking.get(key, 0) / max(1, self.rows)
 
 
 class ShardClient(Protocol):
@@ -183,6 +208,25 @@ class ShardClient(Protocol):
 
     def list_stats(self, version: int) -> ListStats:
         """In which lists the rows of a code version are, over all shards."""
+
+    async def set_fields(self, fields: Fields) -> None:
+        """Rows that are written from now on have columns of these fields; `make_columns` makes those of the others.
+
+        Raises what the store raises where a shard is behind it.
+        """
+
+    def columns(self) -> ColumnStats:
+        """Which columns are still to be made."""
+
+    async def make_columns(
+        self, report: Callable[[str, Mapping[str, Misfits]], Awaitable[None]], pause: Callable[[], Awaitable[None]]
+    ) -> bool:
+        """Make the columns that some rows lack, and drop those of fields that are gone; False: all is done.
+
+        Reads and writes go on meanwhile. report: told of misfits by field, under a name of the rows that were read,
+        before these are replaced; again under the same name where this was cut short. pause: called every now and then;
+        what it raises ends this. Raises what the store raises, OSError, NotReady.
+        """
 
     def recheck(self, shard: int) -> None:
         """The store lost what it had acknowledged: bring the shard to what is left, and say so meanwhile."""

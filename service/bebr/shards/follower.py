@@ -28,7 +28,7 @@ from bebr.index.segment import ANY_SIZE
 from bebr.index.shard import Shard
 from bebr.index.shard_files import rebuilt_folder
 from bebr.index.view import ShardView
-from bebr.shards.changes import Fields, values_of
+from bebr.shards.changes import Fields, values_of, with_values_of
 from bebr.shards.note import NOTHING, Note, note_path, read_note, write_note
 from bebr.shards.runs import Done, Run, follow_on, last_applied
 from bebr.shards.truth import Truth
@@ -75,7 +75,9 @@ class Follower:
         """Operations of the store that are still to be applied, at most, while the view catches up."""
         self.losses = 0
         """How often the store was found to have lost what it had acknowledged."""
-        self._specs, self._fields, self._head_rows, self._lists = specs, fields, head_rows, lists
+        self.fields = fields
+        """The filterable fields whose columns rows have."""
+        self._specs, self._head_rows, self._lists = specs, head_rows, lists
         self._map_from_bytes = map_from_bytes
         self._purged_seq = 0
         self._catching_up = False
@@ -96,9 +98,12 @@ class Follower:
         """What readers see now."""
         return self.shard.view
 
-    def open(self) -> None:
-        """Map the files that are there; where they are damaged, the shard starts empty and says why."""
-        self.shard.open()
+    def open(self, fields_change: bool = False) -> None:
+        """Map the files that are there; where they are damaged, the shard starts empty and says why.
+
+        fields_change: columns of some fields are still to be made.
+        """
+        self.shard.open(fields_change)
         self._note = read_note(self._note_path)
 
     def close(self, keep: bool) -> None:
@@ -109,13 +114,18 @@ class Follower:
         else:
             self.shard.forget()
 
+    def set_fields(self, fields: Fields) -> None:
+        """Rows that come from now on have columns of these fields; `Shard.add_columns` gives them to the others."""
+        self.fields = fields
+        self.shard.set_fields(fields)
+
     async def apply(self, done: Sequence[Done]) -> bool:
         """Bring the view to where the store is after these commits, in order.
 
         False where they do not follow on what the view has, or a file of it is damaged: `catch_up` must come first.
         """
         replayed = max([committed.last_seq for _, committed in done if committed.replayed], default=0)
-        done = [(write, committed) for write, committed in done if not committed.replayed]
+        done = [(with_values_of(write, self.fields), made) for write, made in done if not made.replayed]
         if not done:
             return replayed <= self.shard.seq  # else nobody was told of the commit when it happened
         if not follow_on(done, self.shard.seq):
@@ -290,8 +300,8 @@ class Follower:
         puts = []
         for version, some in by_version.items():
             records = np.frombuffer(b"".join(e.record or b"" for e in some), np.uint8).reshape(len(some), -1)
-            metadata = [json.loads(entry.metadata or "{}") for entry in some] if self._fields else [{}] * len(some)
-            puts.append((Puts([e.id for e in some], version, records, []), values_of(metadata, self._fields)))
+            metadata = [json.loads(entry.metadata or "{}") for entry in some] if self.fields else [{}] * len(some)
+            puts.append((Puts([e.id for e in some], version, records, []), values_of(metadata, self.fields)))
         shard.apply(puts, deletes, entries[-1].seq)
 
     def _apply(self, done: Sequence[Done]) -> None:
@@ -306,4 +316,4 @@ class Follower:
         self._last = last_applied(done) or self._last
 
     def _new_shard(self, folder: Path) -> Shard:
-        return Shard(folder, self._specs, self._fields, self._head_rows, self._lists, self._map_from_bytes)
+        return Shard(folder, self._specs, self.fields, self._head_rows, self._lists, self._map_from_bytes)

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 
 from bebr.core.operations import Committed
-from bebr.shards.changes import Change, ShardWrite
+from bebr.shards.changes import Change, Fields, ShardWrite
 
 MAX_GROUP_OPERATIONS = 20_000
 MAX_GROUP_BYTES = 16 * 2**20
@@ -20,12 +20,19 @@ class CatchUp:
     """Not where the view is there already."""
 
 
+@dataclass(frozen=True, slots=True)
+class SetFields:
+    """Rows have columns of these fields from here on, in line with the writes."""
+
+    fields: Fields
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Waiting:
     """What was requested, and who waits for it."""
 
     shard: int
-    change: Change | CatchUp
+    change: Change | CatchUp | SetFields
     outcome: "asyncio.Future[Committed | Exception]"
 
     def resolve(self, outcome: Committed | Exception) -> None:

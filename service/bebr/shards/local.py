@@ -35,7 +35,8 @@ from bebr.index.scan_view import ScanView, table_of
 from bebr.index.segment import ANY_SIZE
 from bebr.shards import reads
 from bebr.shards.changes import Change, Fields
-from bebr.shards.client import Searched, ShardStats
+from bebr.shards.client import ColumnStats, Searched, ShardStats
+from bebr.shards.columns import ColumnMaker, Pause, Report
 from bebr.shards.follower import Follower
 from bebr.shards.scan_rate import ScanRate
 from bebr.shards.snapshot import Snapshot
@@ -120,16 +121,20 @@ class LocalShards:
             )
             for number in range(shards)
         ]
-        self._writer = Writer(truth, uid, self._followers, fields, max_queue, name)
+        self._writer = Writer(truth, uid, self._followers, max_queue, name)
         self._scanned = ScanView.of(self._views(), self._tables)
         self._rate = ScanRate()
         self.upkeep = Upkeep(self._followers, self._writer, threads.maintenance, name)
         """What runs beside reads and writes."""
+        self._columns = ColumnMaker(truth, uid, self._followers, self.upkeep, threads.maintenance)
 
-    def open(self) -> None:
-        """Map the files that are there; a shard whose files are damaged starts empty, and is rebuilt by `catch_up`."""
+    def open(self, fields_change: bool = False) -> None:
+        """Map the files that are there; a shard whose files are damaged starts empty, and is rebuilt by `catch_up`.
+
+        fields_change: columns of some fields are still to be made, by `make_columns`.
+        """
         for number, follower in enumerate(self._followers):
-            follower.open()
+            follower.open(fields_change)
             if why := follower.shard.rebuilt_because:
                 follower.damaged_files += 1
                 log.warning("collection %s, shard %d: %s; rebuilding it from the store", self._name, number, why)
@@ -327,6 +332,18 @@ class LocalShards:
 
     def list_stats(self, version: int) -> ListStats:
         return samples.list_stats(self._views(), version, self._lists.get(version))
+
+    async def set_fields(self, fields: Fields) -> None:
+        for number, follower in enumerate(self._followers):
+            if follower.fields != fields:
+                await self._writer.set_fields(number, fields)
+                self.upkeep.maintain(number)
+
+    def columns(self) -> ColumnStats:
+        return self._columns.stats()
+
+    async def make_columns(self, report: Report, pause: Pause) -> bool:
+        return await self._columns.make_some(report, pause)
 
     def recheck(self, shard: int) -> None:
         self._followers[shard].problem = f"shard {shard} is compared with the store, which lost acknowledged writes"

@@ -21,7 +21,7 @@ from bebr.core.types import StoredPoint
 from bebr.errors import BebrError, DamagedPoint, Overloaded, StoreUnavailable
 from bebr.shards.changes import Change, Fields, Patch, Reencode, Replace, ShardWrite, affected, commits_of, rewritten
 from bebr.shards.follower import INLINE_OPERATIONS, Follower
-from bebr.shards.group import CatchUp, Group, Waiting
+from bebr.shards.group import CatchUp, Group, SetFields, Waiting
 from bebr.shards.truth import Truth
 
 log = logging.getLogger(__name__)
@@ -31,14 +31,11 @@ RETRY_SECONDS = 0.5
 class Writer:
     """Writes to all shards of one collection, on one event loop."""
 
-    def __init__(
-        self, truth: Truth, uid: str, followers: Sequence[Follower], fields: Fields, max_queue: int, name: str
-    ) -> None:
+    def __init__(self, truth: Truth, uid: str, followers: Sequence[Follower], max_queue: int, name: str) -> None:
         self._truth, self._uid, self._name = truth, uid, name
         self._followers = followers
         self.commits, self.commit_seconds = 0, 0.0
         """Calls of the store for commits so far, and how long they took in all."""
-        self._fields = fields
         self._max_queue = max_queue
         self._queues: list[deque[Waiting]] = [deque() for _ in followers]
         self._first = 0
@@ -65,6 +62,10 @@ class Writer:
         """Apply everything that the store has and the view has not. Raises what the store raises."""
         await self._outcome(shard, CatchUp())
 
+    async def set_fields(self, shard: int, fields: Fields) -> None:
+        """Rows have columns of these fields from now on. Raises what the store raises where the shard is behind it."""
+        await self._outcome(shard, SetFields(fields))
+
     def seen(self, shard: int, seq: int) -> None:
         """The store was seen at `seq`: catch up where the view is not there once what is under way is applied."""
         if seq > self._followers[shard].shard.seq and shard not in self._behind:
@@ -89,7 +90,7 @@ class Writer:
         """What is under way."""
         return [task for task in (self._groups, self._applying, *self._alone.values()) if task is not None]
 
-    async def _outcome(self, shard: int, change: Change | CatchUp) -> Committed:
+    async def _outcome(self, shard: int, change: Change | CatchUp | SetFields) -> Committed:
         item = Waiting(shard, change, asyncio.get_running_loop().create_future())
         self._queues[shard].append(item)
         self._wake()
@@ -205,7 +206,7 @@ class Writer:
             del self._alone[item.shard]
             self._wake()
 
-    async def _do(self, shard: int, change: Change | CatchUp) -> Committed:
+    async def _do(self, shard: int, change: Change | CatchUp | SetFields) -> Committed:
         follower = self._followers[shard]
         if isinstance(change, CatchUp):
             if follower.shard.seq >= change.seq:
@@ -214,6 +215,8 @@ class Writer:
             self._behind.discard(shard)
             for item, committed in self._unseen.pop(shard, []):
                 item.resolve(committed)
+        elif isinstance(change, SetFields):
+            follower.set_fields(change.fields)
         elif not isinstance(change, ShardWrite):
             return await self._rewrite(shard, change)
         return _nothing(follower, 0)
@@ -225,9 +228,9 @@ class Writer:
         if not points:
             return _nothing(follower, len(change.ids))
         if isinstance(change, Reencode):
-            writes = await asyncio.to_thread(rewritten, change, points, self._fields)
+            writes = await asyncio.to_thread(rewritten, change, points, follower.fields)
         else:
-            writes = rewritten(change, points, self._fields)
+            writes = rewritten(change, points, follower.fields)
         results: list[Committed] = []
         for together in commits_of(writes):
             (outcome,) = await self._commit([Commit(shard, [item.write for item in together])])

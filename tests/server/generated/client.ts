@@ -20,7 +20,8 @@ const created = await client.PUT("/v1/collections/{collection}", {
   body: { bundle: "tiny@1", filterable: { lang: "keyword", tags: "keyword[]", year: "integer" } },
 });
 if (created.error) throw new Error(created.error.detail);
-const type: "keyword" | "integer" | "float" | "bool" | "keyword[]" = created.data.filterable["tags"];
+type Scalar = "keyword" | "integer" | "float" | "bool" | "datetime";
+const type: Scalar | `${Scalar}[]` = created.data.filterable["tags"];
 check(type === "keyword[]" && created.data.points === 0 && created.data.fit === null, created.data);
 
 const points: Point[] = [

@@ -54,7 +54,7 @@ def test_create_upsert_search_and_delete(generated: str, url: str) -> None:
 
 def use(generated: str, models: Any, client: Any) -> None:
     tags, lang = models.FieldType.KEYWORD_LIST, models.FieldType.KEYWORD
-    filterable = models.CreateCollectionFilterable.from_dict({"tags": tags, "lang": lang})
+    filterable = models.CreateCollectionFilterableType0.from_dict({"tags": tags, "lang": lang})
     create = models.CreateCollection(bundle="tiny@1", filterable=filterable)
     made = call(generated, "collections.create_collection")("docs", client=client, body=create)
     assert isinstance(made, models.Collection)

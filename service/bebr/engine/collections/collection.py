@@ -2,13 +2,13 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from zlib import crc32
 
-from bebr.core.filters import Filter, parse_filter
-from bebr.core.types import StoredPoint
+from bebr.core.filters import Filter, keys_of, parse_filter
+from bebr.core.types import JobState, StoredPoint
 from bebr.engine.collections.centroids import CollectionCentroids
 from bebr.engine.collections.coverage import Coverage
 from bebr.engine.collections.encoders import Codec, CollectionEncoders
@@ -17,8 +17,8 @@ from bebr.engine.collections.list_rules import ListRules
 from bebr.engine.collections.reservoir import Reservoir
 from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.collections.version import Version, VersionKind
-from bebr.engine.results import CollectionStatus, FitStatus, ListsState, ListsStatus, ShardStatus
-from bebr.errors import DamagedPoint, VersionNotFound
+from bebr.engine.results import CollectionStatus, FieldStatus, FitStatus, ListsState, ListsStatus, ShardStatus
+from bebr.errors import Conflict, DamagedPoint, VersionNotFound
 from bebr.shards import ListsHeld, ShardClient
 from bebr.store import MetadataStore
 
@@ -121,8 +121,30 @@ class Collection:
         return groups
 
     def parse_filter(self, data: object, max_size: int) -> Filter | None:
-        """max_size: conditions and values that it may have in all. Raises InvalidFilter."""
-        return None if data is None else parse_filter(data, self.document.filterable, max_size)
+        """max_size: conditions and values that it may have in all. Raises InvalidFilter, Conflict."""
+        if data is None:
+            return None
+        parsed = parse_filter(data, self.document.filterable, max_size)
+        if self.document.field_change is not None:
+            self.check_built(keys_of(parsed))
+        return parsed
+
+    def check_built(self, keys: Iterable[str]) -> None:
+        """Raise Conflict where the columns of one of these fields are still to be made."""
+        change = self.document.field_change
+        if change is None or change.state is JobState.SUCCEEDED:
+            return
+        stats = self.shards.columns()
+        for key in keys:
+            if key in stats.lacking:
+                progress = stats.progress(key)
+                raise Conflict(
+                    f"field '{key}' of '{self.name}' is being built, {progress:.0%} are done; try again once job "
+                    f"{change.job} has succeeded",
+                    key=key,
+                    job=change.job,
+                    progress=round(progress, 3),
+                )
 
     async def fetch(
         self, ids: Sequence[str], *, metadata: bool = True, records: bool = False
@@ -218,7 +240,18 @@ class Collection:
             recall=document.recall,
             lists=self._lists_status(),
             coverage=self.coverage.status(),
+            fields=self._field_statuses(),
+            auto_filterable=document.auto is not None,
         )
+
+    def _field_statuses(self) -> dict[str, FieldStatus]:
+        stats, auto = self.shards.columns(), self.document.auto
+        found: dict[str, FieldStatus] = {}
+        for key, kind in self.document.filterable.items():
+            is_auto = auto is not None and key in auto.fields
+            progress = min(0.999, stats.progress(key)) if key in stats.lacking else 1.0
+            found[key] = FieldStatus(kind, "ready" if progress == 1 else "building", round(progress, 3), is_auto)
+        return found
 
     def _lists_status(self) -> dict[str, ListsStatus]:
         """Of the versions that have lists, or so many points that they will."""

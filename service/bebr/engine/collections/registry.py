@@ -12,6 +12,7 @@ from bebr.core.lists import MAX_RECALL, MIN_RECALL
 from bebr.core.types import FieldType
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.damaged import DamagedEntry, read_document
+from bebr.engine.collections.field_change import AutoFields
 from bebr.engine.collections.schema import CollectionDocument, FitPlan
 from bebr.engine.collections.version import Version
 from bebr.engine.requests import AliasChange, CollectionSettings
@@ -126,7 +127,7 @@ class CollectionRegistry:
         """
         if not 1 <= settings.shards <= self._limits.max_shards:
             raise InvalidOption(f"shards must be 1 to {self._limits.max_shards}, got {settings.shards}", key="shards")
-        _check_filterable(settings.filterable)
+        check_filterable(settings.filterable)
         if settings.text_field is not None and not 1 <= len(settings.text_field) <= MAX_FIELD_CHARS:
             raise InvalidOption(f"'text_field' has 1 to {MAX_FIELD_CHARS} characters", key="text_field")
         check_recall(settings.recall)
@@ -140,6 +141,7 @@ class CollectionRegistry:
             fit=fit,
             text_field=settings.text_field,
             recall=settings.recall,
+            auto=AutoFields() if settings.auto_filterable else None,
         )
 
     async def save(self, name: str, document: CollectionDocument) -> None:
@@ -217,7 +219,8 @@ def check_recall(recall: float | None) -> None:
         raise InvalidOption(f"recall must be {MIN_RECALL} to {MAX_RECALL}, got {recall}", key="recall")
 
 
-def _check_filterable(filterable: Mapping[str, FieldType]) -> None:
+def check_filterable(filterable: Mapping[str, FieldType]) -> None:
+    """Raise InvalidOption where there are too many fields, or a name is too long."""
     if len(filterable) > MAX_FILTERABLE:
         raise InvalidOption(f"at most {MAX_FILTERABLE} filterable fields, got {len(filterable)}", key="filterable")
     for key in filterable:

@@ -7,6 +7,7 @@ from typing import Any
 
 from bebr.core.lists import DEFAULT_RECALL
 from bebr.core.types import FieldType
+from bebr.engine.collections.field_change import AutoFields, FieldChange
 from bebr.engine.collections.upgrades import Upgrades
 from bebr.engine.collections.version import Version, VersionKind
 
@@ -115,6 +116,22 @@ class CollectionDocument:
     upgrades: Upgrades = field(default_factory=Upgrades)
     recall: float | None = DEFAULT_RECALL
     """Share of the exact hits that searches by lists find; None: all searches are exact."""
+    field_change: FieldChange | None = None
+    """The last change of the filterable fields."""
+    auto: AutoFields | None = None
+    """New keys of metadata become filterable by themselves; None: they do not."""
+
+    @property
+    def checked_fields(self) -> Mapping[str, FieldType]:
+        """The fields that metadata must fit to be stored: those that somebody declared."""
+        if self.auto is None or not self.auto.fields:
+            return self.filterable
+        return {key: kind for key, kind in self.filterable.items() if key not in self.auto.fields}
+
+    @property
+    def fields_change(self) -> bool:
+        """Whether columns of filterable fields are still to be made."""
+        return self.field_change is not None and not self.field_change.state.ended
 
     @property
     def active_version(self) -> Version:
@@ -168,11 +185,15 @@ class CollectionDocument:
             document["upgrades"] = self.upgrades.to_document()
         if self.recall != DEFAULT_RECALL:
             document["recall"] = self.recall
+        if self.field_change is not None:
+            document["field_change"] = self.field_change.to_document()
+        if self.auto is not None:
+            document["auto"] = asdict(self.auto)
         return document
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> "CollectionDocument":
-        fit = document.get("fit")
+        fit, change, auto = document.get("fit"), document.get("field_change"), document.get("auto")
         return cls(
             uid=document["uid"],
             created_at=document["created_at"],
@@ -184,4 +205,6 @@ class CollectionDocument:
             text_field=document.get("text_field"),
             upgrades=Upgrades.from_document(document["upgrades"]) if "upgrades" in document else Upgrades(),
             recall=document.get("recall", DEFAULT_RECALL),
+            field_change=None if change is None else FieldChange.from_document(change),
+            auto=None if auto is None else AutoFields.from_document(auto),
         )

@@ -131,6 +131,7 @@ def _check_grouping(collection: Collection, request: SearchRequest, maximum: int
         return
     if request.group_by not in collection.document.filterable:
         raise InvalidOption(f"group_by needs a filterable field; '{request.group_by}' is not one", key="group_by")
+    collection.check_built([request.group_by])
     if not 1 <= request.group_size <= MAX_GROUP_SIZE:
         raise InvalidOption(f"group_size must be 1 to {MAX_GROUP_SIZE}, got {request.group_size}", key="group_size")
     if request.cursor is not None or request.offset:

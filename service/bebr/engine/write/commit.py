@@ -95,9 +95,10 @@ def _pieces(collection: Collection, batch: Batch, mode: WriteMode, receipt: Rece
         some = [batch.drafts[place] for place in members]
         texts = [draft.metadata_text for draft in some]
         puts = Puts([draft.id for draft in some], batch.version.number, batch.records[members], texts)
-        values = values_of([draft.metadata for draft in some], collection.document.filterable)
+        fields = collection.document.filterable
+        values = values_of([draft.metadata for draft in some], fields)
         start = 0
-        for part in pieces_of(ShardWrite(PutWrite(puts, mode), values)):
+        for part in pieces_of(ShardWrite(PutWrite(puts, mode), values, fields)):
             stop = start + len(part.write.ids)
             check_commit_size(Commit(number, [part.write]))
             receipts = _receipts(
@@ -137,7 +138,7 @@ async def _write_piece(collection: Collection, piece: _Piece) -> Committed:
     """Write the piece, or find what became of it before. Raises IdempotencyConflict where all names are taken."""
     conflict: IdempotencyConflict | None = None
     for receipt in piece.receipts:
-        write = ShardWrite(replace(piece.write.write, receipt=receipt), piece.write.values)
+        write = replace(piece.write, write=replace(piece.write.write, receipt=receipt))
         try:
             committed = await collection.shards.write(piece.shard, write)
         except IdempotencyConflict as error:

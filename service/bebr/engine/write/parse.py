@@ -59,7 +59,7 @@ class Rules:
     steps: NDArray[np.float32]
     """(blocks,): the step of each block."""
     fields: Mapping[str, FieldType]
-    """The filterable fields, with their types."""
+    """The fields that metadata must fit, with their types."""
     takes_text: bool
     """Whether there is an embedding model."""
     takes_codes: bool
@@ -79,7 +79,7 @@ def rules_for(collection: Collection, version: Version, limits: Limits) -> Rules
     return Rules(
         spec=version.spec,
         steps=version.steps,
-        fields=collection.document.filterable,
+        fields=collection.document.checked_fields,
         takes_text=collection.encoders.takes_text(version),
         takes_codes=version.kind is not VersionKind.BUFFERED,
         dims=collection.encoders.dims(version),

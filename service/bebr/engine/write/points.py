@@ -20,6 +20,7 @@ from bebr.engine.inputs import check_idempotency_key
 from bebr.engine.results import Changed, WriteReport
 from bebr.engine.write.commit import Batch, applied_count, last_seqs, make_receipt, put_batch, replace_batch
 from bebr.engine.write.encode import Encoding, encode_drafts, encode_vectors
+from bebr.engine.write.fields import FieldChanges
 from bebr.engine.write.outcome import Fate, fate_of, told
 from bebr.engine.write.parse import read_metadata, read_points, read_vectors, rules_for
 from bebr.errors import (
@@ -53,15 +54,17 @@ class PointWriter:
         lane: Lane,
         encoding: Encoding,
         background: Encoding,
+        fields: FieldChanges,
         after_write: Callable[[Collection], None],
     ) -> None:
-        """lane: of commits. encoding: for callers who wait; background: for jobs."""
+        """lane: of commits. encoding: for callers who wait; background: for jobs. fields: that come by themselves."""
         self._after_write = after_write
         self._limits = limits
         self._guard = guard
         self._lane = lane
         self._encoding = encoding
         self._background = background
+        self._fields = fields
 
     async def write_points(
         self,
@@ -151,6 +154,7 @@ class PointWriter:
         if not changes:
             raise InvalidMetadata("'set' must name at least one metadata key", key="set")
         read_metadata(changes, rules)
+        await self._fields.add_new(collection, [changes])
         groups = await self._targets(collection, ids, filter)
         low = self._guard.problem()
 
@@ -161,6 +165,7 @@ class PointWriter:
         return Changed(applied_count(results), last_seqs(results))
 
     async def _put(self, collection: Collection, batch: Batch, mode: WriteMode, receipt: Receipt | None) -> WriteReport:
+        await self._fields.add_new(collection, [draft.metadata for draft in batch.drafts])
         with self._committing(collection, len(batch.drafts)):
             try:
                 return await put_batch(collection, batch, mode, receipt)

@@ -1,11 +1,11 @@
 """Requests about collections and aliases."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat
 
 from bebr.core.lists import DEFAULT_RECALL
-from bebr.core.types import FieldType
+from bebr.core.types import FIELD_TYPES, FieldType
 from bebr.encoding.quantization.int8 import MAX_INT8_DIMS
 from bebr.engine.collections.schema import FitSource
 from bebr.engine.versions.fit_plan import DEFAULT_SAMPLE
@@ -26,6 +26,10 @@ RECALL = (
     "Share of the hits of an exact search that searches of a large collection find, on average, by reading only the "
     "lists of codes that may have them; null: all searches are exact."
 )
+
+
+TYPES = "; ".join(f"`{kind}`: {meaning}" for kind, meaning in FIELD_TYPES.items())
+AUTO = "new keys of metadata become filterable by themselves, with the type of what comes first."
 
 
 class OwnFit(Body):
@@ -77,8 +81,10 @@ class CreateCollection(Body):
     shards: Positive = Field(
         2, description="Number of slices that are scanned in parallel.", json_schema_extra={"maximum": "max_shards"}
     )
-    filterable: dict[str, FieldType] = Field(
-        {}, description="Metadata fields that filters may use.", examples=[{"lang": "keyword", "year": "integer"}]
+    filterable: dict[str, FieldType] | Literal["auto"] = Field(
+        {},
+        description=f"Metadata fields that filters may use, with their types: {TYPES}. `auto`: {AUTO}",
+        examples=[{"lang": "keyword", "year": "integer"}],
     )
     text_field: str | None = Field(
         None,
@@ -92,8 +98,16 @@ class CreateCollection(Body):
 
 
 class UpdateCollection(Body):
+    """What is left out stays as it is."""
+
     model_config = documented({"recall": 0.95})
     recall: Recall | None = Field(None, description=RECALL)
+    filterable: dict[str, FieldType | None] | Literal["auto", "declared"] = Field(
+        {},
+        description="Fields that filters may use from now on, or that get another type; null drops a field. Where "
+        f"points have to be read for them, the answer names a job. `auto`: {AUTO} `declared`: no more of them.",
+        examples=[{"year": "integer", "old": None}],
+    )
 
 
 class FitCollection(Body):

@@ -123,6 +123,22 @@ class Shard(Answer):
     parts: int = Field(description="Segments, the one in memory included.")
 
 
+class FilterableField(Answer):
+    type: FieldType
+    state: Literal["ready", "building"] = Field(
+        description="`building`: it was added to points that there are, and filters cannot use it yet."
+    )
+    progress: float = Field(description="Share of the points that were read for it, 0 to 1.")
+    auto: bool | Absent = Field(
+        None,
+        description="Whether it became filterable by itself: points whose value does not fit are stored without it.",
+    )
+
+    @classmethod
+    def of(cls, status: results.FieldStatus) -> "FilterableField":
+        return cls(type=status.type, state=status.state, progress=status.progress, auto=status.auto or None)
+
+
 class Collection(Answer):
     name: str
     status: Literal["ready", "loading", "damaged"]
@@ -140,6 +156,8 @@ class Collection(Answer):
     )
     text_field: str | None = Field(description="Metadata field that keeps the text of a point.")
     filterable: dict[str, FieldType] = Field(description="Metadata fields that filters may use.")
+    fields: dict[str, FilterableField] = Field(description="The same fields, and how far each is.")
+    auto_filterable: bool = Field(description="Whether new keys of metadata become filterable by themselves.")
     shards: list[Shard]
     bytes_in_memory: int = Field(description="Bytes that a search without a filter scans.")
     created_at: str
@@ -170,6 +188,8 @@ class Collection(Answer):
             takes=status.takes,
             text_field=status.text_field,
             filterable=dict(status.filterable),
+            fields={key: FilterableField.of(one) for key, one in status.fields.items()},
+            auto_filterable=status.auto_filterable,
             shards=[Shard(shard=s.number, points=s.points, seq=s.seq, parts=s.parts) for s in status.shards],
             bytes_in_memory=status.memory_bytes,
             created_at=status.created_at,
@@ -182,6 +202,10 @@ class Collection(Answer):
             coverage=None if status.coverage is None else Coverage.of(status.coverage),
             damage=status.damage,
         )
+
+
+class ChangedCollection(Collection):
+    job: str | Absent = Field(None, description="Id of the job that reads the points for fields that were added.")
 
 
 class CollectionList(Answer):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, RootModel
 
 from bebr import jobs as background
-from bebr.core.types import JobState, WriteMode
+from bebr.core.types import FieldType, JobState, WriteMode
 from bebr.server.responses.base import Answer, iso
 
 
@@ -58,13 +58,34 @@ class FitJob(_Job):
     collected: int = Field(description="Points kept as embeddings: until the fit, then until they are re-encoded.")
 
 
-class Job(RootModel[Annotated[IngestJob | BackfillJob | FitJob, Field(discriminator="kind")]]):
-    """A bulk ingestion, a backfill or a fit."""
+class Misfits(Answer):
+    count: int
+    ids: list[str] = Field(description="The first of them.")
+
+
+class FieldsJob(_Job):
+    """A change of the filterable fields of points that there are."""
+
+    kind: Literal["fields"]
+    fields: dict[str, FieldType | None] = Field(
+        description="Fields that are added or get another type; null: that are dropped."
+    )
+    total: int = Field(description="Points that there were when it began.")
+    progress: float = Field(description="Share of the points that are done, 0 to 1.")
+    rejected: int = Field(description="Values that do not fit their field: these points are stored without it.")
+    misfits: dict[str, Misfits] = Field(description="The points of these values, by field.")
+
+
+class Job(RootModel[Annotated[IngestJob | BackfillJob | FitJob | FieldsJob, Field(discriminator="kind")]]):
+    """A bulk ingestion, a backfill, a fit or a change of fields."""
 
     @classmethod
     def of(cls, job: background.Job) -> "Job":
         values = {field.name: getattr(job, field.name) for field in fields(job)}
         rounded = {key: round(values[key], 1) for key in ("rate_per_s", "eta_s") if values.get(key) is not None}
+        if isinstance(job, background.FieldsJob):
+            misfits = {key: {"count": one.count, "ids": list(one.ids)} for key, one in job.misfits.items()}
+            values |= {"progress": round(job.progress, 3), "misfits": misfits}
         times = {key: iso(values[key]) for key in ("created_at", "finished_at")}
         return cls.model_validate({"job": values.pop("id"), **values, **rounded, **times})
 

@@ -21,6 +21,7 @@ from bebr.server.responses.collections import (
     Aliases,
     Bundle,
     BundleList,
+    ChangedCollection,
     Collection,
     CollectionList,
     Deleted,
@@ -60,10 +61,12 @@ DESCRIBE = Operation(
 UPDATE = Operation(
     "Change a collection",
     "collections",
-    Collection,
+    ChangedCollection,
     errors=COLLECTION,
     body={JSON: UpdateCollection},
-    description="Only what is given changes; it applies to searches from now on.",
+    accepted=True,
+    description="Only what is given changes; it applies to searches and writes from now on. Fields that are added to a "
+    "collection with points are built by a job. Searches go on; filters on these fields are a Conflict meanwhile.",
 )
 FIT = Operation(
     "Fit a collection's own binarizer",
@@ -109,7 +112,8 @@ async def create_collection(collection: str, request: Request, engine: EngineOf)
         dims=body.dims,
         fit=body.fit if body.fit is None or isinstance(body.fit, bool) else FitSettings(**body.fit.model_dump()),
         shards=body.shards,
-        filterable=body.filterable,
+        filterable={} if body.filterable == "auto" else body.filterable,
+        auto_filterable=body.filterable == "auto",
         text_field=body.text_field,
         recall=body.recall,
     )
@@ -126,8 +130,17 @@ async def describe_collection(collection: str, engine: EngineOf) -> Response:
 async def update_collection(collection: str, request: Request, engine: EngineOf) -> Response:
     body = await read_json(request, UpdateCollection)
     if not body.model_fields_set:
-        raise InvalidOption("nothing to change: give 'recall'", key="recall")
-    return json_response(Collection.of(await engine.set_recall(collection, body.recall)))
+        raise InvalidOption("nothing to change: give 'recall' or 'filterable'", key="recall")
+    job = None
+    if "filterable" in body.model_fields_set:
+        if isinstance(body.filterable, dict):
+            job = await engine.change_fields(collection, body.filterable)
+        else:
+            job = await engine.change_fields(collection, {}, auto=body.filterable == "auto")
+    if "recall" in body.model_fields_set:
+        await engine.set_recall(collection, body.recall)
+    status = await engine.describe_collection(collection)
+    return json_response(ChangedCollection.of(status).model_copy(update={"job": job}), 202 if job else 200)
 
 
 @router.post("/v1/collections/{collection}/fit", **FIT.route_options())

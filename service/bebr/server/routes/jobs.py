@@ -1,4 +1,4 @@
-"""Jobs: bulk ingestions, backfills and fits. Their progress, their rejected lines, pausing and canceling."""
+"""Jobs of all kinds. Their progress, their rejected lines, pausing and canceling."""
 
 from fastapi import APIRouter
 from starlette.responses import Response, StreamingResponse
@@ -37,7 +37,8 @@ CANCEL = Operation(
     "jobs",
     Job,
     errors=(JobNotFound, Conflict),
-    description="What was applied stays. Batches in flight are completed first. A fit cannot be cancelled.",
+    description="What was applied stays. Batches in flight are completed first. Fits and changes of fields cannot be "
+    "cancelled.",
 )
 
 

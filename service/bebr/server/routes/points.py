@@ -5,7 +5,15 @@ from starlette.responses import Response
 
 from bebr.engine.answers import size_of
 from bebr.engine.results import Point
-from bebr.errors import AnswerTooLarge, InvalidFilter, InvalidId, InvalidMetadata, InvalidOption, PointNotFound
+from bebr.errors import (
+    AnswerTooLarge,
+    Conflict,
+    InvalidFilter,
+    InvalidId,
+    InvalidMetadata,
+    InvalidOption,
+    PointNotFound,
+)
 from bebr.server.access import Access
 from bebr.server.bodies.body import JSON
 from bebr.server.context import EngineOf, read_json
@@ -47,7 +55,7 @@ DELETE = Operation(
     "Delete points",
     "points",
     DeletedPoints,
-    errors=(InvalidId, InvalidFilter, *WRITES),
+    errors=(InvalidId, InvalidFilter, Conflict, *WRITES),
     body={JSON: DeletePoints},
     description="By ids or by filter. `dry_run` only counts. Deleting an id that does not exist is not an error.",
 )
@@ -56,7 +64,7 @@ SCROLL = Operation(
     "points",
     ScrollPage,
     access=Access.READ,
-    errors=(InvalidFilter, *COLLECTION),
+    errors=(InvalidFilter, Conflict, *COLLECTION),
     body={JSON: Scroll},
     body_required=False,
     description="All points by ascending id, page by page. A page has fewer than `limit` points where they are large.",
@@ -66,7 +74,7 @@ COUNT = Operation(
     "points",
     Counted,
     access=Access.READ,
-    errors=(InvalidFilter, *COLLECTION),
+    errors=(InvalidFilter, Conflict, *COLLECTION),
     body={JSON: Count},
     body_required=False,
 )
@@ -74,7 +82,7 @@ SET_METADATA = Operation(
     "Set metadata fields",
     "points",
     Updated,
-    errors=(InvalidId, InvalidFilter, InvalidMetadata, *WRITES),
+    errors=(InvalidId, InvalidFilter, Conflict, InvalidMetadata, *WRITES),
     body={JSON: SetMetadata},
     description="Of points chosen by ids or by filter. Other fields are kept.",
 )

@@ -18,6 +18,7 @@ from bebr.engine.inputs import read_base64, read_vector, read_vector_b64
 from bebr.errors import (
     AnswerTooLarge,
     BebrError,
+    Conflict,
     DeadlineExceeded,
     DimensionMismatch,
     Incompatible,
@@ -48,6 +49,7 @@ _ERRORS: Errors = (
     InvalidFilter,
     DimensionMismatch,
     PointNotFound,
+    Conflict,
     Incompatible,
     AnswerTooLarge,
     Overloaded,
