@@ -46,10 +46,11 @@ def test_the_examples_run(tmp_path: Path) -> None:
         running_service(tmp_path / "data", bundles_dir=tmp_path / "bundles") as service,
         httpx.Client(base_url=service.url) as client,
     ):
-        create, change, fit, write, search, ingest = blocks("sh")
+        create, change, vectors, fit, write, search, ingest = blocks("sh")
         assert send_as_curl_does(client, create, b"").status_code == 200
         fields = send_as_curl_does(client, change, b"").json()["fields"]
         assert fields["published"] == {"type": "datetime", "state": "ready", "progress": 1}
+        assert send_as_curl_does(client, vectors, b"").status_code == 200
         fit = fit.replace('"bytes": 64', f'"bytes": {DIMS // 2}')  # the real model has more dims
         assert set(send_as_curl_does(client, fit, b"").json()["fit"]) == set(STATUS)
         report = send_as_curl_does(client, write, b"").json()
