@@ -10,8 +10,14 @@ from bebr.config import Settings
 from bebr.engine import Engine
 from bebr.jobs import JobQueue
 
-PATIENT: dict[str, Any] = {"request_timeout_seconds": 120.0, "store_timeout_seconds": 60.0}
-"""A busy machine may take longer than people wait."""
+PATIENT: dict[str, Any] = {
+    "request_timeout_seconds": 120.0,
+    "store_timeout_seconds": 60.0,
+    "header_timeout_seconds": 120.0,
+    "keep_alive_seconds": 300.0,
+    "min_body_bytes_per_s": 0,
+}
+"""A busy machine may take longer than people wait, and than callers may."""
 
 
 def settings(folder: Path, **changes: Any) -> Settings:

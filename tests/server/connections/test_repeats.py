@@ -86,6 +86,8 @@ class Caller:
 
     def read(self) -> bytes:
         head, body = self._answers.read()
+        if head.startswith(b"HTTP/1.1 100 "):
+            head, body = self._answers.read()
         if b"content-encoding: gzip" in head:
             body = gzip.decompress(body)
         return CHANGES.sub(b"", head + body)
@@ -154,6 +156,26 @@ def test_requests_that_come_in_pieces_or_together(connect: Connect, repeated: li
     caller.socket.sendall(request[:50])
     assert caller.ask(request[50:]) == first
     assert caller.ask(request) == first
+
+
+def test_requests_of_all_kinds_cut_anywhere(connect: Connect) -> None:
+    chunked = search(b"").replace(b"content-length: 0", b"transfer-encoding: chunked")
+    requests = [
+        search(b'{"text":"cat"}'),
+        search(b'{"text":"cat"}'),
+        b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n",
+        search(b"{}"),
+        chunked + b'5\r\n{"tex\r\n9\r\nt":"cat"}\r\n0\r\n\r\n',
+        search(b'{"text":"cat"}', more="expect: 100-continue\r\n"),
+        search(b'{"text":"cat"}', "none"),
+        search(b'{"text":"cat"}', "x-no").replace(b"api-key", b"no-key"),
+    ]
+    alone = [connect().ask(request) for request in requests]
+    caller, sent = connect(), b"".join(requests)
+    for cut in range(1, len(sent), 13):
+        caller.socket.sendall(sent[:cut])
+        caller.socket.sendall(sent[cut:])
+        assert [caller.read() for _ in requests] == alone, cut
 
 
 def test_they_are_counted_and_refused_as_others(service: Service, connect: Connect, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ connection    one connection: how long it waits for its caller, and how it ends
 exchange      one request and its answer, which is written at once
 repeating     a connection whose requests repeat the head of the one before
 repeats       what is done for each of them
-rates         what trickles is cut off
+rates         how long callers are waited for
 reception     what is answered before a request becomes a task: probes, and refusals under load
 key_limits    what each API key may take
 starting      few requests start in each turn of the event loop

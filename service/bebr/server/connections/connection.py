@@ -12,7 +12,8 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from bebr.errors import BebrError
-from bebr.server.connections.rates import RateWatch
+from bebr.server.connections.exchange import Outlet
+from bebr.server.connections.rates import RateWatch, Timer
 from bebr.server.connections.reception import OnRefusal, Ticket
 from bebr.server.connections.refusals import wire
 from bebr.server.connections.repeats import Repeats
@@ -67,7 +68,8 @@ class Connection(HttpToolsProtocol):
 
     _current: the request that is being answered; `cycle` is the latest one, which may still wait for its turn.
     _error: what the connection ends with, once the answers that are due are given. _ended: nothing more is parsed.
-    _in_head: between two requests, or in the head of one; _began: in the head; _timing_head: its time is running.
+    _in_head: between two requests, or in the head of one; _began: a request has; _timing_head: the time of a head runs.
+    _closes: the latest request is the last one.
     _heard: when the last bytes came; _rests_since: when the last answer was given. _body_bytes: what came of the body.
     _ticket: of the current request.
     """
@@ -85,15 +87,16 @@ class Connection(HttpToolsProtocol):
         self._ended = False
         self._in_head = True
         self._began = False
+        self._closes = False
         self._timing_head = False
         self._rests_since = 0.0
         self._body_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._outlet = Outlet(transport, self._close)
         self._heard = self.loop.time()
-        self._arm(self._limits.header_timeout_seconds, self._on_head_timeout)
-        self._timing_head = True
+        self._time_head()
         if self._limits.max_connections and len(self.connections) > self._limits.max_connections:
             self._make_room()
 
@@ -151,7 +154,18 @@ class Connection(HttpToolsProtocol):
         self._leaving.stop()
 
     def _arm(self, seconds: float, action: Callable[[], None]) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(seconds, action)
+        self.timeout_keep_alive_task = Timer(self.loop, seconds, action)  # type: ignore[assignment]
+
+    def _time_head(self) -> None:
+        """The caller has as long as it may take for a head from now on."""
+        self._unset_keepalive_if_required()
+        self._arm(self._limits.header_timeout_seconds, self._on_head_timeout)
+        self._timing_head = True
+
+    def _pause(self) -> None:
+        """The caller has to wait."""
+        self._arriving.excuse()
+        self.flow.pause_reading()
 
     def _on_head_timeout(self) -> None:
         if not self._is_free:
@@ -191,6 +205,7 @@ class Connection(HttpToolsProtocol):
     def _end(self, error: BebrError) -> None:
         """Refuse what is coming in, after the answers that are due, and close."""
         self._ended, self._error = True, error
+        self._arriving.stop()
         cycle = None if self._in_head else self.cycle
         if not self._in_head and (cycle is None or cycle.response_complete):  # its answer was given before its end came
             self._hang_up()
@@ -221,6 +236,16 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._arm(LINGER_SECONDS, self.transport.abort)
 
+    def _close(self) -> None:
+        """The last answer was given. A caller who is still sending sees it if what is sent is read to its end."""
+        self._closes = True
+        if self._current is not None:
+            self._current.response_complete = True  # also where the app failed in the middle of it
+        if self._in_head:
+            self.transport.close()
+        elif self.transport.can_write_eof():
+            self.transport.write_eof()
+
     def _hang_up(self) -> None:
         self._ended = True
         if self.transport.get_write_buffer_size():  # nobody reads the answer, and closing would wait for that
@@ -230,5 +255,7 @@ class Connection(HttpToolsProtocol):
 
     def _wait_for_next(self) -> None:
         self._rests_since = self.loop.time()
-        if self.timeout_keep_alive_task is None:
+        if self._timing_head:  # so far it was the caller who waited
+            self._time_head()
+        elif self.timeout_keep_alive_task is None:
             self._arm(self._limits.keep_alive_seconds, self.timeout_keep_alive_handler)

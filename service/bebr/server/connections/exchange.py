@@ -3,6 +3,7 @@
 Each write is a call of the system that wakes the caller: two of them cost more than the search of a small collection.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
@@ -10,6 +11,16 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 LENGTH = b"content-length"
 _OWN_WAYS = frozenset({b"connection", b"transfer-encoding"})
 """Headers of answers that uvicorn has to read."""
+
+
+class Outlet:
+    """What an exchange may do with its transport. How that is closed is left to the connection: what the caller still
+    sends may have to be read first."""
+
+    def __init__(self, transport: Any, close: Callable[[], None]) -> None:
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+        self.close = close
 
 
 class Exchange(RequestResponseCycle):

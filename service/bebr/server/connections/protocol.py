@@ -46,7 +46,7 @@ class GuardedProtocol(Repeating):
         self._heard = self.loop.time()
         if self._rest:  # whatever paused reading was undone by the app, which waits for the caller to hang up
             self._rest += data
-            self.flow.pause_reading()
+            self._pause()
         elif self._began or not self._in_head or not self._is_free:
             self._whole = b""
             self._feed(data)
@@ -73,7 +73,7 @@ class GuardedProtocol(Repeating):
         while position < size and not self._ended:
             if self.pipeline:
                 self._rest = data[position:]
-                self.flow.pause_reading()
+                self._pause()
                 return
             step = PIECE_BYTES if self._in_head else max(PIECE_BYTES, self._left())
             position += self._parse(data if position == 0 and size <= step else data[position : position + step])
@@ -82,9 +82,7 @@ class GuardedProtocol(Repeating):
         if not self._in_head:
             self._arriving.start()
         elif self._began and not self._timing_head:
-            self._unset_keepalive_if_required()
-            self._arm(self._limits.header_timeout_seconds, self._on_head_timeout)
-            self._timing_head = True
+            self._time_head()
 
     def _parse(self, piece: bytes) -> int:
         """The number of bytes that were parsed. What fails ends the connection."""
@@ -96,6 +94,9 @@ class GuardedProtocol(Repeating):
         except httptools.HttpParserUpgrade as upgrade:  # nothing here can be upgraded to: the request is as any other
             return max(1, int(upgrade.args[0]))
         except httptools.HttpParserError as error:
+            if isinstance(error, httptools.HttpParserCallbackError) and self._error is None:
+                self.transport.abort()
+                raise  # a fault of the service
             self._end(self._error or InvalidHttp(f"the request is not valid HTTP: {error}"))
             return len(piece)
         if self._in_head:
@@ -118,6 +119,8 @@ class GuardedProtocol(Repeating):
         return self._body_left - self._body_bytes
 
     def on_message_begin(self) -> None:
+        if self._closes:
+            raise self._fault(InvalidHttp("a request follows one after which the connection ends"))
         super().on_message_begin()
         self._began = True
         self._head_bytes = 0
@@ -148,6 +151,7 @@ class GuardedProtocol(Repeating):
             raise self._fault(InvalidHttp("a request with a body cannot upgrade: send it without the header upgrade"))
         self._in_head = False
         keep_alive = version != "1.0" and self.parser.should_keep_alive()
+        self._closes = not keep_alive
         if not self._is_free:
             self._start(keep_alive, at_once=False)
             return
@@ -179,7 +183,7 @@ class GuardedProtocol(Repeating):
             self._current = self.cycle
             self._put(partial(self._begin, self.cycle, self.app))
         else:
-            self.flow.pause_reading()
+            self._pause()
             self.pipeline.appendleft((self.cycle, self.app))
 
     def _begin(self, cycle: RequestResponseCycle, app: Any) -> None:
@@ -193,8 +197,7 @@ class GuardedProtocol(Repeating):
             return
         cycle.body += body
         if len(cycle.body) > HIGH_WATER_LIMIT:
-            self._arriving.excuse()
-            self.flow.pause_reading()
+            self._pause()
         cycle.message_event.set()
 
     def on_message_complete(self) -> None:
@@ -202,7 +205,9 @@ class GuardedProtocol(Repeating):
         self._arriving.stop()
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
-            if self._is_free:
+            if self._is_free and self._closes:
+                self.transport.close()
+            elif self._is_free:
                 self._wait_for_next()
             return
         if self._ticket is not None and cycle is self._current:
@@ -228,13 +233,13 @@ class GuardedProtocol(Repeating):
             self._say(self._error)
         else:
             self.flow.resume_reading()
-            if not self._timing_head and not self._rest:
-                self._wait_for_next()
+            self._wait_for_next()
         if self._rest:
             self.loop.call_soon(self._feed_rest)
 
     def _start_next(self) -> None:
         """The request that waited for the answer to the one before it; no other waits."""
+        self._arriving.excuse()  # what is missing of it could not come
         self._current, app = self.pipeline.pop()
         if self._receive(self._current.scope, self._current.keep_alive):
             if self._ticket is not None and not self._current.more_body:
@@ -247,6 +252,7 @@ class GuardedProtocol(Repeating):
     def _feed_rest(self) -> None:
         if self._rest and not self._ended:
             rest, self._rest = self._rest, b""
+            self.flow.resume_reading()
             self._feed(rest)
 
     def _too_large(self) -> HeadTooLarge:

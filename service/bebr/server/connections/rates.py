@@ -1,4 +1,4 @@
-"""Watches that what comes from a caller, or goes to it, does not trickle."""
+"""How long a caller is waited for: a timer, and a watch that what comes from it, or goes to it, does not trickle."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,10 +7,31 @@ WINDOW_SECONDS = 10.0
 """A rate is judged over this long."""
 
 
+class Timer:
+    """Calls `action` after some time, unless it is cancelled.
+
+    A loop that stood still calls its timers before it looks at its sockets. So what came in time is read first.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, action: Callable[[], None]) -> None:
+        self._loop = loop
+        self._action = action
+        self._handle: asyncio.Handle = loop.call_later(seconds, self._is_due)
+
+    def cancel(self) -> None:
+        self._handle.cancel()
+
+    def _is_due(self) -> None:
+        self._handle = self._loop.call_soon(self._look)
+
+    def _look(self) -> None:
+        self._handle = self._loop.call_soon(self._action)  # in the next turn, before which sockets are looked at
+
+
 class RateWatch:
     """While it runs, `progress()` has to grow by `rate` bytes per second over each window, else `on_slow()` is called.
 
-    A window in which this side made the other one wait does not count: `excuse` says so.
+    A window in which this side made the other one wait does not count: `excuse` says so, and `progress` may call it.
     """
 
     def __init__(
@@ -20,7 +41,7 @@ class RateWatch:
         self._least = rate * WINDOW_SECONDS
         self._progress = progress
         self._on_slow = on_slow
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._before = 0
         self._excused = False
 
@@ -39,8 +60,9 @@ class RateWatch:
         self._excused = True
 
     def _next_window(self) -> None:
-        self._before, self._excused = self._progress(), False
-        self._timer = self._loop.call_later(WINDOW_SECONDS, self._judge)
+        self._excused = False
+        self._before = self._progress()
+        self._timer = Timer(self._loop, WINDOW_SECONDS, self._judge)
 
     def _judge(self) -> None:
         self._timer = None

@@ -63,7 +63,8 @@ class Repeating(Connection):
     async def ask_app(self, repeated: Repeated, found: bytes | Exception) -> None:
         if repeated.disconnected:
             return
-        exchange = self._exchange({**repeated.scope, FOUND: found, ARRIVED: repeated.arrived}, keep_alive=True)
+        scope = {**repeated.scope, FOUND: found, ARRIVED: repeated.arrived}
+        exchange = self._exchange(scope, repeated.keep_alive)
         exchange.body += repeated.body
         exchange.more_body = exchange.waiting_for_100_continue = False
         exchange.message_event.set()
@@ -92,13 +93,13 @@ class Repeating(Connection):
         self.server_state.total_requests += 1
         self.transport.write(answer)
         if not keep_alive:
-            self.transport.close()
+            self._close()
         return False
 
     def _exchange(self, scope: Any, keep_alive: bool) -> Exchange:
         return Exchange(
             scope=scope,
-            transport=self.transport,
+            transport=self._outlet,  # type: ignore[arg-type]
             flow=self.flow,
             logger=self.logger,
             access_logger=self.access_logger,

@@ -168,7 +168,7 @@ class Repeats:
         connection = repeated.connection
         if repeated.disconnected:
             return True
-        if len(body) >= MIN_BYTES or not connection.can_write():
+        if len(body) >= MIN_BYTES or not repeated.keep_alive or not connection.can_write():
             return False
         if (headers := connection.default_headers()) is not self._default_headers:
             lines = [b"%b: %b\r\n" % header for header in (*headers, JSON_HEADER)]
@@ -191,8 +191,17 @@ class _Nobody:
 class Repeated:
     """A request with the head of the one before, which came whole: as much of an exchange as a connection needs."""
 
-    __slots__ = ("arrived", "body", "connection", "disconnected", "repeat", "request", "response_complete")
-    keep_alive, more_body, response_started, waiting_for_100_continue = True, False, False, False
+    __slots__ = (
+        "arrived",
+        "body",
+        "connection",
+        "disconnected",
+        "keep_alive",
+        "repeat",
+        "request",
+        "response_complete",
+    )
+    more_body, response_started, waiting_for_100_continue = False, False, False
     message_event = _Nobody()
 
     def __init__(self, connection: Answered, repeat: Repeat, body: bytes, request: Any, arrived: float) -> None:
@@ -202,6 +211,7 @@ class Repeated:
         self.body = body
         self.request = request
         self.arrived = arrived
+        self.keep_alive = True
         self.disconnected = False
         self.response_complete = False
 
