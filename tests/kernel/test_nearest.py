@@ -1,6 +1,8 @@
 """Embeddings that search in one call find what their projection, its rounding, a scan and the order by ids find, where
 they read lists, too."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,8 +14,9 @@ from tests.kernel.test_parts import Split
 
 from bebr import kernel
 from bebr.core.codes import CodeSpec
-from bebr.core.scoring import DotQueries
+from bebr.core.scoring import DotQueries, RescoreQueries
 from bebr.errors import DimensionMismatch
+from bebr.kernel import rescore
 
 __all__ = ["any_isa"]
 SIZE = 24
@@ -95,6 +98,95 @@ def test_nearest_reads_lists(case: Case, seed: int, spread: float, flat: int) ->
     if spread == np.inf:
         assert exact.found == answer.found
     check_found(listed.parts, exact.found, kernel.dot_candidates(listed.selection, queries, case.k), case.k, None)
+
+
+RESCORE = CodeSpec.parse("8x1/12x4")
+
+
+class Finer:
+    """Rescore records of the rows of a split case: in files, in memory, and none."""
+
+    def __init__(self, split: Split, folder: Path, rng: np.random.Generator, queries: int) -> None:
+        files: list[rescore.RowFile] = []
+        arrays: list[NDArray[np.uint8]] = []
+        self.source_at: list[int] = []
+        for number, rows in enumerate(split.rows):
+            records = rng.integers(0, 256, (max(1, len(rows)), RESCORE.rescore_size_bytes), dtype=np.uint8)
+            records[:, -1] &= 0x3F  # gains are numbers
+            self.source_at.append(rescore.NO_SOURCE)
+            if (kind := rng.integers(0, 3)) == 0:
+                path = folder / f"{number}-{rng.integers(2**60)}"
+                path.write_bytes(b"0123456789abcdef" + rescore.with_checksums(records).tobytes())
+                self.source_at[-1] = len(files)
+                files.append(rescore.open_rows(path, b"0123456789abcdef", 16, RESCORE.rescore_size_bytes + 4))
+            elif kind == 1:
+                self.source_at[-1] = rescore.in_array(len(arrays))
+                arrays.append(records)
+        self.sources = rescore.Sources(RESCORE, files, arrays, self.source_at)
+        self.queries = rescore.quantize(rng.standard_normal((queries, 12)).astype(np.float32), RESCORE)
+
+
+@pytest.mark.usefixtures("any_isa")
+@given(cases(), st.integers(0, 2**32 - 1), st.booleans(), st.booleans())
+@SETTINGS
+def test_nearest_scores_again(
+    tmp_path_factory: pytest.TempPathFactory, case: Case, seed: int, adds: bool, masked: bool
+) -> None:
+    split, rng = Split(case, seed), np.random.default_rng(seed)
+    some = Embedded(case, rng, shares_columns=False)
+    count = len(some.embeddings)
+    finer = Finer(split, tmp_path_factory.mktemp("rows"), rng, count)
+    added = rng.standard_normal(count) if adds else None
+    filtering = kernel.ALL_ROWS
+    if masked and split.masks:
+        of_query = rng.integers(-1, len(split.masks), count).astype(np.int32)
+        filtering = kernel.Filtering(split.masks, of_query, np.full(count, -1.0, np.float32))
+    most, limit = rng.integers(1, case.k + 1, count), int(rng.integers(1, case.k + 1))
+    answer = kernel.nearest(
+        split.selection, some.projection, some.embeddings, case.k, added, None, filtering,
+        kernel.Finer(finer.sources, finer.queries, most, waits=True), limit=limit, measures=True,
+    )  # fmt: skip
+    assert answer.seconds > 0
+    scanned = kernel.dot_candidates(split.selection, some.queries(case.spec), case.k, *filtering)
+    for q, (one, start, stop) in enumerate(zip(answer.found, scanned.starts, scanned.starts[1:], strict=False)):
+        places, rows = scanned.places[start:stop], scanned.rows[start:stop]
+        scores = scanned.scores[start:stop] + (0.0 if added is None else added[q])
+        ids = split.parts.ids(places, rows)
+        kept = np.array(sorted(range(len(ids)), key=lambda n: (-scores[n], ids[n]))[: int(most[q])], np.int64)
+        scores, places, rows = scores[kept], places[kept], rows[kept]
+        asked = RescoreQueries(finer.queries.values[q : q + 1], finer.queries.scales[q : q + 1])
+        finer.sources.add_scores(asked, places, rows, None, scores, np.zeros(1, np.int64))
+        assert one == split.parts.best(scores, places, rows, limit)
+
+
+def test_rows_that_cannot_be_scored_again_are_told(tmp_path: Path) -> None:
+    spec, parts = CodeSpec.parse("32x2"), kernel.Parts()
+    blocked = kernel.allocate(kernel.blocked_size_bytes(spec, 3))
+    parts.add_unsorted(blocked, np.ones(3, np.float16), 3, spec, None, ["a", "b", "c"])
+    projection = kernel.Projection(
+        spec, np.ones((SIZE, 32), np.float32), None, np.ones(32, np.float32), np.ones(1, np.float32)
+    )
+    rows = rescore.with_checksums(np.zeros((3, RESCORE.rescore_size_bytes), np.uint8))
+    path = tmp_path / "rows"
+    path.write_bytes(b"0123456789abcdef" + rows.tobytes())
+    file = rescore.open_rows(path, b"0123456789abcdef", 16, rows.shape[1])
+    sources = rescore.Sources(RESCORE, [file], [], [0])
+    queries = rescore.quantize(np.ones((1, 12), np.float32), RESCORE)
+
+    def find(queries: RescoreQueries = queries, most: int = 3) -> list[str]:
+        finer = kernel.Finer(sources, queries, np.array([most]))
+        selection, one = parts.select([0]), np.ones((1, SIZE), np.float32)
+        return kernel.nearest(selection, projection, one, 3, finer=finer).found[0].ids
+
+    assert find() == ["a", "b", "c"] and find(most=2) == ["a", "b"]
+    with pytest.raises(DimensionMismatch, match="1 queries of 12 dims"):
+        find(rescore.quantize(np.ones((2, 12), np.float32), RESCORE))
+    damaged = bytearray(path.read_bytes())
+    damaged[16 + rows.shape[1]] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(rescore.DamagedRow):
+        find()
+    assert find(most=1) == ["a"]
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -1,13 +1,10 @@
-"""The shortest way of a scan: embeddings that search all points of one version by adc, in one call of the kernel.
+"""The shortest way of a scan: embeddings that search the points of one version by adc, in one call of the kernel.
 
-Most searches go it. It finds what `scan` and `probe` find, to the last bit; whatever needs more goes that way: filters,
-thresholds, several versions, and files that are mapped. The best of all rows are scored again by their rescore codes.
+Most searches go it. It finds what `scan`, `probe` and `rescoring` find, to the last bit; whatever needs more goes that
+way: several versions, groups, and files that are mapped.
 """
 
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -15,14 +12,14 @@ from numpy.typing import NDArray
 
 from bebr import kernel
 from bebr.core.arrays import Floats
+from bebr.core.filters import Filter
 from bebr.core.lists import ListRule
 from bebr.core.scoring import DotQueries, RescoreQueries
-from bebr.errors import DamagedSegment
-from bebr.index.candidates import Candidates, Found
-from bebr.index.probe import ListsHeld, ListsRead
-from bebr.index.rescoring import cut
+from bebr.index.candidates import Found
+from bebr.index.probe import ListsHeld, ListsRead, cost
+from bebr.index.scan import masks_of_parts
 from bebr.index.scan_view import ScanView
-from bebr.kernel import rescore
+from bebr.kernel.rescore import DamagedRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +36,24 @@ class EmbeddingQueries:
     """(queries,): what the scan leaves out of every score of the query; None: nothing."""
     limit: int
     """Hits per query, the largest that any of them wants."""
+    scanned: int
+    """Rows that the scan finds per query, at least `limit`."""
+    filters: tuple[Filter | None, ...] | None = None
+    """One per query; None: none has one."""
+    floors: NDArray[np.float32] | None = None
+    """(queries,): what the scan scores less is no hit; None: all may be hits."""
+    thresholds: NDArray[np.float64] | None = None
+    """(queries,): the lowest score of a hit that counts; None: all count."""
+    rescore: RescoreQueries | None = None
+    """The same for rescore codes; None: hits keep the scores of the scan."""
+    candidates: NDArray[np.int64] | None = None
+    """(queries,): how many rows are scored again, where they are."""
     lists: ListRule | None = None
     """How lists are read, where there are some; None: all rows are scored."""
     share: float = 1.0
     """About which share of the rows is read so."""
     keeps: bool = False
     """Whether the queries that were scanned for are wanted."""
-    rescore: RescoreQueries | None = None
-    """The same for rescore codes, where no lists are kept; None: hits keep the scores of the scan."""
-    candidates: Sequence[int] = ()
-    """Of each query, how many are scored again."""
 
     def __len__(self) -> int:
         return len(self.embeddings)
@@ -63,61 +68,56 @@ class Nearest(NamedTuple):
     """What was read of the lists; None: all rows were scored."""
     queries: DotQueries | None
     """What was scanned for; None: nobody asked."""
+    seconds: float
+    """Of processor time that the scan took; 0: nobody asked."""
 
 
-def nearest(view: ScanView, queries: EmbeddingQueries, held: ListsHeld | None) -> Nearest | None:
+def nearest(
+    view: ScanView, queries: EmbeddingQueries, held: ListsHeld | None, *, waits: bool = False, measures: bool = False
+) -> Nearest | None:
     """The hits of each query. held: the lists that it reads by its rule; None: all rows are scored.
 
-    None: the parts are not all of this version and in memory, or an id is damaged.
+    None: the parts are not all of this version and in memory, something is damaged, or some queries read lists and
+    others all that their filters leave. Without `waits` raises NotInMemory where rescore codes would be waited for.
     """
     selection = view.of_version.get(queries.version)
     if selection is None or len(view.of_version) > 1 or view.mapped:
         return None
-    reading, rule = None, queries.lists
-    if held is not None and rule is not None:
-        flat_rows = np.full(len(queries), held.rows // 2, np.int64)
-        reading = kernel.Reading(rule.deltas, rule.stop_at, flat_rows)
-    answer = kernel.nearest(
-        selection, queries.projection, queries.embeddings, queries.limit, queries.added, reading, keeps=queries.keeps
-    )
+    reading, read, filtering, finer = None, None, kernel.ALL_ROWS, None
+    if held is not None and (rule := queries.lists) is not None:
+        matching, is_whole = cost(view.parts, queries.filters or (None,) * len(queries), held)
+        if not is_whole.any():
+            reading = kernel.Reading(rule.deltas, rule.stop_at, matching // 2)
+        elif is_whole.all():
+            read = ListsRead(held, np.zeros(len(queries), np.int64), matching, is_whole)
+        else:
+            return None
+    if queries.filters is not None or queries.floors is not None:
+        masks, mask_of_query = masks_of_parts(selection, view.parts, queries.filters or (None,))
+        filtering = kernel.Filtering(masks, mask_of_query, queries.floors)
+    if queries.rescore is not None and queries.candidates is not None:
+        finer = kernel.Finer(view.rescore[queries.version].sources, queries.rescore, queries.candidates, waits)
+    try:
+        answer = kernel.nearest(
+            selection,
+            queries.projection,
+            queries.embeddings,
+            queries.scanned,
+            queries.added,
+            reading,
+            filtering,
+            finer,
+            limit=queries.limit,
+            keeps=queries.keeps,
+            measures=measures,
+        )
+    except DamagedRow:
+        return None
     if max([one.damaged for one in answer.found]) >= 0:
         return None
     found = [Found(one.scores, one.ids, [queries.version] * len(one.ids)) for one in answer.found]
-    read = None
+    if (thresholds := queries.thresholds) is not None:
+        found = [one.raised(0.0, threshold) for one, threshold in zip(found, thresholds.tolist(), strict=True)]
     if held is not None and answer.lists is not None and answer.rows is not None:
         read = ListsRead(held, answer.lists, answer.rows, np.zeros(len(queries), np.bool_))
-    return Nearest(found, read, answer.queries)
-
-
-def rescored(
-    view: ScanView, queries: EmbeddingQueries, waits: bool = False, note: Callable[[float], None] | None = None
-) -> Nearest | None:
-    """The same by finer scores. Without `waits` raises NotInMemory where rescore codes would have to be waited for.
-
-    note: is told the seconds of processor time that the scan took.
-    """
-    selection, finer = view.of_version.get(queries.version), queries.rescore
-    if selection is None or finer is None or len(view.of_version) > 1 or view.mapped:
-        return None
-    began = 0.0 if note is None else time.thread_time()
-    of_scan = kernel.nearest_candidates(
-        selection, queries.projection, queries.embeddings, max(queries.candidates), queries.added
-    )
-    if note is not None:
-        note(time.thread_time() - began)
-    sources, counts, hits = view.rescore[queries.version].sources, np.zeros(1, np.int64), []
-    for query, (start, stop) in enumerate(pairwise(of_scan.starts.tolist())):
-        own, most = slice(start, stop), queries.candidates[query]
-        found = Candidates(of_scan.scores[own], of_scan.places[own], of_scan.rows[own])
-        asked = RescoreQueries(finer.values[query : query + 1], finer.scales[query : query + 1])
-        try:
-            if len(found) > most:
-                found = cut(view, found, most).at(slice(0, most))
-            sources.add_scores(asked, found.places, found.rows, None, found.scores, counts, waits)
-        except (DamagedSegment, rescore.DamagedRow):
-            return None
-        best, ids, _, damaged = view.native.best(found.scores, found.places, found.rows, queries.limit)
-        if damaged >= 0:
-            return None
-        hits.append(Found(best, ids, [queries.version] * len(ids)))
-    return Nearest(hits, None, None)
+    return Nearest(found, read, answer.queries, answer.seconds)

@@ -81,7 +81,7 @@ def probe(
 ) -> tuple[list[Candidates], ListsRead]:
     """As `scan`, of the rows that the queries read by their rule."""
     assert queries.lists is not None and isinstance(queries.prepared, DotQueries), "it has a rule"
-    matching, is_whole = _cost(parts, queries.filters, held)
+    matching, is_whole = cost(parts, queries.filters, held)
     lists, rows = np.zeros(len(queries), np.int64), np.zeros(len(queries), np.int64)
     found: list[Candidates | None] = [None] * len(queries)
     if is_whole.any():
@@ -122,7 +122,7 @@ def _segments(parts: Sequence[Part], places: Sequence[int]) -> list[SegmentView]
     return [part for place in places if isinstance(part := parts[place], SegmentView)]
 
 
-def _cost(
+def cost(
     parts: Sequence[Part], filters: tuple[Filter | None, ...], held: ListsHeld
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """(queries,) each: rows in lists that match about, and whether it is cheaper to score them all."""

@@ -140,12 +140,12 @@ def joined(found: Sequence[Found]) -> Found:
 
 def _runs(view: ScanView, found: Candidates, query: int, how: Rescoring) -> Iterator[_Run]:
     for start in range(how.first, min(how.limit, len(found)), how.candidates):
-        found = cut(view, found, start)
-        found = cut(view, found, start + how.candidates)
+        found = _cut(view, found, start)
+        found = _cut(view, found, start + how.candidates)
         yield _Run(query, found.at(slice(start, start + how.candidates)))
 
 
-def cut(view: ScanView, found: Candidates, at: int) -> Candidates:
+def _cut(view: ScanView, found: Candidates, at: int) -> Candidates:
     """The same candidates; where those before and after this place tie, in the order of their ids."""
     scores = found.scores
     if not 0 < at < len(found) or scores[at - 1] != scores[at]:

@@ -39,15 +39,18 @@ from bebr.kernel.checks import (
 from bebr.kernel.lists import CentroidTable, accumulate, assign, centroid_scores, list_candidates
 from bebr.kernel.parts import Candidates, Parts, Selection, dot_candidates, hamming_candidates
 from bebr.kernel.pieces import DamagedRows, Pieces, lost_pages
-from bebr.kernel.projection import Nearest, NearestOfAll, Projection, Reading, nearest, nearest_candidates
+from bebr.kernel.projection import ALL_ROWS, Filtering, Finer, Nearest, NearestOfAll, Projection, Reading, nearest
 
 __all__ = [
+    "ALL_ROWS",
     "GROUP_ROWS",
     "ISA_VARIABLE",
     "MAX_ROWS",
     "Candidates",
     "CentroidTable",
     "DamagedRows",
+    "Filtering",
+    "Finer",
     "Masks",
     "Nearest",
     "NearestOfAll",
@@ -73,7 +76,6 @@ __all__ = [
     "lost_pages",
     "map_file",
     "nearest",
-    "nearest_candidates",
     "pack",
     "project",
     "quantize",

@@ -232,33 +232,37 @@ class Parts:
     def best(
         self, scores: NDArray[np.float64], places: NDArray[np.int32], rows: NDArray[np.int64], limit: int
     ) -> tuple[list[float], list[str], list[int], int]: ...
-    def nearest(
-        self,
-        places: Sequence[int],
-        projection: Projection,
-        embeddings: NDArray[np.float32],
-        k: int,
-        added: NDArray[np.float64] | None,
-        deltas: NDArray[np.float32] | None,
-        stop_at: NDArray[np.int32] | None,
-        flat_rows: NDArray[np.int64] | None,
-        keeps: bool,
-    ) -> tuple[
-        list[tuple[list[float], list[str], list[int], int]],
-        tuple[NDArray[np.int8], NDArray[np.float32]] | None,
-        tuple[NDArray[np.int64], NDArray[np.int64]] | None,
-    ]: ...
-    def candidates(
-        self,
-        places: Sequence[int],
-        projection: Projection,
-        embeddings: NDArray[np.float32],
-        k: int,
-        added: NDArray[np.float64] | None,
-    ) -> Found: ...
 
 Found = tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]
 
+def nearest(
+    parts: Parts,
+    places: Sequence[int],
+    projection: Projection,
+    embeddings: NDArray[np.float32],
+    k: int,
+    limit: int,
+    added: NDArray[np.float64] | None,
+    masks: Sequence[Sequence[NDArray[np.uint16]]],
+    mask_of_query: NDArray[np.int32] | None,
+    floors: NDArray[np.float32] | None,
+    deltas: NDArray[np.float32] | None,
+    stop_at: NDArray[np.int32] | None,
+    flat_rows: NDArray[np.int64] | None,
+    keeps: bool,
+    measures: bool,
+    sources: RescoreSources | None,
+    finer_values: NDArray[np.int16] | None,
+    finer_scales: NDArray[np.float32] | None,
+    most: NDArray[np.int64] | None,
+    waits: bool,
+) -> tuple[
+    list[tuple[list[float], list[str], list[int], int]],
+    tuple[NDArray[np.int8], NDArray[np.float32]] | None,
+    tuple[NDArray[np.int64], NDArray[np.int64]] | None,
+    tuple[int, int],
+    float,
+]: ...
 def dot_candidates(
     parts: Parts,
     places: Sequence[int],

@@ -1,5 +1,6 @@
 """Projections: how embeddings become queries of adc, handed in once, so that one call does all of a search."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -7,11 +8,12 @@ from numpy.typing import NDArray
 
 from bebr.core.arrays import Floats
 from bebr.core.codes import CodeSpec
-from bebr.core.scoring import DotQueries
+from bebr.core.scoring import DotQueries, RescoreQueries
 from bebr.errors import DimensionMismatch
 from bebr.kernel import _kernel
-from bebr.kernel.checks import check, layout_of, select_isa
-from bebr.kernel.parts import Candidates, Selection
+from bebr.kernel.checks import Masks, check, layout_of, select_isa
+from bebr.kernel.parts import Selection
+from bebr.kernel.rescore import Sources, raise_for
 
 
 class Nearest(NamedTuple):
@@ -64,6 +66,8 @@ class NearestOfAll(NamedTuple):
     """(queries,): how many lists each has read; None: all rows were scored."""
     rows: NDArray[np.int64] | None
     """(queries,): how many rows, in all."""
+    seconds: float
+    """Of processor time that the scan took; 0: nobody asked."""
 
 
 class Reading(NamedTuple):
@@ -77,6 +81,33 @@ class Reading(NamedTuple):
     """(queries,)."""
 
 
+class Filtering(NamedTuple):
+    """Which rows may be found; see `kernel.dot_candidates`."""
+
+    masks: Sequence[Masks] = ()
+    """Of the selected parts, for each filter."""
+    mask_of_query: NDArray[np.int32] | None = None
+    """(queries,); None: there are no masks."""
+    floors: NDArray[np.float32] | None = None
+    """(queries,): scores of the scan; None: all are found."""
+
+
+class Finer(NamedTuple):
+    """How the best rows of the scan are scored again."""
+
+    sources: Sources
+    """Of their rescore codes."""
+    queries: RescoreQueries
+    """As these take them."""
+    most: NDArray[np.int64]
+    """(queries,): how many rows of each query; of equal scores those of lower ids."""
+    waits: bool = False
+    """Whether rescore codes are waited for that lie on a disk."""
+
+
+ALL_ROWS = Filtering()
+
+
 def nearest(
     selection: Selection,
     projection: Projection,
@@ -84,42 +115,22 @@ def nearest(
     k: int,
     added: NDArray[np.float64] | None = None,
     reading: Reading | None = None,
+    filtering: Filtering = ALL_ROWS,
+    finer: Finer | None = None,
     *,
+    limit: int | None = None,
     keeps: bool = False,
+    measures: bool = False,
 ) -> NearestOfAll:
     """The k best rows by adc of each of embeddings (queries, size) float32, over all parts that were selected.
 
-    added: (queries,) float64, to the scores of each. reading: None: all rows are scored. keeps: whether the queries are
-    returned. The same as `project`, `quantize`, `dot_candidates` or `list_candidates`, and `Parts.best`. Other threads
-    run Python meanwhile where it takes longer than to let them. Raises DimensionMismatch.
+    added: (queries,) float64, to the scores of each. reading: None: all rows are scored. finer: None: rows keep the
+    scores of the scan. limit: of those k, so many are returned; None: all. keeps: whether the queries are returned.
+    measures: whether it is measured how long the scan takes. The same as `project`, `quantize`, `dot_candidates` or
+    `list_candidates`, `Sources.add_scores` and `Parts.best`. Other threads run Python meanwhile where it takes longer
+    than to let them.
+    Raises DimensionMismatch, DamagedRow; without `finer.waits` NotInMemory where a disk would be waited for.
     """
-    count = len(embeddings)
-    _check(selection, projection, embeddings, k, added)
-    if reading is not None:
-        check(reading.deltas, np.float32, "deltas", count)
-        check(reading.stop_at, np.int32, "stop_at", count)
-        check(reading.flat_rows, np.int64, "flat_rows", count)
-    deltas, stop_at, flat_rows = reading or (None, None, None)
-    found, queries, read = selection.parts.native.nearest(
-        selection.places, projection.native, embeddings, k, added, deltas, stop_at, flat_rows, keeps
-    )
-    lists, rows = read or (None, None)
-    return NearestOfAll(
-        [Nearest(*one) for one in found], None if queries is None else DotQueries(*queries), lists, rows
-    )
-
-
-def nearest_candidates(
-    selection: Selection, projection: Projection, embeddings: Floats, k: int, added: NDArray[np.float64] | None = None
-) -> Candidates:
-    """The same rows of all, and those that tie with the last of them, before their ids are read."""
-    _check(selection, projection, embeddings, k, added)
-    return Candidates(*selection.parts.native.candidates(selection.places, projection.native, embeddings, k, added))
-
-
-def _check(
-    selection: Selection, projection: Projection, embeddings: Floats, k: int, added: NDArray[np.float64] | None
-) -> None:
     select_isa()
     check(embeddings, np.float32, "embeddings")
     if (
@@ -131,7 +142,29 @@ def _check(
             f"expected embeddings of {projection.size} numbers and codes '{projection.spec}', got {embeddings.shape} "
             f"and '{selection.spec}'"
         )
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+    count, (masks, mask_of_query, floors) = len(embeddings), filtering
+    selection.check_wanted(k, masks, mask_of_query, count)
     if added is not None:
-        check(added, np.float64, "added", len(embeddings))
+        check(added, np.float64, "added", count)
+    if reading is not None:
+        check(reading.deltas, np.float32, "deltas", count)
+        check(reading.stop_at, np.int32, "stop_at", count)
+        check(reading.flat_rows, np.int64, "flat_rows", count)
+    if floors is not None:
+        check(floors, np.float32, "floors", count)
+    sources, values, scales, most, waits = None, None, None, None, False
+    if finer is not None:
+        finer.sources.check(finer.queries, count)
+        check(finer.most, np.int64, "most", count)
+        sources, most, waits = finer.sources.native, finer.most, finer.waits
+        values, scales = finer.queries.values, finer.queries.scales
+    deltas, stop_at, flat_rows = reading or (None, None, None)
+    found, queries, read, rows_read, seconds = _kernel.nearest(
+        selection.parts.native, selection.places, projection.native, embeddings, k, limit or k, added, masks,
+        mask_of_query, floors, deltas, stop_at, flat_rows, keeps, measures, sources, values, scales, most, waits,
+    )  # fmt: skip
+    raise_for(*rows_read)
+    lists, rows = read or (None, None)
+    return NearestOfAll(
+        [Nearest(*one) for one in found], None if queries is None else DotQueries(*queries), lists, rows, seconds
+    )

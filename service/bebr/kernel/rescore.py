@@ -59,7 +59,7 @@ def read_rows(
         raise ValueError("expected the number of a file for each row")
     out = np.empty((len(rows), row_size_bytes), np.uint8)
     place, error = _kernel.read_rows(files, file_of, rows, out)
-    _raise_for(place, error)
+    raise_for(place, error)
     return out
 
 
@@ -144,13 +144,20 @@ class Sources:
         `arrays`, each (rows, rescore_size_bytes) uint8; NO_SOURCE: it has none."""
         select_isa()
         self._spec, self._dims = spec, need_rescore(spec).dims
-        self._native = _kernel.RescoreSources(
+        self.native = _kernel.RescoreSources(
             _layout(need_rescore(spec)),
             spec.rescore_size_bytes + CHECKSUM_SIZE_BYTES,
             list(files),
             arrays,
             source_at,
         )
+
+    def check(self, queries: RescoreQueries, count: int) -> None:
+        """Raise DimensionMismatch unless these are so many queries for its codes."""
+        if queries.values.shape != (count, self._dims) or len(queries.scales) != count:
+            raise DimensionMismatch(
+                f"expected {count} queries of {self._dims} dims for '{self._spec}', got {queries.values.shape}"
+            )
 
     def add_scores(
         self,
@@ -168,17 +175,13 @@ class Sources:
         int32; None: all are of the first query. Raises DamagedRow; without `waits` NotInMemory where a disk would be
         waited for.
         """
-        count = len(queries.values)
-        if queries.values.shape != (count, self._dims) or len(counts) != count:
-            raise DimensionMismatch(
-                f"expected queries of {self._dims} dims for '{self._spec}', got {queries.values.shape}"
-            )
+        self.check(queries, len(counts))
         if not len(places) == len(rows) == len(scores) == (len(places) if query_of is None else len(query_of)):
             raise ValueError("expected a place, a row, a query and a score for each candidate")
-        place, error = self._native.add_scores(
+        place, error = self.native.add_scores(
             queries.values, queries.scales, places, rows, query_of, waits, scores, counts
         )
-        _raise_for(place, error)
+        raise_for(place, error)
 
 
 def in_array(number: int) -> int:
@@ -186,7 +189,8 @@ def in_array(number: int) -> int:
     return NO_SOURCE - 1 - number
 
 
-def _raise_for(place: int, error: int) -> None:
+def raise_for(place: int, error: int) -> None:
+    """Raise what became of reading rows, unless all were read."""
     if place >= 0:
         raise DamagedRow(place, error)
     if place == _NOT_IN_MEMORY:

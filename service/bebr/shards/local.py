@@ -202,13 +202,21 @@ class LocalShards:
         share = queries.share if reads.lists_of(view, queries) else 1.0
         if self._rate.seconds(view.scan_size_bytes, len(queries)) * share > INLINE_SCAN_SECONDS:
             return None
-        if queries.rescore is None:
+        if queries.candidates is not None and int(queries.candidates.sum()) > INLINE_RESCORE_ROWS:
+            return None
+        if queries.filters is not None and not _are_small_filters(view.rows, queries.filters):
+            return None
+        try:
             return reads.nearest(view, queries, self._rate)
-        return reads.rescored(view, queries, self._rate) if sum(queries.candidates) <= INLINE_RESCORE_ROWS else None
+        except DamagedSegment:  # the long way says where, and has it mended
+            return None
 
     async def nearest_on_thread(self, queries: EmbeddingQueries) -> Searched | None:
-        find = partial(reads.rescored, self._scan_view(), queries, self._rate, waits=True)
-        return await asyncio.get_running_loop().run_in_executor(self._threads.searches, find)
+        find = partial(reads.nearest, self._scan_view(), queries, self._rate, waits=True)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads.searches, find)
+        except DamagedSegment:
+            return None
 
     def snapshot(self) -> Snapshot:
         view = self._scan_view()

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from functools import partial
 from heapq import merge as merge_sorted
 from itertools import islice
 
@@ -14,9 +13,8 @@ from bebr.core.filters import Filter
 from bebr.index.candidates import NOTHING, Candidates, Found, Part, best_of, hits_of
 from bebr.index.columns import unpack_mask
 from bebr.index.grouped import Grouping, merge_groups, rescore_groups, scan_groups
-from bebr.index.nearest import EmbeddingQueries, Nearest
+from bebr.index.nearest import EmbeddingQueries
 from bebr.index.nearest import nearest as find_nearest
-from bebr.index.nearest import rescored as find_rescored
 from bebr.index.probe import ListsHeld, ListsRead, probe
 from bebr.index.rescoring import Rescored, Rescoring, rescore_hits
 from bebr.index.scan import ScanQueries, Selection, finished, scan
@@ -93,30 +91,18 @@ def _search(
     return Searched(hits, points, Rescored(rows, time.perf_counter() - started), lists)
 
 
-def nearest(view: ScanView, queries: EmbeddingQueries, rate: ScanRate) -> Searched | None:
-    """The same for embeddings, where they can go the shortest way; rate: is told how long it took."""
+def nearest(view: ScanView, queries: EmbeddingQueries, rate: ScanRate, waits: bool = False) -> Searched | None:
+    """The same for embeddings, where they can go the shortest way; rate: is told how long the scan took."""
     held = lists_of(view, queries)
-    if queries.lists is not None or not rate.is_next(view.scan_size_bytes * len(queries)):
-        return _searched(view, queries, find_nearest(view, queries, held))
-    began = time.thread_time()
-    found = find_nearest(view, queries, held)
-    rate.note(view.scan_size_bytes, len(queries), time.thread_time() - began)
-    return _searched(view, queries, found)
-
-
-def rescored(view: ScanView, queries: EmbeddingQueries, rate: ScanRate, waits: bool = False) -> Searched | None:
-    """The same where candidates are scored again; rate: is told how long the scan took."""
-    if not rate.is_next(view.scan_size_bytes * len(queries)):
-        return _searched(view, queries, find_rescored(view, queries, waits))
-    note = partial(rate.note, view.scan_size_bytes, len(queries))
-    return _searched(view, queries, find_rescored(view, queries, waits, note))
-
-
-def _searched(view: ScanView, queries: EmbeddingQueries, nearest: Nearest | None) -> Searched | None:
-    if nearest is None:
+    is_whole = queries.lists is None and queries.filters is None
+    measures = is_whole and rate.is_next(view.scan_size_bytes * len(queries))
+    found = find_nearest(view, queries, held, waits=waits, measures=measures)
+    if found is None:
         return None
-    lists = {} if nearest.lists is None else {queries.version: nearest.lists}
-    return Searched(nearest.found, dict(view.points), lists=lists, queries=nearest.queries)
+    if measures:
+        rate.note(view.scan_size_bytes, len(queries), found.seconds)
+    lists = {} if found.lists is None else {queries.version: found.lists}
+    return Searched(found.found, dict(view.points), lists=lists, queries=found.queries)
 
 
 def _search_groups(

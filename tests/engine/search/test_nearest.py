@@ -1,7 +1,7 @@
 """The shortest way of a plain search gives the answers of the long way, and takes only searches that it may."""
 
 import asyncio
-import threading
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.engine import listing
-from tests.engine.fitting import DIMS
+from tests.engine.fitting import DIMS, reached
 from tests.engine.running import running
 from tests.engine.search.test_pipeline import ROWS, fitted, write
 from tests.engine.search.test_plain import OTHERS
@@ -18,14 +18,14 @@ from tests.waiting import until
 from bebr.config import Limits
 from bebr.core.list_calibration import Calibration
 from bebr.core.scoring import Scorer
-from bebr.core.types import WriteMode
+from bebr.core.types import FieldType, WriteMode
 from bebr.encoding.encoder import Encoder
-from bebr.engine import CollectionSettings, Engine, SearchRequest
+from bebr.engine import CollectionSettings, Engine, FitSettings, SearchRequest
 from bebr.engine.collections.collection import Collection
 from bebr.engine.results import SearchResult
 from bebr.engine.search.rescore import candidates_for, candidates_of
 from bebr.engine.search.search import Searcher
-from bebr.kernel.rescore import DamagedRow, NotInMemory, Sources
+from bebr.errors import InvalidOption
 from bebr.shards import Searched, ShardClient
 from bebr.shards.local import LocalShards
 
@@ -34,11 +34,22 @@ TAKEN: list[dict[str, Any]] = [
     {"limit": 1},
     {"limit": 256, "with_metadata": False},
     {"rescore": False, "scorer": Scorer.ADC},
+    {"offset": 1},
+    {"limit": 6, "offset": 250},
+    {"score_threshold": 0.5},
+    {"score_threshold": -1e300},
+    {"score_threshold": 2.0},
+    {"with_metadata": ["n"], "limit": 20},
+    {"with_metadata": []},
 ]
 LEFT: list[dict[str, Any]] = [
-    *OTHERS,
+    *(options for options in OTHERS if not options.keys() & {"offset", "filter", "score_threshold"}),
+    {"offset": -1},
+    {"limit": 200, "offset": 57},
+    {"filter": {"must": [{"key": "unknown", "match": {"value": 1}}]}},
+    {"score_threshold": np.nan},
+    {"score_threshold": np.inf},
     {"limit": 257},
-    {"with_metadata": ["a"]},
     {"with_code": True},
     {"explain": True},
     {"exact": True},
@@ -269,35 +280,135 @@ async def test_candidates_that_tie_where_they_end_are_those_of_lower_ids(tmp_pat
         assert twins == ids[: len(twins)] and len(twins) >= 4
 
 
-async def test_rescore_codes_on_a_disk_are_waited_for_on_a_thread(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+FILTERS: list[Any] = [
+    None,
+    {"must": [{"key": "n", "range": {"gte": 40}}]},
+    {"must": [{"key": "n", "match": {"value": 7}}]},
+    {"must_not": [{"key": "n", "range": {"lt": 60}}]},
+    {"should": [{"key": "n", "range": {"lt": 5}}, {"key": "n", "range": {"gte": 90}}]},
+    {"must": [{"key": "n", "match": {"value": 1000}}]},
+]
+
+
+def drawn(rng: np.random.Generator, row: np.ndarray, rescore: bool | None) -> SearchRequest:
+    """A search of any options that the shortest way takes."""
+    return SearchRequest(
+        vector=row,
+        limit=int(rng.choice([1, 5, 10, 12])),
+        offset=int(rng.choice([0, 0, 3, 8])),
+        filter=FILTERS[rng.integers(len(FILTERS))],
+        score_threshold=rng.choice([None, None, -1.0, 0.3, 0.8]),
+        with_metadata=[True, False, ["n"], []][rng.integers(4)],
+        rescore=rescore,
+    )
+
+
+@pytest.mark.parametrize("is_centered", [False, True])
+async def test_searches_of_any_options(tmp_path: Path, is_centered: bool) -> None:
+    async with running(tmp_path, head_rows=64) as engine:
+        fit = FitSettings(8, 150, DIMS, 16)
+        await engine.create_collection("docs", CollectionSettings(fit=fit, filterable={"n": FieldType.INTEGER}))
+        ids, metadata = [f"p{n:03}" for n in range(350)], [{"n": n % 100, "of": "x" * n} for n in range(350)]
+        await engine.write_vectors("docs", ids, ROWS[:350], metadata, WriteMode.UPSERT)
+        await reached(engine, "done")
+        await add_some(engine)
+        collection = engine.registry.get("docs")
+        await settled(collection)
+        if is_centered:
+            codec = collection.codec(collection.active)
+            assert isinstance(codec, Encoder)
+            codec._opened.exact_mean = np.random.default_rng(1).standard_normal(DIMS)
+        searcher, found = engine.searchers.of(collection), 0
+        for seed in range(120):
+            rng = np.random.default_rng(seed)
+            rescore = None if seed % 2 else False
+            requests = [drawn(rng, ROWS[rng.integers(350)], rescore) for _ in range(1 if seed % 3 else 3)]
+            found += sum([len(one.hits) for one in await both(searcher, requests)])
+        assert found > 500
+
+
+async def test_hits_beyond_the_first_candidates_take_the_long_way(tmp_path: Path) -> None:
+    async with running(tmp_path) as engine:
+        await fitted(engine, rescore_bytes=16)
+        collection = engine.registry.get("docs")
+        searcher, count = engine.searchers.of(collection), candidates_of(collection.active)
+        await both(searcher, [SearchRequest(vector=ROWS[0], offset=10, limit=count - 10)])
+        await asyncio.sleep(0)
+        assert await searcher._nearest.search([SearchRequest(vector=ROWS[0], offset=count, limit=10)], 1.0) is None
+
+
+async def test_no_more_hits_than_the_limit_of_the_service(tmp_path: Path) -> None:
+    async with running(tmp_path, max_limit=50) as engine:
+        await fitted(engine)
+        searcher = engine.searchers.of(engine.registry.get("docs"))
+        for options in ({"limit": 51}, {"limit": 30, "offset": 21}):
+            with pytest.raises(InvalidOption, match="at most 50"):
+                await engine.search("docs", [SearchRequest(vector=ROWS[0], **options)])
+        (found,) = await both(searcher, [SearchRequest(vector=ROWS[0], limit=30, offset=20)])
+        assert len(found.hits) == 30 and found.cursor is None
+
+
+@pytest.mark.parametrize("rescore_bytes", [0, 24])
+async def test_both_ways_read_the_same_lists_with_any_options(
+    tmp_path: Path, rescore_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with running(tmp_path) as engine:
+    async with running(tmp_path, **(listing.SETTINGS | {"lists_from_points": 2_500})) as engine:
+        collection = await listed(engine, rescore_bytes)
+        await settled(collection)
+        searcher, lists = engine.searchers.of(collection), ReadLists(collection.shards, monkeypatch)
+        filters = [
+            None,
+            {"must": [{"key": "n", "range": {"gte": 1_000}}]},
+            {"must": [{"key": "n", "range": {"lt": 9}}]},
+        ]
+        taken = 0
+        for seed in range(60):
+            rng = np.random.default_rng(seed)
+            requests = [
+                replace(
+                    drawn(rng, listing.QUERIES[rng.integers(60)], None),
+                    offset=0,
+                    filter=filters[(seed if seed % 4 else rng.integers(3)) % 3],
+                )
+                for _ in range(1 if seed % 3 else 3)
+            ]
+            await asyncio.sleep(0)
+            if (short := await searcher._nearest.search(requests, 1.0)) is None:
+                continue
+            taken += 1
+            shown = [replace(one, took_ms=0.0) for one in short]
+            assert shown == [replace(one, took_ms=0.0) for one in await searcher._search(requests)]
+        assert taken > 40
+        assert lists.read[::2] == lists.read[1::2]
+        assert {len(set(whole)) for _, _, whole in lists.read} == {1}
+        assert {whole[0] for _, _, whole in lists.read} == {True, False}
+        assert collection.list_rules.searches(collection.active.number) > 0
+
+
+async def test_rescore_codes_that_are_not_in_memory_or_damaged(tmp_path: Path) -> None:
+    async with running(tmp_path, head_rows=64) as engine:
         await fitted(engine, rescore_bytes=16)
-        searcher = engine.searchers.of(engine.registry.get("docs"))
-        original, waited = Sources.add_scores, []
-
-        def add_scores(self: Sources, *args: Any) -> None:
-            waited.append(threading.current_thread() is not threading.main_thread())
-            if not args[-1]:
-                raise NotInMemory
-            original(self, *args)
-
-        monkeypatch.setattr(Sources, "add_scores", add_scores)
-        await both(searcher, [SearchRequest(vector=ROWS[0])])
-        assert waited[:2] == [False, True]
-
-
-async def test_damaged_rescore_codes_are_left_to_the_long_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with running(tmp_path) as engine:
-        await fitted(engine, rescore_bytes=16)
-        searcher = engine.searchers.of(engine.registry.get("docs"))
-
-        def add_scores(*_: Any) -> None:
-            raise DamagedRow(0, 0)
-
-        monkeypatch.setattr(Sources, "add_scores", add_scores)
-        assert await searcher._nearest.search([SearchRequest(vector=ROWS[0])], 1.0) is None
+        await write(engine, 200, 300)
+        collection = engine.registry.get("docs")
+        await settled(collection)
+        searcher, request = engine.searchers.of(collection), SearchRequest(vector=ROWS[0])
+        expected = await both(searcher, [request])
+        files = sorted(tmp_path.glob("**/*.seg"))
+        assert files
+        for path in files:
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        assert await both(searcher, [request]) == expected  # a thread has waited, where the file system forgets
+        queries = searcher._nearest._queries([request])
+        assert queries is not None
+        searched = await collection.shards.nearest_on_thread(queries)
+        assert searched is not None
+        assert searched.found[0].ids[:10] == [hit.id for hit in expected[0].hits]
+        for path in files:
+            os.truncate(path, 4096 if path.stat().st_size > 4096 else 100)
+        await asyncio.sleep(0)
+        assert await searcher._nearest.search([request], 1.0) is None
         assert not engine.admission.searches.is_busy
 
 
@@ -338,7 +449,7 @@ async def test_points_that_are_deleted_between_scan_and_fetch_are_left_out(tmp_p
         assert searched is not None
         first, *others = searched.found[0].ids
         await engine.delete_points("docs", [first])
-        points = await searcher._nearest._fetch(requests, searched)
-        results = searcher._nearest._results(requests, queries, searched, points, 0.0)
+        points = await searcher._nearest._fetch(requests, searched.found)
+        results = searcher._nearest._results(requests, queries, searched, searched.found, points, 0.0)
         assert results is not None
         assert [hit.id for hit in results[0].hits] == others and [h.id for h in results[1].hits] == [first, *others]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from bebr.core.types import Hit, StoredPoint
-from bebr.engine.answers import INLINE_BYTES, AnswerSize, size_of, size_of_all
+from bebr.engine.answers import HIT_BYTES, INLINE_BYTES, AnswerSize, size_of, size_of_all
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import Version
 from bebr.engine.projection import Wanted, project
@@ -69,6 +69,10 @@ def hits_of(
         plain = Hit.of_rows(shown)
         size.add(size_of_all([hit.metadata for hit in plain]))
         return plain
+    if not shows and found.distances is None:
+        size.add(len(found.ids) * HIT_BYTES)
+        rows = zip(found.ids, found.scores, found.versions, strict=True)
+        return Hit.of_rows([(i, score, versions[number].id, None, None, None) for i, score, number in rows])
     hits = []
     distances: Sequence[int | None] = found.distances or [None] * len(found.ids)
     for point_id, score, number, distance in zip(found.ids, found.scores, found.versions, distances, strict=False):

@@ -1,38 +1,52 @@
-"""The shortest way of plain searches (`plain.py`): from vectors to hits in one call of the kernel, on the event loop.
+"""The shortest way of searches: from vectors to hits in one call of the kernel, on the event loop.
 
-It is for searches that nobody waits before, that take a moment, and whose hits keep the scores of the scan. It says
-None of all others, and of whatever may be wrong: these go the long way, which tests hold to the same answers.
+It is for searches that nobody waits before, by vectors or a text of the active version, that take a moment; they may
+have filters, thresholds and offsets. It says None of all others, and of whatever may be wrong: these go the long way,
+which tests hold to the same answers.
 """
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 from itertools import chain
+from math import isfinite
+from operator import attrgetter, gt
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bebr.config import Limits
-from bebr.core.list_calibration import Measured
+from bebr.core.arrays import Floats
+from bebr.core.filters import Filter
+from bebr.core.list_calibration import Measured, filtered_recall
 from bebr.core.lists import ListRule
 from bebr.core.scoring import Scorer
-from bebr.core.types import Hit
 from bebr.encoding.encoder import Encoder
 from bebr.engine.admission import Admission
-from bebr.engine.answers import HIT_BYTES, PAGE_IDS, size_of_all
+from bebr.engine.answers import HIT_BYTES, INLINE_BYTES, PAGE_IDS, AnswerSize
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.list_rules import MeasuredLists
 from bebr.engine.collections.version import VersionKind
 from bebr.engine.cursors import write_search_cursor
 from bebr.engine.requests import SearchRequest
 from bebr.engine.results import SearchResult
-from bebr.engine.search.hits import Points, fetch_few
-from bebr.engine.search.plain import EmbeddedText, is_plain, query_unit
-from bebr.engine.search.prepare import mean_product
-from bebr.engine.search.probing import MEASURED_LIMIT
+from bebr.engine.search.hits import Points, fetch_few, hits_of
+from bebr.engine.search.plain import EmbeddedText, query_unit
+from bebr.engine.search.prepare import FLOAT32_MAX, mean_product, scan_floors
+from bebr.engine.search.probing import MEASURED_LIMIT, RESCORED_STOP
 from bebr.engine.search.rescore import RESCORED_PER_UNIT, candidates_for, candidates_of
+from bebr.errors import AnswerTooLarge, BebrError
 from bebr.shards import EmbeddingQueries, Found, NotInMemory, Searched
 
+_DOES = {"text", "vector", "limit", "offset", "scorer", "filter", "score_threshold", "with_metadata", "rescore"}
+_OTHERS = [field for field in fields(SearchRequest) if field.name not in _DOES]
+_others_of = attrgetter(*(field.name for field in _OTHERS))
 _SCORERS = (None, Scorer.ADC)
+_DEFAULTS = tuple(field.default for field in _OTHERS)
+Filters = tuple[Filter | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +90,8 @@ class NearestSearches:
         if not self._turn.is_free or (queries := self._queries(requests, embedded)) is None:
             return None
         began, done = started - (0.0 if embedded is None else embedded.seconds), False
-        units += sum(queries.candidates) / RESCORED_PER_UNIT
+        if queries.candidates is not None:
+            units += float(queries.candidates.sum()) / RESCORED_PER_UNIT
         self._lane.enter(key, units)
         try:
             try:
@@ -88,11 +103,13 @@ class NearestSearches:
                 return None
             if searched.queries is not None:
                 collection.list_rules.note_queries(queries.version, searched.queries)
-            points = await self._fetch(requests, searched)
+            pages = [_page(request, found) for request, found in zip(requests, searched.found, strict=True)]
+            points = await self._fetch(requests, pages)
             done = True
         finally:
             self._lane.leave(key, units, done)
-        return self._results(requests, queries, searched, points, time.perf_counter() - began)
+        write = partial(self._results, requests, queries, searched, pages, points, began)
+        return await asyncio.to_thread(write) if _is_large(requests, points) else write()
 
     def _queries(
         self, requests: Sequence[SearchRequest], embedded: EmbeddedText | None = None
@@ -101,42 +118,89 @@ class NearestSearches:
         codec = None if version.kind is VersionKind.RAW else self._collection.encoders.codec(version)
         if not isinstance(codec, Encoder) or (projection := codec.projection) is None:
             return None
-        has_finer = version.spec.rescore is not None
-        is_rescored = has_finer and requests[0].rescore is None
-        units, most, hits = [], 0, 0
-        for request in requests:
-            if not is_plain(request) or request.with_code or request.explain:
-                return None
-            if request.scorer not in _SCORERS or type(request.with_metadata) is not bool:
-                return None
-            if request.rescore or (has_finer and is_rescored is not (request.rescore is None)):
-                return None
-            if not 1 <= (limit := request.limit) <= PAGE_IDS:
-                return None
-            if (unit := query_unit(request, embedded, version, projection.size)) is None:
-                return None
-            units.append(unit)
-            most, hits = max(most, limit), hits + limit
-        if hits * HIT_BYTES > self._limits.max_answer_bytes:
+        if (units := self._units(requests, embedded, projection.size)) is None:
             return None
-        added = None
+        is_rescored = self.is_rescored and requests[0].rescore is None
+        wanted = self._wanted(requests)
+        if wanted is None or (filters := self._filters(requests)) is False:
+            return None
+        added, scanned = None, max(wanted)
         if (mean := codec.exact_mean) is not None:
             added = np.array([mean_product(unit, mean) for unit in units])
         embeddings = units[0] if len(units) == 1 else np.concatenate(units)
-        keeps, reading = version.number in self._collection.list_rules.keeps, self._reading()
+        finer, candidates = None, None
         if is_rescored:
-            if keeps or reading is not None:
-                return None
-            of_version, finer = candidates_of(version), codec.rescore_queries(embeddings)
+            of_version = candidates_of(version)
             counts = [candidates_for(request, of_version, self._limits) for request in requests]
-            return EmbeddingQueries(
-                version.number, embeddings, projection, added, most, rescore=finer, candidates=counts
-            )
-        rule = None if reading is None else self._rule(reading, version.number, [one.limit for one in requests])
-        if reading is None or rule is None:
-            return EmbeddingQueries(version.number, embeddings, projection, added, most, keeps=keeps)
-        limit = max(MEASURED_LIMIT, most)
-        return EmbeddingQueries(version.number, embeddings, projection, added, limit, rule, reading.share, keeps)
+            if any(map(gt, wanted, counts)):  # hits of several runs of candidates
+                return None
+            finer, candidates, scanned = codec.rescore_queries(embeddings), np.array(counts), max(counts)
+        floors, thresholds = _thresholds(requests, added, is_rescored)
+        rule, reading = None, self._reading()
+        if reading is not None:
+            if any(request.offset for request in requests):  # pages of lists are found otherwise
+                return None
+            rule = self._rule(reading, version.number, requests, filters, is_rescored)
+            if rule is None and filters is not None and len(requests) > 1:
+                return None
+        if rule is not None:
+            scanned = max(scanned, int(rule.stop_at.max()))
+        return EmbeddingQueries(
+            version.number,
+            embeddings,
+            projection,
+            added,
+            max(wanted),
+            scanned,
+            filters,
+            floors,
+            thresholds,
+            finer,
+            candidates,
+            rule,
+            1.0 if reading is None else reading.share,
+            version.number in self._collection.list_rules.keeps,
+        )
+
+    def _units(
+        self, requests: Sequence[SearchRequest], embedded: EmbeddedText | None, dims: int
+    ) -> list[Floats] | None:
+        """Of each request, (1, dims) of length one; None: some want what this way does not do, or are wrong."""
+        version, has_finer, units = self._collection.active, self.is_rescored, []
+        is_rescored = has_finer and requests[0].rescore is None
+        for request in requests:
+            if _others_of(request) != _DEFAULTS or request.scorer not in _SCORERS or request.rescore:
+                return None
+            if has_finer and is_rescored is not (request.rescore is None):
+                return None
+            if (request.vector is None) == (request.text is None) or not isfinite(request.score_threshold or 0.0):
+                return None
+            if (unit := query_unit(request, embedded, version, dims)) is None:
+                return None
+            units.append(unit)
+        return units
+
+    def _wanted(self, requests: Sequence[SearchRequest]) -> list[int] | None:
+        """Hits to find of each, those to skip included; None: it is too much, or not allowed."""
+        if min([request.limit for request in requests]) < 1 or min([request.offset for request in requests]) < 0:
+            return None
+        wanted = [request.offset + request.limit for request in requests]
+        too_many = max(wanted) > min(PAGE_IDS, self._limits.max_limit)
+        return None if too_many or sum(wanted) * HIT_BYTES > self._limits.max_answer_bytes else wanted
+
+    def _filters(self, requests: Sequence[SearchRequest]) -> Filters | Literal[False] | None:
+        """Of each request; None: none has one. False: one is wrong."""
+        if all(request.filter is None for request in requests):  # most searches
+            return None
+        found, left = [], self._limits.max_filter_size
+        for request in requests:
+            try:
+                condition = self._collection.parse_filter(request.filter, left)
+            except BebrError:
+                return False
+            left -= 0 if condition is None else condition.size
+            found.append(condition)
+        return tuple(found)
 
     def _reading(self) -> _Reading | None:
         """As `probing.probing_of`; None: all codes are compared."""
@@ -151,24 +215,33 @@ class NearestSearches:
             last = self._last = _Reading(measured, recall, of_version, max(shares, default=1.0))
         return last if last.of_version else None
 
-    def _rule(self, reading: _Reading, version: int, wanted: Sequence[int]) -> ListRule | None:
+    def _rule(
+        self,
+        reading: _Reading,
+        version: int,
+        requests: Sequence[SearchRequest],
+        filters: Filters | None,
+        is_rescored: bool,
+    ) -> ListRule | None:
         """As `probing.rule_of`."""
         at, points = reading.of_version.get(version), self._collection.shards.points()
-        if at is None or self._collection.list_rules.of(version, points.get(version, 0)) is None:
+        if at is None or (measured := self._collection.list_rules.of(version, points.get(version, 0))) is None:
             return None
-        deltas = np.full(len(wanted), at.delta, np.float32)
-        return ListRule(deltas, np.array([max(one, MEASURED_LIMIT) for one in wanted], np.int32))
+        deltas = np.full(len(requests), at.delta, np.float32)
+        if filters is not None:
+            filtered = measured.calibration.at(filtered_recall(reading.recall))
+            if not measured.pays(filtered):
+                return None
+            deltas[[condition is not None for condition in filters]] = filtered.delta
+        times = RESCORED_STOP if is_rescored else 1
+        stop_at = [max(request.limit, MEASURED_LIMIT) * times for request in requests]
+        return ListRule(deltas, np.array(stop_at, np.int32))
 
-    async def _fetch(self, requests: Sequence[SearchRequest], searched: Searched) -> Points:
+    async def _fetch(self, requests: Sequence[SearchRequest], pages: Sequence[Found]) -> Points:
         """Points of the hits of requests that show metadata."""
-        shown = [
-            found.ids[: request.limit]
-            for request, found in zip(requests, searched.found, strict=True)
-            if request.with_metadata
-        ]
+        shown = [page.ids for request, page in zip(requests, pages, strict=True) if request.with_metadata is not False]
         if len(self._collection.document.versions) > 1:
-            hits = zip(requests, searched.found, strict=True)
-            self._collection.hot_points.count([i for request, found in hits for i in found.ids[: request.limit]])
+            self._collection.hot_points.count([point_id for page in pages for point_id in page.ids])
         ids = shown[0] if len(shown) == 1 else list(dict.fromkeys(chain.from_iterable(shown)))
         return await fetch_few(self._collection, ids, len(requests), metadata=True) if ids else {}
 
@@ -177,25 +250,47 @@ class NearestSearches:
         requests: Sequence[SearchRequest],
         queries: EmbeddingQueries,
         searched: Searched,
+        pages: Sequence[Found],
         points: Points,
-        seconds: float,
+        began: float,
     ) -> list[SearchResult] | None:
-        name = self._collection.document.versions[queries.version].id
+        versions, size = self._collection.document.versions, AnswerSize(self._limits.max_answer_bytes)
+        name = versions[queries.version].id
         covered = {name: sum(searched.points.values())}
-        results, left = [], self._limits.max_answer_bytes
-        for request, found in zip(requests, searched.found, strict=True):
-            hits = _hits(request, found, points, name)
-            size = size_of_all([hit[3] for hit in hits])
-            left -= size
-            is_more = len(found.ids) >= request.limit < self._limits.max_limit
-            cursor = write_search_cursor(request.limit) if is_more else None
-            results.append(SearchResult(hits, name, covered, seconds * 1000, cursor, None, size))
-        return None if left < 0 else results
+        results, took_ms = [], (time.perf_counter() - began) * 1000
+        for request, page in zip(requests, pages, strict=True):
+            before, wanted = size.size_bytes, request.offset + request.limit
+            try:
+                hits = hits_of(request, page, points, versions, size)
+            except AnswerTooLarge:
+                return None
+            is_more = len(page.ids) == request.limit and wanted < self._limits.max_limit
+            cursor = write_search_cursor(wanted) if is_more else None
+            results.append(SearchResult(hits, name, covered, took_ms, cursor, None, size.size_bytes - before))
+        return results
 
 
-def _hits(request: SearchRequest, found: Found, points: Points, version: str) -> list[Hit]:
-    """Points that were deleted since the scan are left out."""
-    scored = zip(found.ids[: request.limit], found.scores, strict=False)
-    if not request.with_metadata:
-        return Hit.of_rows([(i, score, version, None, None, None) for i, score in scored])
-    return Hit.of_rows([(i, score, version, points[i].metadata, None, None) for i, score in scored if i in points])
+def _is_large(requests: Sequence[SearchRequest], points: Points) -> bool:
+    """Whether some fields of much metadata are wanted: to read them takes longer than the event loop can spare."""
+    if all(type(request.with_metadata) is bool for request in requests):  # most searches
+        return False
+    return sum([len(point.metadata) for point in points.values()]) > INLINE_BYTES
+
+
+def _thresholds(
+    requests: Sequence[SearchRequest], added: NDArray[np.float64] | None, is_rescored: bool
+) -> tuple[NDArray[np.float32] | None, NDArray[np.float64] | None]:
+    """As `prepare.prepare`: floors of the scan, and the lowest scores that count; None: there are none."""
+    asked = [request.score_threshold for request in requests]
+    if all(one is None for one in asked):  # most searches
+        return None, None
+    thresholds = np.array([-np.inf if one is None else one for one in asked])
+    if is_rescored:
+        return None, thresholds
+    thresholds = np.where(np.isfinite(thresholds), np.clip(thresholds, -FLOAT32_MAX, FLOAT32_MAX), -np.inf)
+    return scan_floors(thresholds, np.zeros(len(thresholds)) if added is None else added), thresholds
+
+
+def _page(request: SearchRequest, found: Found) -> Found:
+    """The hits that are shown."""
+    return found.at(range(min(request.offset, len(found.ids)), min(request.offset + request.limit, len(found.ids))))

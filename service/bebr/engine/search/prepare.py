@@ -89,8 +89,8 @@ def prepare(
     floors = np.array([_floor(one.query, version.spec) for one in routed])
     if routed[0].query.scorer is Scorer.HAMMING:
         return ScanQueries(version.number, prepared, limit, conditions, floors.astype(np.float32))
-    scan_floors = _scan_floors(floors, np.zeros(len(floors)) if added is None else added)
-    return ScanQueries(version.number, prepared, limit, conditions, scan_floors, added, floors)
+    lowered = scan_floors(floors, np.zeros(len(floors)) if added is None else added)
+    return ScanQueries(version.number, prepared, limit, conditions, lowered, added, floors)
 
 
 def _records(queries: Sequence[VersionQuery], codec: Codec | None) -> NDArray[np.uint8]:
@@ -184,7 +184,7 @@ def _floor(query: Query, spec: CodeSpec) -> float:
     return float(np.clip(threshold, -FLOAT32_MAX, FLOAT32_MAX))
 
 
-def _scan_floors(floors: NDArray[np.float64], added: NDArray[np.float64]) -> NDArray[np.float32]:
+def scan_floors(floors: NDArray[np.float64], added: NDArray[np.float64]) -> NDArray[np.float32]:
     """A little too low; the thresholds are compared exactly."""
     is_finite = np.isfinite(floors)
     size = np.maximum(1, np.where(is_finite, np.abs(floors), 0) + np.abs(added))

@@ -18,6 +18,7 @@ it saves; a longer one runs on a thread.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -101,7 +102,7 @@ class Searcher:
             results = await self._nearest.search(requests, units, embedded)
             if results is not None:
                 if self._collection.list_rules.measured or self._nearest.is_rescored:  # else it takes no shortcut
-                    self._check_some(requests, embedded)
+                    await self._check_some(requests, embedded)
                 return results
         try:
             return await self._search(requests, embedded)
@@ -137,12 +138,11 @@ class Searcher:
         write = partial(self._results, routed, answers, points, stages_ms)
         return await asyncio.to_thread(write) if is_large(answers, points) else write()
 
-    def _check_some(self, requests: Sequence[SearchRequest], embedded: EmbeddedText | None) -> None:
-        """Of plain searches that were answered."""
+    async def _check_some(self, requests: Sequence[SearchRequest], embedded: EmbeddedText | None) -> None:
+        """Of searches that were answered the shortest way."""
         if due := self._checks.due(len(requests)):
-            routed = [plain_query(self._collection, self._limits, request, embedded) for request in requests]
-            known = [one for one in routed if one is not None]
-            self._checks.add(self._collection, known, min(due, len(known)))
+            with suppress(BebrError):  # versions and fields may have changed since
+                self._checks.add(self._collection, await self._route(requests, embedded), due)
 
     async def _search_routed(self, routed: list[RoutedQuery]) -> Together:
         """At once where it is alone, else together with others; counted in the lane."""

@@ -183,6 +183,7 @@ NB_MODULE(_kernel, m) {
     nb::set_leak_warnings(false);  // what lives as long as the process is no leak
     bind_lists(m);
     bind_parts(m);
+    bind_nearest(m);
     bind_pieces(m);
     nb::class_<Layout>(m, "Layout")
         .def(nb::init<const std::vector<std::pair<std::uint32_t, std::uint32_t>>&>(), "blocks"_a)

@@ -46,6 +46,8 @@ nb::object as_array(std::vector<Number>&& numbers) {
 void bind_records(nb::module_& m);
 // The class Parts and what is found in them.
 void bind_parts(nb::module_& m);
+// From embeddings to hits in one call.
+void bind_nearest(nb::module_& m);
 // The class Pieces.
 void bind_pieces(nb::module_& m);
 

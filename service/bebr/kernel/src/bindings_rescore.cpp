@@ -1,35 +1,19 @@
 // The part of bebr.kernel._kernel for rescore codes; checked by bebr/kernel/rescore.py.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
-#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
-#include <nanobind/stl/vector.h>
 
 #include <algorithm>
 #include <new>
-#include <optional>
 #include <string>
 #include <tuple>
-#include <utility>
-#include <vector>
 
 #include "bindings_rescore.hpp"
-#include "dispatch.hpp"
-#include "layout.hpp"
-#include "rescore.hpp"
-#include "row_file.hpp"
+#include "held_sources.hpp"
 
-namespace nb = nanobind;
 using namespace nb::literals;
 
 namespace bebr {
 namespace {
-
-template <class T>
-using Vector = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-template <class T>
-using Matrix = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 void make_row_file(RowFile* place, const std::string& path, const nb::bytes& prefix, std::size_t first_byte,
                    std::size_t row_size) {
@@ -38,9 +22,6 @@ void make_row_file(RowFile* place, const std::string& path, const nb::bytes& pre
     std::copy_n(reinterpret_cast<const std::uint8_t*>(prefix.c_str()), bytes.size(), bytes.begin());
     new (place) RowFile(path, bytes, first_byte, row_size);
 }
-
-constexpr std::int64_t kAllRead = -1, kNotInMemory = -2;
-constexpr std::int32_t kNoSource = -1;
 
 // Raises ValueError unless rows are of files that are there and have rows of this size.
 void check_files(const std::vector<RowFile*>& files, std::size_t row_size, const Vector<const std::int32_t>& file_of,
@@ -51,9 +32,8 @@ void check_files(const std::vector<RowFile*>& files, std::size_t row_size, const
     if (!sound) throw nb::value_error("a file of rows is not there, or has rows of another size");
 }
 
-// (place, errno) of the row that could not be read, or one of the above.
-std::pair<std::int64_t, int> read(const std::vector<RowFile*>& files, const Vector<const std::int32_t>& file_of,
-                                  const Vector<const std::int64_t>& rows, const Matrix<std::uint8_t>& out) {
+RowsRead read(const std::vector<RowFile*>& files, const Vector<const std::int32_t>& file_of,
+              const Vector<const std::int64_t>& rows, const Matrix<std::uint8_t>& out) {
     check_files(files, out.shape(1), file_of, rows.shape(0));
     const nb::gil_scoped_release unlocked;
     try {
@@ -74,71 +54,15 @@ std::size_t count_sound(const Matrix<const std::uint8_t>& rows) {
     return count_sound_rows(rows.data(), rows.shape(0), rows.shape(1));
 }
 
-// Where the rescore records of the rows of parts lie. It keeps the files and arrays alive.
-class Sources {
-public:
-    // source_at: for each part, by its place, the number of the file that has its records; kNoSource: there are none;
-    // below that, the number of the array in memory that has them, from the end.
-    Sources(const Layout& layout, std::size_t row_size, const nb::list& files,
-            std::vector<Matrix<const std::uint8_t>> arrays, const std::vector<std::int32_t>& source_at)
-        : layout_(layout), row_size_(row_size), held_(files), arrays_(std::move(arrays)), source_at_(source_at) {
-        bool sound = true;
-        for (const nb::handle file : files) {
-            files_.push_back(nb::cast<RowFile*>(file));
-            sound &= files_.back()->row_size == row_size;
-        }
-        for (const std::int64_t source : source_at)
-            sound &= source < static_cast<std::int64_t>(files_.size()) &&
-                     kNoSource - 1 - source < static_cast<std::int64_t>(arrays_.size());
-        if (!sound) throw nb::value_error("a source of rows is not there, or has rows of another size");
-    }
-
-    // Adds to `scores` what the records of candidates add, and counts them by query; query_of: none where there is one
-    // query only.
-    std::pair<std::int64_t, int> add_scores(const Matrix<const std::int16_t>& values, const Vector<const float>& scales,
-                                            const Vector<const std::int32_t>& places,
-                                            const Vector<const std::int64_t>& rows,
-                                            const std::optional<Vector<const std::int32_t>>& query_of, bool waits,
-                                            const Vector<double>& scores, const Vector<std::int64_t>& counts) const {
-        const nb::gil_scoped_release unlocked;
-        const std::size_t count = rows.shape(0);
-        const std::vector<std::int32_t> source_of = sources(places);
-        std::vector<std::uint8_t> read(count * row_size_);
-        try {
-            if (!read_rows(files_, source_of.data(), rows.data(), count, row_size_, waits, read.data()))
-                return {kNotInMemory, 0};
-        } catch (const DamagedRow& damage) {
-            return {static_cast<std::int64_t>(damage.place), damage.error};
-        }
-        Rescorer rescorer(current_kernels(), layout_, {values.data(), scales.data()});
-        for (std::size_t i = 0; i < count; ++i) {
-            const std::int32_t source = source_of[i], query = query_of ? query_of->data()[i] : 0;
-            if (source == kNoSource) continue;
-            const std::uint8_t* record = read.data() + i * row_size_;
-            if (source < kNoSource) {
-                const auto& array = arrays_[kNoSource - 1 - source];
-                record = array.data() + rows.data()[i] * array.shape(1);
-            }
-            scores.data()[i] += rescorer.score(query, record);
-            ++counts.data()[query];
-        }
-        return {kAllRead, 0};
-    }
-
-private:
-    std::vector<std::int32_t> sources(const Vector<const std::int32_t>& places) const {
-        std::vector<std::int32_t> found(places.shape(0));
-        for (std::size_t i = 0; i < found.size(); ++i) found[i] = source_at_.at(places.data()[i]);
-        return found;
-    }
-
-    const Layout layout_;
-    const std::size_t row_size_;
-    const nb::list held_;
-    std::vector<RowFile*> files_;
-    const std::vector<Matrix<const std::uint8_t>> arrays_;
-    const std::vector<std::int32_t> source_at_;
-};
+// query_of: none where there is one query only.
+RowsRead add_scores(const HeldSources& sources, const Matrix<const std::int16_t>& values,
+                    const Vector<const float>& scales, const Vector<const std::int32_t>& places,
+                    const Vector<const std::int64_t>& rows, const Optional<std::int32_t>& query_of, bool waits,
+                    const Vector<double>& scores, const Vector<std::int64_t>& counts) {
+    const nb::gil_scoped_release unlocked;
+    return sources.add_scores({values.data(), scales.data()}, places.data(), rows.data(), rows.shape(0),
+                              query_of ? query_of->data() : nullptr, waits, scores.data(), counts.data());
+}
 
 // A matrix in whole numbers; it keeps its arrays alive.
 class Projection {
@@ -184,11 +108,11 @@ void bind_rescore(nb::module_& m) {
     m.def("read_rows", &read, "files"_a, "file_of"_a, "rows"_a, "out"_a);
     m.def("seal_rows", &seal, "rows"_a);
     m.def("count_sound_rows", &count_sound, "rows"_a);
-    nb::class_<Sources>(m, "RescoreSources")
+    nb::class_<HeldSources>(m, "RescoreSources")
         .def(nb::init<const Layout&, std::size_t, const nb::list&, std::vector<Matrix<const std::uint8_t>>,
                       const std::vector<std::int32_t>&>(),
              "layout"_a, "row_size"_a, "files"_a, "arrays"_a, "source_at"_a)
-        .def("add_scores", &Sources::add_scores, "values"_a, "scales"_a, "places"_a, "rows"_a, "query_of"_a.none(),
+        .def("add_scores", &add_scores, "values"_a, "scales"_a, "places"_a, "rows"_a, "query_of"_a.none(),
              "waits"_a, "scores"_a, "counts"_a);
     nb::class_<Projection>(m, "RescoreProjection")
         .def(nb::init<const Matrix<const std::int16_t>&, const Vector<const float>&, const Vector<const std::int32_t>&,
