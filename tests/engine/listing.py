@@ -18,12 +18,13 @@ SETTINGS = {"lists_from_points": 2_900, "head_rows": 256, "coverage_one_in": 0}
 
 
 async def in_lists(engine: Engine, generation: int = 1) -> None:
-    """Return once most rows are in lists of a generation."""
+    """Return once most rows are in lists of a generation, and no more are to be sorted."""
     collection = engine.registry.get("docs")
 
     async def are_sorted() -> bool:
-        held = collection.shards.lists().get(collection.active.number)
-        return held is not None and held.generations == (generation,) and held.rows > 0.7 * POINTS
+        number = collection.active.number
+        held, unsorted = collection.shards.lists().get(number), collection.shards.list_stats(number).unsorted
+        return held is not None and held.generations == (generation,) and held.rows > 0.7 * POINTS and not unsorted
 
     await until(are_sorted, f"lists of generation {generation}")
 

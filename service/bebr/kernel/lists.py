@@ -52,8 +52,6 @@ def list_candidates(
         check(floors, np.float32, "floors", count)
     check(deltas, np.float32, "deltas", count)
     check(stop_at, np.int32, "stop_at", count)
-    if count and not 1 <= int(stop_at.min()) <= int(stop_at.max()) <= k:
-        raise ValueError(f"stop_at must lie between 1 and {k}")
     if flat_rows is None:
         flat_rows = np.full(count, np.iinfo(np.int64).max)
     check(flat_rows, np.int64, "flat_rows", count)

@@ -1,5 +1,6 @@
 """When lists are measured again: not often, and what fails ever more seldom."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,31 @@ async def test_other_lists_are_measured_again_at_most_so_often(tmp_path: Path, m
         monkeypatch.setattr(list_measuring, "AGAIN_SECONDS", 0.0)
         await engine.list_measuring.measure_due(collection)
         assert collection.list_rules.measured[number].generations == (2,)
+
+
+async def test_what_was_measured_while_codes_were_sorted_is_measured_again_once_they_are(tmp_path: Path) -> None:
+    async with running(tmp_path, **SETTINGS) as engine:
+        collection = await listed(engine)
+        rules, number, upkeep = collection.list_rules, collection.active.number, collection.shards.upkeep  # type: ignore[attr-defined]
+        rules.measured, upkeep.sorts = {}, False
+        measuring = list_measuring.ListMeasuring(engine.registry, engine.admission.search_requests)
+        assert await engine.lists.make(collection, collection.active, lambda: True)
+        for _ in range(2):  # nothing is sorted meanwhile, so nothing is measured twice
+            await measuring.measure_due(collection)
+            measured = rules.measured[number]
+            assert (measured.generations, measured.sorting) == ((1,), True)
+            rules.measured = {number: replace(measured, at="before")} if measured.at != "before" else rules.measured
+        upkeep.sorts = True
+        upkeep.sort()
+        await in_lists(engine, 2)
+        await measuring.measure_due(collection)
+        measured = rules.measured[number]
+        assert (measured.generations, measured.sorting) == ((2,), False)
+        rules.measured = {number: replace(measured, at="before")}
+        await measuring.measure_due(collection)
+        assert rules.measured[number].at == "before"
+    async with running(tmp_path, **SETTINGS) as engine:
+        assert engine.registry.get("docs").list_rules.measured[number] == measured
 
 
 async def test_what_cannot_be_measured_is_tried_ever_more_seldom(

@@ -47,6 +47,8 @@ class MeasuredLists:
     """When: ISO 8601."""
     lists: int = 0
     """How many there were."""
+    sorting: bool = False
+    """Whether codes were still being sorted into them."""
 
     def pays(self, measured: Measured) -> bool:
         """Whether searches that do what was measured cost less than to compare all codes, once all are in lists."""
@@ -121,6 +123,7 @@ class ListRules:
             "searches": measured.searches,
             "at": measured.at,
             "lists": measured.lists,
+            "sorting": measured.sorting,
             "values": base64.b64encode(recent.values.tobytes()).decode(),
             "scales": base64.b64encode(recent.scales.tobytes()).decode(),
         }
@@ -140,6 +143,7 @@ class ListRules:
             int(document["searches"]),
             str(document["at"]),
             int(document.get("lists", 0)),
+            bool(document.get("sorting", False)),
         )
         values = np.frombuffer(base64.b64decode(document["values"]), np.int8).reshape(-1, version.spec.dims)
         scales = np.frombuffer(base64.b64decode(document["scales"]), np.float32)

@@ -1,7 +1,8 @@
 """Measures in the background what the lists of collections need: see `bebr.core.list_calibration`.
 
 It is measured when lists appear, once all are of other centroids, when the points have doubled, and when as many other
-searches have come as are kept; after the first time not often. Some of the points serve as queries, and the last
+searches have come as are kept; after the first time not often. What was measured while codes were being sorted into lists
+is measured again as soon as they are. Some of the points serve as queries, and the last
 searches; each is answered exactly, then by lists, a few at a time, with rests in between. More points take fewer
 queries, so that what it costs is bounded.
 """
@@ -132,11 +133,11 @@ class ListMeasuring:
         rules = collection.list_rules
         if 2 * held.rows < points:
             return False
-        tried = self._tried.get((collection.document.uid, number))
-        if tried is not None and not tried.is_rested:
+        tried, known = self._tried.get((collection.document.uid, number)), rules.measured.get(number)
+        is_new = known is not None and known.sorting and not collection.shards.list_stats(number).unsorted
+        if tried is not None and not tried.is_rested and (tried.failures or not is_new):
             return False
-        known = rules.measured.get(number)
-        if known is None or points >= 2 * known.points:
+        if known is None or is_new or points >= 2 * known.points:
             return True
         if known.generations != held.generations and len(held.generations) == 1:  # else they are still being sorted
             return True
@@ -146,7 +147,7 @@ class ListMeasuring:
         """Measure the lists of a version, and use what was found. Raises what a search raises, StoreUnavailable."""
         rules, shards = collection.list_rules, collection.shards
         points, searches, started = shards.points()[version.number], rules.searches(version.number), time.monotonic()
-        held = shards.lists()[version.number]
+        held, is_sorting = shards.lists()[version.number], bool(shards.list_stats(version.number).unsorted)
         kinds = await self._kinds(collection, version, points)
         if not kinds:
             return
@@ -164,6 +165,7 @@ class ListMeasuring:
             searches,
             datetime.now(UTC).isoformat(timespec="seconds"),
             held.lists,
+            is_sorting,
         )
         took = round(time.monotonic() - started, 3)
         event(log, "lists measured", collection=collection.name, version=version.id, points=points, seconds=took)

@@ -28,6 +28,9 @@ nb::tuple by_lists(const HeldParts& parts, const std::vector<std::uint32_t>& pla
                    const Vector<const std::int32_t>& stop_at, const Vector<const std::int64_t>& flat_rows) {
     const auto asked = wanted(values.shape(0), k, masks, mask_of_query, floors);
     const std::vector<ListedPart> scanned = parts.listed_at(places);
+    for (std::size_t q = 0; q < values.shape(0); ++q)
+        if (stop_at.data()[q] < 1 || static_cast<std::size_t>(stop_at.data()[q]) > k)
+            throw nb::value_error(("stop_at must lie between 1 and " + std::to_string(k)).c_str());
     Candidates found;
     ListsRead read;
     {

@@ -56,11 +56,11 @@ public:
         if (entries_.size() >= capacity_) cut();
     }
 
-    // Whether a list whose centroid scores this much is read.
-    bool wants(float centroid_score, float delta) const {
+    // What the centroid of a list must score that it is read. It never falls.
+    float least(float delta) const {
         const SmallestKeys& hits = separate_ ? leaders_ : best_;
         const float kth = hits.full() ? HighestScore::score(hits.worst()) : HighestScore::kNothing;
-        return centroid_score >= std::max(kth, floor_) - delta;
+        return std::max(kth, floor_) - delta;
     }
 
     void write(Candidates& found) {

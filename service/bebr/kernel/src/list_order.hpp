@@ -2,87 +2,109 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <numeric>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "topk.hpp"
 
 namespace bebr {
 
-// Most queries read few lists: those that are probably among them are picked first, and sorted piece by piece.
+// Most queries read few lists: those that are probably among them are picked and sorted. Scores are not kept: whoever wants
+// more lists than were picked picks again.
 class ListOrder {
 public:
-    void add(const float* scores, std::size_t lists) {
-        const std::size_t first = keys_.size();
-        keys_.resize(first + lists);
-        for (std::size_t list = 0; list < lists; ++list) keys_[first + list] = HighestScore::key(scores[list]);
-    }
-
-    // Once all are added.
-    void start() { pick(threshold(), true); }
-
-    // Whether there is a next list; then `number` and `score` are its own, and `pop` passes it.
-    bool next() {
-        if (next_ < sorted_) return true;
-        if (sorted_ == picked_.size()) {
-            if (!left_) return false;
-            pick(last_key_, false);
-            left_ = false;
+    // The first lists of all. `room` is shared by those that pick one after the other.
+    void pick(std::span<const float> scores, std::vector<std::uint32_t>& room) {
+        const float least = threshold(scores);
+        room.resize(scores.size());
+        std::size_t count = 0;
+        for (std::size_t list = 0; list < scores.size(); ++list) {
+            room[count] = static_cast<std::uint32_t>(list);
+            count += scores[list] >= least;
         }
-        sort_more();
-        return true;
+        has_others_ = count < scores.size();
+        for (const std::uint32_t list : std::span(room).first(count)) entries_.push_back(entry(scores[list], list));
+        sort();
     }
-    // Whether `next` is about to sort a piece.
-    bool must_sort() const { return next_ == sorted_; }
-    // The lists that come next, as far as they are sorted, with their numbers below.
-    std::span<const std::uint64_t> sorted() const { return {picked_.data() + next_, sorted_ - next_}; }
-    std::size_t number() const { return static_cast<std::uint32_t>(picked_[next_]); }
-    float score() const { return HighestScore::score(static_cast<std::uint32_t>(picked_[next_] >> 32)); }
+
+    // All others that score at least so much. The same scores again.
+    void pick_others(std::span<const float> scores, float least) {
+        std::vector<bool> passed(scores.size());
+        for (const std::uint64_t passed_entry : entries_) passed[static_cast<std::uint32_t>(passed_entry)] = true;
+        entries_.clear();
+        for (std::size_t list = 0; list < scores.size(); ++list)
+            if (scores[list] >= least && !passed[list]) entries_.push_back(entry(scores[list], list));
+        has_others_ = false;
+        sort();
+    }
+
+    // Whether there is a next list among those that were picked; then `number` and `score` are its own, and `pop` passes it.
+    bool has_next() const { return next_ < entries_.size(); }
+    // Whether some were not picked.
+    bool has_others() const { return has_others_; }
+    std::size_t number() const { return static_cast<std::uint32_t>(entries_[next_]); }
+    float score() const { return HighestScore::score(static_cast<std::uint32_t>(entries_[next_] >> 32)); }
     void pop() { ++next_; }
 
-private:
-    static constexpr std::size_t kPicked = 320, kSampled = 512, kFirstPiece = 48;
-
-    // A key that about kPicked lists are better than.
-    std::uint32_t threshold() {
-        if (keys_.size() <= 2 * kPicked) return last_key_ = ~0u;
-        const std::size_t step = keys_.size() / kSampled + 1;
-        std::vector<std::uint32_t> sample;
-        for (std::size_t list = 0; list < keys_.size(); list += step) sample.push_back(keys_[list]);
-        const auto at = sample.begin() + static_cast<std::ptrdiff_t>(sample.size() * kPicked / keys_.size());
-        std::nth_element(sample.begin(), at, sample.end());
-        return last_key_ = *at;
-    }
-
-    // Lists whose keys are at most `key`, or those of all others.
-    void pick(std::uint32_t key, bool within) {
-        picked_.resize(keys_.size());
-        std::size_t count = 0;
-        for (std::size_t list = 0; list < keys_.size(); ++list) {
-            picked_[count] = std::uint64_t{keys_[list]} << 32 | list;
-            count += (keys_[list] <= key) == within;
-        }
-        picked_.resize(count);
-        left_ = within && count < keys_.size();
-        next_ = sorted_ = 0;
-    }
-
-    void sort_more() {
-        const auto first = picked_.begin() + static_cast<std::ptrdiff_t>(sorted_);
-        sorted_ = std::min(picked_.size(), sorted_ + piece_);
+    // The lists that come next, with their numbers below, if the last ones that this told have been passed.
+    std::span<const std::uint64_t> upcoming() {
+        if (next_ < told_) return {};
+        const std::size_t first = told_;
+        told_ = std::min(entries_.size(), told_ + piece_);
         piece_ *= 2;
-        const auto end = picked_.begin() + static_cast<std::ptrdiff_t>(sorted_);
-        if (end != picked_.end()) std::nth_element(first, end, picked_.end());
-        std::sort(first, end);
+        return {entries_.data() + first, told_ - first};
     }
 
-    std::vector<std::uint32_t> keys_;
-    std::vector<std::uint64_t> picked_;  // key of the score above, number of the list below
-    std::uint32_t last_key_ = 0;
-    bool left_ = false;  // lists that were not picked
-    std::size_t next_ = 0, sorted_ = 0, piece_ = kFirstPiece;
+private:
+    static constexpr std::size_t kPicked = 448, kSampled = 256, kFirstPiece = 48;
+
+    static std::uint64_t entry(float score, std::size_t list) {
+        return std::uint64_t{HighestScore::key(score)} << 32 | list;
+    }
+
+    // A score that about kPicked lists have.
+    static float threshold(std::span<const float> scores) {
+        if (scores.size() <= 2 * kPicked) return HighestScore::kNothing;
+        const std::size_t step = scores.size() / kSampled + 1;
+        std::vector<float> sample;
+        for (std::size_t list = 0; list < scores.size(); list += step) sample.push_back(scores[list]);
+        const auto at = sample.begin() + static_cast<std::ptrdiff_t>(sample.size() * kPicked / scores.size());
+        std::nth_element(sample.begin(), at, sample.end(), std::greater<>());
+        return *at;
+    }
+
+    // Buckets of a few entries each come first, without a comparison that a processor might guess wrong.
+    void sort() {
+        next_ = told_ = 0;
+        piece_ = kFirstPiece;
+        if (entries_.size() <= kFirstPiece) return std::sort(entries_.begin(), entries_.end());
+        std::uint64_t least = ~std::uint64_t{0}, most = 0;
+        for (const std::uint64_t entry : entries_) least = std::min(least, entry), most = std::max(most, entry);
+        const int spare = std::countl_zero(entries_.size()) - std::countl_zero(most - least);
+        const int shift = std::max(32, spare);
+        std::vector<std::uint32_t> ends(((most - least) >> shift) + 2);
+        for (const std::uint64_t entry : entries_) ++ends[((entry - least) >> shift) + 1];
+        std::partial_sum(ends.begin(), ends.end(), ends.begin());
+        std::vector<std::uint64_t> sorted(entries_.size());
+        for (const std::uint64_t entry : entries_) sorted[ends[(entry - least) >> shift]++] = entry;
+        auto first = sorted.begin();
+        for (const std::uint32_t end : ends) {
+            const auto last = sorted.begin() + end;
+            if (last - first > 1) std::sort(first, last);
+            first = last;
+        }
+        entries_ = std::move(sorted);
+    }
+
+    std::vector<std::uint64_t> entries_;  // key of the score above, number of the list below
+    bool has_others_ = false;
+    std::size_t next_ = 0, told_ = 0, piece_ = kFirstPiece;
 };
 
 }  // namespace bebr

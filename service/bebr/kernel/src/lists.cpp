@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <numeric>
 #include <optional>
 #include <utility>
 
@@ -33,6 +34,7 @@ public:
             rows_.emplace_back(part.part);
             any_mapped_ |= static_cast<bool>(part.part.mapped);
         }
+        for (const Generation& one : generations_) lists_ += one.table->lists();
         read_.lists.assign(wanted.queries, 0);
         read_.rows.assign(wanted.queries, 0);
     }
@@ -40,7 +42,11 @@ public:
     Candidates run() {
         scan_unlisted();
         if (!generations_.empty()) {
-            score_centroids();
+            std::vector<std::uint32_t> room;
+            score_centroids(0, wanted_.queries, [&](std::size_t q, std::span<const float> scores) {
+                readers_[q].order.pick(scores, room);
+                readers_[q].seen.resize(lists_);
+            });
             std::optional<DiskWaits> waits;
             if (any_mapped_) waits.emplace();
             const bool alone = wanted_.queries == 1;
@@ -85,22 +91,28 @@ private:
                                       static_cast<std::uint32_t>(found.rows[i]));
     }
 
-    void score_centroids() {
-        std::size_t stride = 0, lists = 0;
-        for (const Generation& one : generations_) stride += one.table->padded_lists(), lists += one.table->lists();
-        const Memory memory(new Allocation(allocate(wanted_.queries * stride * sizeof(float))));
-        std::vector<float*> scores(wanted_.queries);
-        std::size_t first = 0;
-        for (const Generation& one : generations_) {
-            for (std::size_t q = 0; q < wanted_.queries; ++q)
-                scores[q] = reinterpret_cast<float*>(memory->bytes) + q * stride + first;
-            one.table->score(kernels_, queries_, scores);
-            for (std::size_t q = 0; q < wanted_.queries; ++q) readers_[q].order.add(scores[q], one.table->lists());
-            first += one.table->padded_lists();
-        }
-        for (Reader& reader : readers_) {
-            reader.order.start();
-            reader.seen.resize(lists);
+    // Calls take(q, scores of all lists) for the queries first .. first + count.
+    template <class Take>
+    void score_centroids(std::size_t first, std::size_t count, const Take& take) {
+        std::size_t stride = 0;
+        for (const Generation& one : generations_) stride += one.table->padded_lists();
+        const auto tile = std::min(count, static_cast<std::size_t>(kernels_.centroid_tile));
+        const Memory memory(new Allocation(allocate(tile * stride * sizeof(float))));
+        auto* const scores = reinterpret_cast<float*>(memory->bytes);
+        std::array<float*, kMaxTile> of_queries;
+        for (const std::size_t end = first + count; first < end; first += tile) {
+            const std::size_t some = std::min(tile, end - first);
+            std::size_t at = 0;
+            for (const Generation& one : generations_) {
+                for (std::size_t i = 0; i < some; ++i) of_queries[i] = scores + i * stride + at;
+                one.table->score(kernels_, queries_.from(layout_, first), {of_queries.data(), some});
+                if (at != one.first_list)
+                    for (std::size_t i = 0; i < some; ++i)
+                        std::copy_n(of_queries[i], one.table->lists(), scores + i * stride + one.first_list);
+                at += one.table->padded_lists();
+            }
+            for (std::size_t i = 0; i < some; ++i)
+                take(first + i, std::span<const float>(scores + i * stride, lists_));
         }
     }
 
@@ -113,10 +125,10 @@ private:
     // The next list that has a row for a query and, as far as it knows, is one to read; it is passed.
     std::optional<Reader::Chosen> choose(std::size_t q) {
         Reader& reader = readers_[q];
-        for (bool is_new = reader.order.must_sort(); reader.order.next(); is_new = reader.order.must_sort()) {
-            if (is_new && any_mapped_) advise(reader.order.sorted());
+        const float least = reader.best.least(rule_.deltas[q]);
+        while (has_next(q, least)) {
             const float score = reader.order.score();
-            if (!reader.best.wants(score, rule_.deltas[q])) break;
+            if (!(score >= least)) break;
             const std::size_t number = reader.order.number();
             const Generation& generation = generation_of(number);
             const std::size_t list = number - generation.first_list;
@@ -128,6 +140,14 @@ private:
             return Reader::Chosen{number, score, static_cast<std::int64_t>(rows)};
         }
         return std::nullopt;
+    }
+
+    bool has_next(std::size_t q, float least) {
+        ListOrder& order = readers_[q].order;
+        if (!order.has_next() && order.has_others())
+            score_centroids(q, 1, [&](std::size_t, std::span<const float> scores) { order.pick_others(scores, least); });
+        if (any_mapped_) advise(order.upcoming());
+        return order.has_next();
     }
 
     // Lists that will be read soon, so that they are read from the disk together.
@@ -145,7 +165,7 @@ private:
     // Whether a query goes on with a list: it still wants it, and does not rather read all that is left.
     bool goes_on(std::size_t q, const Reader::Chosen& next) {
         Reader& reader = readers_[q];
-        if (!reader.best.wants(next.score, rule_.deltas[q])) {
+        if (!(next.score >= reader.best.least(rule_.deltas[q]))) {
             reader.done = true;
         } else if (reader.rows > rule_.flat_rows[q]) {
             read_others(q);
@@ -206,9 +226,8 @@ private:
     // What each query wants is chosen, and each list read once for all that chose it. Then every query goes through what
     // was found in the order of its lists, and stops where it would have stopped alone. False: all are done.
     bool read_together() {
-        std::vector<Step> steps = choose_together();
+        const std::vector<Step> steps = by_list(choose_together());
         if (steps.empty()) return false;
-        std::sort(steps.begin(), steps.end(), [](const Step& a, const Step& b) { return a.key() < b.key(); });
         scan_together(steps);
         for (std::size_t q = 0; q < wanted_.queries; ++q)
             if (!readers_[q].done) take_hits(q);
@@ -220,8 +239,6 @@ private:
         std::uint32_t number;
         std::uint32_t query;
         std::uint32_t position;
-
-        std::uint64_t key() const { return std::uint64_t{number} << 32 | query; }
     };
 
     std::vector<Step> choose_together() {
@@ -243,6 +260,16 @@ private:
             reader.done = reader.chosen.empty();
         }
         return steps;
+    }
+
+    // In the order of lists, of one list as they were.
+    std::vector<Step> by_list(const std::vector<Step>& steps) const {
+        std::vector<std::uint32_t> ends(lists_ + 1);
+        for (const Step& step : steps) ++ends[step.number + 1];
+        std::partial_sum(ends.begin(), ends.end(), ends.begin());
+        std::vector<Step> sorted(steps.size());
+        for (const Step& step : steps) sorted[ends[step.number]++] = step;
+        return sorted;
     }
 
     // Steps in the order of lists. Those of one list are taken together, up to a tile of queries.
@@ -341,6 +368,7 @@ private:
     ListsRead& read_;
     const Layout& layout_;
     std::vector<Generation> generations_;
+    std::size_t lists_ = 0;  // of all generations
     RangePlan plan_;
     std::vector<Reader> readers_;
     std::vector<RangeRows> rows_;

@@ -14,6 +14,10 @@ namespace bebr {
 struct DotQueries {
     const std::int8_t* values;  // (queries, dims)
     const float* scales;        // (queries, blocks)
+
+    DotQueries from(const Layout& layout, std::size_t first) const {
+        return {values + first * layout.dims, scales + first * layout.blocks.size()};
+    }
 };
 
 // One query in code space (dims) -> 8 bits a dim (dims), and a scale for each block: what scoring.prepare_adc makes of it.
