@@ -19,6 +19,8 @@ NODE := tests/server/generated
 NODE_READY := $(NODE)/node_modules/.ready
 # More arguments: make test ARGS="tests/core -x", make run ARGS="--port 9000".
 ARGS ?=
+# Processes that share the tests. 0: all in one, as a debugger needs: make test WORKERS=0 ARGS="tests/core/test_codes.py --pdb".
+WORKERS ?= 2
 EXAMPLES ?= 200
 BENCH ?= $(basename $(notdir $(wildcard bench/[a-z]*.py)))
 
@@ -71,7 +73,7 @@ $(NODE_READY): $(NODE)/package.json
 .PHONY: test
 test: $(READY) $(NODE_READY) ## Run the tests, against servers that they start themselves
 	$(call need,command -v redis-server,redis-server)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal $(ARGS)
 
 # Needs a Docker Engine, from 20.10 on, and Compose v2: `make test-compose COMPOSE=/path/of/docker-compose` without the plugin.
 COMPOSE ?= docker compose
