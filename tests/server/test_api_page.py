@@ -13,7 +13,7 @@ from tests.server.service import settings
 
 from bebr.core.filters import parse_filter
 from bebr.core.types import FieldType
-from bebr.server.docs_page import all_errors
+from bebr.server.pages.docs import all_errors
 
 STATUS = ("state", "bytes", "sample", "collected", "detail", "version", "code", "recall_at_10", "queries")
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text("utf-8")

@@ -11,7 +11,7 @@
     access              which routes only read
     problems, openai    errors -> RFC 9457, with the one table of statuses; errors for OpenAI's clients
     validation, paths   what is wrong with a value, in words; line ends in paths
-    openapi, schemas, docs_page, metrics, loop_watch   what the service says about itself
+    openapi, schemas, pages, metrics, loop_watch   what the service says about itself
 
 `create_app` builds it around an engine; everything it needs is passed in.
 """

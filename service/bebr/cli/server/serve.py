@@ -58,5 +58,5 @@ def ready_text(url: str, settings: "Settings") -> str:
     store = shown_value(redis, settings.redis_url) if settings.redis_url else "SQLite"
     return (
         f"[bold]bebr {bebr.__version__}[/] is ready at [bold cyan]{url}[/]  "
-        f"(docs at {url}/docs, data in {settings.data_dir.absolute()}, store {store})"
+        f"(a page to search at {url}/, the API at {url}/docs, data in {settings.data_dir.absolute()}, store {store})"
     )

@@ -11,8 +11,10 @@ from bebr.server.middleware.access_log import KEY
 from bebr.server.middleware.wrong_keys import WrongKeys, fingerprint
 from bebr.server.problems import ANONYMOUS, answer_problem
 
+ASSETS = "/assets/"
+"""Where the files of the pages are."""
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/openapi.json", "/docs", "/"})
-"""Probes and documentation hold no data."""
+"""Probes, pages and documentation hold no data; neither do the files of the pages."""
 METRICS_PATH, READY_PATH = "/metrics", "/readyz"
 
 
@@ -36,7 +38,7 @@ class ApiKeys:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            is_open = scope["path"] in self._open_paths
+            is_open = scope["path"] in self._open_paths or scope["path"].startswith(ASSETS)
             try:
                 if not is_open or scope["path"] == READY_PATH:
                     await self._check(scope)

@@ -3,15 +3,17 @@
 import asyncio
 
 from fastapi import APIRouter, Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import Response
 
 from bebr.engine import Engine
-from bebr.errors import NotReady, StoreUnavailable
+from bebr.errors import NotFound, NotReady, StoreUnavailable
 from bebr.server.access import Access
 from bebr.server.context import EngineOf
-from bebr.server.docs_page import render_page
 from bebr.server.metrics import CONTENT_TYPE, HttpMetrics
+from bebr.server.middleware.auth import ASSETS
 from bebr.server.openapi import Operation
+from bebr.server.pages.assets import HEADERS, TYPES, assets
+from bebr.server.pages.docs import render_page
 from bebr.server.problems import ANONYMOUS
 from bebr.server.responses.base import json_response
 from bebr.server.responses.operations import Health
@@ -68,9 +70,22 @@ async def metrics(request: Request) -> Response:
 
 @router.get("/docs", include_in_schema=False)
 async def docs(request: Request) -> Response:
-    return HTMLResponse(render_page(request.app.openapi()))
+    page = await asyncio.to_thread(render_page, request.app.openapi())
+    return Response(page, headers=HEADERS | {"content-type": TYPES[".html"]})
 
 
 @router.get("/", include_in_schema=False)
-async def root() -> Response:
-    return RedirectResponse("/docs")
+async def search_page() -> Response:
+    return _asset("search.html")
+
+
+@router.get(ASSETS + "{name}", include_in_schema=False)
+async def asset(name: str) -> Response:
+    return _asset(name)
+
+
+def _asset(name: str) -> Response:
+    if name not in assets():
+        raise NotFound(f"there is no file {name!r:.100} of the pages")
+    content, kind = assets()[name]
+    return Response(content, headers=HEADERS | {"content-type": kind})
