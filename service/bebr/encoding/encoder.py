@@ -10,7 +10,7 @@ from bebr.core.codes import CodeSpec, code_values, need_rescore, rescore_records
 from bebr.core.scoring import RescoreQueries
 from bebr.encoding.bundles.bundle import Bundle, no_binarizer, no_embedding_model
 from bebr.encoding.bundles.manifest import TextKind
-from bebr.encoding.embedding.model import EmbeddingModel
+from bebr.encoding.embedding.model import EmbeddingModel, Text
 from bebr.encoding.embedding.vectors import check_embeddings
 from bebr.encoding.onnx.providers import CPU_ONLY, Device
 from bebr.encoding.quantization.binarizer import Binarizer, Projection
@@ -59,12 +59,21 @@ class Encoder:
         return self._model.embed(texts, kind)
 
     def embed_counted(
-        self, texts: Sequence[str], kind: TextKind, alone: bool = False
+        self, texts: Sequence[Text], kind: TextKind, alone: bool = False
     ) -> tuple[NDArray[np.float32], list[int]]:
-        """The same, and how many tokens the model read of each text. alone: on the calling thread only."""
+        """The same of texts or their token ids, and how many tokens the model read of each.
+
+        alone: on the calling thread only.
+        """
         if self._model is None:
             raise no_embedding_model(self.bundle.manifest)
         return self._model.embed_counted(texts, kind, alone)
+
+    def tokenize(self, texts: Sequence[str], kind: TextKind, first: int = 0) -> list[list[int]]:
+        """The token ids of each text, see `EmbeddingModel.tokenize`."""
+        if self._model is None:
+            raise no_embedding_model(self.bundle.manifest)
+        return self._model.tokenize(texts, kind, first)
 
     @property
     def max_tokens(self) -> int:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from bebr.coalescer import Coalescer
 from bebr.config import Limits
 from bebr.encoding import TextKind
+from bebr.encoding.embedding.model import Text, plan_batches
 from bebr.encoding.encoder import Encoder
 from bebr.engine.admission import Admission, Lane
 from bebr.engine.text_rate import TextRate
@@ -28,6 +29,8 @@ from bebr.engine.threads import Threads
 PIECE_TOKENS = 1024
 """How many tokens, about, are embedded before it is checked again who still waits."""
 MAX_TEXTS_TOGETHER = 64
+WINDOW_TEXTS, WINDOW_CHARS = 2048, 1 << 20
+"""Texts of a request, and their characters, that are tokenized in one go, to be sorted by their true lengths."""
 CHARS_PER_TOKEN = 4
 """Of most languages with an alphabet; only a measure of work."""
 YIELD_SECONDS = 0.01
@@ -44,7 +47,7 @@ Counted = tuple[Embeddings, list[int]]
 class _Piece:
     """Texts that are embedded in one go."""
 
-    texts: list[str]
+    texts: Sequence[Text]
     tokens: int
     """About."""
 
@@ -60,7 +63,7 @@ class _Model:
         self._kind = kind
         self.rate = TextRate()
 
-    def embed(self, texts: list[str], tokens: int) -> Counted:
+    def embed(self, texts: Sequence[Text], tokens: int) -> Counted:
         """The texts of one piece, or of several."""
         if len(texts) > 1 or not self.rate.is_next():
             return self._encoder.embed_counted(texts, self._kind)
@@ -116,7 +119,7 @@ class TextQueues:
                 return found
             finally:
                 lane.leave(key, piece.tokens, done)
-        return await self._embed_pieces(lane, queue, texts, encoder, key)
+        return await self._embed_pieces(lane, queue, texts, encoder, kind, key)
 
     def _is_for_loop(self, lane: Lane) -> bool:
         """Whether a short text may be embedded on the event loop: that of the only search under way."""
@@ -130,21 +133,22 @@ class TextQueues:
         return found
 
     async def _embed_pieces(
-        self, lane: Lane, queue: Queue, texts: Sequence[str], encoder: Encoder, key: str
+        self, lane: Lane, queue: Queue, texts: Sequence[str], encoder: Encoder, kind: TextKind, key: str
     ) -> Counted:
         sizes = [_tokens(text, encoder.max_tokens) for text in texts]
         embeddings = np.empty((len(texts), encoder.embedding_dims), np.float32)
         counts = [0] * len(texts)
-        pieces = list(_cut(sizes, _piece_tokens(encoder)))
+        begun = False
         left = sum(sizes) if lane is self._whole else 0
         lane.enter(key, left)
         try:
-            for first, places in enumerate(pieces):
-                piece = _Piece([texts[place] for place in places], sum(sizes[place] for place in places))
+            async for places, rows_of in self._pieces(lane, encoder, texts, sizes, kind):
+                piece = _Piece(rows_of, sum(sizes[place] for place in places))
                 if lane is not self._whole:
                     left = piece.tokens
                     lane.add(key, left)
-                rows, tokens = await queue.submit(piece, key, lane.drop(begun=first > 0))
+                rows, tokens = await queue.submit(piece, key, lane.drop(begun=begun))
+                begun = True
                 embeddings[places] = rows
                 for place, count in zip(places, tokens, strict=True):
                     counts[place] = count
@@ -154,6 +158,21 @@ class TextQueues:
             lane.leave(key, left, done=False)
         return embeddings, counts
 
+    async def _pieces(
+        self, lane: Lane, encoder: Encoder, texts: Sequence[str], sizes: Sequence[int], kind: TextKind
+    ) -> AsyncIterator[tuple[list[int], Sequence[Text]]]:
+        """The places of the texts of each piece, and these texts, as token ids where there are several pieces."""
+        if sum(sizes) <= _piece_tokens(encoder):
+            yield list(range(len(texts))), texts
+            return
+        loop = asyncio.get_running_loop()
+        for start, end in _windows(texts):
+            tokens = await loop.run_in_executor(
+                self._threads[lane.name], encoder.tokenize, texts[start:end], kind, start
+            )
+            for places in _cut([len(ids) for ids in tokens], encoder.batch_tokens, _piece_tokens(encoder)):
+                yield [start + place for place in places], [tokens[place] for place in places]
+
     def _queue(self, lane: Lane, encoder: Encoder, kind: TextKind) -> tuple[Queue, _Model]:
         name = (lane.name, encoder.bundle.fingerprint, kind)
         if name not in self._queues:
@@ -161,7 +180,7 @@ class TextQueues:
             threads, share = self._threads[lane.name], self._limits.background_percent / 100
             model = _Model(encoder, kind)
 
-            def work(texts: list[str], tokens: int) -> Counted:
+            def work(texts: Sequence[Text], tokens: int) -> Counted:
                 if not background:
                     return model.embed(texts, tokens)
                 started = time.perf_counter()
@@ -217,19 +236,28 @@ def _texts_together(piece_tokens: int) -> int:
     return MAX_TEXTS_TOGETHER * piece_tokens // PIECE_TOKENS
 
 
-def _cut(sizes: Sequence[int], most: int) -> Iterator[list[int]]:
-    """Tokens of texts -> the places of each piece: texts of about one length, as they are padded to the longest.
+def _windows(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """First and last place, and one more, of the texts that are tokenized together."""
+    start = chars = 0
+    for place, text in enumerate(texts):
+        if place > start and (place - start == WINDOW_TEXTS or chars + len(text) > WINDOW_CHARS):
+            yield start, place
+            start, chars = place, 0
+        chars += len(text)
+    yield start, len(texts)
 
-    most: tokens of a piece.
-    """
+
+def _cut(lengths: Sequence[int], batch_tokens: int, most: int) -> Iterator[list[int]]:
+    """Tokens of texts -> the places of each piece: whole batches of the model, of at most so many padded tokens."""
     piece: list[int] = []
     tokens = 0
-    for place in np.argsort(np.asarray(sizes), kind="stable").tolist():
-        if piece and (tokens + sizes[place] > most or len(piece) == _texts_together(most)):
+    for rows in plan_batches(lengths, batch_tokens):
+        size = lengths[rows[0]] * len(rows)
+        if piece and tokens + size > most:
             yield piece
             piece, tokens = [], 0
-        piece.append(place)
-        tokens += sizes[place]
+        piece += rows.tolist()
+        tokens += size
     yield piece
 
 

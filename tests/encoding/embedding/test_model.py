@@ -181,3 +181,14 @@ def test_minilm_equals_embeddings_made_elsewhere(tmp_path: Path, precision: Prec
     cosines = (model.embed(texts, TextKind.PASSAGE) * stored).sum(axis=1)
     assert len(short) > 5 and cosines.min() > least_cosine
     model.close()
+
+
+def test_texts_and_token_ids_mix(tmp_path: Path) -> None:
+    model = EmbeddingModel(make_bundle(tmp_path), threads=1)
+    texts = ["the quick brown fox", "a", "parse the date string"]
+    expected, counts = model.embed_counted(texts, TextKind.PASSAGE)
+    first, second, third = model.tokenize(texts, TextKind.PASSAGE)
+    for mixed in ([first, second, third], [first, texts[1], third], [texts[0], second, texts[2]]):
+        found, counted = model.embed_counted(mixed, TextKind.PASSAGE)
+        np.testing.assert_array_equal(found, expected)
+        assert counted == counts

@@ -31,6 +31,8 @@ TEXTS_PER_ROUND = 2048
 """Texts that are tokenized at once; bounds the memory of long texts, and still lets sorting by length pay."""
 
 Tokens = NDArray[np.int64]
+Text = str | list[int]
+"""A text, or its token ids."""
 
 
 class EmbeddingModel:
@@ -68,7 +70,7 @@ class EmbeddingModel:
         """
         return self.embed_counted(texts, kind)[0]
 
-    def embed_counted(self, texts: Sequence[str], kind: TextKind, alone: bool = False) -> tuple[Floats, list[int]]:
+    def embed_counted(self, texts: Sequence[Text], kind: TextKind, alone: bool = False) -> tuple[Floats, list[int]]:
         """The same, and how many tokens the model read of each text, prefixes and special tokens included.
 
         alone: the calling thread does all the work, without the help of others.
@@ -84,14 +86,25 @@ class EmbeddingModel:
             counts += map(len, tokens)
         return embeddings, counts
 
+    def tokenize(self, texts: Sequence[str], kind: TextKind, first: int = 0) -> list[list[int]]:
+        """The token ids of each text, prefix and special ones included. first: index of the first, for error messages.
+
+        Raises InvalidText.
+        """
+        prefix = self._prefixes[kind]
+        return self._tokenizer.encode([prefix + text for text in texts] if prefix else texts, first)
+
     def close(self) -> None:
         """Stop the threads of this model; it must not be used afterwards."""
         if self._pool is not None:
             self._pool.shutdown()
 
-    def _tokenize(self, texts: Sequence[str], kind: TextKind, start: int) -> list[list[int]]:
-        prefix = self._prefixes[kind]
-        return self._tokenizer.encode([prefix + text for text in texts] if prefix else texts, start)
+    def _tokenize(self, texts: Sequence[Text], kind: TextKind, start: int) -> list[list[int]]:
+        unread = [text for text in texts if isinstance(text, str)]
+        if len(unread) == len(texts):
+            return self.tokenize(unread, kind, start)
+        read = iter(self.tokenize(unread, kind) if unread else ())
+        return [next(read) if isinstance(text, str) else text for text in texts]
 
     def _run_all(self, tokens: list[list[int]], embeddings: Floats, helpers: int) -> None:
         """Compute all rows of `embeddings`, with the help of some threads of the pool."""
