@@ -19,8 +19,8 @@ from bebr.bootstrap import build_app
 TEXTS = texts(60)
 ROWS = text_like(160, dims=24)
 BINARY, NDJSON = {"content-type": "application/octet-stream"}, {"content-type": "application/x-ndjson"}
-OPEN = {"ItemError.id", "LineError.id", "Problem.fields"}
-"""What a caller sent comes back as it is; fields of an error are its own."""
+OPEN = {"ItemError.id", "LineError.id", "Problem.fields", "CollectionDefinition.collection"}
+"""What a caller sent comes back as it is; fields of an error are its own; a document is as the store keeps it."""
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,11 @@ async def test_every_route_answers_as_documented(tmp_path: Path, bundles: Path) 
             "/v1/jobs",
         ):
             assert (await client.get(path)).is_success
+        definition = (await client.get("/v1/collections/raw/definition")).json()
+        assert (await client.put("/v1/collections/moved/definition", json=definition)).is_success
+        page = (await client.post("/v1/collections/raw/points/export")).json()
+        imported = await client.post("/v1/collections/moved/points/import", json={"points": page["points"]})
+        assert imported.json()["applied"] == len(page["points"]) > 0
         assert (await client.delete("/v1/collections/raw")).is_success
     operations = {o["operationId"] for item in contract.document["paths"].values() for o in item.values()}
     assert contract.seen == operations

@@ -5,8 +5,9 @@ options     options that several commands share, and how they are read
 output      tables, progress bars, JSON
 reference   writes docs/cli.md from the commands
 server/     serve, demo, config
-points/     ingest, search, inspect
+points/     ingest, search, inspect, export, import, copy
 files/      what ingest reads
+daily/      collection, points, alias, jobs
 models/     models, fit, train, evaluate
 versions/   upgrade
 """

@@ -7,8 +7,9 @@ from typing import Annotated, NoReturn
 import typer
 
 import bebr
-from bebr.cli.models import bundles, collection_fit, evaluate, fit, train, train_adapter
-from bebr.cli.points import ingest, inspect, search
+from bebr.cli.daily import alias, collection, jobs, points
+from bebr.cli.models import bundles, evaluate, fit, train, train_adapter
+from bebr.cli.points import ingest, inspect, search, transfer
 from bebr.cli.server import backup, config, demo, serve, verify
 from bebr.cli.versions import upgrade
 from bebr.errors import BebrError
@@ -24,9 +25,15 @@ app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("ingest")(ingest.ingest)
 app.command("search")(search.search)
+app.command("export")(transfer.export)
+app.command("import")(transfer.import_)
+app.command("copy")(transfer.copy)
 app.add_typer(bundles.app, name="models")
 app.command("fit")(fit.fit)
-app.add_typer(collection_fit.app, name="collection")
+app.add_typer(collection.app, name="collection")
+app.add_typer(points.app, name="points")
+app.add_typer(alias.app, name="alias")
+app.add_typer(jobs.app, name="jobs")
 app.command("train")(train.train)
 app.command("train-adapter")(train_adapter.train_adapter)
 app.command("evaluate")(evaluate.evaluate)

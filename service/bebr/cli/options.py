@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -93,6 +94,15 @@ def parse_choice(kind: type[Choice], given: str, option: str) -> Choice:
         return kind(given)
     except ValueError:
         raise InvalidOption(f"{option}: expected one of {', '.join(kind)}, got '{given}'") from None
+
+
+def confirm(what: str, yes: bool) -> None:
+    """Ask on a terminal whether to do it; elsewhere --yes must say so. Raises InvalidOption, typer.Abort."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise InvalidOption(f"this would {what}; give --yes to do it", option="yes")
+    typer.confirm(f"{what[0].upper()}{what[1:]}?", abort=True, err=True)
 
 
 def parse_fields(given: Sequence[str]) -> "dict[str, FieldType]":

@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from bebr.client import bulk, fits, operations, versions
+from bebr.client import bulk, fits, operations, transfer, versions
 from bebr.client.operations import BATCH_POINTS, Filter
 from bebr.client.results import Point
 from bebr.client.steps import Done, Flow, Pause, Request, next_step, with_retries
@@ -105,6 +105,10 @@ class Client:
     search_batch = _blocking(operations.search_batch)
     embed = _blocking(operations.embed)
     check_ready = _blocking(operations.check_ready)
+    get_definition = _blocking(transfer.get_definition)
+    create_from_definition = _blocking(transfer.create_from_definition)
+    export_page = _blocking(transfer.export_page)
+    import_points = _blocking(transfer.import_points)
     ingest = _blocking(bulk.ingest)
     list_jobs = _blocking(bulk.list_jobs)
     get_job = _blocking(bulk.get_job)
@@ -216,6 +220,10 @@ class AsyncClient:
     search_batch = _awaiting(operations.search_batch)
     embed = _awaiting(operations.embed)
     check_ready = _awaiting(operations.check_ready)
+    get_definition = _awaiting(transfer.get_definition)
+    create_from_definition = _awaiting(transfer.create_from_definition)
+    export_page = _awaiting(transfer.export_page)
+    import_points = _awaiting(transfer.import_points)
     ingest = _awaiting(bulk.ingest)
     list_jobs = _awaiting(bulk.list_jobs)
     get_job = _awaiting(bulk.get_job)

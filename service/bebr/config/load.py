@@ -23,6 +23,7 @@ OTHER_VARIABLES = {
     "BEBR_KERNEL_ISA": "Force one implementation of the kernel: avx512, avx2 or portable.",
     "BEBR_URL": "Address where the command line finds the service.",
     "BEBR_API_KEY": "API key that the command line sends.",
+    "BEBR_TO_API_KEY": "API key that `bebr copy` sends to the service it writes to.",
 }
 """Variables that bebr reads, but that are not settings of the service."""
 

@@ -41,6 +41,7 @@ from bebr.engine.search.list_measuring import ListMeasuring
 from bebr.engine.search.searchers import Searchers
 from bebr.engine.texts import TextQueues
 from bebr.engine.threads import Threads
+from bebr.engine.transfer import Transfer
 from bebr.engine.versions.backfill import Backfills
 from bebr.engine.versions.calibration import Calibrations
 from bebr.engine.versions.evaluation import Evaluator
@@ -132,6 +133,8 @@ class Engine:
         """Evaluates a version before it is promoted."""
         self.versions = self._make_versions()
         """The use cases of code versions."""
+        self.transfer = self._make_transfer(bundles)
+        """Takes whole collections from one service to another."""
 
     async def start(self) -> None:
         """Open the store and load the collections in the background; `ready` tells when they are there."""
@@ -392,6 +395,19 @@ class Engine:
             self.fits,
             calibrations=self._calibrations,
             events=self.events,
+            limits=self.limits,
+        )
+
+    def _make_transfer(self, bundles: BundleRegistry) -> Transfer:
+        return Transfer(
+            self.registry,
+            self._store,
+            bundles,
+            fitted_bundles=self._fitted_bundles,
+            calibrations=self._calibrations,
+            loader=self._loader,
+            writer=self._writer,
+            guard=self._guard,
             limits=self.limits,
         )
 

@@ -38,10 +38,12 @@ from bebr.server.middleware.hot_routes import HotRoutes
 from bebr.server.middleware.request_ids import request_ids
 from bebr.server.openapi import build_document
 from bebr.server.problems import install_handlers
-from bebr.server.routes import collections, embeddings, jobs, operations, points, versions, writes
+from bebr.server.routes import collections, embeddings, jobs, operations, points, transfer, versions, writes
 from bebr.server.routes.search import HotRoute, hot_routes
 
-ROUTERS = tuple(module.router for module in (points, writes, embeddings, collections, versions, jobs, operations))
+ROUTERS = tuple(
+    module.router for module in (transfer, points, writes, embeddings, collections, versions, jobs, operations)
+)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Parquet: columns of ids, texts, vectors and metadata, read a few rows at a time. It needs the extra [files]."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
@@ -83,25 +83,28 @@ class ParquetFile(Reader):
                 "column with --vector-field"
             )
 
-    @contextmanager
-    def _open(self) -> Iterator[Any]:
-        """The opened file. Raises InvalidOption without pyarrow, Malformed for what is damaged."""
-        try:
-            import pyarrow as arrow
-            import pyarrow.parquet as parquet
-        except ModuleNotFoundError as error:
-            raise InvalidOption(
-                "Parquet files need pyarrow, which is not installed: install bebr with the extra [files]"
-            ) from error
-        try:
-            with parquet.ParquetFile(self._path, buffer_size=BUFFER_BYTES, pre_buffer=False) as file:
-                yield file
-        except (arrow.ArrowException, OSError, ValueError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
-            raise Malformed(
-                f"it is no whole Parquet file, or damaged after row {self.lines}: {' '.join(str(error).split())}"
-            ) from error
+    def _open(self) -> AbstractContextManager[Any]:
+        return reading_parquet(self._path, lambda: f"after row {self.lines}")
+
+
+@contextmanager
+def reading_parquet(path: Path, place: Callable[[], str] = lambda: "somewhere", **options: Any) -> Iterator[Any]:
+    """An opened Parquet file. Raises InvalidOption without pyarrow, Malformed for what is damaged."""
+    try:
+        import pyarrow as arrow
+        import pyarrow.parquet as parquet
+    except ModuleNotFoundError as error:
+        raise InvalidOption(
+            "Parquet files need pyarrow, which is not installed: install bebr with the extra [files]"
+        ) from error
+    try:
+        with parquet.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False, **options) as file:
+            yield file
+    except (arrow.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        reason = " ".join(str(error).split())
+        raise Malformed(f"it is no whole Parquet file, or damaged {place()}: {reason}") from error
 
 
 class _Vectors:

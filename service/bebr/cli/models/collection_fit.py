@@ -10,8 +10,6 @@ from bebr.cli.options import ApiKey, AsJson, Url
 if TYPE_CHECKING:
     from bebr.client import Client
 
-app = typer.Typer(help="Fit a binarizer to a collection of the service.", no_args_is_help=True)
-
 Name = Annotated[str, typer.Argument(help="Collection or alias.", show_default=False)]
 Bytes = Annotated[
     int | None, typer.Option("--bytes", min=1, help="Bytes per code.", show_default="those of the collection")
@@ -34,7 +32,6 @@ From = Annotated[
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until the fit is done.")]
 
 
-@app.command()
 def fit(
     name: Name,
     bytes: Bytes = None,

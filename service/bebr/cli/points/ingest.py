@@ -74,7 +74,7 @@ Ids = Annotated[
 ]
 Detach = Annotated[
     bool,
-    typer.Option("--detach", help="Do not wait for the job once the service has the files; prints the id of the job."),
+    typer.Option("--detach", help="Do not wait for the job once the service has the files; `bebr jobs` follows it."),
 ]
 
 

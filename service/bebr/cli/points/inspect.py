@@ -24,7 +24,6 @@ def inspect(
 ) -> None:
     """Show a collection, a bundle or a data folder. Without a target, list all collections of the service."""
     from bebr.cli.options import client
-    from bebr.cli.output import print_json
 
     if target is not None and ("/" in target or target == "."):  # no collection name contains a /
         _check_options(context, target)
@@ -32,10 +31,22 @@ def inspect(
     else:
         with client(url, api_key) as service:
             found = service.describe_collection(target) if target else _collections(service)
+    show_found(found, as_json)
+
+
+def show_found(found: dict[str, Any], as_json: bool) -> None:
+    """Print a description."""
+    from bebr.cli.output import print_json
+
     if as_json:
         print_json(found)
     else:
         _print(found)
+
+
+def show_collections(service: "Client", as_json: bool) -> None:
+    """Print all collections of a service with their aliases."""
+    show_found(_collections(service), as_json)
 
 
 def _check_options(context: typer.Context, folder: str) -> None:

@@ -9,10 +9,11 @@ import asyncio
 import base64
 import io
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.encoders import model_pair
 from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.collections.version import Version
-from bebr.errors import DamagedStore
+from bebr.errors import DamagedStore, InvalidOption
 from bebr.store import MetadataStore
 
 log = logging.getLogger(__name__)
@@ -85,6 +86,23 @@ class Calibrations:
                 continue
             if kept is not None:
                 await _calibrate(collection, pair, kept)
+
+    async def kept(self, document: CollectionDocument, pair: Pair) -> dict[str, Any] | None:
+        """The sample of two models as the store keeps it; None: there is none."""
+        return await self._store.get_document(KIND, _name(document, pair))
+
+    async def put(self, document: CollectionDocument, samples: Sequence[Mapping[str, Any]]) -> None:
+        """Keep samples of another store: `from`, `to`, `sample`. Raises InvalidOption for what is none."""
+        models = {version.model_fingerprint for version in document.versions}
+        for kept in samples:
+            try:
+                pair = str(kept["from"]), str(kept["to"])
+                await asyncio.to_thread(Sample.from_document, kept["sample"])
+            except (KeyError, TypeError, ValueError, OSError, EOFError, BadZipFile) as error:
+                raise InvalidOption(f"'calibrations' holds no sample: {error!r:.200}", key="calibrations") from error
+            if not models.issuperset(pair):
+                raise InvalidOption("'calibrations' names a model that no version has", key="calibrations")
+            await self._store.put_document(KIND, _name(document, pair), dict(kept["sample"]))
 
     async def forget(self, document: CollectionDocument) -> None:
         """Remove what a deleted collection had, also of retired versions."""

@@ -16,8 +16,8 @@ import numpy as np
 from bebr.core.codes import CodeSpec
 from bebr.encoding import BinarizerFiles, Bundle, BundleRegistry, Gain
 from bebr.engine.collections.schema import CollectionDocument
-from bebr.engine.collections.version import VersionKind
-from bebr.errors import BundleNotFound, DamagedBundle, DamagedStore, Incompatible
+from bebr.engine.collections.version import Version, VersionKind
+from bebr.errors import BundleNotFound, DamagedBundle, DamagedStore, Incompatible, InvalidOption, InvalidRequest
 from bebr.store import MetadataStore
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,25 @@ class FittedBundles:
         }
         await self._store.put_document(BINARIZER, bundle_id, document)
         return bundle
+
+    async def has(self, bundle_id: str) -> bool:
+        """Whether a collection has a binarizer of that id."""
+        return await self._store.get_document(BINARIZER, bundle_id) is not None
+
+    async def kept(self, version: Version) -> dict[str, Any]:
+        """What the store keeps of the binarizer of a version. Raises DamagedStore."""
+        found = None if version.bundle is None else await self._store.get_document(BINARIZER, version.bundle)
+        if found is None or found["fingerprint"] != version.fingerprint:
+            raise DamagedStore(f"the store has lost the binarizer of '{version.bundle}'", id=version.bundle)
+        return found
+
+    async def put_kept(self, bundle_id: str, kept: Mapping[str, Any]) -> Bundle:
+        """Keep what another store kept, under this id. Raises InvalidOption for what is no binarizer."""
+        try:
+            files = _files_of(kept)
+            return await self.save(bundle_id, int(kept["embedding_dims"]), files, dict(kept["figures"]))
+        except (KeyError, TypeError, ValueError, InvalidRequest, DamagedBundle) as error:
+            raise InvalidOption(f"'{bundle_id}' is no binarizer: {error!r:.200}", key="binarizers") from error
 
     async def restore(self, document: CollectionDocument) -> None:
         """Write the bundles of a collection that are not on disk as they should be.
@@ -88,12 +107,17 @@ class FittedBundles:
         kept = await self._store.get_document(BINARIZER, bundle_id)
         if kept is None or kept["fingerprint"] != fingerprint:
             raise DamagedStore(f"the store has lost the binarizer of '{bundle_id}'", id=bundle_id)
-        steps = np.array(kept["steps"], np.float32)
-        spec, gain = CodeSpec.parse(kept["code"]), Gain(kept["gain"])
-        rescore = kept.get("rescore")  # what an older release wrote has none
-        finer = None if rescore is None else base64.b64decode(rescore)
-        files = BinarizerFiles(base64.b64decode(kept["graph"]), spec, steps, gain, finer)
+        files = _files_of(kept)
         await asyncio.to_thread(self._bundles.put_binarizer, bundle_id, kept["embedding_dims"], files, kept["figures"])
+
+
+def _files_of(kept: Mapping[str, Any]) -> BinarizerFiles:
+    """The binarizer that a stored document holds."""
+    steps = np.array(kept["steps"], np.float32)
+    spec, gain = CodeSpec.parse(kept["code"]), Gain(kept["gain"])
+    rescore = kept.get("rescore")  # what an older release wrote has none
+    finer = None if rescore is None else base64.b64decode(rescore)
+    return BinarizerFiles(base64.b64decode(kept["graph"]), spec, steps, gain, finer)
 
 
 def _bundles_of(document: CollectionDocument) -> list[tuple[str, str | None]]:

@@ -1,6 +1,7 @@
 """Writing points: parse, encode, commit; deletes and metadata changes by ids or filter."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +18,7 @@ from bebr.engine.capacity import CapacityGuard
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.inputs import check_idempotency_key
-from bebr.engine.results import Changed, WriteReport
+from bebr.engine.results import Changed, ItemError, WriteReport
 from bebr.engine.write.commit import Batch, applied_count, last_seqs, make_receipt, put_batch, replace_batch
 from bebr.engine.write.encode import Encoding, encode_drafts, encode_vectors
 from bebr.engine.write.fields import FieldChanges
@@ -38,6 +39,8 @@ INLINE_POINTS = 32
 """Up to this many points are checked on the event loop: a thread would cost more."""
 POINTS_PER_UNIT = 50
 """Points that take about as long as the rest of a commit."""
+ReadRecords = Callable[[Sequence[object], Collection, Limits], tuple[list[Batch], list[ItemError]]]
+"""Raw JSON values -> a batch for each version, and an error for each of the others."""
 Result = TypeVar("Result")
 
 
@@ -119,6 +122,22 @@ class PointWriter:
             records = await encode_vectors(collection, version, [draft.id for draft in drafts], unit, threads)
             receipt = make_receipt(idempotency_key, mode, (ids, metadata), vectors)
             return await self._put(collection, Batch(drafts, version, records, errors), mode, receipt)
+
+    async def write_records(self, collection: Collection, points: Sequence[object], read: ReadRecords) -> WriteReport:
+        """Points that bring whole records of any version, as another service exported them."""
+        self._check_batch(len(points))
+        with self._writing(collection, None):
+            batches, errors = await _in_thread(self._encoding, read, points, collection, self._limits)
+            written = Counter(batch.version.number for batch in batches)
+            collection.writing.update(written)
+            try:
+                reports = [await self._put(collection, batch, WriteMode.UPSERT, None) for batch in batches]
+            finally:
+                collection.writing.subtract(written)
+        items = sorted([*errors, *(item for report in reports for item in report.items)], key=lambda item: item.index)
+        seq = {shard: seq for report in reports for shard, seq in report.seq.items()}
+        applied = sum(report.applied for report in reports)
+        return WriteReport(applied, len(points) - applied, items, seq)
 
     async def replace_codes(
         self, collection: Collection, ids: Sequence[object], vectors: NDArray[np.float32], declared: str

@@ -4,6 +4,6 @@ A field that is not here is refused. Ids, filters and points stay raw JSON, beca
 `filters` and `points.Point` only describe them.
 """
 
-from bebr.server.requests import base, collections, embeddings, filters, points, search, versions
+from bebr.server.requests import base, collections, embeddings, filters, points, search, transfer, versions
 
-__all__ = ["base", "collections", "embeddings", "filters", "points", "search", "versions"]
+__all__ = ["base", "collections", "embeddings", "filters", "points", "search", "transfer", "versions"]

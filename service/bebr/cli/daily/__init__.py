@@ -1,0 +1,1 @@
+"""Commands for daily life with a service: `collection`, `points`, `alias`, `jobs`."""

@@ -1,0 +1,132 @@
+"""`bebr collection`: create, list, show, change and delete collections, and fit them."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from bebr.cli.models import collection_fit
+from bebr.cli.options import ApiKey, AsJson, Url
+
+app = typer.Typer(help="Collections of a service.", no_args_is_help=True)
+app.command("fit")(collection_fit.fit)
+
+Name = Annotated[str, typer.Argument(help="Collection or alias.", show_default=False)]
+NewName = Annotated[str, typer.Argument(help="Name of the new collection.", show_default=False)]
+OwnName = Annotated[str, typer.Argument(help="Collection; not an alias.", show_default=False)]
+BundleId = Annotated[str | None, typer.Option("--bundle", help="Bundle that encodes texts, such as minilm@2.")]
+Code = Annotated[str | None, typer.Option("--code", help="CodeSpec such as 256x2, for codes of your own.")]
+Fit = Annotated[
+    str | None,
+    typer.Option("--fit", help='A fit of its own as JSON: {"bytes": 64, "rescore_bytes": 128, "dims": 768}.'),
+]
+Shards = Annotated[int | None, typer.Option(min=1, help="Slices that are scanned in parallel.", show_default="2")]
+Filterable = Annotated[
+    list[str] | None, typer.Option(help="Metadata fields that filters may use: price=float,category=keyword.")
+]
+TextField = Annotated[str | None, typer.Option(help="Metadata field that keeps the texts of points.")]
+Recall = Annotated[
+    str | None,
+    typer.Option(help="Share of the exact hits that searches find, 0.5 to 0.999; or none: all are exact."),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+@app.command("create")
+def create(
+    name: NewName,
+    bundle: BundleId = None,
+    code: Code = None,
+    fit: Fit = None,
+    shards: Shards = None,
+    filterable: Filterable = None,
+    text_field: TextField = None,
+    recall: Recall = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Create a collection without points. `bebr ingest` creates one by itself for the files that it is given."""
+    from bebr.cli.options import client, parse_fields
+    from bebr.errors import InvalidOption
+
+    try:
+        plan = None if fit is None else json.loads(fit)
+    except ValueError as error:
+        raise InvalidOption(f"--fit is not valid JSON: {error}", option="fit") from None
+    options: dict[str, Any] = {} if recall is None else {"recall": _recall(recall)}
+    with client(url, api_key) as service:
+        made = service.create_collection(
+            name,
+            bundle=bundle,
+            code=code,
+            fit=plan,
+            shards=shards,
+            filterable=parse_fields(filterable or ()) or None,
+            text_field=text_field,
+            **options,
+        )
+    _show(made, as_json, f"created '{name}': {made['code']}, {made['code_bytes']} bytes per point")
+
+
+@app.command("list")
+def list_(url: Url = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+    """List the collections and their aliases."""
+    from bebr.cli.options import client
+    from bebr.cli.points.inspect import show_collections
+
+    with client(url, api_key) as service:
+        show_collections(service, as_json)
+
+
+@app.command("show")
+def show(name: Name, url: Url = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+    """Show one collection: points by code version, fields, fit, memory."""
+    from bebr.cli.options import client
+    from bebr.cli.points.inspect import show_found
+
+    with client(url, api_key) as service:
+        show_found(service.describe_collection(name), as_json)
+
+
+@app.command("set")
+def set_(name: Name, recall: Recall = None, url: Url = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+    """Change a collection."""
+    from bebr.cli.options import client
+    from bebr.errors import InvalidOption
+
+    if recall is None:
+        raise InvalidOption("nothing to change: give --recall")
+    with client(url, api_key) as service:
+        changed = service.update_collection(name, recall=_recall(recall))
+    _show(changed, as_json, f"'{name}' has recall {changed['recall'] if changed['recall'] is not None else 'none'}")
+
+
+@app.command("delete")
+def delete(name: OwnName, yes: Yes = False, url: Url = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+    """Delete a collection with all its points and the aliases that point to it."""
+    from bebr.cli.options import client, confirm
+
+    with client(url, api_key) as service:
+        points = service.describe_collection(name)["points"]
+        confirm(f"delete '{name}' with {points:,} points", yes)
+        service.delete_collection(name)
+    _show({"deleted": name, "points": points}, as_json, f"deleted '{name}' with {points:,} points")
+
+
+def _recall(given: str) -> float | None:
+    from bebr.errors import InvalidOption
+
+    try:
+        return None if given.lower() == "none" else float(given)
+    except ValueError:
+        raise InvalidOption(f"--recall: expected a number from 0.5 to 0.999, or none, got '{given}'") from None
+
+
+def _show(value: dict[str, Any], as_json: bool, said: str) -> None:
+    from bebr.cli.output import out, print_json
+
+    if as_json:
+        print_json(value)
+    else:
+        out().print(said, markup=False)
