@@ -46,8 +46,17 @@ def test_collections_from_their_beginning_to_their_end(client: Client, capsys: P
     assert [c["name"] for c in shown("collection", "list")["collections"]] == ["docs", "own"]
     assert shown("collection", "set", "docs", "--recall", "0.9")["recall"] == 0.9
     assert run("collection", "set", "docs", "--recall", "none") == 0
-    assert "'docs' has recall none" in capsys.readouterr().out
+    assert "'docs': recall none, filterable fields: n integer, tag keyword" in capsys.readouterr().out
     fill(client)
+    assert shown("collection", "set", "docs", "--filterable", "more=float,tag=none")["filterable"] == {
+        "n": "integer",
+        "tags": "keyword[]",
+        "more": "float",
+    }
+    assert run("collection", "set", "docs") == 1 and "nothing to change" in capsys.readouterr().err
+    assert shown("collection", "create", "dims", "--dims", "100", "--fit", "false", "--filterable", "auto")[
+        "auto_filterable"
+    ]
     assert shown("collection", "show", "docs")["points"] == 30
     assert run("collection", "show", "docs") == 0 and "filterable" in capsys.readouterr().out
     assert run("collection", "delete", "docs") == 1

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -105,18 +105,25 @@ def confirm(what: str, yes: bool) -> None:
     typer.confirm(f"{what[0].upper()}{what[1:]}?", abort=True, err=True)
 
 
-def parse_fields(given: Sequence[str]) -> "dict[str, FieldType]":
-    """The fields of all options such as price=float,category=keyword. Raises InvalidOption."""
+def parse_fields(given: Sequence[str], drops: bool = False) -> "dict[str, FieldType | None] | Literal['auto']":
+    """The fields of all options such as price=float,category=keyword; or auto. Raises InvalidOption.
+
+    drops: whether a field may be none, which is None here.
+    """
     from bebr.core.types import FieldType
 
-    fields: dict[str, FieldType] = {}
-    for text in (part.strip() for option in given for part in option.split(",")):
-        key, equals, kind = text.rpartition("=")
+    parts = [part.strip() for option in given for part in option.split(",")]
+    if parts == ["auto"]:
+        return "auto"
+    fields: dict[str, FieldType | None] = {}
+    for part in parts:
+        key, equals, kind = part.rpartition("=")
         if not equals or not key:
-            raise InvalidOption(f"--filterable expects field=type, such as price=float, got '{text}'")
+            raise InvalidOption(f"--filterable expects field=type, such as price=float, or auto alone, got '{part}'")
         if key in fields:
             raise InvalidOption(f"--filterable names the field '{key}' twice")
-        fields[key] = parse_choice(FieldType, kind, f"--filterable {key}")
+        is_dropped = drops and kind == "none"
+        fields[key] = None if is_dropped else parse_choice(FieldType, kind, f"--filterable {key}")
     return fields
 
 

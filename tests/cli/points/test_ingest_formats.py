@@ -118,7 +118,7 @@ def test_detached_jobs_go_on(service: Client, tmp_path: Path, capsys: Printed):
         (("--bundle", "aaa@1"), "its texts are embedded by minilm@10, so --bundle 'aaa@1' does not apply"),
         (("--keep-text", "x"), "keeps no texts, so --keep-text 'x' does not apply"),
         (("--filterable", "price=integer"), "'price' is float in collection 'products'"),
-        (("--filterable", "other=keyword"), "'other' is not filterable in collection 'products'"),
+        (("--filterable", "auto,a=bool"), "or auto alone, got 'auto'"),
         (("--filterable", "price"), "--filterable expects field=type"),
         (("--filterable", "price=money"), "--filterable price: expected one of keyword"),
         (("--filterable", "a=bool", "--filterable", "a=bool"), "names the field 'a' twice"),
@@ -141,8 +141,10 @@ def test_options_that_do_not_apply_are_refused(
 def test_what_the_collection_has_may_be_said_again(service: Client, tmp_path: Path, capsys: Printed):
     file = tmp_path / "products.csv"
     file.write_text("id,text,price\na,x,2\n")
-    options = ("--bundle", "minilm@10", "--filterable", "price=float")
+    options = ("--bundle", "minilm@10", "--filterable", "price=float,year=integer")
     assert run("ingest", str(file), "-c", "products", *options) == 0
+    assert "added to the filterable fields of 'products': year" in capsys.readouterr().err
+    assert service.describe_collection("products")["filterable"]["year"] == "integer"
 
 
 def test_stdin_may_have_columns(service: Client, capsys: Printed, monkeypatch: pytest.MonkeyPatch):

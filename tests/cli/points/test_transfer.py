@@ -266,7 +266,7 @@ def test_what_no_service_wrote_is_refused(here: Client, there: Client, tmp_path:
     wrong = [
         {**point, "version_number": 99},
         {**point, "code_b64": point["code_b64"][:8]},
-        {**point, "metadata": {"year": "x"}},
+        {**point, "metadata": 7},
         {**point, "id": 7},
         {**point, "text": "x"},
         {"id": "a"},

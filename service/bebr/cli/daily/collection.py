@@ -16,13 +16,25 @@ NewName = Annotated[str, typer.Argument(help="Name of the new collection.", show
 OwnName = Annotated[str, typer.Argument(help="Collection; not an alias.", show_default=False)]
 BundleId = Annotated[str | None, typer.Option("--bundle", help="Bundle that encodes texts, such as minilm@2.")]
 Code = Annotated[str | None, typer.Option("--code", help="CodeSpec such as 256x2, for codes of your own.")]
+Dims = Annotated[int | None, typer.Option("--dims", min=1, help="Dims of vectors of your own.")]
 Fit = Annotated[
     str | None,
-    typer.Option("--fit", help='A fit of its own as JSON: {"bytes": 64, "rescore_bytes": 128, "dims": 768}.'),
+    typer.Option(
+        "--fit",
+        help='A binarizer of its own, as JSON: {"bytes": 64, "rescore_bytes": 128}; or true, or false.',
+        show_default="true with --dims, false with --bundle",
+    ),
 ]
 Shards = Annotated[int | None, typer.Option(min=1, help="Slices that are scanned in parallel.", show_default="2")]
 Filterable = Annotated[
-    list[str] | None, typer.Option(help="Metadata fields that filters may use: price=float,category=keyword.")
+    list[str] | None, typer.Option(help="Metadata fields that filters may use: price=float,category=keyword; or auto.")
+]
+Fields = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--filterable",
+        help="Fields that filters may use from now on, or with another type: year=integer; none drops one.",
+    ),
 ]
 TextField = Annotated[str | None, typer.Option(help="Metadata field that keeps the texts of points.")]
 Recall = Annotated[
@@ -37,6 +49,7 @@ def create(
     name: NewName,
     bundle: BundleId = None,
     code: Code = None,
+    dims: Dims = None,
     fit: Fit = None,
     shards: Shards = None,
     filterable: Filterable = None,
@@ -54,15 +67,17 @@ def create(
         plan = None if fit is None else json.loads(fit)
     except ValueError as error:
         raise InvalidOption(f"--fit is not valid JSON: {error}", option="fit") from None
+    fields: Any = parse_fields(filterable or ())
     options: dict[str, Any] = {} if recall is None else {"recall": _recall(recall)}
     with client(url, api_key) as service:
         made = service.create_collection(
             name,
             bundle=bundle,
             code=code,
+            dims=dims,
             fit=plan,
             shards=shards,
-            filterable=parse_fields(filterable or ()) or None,
+            filterable=fields or None,
             text_field=text_field,
             **options,
         )
@@ -90,16 +105,33 @@ def show(name: Name, url: Url = None, api_key: ApiKey = None, as_json: AsJson = 
 
 
 @app.command("set")
-def set_(name: Name, recall: Recall = None, url: Url = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
-    """Change a collection."""
-    from bebr.cli.options import client
-    from bebr.errors import InvalidOption
+def set_(
+    name: Name,
+    recall: Recall = None,
+    filterable: Fields = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change a collection; what is not given stays. It waits until filters can use fields that are added."""
+    from bebr.cli.options import client, parse_fields
+    from bebr.errors import Conflict, InvalidOption
 
-    if recall is None:
-        raise InvalidOption("nothing to change: give --recall")
+    changes: dict[str, Any] = {} if recall is None else {"recall": _recall(recall)}
+    if filterable is not None:
+        changes["filterable"] = parse_fields(filterable, drops=True)
+    if not changes:
+        raise InvalidOption("nothing to change: give --recall or --filterable")
     with client(url, api_key) as service:
-        changed = service.update_collection(name, recall=_recall(recall))
-    _show(changed, as_json, f"'{name}' has recall {changed['recall'] if changed['recall'] is not None else 'none'}")
+        changed = service.update_collection(name, **changes)
+        if (job := changed.get("job")) is not None:
+            ended = service.wait_job(job)
+            if ended.state != "succeeded":
+                raise Conflict(f"job {job} {ended.state}: {ended.detail}")
+            changed = service.describe_collection(name)
+    fields = ", ".join(f"{key} {kind}" for key, kind in changed["filterable"].items()) or "none"
+    recalls = "none" if changed["recall"] is None else changed["recall"]
+    _show(changed, as_json, f"'{name}': recall {recalls}, filterable fields: {fields}")
 
 
 @app.command("delete")

@@ -4,7 +4,7 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -25,7 +25,7 @@ class Wanted:
 
     bundle: str | None = None
     keep_text: str | None = None
-    filterable: Mapping[str, FieldType] = field(default_factory=dict)
+    filterable: "Mapping[str, FieldType | None] | Literal['auto']" = field(default_factory=dict)
 
 
 def find_or_create(service: "Client", name: str, wanted: Wanted, sources: Sources) -> tuple[dict[str, Any], str | None]:
@@ -35,13 +35,13 @@ def find_or_create(service: "Client", name: str, wanted: Wanted, sources: Source
     except CollectionNotFound:
         return _create(service, name, wanted, sources.first_point())
     _check(described, name, wanted)
-    return described, None
+    return _with_fields(service, described, wanted)
 
 
 def _create(
     service: "Client", name: str, wanted: Wanted, point: Mapping[str, Any] | None
 ) -> tuple[dict[str, Any], str]:
-    options: dict[str, Any] = {"filterable": dict(wanted.filterable) or None, "text_field": wanted.keep_text}
+    options: dict[str, Any] = {"filterable": wanted.filterable or None, "text_field": wanted.keep_text}
     if wanted.bundle is not None:
         return service.create_collection(
             name, bundle=wanted.bundle, **options
@@ -49,9 +49,9 @@ def _create(
     if point is None:
         raise CollectionNotFound(f"no collection or alias '{name}', and nothing to create it for; create it first")
     if (dims := _dims(point)) is not None:
-        fit = {"bytes": max(1, dims // 8), "dims": dims}
-        made = service.create_collection(name, fit=fit, **options)
-        return made, f"created '{name}' for vectors of {dims} dims"
+        made = service.create_collection(name, dims=dims, **options)
+        said = f"created '{name}' for vectors of {dims} dims: {made['code_bytes']} bytes per code"
+        return made, said + (", until a binarizer is fitted to the first of them" if made["fit"] else "")
     if point.get("text") is None:
         shown = ", ".join(map(str, list(point)[:8])) or "nothing"
         raise InvalidOption(
@@ -72,12 +72,28 @@ def _check(described: Mapping[str, Any], name: str, wanted: Wanted) -> None:
     if wanted.keep_text not in (None, kept):
         where = f"keeps its texts in '{kept}'" if kept else "was created without text_field and keeps no texts"
         raise Conflict(f"collection '{name}' {where}, so --keep-text '{wanted.keep_text}' does not apply")
-    for key, kind in wanted.filterable.items():
-        if (found := described["filterable"].get(key)) != kind:
-            has = f"is {found}" if found else "is not filterable"
+    for key, kind in {} if wanted.filterable == "auto" else wanted.filterable.items():
+        if (found := described["filterable"].get(key, kind)) != kind:
             raise Conflict(
-                f"'{key}' {has} in collection '{name}', which exists, so --filterable {key}={kind} does not apply"
+                f"'{key}' is {found} in collection '{name}', so --filterable {key}={kind} does not apply; "
+                "`bebr collection set` changes types"
             )
+
+
+def _with_fields(service: "Client", described: dict[str, Any], wanted: Wanted) -> tuple[dict[str, Any], str | None]:
+    """A collection that exists with the fields that it lacks, once they can be filtered by."""
+    name = described["name"]
+    if wanted.filterable == "auto":
+        if described["auto_filterable"]:
+            return described, None
+        return service.update_collection(name, filterable="auto"), f"new keys of '{name}' become filterable"
+    lacking = {key: kind for key, kind in wanted.filterable.items() if key not in described["filterable"]}
+    if not lacking:
+        return described, None
+    changed = service.update_collection(name, filterable=lacking)
+    if (job := changed.get("job")) is not None:
+        service.wait_job(job)
+    return changed, f"added to the filterable fields of '{name}': {', '.join(lacking)}"
 
 
 def _default_bundle(bundles: Sequence[Mapping[str, Any]]) -> str:

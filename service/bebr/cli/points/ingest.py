@@ -41,7 +41,10 @@ KeepText = Annotated[
 ]
 Filterable = Annotated[
     list[str] | None,
-    typer.Option(help="Metadata fields that filters of a new collection may use: price=float,category=keyword."),
+    typer.Option(
+        help="Metadata fields that filters may use: price=float,category=keyword; or auto. A collection that exists "
+        "gets those that it lacks."
+    ),
 ]
 Mode = Annotated[str, typer.Option(help="upsert, insert_only or update_only.")]
 IdField = Annotated[

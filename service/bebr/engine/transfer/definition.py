@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from bebr.encoding import Bundle, BundleRegistry
-from bebr.encoding.quantization.int8 import Int8Binarizer
 from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.collections.version import Version, VersionKind
-from bebr.errors import BebrError, BundleNotFound, Incompatible, InvalidOption
+from bebr.errors import BebrError, BundleNotFound, Conflict, Incompatible, InvalidOption
 
 FORMAT = 1
 _LEFT_OUT = ("uid", "created_at")
+_OPTIONAL = frozenset({"upgrades", "recall", "fit", "text_field", "field_change", "auto"})
+"""Keys that a document with their defaults does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,13 @@ class Definition:
 
 
 def document_out(document: CollectionDocument) -> dict[str, Any]:
-    """The part of a document that another service takes over. A backfill does not go on there."""
-    kept = replace(document, upgrades=replace(document.upgrades, backfill=None))
+    """The part of a document that another service takes over. What its last jobs did is no part of it.
+
+    Raises Conflict while fields are being added: columns would be missing there.
+    """
+    if document.fields_change:
+        raise Conflict("filterable fields are being added; wait for that job, then do it again")
+    kept = replace(document, upgrades=replace(document.upgrades, backfill=None), field_change=None)
     return {key: value for key, value in kept.to_document().items() if key not in _LEFT_OUT}
 
 
@@ -50,7 +56,7 @@ def document_in(definition: Definition, uid: str, created_at: str) -> Collection
     given = {**definition.collection, "uid": uid, "created_at": created_at}
     try:
         document = CollectionDocument.from_document(given)
-        if unknown := given.keys() - document.to_document().keys() - {"upgrades", "recall", "fit", "text_field"}:
+        if unknown := given.keys() - document.to_document().keys() - _OPTIONAL:
             raise ValueError(f"unknown field {min(unknown)!r}")
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, BebrError) as error:
         raise _invalid(f"{type(error).__name__} {error}") from error
@@ -107,11 +113,14 @@ def renamed(value: Any, names: Mapping[str, str]) -> Any:
 def _check_layout(version: Version) -> None:
     if version.steps.shape != (len(version.spec.blocks),) or not (version.steps > 0).all():
         raise _invalid(f"version '{version.id}' needs one positive step for each block of '{version.spec}'")
-    if version.kind is VersionKind.BUFFERED:
-        dims = version.buffered_dims
-        if type(dims) is not int or Int8Binarizer(dims).spec != version.spec:
-            raise _invalid(f"version '{version.id}' holds embeddings, and its dims are not those of its codes")
-    elif version.kind is not VersionKind.RAW and (version.bundle is None or version.fingerprint is None):
+    try:
+        own = version.own_codec
+    except (TypeError, ValueError, BebrError) as error:
+        raise _invalid(f"version '{version.id}': {error}") from error
+    if own is not None and (own.spec != version.spec or not np.array_equal(own.steps, version.steps)):
+        raise _invalid(f"codes of version '{version.id}' are not those of its dims")
+    needs_bundle = version.kind in (VersionKind.BUNDLE, VersionKind.FITTED)
+    if needs_bundle and (version.bundle is None or version.fingerprint is None):
         raise _invalid(f"version '{version.id}' needs a bundle and its fingerprint")
 
 

@@ -10,6 +10,7 @@ from bebr.engine.answers import size_of
 from bebr.errors import (
     AlreadyExists,
     BundleNotFound,
+    Conflict,
     DamagedBundle,
     Incompatible,
     InvalidSpec,
@@ -32,7 +33,7 @@ GET = Operation(
     "transfer",
     CollectionDefinition,
     access=Access.READ,
-    errors=COLLECTION,
+    errors=(Conflict, *COLLECTION),
     description="Everything but the points: fields, code versions, fitted binarizers, aliases. Another service makes "
     "an equal collection of it.",
 )
