@@ -104,6 +104,7 @@ class _FieldsRunner(Runner):
         while await self._changes.make_some(self._collection, partial(self.rest, 0)):
             self.waiting = None
             await self.rest(0)
+        await self._changes.recount(self._collection, self._job, partial(self.rest, 0))
 
     async def ended(self, state: JobState, detail: str | None) -> None:
         await self.until_saved(lambda: self._changes.end(self._collection, self._job, state, detail))

@@ -228,6 +228,9 @@ class ShardClient(Protocol):
         what it raises ends this. Raises what the store raises, OSError, NotReady.
         """
 
+    async def misfits(self, fields: Fields, pause: Callable[[], Awaitable[None]]) -> dict[str, Misfits]:
+        """The points whose value does not fit, by field; of fields whose columns are made. Raises as `make_columns`."""
+
     def recheck(self, shard: int) -> None:
         """The store lost what it had acknowledged: bring the shard to what is left, and say so meanwhile."""
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from bebr.core.filters import Filter, IsEmpty
 from bebr.core.types import FieldType, StoredPoint, column_value, field_value
 from bebr.errors import DamagedPoint, DamagedSegment
 from bebr.index.column_merge import merge_columns
@@ -25,7 +26,7 @@ from bebr.shards.memory import release_free_memory
 from bebr.shards.truth import Truth
 from bebr.shards.upkeep import Upkeep
 
-PAGE = 2_000
+PAGE = 5_000
 """Points that are read at a time."""
 NAMED = 10
 """Ids of misfits that are kept of a field and a segment."""
@@ -83,6 +84,28 @@ class ColumnMaker:
             return True
         return False
 
+    async def misfits(self, fields: Fields, pause: Pause) -> dict[str, Misfits]:
+        """The points whose value does not fit these fields, which all have columns by now: read are those without one.
+
+        Raises as `make_some`.
+        """
+        found = _Odd(fields)
+        without = Filter(should=tuple(IsEmpty(key, kind) for key, kind in fields.items()))
+        for number, follower in enumerate(self._followers):
+            for part in follower.view.parts:
+                try:
+                    mask = await asyncio.to_thread(part.mask, without)
+                    rows = np.flatnonzero(unpack_mask(mask, part.rows))
+                    for start in range(0, len(rows), PAGE):
+                        await pause()
+                        ids = await asyncio.to_thread(part.ids_at, rows[start : start + PAGE].tolist())
+                        points = await self._fetch(number, ids)
+                        made = await asyncio.to_thread(_page, points, range(len(points)), len(points), fields)
+                        found.add({key: odd for key, (_, odd) in made.items()})
+                except DamagedSegment as damage:
+                    raise self._upkeep.mend(damage) from None
+        return found.misfits()
+
     async def _renew(self, number: int, follower: Follower, view: SegmentView, report: Report, pause: Pause) -> None:
         shard, fields = follower.shard, dict(follower.fields)
         lacking = _lacking(view.segment.fields, fields)
@@ -102,8 +125,7 @@ class ColumnMaker:
     ) -> tuple[dict[str, Column], dict[str, Misfits]]:
         alive = unpack_mask(view.live, view.rows)
         pages: dict[str, list[Column]] = {key: [] for key in lacking}
-        misfits: dict[str, list[str]] = {key: [] for key in lacking}
-        counts = dict.fromkeys(lacking, 0)
+        found = _Odd(lacking)
         for start in range(0, view.rows, PAGE):
             await pause()
             here = alive[start : start + PAGE]
@@ -111,13 +133,12 @@ class ColumnMaker:
             ids = await asyncio.to_thread(view.segment.ids_at, (rows + start).tolist())
             points = await self._fetch(shard, ids)
             made = await asyncio.to_thread(_page, points, rows.tolist(), len(here), lacking)
-            for key, (column, odd) in made.items():
+            for key, (column, _) in made.items():
                 pages[key].append(column)
-                counts[key] += len(odd)
-                misfits[key] += odd[: NAMED - len(misfits[key])]
+            found.add({key: odd for key, (_, odd) in made.items()})
             self._read = dict.fromkeys(lacking, start + len(here))
         columns = {key: await asyncio.to_thread(_joined, kind, pages.pop(key)) for key, kind in lacking.items()}
-        return columns, {key: Misfits(count, tuple(misfits[key])) for key, count in counts.items() if count}
+        return columns, found.misfits()
 
     async def _fetch(self, shard: int, ids: Sequence[str]) -> list[StoredPoint | None]:
         """The points of these ids; None for those that are gone or damaged."""
@@ -129,6 +150,22 @@ class ColumnMaker:
                 return [None if point_id in damaged else next(found) for point_id in ids]
             except DamagedPoint as error:
                 damaged.update(error.fields["ids"])
+
+
+class _Odd:
+    """Counts misfits by field, and keeps the first ids."""
+
+    def __init__(self, fields: Fields) -> None:
+        self._counts = dict.fromkeys(fields, 0)
+        self._ids: dict[str, list[str]] = {key: [] for key in fields}
+
+    def add(self, odd: Mapping[str, Sequence[str]]) -> None:
+        for key, ids in odd.items():
+            self._counts[key] += len(ids)
+            self._ids[key] += ids[: NAMED - len(self._ids[key])]
+
+    def misfits(self) -> dict[str, Misfits]:
+        return {key: Misfits(count, tuple(self._ids[key])) for key, count in self._counts.items() if count}
 
 
 def _lacking(has: Fields, fields: Fields) -> dict[str, FieldType]:

@@ -35,7 +35,7 @@ from bebr.index.scan_view import ScanView, table_of
 from bebr.index.segment import ANY_SIZE
 from bebr.shards import reads
 from bebr.shards.changes import Change, Fields
-from bebr.shards.client import ColumnStats, Searched, ShardStats
+from bebr.shards.client import ColumnStats, Misfits, Searched, ShardStats
 from bebr.shards.columns import ColumnMaker, Pause, Report
 from bebr.shards.follower import Follower
 from bebr.shards.scan_rate import ScanRate
@@ -352,6 +352,9 @@ class LocalShards:
 
     async def make_columns(self, report: Report, pause: Pause) -> bool:
         return await self._columns.make_some(report, pause)
+
+    async def misfits(self, fields: Fields, pause: Pause) -> dict[str, Misfits]:
+        return await self._columns.misfits(fields, pause)
 
     def recheck(self, shard: int) -> None:
         self._followers[shard].problem = f"shard {shard} is compared with the store, which lost acknowledged writes"

@@ -35,6 +35,8 @@ class FieldChanges:
         self._registry = registry
         self._events = events
         self._limits = limits
+        self._begun: dict[str, int] = {}
+        """Jobs that began in this process, with how often shards of their collection had been rebuilt then."""
 
     async def begin(self, collection: Collection, fields: Fields, auto: bool | None = None) -> str | None:
         """Change fields -> id of the job that makes columns; None where nothing is left to do. Raises InvalidOption.
@@ -84,19 +86,22 @@ class FieldChanges:
         document = _changed(collection, document, fields)
         if document == collection.document:
             return None
-        began = document.field_change is not collection.document.field_change
+        before, change = collection.document.field_change, document.field_change
         await self._registry.replace(collection, document)
-        if not began or document.field_change is None:
+        if change is None or change is before:
             return None
+        if before is None or before.job != change.job:
+            self._begun[change.job] = _rebuilds(collection)
         try:
             await collection.shards.set_fields(document.filterable)
         except Unavailable:
             pass  # the job does it, once the store is there again
         else:
             if not collection.shards.columns().outdated:
+                self._begun.pop(change.job, None)
                 await self._registry.replace(collection, _ended(document, JobState.SUCCEEDED, None))
                 return None
-        return document.field_change.job
+        return change.job
 
     async def make_some(self, collection: Collection, pause: Callable[[], Awaitable[None]]) -> bool:
         """Make some of the columns that are to be made; False: all is done. Raises what the shards raise."""
@@ -109,6 +114,27 @@ class FieldChanges:
         await collection.shards.set_fields(collection.document.filterable)
         return await collection.shards.make_columns(report, pause)
 
+    async def recount(self, collection: Collection, job: str, pause: Callable[[], Awaitable[None]]) -> None:
+        """Count misfits anew where some came into columns unseen: by a start, or in a shard that was rebuilt.
+
+        Raises what the shards raise.
+        """
+        change = collection.document.field_change
+        if change is None or change.job != job or self._begun.get(job) == _rebuilds(collection):
+            return
+        fields = {key: kind for key, kind in change.fields.items() if kind is not None}
+        found = {"all": await collection.shards.misfits(fields, pause)} if fields else {}
+
+        def counted(document: CollectionDocument) -> CollectionDocument:
+            now = document.field_change
+            return (
+                document
+                if now is None or now.fields != change.fields
+                else replace(document, field_change=replace(now, found=found))
+            )
+
+        await self._registry.update(collection, counted)
+
     async def end(self, collection: Collection, job: str, state: JobState, detail: str | None) -> None:
         """Save how a job ended. Nothing changes where it has ended before, or fields have changed since."""
 
@@ -120,6 +146,11 @@ class FieldChanges:
             return _ended(document, state, detail)
 
         await self._registry.update(collection, ended)
+        self._begun.pop(job, None)
+
+
+def _rebuilds(collection: Collection) -> int:
+    return sum(shard.rebuilds + shard.damaged_files for shard in collection.shards.stats())
 
 
 def _changed(collection: Collection, document: CollectionDocument, fields: Fields) -> CollectionDocument:
