@@ -178,7 +178,9 @@ def _distances(config: JsonFile, tensors: Tensors, name: str, heads: int, tokens
     distance = np.arange(1 - tokens, tokens)
     half, away = buckets // 2, np.abs(distance)
     exact = half // 2
-    wide = exact + (np.log(np.maximum(away, 1) / exact) / np.log(128 / exact) * (half - exact)).astype(np.int64)
+    # In float32, as transformers computes it: at some distances the last bit decides the bucket.
+    logarithm = np.log(np.maximum(away, 1).astype(np.float32) / np.float32(exact))
+    wide = exact + (logarithm / np.float32(np.log(128 / exact)) * np.float32(half - exact)).astype(np.int64)
     bucket = np.where(away < exact, away, np.minimum(wide, half - 1)) + half * (distance > 0)
     return np.ascontiguousarray(table[bucket].T)
 

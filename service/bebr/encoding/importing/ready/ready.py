@@ -24,7 +24,7 @@ from bebr.encoding.importing.json_file import JsonFile, read_optional
 from bebr.encoding.importing.options import ImportedModel, ImportOptions
 from bebr.encoding.importing.ready.assemble import Recipe, assemble, prune
 from bebr.encoding.importing.ready.choice import choose_graph, graphs_in
-from bebr.encoding.importing.ready.interface import choose_output, inputs_of
+from bebr.encoding.importing.ready.interface import Output, choose_output, inputs_of
 from bebr.encoding.importing.ready.layers import keep_layers
 from bebr.encoding.importing.ready.operators import BATCH_WIDE
 from bebr.encoding.importing.ready.proof import prove
@@ -91,11 +91,12 @@ def import_ready(folder: Path, options: ImportOptions, progress: Progress | None
     ready = read_ready(folder, file)
     facts = _read_facts(folder, file, options)
     output = choose_output(ready.model, options.pooling, file, by_pooler=facts.is_clip)
+    end = output
     if options.layers is not None:
-        output = replace(output, name=keep_layers(ready.model, output.name, options.layers, file))
-    prune(ready.model, output.name)
+        end = replace(output, name=keep_layers(ready.model, output.name, options.layers, file))
+    prune(ready.model, end.name)
     pooling = Pooling.GRAPH if output.is_pooled else options.pooling or facts.said.pooling or facts.pooling
-    recipe = Recipe(inputs_of(ready.model, file), output, Head(pooling), facts.pad_id)
+    recipe = Recipe(inputs_of(ready.model, file), end, Head(pooling), facts.pad_id)
     alone = has_operator(ready.model, BATCH_WIDE)
     progress(1, len(_STEPS) - 1, _STEPS[1])
     recipe, dims = _try(ready, recipe, facts, alone=alone)
@@ -115,7 +116,7 @@ def import_ready(folder: Path, options: ImportOptions, progress: Progress | None
         alone=alone,
     )
     files = EmbeddingFiles(graph, facts.tokenizer, settings, weights)
-    return ImportedModel(files, dims, tuple(_notes(file, recipe, facts, options, settings)))
+    return ImportedModel(files, dims, tuple(_notes(file, output, facts, options, settings)))
 
 
 def _read_facts(folder: Path, file: str, options: ImportOptions) -> _Facts:
@@ -204,10 +205,11 @@ def _sha256(recipe: Recipe, options: ImportOptions) -> str:
 
 
 def _notes(
-    file: str, recipe: Recipe, facts: _Facts, options: ImportOptions, settings: EmbeddingSettings
+    file: str, output: Output, facts: _Facts, options: ImportOptions, settings: EmbeddingSettings
 ) -> Iterator[str]:
-    yield f"taken from {file}, output '{recipe.output.name}'"
-    if not recipe.output.is_pooled and options.pooling is None and facts.said.pooling is None:
+    after = "" if options.layers is None else f", after layer {options.layers}"
+    yield f"taken from {file}, output '{output}'{after}"
+    if not output.is_pooled and options.pooling is None and facts.said.pooling is None:
         yield f"no file says how to pool; taken is {settings.pooling}, --pooling changes it"
     if settings.alone:
         yield "its integers are scaled by the whole batch, so each text is embedded by itself"
