@@ -11,6 +11,7 @@ medians of rounds that take turns.
 import argparse
 import itertools
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,9 +34,11 @@ from bebr.encoding import BundleRegistry, shipped_bundles
 from bebr.encoding.encoder import Encoder
 from bebr.index import CodeSpace, cluster, lists_for, quantize
 from bebr.index.columns import pack_mask
+from bebr.index.growing import GrowingSegment, GrowingView
 from bebr.index.lists.assigning import assign
 from bebr.index.lists.clustering import SAMPLE_ROWS_PER_LIST
 from bebr.index.probe import FLAT_ROWS_PER_LIST
+from bebr.index.sealing import seal
 
 K = 10
 OWN = 200
@@ -48,24 +51,35 @@ ALL = 2**62
 class Corpus:
     """Codes sorted by list, as one part of a view."""
 
-    def __init__(self, encoder: Encoder, records: NDArray[np.uint8]) -> None:
+    def __init__(
+        self, encoder: Encoder, records: NDArray[np.uint8], made_of: NDArray[np.uint8] | None = None, seed: int = 0
+    ) -> None:
+        """made_of: the records that there were when centroids were made; None: all."""
         spec, began = encoder.spec, time.process_time()
         space = CodeSpace(spec.scan, encoder.steps, encoder.metric)
-        self.lists = lists_for(len(records))
-        sample = np.random.default_rng(1).permutation(len(records))[: self.lists * SAMPLE_ROWS_PER_LIST]
-        centroids = cluster(records[sample], space, self.lists, version=0, generation=1, rows=len(records))
+        known = records if made_of is None else made_of
+        self.lists = lists_for(len(known))
+        sample = np.random.default_rng(1 + seed).permutation(len(known))[: self.lists * SAMPLE_ROWS_PER_LIST]
+        centroids = cluster(
+            known[sample], space, self.lists, version=0, generation=1 + seed, rows=len(known), seed=seed
+        )
         self.clustering_seconds = time.process_time() - began
         codes, gains = split_records(records, spec)
         blocked = kernel.allocate(kernel.blocked_size_bytes(spec, len(records)))
         kernel.pack(codes, spec, blocked, 0)
         began = time.process_time()
-        numbers, _ = assign(blocked, len(records), spec, centroids.assigning)
+        numbers, scores = assign(blocked, len(records), spec, centroids.assigning)
+        self.centroids = centroids
+        self.score_share = float((scores * gains.astype(np.float32)).mean()) / centroids.mean_score
+        """Of the mean score of rows like those that centroids were made of; see `engine/versions/lists.py`."""
         self.assign_seconds = time.process_time() - began
         self.order = np.argsort(numbers, kind="stable")
         self.begin = np.zeros(self.lists + 1, np.uint32)
         np.cumsum(np.bincount(numbers, minlength=self.lists), out=self.begin[1:])
         kernel.pack(codes[self.order], spec, blocked, 0)
+        before = resident_bytes()
         self.table = kernel.CentroidTable(spec, centroids.values, centroids.scales, 1)
+        self.table_bytes = resident_bytes() - before
         self.rows, parts = len(records), kernel.Parts()
         ids = np.zeros(self.rows + 1, np.uint64), np.zeros(0, np.uint8), np.zeros(self.rows, np.uint64)
         sorted_gains = np.ascontiguousarray(gains[self.order])
@@ -84,6 +98,12 @@ class Corpus:
             self.selection, queries, k, [] if mask is None else [[mask]],
             deltas=deltas, stop_at=stop_at, flat_rows=np.full(count, flat),
         )  # fmt: skip
+
+
+def resident_bytes() -> int:
+    """Memory of this process that no file stands behind."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("Anonymous:"))
 
 
 def rows_of(found: kernel.Candidates, k: int = K, skipped: int = 0) -> list[list[int]]:
@@ -118,6 +138,10 @@ def cpu_ms(run: Callable[[DotQueries], object], queries: DotQueries, batch: int)
     for one in some:
         run(one)
     return (time.thread_time() - began) * 1000 / (len(some) * batch)
+
+
+def records_of(encoder: Encoder, embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.concatenate([encoder.encode(embeddings[i : i + CHUNK]) for i in range(0, len(embeddings), CHUNK)])
 
 
 def load(folder: Path, name: str, rows: int) -> NDArray[np.float32]:
@@ -156,19 +180,19 @@ def main() -> None:
     args = parser.parse_args()
     encoder = Encoder(BundleRegistry([shipped_bundles()]).get("minilm@1"), threads=1)
     embeddings, source, kinds = data_of(args.data, args.rows)
-    records = np.concatenate([encoder.encode(embeddings[i : i + CHUNK]) for i in range(0, len(embeddings), CHUNK)])
+    records = records_of(encoder, embeddings)
+    asked = {name: quantize(encoder.project(rows), encoder.spec, encoder.steps) for name, rows in kinds.items()}
     corpus = Corpus(encoder, records)
     per_point = corpus.assign_seconds / corpus.rows * 1e6
     print(
         f"{corpus.rows:,} rows, {corpus.lists:,} lists; clustering {corpus.clustering_seconds:.1f} s, "
         f"assigning {per_point:.1f} us a point (CPU)"
     )
-    own = np.random.default_rng(2).permutation(corpus.rows)[:OWN]
-    points = quantize(encoder.code_query(records[own]), encoder.spec, encoder.steps)
+    print_memory(corpus, encoder, records)
+    points = points_of(encoder, records)
     calibration = measured(corpus, points)
     one = calibration.at(args.recall)
     print(f"recall {args.recall}: delta {one.delta:.3f}, {one.share:.2%} of the rows expected\n")
-    asked = {name: quantize(encoder.project(rows), encoder.spec, encoder.steps) for name, rows in kinds.items()}
     asked |= {"points": points}
     print_kinds(corpus, asked, one.delta)
     mixed = np.concatenate([rows[:64] for rows in kinds.values()])
@@ -176,6 +200,27 @@ def main() -> None:
     print_speed(corpus, queries, one.delta, args.rounds)
     filtered = calibration.delta(filtered_recall(args.recall))
     print_filters(corpus, queries, filtered, filters_of(corpus, embeddings, source), args.rounds)
+
+
+def points_of(encoder: Encoder, records: NDArray[np.uint8]) -> DotQueries:
+    """Some of the points as queries."""
+    own = np.random.default_rng(2).permutation(len(records))[:OWN]
+    return quantize(encoder.code_query(records[own]), encoder.spec, encoder.steps)
+
+
+def print_memory(corpus: Corpus, encoder: Encoder, records: NDArray[np.uint8]) -> None:
+    """What lists add to a point: in memory for all, and in the files of segments, which are mapped."""
+    resident = (corpus.table_bytes + corpus.begin.nbytes) / corpus.rows
+    rows, sizes = records[: 4 * corpus.lists], []
+    for centroids in (None, corpus.centroids):
+        growing = GrowingSegment(0, encoder.spec, {}, len(rows))
+        growing.append([f"{n:09}" for n in range(len(rows))], rows, {})
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "one.segment"
+            seal(GrowingView.of(growing).extended(), path, centroids)
+            sizes.append(path.stat().st_size)
+    mapped = (sizes[1] - sizes[0] - corpus.begin.nbytes) / len(rows)
+    print(f"lists take {resident:.2f} B a point in memory, and {mapped:.2f} B in files of segments")
 
 
 def print_kinds(corpus: Corpus, asked: dict[str, DotQueries], delta: float) -> None:

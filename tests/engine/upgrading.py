@@ -49,10 +49,11 @@ async def upgrading(
 
 @asynccontextmanager
 async def upgrading_jobs(
-    folder: Path, bundles: Path, count: int = 120, text_field: str | None = "text"
+    folder: Path, bundles: Path, count: int = 120, text_field: str | None = "text", **changes: Any
 ) -> AsyncIterator[tuple[Engine, JobQueue]]:
-    """`upgrading`, and the jobs."""
-    async with running_jobs(folder, bundles_dir=bundles, search_threads=1, encoder_threads=1) as (engine, jobs):
+    """`upgrading`, and the jobs. changes: of settings."""
+    changes = {"bundles_dir": bundles, "search_threads": 1, "encoder_threads": 1} | changes
+    async with running_jobs(folder, **changes) as (engine, jobs):
         if not engine.list_collections():
             settings = CollectionSettings(bundle="old@1", filterable=FIELDS, shards=3, text_field=text_field)
             await engine.create_collection("docs", settings)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ CODE_BYTES = 16
 
 class Service:
     """`bebr serve` on a folder and a free port of the loopback interface."""
+
+    program: Sequence[str | Path] = (Path(sys.executable).with_name("bebr"),)
+    """What is told to `serve`."""
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.port = free_port()
@@ -49,9 +53,7 @@ class Service:
     def launch(self) -> None:
         """Start it without waiting."""
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [Path(sys.executable).with_name("bebr"), "serve"], env=self._environment, stdout=log, stderr=log
-            )
+            self._process = subprocess.Popen([*self.program, "serve"], env=self._environment, stdout=log, stderr=log)
 
     def start(self) -> None:
         """Returns when /readyz says ready."""

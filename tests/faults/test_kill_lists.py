@@ -2,19 +2,39 @@
 the end the lists are ready."""
 
 import base64
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
 from faults.service import Service, scroll_ids
+from servers import ServerKind, running_server
 
 BYTES, POINTS = 16, 3_000
 FEW = {"BEBR_LISTS_FROM_POINTS": "1000", "BEBR_HEAD_ROWS": "128", "BEBR_COVERAGE_ONE_IN": "0"}
+SORTS_ONE = """
+from bebr.cli import main
+from bebr.index.shard import Shard
+
+sort_one, left = Shard.sort_one, [1]
+Shard.sort_one = lambda *arguments: bool(left) and left.pop() and sort_one(*arguments)
+main()
+"""
+"""The service, but it sorts one segment by its lists and no other."""
+
+
+@pytest.fixture(params=["sqlite", ServerKind.REDIS], ids=str)
+def store(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    with ExitStack() as stack:
+        kind = request.param
+        yield {} if kind == "sqlite" else {"BEBR_REDIS_URL": stack.enter_context(running_server(kind)).url}
 
 
 def clustered_codes(rng: np.random.Generator) -> list[str]:
@@ -50,26 +70,60 @@ def lists_of(service: Service) -> dict[str, Any]:
     return next(iter(found.values()), {"state": "none", "current": 0})
 
 
+def filled(service: Service, client: httpx.Client, codes: Sequence[str]) -> dict[int, Any]:
+    """A collection of all codes, and the answers of exact searches, by number of the point searched for."""
+    body = {"code": f"{8 * BYTES}x1", "shards": 2}
+    assert httpx.put(f"{service.url}/v1/collections/docs", json=body).status_code == 200
+    write(client, codes, range(POINTS))
+    exact = dict[int, Any]()
+    for number in range(0, POINTS, 300):
+        query = {"code_b64": codes[number], "limit": 10, "with_metadata": False, "exact": True}
+        exact[number] = client.post("search", json=query).json()["hits"]
+    return exact
+
+
+def check_at_the_end(service: Service, client: httpx.Client, codes: Sequence[str], exact: dict[int, Any]) -> None:
+    wait_until(lambda: lists_of(service)["state"] == "ready", "lists")
+    lists = lists_of(service)
+    assert lists["current"] + lists["without"] == POINTS and lists["older"] == 0 and lists["current"] > POINTS / 2
+    check(client, codes, POINTS, exact)
+
+
 def test_lists_come_to_their_end_and_nothing_is_lost_meanwhile(tmp_path: Path) -> None:
-    codes, exact = clustered_codes(np.random.default_rng(1)), dict[int, Any]()
+    codes = clustered_codes(np.random.default_rng(1))
     service = Service(tmp_path / "data", **FEW)
     with (
         service,
         httpx.Client(base_url=f"{service.url}/v1/collections/docs/", timeout=PATIENCE_SECONDS) as client,
     ):
-        body = {"code": f"{8 * BYTES}x1", "shards": 2}
-        assert httpx.put(f"{service.url}/v1/collections/docs", json=body).status_code == 200
-        write(client, codes, range(POINTS))
-        for number in range(0, POINTS, 300):
-            query = {"code_b64": codes[number], "limit": 10, "with_metadata": False, "exact": True}
-            exact[number] = client.post("search", json=query).json()["hits"]
+        exact = filled(service, client, codes)
         for seconds in (0.0, 0.05, 0.15):  # after centroids have begun to be made
             wait_until(lambda: lists_of(service)["state"] != "none", "lists that are made")
             time.sleep(seconds)
             service.kill()
             service.start()
             check(client, codes, POINTS, exact)
-        wait_until(lambda: lists_of(service)["state"] == "ready", "lists")
-        lists = lists_of(service)
-        assert lists["current"] + lists["without"] == POINTS and lists["older"] == 0 and lists["current"] > POINTS / 2
+        check_at_the_end(service, client, codes, exact)
+
+
+def test_a_service_that_dies_while_it_sorts_goes_on_with_it(tmp_path: Path, store: dict[str, str]) -> None:
+    codes = clustered_codes(np.random.default_rng(1))
+    service = Service(tmp_path / "data", **FEW, **store)
+    whole, service.program = service.program, (sys.executable, "-c", SORTS_ONE)
+    with (
+        service,
+        httpx.Client(base_url=f"{service.url}/v1/collections/docs/", timeout=PATIENCE_SECONDS) as client,
+    ):
+        exact = filled(service, client, codes)
+
+        def is_in_between() -> bool:
+            lists = lists_of(service)
+            return lists["state"] == "sorting" and 0 < lists["current"] < POINTS / 2 < lists["without"]
+
+        wait_until(is_in_between, "a segment that is sorted, and one that is not")
         check(client, codes, POINTS, exact)
+        service.kill()
+        service.program = whole
+        service.start()
+        check(client, codes, POINTS, exact)
+        check_at_the_end(service, client, codes, exact)

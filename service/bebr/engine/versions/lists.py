@@ -97,9 +97,9 @@ class Lists:
         return True
 
     def has_older(self, collection: Collection) -> bool:
-        """Whether there are generations that will be forgotten once segments are sorted."""
-        generations = collection.centroids.generations
-        return len(generations) > len({one.version for one in generations})
+        """Whether there are generations that will be forgotten once segments are sorted, or their last points gone."""
+        versions = [one.version for one in collection.centroids.generations]
+        return len(versions) > len(set(versions) & collection.shards.points().keys())
 
     async def forget_unused(self, collection: Collection) -> None:
         """Delete generations that no segment has any more. Raises StoreUnavailable."""
