@@ -1,7 +1,7 @@
 """The shortest way of a scan: embeddings that search the points of one version by adc, in one call of the kernel.
 
 Most searches go it. It finds what `scan`, `probe` and `rescoring` find, to the last bit; whatever needs more goes that
-way: several versions, groups, and files that are mapped.
+way: several versions, and groups.
 """
 
 from dataclasses import dataclass
@@ -77,11 +77,12 @@ def nearest(
 ) -> Nearest | None:
     """The hits of each query. held: the lists that it reads by its rule; None: all rows are scored.
 
-    None: the parts are not all of this version and in memory, something is damaged, or some queries read lists and
-    others all that their filters leave. Without `waits` raises NotInMemory where rescore codes would be waited for.
+    None: the parts are not all of this version, a rescore code or an id is damaged, or some queries read lists and
+    others all that their filters leave. Raises DamagedRows where codes of mapped files are damaged; without `waits`
+    NotInMemory where rescore codes would be waited for.
     """
     selection = view.of_version.get(queries.version)
-    if selection is None or len(view.of_version) > 1 or view.mapped:
+    if selection is None or len(view.of_version) > 1:
         return None
     reading, read, filtering, finer = None, None, kernel.ALL_ROWS, None
     if held is not None and (rule := queries.lists) is not None:

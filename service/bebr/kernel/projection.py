@@ -128,8 +128,8 @@ def nearest(
     scores of the scan. limit: of those k, so many are returned; None: all. keeps: whether the queries are returned.
     measures: whether it is measured how long the scan takes. The same as `project`, `quantize`, `dot_candidates` or
     `list_candidates`, `Sources.add_scores` and `Parts.best`. Other threads run Python meanwhile where it takes longer
-    than to let them.
-    Raises DimensionMismatch, DamagedRow; without `finer.waits` NotInMemory where a disk would be waited for.
+    than to let them. Raises DimensionMismatch, DamagedRow, DamagedRows; without `finer.waits` NotInMemory where a disk
+    would be waited for.
     """
     select_isa()
     check(embeddings, np.float32, "embeddings")

@@ -146,10 +146,10 @@ class ShardClient(Protocol):
 
     def nearest(self, queries: EmbeddingQueries) -> Searched | None:
         """What `search` finds for embeddings, at once. None: ask that, as it takes longer, or points are of other
-        versions, too. Raises NotInMemory where rescore codes would have to be waited for."""
+        versions, too. Raises NotInMemory where a disk may have to be waited for."""
 
     async def nearest_on_thread(self, queries: EmbeddingQueries) -> Searched | None:
-        """The same, and waits for them."""
+        """The same, and waits for it."""
 
     def is_small(self, queries: int) -> bool:
         """Whether a search of this many queries takes so little time that it may run on the event loop."""

@@ -206,6 +206,8 @@ class LocalShards:
             return None
         if queries.filters is not None and not _are_small_filters(view.rows, queries.filters):
             return None
+        if view.mapped:
+            raise NotInMemory
         try:
             return reads.nearest(view, queries, self._rate)
         except DamagedSegment:  # the long way says where, and has it mended

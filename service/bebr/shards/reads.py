@@ -92,13 +92,23 @@ def _search(
 
 
 def nearest(view: ScanView, queries: EmbeddingQueries, rate: ScanRate, waits: bool = False) -> Searched | None:
-    """The same for embeddings, where they can go the shortest way; rate: is told how long the scan took."""
+    """The same for embeddings; None: they cannot go the shortest way. rate: is told how long the scan took.
+
+    Raises DamagedSegment; without `waits` NotInMemory.
+    """
     held = lists_of(view, queries)
     is_whole = queries.lists is None and queries.filters is None
     measures = is_whole and rate.is_next(view.scan_size_bytes * len(queries))
-    found = find_nearest(view, queries, held, waits=waits, measures=measures)
-    if found is None:
-        return None
+    while True:
+        lost = view.begin_scan(checks_all=False) if view.mapped else 0
+        try:
+            found = find_nearest(view, queries, held, waits=waits, measures=measures)
+        except DamagedRows:
+            return None
+        if found is None:
+            return None
+        if not view.mapped or view.is_unhurt(lost):
+            break
     if measures:
         rate.note(view.scan_size_bytes, len(queries), found.seconds)
     lists = {} if found.lists is None else {queries.version: found.lists}

@@ -25,7 +25,7 @@ from bebr.engine.collections.collection import Collection
 from bebr.engine.results import SearchResult
 from bebr.engine.search.rescore import candidates_for, candidates_of
 from bebr.engine.search.search import Searcher
-from bebr.errors import InvalidOption
+from bebr.errors import InvalidOption, NotReady
 from bebr.shards import Searched, ShardClient
 from bebr.shards.local import LocalShards
 
@@ -102,7 +102,7 @@ class ReadLists:
 
     def __init__(self, shards: ShardClient, monkeypatch: pytest.MonkeyPatch) -> None:
         self.read: list[tuple[list[int], list[int], list[bool]]] = []
-        search, nearest = shards.search, shards.nearest
+        search, nearest, nearest_on_thread = shards.search, shards.nearest, shards.nearest_on_thread
 
         async def long(*args: Any, **options: Any) -> Searched:
             return self._noted(await search(*args, **options))
@@ -111,8 +111,13 @@ class ReadLists:
             searched = nearest(*args)
             return None if searched is None else self._noted(searched)
 
+        async def on_thread(*args: Any) -> Searched | None:
+            searched = await nearest_on_thread(*args)
+            return None if searched is None else self._noted(searched)
+
         monkeypatch.setattr(shards, "search", long)
         monkeypatch.setattr(shards, "nearest", short)
+        monkeypatch.setattr(shards, "nearest_on_thread", on_thread)
 
     def _noted(self, searched: Searched) -> Searched:
         (read,) = searched.lists.values()
@@ -280,6 +285,7 @@ async def test_candidates_that_tie_where_they_end_are_those_of_lower_ids(tmp_pat
         assert twins == ids[: len(twins)] and len(twins) >= 4
 
 
+MAPPED = {"map_from_bytes": 0}
 FILTERS: list[Any] = [
     None,
     {"must": [{"key": "n", "range": {"gte": 40}}]},
@@ -303,9 +309,9 @@ def drawn(rng: np.random.Generator, row: np.ndarray, rescore: bool | None) -> Se
     )
 
 
-@pytest.mark.parametrize("is_centered", [False, True])
-async def test_searches_of_any_options(tmp_path: Path, is_centered: bool) -> None:
-    async with running(tmp_path, head_rows=64) as engine:
+@pytest.mark.parametrize(("is_centered", "is_mapped"), [(False, False), (True, False), (True, True)])
+async def test_searches_of_any_options(tmp_path: Path, is_centered: bool, is_mapped: bool) -> None:
+    async with running(tmp_path, head_rows=64, **(MAPPED if is_mapped else {})) as engine:
         fit = FitSettings(8, 150, DIMS, 16)
         await engine.create_collection("docs", CollectionSettings(fit=fit, filterable={"n": FieldType.INTEGER}))
         ids, metadata = [f"p{n:03}" for n in range(350)], [{"n": n % 100, "of": "x" * n} for n in range(350)]
@@ -318,7 +324,8 @@ async def test_searches_of_any_options(tmp_path: Path, is_centered: bool) -> Non
             codec = collection.codec(collection.active)
             assert isinstance(codec, Encoder)
             codec._opened.exact_mean = np.random.default_rng(1).standard_normal(DIMS)
-        searcher, found = engine.searchers.of(collection), 0
+        shards, searcher, found = collection.shards, engine.searchers.of(collection), 0
+        assert isinstance(shards, LocalShards) and bool(shards._scan_view().mapped) == is_mapped
         for seed in range(120):
             rng = np.random.default_rng(seed)
             rescore = None if seed % 2 else False
@@ -348,11 +355,12 @@ async def test_no_more_hits_than_the_limit_of_the_service(tmp_path: Path) -> Non
         assert len(found.hits) == 30 and found.cursor is None
 
 
-@pytest.mark.parametrize("rescore_bytes", [0, 24])
+@pytest.mark.parametrize(("rescore_bytes", "is_mapped"), [(0, False), (24, False), (24, True)])
 async def test_both_ways_read_the_same_lists_with_any_options(
-    tmp_path: Path, rescore_bytes: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, rescore_bytes: int, is_mapped: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with running(tmp_path, **(listing.SETTINGS | {"lists_from_points": 2_500})) as engine:
+    settings = listing.SETTINGS | {"lists_from_points": 2_500} | (MAPPED if is_mapped else {})
+    async with running(tmp_path, **settings) as engine:
         collection = await listed(engine, rescore_bytes)
         await settled(collection)
         searcher, lists = engine.searchers.of(collection), ReadLists(collection.shards, monkeypatch)
@@ -383,6 +391,42 @@ async def test_both_ways_read_the_same_lists_with_any_options(
         assert {len(set(whole)) for _, _, whole in lists.read} == {1}
         assert {whole[0] for _, _, whole in lists.read} == {True, False}
         assert collection.list_rules.searches(collection.active.number) > 0
+
+
+async def test_one_search_at_a_time_waits_for_a_disk(tmp_path: Path) -> None:
+    async with running(tmp_path, head_rows=64, **MAPPED) as engine:
+        await fitted(engine)
+        collection = engine.registry.get("docs")
+        await settled(collection)
+        searcher = engine.searchers.of(collection)
+        requests = [[SearchRequest(vector=row, limit=3)] for row in ROWS[:20]]
+        alone = [await both(searcher, one) for one in requests]
+        found = await asyncio.gather(*(searcher._nearest.search(one, 1.0) for one in requests))
+        taken = [[replace(result, took_ms=0.0) for result in one] for one in found if one is not None]
+        assert taken == alone[:1]
+        together = await asyncio.gather(*(searcher.search(one) for one in requests))
+        assert [[replace(result, took_ms=0.0) for result in one] for one in together] == alone
+
+
+async def test_damaged_codes_of_mapped_files_are_left_to_the_long_way(tmp_path: Path) -> None:
+    async with running(tmp_path, head_rows=64, **MAPPED) as engine:
+        await fitted(engine)
+        collection = engine.registry.get("docs")
+        await settled(collection)
+        searcher, request = engine.searchers.of(collection), SearchRequest(vector=ROWS[0], limit=3)
+        expected = await both(searcher, [request])
+        for path in tmp_path.glob("**/*.seg"):
+            os.truncate(path, 4096 if path.stat().st_size > 4096 else 100)
+        assert await searcher._nearest.search([request], 1.0) is None
+
+        async def mended() -> bool:
+            try:
+                (found,) = await engine.search("docs", [request])
+            except NotReady:
+                return False
+            return [replace(found, took_ms=0.0)] == expected
+
+        await until(mended, "the mended segments")
 
 
 async def test_rescore_codes_that_are_not_in_memory_or_damaged(tmp_path: Path) -> None:

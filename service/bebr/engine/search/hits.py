@@ -47,6 +47,13 @@ def is_large(answers: Sequence[Answer], points: Points) -> bool:
     return sum([len(answer.found.ids) for answer in answers]) > INLINE_HITS
 
 
+def is_much_to_project(requests: Sequence[SearchRequest], points: Points) -> bool:
+    """Whether some fields of much metadata are wanted: to read them takes longer than the event loop can spare."""
+    if all(type(request.with_metadata) is bool for request in requests):  # most searches
+        return False
+    return sum([len(point.metadata) for point in points.values()]) > INLINE_BYTES
+
+
 def common_projection(answers: Sequence[Answer]) -> Wanted:
     """The metadata fields that all answers want; True where they want different ones."""
     wanted = answers[0].query.request.with_metadata

@@ -26,14 +26,14 @@ from bebr.core.lists import ListRule
 from bebr.core.scoring import Scorer
 from bebr.encoding.encoder import Encoder
 from bebr.engine.admission import Admission
-from bebr.engine.answers import HIT_BYTES, INLINE_BYTES, PAGE_IDS, AnswerSize
+from bebr.engine.answers import HIT_BYTES, PAGE_IDS, AnswerSize
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.list_rules import MeasuredLists
 from bebr.engine.collections.version import VersionKind
 from bebr.engine.cursors import write_search_cursor
 from bebr.engine.requests import SearchRequest
 from bebr.engine.results import SearchResult
-from bebr.engine.search.hits import Points, fetch_few, hits_of
+from bebr.engine.search.hits import Points, fetch_few, hits_of, is_much_to_project
 from bebr.engine.search.plain import EmbeddedText, query_unit
 from bebr.engine.search.prepare import FLOAT32_MAX, mean_product, scan_floors
 from bebr.engine.search.probing import MEASURED_LIMIT, RESCORED_STOP
@@ -71,6 +71,8 @@ class NearestSearches:
         self._limits = limits
         self._lane, self._turn = admission.searches, admission.turn
         self._last: _Reading | None = None
+        self._waiting = False
+        """Whether a search waits on a thread: others go the long way meanwhile, which lets them share a scan."""
 
     @property
     def is_rescored(self) -> bool:
@@ -87,7 +89,7 @@ class NearestSearches:
     ) -> list[SearchResult] | None:
         """One result per request. units: of the lane. embedded: the text of the only request."""
         started, collection, key = time.perf_counter(), self._collection, self._collection.document.uid
-        if not self._turn.is_free or (queries := self._queries(requests, embedded)) is None:
+        if not self._turn.is_free or self._waiting or (queries := self._queries(requests, embedded)) is None:
             return None
         began, done = started - (0.0 if embedded is None else embedded.seconds), False
         if queries.candidates is not None:
@@ -98,7 +100,7 @@ class NearestSearches:
                 searched = collection.shards.nearest(queries)
                 self._turn.use(time.perf_counter() - started)
             except NotInMemory:  # the event loop waits for no disk
-                searched = await collection.shards.nearest_on_thread(queries)
+                searched = await self._on_thread(queries)
             if searched is None:
                 return None
             if searched.queries is not None:
@@ -109,7 +111,14 @@ class NearestSearches:
         finally:
             self._lane.leave(key, units, done)
         write = partial(self._results, requests, queries, searched, pages, points, began)
-        return await asyncio.to_thread(write) if _is_large(requests, points) else write()
+        return await asyncio.to_thread(write) if is_much_to_project(requests, points) else write()
+
+    async def _on_thread(self, queries: EmbeddingQueries) -> Searched | None:
+        self._waiting = True
+        try:
+            return await self._collection.shards.nearest_on_thread(queries)
+        finally:
+            self._waiting = False
 
     def _queries(
         self, requests: Sequence[SearchRequest], embedded: EmbeddedText | None = None
@@ -268,13 +277,6 @@ class NearestSearches:
             cursor = write_search_cursor(wanted) if is_more else None
             results.append(SearchResult(hits, name, covered, took_ms, cursor, None, size.size_bytes - before))
         return results
-
-
-def _is_large(requests: Sequence[SearchRequest], points: Points) -> bool:
-    """Whether some fields of much metadata are wanted: to read them takes longer than the event loop can spare."""
-    if all(type(request.with_metadata) is bool for request in requests):  # most searches
-        return False
-    return sum([len(point.metadata) for point in points.values()]) > INLINE_BYTES
 
 
 def _thresholds(

@@ -104,8 +104,13 @@ nb::tuple nearest(const HeldParts& parts, const std::vector<std::uint32_t>& plac
     const std::vector<ListedPart> listed = deltas ? parts.listed_at(places) : std::vector<ListedPart>{};
     const Layout& layout = deltas ? *listed[0].part.layout : *flat[0].layout;
     std::size_t scanned = 0;
-    for (const Part& part : flat) scanned += part.rows.count * layout.code_size_bytes;
-    for (const ListedPart& one : listed) scanned += one.part.rows.count * layout.code_size_bytes;
+    bool waits_for_disk = sources != nullptr;
+    const auto note = [&](const Part& part) {
+        scanned += part.rows.count * layout.code_size_bytes;
+        waits_for_disk |= static_cast<bool>(part.mapped);
+    };
+    for (const Part& part : flat) note(part);
+    for (const ListedPart& one : listed) note(one.part);
     std::vector<std::int8_t> values(count * layout.dims);
     std::vector<float> scales(count * layout.blocks.size());
     Candidates found;
@@ -131,7 +136,7 @@ nb::tuple nearest(const HeldParts& parts, const std::vector<std::uint32_t>& plac
         if (sources)
             rows_read = score_again(parts, found, {sources, {finer_values->data(), finer_scales->data()}, most->data(), waits});
     };
-    if (scanned * count < kLongScanBytes && !sources) {
+    if (scanned * count < kLongScanBytes && !waits_for_disk) {
         find();
     } else {
         const nb::gil_scoped_release unlocked;
