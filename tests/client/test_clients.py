@@ -66,6 +66,19 @@ def test_collections_and_aliases(client: Client, docs: str):
         client.create_collection("docs", code="24x2")
 
 
+def test_fields_change(client: Client, docs: str):
+    changed = client.update_collection("docs", filterable={"n": "float", "lang": None})
+    job = client.wait_job(changed["job"])
+    assert job.state == JobState.SUCCEEDED and (job.total, job.rejected) == (50, 0)
+    assert client.describe_collection("docs")["filterable"] == {"n": "float"}
+    assert client.count("docs", {"must": [{"key": "n", "range": {"lt": 9.5}}]}) == 10
+    changed = client.update_collection("docs", filterable="auto", recall=None)
+    assert changed["auto_filterable"] and changed["recall"] is None and "job" not in changed
+    client.update_collection("docs", filterable="declared")
+    with pytest.raises(errors.InvalidOption):
+        client.update_collection("docs")
+
+
 def test_points_are_written_read_and_deleted(client: Client, docs: str):
     report = client.upsert("docs", [{"id": "p00", "code": codes(1)[0].tobytes()}, {"id": "x"}], mode="upsert")
     assert (report.applied, report.rejected) == (1, 1)

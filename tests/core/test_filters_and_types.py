@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from bebr.core.auto_fields import new_fields
 from bebr.core.datetimes import microseconds
 from bebr.core.filters import matches, parse_filter
 from bebr.core.types import FieldType, check_field, check_fields, check_id
@@ -126,6 +127,29 @@ def test_times_arrays_and_paths_mean_what_they_say(condition: dict[str, Any], ex
 )
 def test_times_are_those_of_rfc_3339(text: str, expected: int | None) -> None:
     assert microseconds(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ([{"a": 1}, {"a": "x"}], {"a": "integer"}),
+        ([{"a": 1}, {"a": 2.5}], {"a": "float"}),
+        ([{"a": 2.0}], {"a": "float"}),
+        ([{"a": 2**63}], {"a": "float"}),
+        ([{"a": True}, {"a": 1}], {"a": "bool"}),
+        ([{"a": None}, {"a": []}, {"a": "x" * 1025}], {}),
+        ([{"a": None}, {"a": ["x", 1]}], {"a": "keyword[]"}),
+        ([{"a": [1, 2.5]}], {"a": "float[]"}),
+        ([{"a": "2024-02-29T00:00:00Z"}], {"a": "datetime"}),
+        ([{"a": "2024-02-29T00:00:00Z"}, {"a": "soon"}], {"a": "keyword"}),
+        ([{"a": {"b": {"c": 1}}, "known": 1}], {"a.b.c": "integer"}),
+        ([{"a": [{"b": 1}, {"b": [2]}, {}, 5]}], {"a": "integer[]", "a.b": "integer[]"}),
+        ([{"": 1, "x" * 257: 1, "b": {"": 1}}], {"b.": "integer"}),
+    ],
+)
+def test_the_type_of_what_comes_first(metadata: list[dict[str, Any]], expected: dict[str, str]) -> None:
+    found = new_fields(metadata, {"known"})
+    assert {key: str(kind) for key, kind in found.items()} == expected
 
 
 @pytest.mark.parametrize(

@@ -34,12 +34,12 @@ def _leaves(item: Mapping[str, Any], prefix: str, depth: int) -> Iterator[tuple[
         if isinstance(value, dict):
             if depth < MAX_DEPTH:
                 yield from _leaves(value, f"{key}.", depth + 1)
-        elif isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
-            if depth < MAX_DEPTH:
-                for one in value:
-                    yield from ((path, _as_list(leaf)) for path, leaf in _leaves(one, f"{key}.", depth + 1))
         elif value is not None:
             yield key, value
+            if isinstance(value, list) and depth < MAX_DEPTH:
+                for one in value:
+                    if isinstance(one, dict):
+                        yield from ((path, _as_list(leaf)) for path, leaf in _leaves(one, f"{key}.", depth + 1))
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -214,8 +214,8 @@ def fits(value: object, kind: FieldType) -> bool:
 
 def column_value(value: Any, kind: FieldType) -> Any:
     """What a column holds of a metadata value: the value, or a time in microseconds; None where it does not fit."""
-    if value is None:
-        return None
+    if value is None or (type(value) is str and kind is FieldType.KEYWORD and len(value) <= MAX_KEYWORD_BYTES):
+        return value  # the most frequent values first: all values that are written pass here
     if kind is FieldType.DATETIME:
         return microseconds(value) if isinstance(value, str) else None
     if not fits(value, kind):

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from tests.core.odd_filters import FIELDS, random_filter, random_metadata
 from tests.engine.running import running_jobs
-from tests.engine.test_engine import codes, point, search
+from tests.engine.test_damaged_points import flip
+from tests.engine.test_engine import codes, make, point, points, search
 from tests.servers import ServerKind, running_server
 from tests.waiting import until
 
@@ -181,6 +182,18 @@ async def test_filters_on_a_field_that_is_built_say_how_far_it_is(
     async with running_jobs(tmp_path, head_rows=64) as (engine, jobs):
         await ended(engine, jobs)
         await check(engine, held, rng, {"word": FieldType.KEYWORD, "whole": FieldType.INTEGER, "flag": FieldType.BOOL})
+
+
+async def test_damaged_points_are_without_the_field(tmp_path: Path) -> None:
+    async with running_jobs(tmp_path) as (engine, jobs):
+        await make(engine)
+        await engine.write_points("docs", points(60), WriteMode.UPSERT)
+    flip(tmp_path, "metadata", ["p007"])
+    async with running_jobs(tmp_path) as (engine, jobs):
+        await engine.change_fields("docs", {"lang": None, "n": FieldType.FLOAT})
+        assert (await ended(engine, jobs)).rejected == 0
+        assert await engine.count("docs", {"must": [{"key": "n", "range": {"lt": 10}}]}) == 9
+        assert await engine.count("docs", {"must": [{"is_empty": {"key": "n"}}]}) == 1
 
 
 async def test_fields_of_points_in_lists(tmp_path: Path) -> None:
