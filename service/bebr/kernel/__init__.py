@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from bebr.core.arrays import Floats
 from bebr.core.codes import CodeSpec
 from bebr.core.scoring import DotQueries, HammingQueries
 from bebr.errors import DimensionMismatch
@@ -76,6 +77,7 @@ __all__ = [
     "lost_pages",
     "map_file",
     "nearest",
+    "normalize",
     "pack",
     "project",
     "quantize",
@@ -261,6 +263,14 @@ def blocked_size_bytes(spec: CodeSpec, rows: int) -> int:
 def allocate(size_bytes: int) -> NDArray[np.uint8]:
     """Zeroed bytes (size_bytes,) uint8 for blocked codes, aligned to 64; from 2 MB on in large pages where possible."""
     return _kernel.allocate(size_bytes)
+
+
+def normalize(vector: Floats, lowest: float, highest: float) -> Floats | None:
+    """vector (dims,) float32 -> (1, dims) float32 of length one; None: its squared length is not within the bounds."""
+    if not vector.flags.c_contiguous:
+        vector = np.ascontiguousarray(vector)
+    unit = np.empty((1, len(vector)), np.float32)
+    return unit if _kernel.normalize(vector, lowest, highest, unit) else None
 
 
 def decode_base64(text: str) -> bytes | None:

@@ -40,7 +40,8 @@ def layout_of(spec: CodeSpec) -> _kernel.Layout:
 
 def check(array: NDArray[np.generic], dtype: type[np.generic], name: str, size: int = 0) -> None:
     """Raise ValueError unless the array is C-contiguous, of that dtype and at least `size` long."""
-    if array.dtype != dtype or not array.flags.c_contiguous or len(array) < size:
+    found = array.dtype  # its type is compared faster than itself
+    if found.type is not dtype or not found.isnative or not array.flags.c_contiguous or len(array) < size:
         raise ValueError(
             f"{name}: expected a C-contiguous array of {dtype.__name__} of at least {size}, "
             f"got {array.dtype} of shape {array.shape}"

@@ -134,7 +134,7 @@ def nearest(
     select_isa()
     check(embeddings, np.float32, "embeddings")
     if (
-        projection.spec.blocks != selection.spec.blocks
+        (projection.spec is not selection.spec and projection.spec.blocks != selection.spec.blocks)
         or embeddings.ndim != 2
         or embeddings.shape[1] != projection.size
     ):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bebr.encoding.embedding.vectors import check_embeddings, split_embeddings
+from bebr.encoding.embedding.vectors import check_embeddings, split_embeddings, unit_of
 from bebr.errors import DimensionMismatch, InvalidVector
 
 
@@ -76,3 +76,22 @@ def test_every_finite_row_that_is_not_zero_has_a_direction(values: np.ndarray) -
         largest = np.abs(value).max()
         exact = (value / largest) / np.linalg.norm(value / largest)
         np.testing.assert_allclose(unit, exact, atol=1e-6)
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3, 5, 384, 1537])
+def test_one_row_has_the_direction_that_exact_numbers_have(dims: int) -> None:
+    rng = np.random.default_rng(dims)
+    for scale in (1e-9, 1.0, 1e9):
+        row = (rng.standard_normal(2 * dims) * scale / np.sqrt(dims)).astype(np.float32)
+        for vector in (row[:dims], row[::2], row[::-2]):
+            exact = vector.astype(np.float64) / np.linalg.norm(vector.astype(np.float64))
+            unit = unit_of(vector)
+            assert unit is not None and unit.shape == (1, dims) and unit.flags.c_contiguous
+            np.testing.assert_allclose(unit[0], exact, rtol=2e-7)
+            assert np.array_equal(unit, check_embeddings(vector[None], dims))
+
+
+@pytest.mark.parametrize("number", [0.0, 1e-15, 1e15, np.inf, -np.inf, np.nan])
+def test_odd_numbers_are_looked_at_closely(number: float) -> None:
+    assert unit_of(np.array([number, 0.0, number], np.float32)) is None
+    assert unit_of(np.empty(0, np.float32)) is None

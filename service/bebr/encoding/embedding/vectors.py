@@ -1,7 +1,5 @@
 """The border for embeddings that come from outside: shape, numbers, length."""
 
-import math
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -55,12 +53,8 @@ def split_embeddings(values: ArrayLike, dims: int) -> tuple[Floats, dict[int, In
 
 def unit_of(vector: Floats) -> Floats | None:
     """vector (dims,) float32 -> the unit row (1, dims); None: it needs a closer look. What `split_embeddings` makes of
-    one row, in a fifth of the time."""
-    square = float(np.vdot(vector, vector))  # not `dot`, which warns of numbers that are then looked at closely
-    if not _SAFE_SQUARES[0] < square < _SAFE_SQUARES[1]:
-        return None
-    unit: Floats = (np.ascontiguousarray(vector) / np.float32(math.sqrt(square)))[None]
-    return unit
+    one row, in a tenth of the time."""
+    return kernel.normalize(vector, *_SAFE_SQUARES)
 
 
 def base64_bytes(text: str) -> bytes | None:

@@ -252,7 +252,10 @@ class NearestSearches:
         if len(self._collection.document.versions) > 1:
             self._collection.hot_points.count([point_id for page in pages for point_id in page.ids])
         ids = shown[0] if len(shown) == 1 else list(dict.fromkeys(chain.from_iterable(shown)))
-        return await fetch_few(self._collection, ids, len(requests), metadata=True) if ids else {}
+        points = self._collection.at_hand(ids)
+        if len(points) < len(ids):
+            points = await fetch_few(self._collection, ids, len(requests), metadata=True)
+        return points
 
     def _results(
         self,

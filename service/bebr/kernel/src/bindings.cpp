@@ -4,6 +4,7 @@
 #include <nanobind/stl/string.h>
 
 #include <cerrno>
+#include <cmath>
 #include <memory>
 #include <string>
 #include <system_error>
@@ -157,6 +158,19 @@ void quantize_rows(const Layout& layout, const Matrix<const float>& projected, c
                  scales.data() + i * layout.blocks.size());
 }
 
+// Writes the vector at length one; false, and nothing is written, where its squared length is not within the bounds.
+bool normalize(const Vector<const float>& vector, double lowest, double highest, const Matrix<float>& unit) {
+    const float* from = vector.data();
+    const std::size_t size = vector.shape(0);
+    double sums[4] = {};  // in one fixed order on every machine
+    for (std::size_t i = 0; i < size; ++i) sums[i % 4] += static_cast<double>(from[i]) * from[i];
+    const double square = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    if (!(square > lowest && square < highest)) return false;  // also where it is no number
+    const auto length = static_cast<float>(std::sqrt(square));
+    for (std::size_t i = 0; i < size; ++i) unit.data()[i] = from[i] / length;
+    return true;
+}
+
 // The bytes that base64 stands for, or None where it is none.
 nb::object decode_base64(const nb::str& text) {
     Py_ssize_t size = 0;
@@ -208,6 +222,7 @@ NB_MODULE(_kernel, m) {
     m.def("read_ids", &read_ids, "offsets"_a, "blob"_a, "lookup"_a, "rows"_a);
     m.def("project", &project_rows, "rows"_a, "matrix"_a, "projected"_a);
     m.def("quantize", &quantize_rows, "layout"_a, "projected"_a, "steps"_a, "values"_a, "scales"_a);
+    m.def("normalize", &normalize, "vector"_a, "lowest"_a, "highest"_a, "unit"_a);
     m.def("decode_base64", &decode_base64, "text"_a);
     m.def("read_checksum", &read_checksum, "bytes"_a);
     bind_records(m);

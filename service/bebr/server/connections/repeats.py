@@ -155,18 +155,22 @@ class Repeats:
             (found,) = await repeated.repeat.route.find(repeated.scope, [repeated.request])
         except Exception as error:  # the app writes it down
             found = error
-        serving.ended()
-        if isinstance(found, Exception) or not self._give(repeated, found, request_id, started):
+        if isinstance(found, Exception) or not self._give(repeated, found, request_id, started, serving):
+            serving.ended()
             await in_task()
             await repeated.connection.ask_app(repeated, found)
 
     def _request_id(self, repeated: "Repeated") -> bytes:
         return repeated.repeat.request_id or next(self._request_ids)
 
-    def _give(self, repeated: "Repeated", body: bytes, request_id: bytes, started: float) -> bool:
-        """Give the answer, where that takes no more than one step, or nobody wants it any more."""
+    def _give(
+        self, repeated: "Repeated", body: bytes, request_id: bytes, started: float, serving: Request | None = None
+    ) -> bool:
+        """Give the answer, where that takes no more than one step, or nobody wants it any more. serving: it began."""
         connection = repeated.connection
         if repeated.disconnected:
+            if serving is not None:
+                serving.ended()
             return True
         if len(body) >= MIN_BYTES or not repeated.keep_alive or not connection.can_write():
             return False
@@ -177,7 +181,7 @@ class Repeats:
         head %= self._first_lines, len(body), request_id, self._version_line
         connection.answer(repeated, head + body)
         seconds = time.perf_counter() - started
-        self._on_answer(repeated.scope, 200, seconds, len(body), Request(request_id.decode()))
+        self._on_answer(repeated.repeat.scope, 200, seconds, len(body), serving or Request(request_id.decode()))
         return True
 
 

@@ -14,6 +14,7 @@ from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from bebr.engine import Engine, SearchRequest
+from bebr.engine.answers import INLINE_BYTES
 from bebr.engine.inputs import read_base64, read_vector, read_vector_b64
 from bebr.errors import (
     AnswerTooLarge,
@@ -109,6 +110,8 @@ class SearchEndpoint:
 
     async def find(self, scope: Scope, requests: Sequence[SearchRequest]) -> list[bytes]:
         found = await self._engine.search(scope["path_params"]["collection"], requests)
+        if sum([result.size_bytes for result in found]) <= INLINE_BYTES:
+            return [search_json(result) for result in found]
         return [await written(result.size_bytes, search_json, result) for result in found]
 
 
