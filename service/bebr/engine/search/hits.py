@@ -49,7 +49,7 @@ def is_large(answers: Sequence[Answer], points: Points) -> bool:
 
 def is_much_to_project(requests: Sequence[SearchRequest], points: Points) -> bool:
     """Whether some fields of much metadata are wanted: to read them takes longer than the event loop can spare."""
-    if all(type(request.with_metadata) is bool for request in requests):  # most searches
+    if {type(request.with_metadata) for request in requests} == {bool}:  # most searches
         return False
     return sum([len(point.metadata) for point in points.values()]) > INLINE_BYTES
 

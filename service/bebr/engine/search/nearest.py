@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
 from itertools import chain
 from math import isfinite
 from operator import attrgetter, gt
@@ -110,8 +109,9 @@ class NearestSearches:
             done = True
         finally:
             self._lane.leave(key, units, done)
-        write = partial(self._results, requests, queries, searched, pages, points, began)
-        return await asyncio.to_thread(write) if is_much_to_project(requests, points) else write()
+        if is_much_to_project(requests, points):
+            return await asyncio.to_thread(self._results, requests, queries, searched, pages, points, began)
+        return self._results(requests, queries, searched, pages, points, began)
 
     async def _on_thread(self, queries: EmbeddingQueries) -> Searched | None:
         self._waiting = True
@@ -191,20 +191,21 @@ class NearestSearches:
 
     def _wanted(self, requests: Sequence[SearchRequest]) -> list[int] | None:
         """Hits to find of each, those to skip included; None: it is too much, or not allowed."""
-        if min([request.limit for request in requests]) < 1 or min([request.offset for request in requests]) < 0:
+        wanted = [request.offset + request.limit if request.limit > 0 <= request.offset else 0 for request in requests]
+        if 0 in wanted:
             return None
-        wanted = [request.offset + request.limit for request in requests]
         too_many = max(wanted) > min(PAGE_IDS, self._limits.max_limit)
         return None if too_many or sum(wanted) * HIT_BYTES > self._limits.max_answer_bytes else wanted
 
     def _filters(self, requests: Sequence[SearchRequest]) -> Filters | Literal[False] | None:
         """Of each request; None: none has one. False: one is wrong."""
-        if all(request.filter is None for request in requests):  # most searches
+        asked = [request.filter for request in requests]
+        if asked == [None] * len(asked):  # most searches
             return None
         found, left = [], self._limits.max_filter_size
-        for request in requests:
+        for one in asked:
             try:
-                condition = self._collection.parse_filter(request.filter, left)
+                condition = self._collection.parse_filter(one, left)
             except BebrError:
                 return False
             left -= 0 if condition is None else condition.size
@@ -252,7 +253,7 @@ class NearestSearches:
         if len(self._collection.document.versions) > 1:
             self._collection.hot_points.count([point_id for page in pages for point_id in page.ids])
         ids = shown[0] if len(shown) == 1 else list(dict.fromkeys(chain.from_iterable(shown)))
-        points = self._collection.at_hand(ids)
+        points: Points = self._collection.at_hand(ids)
         if len(points) < len(ids):
             points = await fetch_few(self._collection, ids, len(requests), metadata=True)
         return points
@@ -287,7 +288,7 @@ def _thresholds(
 ) -> tuple[NDArray[np.float32] | None, NDArray[np.float64] | None]:
     """As `prepare.prepare`: floors of the scan, and the lowest scores that count; None: there are none."""
     asked = [request.score_threshold for request in requests]
-    if all(one is None for one in asked):  # most searches
+    if asked == [None] * len(asked):  # most searches
         return None, None
     thresholds = np.array([-np.inf if one is None else one for one in asked])
     if is_rescored:
@@ -298,4 +299,6 @@ def _thresholds(
 
 def _page(request: SearchRequest, found: Found) -> Found:
     """The hits that are shown."""
+    if not request.offset and len(found.ids) <= request.limit:  # most searches
+        return found
     return found.at(range(min(request.offset, len(found.ids)), min(request.offset + request.limit, len(found.ids))))
