@@ -3,7 +3,7 @@ that had the fields from the start."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from tests.core.odd_filters import FIELDS, random_filter, random_metadata
 from tests.engine.running import running_jobs
+from tests.engine.test_damaged_files import cut, segments
+from tests.engine.test_damaged_files import flip as damage_all
 from tests.engine.test_damaged_points import flip
 from tests.engine.test_engine import codes, make, point, points, search
 from tests.servers import ServerKind, running_server
@@ -194,6 +196,21 @@ async def test_damaged_points_are_without_the_field(tmp_path: Path) -> None:
         assert (await ended(engine, jobs)).rejected == 0
         assert await engine.count("docs", {"must": [{"key": "n", "range": {"lt": 10}}]}) == 9
         assert await engine.count("docs", {"must": [{"is_empty": {"key": "n"}}]}) == 1
+
+
+@pytest.mark.parametrize("damage", [cut, damage_all])
+async def test_damaged_files_are_made_anew_with_the_fields(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    async with running_jobs(tmp_path, scrub_bytes_per_s=0) as (engine, jobs):
+        await make(engine)
+        await engine.write_points("docs", points(100), WriteMode.UPSERT)
+    async with running_jobs(tmp_path, scrub_bytes_per_s=0) as (engine, jobs):
+        for path in segments(tmp_path):
+            damage(path)
+        await engine.change_fields("docs", {"lang": None, "n": FieldType.FLOAT, "more": FieldType.BOOL})
+        assert (await ended(engine, jobs)).rejected == 0
+        assert await engine.count("docs", {"must": [{"key": "n", "range": {"lt": 9.5}}]}) == 10
+        assert await engine.count("docs", {"must": [{"is_empty": {"key": "more"}}]}) == 100
+        assert len((await search(engine, CODES[0], limit=1000)).hits) == 100
 
 
 async def test_fields_of_points_in_lists(tmp_path: Path) -> None:
