@@ -1,7 +1,7 @@
 """The nouns that cross package borders: ids, field types, operations, hits. Plain data, no behaviour beyond checks."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -192,35 +192,54 @@ def check_fields(metadata: Mapping[str, Any], fields: Mapping[str, FieldType]) -
 
 def fits(value: object, kind: FieldType) -> bool:
     """Whether a value that is there has the type. Integral floats such as 2024.0 are integers."""
-    match kind:
-        case FieldType.KEYWORD:
-            return isinstance(value, str) and len(value) <= MAX_KEYWORD_BYTES
-        case FieldType.INTEGER:
-            if isinstance(value, float):
-                return value.is_integer() and INT64_MIN <= value <= INT64_MAX
-            return isinstance(value, int) and not isinstance(value, bool) and INT64_MIN <= value <= INT64_MAX
-        case FieldType.FLOAT:
-            return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= FLOAT64_MAX
-        case FieldType.BOOL:
-            return isinstance(value, bool)
-        case FieldType.DATETIME:
-            return isinstance(value, str) and microseconds(value) is not None
-        case _:
-            element = kind.element
-            return (
-                isinstance(value, list) and len(value) <= MAX_ARRAY_ITEMS and all(fits(item, element) for item in value)
-            )
+    return _FITS[kind](value)
 
 
 def column_value(value: Any, kind: FieldType) -> Any:
     """What a column holds of a metadata value: the value, or a time in microseconds; None where it does not fit."""
-    if value is None or (type(value) is str and kind is FieldType.KEYWORD and len(value) <= MAX_KEYWORD_BYTES):
-        return value  # the most frequent values first: all values that are written pass here
+    if value is None:
+        return None
     if kind is FieldType.DATETIME:
         return microseconds(value) if isinstance(value, str) else None
-    if not fits(value, kind):
+    if not _FITS[kind](value):
         return None
     return [microseconds(item) for item in value] if kind is FieldType.DATETIMES else value
+
+
+def _is_keyword(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_KEYWORD_BYTES
+
+
+def _is_integer(value: object) -> bool:
+    if isinstance(value, float):
+        return value.is_integer() and INT64_MIN <= value <= INT64_MAX
+    return isinstance(value, int) and not isinstance(value, bool) and INT64_MIN <= value <= INT64_MAX
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= FLOAT64_MAX
+
+
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, str) and microseconds(value) is not None
+
+
+def _is_array(fits_item: Callable[[object], bool], value: object) -> bool:
+    return isinstance(value, list) and len(value) <= MAX_ARRAY_ITEMS and all(map(fits_item, value))
+
+
+_FITS: dict[FieldType, Callable[[object], bool]] = {  # a table, since every value that is written is looked at
+    FieldType.KEYWORD: _is_keyword,
+    FieldType.INTEGER: _is_integer,
+    FieldType.FLOAT: _is_number,
+    FieldType.BOOL: _is_bool,
+    FieldType.DATETIME: _is_time,
+}
+_FITS |= {kind: partial(_is_array, _FITS[kind.element]) for kind in FieldType if kind.is_array}
 
 
 def _at_path(node: Any, path: Sequence[str]) -> Any:
