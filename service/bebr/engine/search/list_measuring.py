@@ -2,9 +2,9 @@
 
 It is measured when lists appear, once all are of other centroids, when the points have doubled, and when as many other
 searches have come as are kept; after the first time not often. What was measured while codes were being sorted into
-lists is measured again as soon as they are. Some of the points serve as queries, and the last searches; each is answered
-exactly, then by lists, a few at a time, with rests in between. More points take fewer queries, so that what it costs is
-bounded.
+lists is measured again as soon as they are. Some of the points serve as queries, and the last searches; each is
+answered exactly, then by lists, a few at a time, with rests in between. More points take fewer queries, so that what it
+costs is bounded.
 """
 
 import asyncio
