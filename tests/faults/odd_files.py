@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as arrow
+import pyarrow.parquet as parquet
 from tests.encoding.importing.checkpoints import write_checkpoint
 from tests.faults.odd_values import ODD, RAWS
 from tests.server.bundles import write_tiny_bundle
 
 from bebr.cli.files.columns import Target
+from bebr.cli.files.exports import read_header, read_points, writing
 from bebr.cli.files.sources import Sources
 from bebr.core.types import FieldType
 from bebr.encoding import Bundle
@@ -56,6 +59,12 @@ def readers(folder: Path) -> dict[str, Reader]:
     (folder / "points.csv").write_text(CSV)
     (folder / "points.ndjson").write_text(LINES)
     (folder / "points.txt").write_text("one\ntwo\n")
+    (folder / "points.json").write_text(f"[{','.join(LINES.splitlines())}]")
+    columns = {"id": [f"p{n}" for n in range(20)], "emb": [[0.5, 1.0]] * 20, "tags": [["x"]] * 20, "year": [*range(20)]}
+    parquet.write_table(arrow.table(columns), folder / "points.parquet")
+    for name in ("export.ndjson.gz", "export.parquet"):
+        with writing(folder / name, {"name": "a", "collection": {}}) as export:
+            export.add([{"id": f"p{n:02}", "version_number": 0, "code_b64": "AAAA", "metadata": {}} for n in range(20)])
     return {
         "bundle": Reader(bundle, _read_bundle),
         "checkpoint": Reader(checkpoint, import_checkpoint),
@@ -64,6 +73,12 @@ def readers(folder: Path) -> dict[str, Reader]:
         "csv": Reader(folder / "points.csv", _read_points),
         "ndjson": Reader(folder / "points.ndjson", _read_points),
         "txt": Reader(folder / "points.txt", _read_points),
+        "json": Reader(folder / "points.json", _read_points),
+        "parquet": Reader(folder / "points.parquet", _read_points),
+        "npy points": Reader(folder / "rows.npy", _read_points),
+        "fvecs points": Reader(folder / "rows.fvecs", _read_points),
+        "export": Reader(folder / "export.ndjson.gz", _read_export),
+        "parquet export": Reader(folder / "export.parquet", _read_export),
     }
 
 
@@ -101,6 +116,12 @@ def _read_points(path: Path) -> None:
     if not isinstance(body, Path):
         for _ in body:
             pass
+
+
+def _read_export(path: Path) -> None:
+    read_header(path)
+    for _ in read_points(path):
+        pass
 
 
 def _damage(path: Path, chance: random.Random) -> str:
