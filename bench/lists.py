@@ -39,6 +39,7 @@ from bebr.index.lists.assigning import assign
 from bebr.index.lists.clustering import SAMPLE_ROWS_PER_LIST
 from bebr.index.probe import FLAT_ROWS_PER_LIST
 from bebr.index.sealing import seal
+from bebr.shards.memory import release_free_memory
 
 K = 10
 OWN = 200
@@ -46,6 +47,8 @@ CHUNK = 20_000
 BATCH = 32
 ROUNDS = 5
 ALL = 2**62
+TABLES = 8
+"""Centroids are packed so often to see what one takes."""
 
 
 class Corpus:
@@ -77,9 +80,7 @@ class Corpus:
         self.begin = np.zeros(self.lists + 1, np.uint32)
         np.cumsum(np.bincount(numbers, minlength=self.lists), out=self.begin[1:])
         kernel.pack(codes[self.order], spec, blocked, 0)
-        before = resident_bytes()
         self.table = kernel.CentroidTable(spec, centroids.values, centroids.scales, 1)
-        self.table_bytes = resident_bytes() - before
         self.rows, parts = len(records), kernel.Parts()
         ids = np.zeros(self.rows + 1, np.uint64), np.zeros(0, np.uint8), np.zeros(self.rows, np.uint64)
         sorted_gains = np.ascontiguousarray(gains[self.order])
@@ -210,7 +211,11 @@ def points_of(encoder: Encoder, records: NDArray[np.uint8]) -> DotQueries:
 
 def print_memory(corpus: Corpus, encoder: Encoder, records: NDArray[np.uint8]) -> None:
     """What lists add to a point: in memory for all, and in the files of segments, which are mapped."""
-    resident = (corpus.table_bytes + corpus.begin.nbytes) / corpus.rows
+    release_free_memory()
+    before, made = resident_bytes(), corpus.centroids
+    tables = [kernel.CentroidTable(encoder.spec, made.values, made.scales) for _ in range(TABLES)]
+    table_bytes = (resident_bytes() - before) / len(tables)
+    resident = (table_bytes + corpus.begin.nbytes) / corpus.rows
     rows, sizes = records[: 4 * corpus.lists], []
     for centroids in (None, corpus.centroids):
         growing = GrowingSegment(0, encoder.spec, {}, len(rows))

@@ -117,9 +117,9 @@ def test_deltas_find_what_they_were_measured_for(seed: int, k: int) -> None:
     [
         (0, 0, 1, True),
         (1_024, 100_000, 100_000, False),  # everything is read: vectors without structure
-        (1_024, 25_000, 100_000, True),
-        (1_024, 26_000, 100_000, False),
-        (4_096, 38_000, 400_000, True),
+        (1_024, 43_000, 100_000, True),
+        (1_024, 43_200, 100_000, False),
+        (4_096, 170_000, 400_000, True),
         (100, 0, 500, False),  # the centroids alone cost as much
         (100, 0, 501, True),
     ],

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 RECALLS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
 """Shares of hits whose deltas are measured; the largest need of all comes after them."""
-FILTERED_MISSES = 0.75
+FILTERED_MISSES = 0.4
 """Searches with a filter read lists as for this share of the misses (docs/benchmarks.md#lists)."""
 LIST_ROWS = 5
 """What a list costs whose centroid is scored, in rows of a scan of all codes."""
-LISTED_ROW_ROWS = 3.7
+LISTED_ROW_ROWS = 2.2
 """What it costs to read a row of a list, in rows of a scan of all codes (docs/benchmarks.md#lists)."""
 MARGIN = 1e-6
 """How much larger a measured delta is than the need, as a share of the scores: the rule rounds to float32."""
