@@ -1,6 +1,7 @@
 """`bebr search`: the nearest points of a collection, as a table or as JSON."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from bebr.client import Hit, SearchResult
+    from bebr.client.operations import SearchOptions
 
 DESCRIBING_FIELDS = ("summary", "title", "description", "text", "body", "name")
 """Metadata fields that describe a hit. The first one that exists gets the widest column."""
@@ -19,7 +21,12 @@ NARROW_COLUMNS = 2
 MIN_CHARS = 12
 
 
-Query = Annotated[str, typer.Argument(help="Text to search for.", show_default=False)]
+Query = Annotated[str | None, typer.Argument(help="Text to search for.", show_default=False)]
+Like = Annotated[str | None, typer.Option(help="Instead of a text: find points like the one with this id.")]
+VectorFile = Annotated[
+    Path | None,
+    typer.Option("--vector", help="Instead of a text: a .npy file with one vector.", exists=True, dir_okay=False),
+]
 Collection = Annotated[str, typer.Option("--collection", "-c", help="Collection or alias.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Number of hits.")]
 Filters = Annotated[
@@ -58,7 +65,9 @@ Show = Annotated[
 
 
 def search(
-    text: Query,
+    text: Query = None,
+    like: Like = None,
+    vector: VectorFile = None,
     collection: Collection = "python-docs",
     limit: Limit = 10,
     filter: Filters = None,
@@ -72,7 +81,7 @@ def search(
     api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Search a collection by meaning."""
+    """Search a collection by meaning: with a text, with a vector, or for points like one of them."""
     from bebr.cli.options import client, parse_filter
     from bebr.cli.output import print_json
     from bebr.client.operations import SearchOptions
@@ -88,6 +97,7 @@ def search(
     if recall is not None and exact:
         raise InvalidOption("--recall does not apply with --exact, which finds all", option="recall")
     options = SearchOptions(limit=limit)
+    options.update(_query(text, like, vector))
     if (parsed := parse_filter(filter or ())) is not None:
         options["filter"] = parsed
     if scorer:
@@ -110,15 +120,41 @@ def search(
         _print(result, fields)
 
 
+def _query(text: str | None, like: str | None, vector: Path | None) -> "SearchOptions":
+    """What is searched for where that is no text. Raises InvalidOption, also where the file is no vector."""
+    from bebr.client.operations import SearchOptions
+    from bebr.errors import InvalidOption
+
+    given = sum(each is not None for each in (text, like, vector))
+    if given != 1:
+        raise InvalidOption(f"expected one of a text, --like and --vector, got {given} of them", option="text")
+    if vector is not None:
+        return SearchOptions(vector=_read_vector(vector))
+    return SearchOptions(id=like) if like is not None else SearchOptions()
+
+
+def _read_vector(path: Path) -> list[float]:
+    import numpy as np
+
+    from bebr.errors import InvalidOption
+
+    try:
+        values = np.load(path, allow_pickle=False)
+        if values.size != max(values.shape, default=0):
+            raise ValueError(f"an array of shape {values.shape}")
+        return [float(value) for value in values.reshape(-1)]
+    except (OSError, ValueError, TypeError) as error:
+        raise InvalidOption(f"--vector: expected a .npy file with one vector, got {error}", option="vector") from error
+
+
 def _print(result: "SearchResult", fields: Sequence[str] | None) -> None:
     from bebr.cli.output import out
 
     if result.hits:
         out().print(hits_table(result.hits, fields, out().width))
     searched = ", ".join(f"{count:,} points of {version}" for version, count in result.searched.items())
-    out().print(
-        f"[dim]{len(result.hits)} hits in {result.took_ms:.1f} ms, searched {searched or 'an empty collection'}[/]"
-    )
+    hits = f"{len(result.hits)} hit{'' if len(result.hits) == 1 else 's'}"
+    out().print(f"[dim]{hits} in {result.took_ms:.1f} ms, searched {searched or 'an empty collection'}[/]")
 
 
 def hits_table(hits: Sequence["Hit"], fields: Sequence[str] | None, width: int) -> "Table":
