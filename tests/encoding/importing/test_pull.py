@@ -148,7 +148,15 @@ def test_a_known_name_is_not_given_to_other_weights(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("source", "name"),
-    [("./My_Model/", "my-model"), ("org/E5-small.v2", "e5-small.v2"), ("gt_all", "gt-all"), ("/a/__x y__", "x-y")],
+    [
+        ("./My_Model/", "my-model"),
+        ("org/E5-small.v2", "e5-small.v2"),
+        ("gt_all", "gt-all"),
+        ("/a/__x y__", "x-y"),
+        ("/a/My_Model/onnx/model_O3.onnx", "my-model"),
+        ("./own.onnx", "own"),
+        ("model.onnx", "model"),
+    ],
 )
 def test_a_bundle_is_named_after_its_source(source: str, name: str) -> None:
     assert default_name(source) == name

@@ -23,7 +23,7 @@ from bebr.encoding.bundles.writer import write_bundle
 from bebr.encoding.importing.checkpoint import CONFIG, PRECISIONS, import_checkpoint
 from bebr.encoding.importing.hub import REPOSITORY_PATTERN, fetch_model
 from bebr.encoding.importing.options import ImportedModel, ImportOptions
-from bebr.encoding.importing.ready.choice import graphs_in
+from bebr.encoding.importing.ready.choice import STEMS, graphs_in
 from bebr.encoding.importing.ready.ready import import_ready
 from bebr.encoding.importing.source import is_built
 from bebr.encoding.importing.tokenizer_file import TOKENIZER
@@ -152,8 +152,14 @@ def _import(source: str, scratch: Path, options: PullOptions, progress: Progress
 
 
 def default_name(source: str) -> str:
-    """The name of the bundle of a source: its last part, in the letters that names may have."""
-    source = source.removesuffix(ONNX)
+    """The name of the bundle of a source: its last part, in the letters that names may have.
+
+    Most graphs are called model.onnx and lie in a folder onnx, so theirs is that of the folder around these.
+    """
+    if source.endswith(ONNX):
+        parts = [part for part in Path(source).parts if part != "onnx"]
+        is_usual = parts[-1].startswith(STEMS) and len(parts) > 1
+        source = parts[-2] if is_usual else parts[-1].removesuffix(ONNX)
     last = source.rstrip("/").rpartition("/")[2].lower().replace("_", "-")
     name = re.sub(r"[^a-z0-9._-]+", "-", last).strip("-._")
     if not name:

@@ -529,3 +529,24 @@ def test_a_tokenizer_is_needed(folder: Path) -> None:
     (folder / "config.json").unlink()
     refused(folder, "max_length")
     assert bundle_of(folder, max_length=64).embedding.settings.max_length == 64
+
+
+@pytest.mark.parametrize("key", ["model_type", "vocab_size", "pad_token_id", "max_position_embeddings", "text_config"])
+def test_no_value_of_a_config_is_a_traceback(folder: Path, key: str) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    for odd in (None, -1, 0, 2.5, 10**40, True, "x", [1], {"a": 1}, "\ud800"):
+        write_json(folder / "config.json", {**config, key: odd})
+        try:
+            bundle_of(folder)
+        except (InvalidCheckpoint, InvalidOption) as error:
+            assert "Traceback" not in error.detail
+
+
+def test_names_that_are_no_text_are_refused(folder: Path) -> None:
+    graph = folder / "onnx" / "model.onnx"
+    content = graph.read_bytes()
+    for name in (b"last_hidden_state", b"attention_mask", b"LayerNormalization"):
+        graph.write_bytes(content.replace(name, b"\xff" + name[1:]))
+        refused(folder, "not UTF-8")
+    graph.write_bytes(content[: len(content) // 2])
+    refused(folder, r"model\.onnx")

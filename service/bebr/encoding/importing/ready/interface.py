@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from bebr.encoding.bundles.manifest import Pooling
 from bebr.errors import InvalidCheckpoint, InvalidOption
@@ -93,7 +93,7 @@ def _input_of(value: onnx.ValueInfoProto, count: int, file: str) -> Input:
     if role is None or not fits or len(shape) != 2:
         said = "x".join("?" if size is None else str(size) for size in shape)
         raise InvalidCheckpoint(
-            f"{file} needs the input '{value.name}' ({helper.tensor_dtype_to_string(kind)}, {said}), which bebr has "
+            f"{file} needs the input '{value.name}' ({_type_name(kind)}, {said}), which bebr has "
             f"nothing to give to; it gives {', '.join(_ROLES)} (batch, tokens)",
             file=file,
             input=value.name,
@@ -156,6 +156,10 @@ def choose_output(model: onnx.ModelProto, pooling: Pooling | None, file: str, *,
         f"dims); it has {listed}",
         file=file,
     )
+
+
+def _type_name(kind: int) -> str:
+    return TensorProto.DataType.Name(kind).lower() if kind in TensorProto.DataType.values() else f"type {kind}"
 
 
 def _plain(name: str) -> str:

@@ -1,6 +1,7 @@
 """Reads an ONNX file with all its weights, those in other files too. Nothing outside the model's folder is read."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -93,9 +94,26 @@ def confined(folder: Path, path: Path, what: str) -> Path:
 
 def _load(path: Path, file: str) -> onnx.ModelProto:
     try:
-        return onnx.load(path, load_external_data=False)
+        model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's errors, and those of the file
         raise InvalidCheckpoint(f"{file} is not a graph that ONNX can read: {error}", file=file) from error
+    if not all(isinstance(name, str) for name in _names(model)):
+        raise InvalidCheckpoint(f"{file} is not a graph that ONNX can read: a name in it is not UTF-8", file=file)
+    return model
+
+
+def _names(model: onnx.ModelProto) -> Iterator[str | bytes]:
+    """All names in a graph; those that are no text come as bytes."""
+    graph = model.graph
+    yield from (one.name for one in (*graph.input, *graph.output))
+    yield from (tensor.name for tensor in all_tensors(graph))
+    yield from (entry.domain for entry in model.opset_import)
+    for node in all_nodes(graph):
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+        yield from (part for entry in node.metadata_props for part in (entry.key, entry.value))
+    for tensor in all_tensors(graph):
+        yield from (part for entry in tensor.external_data for part in (entry.key, entry.value))
 
 
 def _check_location(file: str, location: str) -> None:

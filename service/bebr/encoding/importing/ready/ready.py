@@ -45,6 +45,7 @@ MAX_GRAPH_BYTES = 1_900_000_000
 """An ONNX file holds at most 2 GB; the weights of a larger graph go to a file of their own."""
 SMALL_TENSOR_BYTES = 1024
 """Weights of fewer bytes stay in the graph's file."""
+MAX_VOCABULARY = 2**31
 OFFSET_FAMILIES = ("roberta", "xlm-roberta", "camembert", "mpnet")
 """Whose first place comes after the id of padding."""
 _DECODERS = ("qwen", "mistral", "llama", "gemma", "gpt", "phi", "opt", "bloom", "olmo", "smollm")
@@ -128,14 +129,23 @@ def _read_facts(folder: Path, file: str, options: ImportOptions) -> _Facts:
     text = config.object("text_config") if "text_config" in config.fields else config
     kind = config.text("model_type")
     vocabulary = text.count("vocab_size") if "vocab_size" in text.fields else None
-    pad_id = text.count("pad_token_id", low=0) if text.fields.get("pad_token_id") is not None else 0
     return _Facts(
         said=said,
         tokenizer=read_tokenizer(home, lowercase=said.lowercase, vocabulary=vocabulary),
         max_length=_max_length(options, said.max_length, text, kind),
-        pad_id=pad_id,
+        pad_id=_pad_id(text, vocabulary),
         kind=kind,
     )
+
+
+def _pad_id(config: JsonFile, vocabulary: int | None) -> int:
+    """Token id of padding. It is masked, so any will do where the model has none (null or -1)."""
+    if config.fields.get("pad_token_id") in (None, -1):
+        return 0
+    pad_id, below = config.count("pad_token_id", low=0), vocabulary or MAX_VOCABULARY
+    if pad_id >= below:
+        raise config.wrong("pad_token_id", f"must be below {below}, the number of words")
+    return pad_id
 
 
 def _max_length(options: ImportOptions, stated: float | None, config: JsonFile, kind: str) -> int:
@@ -208,7 +218,7 @@ def _notes(
     file: str, output: Output, facts: _Facts, options: ImportOptions, settings: EmbeddingSettings
 ) -> Iterator[str]:
     after = "" if options.layers is None else f", after layer {options.layers}"
-    yield f"taken from {file}, output '{output}'{after}"
+    yield f"taken from {file}, output '{output.name}'{after}"
     if not output.is_pooled and options.pooling is None and facts.said.pooling is None:
         yield f"no file says how to pool; taken is {settings.pooling}, --pooling changes it"
     if settings.alone:
