@@ -7,9 +7,8 @@ options          what an import is asked for, and what it gives
 checkpoint       a checkpoint folder -> graph, tokenizer, settings
 architecture     the weights of BERT-like encoders under one set of names; modern: those of ModernBERT
 transformer      the ONNX graph of such an encoder, and head: pooling and unit length, of every graph
-sentence_files   what the files of sentence-transformers say; dense_files: their Dense layers
-tensors, json_file, tokenizer_file     files of checkpoints, read strictly
 builder          collects the nodes of a graph
+files/           the files of a model, read strictly
 ready/           a ready ONNX graph -> graph, tokenizer, settings
 static_model     word-piece vectors -> an embedding model without a transformer
 """

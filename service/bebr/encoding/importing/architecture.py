@@ -12,8 +12,8 @@ import numpy as np
 
 from bebr.core.arrays import Floats
 from bebr.encoding.importing.builder import Norm
-from bebr.encoding.importing.json_file import JsonFile
-from bebr.encoding.importing.tensors import Tensors
+from bebr.encoding.importing.files.json_file import JsonFile
+from bebr.encoding.importing.files.tensors import Tensors
 from bebr.errors import InvalidCheckpoint
 
 Linear = tuple[Floats, Floats]

@@ -12,13 +12,13 @@ from bebr.core.arrays import Floats
 from bebr.encoding.bundles.contents import EmbeddingFiles
 from bebr.encoding.bundles.manifest import EmbeddingSettings, Pooling, Precision, SourceHashes, canonical_sha256
 from bebr.encoding.importing.architecture import FAMILIES, Transformer, read_transformer
+from bebr.encoding.importing.files.json_file import JsonFile, existing, read_json_file
+from bebr.encoding.importing.files.sentence_files import SentenceSettings, known_files, read_sentence_settings
+from bebr.encoding.importing.files.tensors import Tensors
+from bebr.encoding.importing.files.tokenizer_file import TOKENIZER, TOKENIZER_CONFIG, read_tokenizer
 from bebr.encoding.importing.head import Dense, Head
-from bebr.encoding.importing.json_file import JsonFile, existing, read_json_file
 from bebr.encoding.importing.modern import MODEL_TYPE, ModernTransformer, build_modern, read_modern
 from bebr.encoding.importing.options import ImportedModel, ImportOptions
-from bebr.encoding.importing.sentence_files import SentenceSettings, known_files, read_sentence_settings
-from bebr.encoding.importing.tensors import Tensors
-from bebr.encoding.importing.tokenizer_file import TOKENIZER, TOKENIZER_CONFIG, read_tokenizer
 from bebr.encoding.importing.transformer import BUILDER, build_graph
 from bebr.encoding.progress import Progress, silent
 from bebr.errors import InvalidCheckpoint, InvalidOption

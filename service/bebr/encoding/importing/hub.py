@@ -12,11 +12,11 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNot
 from tqdm import tqdm
 
 from bebr.encoding.importing.checkpoint import CONFIG, SMALL_FILES, WEIGHTS
+from bebr.encoding.importing.files.tokenizer_file import TOKENIZER
 from bebr.encoding.importing.options import ImportOptions
 from bebr.encoding.importing.ready.choice import PATTERNS, choose_graph
 from bebr.encoding.importing.ready.reading import external_files
 from bebr.encoding.importing.source import is_built
-from bebr.encoding.importing.tokenizer_file import TOKENIZER
 from bebr.encoding.progress import Progress
 from bebr.errors import BundleNotFound, InvalidCheckpoint, Unavailable
 

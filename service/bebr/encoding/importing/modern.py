@@ -13,9 +13,9 @@ from onnx import TensorProto
 from bebr.core.arrays import Floats
 from bebr.encoding.bundles.manifest import Precision
 from bebr.encoding.importing.builder import GraphBuilder, Linear, Norm
+from bebr.encoding.importing.files.json_file import JsonFile
+from bebr.encoding.importing.files.tensors import Tensors
 from bebr.encoding.importing.head import Head, gelu
-from bebr.encoding.importing.json_file import JsonFile
-from bebr.encoding.importing.tensors import Tensors
 from bebr.encoding.importing.transformer import MASKED, add_head, score_bias, token_count
 from bebr.encoding.onnx.session import INPUT_IDS
 from bebr.errors import InvalidCheckpoint

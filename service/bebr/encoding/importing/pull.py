@@ -21,12 +21,12 @@ from bebr.encoding.bundles.manifest import Precision, check_name
 from bebr.encoding.bundles.registry import BundleRegistry, shipped_bundles
 from bebr.encoding.bundles.writer import write_bundle
 from bebr.encoding.importing.checkpoint import CONFIG, PRECISIONS, import_checkpoint
+from bebr.encoding.importing.files.tokenizer_file import TOKENIZER
 from bebr.encoding.importing.hub import REPOSITORY_PATTERN, fetch_model
 from bebr.encoding.importing.options import ImportedModel, ImportOptions
 from bebr.encoding.importing.ready.choice import STEMS, graphs_in
 from bebr.encoding.importing.ready.ready import import_ready
 from bebr.encoding.importing.source import is_built
-from bebr.encoding.importing.tokenizer_file import TOKENIZER
 from bebr.encoding.importing.transformer import BUILDER
 from bebr.encoding.progress import Progress, silent
 from bebr.errors import BundleNotFound, DamagedBundle, Incompatible, InvalidCheckpoint, InvalidOption

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bebr.encoding.bundles.manifest import Pooling
 from bebr.encoding.importing.checkpoint import CONFIG, PRECISIONS, SUPPORTED, WEIGHTS
-from bebr.encoding.importing.json_file import read_optional
+from bebr.encoding.importing.files.json_file import read_optional
 from bebr.encoding.importing.options import ImportOptions
 from bebr.encoding.importing.ready.choice import graphs_in
 

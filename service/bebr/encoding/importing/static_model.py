@@ -21,8 +21,8 @@ from bebr.encoding.bundles.manifest import Pooling, Precision, SourceHashes, can
 from bebr.encoding.embedding.tokenization import TextTokenizer
 from bebr.encoding.importing.architecture import read_transformer
 from bebr.encoding.importing.checkpoint import CONFIG, WEIGHTS
-from bebr.encoding.importing.json_file import existing, read_json_file
-from bebr.encoding.importing.tensors import Tensors
+from bebr.encoding.importing.files.json_file import existing, read_json_file
+from bebr.encoding.importing.files.tensors import Tensors
 from bebr.encoding.onnx.graph import Graph, Signature
 from bebr.encoding.onnx.session import ATTENTION_MASK, EMBEDDING, INPUT_IDS
 

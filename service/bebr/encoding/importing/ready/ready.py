@@ -19,8 +19,10 @@ from bebr.encoding.bundles.contents import EmbeddingFiles
 from bebr.encoding.bundles.manifest import EmbeddingSettings, Pooling, Precision, SourceHashes, canonical_sha256
 from bebr.encoding.bundles.writer import EMBEDDING_WEIGHTS
 from bebr.encoding.importing.checkpoint import CONFIG, dense_facts, head_of
+from bebr.encoding.importing.files.json_file import JsonFile, read_optional
+from bebr.encoding.importing.files.sentence_files import SentenceSettings, read_sentence_settings
+from bebr.encoding.importing.files.tokenizer_file import TOKENIZER, read_tokenizer
 from bebr.encoding.importing.head import Head
-from bebr.encoding.importing.json_file import JsonFile, read_optional
 from bebr.encoding.importing.options import ImportedModel, ImportOptions
 from bebr.encoding.importing.ready.assemble import Recipe, assemble, prune
 from bebr.encoding.importing.ready.choice import choose_graph, graphs_in
@@ -29,8 +31,6 @@ from bebr.encoding.importing.ready.layers import keep_layers
 from bebr.encoding.importing.ready.operators import BATCH_WIDE
 from bebr.encoding.importing.ready.proof import prove
 from bebr.encoding.importing.ready.reading import ReadyGraph, has_operator, read_ready
-from bebr.encoding.importing.sentence_files import SentenceSettings, read_sentence_settings
-from bebr.encoding.importing.tokenizer_file import TOKENIZER, read_tokenizer
 from bebr.encoding.onnx.session import all_tensors
 from bebr.encoding.progress import Progress, silent
 from bebr.errors import InvalidCheckpoint, InvalidOption

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bebr.encoding.bundles.manifest import Pooling, TextKind
-from bebr.encoding.importing.dense_files import read_dense
+from bebr.encoding.importing.files.dense_files import read_dense
+from bebr.encoding.importing.files.json_file import JsonFile, read_json, read_json_file, read_optional
 from bebr.encoding.importing.head import Dense
-from bebr.encoding.importing.json_file import JsonFile, read_json, read_json_file, read_optional
 from bebr.errors import InvalidCheckpoint
 
 MODULES = "modules.json"

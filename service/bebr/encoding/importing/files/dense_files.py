@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from bebr.encoding.importing.files.json_file import existing, read_json_file
+from bebr.encoding.importing.files.tensors import Tensors
 from bebr.encoding.importing.head import Activation, Dense
-from bebr.encoding.importing.json_file import existing, read_json_file
-from bebr.encoding.importing.tensors import Tensors
 from bebr.errors import InvalidCheckpoint
 
 

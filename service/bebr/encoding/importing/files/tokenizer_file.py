@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bebr.encoding.embedding.tokenization import TextTokenizer
-from bebr.encoding.importing.json_file import JsonFile, read_bytes, read_optional
+from bebr.encoding.importing.files.json_file import JsonFile, read_bytes, read_optional
 from bebr.errors import InvalidCheckpoint, InvalidText
 
 TOKENIZER = "tokenizer.json"
