@@ -7,7 +7,8 @@ FIRST_TEXTS = 16
 SHARE = 0.1
 """How far one text moves the rate towards its own."""
 MEASURED = 8
-"""After those one of so many is measured: to read the clock of a thread costs as much as some of a small model."""
+"""After those one of so many on the event loop is measured: to read the clock of a thread costs as much as a small part
+of a model."""
 CORRECTION = 2.0
 """How far a text may be above the rate: one that took many times as long had its memory taken away meanwhile."""
 
@@ -25,10 +26,10 @@ class TextRate:
         """Whether a text of so many tokens, about, takes so little time that the event loop embeds it."""
         return self._texts >= FIRST_TEXTS and tokens * self._seconds_per_token <= INLINE_SECONDS
 
-    def is_next(self) -> bool:
-        """Whether the text that is embedded now is to be measured."""
+    def is_next(self, tokens: int) -> bool:
+        """Whether the text of so many tokens that is embedded now is to be measured."""
         self._asked += 1
-        return self._texts < FIRST_TEXTS or self._asked % MEASURED == 0
+        return self._asked % MEASURED == 0 or not self.is_short(tokens)
 
     def note(self, tokens: int, seconds: float) -> None:
         """A text took so long."""

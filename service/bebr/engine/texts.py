@@ -65,7 +65,7 @@ class _Model:
 
     def embed(self, texts: Sequence[Text], tokens: int) -> Counted:
         """The texts of one piece, or of several."""
-        if len(texts) > 1 or not self.rate.is_next():
+        if len(texts) > 1 or not self.rate.is_next(tokens):
             return self._encoder.embed_counted(texts, self._kind)
         started = time.thread_time()
         found = self._encoder.embed_counted(texts, self._kind)

@@ -133,10 +133,10 @@ async def test_short_texts_are_embedded_on_the_event_loop(tmp_path: Path, monkey
 def test_a_rate_is_measured_first_and_follows_slowly() -> None:
     rate = TextRate()
     for _ in range(text_rate.FIRST_TEXTS):
-        assert not rate.is_short(1) and rate.is_next()
+        assert not rate.is_short(1) and rate.is_next(1)
         rate.note(10, 0.0001)
     assert rate.is_short(100) and not rate.is_short(101)
-    assert sum(rate.is_next() for _ in range(3 * text_rate.MEASURED)) == 3
+    assert sum(rate.is_next(100) for _ in range(3 * text_rate.MEASURED)) == 3 and rate.is_next(101)
     rate.note(10, 1.0)
     assert rate.is_short(90) and not rate.is_short(92)
     for _ in range(100):

@@ -129,6 +129,38 @@ def test_answers_are_those_of_the_app(connect: Connect, repeated: list[bytes]) -
     assert len(repeated) > 50
 
 
+def test_bodies_of_every_size_repeat_the_head(connect: Connect, repeated: list[bytes]) -> None:
+    chance, caller, longest = random.Random(4), connect(), search(b'{"text":"cat"}'.ljust(500))
+    assert b" 200 " in caller.ask(longest)
+    bodies = [random_body(chance).rstrip() for _ in range(80)]
+    for body in bodies:
+        assert caller.ask(search(body)) == connect().ask(search(body)), body
+        caller.ask(longest)
+    assert len(set(map(len, repeated))) > 5
+    larger = search(b'{"text":"cat"}'.ljust(501))
+    before = len(repeated)
+    answers = [caller.ask(larger), caller.ask(longest), caller.ask(larger)]
+    assert answers[0] == answers[1] == answers[2] and len(repeated) == before + 2  # the first might have been refused
+
+
+@pytest.mark.parametrize(
+    "size", ["13", "15", "0", "014", "+14", "14 ", "1e1", "", "14\r\ncontent-length: 14", "9999999"]
+)
+def test_sizes_that_are_none_or_wrong(connect: Connect, repeated: list[bytes], size: str) -> None:
+    first, body = search(b'{"text":"cat"}'.ljust(20)), b'{"text":"cat"}'
+    odd = search(body).replace(b"content-length: 14", f"content-length: {size}".encode())
+    after = b" " * 3 + b"GET /livez HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
+    found = []
+    for begins_so in (True, False):
+        caller = connect()
+        if begins_so:
+            assert b" 200 " in caller.ask(first)
+        caller.socket.sendall(odd)
+        caller.socket.sendall(after)
+        found.append(caller.read())
+    assert found[0] == found[1] and len(repeated) == (size == "014")
+
+
 @pytest.mark.parametrize("more", ["accept-encoding: gzip\r\n", "", "x-timeout-ms: 5000\r\n", "x-request-id: mine\r\n"])
 def test_large_answers_and_headers_that_change_answers(connect: Connect, repeated: list[bytes], more: str) -> None:
     caller, request = connect(), search(b'{"text":"cat"}', "large", more=more)

@@ -28,11 +28,9 @@ class Repeating(Connection):
     def _answer_repeat(self, data: bytes) -> bool:
         """Whether what came between two requests was one that is answered as the one before."""
         repeat = self._repeat
-        if repeat is None or len(data) != repeat.size or not data.startswith(repeat.head):
+        if repeat is None or (body := repeat.body_of(data)) is None:
             return False
-        body = data[len(repeat.head) :]
-        request = repeat.route.read(body)
-        if request is None:
+        if (request := repeat.route.read(body)) is None:
             return False
         self._whole = b""
         if not self._receive(repeat.scope, keep_alive=True):

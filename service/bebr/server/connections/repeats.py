@@ -1,4 +1,5 @@
-"""Requests that repeat the head of the one before on their connection, byte for byte: most of a busy client's.
+"""Requests that repeat the head of the one before on their connection, byte for byte but for the size of the body: most
+of a busy client's.
 
 What the layers decide by a head they have decided: the parsed head, the host, the key and its rights, the route. Only
 what depends on more is done for each: limits of keys and lanes, its id, its deadline, the line in the log, metrics.
@@ -8,6 +9,7 @@ through the app; tests hold both ways to the same bytes.
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,7 +32,10 @@ FOUND = "bebr.found"
 """Entry of a scope: the body of the answer, or the error, that was found before the app was asked."""
 MAX_BYTES = 2**16
 """Of a head and a body that are repeated."""
+MAX_DIGITS = 6
+"""Of the size of a body that is repeated."""
 END = b"\r\n\r\n"
+LENGTH = re.compile(rb"\r\ncontent-length: ?(\d{1,%d})(?=\r\n)" % MAX_DIGITS, re.IGNORECASE)
 JSON_HEADER = (b"content-type", b"application/json")
 OnAnswer = Callable[[Scope, int, float, int, Request], None]
 """Told of an answer: its scope, status, seconds, size of the body, request."""
@@ -54,14 +59,26 @@ class Repeat:
     """What the next request has to begin with, and how it is answered."""
 
     head: bytes
+    """Up to the size of the body, in digits."""
     size: int
-    """Of head and body."""
+    """Of the body that was answered; larger ones might be refused."""
     scope: Scope
     """Of the request that was answered."""
     route: Route
     request_id: bytes | None
     """The caller's own."""
     has_deadline: bool
+    rest: bytes = b""
+    """What follows those digits, to the end of the head."""
+
+    def body_of(self, data: bytes) -> bytes | None:
+        """The body of a whole request with this head, but for the size; None: it is none, or is larger."""
+        first = len(self.head)
+        last = data.find(b"\r", first, first + MAX_DIGITS + 1) if data.startswith(self.head) else -1
+        if last < 0 or not data.startswith(self.rest, last):
+            return None
+        digits, body = data[first:last], data[last + len(self.rest) :]
+        return body if digits.isdigit() and int(digits) == len(body) <= self.size else None
 
 
 def repeat_of(data: bytes, scope: Scope) -> Repeat | None:
@@ -70,9 +87,12 @@ def repeat_of(data: bytes, scope: Scope) -> Repeat | None:
     if route is None or not data:
         return None
     head, headers = data[: data.find(END) + len(END)], dict(scope["headers"])
-    if declared_size(headers) != len(data) - len(head) or b"expect" in headers:
+    size, lengths = len(data) - len(head), list(LENGTH.finditer(head))
+    if declared_size(headers) != size or len(lengths) != 1 or b"expect" in headers:
         return None
-    return Repeat(head, len(data), scope, route, given_request_id(scope["headers"]), HEADER in headers)
+    first, last = lengths[0].span(1)
+    own = given_request_id(scope["headers"])
+    return Repeat(head[:first], size, scope, route, own, HEADER in headers, head[last:])
 
 
 class Answered(Protocol):
