@@ -121,13 +121,12 @@ def search(
 
 
 def _query(text: str | None, like: str | None, vector: Path | None) -> "SearchOptions":
-    """What is searched for where that is no text. Raises InvalidOption, also where the file is no vector."""
+    """What is searched for where that is no text. Raises InvalidOption where the file is no vector."""
     from bebr.client.operations import SearchOptions
-    from bebr.errors import InvalidOption
 
     given = sum(each is not None for each in (text, like, vector))
     if given != 1:
-        raise InvalidOption(f"expected one of a text, --like and --vector, got {given} of them", option="text")
+        raise typer.BadParameter(f"expected one of a text, --like and --vector, got {given} of them")
     if vector is not None:
         return SearchOptions(vector=_read_vector(vector))
     return SearchOptions(id=like) if like is not None else SearchOptions()
