@@ -69,7 +69,8 @@ def wait_for_lists(service: Process, points: int) -> str:
     until = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < until:
         for lists in service.client.get(COLLECTION).json()["lists"].values():
-            if lists["points"] > 0.9 * points and lists.get("share") is not None:
+            is_ready = lists["state"] == "ready" and lists["points"] > 0.9 * points
+            if is_ready and lists.get("share") is not None:
                 return f"{lists['share']:.3f}"
         time.sleep(1)
     raise SystemExit(f"the lists of {points:,} points were not measured within {WAIT_SECONDS} s")

@@ -1,5 +1,7 @@
 """Search by lists equals the rule of `core.lists` to the last bit, for every code, mask, floor and instruction set."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -191,6 +193,40 @@ def test_all_lists_find_what_an_exact_search_does(any_isa: str, case: Case, seed
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.parametrize("together", [False, True])
+def test_of_many_lists_the_best_are_read_in_their_order(any_isa: str, together: bool) -> None:
+    """So many that a query keeps the scores of some, and scores all centroids again where it wants more of them."""
+    spec, rng, rows, count = CodeSpec.parse("16x2"), np.random.default_rng(4), 3_000, 2_500
+    codes, gains = rng.integers(0, 256, (rows, 4)).astype(np.uint8), rng.uniform(0.5, 1, rows).astype(np.float16)
+    centroids = random_centroids(rng, spec, count, 1)
+    begin = np.concatenate([[0], np.sort(rng.integers(0, rows + 1, count - 1)), [rows]]).astype(np.uint32)
+    parts, _ = _one_part(spec, rows, begin, codes, gains, centroids)
+    queries = kernel.quantize(rng.standard_normal((8, 16)).astype(np.float32), spec, np.ones(1, np.float32))
+    scores = dot_scores(queries, codes, gains, spec) + np.float32(0)
+    centroid_scores = core.centroid_scores(centroids, queries)
+    # deltas by which about so many lists are read
+    wanted = np.array([1, 20, 440, 460, 900, 1_500, count, 0])
+    kth = np.sort(scores, axis=1)[:, -5]
+    ranked = np.sort(centroid_scores, axis=1)[:, ::-1]
+    deltas = np.where(wanted < count, kth - ranked[np.arange(8), np.minimum(wanted, count - 1)], np.inf).astype(
+        np.float32
+    )
+    stop_at, lists_of = np.full(8, 5, np.int32), [np.arange(a, b) for a, b in itertools.pairwise(begin.tolist())]
+    for some in [slice(0, 8)] if together else [slice(q, q + 1) for q in range(8)]:
+        one = DotQueries(queries.values[some], queries.scales[some])
+        got, lists, _ = kernel.list_candidates(
+            parts.select([0]), one, 5, deltas=deltas[some].copy(), stop_at=stop_at[some].copy()
+        )
+        for place, q in enumerate(range(8)[some]):
+            numbers, read = core.lists_read(
+                centroid_scores[q], lists_of, scores[q], np.empty(0, np.int64), stop_at=5, delta=float(deltas[q])
+            )
+            found = slice(int(got.starts[place]), int(got.starts[place + 1]))
+            best = read[np.lexsort((read, -scores[q, read]))]
+            expected = [row for row in best.tolist() if len(best) <= 5 or scores[q, row] >= scores[q, best[4]]]
+            assert (int(lists[place]), got.rows[found].tolist()) == (len(numbers), expected)
+
+
 def test_an_exact_search_finds_all_that_tie_in_a_part_with_lists() -> None:
     spec, rows = CodeSpec.parse("16x2"), 300
     parts, query = _one_part(spec, rows, np.array([0, 100, 100, 300], np.uint32))
@@ -213,14 +249,25 @@ def test_what_does_not_fit_is_refused() -> None:
         kernel.CentroidTable(spec, np.zeros((3, 15), np.int8), np.zeros((3, 1), np.float32))
 
 
-def _one_part(spec: CodeSpec, rows: int, begin: NDArray[np.uint32]) -> tuple[kernel.Parts, DotQueries]:
+def _one_part(
+    spec: CodeSpec,
+    rows: int,
+    begin: NDArray[np.uint32],
+    codes: NDArray[np.uint8] | None = None,
+    gains: NDArray[np.float16] | None = None,
+    centroids: core.Centroids | None = None,
+) -> tuple[kernel.Parts, DotQueries]:
     blocked = kernel.allocate(kernel.blocked_size_bytes(spec, rows))
-    kernel.pack(np.zeros((rows, spec.code_size_bytes), np.uint8), spec, blocked, 0)
+    kernel.pack(np.zeros((rows, spec.code_size_bytes), np.uint8) if codes is None else codes, spec, blocked, 0)
     ids = StringTable.build([f"{row:04}" for row in range(rows)])
     table = ids.offsets, ids.blob, build_lookup(hash_strings(ids))
-    centroids = kernel.CentroidTable(spec, np.ones((3, 16), np.int8), np.ones((3, 1), np.float32))
-    parts = kernel.Parts()
-    parts.add_sorted(blocked, np.ones(rows, np.float16), rows, spec, None, table, lists=(centroids, begin))
+    values, scales = np.ones((3, 16), np.int8), np.ones((3, 1), np.float32)
+    if centroids is not None:
+        values, scales = centroids.values, centroids.scales
+    parts, lists = kernel.Parts(), (kernel.CentroidTable(spec, values, scales), begin)
+    parts.add_sorted(
+        blocked, np.ones(rows, np.float16) if gains is None else gains, rows, spec, None, table, lists=lists
+    )
     return parts, kernel.quantize(np.ones((1, 16), np.float32), spec, np.ones(1, np.float32))
 
 
