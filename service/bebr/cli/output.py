@@ -97,7 +97,11 @@ def shown_progress(
 
 @contextmanager
 def counted_progress(label: str) -> Iterator[Show]:
-    """A progress bar on stderr. Yields the function that updates it: show(done, total, what is being done)."""
+    """A progress bar on stderr; without a terminal a line for each step. Yields the function that updates it:
+    show(done, total, what is being done)."""
+    if not err().is_terminal:
+        yield lambda done, total, label: err().print(f"{done} of {total}: {label}", markup=False)
+        return
     with progress() as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total, label: bar.update(task, completed=done, total=total, description=label)

@@ -8,7 +8,7 @@ from bebr.client.steps import Flow, Pause, json_request
 from bebr.errors import InvalidOption
 
 FIRST_POLL_SECONDS, POLL_SECONDS = 0.1, 1.0
-ENDS = ("done", "failed")
+ENDS = ("done", "failed", "cancelled")
 Progress = Callable[[dict[str, Any]], None]
 """Called with the state of the fit."""
 
@@ -48,7 +48,7 @@ def fit_collection(
 def wait_fit(
     name: str, *, progress: Progress | None = None, poll_seconds: float = POLL_SECONDS
 ) -> Flow[dict[str, Any]]:
-    """Wait until the fit of a collection is done or has failed. It is done when no point is buffered any more.
+    """Wait until the fit of a collection is done, has failed or was cancelled; it is done when no point is buffered.
 
     While a fit is collecting, somebody must write points. Raises InvalidOption when the collection has no fit.
     """

@@ -162,6 +162,14 @@ class Limits:
         default=100_000,
         metadata=_limit(integer(1), "Maximum training sample of a fit; each embedding takes dims bytes."),
     )
+    fit_cpu_seconds: int = field(
+        default=0,
+        metadata=_limit(
+            integer(0),
+            "CPU seconds that one fit may take, about, where its request does not say; 0: 60, or 120 for 1,536 dims, "
+            "or 240 for 3,072.",
+        ),
+    )
     fit_collect_times: int = field(
         default=5,
         metadata=_limit(

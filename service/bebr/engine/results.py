@@ -150,6 +150,8 @@ class FitState(StrEnum):
     CONVERTING = "converting"
     """Points are re-encoded with the fitted binarizer."""
     DONE = "done"
+    CANCELLED = "cancelled"
+    """Somebody ended it; points stay as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +189,10 @@ class FitStatus:
     """The same share after the candidates of the scan were scored by their rescore codes."""
     candidates: int | None = None
     """How many candidates that took."""
+    fitted_to: int | None = None
+    """To how many embeddings it was fitted: fewer than the sample where CPU seconds did not pay for all."""
+    cpu_seconds: float | None = None
+    """CPU seconds that a request allowed; None: what suits the dims."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""Fit jobs: when a collection's binarizer is fitted, and its points re-encoded. One fit is computed at a time."""
+"""Fit jobs: when a collection's binarizer is fitted, and its points re-encoded. One fit is computed at a time, in turns
+that let short ones pass."""
 
 import asyncio
 import logging
@@ -15,13 +16,14 @@ from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import VersionKind
 from bebr.engine.results import FitState, FitStatus
 from bebr.engine.versions.fit_plan import SLOW_GROWTH, SLOW_RESTS
-from bebr.engine.versions.fit_steps import FitSteps, Fitted, fit
+from bebr.engine.versions.fit_steps import FitSteps, Fitted, estimated_seconds, fit
 from bebr.engine.versions.fits import Fits
 from bebr.errors import Unavailable
 from bebr.jobs.fit_upkeep import FitUpkeep
 from bebr.jobs.job import FitJob, Job, JobKind
 from bebr.jobs.runner import Runner, Stopped
 from bebr.jobs.source import JobSource
+from bebr.jobs.turns import Turn, Turns
 from bebr.telemetry import event
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ STATES = {
     FitState.CONVERTING: JobState.RUNNING,
     FitState.FAILED: JobState.FAILED,
     FitState.DONE: JobState.SUCCEEDED,
+    FitState.CANCELLED: JobState.CANCELLED,
 }
 
 
@@ -44,12 +47,12 @@ class FitJobs(JobSource):
         self._registry = engine.registry
         self._fits = engine.fits
         self._steps = engine.fit_steps
-        self._one_at_a_time = asyncio.Semaphore(1)
+        self._turns = Turns()
         self._runners: dict[str, _FitRunner] = {}
         """By uid of the collection."""
         self._watching: dict[str, asyncio.Task[None]] = {}
         """Waits for a collection to stop growing, by its uid."""
-        self._upkeep = FitUpkeep(engine, self._one_at_a_time)
+        self._upkeep = FitUpkeep(engine, self._turns)
         self._rest_seconds = engine.limits.fit_rest_seconds
         self._started = False
 
@@ -76,7 +79,7 @@ class FitJobs(JobSource):
             return  # it was deleted while the write went on
         uid = collection.document.uid
         if uid not in self._runners and self._fits.state(collection) in (FitState.FITTING, FitState.CONVERTING):
-            runner = self._runners[uid] = _FitRunner(self._fits, self._steps, self._one_at_a_time, collection)
+            runner = self._runners[uid] = _FitRunner(self._fits, self._steps, self._turns, collection)
             runner.start(lambda: self._finished(collection))
         elif uid not in self._watching and self._fits.waits_for_rest(collection):
             self._watching[uid] = asyncio.create_task(self._until_rest(collection))
@@ -91,6 +94,14 @@ class FitJobs(JobSource):
             await runner.abort()
         await self._upkeep.closing(collection)
         self._fits.forget(collection)
+
+    async def cancel(self, job: Job) -> None:
+        collection = self._registry.get(job.collection)
+        await self._fits.cancel(collection)
+        if self._fits.state(collection) is FitState.CANCELLED:
+            runner = self._runners.get(collection.document.uid)
+            if runner is not None:
+                await runner.abort()
 
     def _finished(self, collection: Collection) -> None:
         del self._runners[collection.document.uid]
@@ -114,16 +125,20 @@ class FitJobs(JobSource):
 class _FitRunner(Runner):
     """Takes a fit through its steps, until nothing is due."""
 
-    def __init__(self, fits: Fits, steps: FitSteps, one_at_a_time: asyncio.Semaphore, collection: Collection) -> None:
+    def __init__(self, fits: Fits, steps: FitSteps, turns: Turns, collection: Collection) -> None:
         super().__init__(f"the fit of collection {collection.name}", kind="fit", collection=collection.name)
         self._fits = fits
         self._steps = steps
-        self._one_at_a_time = one_at_a_time
+        self._turns = turns
         self._collection = collection
         self._abandoned = threading.Event()
+        self._passing: Future[None] | None = None
+        """While the fit pauses and lets others pass."""
 
     async def abort(self) -> None:
         self._abandoned.set()
+        if (passing := self._passing) is not None:
+            passing.cancel()
         await super().abort()
 
     async def work(self) -> None:
@@ -146,19 +161,40 @@ class _FitRunner(Runner):
         collection, plan = self._collection, self._collection.document.fit
         assert plan is not None, "its state says so"
         with self._fits.running(collection, "waiting for another fit") as report:
-            async with self._one_at_a_time:
+            async with self._turns.turn(self._steps.estimate(collection, plan)) as turn:
                 report("reading the embeddings")
                 training = await self._steps.read(collection, plan)
-                event(log, "fitting", **self.about, bytes=plan.bytes, points=len(training.rows.sample))
-
-                def progress(done: int, total: int, label: str) -> None:
-                    if self._abandoned.is_set():
-                        raise asyncio.CancelledError
-                    report(f"{done} of {total}: {label}")
-
+                seconds = estimated_seconds(training, plan)
+                event(
+                    log, "fitting", **self.about, bytes=plan.bytes, points=len(training.rows.sample),
+                    estimated_cpu_seconds=round(seconds, 1),
+                )  # fmt: skip
+                report(f"about {seconds:,.0f} CPU seconds")
+                progress = self._progress(turn, report, seconds)
                 fitted = await asyncio.wrap_future(_in_thread(lambda: fit(training, plan, progress)))
             if collection.document.fit == plan:  # else it was changed in the moment when this began
                 await self._save(fitted)
+
+    def _progress(self, turn: Turn, report: Callable[[str], None], seconds: float) -> Callable[[int, int, str], None]:
+        """Reports each step of a fit, lets shorter ones pass between two, and ends it once it is abandoned."""
+        loop = asyncio.get_running_loop()
+
+        def progress(done: int, total: int, label: str) -> None:
+            if self._abandoned.is_set():
+                raise asyncio.CancelledError
+            said = f"{done} of {total}: {label}; about {seconds:,.0f} CPU seconds in all"
+            report(said)
+            event(log, "fit goes on", logging.DEBUG, **self.about, detail=said)
+            if self._turns.is_passed(turn):
+                report(f"{done} of {total}: a shorter fit goes first")
+                self._passing = asyncio.run_coroutine_threadsafe(self._turns.let_pass(turn), loop)
+                try:
+                    self._passing.result()
+                finally:
+                    self._passing = None
+                report(said)
+
+        return progress
 
     async def _save(self, fitted: Fitted) -> None:
         """Retry until saved: a fit is too expensive to lose to a short store outage."""

@@ -13,9 +13,12 @@ from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.schema import FitSource
 from bebr.engine.results import FitState
 from bebr.errors import BebrError, CollectionNotFound, Unavailable
+from bebr.jobs.turns import Turns
 from bebr.telemetry import event
 
 log = logging.getLogger(__name__)
+MEASURE_SECONDS = 5.0
+"""What a measurement takes, about."""
 MEASURE_AGAIN = 0.2
 """Share of the sample that is new when the binarizer is measured again."""
 
@@ -23,13 +26,13 @@ MEASURE_AGAIN = 0.2
 class FitUpkeep:
     """Keeps the samples of all collections, and proposes fits."""
 
-    def __init__(self, engine: Engine, one_at_a_time: asyncio.Semaphore) -> None:
-        """one_at_a_time: held by whatever computes for seconds."""
+    def __init__(self, engine: Engine, turns: Turns) -> None:
+        """turns: of whatever computes for seconds."""
         self._registry = engine.registry
         self._fits = engine.fits
         self._steps = engine.fit_steps
         self._limits: Limits = engine.limits
-        self._one_at_a_time = one_at_a_time
+        self._turns = turns
         self._running: dict[str, asyncio.Task[None]] = {}
         """By uid of the collection."""
         self._failed: set[str] = set()
@@ -69,7 +72,7 @@ class FitUpkeep:
             await reservoir.save()
             await reservoir.compact(collection.existing)
             while self._is_measure_due(collection):
-                async with self._one_at_a_time:
+                async with self._turns.turn(MEASURE_SECONDS):
                     await self._measure(collection)
                 await reservoir.save()
             self._failed.discard(uid)

@@ -170,3 +170,59 @@ async def test_aliases_and_a_refit_of_int8(tmp_path: Path) -> None:
         await until(done, "the end of the fit")
         assert (await described(client))["code_bytes"] == 16
         assert await recall(client, rows[:400], rows[650:680]) > 0.7
+
+
+async def test_a_fit_is_cancelled_while_it_collects_and_another_one_can_follow(tmp_path: Path) -> None:
+    rows = text_like(700, dims=32)
+    async with serving(tmp_path) as client:
+        await client.put(DOCS, json={"dims": 32, "fit": {"sample": 400}})
+        await write(client, rows[:200])
+        (job,) = (await client.get("/v1/jobs")).json()["jobs"]
+        assert job["kind"] == "fit" and job["state"] == "queued"
+        cancelled = await client.delete(f"/v1/jobs/{job['job']}")
+        assert cancelled.status_code == 200 and cancelled.json()["state"] == "cancelled", cancelled.text
+        assert (await client.delete(f"/v1/jobs/{job['job']}")).json()["state"] == "cancelled"
+        await write(client, rows[200:600], 200)
+        fit = (await described(client))["fit"]
+        assert (fit["state"], fit["detail"], fit["collected"]) == ("cancelled", "cancelled by request", 600)
+        assert await recall(client, rows[:600], rows[650:670]) > 0.95
+    async with serving(tmp_path) as client:
+        assert (await described(client))["fit"]["state"] == "cancelled"
+        answer = await client.post(f"{DOCS}/fit", json={"bytes": 8, "now": True, "cpu_seconds": 0.05})
+        assert answer.status_code == 202, answer.text
+
+        async def done() -> bool:
+            return (await described(client))["fit"]["state"] == "done"
+
+        await until(done, "the end of the fit")
+        fit = (await described(client))["fit"]
+        assert fit["bytes"] == 8 and fit["cpu_seconds"] == 0.05 and 0 < fit["fitted_to"] <= 600
+        (job,) = (await client.get("/v1/jobs")).json()["jobs"]
+        assert (await client.delete(f"/v1/jobs/{job['job']}")).json()["state"] == "succeeded"
+
+
+async def test_a_fit_is_cancelled_while_it_is_computed(tmp_path: Path) -> None:
+    rows = text_like(3000, dims=128)
+    async with serving(tmp_path, head_rows=4096) as client:
+        await client.put(DOCS, json={"dims": 128, "fit": {"sample": 2500}})
+        for first in range(0, 3000, 500):
+            await write(client, rows[first : first + 500], first)
+
+        async def fitting() -> bool:
+            fit = (await described(client))["fit"]
+            return fit["state"] == "fitting" and " of " in (fit["detail"] or "")
+
+        await until(fitting, "a fit that is computed")
+        assert "CPU seconds in all" in (await described(client))["fit"]["detail"]
+        (job,) = (await client.get("/v1/jobs")).json()["jobs"]
+        assert (await client.delete(f"/v1/jobs/{job['job']}")).json()["state"] == "cancelled"
+        about = await described(client)
+        assert about["fit"]["state"] == "cancelled" and about["active_version"] == "buffered"
+        assert await recall(client, rows, rows[:10]) > 0.95
+
+
+@pytest.mark.parametrize("seconds", [0, -1, "60", 1e9])
+async def test_cpu_seconds_that_cannot_be_are_refused(tmp_path: Path, seconds: Any) -> None:
+    async with serving(tmp_path) as client:
+        answer = await client.put(DOCS, json={"dims": 32, "fit": {"cpu_seconds": seconds}})
+        assert answer.status_code == 400 and answer.json()["fields"]["key"] == "fit.cpu_seconds", answer.text

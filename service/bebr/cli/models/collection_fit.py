@@ -1,6 +1,7 @@
 """`bebr collection fit`: the service fits a new binarizer to a collection's own points."""
 
 import sys
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -8,6 +9,8 @@ import typer
 from bebr.cli.options import ApiKey, AsJson, Url
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bebr.client import Client
 
 Name = Annotated[str, typer.Argument(help="Collection or alias.", show_default=False)]
@@ -19,6 +22,10 @@ RescoreBytes = Annotated[
     typer.Option(min=0, help="Bytes per rescore code, on disk; 0: none.", show_default="those of the collection"),
 ]
 Sample = Annotated[int | None, typer.Option(min=1, help="Points to collect first.", show_default="as at the last fit")]
+CpuSeconds = Annotated[
+    float | None,
+    typer.Option(min=0.1, help="CPU seconds that the fit may take, about.", show_default="60; 120 for 1,536 dims"),
+]
 Now = Annotated[bool, typer.Option("--now", help="Fit to the points that are collected already.")]
 From = Annotated[
     str | None,
@@ -37,6 +44,7 @@ def fit(
     bytes: Bytes = None,
     rescore_bytes: RescoreBytes = None,
     sample: Sample = None,
+    cpu_seconds: CpuSeconds = None,
     now: Now = False,
     source: From = None,
     wait: Wait = False,
@@ -55,7 +63,13 @@ def fit(
 
     with client(url, api_key) as service:
         fit = service.fit_collection(
-            name, bytes=bytes, rescore_bytes=rescore_bytes, sample=sample, now=now, source=source
+            name,
+            bytes=bytes,
+            rescore_bytes=rescore_bytes,
+            sample=sample,
+            cpu_seconds=cpu_seconds,
+            now=now,
+            source=source,
         )
         if wait:
             fit = _follow(service, name)
@@ -63,14 +77,17 @@ def fit(
         print_json({"collection": name, "fit": fit})
     else:
         _print(name, fit)
-    if fit["state"] == "failed":
+    if fit["state"] in ("failed", "cancelled"):
         sys.exit(1)
 
 
 def _follow(service: "Client", name: str) -> dict[str, Any]:
-    """Wait for the end of the fit. The bar counts points collected, then layouts measured, then points converted."""
-    from bebr.cli.output import progress
+    """Wait for the end of the fit. The bar counts points collected, then layouts measured, then points converted; where
+    there is no terminal, lines do."""
+    from bebr.cli.output import err, progress
 
+    if not err().is_terminal:
+        return service.wait_fit(name, progress=_told())
     with progress() as bar:
         task, most = bar.add_task("collecting", total=None), 0
 
@@ -87,8 +104,27 @@ def _follow(service: "Client", name: str) -> dict[str, Any]:
                 case state:
                     bar.update(task, description=state, completed=most, total=most)
 
-        fit: dict[str, Any] = service.wait_fit(name, progress=show)
-        return fit
+        return service.wait_fit(name, progress=show)
+
+
+def _told() -> "Callable[[dict[str, Any]], None]":
+    """Prints a line whenever the fit has gone on; points that are collected or converted every few seconds."""
+    from bebr.cli.output import LINE_SECONDS, err
+
+    last, told_at = "", 0.0
+
+    def show(fit: dict[str, Any]) -> None:
+        nonlocal last, told_at
+        said, now = f"{fit['state']} {fit['detail'] or ''}".strip(), time.monotonic()
+        if fit["state"] in ("collecting", "converting"):
+            said = f"{fit['state']}: {fit['collected']:,} points"
+            if now - told_at < LINE_SECONDS and last.split(":")[0] == fit["state"]:
+                return
+        if said != last:
+            err().print(said, markup=False)
+            last, told_at = said, now
+
+    return show
 
 
 def _print(name: str, fit: dict[str, Any]) -> None:
@@ -99,8 +135,11 @@ def _print(name: str, fit: dict[str, Any]) -> None:
             which = "now has its own" if str(fit["version"]).startswith("own-") else "keeps the better"
             said = (
                 f"'{name}' {which} binarizer {fit['version']}: {fit['code']}, {fit['bytes']} bytes per point, "
-                f"recall@10 {fit['recall_at_10']:.3f} of the float neighbors of {fit['queries']} held-out points"
+                f"recall@10 {fit['recall_at_10']:.3f} of the float neighbors of {fit['queries']} held-out points among "
+                f"{fit['searched'] or 0:,}"
             )
+            if fit.get("fitted_to") is not None and fit["fitted_to"] < fit["sample"]:
+                said += f"; fitted to {fit['fitted_to']:,} embeddings, which is what its CPU seconds paid for"
             if fit.get("rescored_recall_at_10") is not None:
                 said += (
                     f"; {fit['rescored_recall_at_10']:.3f} after {fit['candidates']} candidates are rescored by "
@@ -108,6 +147,8 @@ def _print(name: str, fit: dict[str, Any]) -> None:
                 )
         case "failed":
             said = f"the fit of '{name}' failed: {fit['detail']}; its points are unchanged and still searchable"
+        case "cancelled":
+            said = f"the fit of '{name}' was cancelled; its points are unchanged and still searchable"
         case "collecting":
             said = f"'{name}' is collecting a training sample: {fit['collected']:,} of {fit['sample']:,} points"
         case state:

@@ -10,6 +10,7 @@ import typer
 from bebr.cli.models.options import (
     Bytes,
     Code,
+    CpuSeconds,
     FittedName,
     FittedVersion,
     Nested,
@@ -36,6 +37,7 @@ def fit(
     embeddings: Embeddings,
     bytes: Bytes = None,
     rescore_bytes: RescoreBytes = 0,
+    cpu_seconds: CpuSeconds = None,
     code: Code = None,
     target_recall: TargetRecall = None,
     nested: Nested = False,
@@ -57,7 +59,7 @@ def fit(
     from bebr.cli.options import settings_from
     from bebr.encoding.importing.pull import default_name
 
-    size = Size(bytes, code, target_recall, nested, rescore_bytes)
+    size = Size(bytes, code, target_recall, nested, rescore_bytes, cpu_seconds)
     bundles = settings_from(config, {"data_dir": data_dir}).bundles_dir
     target = Target(out or bundles, name or default_name(embeddings.stem), version, replace)
     target.check_free(size)
@@ -67,7 +69,7 @@ def fit(
 
 def _fit(embeddings: Path, size: Size, target: Target, as_json: bool) -> None:
     from bebr.cli.models.registry import check_dims, check_embedding_model
-    from bebr.cli.output import counted_progress, print_json
+    from bebr.cli.output import counted_progress, err, print_json
     from bebr.encoding.embedding.files import read_rows
     from bebr.encoding.quantization.recurrent_graph import files_of
 
@@ -75,6 +77,8 @@ def _fit(embeddings: Path, size: Size, target: Target, as_json: bool) -> None:
     if target.embedding is not None:
         check_embedding_model(target.embedding)
         check_dims(target.embedding, rows.shape[-1])
+    if (seconds := size.estimate(rows)) is not None:
+        err().print(f"fitting to {len(rows):,} rows of {rows.shape[1]:,} dims: about {seconds:,.0f} CPU seconds")
     with counted_progress("measuring") as show:
         fitted, report = size.fit(rows, show)
     metrics: dict[str, Any] = {"fit": {name: value for name, value in asdict(report).items() if name != "trials"}}
@@ -109,7 +113,9 @@ def _print(bundle: "Bundle", prefixes: "list[Bundle]", report: "FitReport") -> N
     out().print(rows)
     out().print(
         f"[bold]{bundle.id}[/] in {bundle.path}: {bundle.spec}, {bundle.spec.code_size_bytes} bytes per point, "
-        f"recall@10 {report.chosen.recall:.3f} of the float neighbors of {report.queries} held-out rows"
+        f"recall@10 {report.chosen.recall:.3f} of the float neighbors of {report.queries} held-out rows "
+        f"among {report.chosen.rows:,}; fitted to {report.fitted_to:,} of {report.rows:,} rows",
+        soft_wrap=True,
     )
     if report.rescored is not None:
         out().print(

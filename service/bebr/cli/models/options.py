@@ -12,6 +12,14 @@ Bytes = Annotated[int | None, typer.Option("--bytes", min=1, help="Bytes per cod
 RescoreBytes = Annotated[
     int, typer.Option(min=0, help="Bytes per rescore code, a finer one on disk; 0: none. Twice --bytes is a good size.")
 ]
+CpuSeconds = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="With --bytes: CPU seconds that the fit may take, about; 0: all that it takes.",
+        show_default="60; 120 for 1,536 dims, 240 for 3,072",
+    ),
+]
 Code = Annotated[str | None, typer.Option(help="The layout itself, such as 256x2 or 48x4+128x2+64x1.")]
 TargetRecall = Annotated[
     float | None, typer.Option(help="Choose the smallest code that finds this share of the float top 10.")

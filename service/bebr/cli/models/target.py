@@ -29,12 +29,16 @@ class Size:
     """--nested, which needs --code: every prefix of blocks is a code too."""
     rescore_bytes: int = 0
     """--rescore-bytes: size of the rescore code beside it; 0 for none."""
+    cpu_seconds: float | None = None
+    """--cpu-seconds: what choosing a layout may cost, about; 0: as much as it takes; None: what suits the dims."""
 
     def __post_init__(self) -> None:
         from bebr.errors import InvalidOption
 
         if sum(given is not None for given in (self.bytes, self.code, self.target_recall)) != 1:
             raise InvalidOption("expected exactly one of --bytes, --code and --target-recall")
+        if self.cpu_seconds is not None and self.bytes is None:
+            raise InvalidOption("--cpu-seconds bounds the choice of a layout: give it with --bytes")
         if self.nested and self.code is None:
             raise InvalidOption("--nested needs a layout: give it with --code, such as --code 128x2+128x2")
         if self.code is not None and "/" in self.code:
@@ -48,11 +52,29 @@ class Size:
         from bebr.encoding.quantization.layout import fit_bytes, fit_code, fit_target
 
         if self.bytes is not None:
-            return fit_bytes(rows, self.bytes, progress, rescore_bytes=self.rescore_bytes)
+            bound = self.bound(rows.shape[-1])
+            return fit_bytes(rows, self.bytes, progress, rescore_bytes=self.rescore_bytes, cpu_seconds=bound)
         if self.target_recall is not None:
             return fit_target(rows, self.target_recall, progress, rescore_bytes=self.rescore_bytes)
         spec = CodeSpec.parse(self.code or "")
         return fit_code(rows, spec, progress, self.nested, rescore_bytes=self.rescore_bytes)
+
+    def bound(self, dims: int) -> float:
+        """CPU seconds that a fit to embeddings of so many dims may cost."""
+        from bebr.encoding.quantization.budget import default_cpu_seconds
+        from bebr.encoding.quantization.layout import UNBOUNDED
+
+        return default_cpu_seconds(dims) if self.cpu_seconds is None else self.cpu_seconds or UNBOUNDED
+
+    def estimate(self, rows: "NDArray[np.floating[Any]]") -> float | None:
+        """CPU seconds of the fit, about; None where nobody knows."""
+        from bebr.encoding.quantization.candidates import candidates
+        from bebr.encoding.quantization.layout import estimate
+
+        if self.bytes is None or rows.ndim != 2:
+            return None
+        dims = rows.shape[1]
+        return min(self.bound(dims), estimate(len(rows), dims, list(candidates(self.bytes, dims))))
 
     def suffixes(self) -> list[str]:
         """The name suffix of each prefix of a nested code: its size in bytes."""

@@ -5,6 +5,7 @@ recurrent             the binarizer that is fitted: its definition in numpy, and
 recurrent_fit         fits it to embeddings
 recurrent_graph       exports it
 layout                chooses blocks and centering for a size by measured recall; fits what was chosen
+budget                what a fit costs, and how it stays within its CPU seconds
 candidates, trials    the layouts of a size; fitting and measuring one of them
 training              the same for a collection's own embeddings, as the service needs it
 residual              the binarizer of rescore codes: what a scan code leaves over; and its fit

@@ -9,15 +9,26 @@ codes of few dims keep less of the floats' nDCG@10 (docs/benchmarks.md#width). B
 more is kept, and recall falls.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from numpy.typing import ArrayLike
 
 from bebr.core.codes import CodeSpec
 from bebr.encoding.progress import Progress
+from bebr.encoding.quantization.budget import (
+    LAST_SHARE,
+    STAGES,
+    axes_seconds,
+    paid_effort,
+    paid_stage,
+    unbounded_seconds,
+)
 from bebr.encoding.quantization.candidates import candidates
 from bebr.encoding.quantization.recurrent import Recurrent
-from bebr.encoding.quantization.trials import FitReport, Trial, Trials
+from bebr.encoding.quantization.recurrent_fit import Effort
+from bebr.encoding.quantization.trials import FINAL, FitReport, Trial, Trials
 from bebr.errors import InvalidEmbeddings, InvalidOption
 
 FINALISTS = 5
@@ -32,17 +43,29 @@ WIDE_ENOUGH = 3 / 4
 """Share of the embedding's dims from which codes count as equally wide."""
 CENTERING_MARGIN = 0.01
 """Recall that centering must gain: an uncentered code is simpler, and with most models the mean is short."""
+UNBOUNDED = math.inf
+"""CPU seconds of a fit that nothing bounds."""
+AXES_OF_A_FIT = 2
+"""How often a bounded fit computes principal axes."""
+LONG_MEAN = 0.2
+"""Where the mean of unit rows is shorter, centering cannot gain its margin."""
 SIZE_STEP_BYTES = 4
 """Step between the sizes that `fit_target` tries."""
 
 
 def fit_bytes(
-    embeddings: ArrayLike, code_size_bytes: int, progress: Progress | None = None, *, rescore_bytes: int = 0
+    embeddings: ArrayLike,
+    code_size_bytes: int,
+    progress: Progress | None = None,
+    *,
+    rescore_bytes: int = 0,
+    cpu_seconds: float = UNBOUNDED,
 ) -> tuple[Recurrent, FitReport]:
     """embeddings (rows, embedding_dims) of floats -> the binarizer of exactly `code_size_bytes`, and how it was chosen.
 
     rescore_bytes: size of the rescore code beside it; 0 for none. Its layout follows from what the code leaves over.
-    The final binarizer is fitted to the held-out rows too. Takes minutes at most: of very many rows a sample.
+    The final binarizer is fitted to the held-out rows too. cpu_seconds: what the fit may cost, about. Where all of it
+    would cost more, layouts are chosen by successive halving, with fewer rounds and rows; the report says so.
     Sums differ in their last digits with the number of BLAS threads, so another machine may choose a code that does
     about as well.
     Raises InvalidEmbeddings as `fit_recurrent` does, or when too few rows are left after holding some out;
@@ -50,8 +73,42 @@ def fit_bytes(
     """
     trials = Trials(embeddings, progress, rescore_bytes=rescore_bytes)
     specs = list(candidates(code_size_bytes, trials.embedding_dims))
+    seconds = estimate(len(trials.rows), trials.embedding_dims, specs)
+    if seconds > cpu_seconds:
+        return _fit_bounded(trials, specs, cpu_seconds)
     trials.total = _steps(specs) + 1
-    return trials.keep(_best(trials, specs))
+    return trials.keep(_best(trials, specs), seconds=seconds)
+
+
+def estimate(rows: int, embedding_dims: int, specs: Sequence[CodeSpec]) -> float:
+    """CPU seconds that a fit takes that nothing bounds."""
+    return unbounded_seconds(specs, embedding_dims, rows, finals=min(FINALISTS, len(specs)), final=FINAL)
+
+
+def _fit_bounded(trials: Trials, specs: Sequence[CodeSpec], cpu_seconds: float) -> tuple[Recurrent, FitReport]:
+    """Choose by successive halving, and fit what was chosen, for about so many CPU seconds."""
+    dims, queries, most = trials.embedding_dims, trials.queries, len(trials.rows)
+    seconds = cpu_seconds - AXES_OF_A_FIT * axes_seconds(dims, most)
+    centers = trials.mean_length > LONG_MEAN
+    trials.total = len(specs) + sum(min(stage.most, len(specs)) for stage in STAGES[1:]) + centers + 1
+    left, made, stage = list(specs), list[Trial](), STAGES[0]
+    for number, planned in enumerate(STAGES):
+        if made:
+            wide = widest_first(made, dims, WIDE_SHARE)[: planned.most // 2]
+            left = [CodeSpec.parse(code) for code in dict.fromkeys(t.code for t in [*wide, *made])][: planned.most]
+        bounded = replace(planned.effort, rows=min(planned.effort.rows, most - queries))
+        planned = replace(planned, effort=bounded, searched=min(planned.searched, most - queries))
+        stage = paid_stage(planned, left, dims, queries, planned.share * seconds)
+        last = number == len(STAGES) - 1
+        made = [trials.staged(spec, stage.effort, stage.searched, last=last) for spec in left]
+        made.sort(key=lambda trial: -trial.recall)
+    best = widest_first(made, dims, WIDE_SHARE)[0]
+    spec = CodeSpec.parse(best.code)
+    if centers:
+        centered = trials.staged(spec, stage.effort, stage.searched, last=True, center=True)
+        best = centered if centered.recall > best.recall + CENTERING_MARGIN else best
+    effort = paid_effort(spec, dims, replace(Effort(), rows=min(Effort().rows, most)), LAST_SHARE * seconds)
+    return trials.keep(best, effort, cpu_seconds)
 
 
 def fit_code(

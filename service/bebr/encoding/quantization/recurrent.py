@@ -179,6 +179,14 @@ class Recurrent:
             gains = gains * np.maximum(cosines, TINY) ** np.float32(self.shrink)
         return cast(Floats, gains)
 
+    def shrink_factors(self, rows: Floats, values: Floats, shrink: float) -> Floats:
+        """rows (rows, embedding_dims) of length one and the values of their codes (rows, dims), of a binarizer that
+        does not shrink -> (rows,) float32: what gains are multiplied by with that shrink."""
+        deviations, stands_for = rows - self.mean, values @ self.decoder
+        lengths = np.linalg.norm(deviations, axis=1) * np.linalg.norm(stands_for, axis=1)
+        cosines = np.einsum("ij,ij->i", deviations, stands_for) / np.maximum(lengths, TINY)
+        return cast(Floats, np.maximum(cosines, TINY) ** np.float32(shrink))
+
     def _unit(self, embeddings: Floats) -> Floats:
         """The rows scaled to length one. Raises DimensionMismatch."""
         check_shape(embeddings, self.embedding_dims)

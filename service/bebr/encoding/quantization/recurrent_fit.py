@@ -19,7 +19,7 @@ from bebr.core.arrays import Floats
 from bebr.core.codes import CodeSpec
 from bebr.encoding.quantization.grid import UNIT_STEPS, grid_points, half_levels
 from bebr.encoding.quantization.recurrent import INITIAL_RIDGE, Moves, Recurrent, couplings
-from bebr.encoding.quantization.rows import check_enough, principal_axes, sample_rows, unit_rows
+from bebr.encoding.quantization.rows import Axes, check_enough, principal_axes, sample_rows, unit_rows
 
 PRIOR_ROWS = 1 / 8
 """Weight of the closed form's decoder in the regression, in rows for every dim of the code. With as few rows as dims a
@@ -75,34 +75,44 @@ def fit_unit_rows(
     nested: bool,
     effort: Effort,
     rng: np.random.Generator,
+    axes: Axes | None = None,
 ) -> Recurrent:
     """Fit to rows (rows, embedding_dims) float32 of length one, as `unit_rows` makes them.
 
     center: take the mean out of points first. weight: 0 counts errors in every direction alike; 1 counts them by how
     much queries like the rows would feel them, `e^T S e` with S the second moments of the rows; between, the exponent
-    interpolates. nested: the first blocks alone are to be a good code too, whatever their number.
+    interpolates. nested: the first blocks alone are to be a good code too, whatever their number. axes: principal axes
+    of rows like these, where they are known and nothing is centered.
     Raises InvalidEmbeddings when the rows are all the same, or fewer than dims.
     """
     if len(rows) > effort.rows:
         rows = rows[np.sort(rng.choice(len(rows), effort.rows, replace=False))]
-    check_enough(rows)
+    if axes is None:
+        check_enough(rows)
     mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32) if center else np.zeros(rows.shape[1], np.float32)
     metric = _metric(rows, weight)
     shares = couplings(spec) if nested else np.ones((spec.dims, spec.dims), np.float32)
-    decoder = _fit_decoder((rows - mean) @ metric, spec, shares, effort=effort, rng=rng)
+    deviations = rows - mean if center else rows
+    if weight:
+        deviations = deviations @ metric
+    start = principal_axes(deviations) if axes is None or center or weight else axes
+    decoder = _fit_decoder(deviations, spec, shares, start, effort=effort, rng=rng)
     return assemble(spec, decoder, metric=metric, mean=mean, nested=nested)
 
 
 def _fit_decoder(
-    deviations: Floats, spec: CodeSpec, shares: Floats, *, effort: Effort, rng: np.random.Generator
+    deviations: Floats, spec: CodeSpec, shares: Floats, axes: Axes, *, effort: Effort, rng: np.random.Generator
 ) -> Floats:
-    """deviations (rows, embedding_dims) -> the decoder (dims, embedding_dims) float32 whose codes come closest."""
+    """deviations (rows, embedding_dims) and principal axes -> the decoder (dims, embedding_dims) float32 whose
+    codes come closest."""
     halves, own = half_levels(spec), np.diag(shares)
-    points, prior = _start(deviations, spec, rng)
+    points, prior = _start(deviations, spec, axes, rng)
     for _ in range(effort.warm):
         decoder = _regress(points, deviations, prior, shares)
         gram, encoded = decoder @ decoder.T * shares, deviations @ decoder.T * own
         points = Moves.of(gram, halves).loops(encoded, points, (1.0,))
+    if not effort.full:
+        return _regress(points, deviations, prior, shares) if effort.warm else prior
     best, least = prior, np.inf
     for _ in range(effort.full):
         decoder = _regress(points, deviations, prior, shares)
@@ -117,7 +127,8 @@ def _fit_decoder(
 
 def assemble(spec: CodeSpec, decoder: Floats, *, metric: Floats, mean: Floats, nested: bool = False) -> Recurrent:
     """The binarizer of a decoder (dims, embedding_dims) that works in the metric (embedding_dims, embedding_dims)."""
-    gram, encoder = decoder @ decoder.T, metric @ decoder.T
+    gram = decoder @ decoder.T
+    encoder = decoder.T if _is_identity(metric) else metric @ decoder.T
     if nested:
         shares = couplings(spec)
         gram, encoder = gram * shares, encoder * np.diag(shares)
@@ -153,12 +164,12 @@ def _is_identity(matrix: Floats) -> bool:
     return bool((matrix == np.eye(len(matrix))).all())
 
 
-def _start(deviations: Floats, spec: CodeSpec, rng: np.random.Generator) -> tuple[Floats, Floats]:
+def _start(deviations: Floats, spec: CodeSpec, principal: Axes, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """The closed form: its codes as grid points (rows, dims), its decoder (dims, embedding_dims), both float32.
 
     A code of more dims than the embeddings vary in begins with the principal axes anew in its later blocks.
     """
-    variances, axes = principal_axes(deviations)
+    variances, axes = principal
     count = max(1, int((variances > FLAT * variances[0]).sum()))
     projections, first = [], 0
     for block in spec.blocks:

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from bebr.core.arrays import TINY, Floats
 from bebr.core.codes import Block, RescoreSpec, join_records, pack_levels
 from bebr.encoding.quantization.grid import UNIT_ERRORS, UNIT_STEPS
-from bebr.encoding.quantization.rows import check_shape, principal_axes
+from bebr.encoding.quantization.rows import Axes, check_shape, principal_axes
 from bebr.errors import InvalidOption
 
 WEIGHT = 0.5
@@ -145,14 +145,15 @@ class Part:
         return cls(bits, axes, bits_of_axes[axes] & np.uint8(bits - 1))
 
 
-def fit_residual(embeddings: Floats, residuals: Floats, size_bytes: int) -> Residual:
+def fit_residual(embeddings: Floats, residuals: Floats, size_bytes: int, known: Axes | None = None) -> Residual:
     """Unit embeddings and what their scan codes leave over, both (rows, embedding_dims) float32 -> their binarizer.
 
-    The code has `size_bytes`, or a few less where the embeddings' dims are no multiple of eight. Raises InvalidOption.
+    known: the principal axes of the embeddings, where somebody has them. The code has `size_bytes`, or a few less where
+    the embeddings' dims are no multiple of eight. Raises InvalidOption.
     """
     dims = embeddings.shape[1]
     check_rescore_size(size_bytes, dims)
-    metric, inverse = _metric(embeddings)
+    metric, inverse = _metric(principal_axes(embeddings) if known is None else known)
     weighted = residuals @ metric.astype(np.float32)
     variances, axes = principal_axes(weighted)
     bits = _bits_of_axes(variances, size_bytes)
@@ -179,9 +180,9 @@ def check_rescore_size(size_bytes: int, embedding_dims: int) -> None:
         )
 
 
-def _metric(embeddings: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """M (dims, dims), of mean square one, and its inverse."""
-    moments, axes = principal_axes(embeddings)
+def _metric(known: Axes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """M (dims, dims), of mean square one, and its inverse, of the principal axes of embeddings."""
+    moments, axes = known
     scales = (moments / moments.sum() + LEAST_SHARE) ** (WEIGHT / 2)
     scales /= np.sqrt((scales**2).mean())
     return (axes * scales) @ axes.T, (axes / scales) @ axes.T

@@ -9,6 +9,8 @@ from bebr.core.arrays import Floats
 from bebr.core.codes import CodeSpec
 from bebr.errors import DimensionMismatch, InvalidEmbeddings
 
+Axes = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Variances (dims,), and principal axes (dims, dims) in columns; widest first."""
 MAX_FIT_ROWS = 100_000
 """Most rows that a fit uses; of more a sample is taken."""
 
@@ -48,8 +50,8 @@ def unit_rows(rows: NDArray[np.floating[Any]]) -> Floats:
     return unit
 
 
-def principal_axes(deviations: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """deviations (rows, dims) float32 -> variances (dims,), axes (dims, dims) in columns; widest first."""
+def principal_axes(deviations: Floats) -> Axes:
+    """deviations (rows, dims) float32 -> their principal axes."""
     second_moments = (deviations.T @ deviations).astype(np.float64) / len(deviations)
     variances, axes = np.linalg.eigh(second_moments)
     return np.maximum(variances[::-1], 0), axes[:, ::-1]

@@ -7,7 +7,9 @@ from typing import Any
 from bebr.core.arrays import Floats
 from bebr.encoding.bundles.contents import BinarizerFiles
 from bebr.encoding.progress import Progress
-from bebr.encoding.quantization.layout import fit_bytes
+from bebr.encoding.quantization.budget import default_cpu_seconds
+from bebr.encoding.quantization.candidates import candidates
+from bebr.encoding.quantization.layout import estimate, fit_bytes
 from bebr.encoding.quantization.measuring import Coder
 from bebr.encoding.quantization.recurrent_graph import files_of
 from bebr.encoding.quantization.trials import Trials, held_out_rows, least_searched_rows
@@ -15,19 +17,25 @@ from bebr.errors import InvalidOption
 
 
 def fit_own(
-    embeddings: Floats, size_bytes: int, rescore_bytes: int = 0, progress: Progress | None = None
+    embeddings: Floats,
+    size_bytes: int,
+    rescore_bytes: int = 0,
+    progress: Progress | None = None,
+    cpu_seconds: float | None = None,
 ) -> tuple[BinarizerFiles, dict[str, Any]]:
     """embeddings (rows, embedding_dims) float32 -> a binarizer of `size_bytes` a code, and what was measured.
 
     rescore_bytes: size of the rescore code beside it; 0 for none. recall_at_10 is that of the scan code alone.
-    Takes seconds to minutes. Raises InvalidEmbeddings, InvalidOption.
+    cpu_seconds: what it may cost, about; None: what suits the dims. Raises InvalidEmbeddings, InvalidOption.
     """
-    fitted, report = fit_bytes(embeddings, size_bytes, progress, rescore_bytes=rescore_bytes)
+    cpu_seconds = cpu_seconds or default_cpu_seconds(embeddings.shape[1])
+    fitted, report = fit_bytes(embeddings, size_bytes, progress, rescore_bytes=rescore_bytes, cpu_seconds=cpu_seconds)
     metrics: dict[str, Any] = {
         f"recall_at_{report.recall_at}": report.chosen.recall,
         "queries": report.queries,
         "searched": report.chosen.rows,
         "rows": len(embeddings),
+        "fitted_to": report.fitted_to,
         "centered": report.chosen.centered,
     }
     if (rescored := report.rescored) is not None:
@@ -38,6 +46,12 @@ def fit_own(
             "coverage": [asdict(one) for one in rescored.coverage],
         }
     return files_of(fitted), metrics
+
+
+def estimate_own(rows: int, embedding_dims: int, size_bytes: int, cpu_seconds: float | None = None) -> float:
+    """CPU seconds that `fit_own` takes, about."""
+    bound = cpu_seconds or default_cpu_seconds(embedding_dims)
+    return min(bound, estimate(rows, embedding_dims, list(candidates(size_bytes, embedding_dims))))
 
 
 def recall_of_others(embeddings: Floats, coders: Mapping[str, Coder]) -> dict[str, float]:

@@ -4,6 +4,7 @@ Held-out rows are the queries; the rest is what they search, and what the binari
 by cosine are the truth.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,8 +17,8 @@ from bebr.encoding.quantization.measuring import RECALL_AT, Coder
 from bebr.encoding.quantization.recurrent import RESCORED_HARDNESS, Recurrent
 from bebr.encoding.quantization.recurrent_fit import CHEAP, Effort, fit_unit_rows
 from bebr.encoding.quantization.rescored import Rescored, measure_rescored
-from bebr.encoding.quantization.residual import check_rescore_size, fit_residual
-from bebr.encoding.quantization.rows import sample_rows, unit_rows
+from bebr.encoding.quantization.residual import Residual, check_rescore_size, fit_residual
+from bebr.encoding.quantization.rows import Axes, principal_axes, sample_rows, unit_rows
 from bebr.errors import InvalidEmbeddings
 
 MAX_QUERIES = 1_000
@@ -54,6 +55,8 @@ class Trial:
     """Number of rows that the queries searched."""
     recall: float
     """recall@10 of adc on the held-out queries."""
+    fitted_to: int = 0
+    """Number of rows that it was fitted to."""
     prefixes: tuple[float, ...] = ()
     """Of a nested code: the recall of its first block, of its first two, and so on, without the whole."""
 
@@ -70,6 +73,12 @@ class FitReport:
     """All that were measured, in order."""
     rescored: Rescored | None = None
     """What the rescore code adds, where there is one."""
+    rows: int = 0
+    """Number of rows that were given."""
+    fitted_to: int = 0
+    """Number of rows that the binarizer was fitted to: fewer where the CPU seconds did not pay for all."""
+    estimated_cpu_seconds: float = 0.0
+    """What the fit was estimated to cost."""
 
 
 class Trials:
@@ -85,6 +94,10 @@ class Trials:
         """(rows, embedding_dims) float32, all of them."""
         self.total = 0
         """How many steps there will be, for the progress."""
+        self.queries = 0
+        """How many rows are held out."""
+        self._axes: Axes | None = None
+        """Principal axes of all rows, where trials share them."""
         self._made: list[Trial] = []
         self._finalists: dict[Trial, Recurrent] = {}
         self._progress = progress or silent
@@ -102,8 +115,9 @@ class Trials:
                 "must be left; give more rows",
                 rows=len(order),
             )
+        self.queries = len(queries)
         self._full = _Truth(queries, searched, _nearest(queries, searched))
-        self._cheap = self._full.first(max(CHEAP_SEARCHED_ROWS, self.rows.shape[1]))
+        self._parts: dict[int, _Truth] = {}
 
     @property
     def embedding_dims(self) -> int:
@@ -111,56 +125,103 @@ class Trials:
 
     def cheap(self, spec: CodeSpec) -> Trial:
         """Measure a spec with little effort, to compare it with others."""
-        return self._measure(spec, False, self._cheap, CHEAP)
+        return self._measure(spec, False, self._part(max(CHEAP_SEARCHED_ROWS, self.embedding_dims)), CHEAP)
 
     def final(self, spec: CodeSpec, *, center: bool = False) -> Trial:
         """Measure a spec well. center: with the mean taken out."""
         return self._measure(spec, center, self._full, FINAL)
+
+    def staged(self, spec: CodeSpec, effort: Effort, searched: int, *, last: bool, center: bool = False) -> Trial:
+        """Measure a spec with so much effort among so many rows. Trials share their principal axes.
+
+        last: whether what is measured may be kept.
+        """
+        self.share_axes()
+        truth = self._part(searched)
+        return self._measure(spec, center, truth, effort, self._full.searched, cheap=not last)
+
+    def share_axes(self) -> None:
+        """From now on trials begin with the principal axes of all rows."""
+        if self._axes is None:
+            self._axes = principal_axes(self.rows)
+
+    @property
+    def mean_length(self) -> float:
+        """Length of the mean of the rows."""
+        return float(np.linalg.norm(self.rows.mean(axis=0, dtype=np.float64)))
+
+    def _part(self, searched: int) -> "_Truth":
+        if searched >= len(self._full.searched):
+            return self._full
+        if searched not in self._parts:
+            self._parts[searched] = self._full.first(searched)
+        return self._parts[searched]
 
     def recall_of(self, coder: Coder) -> float:
         """recall@10 of adc of any codes, on the rows and queries of `final`."""
         values = code_values(coder.encode(self._full.searched), coder.spec, coder.steps)
         return self._full.shared(_nearest(coder.project(self._full.queries), values))
 
-    def keep(self, chosen: Trial) -> tuple[Recurrent, FitReport]:
-        """Fit what was chosen to all rows, with full effort."""
-        binarizer = self._fit(self.rows, CodeSpec.parse(chosen.code), chosen.centered, Effort())
+    def keep(self, chosen: Trial, effort: Effort | None = None, seconds: float = 0.0) -> tuple[Recurrent, FitReport]:
+        """Fit what was chosen to all rows, with full effort unless another one is given. seconds: the estimate."""
+        binarizer = self._fit(self.rows, CodeSpec.parse(chosen.code), chosen.centered, effort or Effort())
         binarizer = replace(binarizer, shrink=chosen.shrink)
-        rescored = None
+        rescored, fitted_to = None, min(len(self.rows), (effort or Effort()).rows)
         if self._rescore_bytes:
             binarizer = replace(binarizer, hardness=RESCORED_HARDNESS)
-            rescored = self._rescored(chosen)
-            residual = fit_residual(self.rows, binarizer.left_over(self.rows), self._rescore_bytes)
+            rescored, residual = self._rescored(chosen)
+            if effort is None:
+                residual = fit_residual(self.rows, binarizer.left_over(self.rows), self._rescore_bytes)
             binarizer = replace(binarizer, residual=residual)
-        self._report(self.total, f"{binarizer.record_spec} fitted to all {len(self.rows):,} rows")
-        return binarizer, FitReport(chosen, len(self._full.queries), RECALL_AT, tuple(self._made), rescored)
+        all_of = "all " if fitted_to == len(self.rows) else f"{fitted_to:,} of "
+        self._report(self.total, f"{binarizer.record_spec} fitted to {all_of}{len(self.rows):,} rows")
+        return binarizer, FitReport(
+            chosen,
+            len(self._full.queries),
+            RECALL_AT,
+            tuple(self._made),
+            rescored,
+            rows=len(self.rows),
+            fitted_to=fitted_to,
+            estimated_cpu_seconds=round(seconds, 2),
+        )
 
-    def _rescored(self, chosen: Trial) -> Rescored:
+    def _rescored(self, chosen: Trial) -> tuple[Rescored, Residual]:
         """Measure the chosen code with a rescore code, both fitted to the searched rows alone."""
-        binarizer, truth = replace(self._finalists[chosen], hardness=RESCORED_HARDNESS), self._full
+        binarizer, truth = replace(self._finalists[chosen], hardness=RESCORED_HARDNESS), self._part(chosen.rows)
         left = binarizer.left_over(truth.searched)
-        residual = fit_residual(truth.searched, left, self._rescore_bytes)
+        residual = fit_residual(truth.searched, left, self._rescore_bytes, self._axes)
         finer = residual.decode(residual.quantized_values(left))
-        return measure_rescored(truth.queries, truth.searched - left, finer, truth.nearest)
+        return measure_rescored(truth.queries, truth.searched - left, finer, truth.nearest), residual
 
-    def _measure(self, spec: CodeSpec, center: bool, truth: "_Truth", effort: Effort) -> Trial:
-        """Fit to the searched rows and measure the recall of adc."""
-        binarizer = self._fit(truth.searched, spec, center, effort)
-        shrinks = SHRINKS[:1] if effort is CHEAP else SHRINKS
-        recalls = [truth.recall(replace(binarizer, shrink=shrink)) for shrink in shrinks]
+    def _measure(
+        self,
+        spec: CodeSpec,
+        center: bool,
+        truth: "_Truth",
+        effort: Effort,
+        rows: Floats | None = None,
+        cheap: bool | None = None,
+    ) -> Trial:
+        """Fit to the searched rows, or others that are not queries, and measure the recall of adc."""
+        rows, cheap = truth.searched if rows is None else rows, effort is CHEAP if cheap is None else cheap
+        binarizer = self._fit(rows, spec, center, effort)
+        shrinks = SHRINKS[:1] if cheap else SHRINKS
+        recalls = truth.recalls(binarizer, shrinks)
         best = int(np.argmax([recalls[0] + SHRINK_MARGIN, *recalls[1:]]))
         shorter = [binarizer.prefix(blocks) for blocks in range(1, len(spec.blocks))] if self._nested else []
         trial = Trial(
             code=str(spec),
             centered=center,
             shrink=shrinks[best],
-            cheap=effort is CHEAP,
+            cheap=cheap,
             rows=len(truth.searched),
             recall=round(recalls[best], 4),
+            fitted_to=min(len(rows), effort.rows),
             prefixes=tuple(round(truth.recall(replace(prefix, shrink=shrinks[best])), 4) for prefix in shorter),
         )
         self._made.append(trial)
-        if effort is not CHEAP:
+        if not cheap:
             self._finalists[trial] = replace(binarizer, shrink=trial.shrink)
         centering = "centered" if center else "not centered"
         self._report(len(self._made), f"{spec} {centering}: recall@{RECALL_AT} {recalls[best]:.3f}")
@@ -175,6 +236,7 @@ class Trials:
             nested=self._nested,
             effort=effort,
             rng=np.random.default_rng(SEED),
+            axes=self._axes,
         )
 
     def _report(self, done: int, label: str) -> None:
@@ -203,6 +265,15 @@ class _Truth:
         """The same queries on the first `rows` rows."""
         searched = self.searched[:rows]
         return _Truth(self.queries, searched, _nearest(self.queries, searched))
+
+    def recalls(self, binarizer: Recurrent, shrinks: Sequence[float]) -> list[float]:
+        """Recall of adc for each shrink. Codes are searched for once: gains alone differ."""
+        projected, values = binarizer.project(self.queries), binarizer.quantized_values(self.searched)
+        found = [self.shared(_nearest(projected, values))]
+        for shrink in shrinks[1:]:
+            factors = binarizer.shrink_factors(self.searched, values, shrink)
+            found.append(self.shared(_nearest(projected, values * factors[:, None])))
+        return found
 
     def recall(self, binarizer: Recurrent) -> float:
         """Recall of adc."""

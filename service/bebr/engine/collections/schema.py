@@ -70,6 +70,8 @@ class FitPlan:
     """Bytes per rescore code; None for none."""
     cpu_seconds: float | None = None
     """CPU seconds that it may take, about; None: what suits the dims."""
+    cancelled: bool | None = None
+    """Whether somebody ended it, which is why it has failed."""
 
     @property
     def drift(self) -> float | None:

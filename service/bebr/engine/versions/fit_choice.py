@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bebr.core.arrays import Floats
 from bebr.core.codes import CodeSpec
 from bebr.encoding.encoder import Encoder
+from bebr.encoding.quantization.budget import default_cpu_seconds, encode_seconds
 from bebr.encoding.quantization.measuring import RECALL_AT, Quality, error_of, measure
 from bebr.encoding.quantization.trials import held_out_rows
 from bebr.engine.collections.collection import Collection
@@ -21,6 +22,8 @@ from bebr.errors import BebrError
 
 MANY_QUERIES = 200
 """With as many, what finds more is taken to be better."""
+MEASURED_SHARE = 0.15
+"""Of the CPU seconds of a fit, to measure what it found among all that was collected."""
 MEASURED_BATCH = 4_096
 """Rows that are decoded and encoded at a time."""
 
@@ -83,6 +86,7 @@ def choose(
     metrics: what the fit measured of its own and, as `others`, of the other candidates.
     """
     count, candidates = held_out_rows(len(rows.sample)), {own.version.id: own, **others}
+    rows = replace(rows, others=rows.others[: count + _measured_rows(own, count)])
     if len(rows.others) >= count:
         found = {name: measure_candidate(one, rows, count) for name, one in candidates.items()}
         recalls = {name: one.rescored_recall_at_10 or one.recall_at_10 for name, one in found.items()}
@@ -98,6 +102,13 @@ def choose(
         return chosen, _measured(chosen, Quality(recalls[chosen.version.id], queries, metrics["searched"], error))
     rescored = metrics.get("rescored_recall_at_10")
     return own, _measured(own, Quality(recall, queries, metrics["searched"], error, rescored))
+
+
+def _measured_rows(own: Candidate, count: int) -> int:
+    """How many rows that were not drawn are searched: as many as a share of a fit's CPU seconds pays for."""
+    dims = own.encoder.embedding_dims
+    seconds = encode_seconds(own.version.spec.scan, dims, rows=1)
+    return max(count, int(MEASURED_SHARE * default_cpu_seconds(dims) / seconds))
 
 
 def _chance(recall: float, queries: int) -> float:

@@ -50,7 +50,12 @@ def make_plan(
         raise InvalidOption(
             f"a fit to embeddings of {dims} dims takes a sample of {least} to {most}, got {sample}", key=f"{at}sample"
         )
-    return FitPlan(size_bytes, sample, rescore_bytes=rescore_bytes or None, cpu_seconds=cpu_seconds)
+    return FitPlan(
+        size_bytes,
+        sample,
+        rescore_bytes=rescore_bytes or None,
+        cpu_seconds=cpu_seconds or limits.fit_cpu_seconds or None,
+    )
 
 
 def most_collected(plan: FitPlan, record_size_bytes: int, limits: Limits) -> int:

@@ -20,7 +20,7 @@ from bebr.config import Limits
 from bebr.core.sampling import sample_keys, smallest
 from bebr.encoding import BinarizerFiles
 from bebr.encoding.quantization.int8 import Int8Binarizer
-from bebr.encoding.quantization.training import fit_own, least_rows, recall_of_others
+from bebr.encoding.quantization.training import estimate_own, fit_own, least_rows, recall_of_others
 from bebr.encoding.quantization.trials import held_out_rows
 from bebr.engine.capacity import CapacityGuard
 from bebr.engine.collections.collection import Collection
@@ -31,6 +31,7 @@ from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.versions.fit_choice import Candidate, Collected, choose, codec_of, measure_candidate, others_of
 from bebr.engine.versions.fit_from_codes import converted, decode_unit, draw, recode
 from bebr.engine.versions.fitted_bundles import FittedBundles, next_bundle_id
+from bebr.errors import Conflict
 from bebr.shards import Reencode
 
 log = logging.getLogger(__name__)
@@ -100,6 +101,12 @@ class FitSteps:
         sizes, fitted = (plan.bytes, plan.rescore_bytes or 0), plan.source is FitSource.SAMPLE
         return Training(rows, others_of(collection, *sizes, fitted=fitted))
 
+    def estimate(self, collection: Collection, plan: FitPlan) -> float:
+        """CPU seconds that the fit takes, about."""
+        return estimate_own(
+            plan.sample, collection.codec(collection.active).embedding_dims, plan.bytes, plan.cpu_seconds
+        )
+
     async def _buffered(self, collection: Collection, buffered: Version, codec: Int8Binarizer) -> list[bytes]:
         """Buffered points as records of the codec, in random order."""
         ids = await _version_ids(collection, buffered.number)
@@ -126,6 +133,8 @@ class FitSteps:
 
         def switched(document: CollectionDocument) -> CollectionDocument:
             assert document.fit is not None, "it was requested"
+            if document.fit.cancelled:
+                raise Conflict(f"the fit of '{collection.name}' was cancelled")
             kept = None if chosen is own else version.number
             plan = replace(document.fit, due=False, failed=None, kept=kept, at_fit=measured, latest=measured)
             new = () if version.number < len(document.versions) else (version,)
@@ -221,9 +230,15 @@ class FitSteps:
 def fit(training: Training, plan: FitPlan, progress: Progress) -> Fitted:
     """Fit a binarizer, and see what others find. It takes minutes: run it in a thread."""
     embeddings = training.rows.codec.decode(training.rows.sample)
-    files, metrics = fit_own(embeddings, plan.bytes, plan.rescore_bytes or 0, progress)
+    files, metrics = fit_own(embeddings, plan.bytes, plan.rescore_bytes or 0, progress, plan.cpu_seconds)
     others = recall_of_others(embeddings, {name: other.encoder for name, other in training.others.items()})
     return Fitted(files, metrics | ({"others": others} if others else {}), training)
+
+
+def estimated_seconds(training: Training, plan: FitPlan) -> float:
+    """CPU seconds that `fit` takes, about."""
+    dims = training.rows.codec.embedding_dims
+    return estimate_own(len(training.rows.sample), dims, plan.bytes, plan.cpu_seconds)
 
 
 async def _version_ids(collection: Collection, number: int) -> list[str]:

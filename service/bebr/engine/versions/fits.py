@@ -26,6 +26,9 @@ from bebr.engine.versions.fit_from_codes import check_finer, converted
 from bebr.engine.versions.fit_plan import make_plan, most_collected
 from bebr.errors import Conflict, InvalidOption
 
+CANCELLED = "cancelled by request"
+"""Why a cancelled fit has failed."""
+
 
 class Fits:
     """The fits of all collections."""
@@ -45,17 +48,17 @@ class Fits:
         fit = collection.document.fit
         if fit is None:
             return None
+        if fit.cancelled:
+            return FitState.CANCELLED
         if collection.document.uid in self._running:
             return FitState.FITTING
         buffered = collection.buffered()
         if fit.due and fit.source is not FitSource.WRITES:
             return FitState.FITTING
-        if collection.active.kind is not VersionKind.BUFFERED:
-            if fit.failed is not None:
-                return FitState.FAILED
-            return FitState.CONVERTING if buffered or self._left(collection) else FitState.DONE
         if fit.failed is not None:
             return FitState.FAILED
+        if collection.active.kind is not VersionKind.BUFFERED:
+            return FitState.CONVERTING if buffered or self._left(collection) else FitState.DONE
         begins = fit.due or self._at_rest.get(collection.document.uid) is fit
         return FitState.FITTING if begins or buffered >= self._most(collection, fit) else FitState.COLLECTING
 
@@ -84,6 +87,8 @@ class Fits:
             rescore_bytes=fit.rescore_bytes,
             rescored_recall_at_10=metrics.get("rescored_recall_at_10"),
             candidates=_candidates(collection, fitted),
+            fitted_to=None if fitted is None else fitted.metrics.get("fitted_to"),
+            cpu_seconds=fit.cpu_seconds,
         )
 
     def _left(self, collection: Collection) -> int:
@@ -130,7 +135,7 @@ class Fits:
     def check_quiet(self, collection: Collection) -> None:
         """Raise Conflict during a fit, which decides over the active version."""
         state = self.state(collection)
-        harmless = state is FitState.FAILED and collection.active.kind is not VersionKind.BUFFERED
+        harmless = state in (FitState.FAILED, FitState.CANCELLED) and collection.active.kind is not VersionKind.BUFFERED
         if state not in (None, FitState.DONE) and not harmless:
             raise Conflict(f"a fit of '{collection.name}' is {state}; wait until it is done", state=str(state))
 
@@ -178,7 +183,7 @@ class Fits:
                 raise Conflict(f"backfill {backfill.job} of '{collection.name}' is running; pause it", job=backfill.job)
             keeps_finer = source is FitSource.CODES and document.active_version.spec.rescore is not None
             plan = self._plan(collection, size_bytes, rescore_bytes, sample, now, keeps_finer)
-            plan = replace(plan, cpu_seconds=cpu_seconds)
+            plan = replace(plan, cpu_seconds=cpu_seconds or self._limits.fit_cpu_seconds or None)
             if source is not FitSource.WRITES:
                 return await self._request_from(collection, plan, source)
             buffered = document.buffered
@@ -192,6 +197,23 @@ class Fits:
         status = self.status(collection)
         assert status is not None, "a fit was requested"
         return status
+
+    async def cancel(self, collection: Collection) -> None:
+        """End a fit that collects or is computed; points stay as they are, and another one may be requested. Raises
+        Conflict once its binarizer is in use."""
+
+        def cancelled(document: CollectionDocument) -> CollectionDocument:
+            if (state := self.state(collection)) is FitState.CONVERTING:
+                raise Conflict(
+                    f"the fit of '{collection.name}' is converting: its binarizer is in use already; wait until it is "
+                    "done, then promote another version",
+                    state=state,
+                )
+            if document.fit is None or state not in (FitState.COLLECTING, FitState.FITTING):
+                return document
+            return replace(document, fit=replace(document.fit, due=False, failed=CANCELLED, cancelled=True))
+
+        await self._registry.update(collection, cancelled)
 
     async def _request_from(self, collection: Collection, plan: FitPlan, source: FitSource) -> FitStatus:
         """Fit to what is there already; the active version stays so until then. The registry is locked."""

@@ -36,7 +36,7 @@ class BundleList(Answer):
 class FitStatus(Answer):
     """A collection's own fit. `version` and what follows describe its newest fitted binarizer."""
 
-    state: Literal["collecting", "fitting", "failed", "converting", "done"]
+    state: Literal["collecting", "fitting", "failed", "converting", "done", "cancelled"]
     bytes: int = Field(description="Bytes per code.")
     sample: int = Field(description="Embeddings to fit to, which are collected first.")
     collected: int = Field(description="Points kept as embeddings: until the fit, then until they are re-encoded.")
@@ -61,6 +61,15 @@ class FitStatus(Answer):
         None, description="The same share after the candidates of the scan were scored by their rescore codes."
     )
     candidates: int | Absent = Field(None, description="Number of candidates that 10 hits were chosen from by that.")
+
+    fitted_to: int | Absent = Field(
+        None,
+        description="Number of embeddings that it was fitted to: fewer than `sample` if `cpu_seconds` did not pay for "
+        "all.",
+    )
+    cpu_seconds: float | Absent = Field(
+        None, description="CPU seconds that the fit may take, about; absent: 60, or 120 for 1,536 dims, 240 for 3,072."
+    )
 
     @classmethod
     def of(cls, fit: results.FitStatus) -> "FitStatus":

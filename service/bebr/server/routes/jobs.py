@@ -37,8 +37,8 @@ CANCEL = Operation(
     "jobs",
     Job,
     errors=(JobNotFound, Conflict),
-    description="What was applied stays. Batches in flight are completed first. Fits and changes of fields cannot be "
-    "cancelled.",
+    description="What was applied stays. Batches in flight are completed first. Points of a cancelled fit stay as "
+    "they are; once its binarizer is in use, it cannot be cancelled. Changes of fields cannot be cancelled.",
 )
 
 
