@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from bebr.core.codes import CodeSpec
 from bebr.encoding.quantization.recurrent_fit import CHEAP, Effort
 
-OPERATIONS_PER_SECOND = 36e9
+OPERATIONS_PER_SECOND = 42e9
 """Of one core, in products of float32 matrices with all that goes with them."""
 LEAST_CPU_SECONDS, CPU_SECONDS_PER_DIM = 60.0, 5 / 64
 ELEMENT_OPERATIONS = 60
@@ -21,6 +21,8 @@ LEAST_ROWS = 2_000
 """Fewer rows are not fitted to, whatever that costs."""
 SHRINK = 0.8
 """An effort is made so much smaller at a time until it is paid for."""
+LEAST_ROUNDS = 0.35
+"""Share of the rounds of the last fit that is kept before rows are left out."""
 
 
 def default_cpu_seconds(embedding_dims: int) -> float:
@@ -47,7 +49,7 @@ STAGES = (
     Stage(2, Effort(warm=15, full=4, rows=15_000), 50_000, 0.2),
 )
 """Successive halving: many layouts with little effort, then the best of them with more."""
-LAST_SHARE = 0.3
+LAST_SHARE = 0.34
 """Share of the CPU seconds that the fit of what was chosen may take."""
 
 
@@ -110,9 +112,11 @@ def paid_stage(stage: Stage, specs: Sequence[CodeSpec], embedding_dims: int, que
 
 
 def paid_effort(spec: CodeSpec, embedding_dims: int, effort: Effort, seconds: float) -> Effort:
-    """As much of an effort as so many CPU seconds pay for."""
+    """As much of an effort as so many CPU seconds pay for: rounds are left out first, then rows."""
     factor, paid = 1.0, effort
     while fit_seconds(spec, embedding_dims, paid) > seconds and factor > 0.05:
         factor *= SHRINK
         paid = scaled(effort, factor)
+        if factor >= LEAST_ROUNDS:
+            paid = replace(paid, rows=effort.rows)
     return paid
