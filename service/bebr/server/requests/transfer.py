@@ -39,7 +39,7 @@ Exported = Annotated[
     list[Any],
     Field(max_length=MAX_ITEMS),
     WithJsonSchema(
-        {"type": "array", "items": {"$ref": REF.format(model="ExportedPoint")}, "maxItems": "max_batch_points"}
+        {"type": "array", "items": {"$ref": REF.format(model="ImportedPoint")}, "maxItems": "max_batch_points"}
     ),
 ]
 
@@ -50,7 +50,7 @@ class ExportPoints(Body):
     cursor: str | None = Field(None, description="The `cursor` of the previous page.")
 
 
-class ExportedPoint(BaseModel):
+class ImportedPoint(BaseModel):
     """One point as it was exported."""
 
     model_config = ConfigDict(extra="forbid") | documented(EXPORTED_POINT)
