@@ -112,6 +112,17 @@ def test_detached_jobs_go_on(service: Client, tmp_path: Path, capsys: Printed):
     assert service.get_job(job).applied == 2
 
 
+def test_texts_of_points_with_vectors_need_a_place(service: Client, tmp_path: Path, capsys: Printed):
+    file = str(tmp_path / "a.parquet")
+    parquet.write_table(arrow.table({"emb": [[0.5] * 16], "a": ["x"], "b": ["y"]}), file)
+    for collection in ("vectors", "new"):
+        assert run("ingest", file, "-c", collection, "--text-field", "a,b") == 1
+        assert "--text-field applies only where the collection keeps texts" in capsys.readouterr().err
+    assert "new" not in [collection["name"] for collection in service.list_collections()]
+    assert run("ingest", file, "-c", "new", "--text-field", "a,b", "--keep-text", "whole") == 0
+    assert service.get_point("new", "1").metadata == {"a": "x", "b": "y", "whole": "x\ny"}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

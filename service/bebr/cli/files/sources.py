@@ -90,6 +90,17 @@ class Sources:
             f"{names[0]}{f' and {len(names) - 1} more' if names[1:] else ''}: {said}" for said, names in files.items()
         ]
 
+    def check_texts(self, text_field: str | None) -> None:
+        """Raise InvalidOption where texts are named that nothing is made of. text_field: that of the collection."""
+        for reader in self.readers:
+            columns = reader.columns
+            if columns is not None and columns.vector is not None and reader.options.text_fields and text_field is None:
+                raise InvalidOption(
+                    f"{reader.name} has vectors in '{columns.vector}', so --text-field applies only where the "
+                    "collection keeps texts: create it with --keep-text, or leave the option out",
+                    option="--text-field",
+                )
+
     def first_point(self) -> Mapping[str, Any] | None:
         """The first point that can be read; None: there is none among the first rows."""
         for reader in self.readers:

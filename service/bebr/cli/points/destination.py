@@ -33,8 +33,10 @@ def find_or_create(service: "Client", name: str, wanted: Wanted, sources: Source
     try:
         described = service.describe_collection(name)
     except CollectionNotFound:
+        sources.check_texts(wanted.keep_text)
         return _create(service, name, wanted, sources.first_point())
     _check(described, name, wanted)
+    sources.check_texts(described["text_field"])
     return _with_fields(service, described, wanted)
 
 

@@ -1,7 +1,7 @@
 """`bebr export`, `bebr import`, `bebr copy`: whole collections, exactly as they are."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -160,7 +160,7 @@ def _create(
 ) -> str:
     """The collection with all of its points, or none. -> its name."""
     from bebr.cli.output import shown_progress
-    from bebr.errors import Conflict
+    from bebr.errors import BebrError, Conflict
 
     name = name or str(definition["name"])
     service.create_from_definition(name, definition)
@@ -176,7 +176,8 @@ def _create(
                     done += len(some)
                     show(done, total, "writing points")
     except BaseException:
-        service.delete_collection(name)
+        with suppress(BebrError):  # the service may be what is gone
+            service.delete_collection(name)
         raise
     if aliases and definition["aliases"]:
         service.update_aliases([{"create": {"alias": alias, "collection": name}} for alias in definition["aliases"]])
