@@ -4,6 +4,7 @@ Most searches go it. It finds what `scan`, `probe` and `rescoring` find, to the 
 way: several versions, and groups.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,7 +18,6 @@ from bebr.core.lists import ListRule
 from bebr.core.scoring import DotQueries, RescoreQueries
 from bebr.index.candidates import Found
 from bebr.index.probe import ListsHeld, ListsRead, cost
-from bebr.index.scan import masks_of_parts
 from bebr.index.scan_view import ScanView
 from bebr.kernel.rescore import DamagedRow
 
@@ -41,9 +41,9 @@ class EmbeddingQueries:
     filters: tuple[Filter | None, ...] | None = None
     """One per query; None: none has one."""
     floors: NDArray[np.float32] | None = None
-    """(queries,): what the scan scores less is no hit; None: all may be hits."""
-    thresholds: NDArray[np.float64] | None = None
-    """(queries,): the lowest score of a hit that counts; None: all count."""
+    """(queries,): what the scan scores less is no hit, which spares lists; None: all may be hits."""
+    thresholds: Sequence[float] | None = None
+    """Of each query, the lowest score of a hit that counts; None: all count."""
     rescore: RescoreQueries | None = None
     """The same for rescore codes; None: hits keep the scores of the scan."""
     candidates: NDArray[np.int64] | None = None
@@ -94,8 +94,7 @@ def nearest(
         else:
             return None
     if queries.filters is not None or queries.floors is not None:
-        masks, mask_of_query = masks_of_parts(selection, view.parts, queries.filters or (None,))
-        filtering = kernel.Filtering(masks, mask_of_query, queries.floors)
+        filtering = _filtering(view, queries)
     if queries.rescore is not None and queries.candidates is not None:
         finer = kernel.Finer(view.rescore[queries.version].sources, queries.rescore, queries.candidates, waits)
     try:
@@ -118,7 +117,18 @@ def nearest(
         return None
     found = [Found(one.scores, one.ids, [queries.version] * len(one.ids)) for one in answer.found]
     if (thresholds := queries.thresholds) is not None:
-        found = [one.raised(0.0, threshold) for one, threshold in zip(found, thresholds.tolist(), strict=True)]
+        found = [one.raised(0.0, threshold) for one, threshold in zip(found, thresholds, strict=True)]
     if held is not None and answer.lists is not None and answer.rows is not None:
         read = ListsRead(held, answer.lists, answer.rows, np.zeros(len(queries), np.bool_))
     return Nearest(found, read, answer.queries, answer.seconds)
+
+
+def _filtering(view: ScanView, queries: EmbeddingQueries) -> kernel.Filtering:
+    filters = queries.filters or ()
+    conditions = list(dict.fromkeys([condition for condition in filters if condition is not None]))
+    masks = [view.masks(queries.version, condition) for condition in conditions]
+    if not masks or len(filters) == 1:
+        return kernel.Filtering(masks, None, queries.floors)
+    numbers: dict[Filter | None, int] = {condition: number for number, condition in enumerate(conditions)}
+    of_query = [numbers.get(condition, -1) for condition in filters]
+    return kernel.Filtering(masks, np.array(of_query, np.int32), queries.floors)

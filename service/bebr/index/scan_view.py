@@ -1,7 +1,7 @@
 """All parts of all shards as a scan takes them: one native object, made once for each set of views."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from bebr import kernel
 from bebr.core.codes import CodeSpec
+from bebr.core.filters import Filter
 from bebr.core.lists import Centroids
 from bebr.errors import DamagedSegment
 from bebr.index import segment_file
@@ -26,6 +27,8 @@ def table_of(centroids: Centroids, spec: CodeSpec) -> kernel.CentroidTable:
 
 
 DamagedRows = kernel.DamagedRows
+KEPT_FILTERS = 4
+"""Filters whose masks a view keeps: a bit for each row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class ScanView:
     """Of all parts, dead ones included."""
     mapped: tuple[Segment, ...]
     """Whose codes were not read when their files were opened: `check` must be called before they are scanned."""
+    _masks: dict[tuple[int, Filter], list[NDArray[np.uint16]]] = field(default_factory=dict, compare=False)
+    """What `masks` keeps, by version and filter."""
 
     @classmethod
     def of(cls, views: Sequence[ShardView], tables: Tables | None = None) -> "ScanView":
@@ -70,6 +75,16 @@ class ScanView:
         mapped = tuple(segment for segment in segments if segment.pieces)
         lists = lists_held(parts, tables or {})
         return cls(tuple(views), parts, native, selections, rescore, lists, points, size_bytes, rows, mapped)
+
+    def masks(self, version: int, condition: Filter) -> list[NDArray[np.uint16]]:
+        """Of the living rows of a version for which the filter holds, for each of its parts. A few are kept."""
+        masks = self._masks.get((version, condition))
+        if masks is None:
+            masks = [self.parts[place].mask(condition) for place in self.of_version[version].places]
+            if len(self._masks) >= KEPT_FILTERS:
+                self._masks.clear()
+            self._masks[version, condition] = masks
+        return masks
 
     def begin_scan(self, *, checks_all: bool) -> int:
         """Make mapped segments ready for a scan; the result is for `is_unhurt` after it. Raises DamagedSegment.

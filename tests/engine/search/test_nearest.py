@@ -332,6 +332,11 @@ async def test_searches_of_any_options(tmp_path: Path, is_centered: bool, is_map
             requests = [drawn(rng, ROWS[rng.integers(350)], rescore) for _ in range(1 if seed % 3 else 3)]
             found += sum([len(one.hits) for one in await both(searcher, requests)])
         assert found > 500
+        await engine.delete_points("docs", [f"p{n:03}" for n in range(40, 70)])
+        await write(engine, 90, 95)  # without metadata from now on
+        await settled(collection)
+        for condition in FILTERS:
+            await both(searcher, [SearchRequest(vector=ROWS[7], limit=12, filter=condition)])
 
 
 async def test_hits_beyond_the_first_candidates_take_the_long_way(tmp_path: Path) -> None:

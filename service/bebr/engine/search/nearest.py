@@ -10,12 +10,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain
-from math import isfinite
+from math import inf, isfinite
 from operator import attrgetter, gt
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bebr.config import Limits
 from bebr.core.arrays import Floats
@@ -127,12 +126,13 @@ class NearestSearches:
         codec = None if version.kind is VersionKind.RAW else self._collection.encoders.codec(version)
         if not isinstance(codec, Encoder) or (projection := codec.projection) is None:
             return None
-        if (units := self._units(requests, embedded, projection.size)) is None:
+        if (asked := self._asked(requests, embedded, projection.size)) is None:
+            return None
+        units, wanted = asked
+        filters = self._filters(requests)
+        if filters is False:
             return None
         is_rescored = self.is_rescored and requests[0].rescore is None
-        wanted = self._wanted(requests)
-        if wanted is None or (filters := self._filters(requests)) is False:
-            return None
         added, scanned = None, max(wanted)
         if (mean := codec.exact_mean) is not None:
             added = np.array([mean_product(unit, mean) for unit in units])
@@ -144,7 +144,7 @@ class NearestSearches:
             if any(map(gt, wanted, counts)):  # hits of several runs of candidates
                 return None
             finer, candidates, scanned = codec.rescore_queries(embeddings), np.array(counts), max(counts)
-        floors, thresholds = _thresholds(requests, added, is_rescored)
+        floors, thresholds = None, _thresholds(requests, is_rescored)
         rule, reading = None, self._reading()
         if reading is not None:
             if any(request.offset for request in requests):  # pages of lists are found otherwise
@@ -154,6 +154,8 @@ class NearestSearches:
                 return None
         if rule is not None:
             scanned = max(scanned, int(rule.stop_at.max()))
+            if thresholds is not None and not is_rescored:
+                floors = scan_floors(np.array(thresholds), np.zeros(len(units)) if added is None else added)
         return EmbeddingQueries(
             version.number,
             embeddings,
@@ -171,11 +173,13 @@ class NearestSearches:
             version.number in self._collection.list_rules.keeps,
         )
 
-    def _units(
+    def _asked(
         self, requests: Sequence[SearchRequest], embedded: EmbeddedText | None, dims: int
-    ) -> list[Floats] | None:
-        """Of each request, (1, dims) of length one; None: some want what this way does not do, or are wrong."""
-        version, has_finer, units = self._collection.active, self.is_rescored, []
+    ) -> tuple[list[Floats], list[int]] | None:
+        """Of each request, (1, dims) of length one, and hits to find, those to skip included. None: some want what this
+        way does not do, or are wrong."""
+        version, most = self._collection.active, min(PAGE_IDS, self._limits.max_limit)
+        has_finer, units, wanted, hits = self.is_rescored, [], [], 0
         is_rescored = has_finer and requests[0].rescore is None
         for request in requests:
             if _others_of(request) != _DEFAULTS or request.scorer not in _SCORERS or request.rescore:
@@ -184,25 +188,21 @@ class NearestSearches:
                 return None
             if (request.vector is None) == (request.text is None) or not isfinite(request.score_threshold or 0.0):
                 return None
+            if not 1 <= request.limit <= (last := request.offset + request.limit) <= most:
+                return None
             if (unit := query_unit(request, embedded, version, dims)) is None:
                 return None
             units.append(unit)
-        return units
-
-    def _wanted(self, requests: Sequence[SearchRequest]) -> list[int] | None:
-        """Hits to find of each, those to skip included; None: it is too much, or not allowed."""
-        wanted = [request.offset + request.limit if request.limit > 0 <= request.offset else 0 for request in requests]
-        if 0 in wanted:
-            return None
-        too_many = max(wanted) > min(PAGE_IDS, self._limits.max_limit)
-        return None if too_many or sum(wanted) * HIT_BYTES > self._limits.max_answer_bytes else wanted
+            wanted.append(last)
+            hits += last
+        return None if hits * HIT_BYTES > self._limits.max_answer_bytes else (units, wanted)
 
     def _filters(self, requests: Sequence[SearchRequest]) -> Filters | Literal[False] | None:
         """Of each request; None: none has one. False: one is wrong."""
         asked = [request.filter for request in requests]
         if asked == [None] * len(asked):  # most searches
             return None
-        found, left = [], self._limits.max_filter_size
+        found, left = list[Filter | None](), self._limits.max_filter_size
         for one in asked:
             try:
                 condition = self._collection.parse_filter(one, left)
@@ -283,18 +283,15 @@ class NearestSearches:
         return results
 
 
-def _thresholds(
-    requests: Sequence[SearchRequest], added: NDArray[np.float64] | None, is_rescored: bool
-) -> tuple[NDArray[np.float32] | None, NDArray[np.float64] | None]:
-    """As `prepare.prepare`: floors of the scan, and the lowest scores that count; None: there are none."""
+def _thresholds(requests: Sequence[SearchRequest], is_rescored: bool) -> list[float] | None:
+    """As `prepare.prepare`: the lowest scores that count; None: all do."""
     asked = [request.score_threshold for request in requests]
     if asked == [None] * len(asked):  # most searches
-        return None, None
-    thresholds = np.array([-np.inf if one is None else one for one in asked])
+        return None
+    thresholds = [-inf if one is None else float(one) for one in asked]
     if is_rescored:
-        return None, thresholds
-    thresholds = np.where(np.isfinite(thresholds), np.clip(thresholds, -FLOAT32_MAX, FLOAT32_MAX), -np.inf)
-    return scan_floors(thresholds, np.zeros(len(thresholds)) if added is None else added), thresholds
+        return thresholds
+    return [one if one == -inf else max(-FLOAT32_MAX, min(one, FLOAT32_MAX)) for one in thresholds]
 
 
 def _page(request: SearchRequest, found: Found) -> Found:
