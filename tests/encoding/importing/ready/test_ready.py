@@ -550,3 +550,25 @@ def test_names_that_are_no_text_are_refused(folder: Path) -> None:
         refused(folder, "not UTF-8")
     graph.write_bytes(content[: len(content) // 2])
     refused(folder, r"model\.onnx")
+
+
+def test_layers_are_known_by_what_torch_writes_down_of_each_node(folder: Path) -> None:
+    """Its newer exporter gives nodes other names, and keeps the modules in the metadata."""
+    expected = embed(bundle_of(folder, layers=1))
+
+    def describe(model: onnx.ModelProto) -> None:
+        for number, node in enumerate(model.graph.node):
+            parts = node.name.strip("/").split("/")[:-1]
+            scopes = ["", *(".".join(parts[: end + 1]) for end in range(len(parts))), f"linear_{number}"]
+            entry = node.metadata_props.add()
+            entry.key, entry.value = "pkg.torch.onnx.name_scopes", repr(scopes)
+            node.name = f"node_{number}"
+
+    np.testing.assert_array_equal(embed(bundle_of(changed(folder, describe), layers=1)), expected)
+
+    def spoil(model: onnx.ModelProto) -> None:
+        for node in model.graph.node:
+            node.metadata_props[0].value = "[" * 5000
+
+    shutil.rmtree(folder.parent / "bundles")
+    refused(changed(folder, spoil), "cannot end after a layer", InvalidOption, layers=1)
