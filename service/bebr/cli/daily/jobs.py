@@ -65,7 +65,7 @@ def wait(job: JobId, url: Url = None, api_key: ApiKey = None, as_json: AsJson = 
 
 @app.command("cancel")
 def cancel(job: JobId, url: Url = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
-    """Cancel an ingestion or a backfill; what was applied stays."""
+    """Cancel a job; what was applied stays."""
     from bebr.cli.options import client
 
     with client(url, api_key) as service:
