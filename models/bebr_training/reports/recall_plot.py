@@ -114,7 +114,7 @@ def _draw(panel: Any, evaluation: Evaluation) -> None:
             None if rows[0].kind is Kind.BOUND else [below, above],
             label=label,
             color=style.color,
-            marker=style.marker,
+            marker=style.marker or ("_" if len(rows) == 1 else ""),  # a line of one point shows nothing
             linestyle=style.dashes,
             linewidth=style.width,
             markersize=5.5 if rows[0].kind is Kind.CODE else 4.5,

@@ -44,6 +44,15 @@ def commands(group: typer.Typer, path: str) -> Iterator[tuple[str, Callable[...,
         yield from commands(child.typer_instance, f"{path} {child.name}")
 
 
+def options(callback: Callable[..., None]) -> list[str]:
+    """The options of a command: each by the name that says most."""
+    return [
+        _flags(parameter, info)[0].partition("/")[0]
+        for parameter, info, _ in _parameters(callback)
+        if isinstance(info, OptionInfo)
+    ]
+
+
 Parameter = tuple[inspect.Parameter, ArgumentInfo | OptionInfo, Any]
 
 
@@ -68,10 +77,14 @@ def _written(parameter: inspect.Parameter, info: ArgumentInfo | OptionInfo, kind
     if isinstance(info, ArgumentInfo):
         name = parameter.name.upper()
         return name if parameter.default is inspect.Parameter.empty else f"[{name}]"
+    flags = ", ".join(_flags(parameter, info))
+    return flags if kind is bool else f"{flags} {info.metavar or _kind_name(kind)}"
+
+
+def _flags(parameter: inspect.Parameter, info: OptionInfo) -> list[str]:
     # typer stores the first positional argument of Option as its default, also where it is a flag inside Annotated
     declared = [flag for flag in (info.default, *(info.param_decls or ())) if isinstance(flag, str)]
-    flags = ", ".join(declared or [f"--{parameter.name.replace('_', '-')}"])
-    return flags if kind is bool else f"{flags} {info.metavar or _kind_name(kind)}"
+    return declared or [f"--{parameter.name.replace('_', '-')}"]
 
 
 def _kind_name(kind: Any) -> str:

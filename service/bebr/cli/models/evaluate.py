@@ -82,11 +82,14 @@ def evaluate(
     queries.jsonl in BEIR format, and optionally qrels.tsv. Needs the extra [train].
     """
     from bebr.cli.output import counted_progress
+    from bebr.errors import InvalidOption
 
     measured = [find_bundle(name, data_dir, config) for name in bundle or ()]
     embedding = find_bundle(base, data_dir, config) if base is not None else None
     plan = _plan(measured, bytes, fit, baselines, not no_bound, rescore_bytes)
     _check(plot, base, cache)
+    if data_dir is not None and not measured and base is None:
+        raise InvalidOption("--data-dir says where bundles are, and neither --bundle nor --base names one")
     count = use_threads(threads)
     with counted_progress("reading") as show:
         opened = _open(data, queries, model, _embedder(embedding, cache, count, show))

@@ -43,9 +43,9 @@ class Service:
         from bebr.bootstrap import build_app
         from bebr.server.connections.protocol import GuardedProtocol
 
+        _make_private(settings)
         self._socket = _listen(settings.host, settings.port)
         self.url = local_url(*self._socket.getsockname()[:2])
-        _make_private(settings)
         self._key = next(iter((*settings.read_only_api_keys, *settings.api_keys)), None)
         app = build_app(settings)
         app.openapi()  # kept; the first request that needs it would hold up all others
