@@ -323,7 +323,8 @@ async def test_many_candidates_of_many_searches_are_not_read_at_once(
         apart = await engine.search("docs", requests)
         assert list(map(entries, apart)) == list(map(entries, together))
         times = _times(apart)
-        assert times[::2] == times[1::2] and len(set(times)) == 3, "two searches with 40 candidates each at a time"
+        assert times[::2] == times[1::2], "two searches with 40 candidates each at a time"
+        assert len(set(times)) > 1, "one after the other; two may take equally long"
 
 
 def _times(results: list[SearchResult]) -> list[float]:
