@@ -134,7 +134,7 @@ def test_texts_beyond_what_can_be_embedded_are_refused_and_those_of_callers_who_
     path, body, kept = {
         "query_texts": (f"{TEXTS}/search", lambda n: ONE_TEXT, ALWAYS),
         "written_texts": (f"{TEXTS}/points", lambda n: {"points": [{"id": f"w{n}", "text": "a fox"}]}, ALWAYS),
-        "embeddings": ("/v1/embeddings", lambda n: {"model": TINY, "input": ["a dog"] * 200}, 1),
+        "embeddings": ("/v1/embeddings", lambda n: {"model": TINY, "input": ["a dog"] * 1000}, 1),
     }[name]
     with slow(lane):
         with held((getattr(engine._threads, threads[name]), 1)):
