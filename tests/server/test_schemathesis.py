@@ -35,7 +35,7 @@ OF_THE_STATE = {"positive_data_acceptance"}
 ITEM_BY_ITEM = {"negative_data_rejection"}
 """Routes that take points refuse them one by one, in an answer with status 200."""
 OF_ANY_NAME = ("create_collection", "delete_collection")
-IN_ITEMS = ("write_points", "ingest")
+IN_ITEMS = ("write_points", "ingest", "import_points")
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from bebr.errors import CollectionNotFound
 
 MAX_TEXT_BYTES = 50_000
 VOLATILE = re.compile(
-    r"\b\d{4}-\d\d-\d\d[T ][\d:.+Z]+|\b\d[\d.,]* (?:ms|s|KB|MB|B|bytes|seconds)\b|\b\d[\d.]*/s\b"
+    r"\b\d{4}-\d\d-\d\d[T ][\d:.+Z]+|\b\d[\d.,]* (?:ms|s|KB|MB|B|bytes|seconds)\b|(?: at)? ?\b\d[\d.,]*/s\b"
     r"|\"(?:took_ms|seconds|rate_per_s)\": [\d.]+|\b[0-9a-f]{8,64}\b|[━╸╺ ]{4,}|\d\d:\d\d"
 )
 """Times, sizes of files that contain times, hashes of those, bars of progress."""

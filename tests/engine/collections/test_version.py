@@ -21,7 +21,8 @@ def test_every_kind_comes_back_from_the_store(tmp_path: Path) -> None:
         Version.raw(0, CodeSpec.parse("24x2")),
         Version.of_bundle(1, bundle),
         buffered,
-        Version.fitted(3, bundle, buffered, {"recall_at_10": 0.5}),
+        Version.rotated(3, 32, CodeSpec.parse("64x1")),
+        Version.fitted(4, bundle, buffered, {"recall_at_10": 0.5}),
     ]
     assert [version.kind for version in versions] == [*VersionKind]
     for number, version in enumerate(versions):
@@ -29,12 +30,12 @@ def test_every_kind_comes_back_from_the_store(tmp_path: Path) -> None:
         np.testing.assert_array_equal(again.steps, version.steps)
         for field in ("number", "id", "kind", "spec", "bundle", "fingerprint", "model", "model_fingerprint", "metrics"):
             assert getattr(again, field) == getattr(version, field), (version.kind, field)
-    assert (versions[3].model, versions[3].model_fingerprint) == ("model@1", "f" * 64)
+    assert (versions[4].model, versions[4].model_fingerprint) == ("model@1", "f" * 64)
 
 
 def test_a_buffered_version_keeps_its_old_name_in_the_store() -> None:
     version = Version.buffered(0, 16, None, None)
     document = version.to_document()
     assert (version.id, document["id"], document["staged_dims"]) == ("buffered", "staging", 16)
-    with pytest.raises(InvalidOption, match="5000 dims cannot be buffered"):
-        Version.buffered(0, 5000, None, None)
+    with pytest.raises(InvalidOption, match="20000 dims are not taken"):
+        Version.buffered(0, 20000, None, None)

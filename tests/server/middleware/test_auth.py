@@ -25,6 +25,8 @@ READING_OPERATIONS = {
     "get_model",
     "list_collections",
     "describe_collection",
+    "get_definition",
+    "export_points",
     "list_aliases",
     "list_jobs",
     "get_job",

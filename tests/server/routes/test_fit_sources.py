@@ -76,7 +76,11 @@ async def test_all_points_get_another_code_from_their_finer_one(tmp_path: Path, 
         again = await client.post(f"{DOCS}/fit", json={"from": "codes"})
         assert_problem(again, 409, "Conflict")
         job = next(job for job in (await client.get("/v1/jobs")).json()["jobs"] if job["kind"] == "fit")
-        assert job["state"] == "running" and (await client.delete(f"/v1/jobs/{job['job']}")).status_code == 409
+        assert job["state"] == "running" and (await client.delete(f"/v1/jobs/{job['job']}")).status_code == 200
+        cancelled = await reached(client, state="cancelled")
+        assert (cancelled["version"], (await client.get(DOCS)).json()["active_version"]) == (first["version"],) * 2
+        answer = await client.post(f"{DOCS}/fit", json={"bytes": 4, "from": "codes"})
+        assert answer.status_code == 202, answer.text
         second = await reached(client, state="done", bytes=4)
         described = (await client.get(DOCS)).json()
         assert described["points_per_version"] == {second["version"]: 400} and described["code_bytes"] == 4
