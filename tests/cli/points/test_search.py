@@ -2,9 +2,12 @@
 
 import io
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
+from tests.cli.test_commands import run
 
 from bebr.cli.points.search import descriptive_fields, hits_table
 from bebr.client import Hit
@@ -32,3 +35,18 @@ def test_a_wide_field_leaves_room_for_those_beside_it(width: int):
     console.print(hits_table(hits, ["summary", "signature"], width))
     for i, line in enumerate(console.export_text().splitlines()[1:]):
         assert line.startswith(f"0.500  module.Class{i}  words ") and line.rstrip().endswith("…  (object)")
+
+
+@pytest.mark.parametrize("content", ["nothing", "no array", "several", "rows", "one number", "texts", "objects"])
+def test_a_file_that_is_no_vector_is_refused(content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "query.npy"
+    arrays = {"rows": np.ones((2, 3)), "one number": np.float32(1), "texts": np.array(["a"]), "objects": np.array([{}])}
+    if content == "several":
+        with path.open("wb") as file:
+            np.savez(file, a=np.ones(3), b=np.ones(3))
+    elif content in arrays:
+        np.save(path, arrays[content], allow_pickle=True)
+    else:
+        path.write_bytes(b"" if content == "nothing" else b"0.1, 0.2")
+    assert run("search", "--vector", str(path), "--url", "http://127.0.0.1:9") == 1
+    assert "--vector: expected a .npy file with one vector" in capsys.readouterr().err

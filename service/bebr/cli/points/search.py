@@ -84,33 +84,15 @@ def search(
     """Search a collection by meaning: with a text, with a vector, or for points like one of them."""
     from bebr.cli.options import client, parse_filter
     from bebr.cli.output import print_json
-    from bebr.client.operations import SearchOptions
-    from bebr.errors import InvalidOption
 
-    fields = [name.strip() for name in show.split(",")] if show is not None else None
-    if fields is not None and not all(fields):
-        raise InvalidOption(
-            f"--show: expected names of metadata fields such as title,year, got {show!r}", option="show"
-        )
-    if candidates is not None and rescore is False:
-        raise InvalidOption("--candidates does not apply with --no-rescore", option="candidates")
-    if recall is not None and exact:
-        raise InvalidOption("--recall does not apply with --exact, which finds all", option="recall")
-    options = SearchOptions(limit=limit)
-    options.update(_query(text, like, vector))
+    options = _query(text, like, vector)
+    options["limit"] = limit
+    options.update(_how(rescore, candidates, exact, recall))
     if (parsed := parse_filter(filter or ())) is not None:
         options["filter"] = parsed
     if scorer:
         options["scorer"] = scorer
-    if candidates is not None:
-        options["rescore"] = {"candidates": candidates}
-    elif rescore is not None:
-        options["rescore"] = rescore
-    if exact:
-        options["exact"] = True
-    if recall is not None:
-        options["recall"] = recall
-    if fields:
+    if fields := _fields(show):
         options["with_metadata"] = fields
     with client(url, api_key) as service:
         result = service.search(collection, text, **options)
@@ -139,11 +121,46 @@ def _read_vector(path: Path) -> list[float]:
 
     try:
         values = np.load(path, allow_pickle=False)
-        if values.size != max(values.shape, default=0):
-            raise ValueError(f"an array of shape {values.shape}")
+        if not isinstance(values, np.ndarray) or values.size != max(values.shape, default=0):
+            raise ValueError(
+                f"an array of shape {values.shape}" if isinstance(values, np.ndarray) else "several arrays"
+            )
         return [float(value) for value in values.reshape(-1)]
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, EOFError, ValueError, TypeError) as error:
         raise InvalidOption(f"--vector: expected a .npy file with one vector, got {error}", option="vector") from error
+
+
+def _how(rescore: bool | None, candidates: int | None, exact: bool, recall: float | None) -> "SearchOptions":
+    """How much is looked at. Raises InvalidOption for options of which one makes the other idle."""
+    from bebr.client.operations import SearchOptions
+    from bebr.errors import InvalidOption
+
+    if candidates is not None and rescore is False:
+        raise InvalidOption("--candidates does not apply with --no-rescore", option="candidates")
+    if recall is not None and exact:
+        raise InvalidOption("--recall does not apply with --exact, which finds all", option="recall")
+    options = SearchOptions()
+    if candidates is not None:
+        options["rescore"] = {"candidates": candidates}
+    elif rescore is not None:
+        options["rescore"] = rescore
+    if exact:
+        options["exact"] = True
+    if recall is not None:
+        options["recall"] = recall
+    return options
+
+
+def _fields(show: str | None) -> list[str] | None:
+    """Names of metadata fields. Raises InvalidOption where one is empty."""
+    from bebr.errors import InvalidOption
+
+    fields = [name.strip() for name in show.split(",")] if show is not None else None
+    if fields is not None and not all(fields):
+        raise InvalidOption(
+            f"--show: expected names of metadata fields such as title,year, got {show!r}", option="show"
+        )
+    return fields
 
 
 def _print(result: "SearchResult", fields: Sequence[str] | None) -> None:
