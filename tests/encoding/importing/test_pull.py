@@ -134,6 +134,10 @@ def test_options_that_do_not_apply_are_refused(tmp_path: Path) -> None:
     for options in (PullOptions(revision="main"), PullOptions(endpoint="http://127.0.0.1:9")):
         with pytest.raises(InvalidOption, match="apply to the hub only"):
             pull(str(source), tmp_path / "bundles", options)
+    pull("minilm", tmp_path / "there")
+    for folder in ("bundles", "there"):  # also where the bundle is there and nothing would be done
+        with pytest.raises(InvalidOption, match="apply to the hub only"):
+            pull("minilm", tmp_path / folder, PullOptions(revision="main"))
     with pytest.raises(InvalidOption, match="fixed"):
         pull("minilm", tmp_path / "bundles", PullOptions(model=ImportOptions(pooling=Pooling.CLS)))
     with pytest.raises(InvalidOption, match="must match"):

@@ -102,6 +102,8 @@ def pull_noted(
     Incompatible when a known name is given to other weights.
     """
     options, progress = options or PullOptions(), progress or silent
+    if not _is_of_hub(source) and (options.revision is not None or options.endpoint is not None):
+        raise InvalidOption(f"revision and endpoint apply to the hub only, and {source!r} is no 'org/name' there")
     name = check_name(options.name or default_name(source), "bundle name")
     known, binarizer = KNOWN_MODELS.get(name), shipped_binarizer(name, options.version)
     if known is not None:
@@ -234,16 +236,22 @@ def _same_binarizer(present: Bundle, binarizer: Bundle | None) -> bool:
     return parts(present) == parts(binarizer)
 
 
+def _is_local(source: str) -> bool:
+    path = Path(source).expanduser()
+    return source not in KNOWN_MODELS and (path.suffix == ONNX or (path.is_dir() and _holds_model(path)))
+
+
+def _is_of_hub(source: str) -> bool:
+    return not _is_local(source) and REPOSITORY_PATTERN.fullmatch(source) is not None
+
+
 def _find_model(source: str, scratch: Path, options: PullOptions, progress: Progress) -> tuple[Path, ImportOptions]:
     """The folder of the model, after it was fetched where need be, and what to make of it."""
     path, model = Path(source).expanduser(), options.model
-    is_local = source not in KNOWN_MODELS and (path.suffix == ONNX or (path.is_dir() and _holds_model(path)))
-    if not is_local and REPOSITORY_PATTERN.fullmatch(source):
+    if _is_of_hub(source):
         fetch_model(source, scratch, model, progress, revision=options.revision, endpoint=options.endpoint)
         return scratch, model
-    if options.revision is not None or options.endpoint is not None:
-        raise InvalidOption(f"revision and endpoint apply to the hub only, and {source!r} is no 'org/name' there")
-    if is_local:
+    if _is_local(source):
         return (path, model) if path.is_dir() else _around(path, model)
     if source in KNOWN_MODELS:
         return known_checkpoint(source), model
