@@ -169,6 +169,10 @@ def test_damaged_files_of_vectors_are_refused(tmp_path: Path):
             Sources([str(npy(tmp_path, rows))])
     with pytest.raises(Malformed, match=r"no whole \.npy"):
         Sources([str(npy(tmp_path, np.array([[None]], object)))])
+    with (tmp_path / "several.npy").open("wb") as stream:
+        np.savez(stream, a=VECTORS, b=VECTORS)
+    with pytest.raises(Malformed, match=r"no whole \.npy"):
+        Sources([str(tmp_path / "several.npy")])
     path = fvecs(tmp_path, VECTORS)
     whole = path.read_bytes()
     for content, message in (

@@ -176,7 +176,7 @@ def test_wrong_embeddings(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         assert run("fit", str(tmp_path / name), "--bytes", "8") == 1
         assert message in capsys.readouterr().err
     np.savez(tmp_path / "several.npy.npz", a=np.ones(3))
-    arrays = {"several.npy.npz": "several arrays", "objects.npy": "is not a .npy file", "flat.npy": "2-D"}
+    arrays = {"several.npy.npz": "is not a .npy file", "objects.npy": "is not a .npy file", "flat.npy": "2-D"}
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
     np.save(tmp_path / "flat.npy", np.ones(10, np.float32))
     for name, message in arrays.items():

@@ -74,7 +74,7 @@ def _ids(path: Path) -> Iterator[str | BebrError]:
 
 def _npy(path: Path) -> NDArray[Any]:
     try:
-        found: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        found: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     except (ValueError, EOFError) as error:
         raise Malformed(f"it is no whole .npy file: {error}") from error
     if found.ndim != 2 or found.dtype.kind not in "fiu":

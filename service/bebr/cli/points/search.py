@@ -120,11 +120,10 @@ def _read_vector(path: Path) -> list[float]:
     from bebr.errors import InvalidOption
 
     try:
-        values = np.load(path, allow_pickle=False)
-        if not isinstance(values, np.ndarray) or values.size != max(values.shape, default=0):
-            raise ValueError(
-                f"an array of shape {values.shape}" if isinstance(values, np.ndarray) else "several arrays"
-            )
+        with path.open("rb") as stream:
+            values = np.lib.format.read_array(stream, allow_pickle=False)
+        if values.size != max(values.shape, default=0):
+            raise ValueError(f"an array of shape {values.shape}")
         return [float(value) for value in values.reshape(-1)]
     except (OSError, EOFError, ValueError, TypeError) as error:
         raise InvalidOption(f"--vector: expected a .npy file with one vector, got {error}", option="vector") from error

@@ -32,13 +32,9 @@ def read_rows(path: Path) -> NDArray[Any]:
 def read_array(path: Path) -> NDArray[Any]:
     """The array in a .npy file, mapped. Raises InvalidEmbeddings where it is none."""
     try:
-        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+        return np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # numpy raises whatever its parser of headers does
         raise InvalidEmbeddings(f"'{path}' is not a .npy file of numbers, as numpy.save writes them") from error
-    if not isinstance(rows, np.ndarray):
-        rows.close()
-        raise InvalidEmbeddings(f"'{path}' holds several arrays; save the embeddings alone with numpy.save")
-    return rows
 
 
 def _scaled(path: Path) -> NDArray[np.float32]:
