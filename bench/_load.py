@@ -94,5 +94,8 @@ def _generate(port: int, requests: Sequence[bytes], connections: int, seconds: f
                 connection.send(requests[sent % len(requests)])
                 sent += 1
             else:
+                selector.unregister(connection.socket)
+                connection.socket.close()
                 waiting -= 1
+    selector.close()
     return Load(time.perf_counter() - started, sorted(latencies))

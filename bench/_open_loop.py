@@ -130,6 +130,9 @@ def _flood(port: int, requests: list[bytes], rate: float, seconds: float, connec
                 latencies.setdefault(connection.status, []).append(time.perf_counter() - connection.due)
                 free.append(connection)
                 busy -= 1
+    for key in selector.get_map().values():
+        key.data.socket.close()
+    selector.close()
     if lost := total - sum(map(len, latencies.values())):
         latencies[0] = [float("inf")] * lost
     return Flood(seconds, total, {status: sorted(found) for status, found in latencies.items()})

@@ -144,8 +144,8 @@ def running_server(kind: ServerKind, *, cluster: bool = False, appendfsync: str 
     # Not pytest's folder: a socket's path has at most 107 bytes.
     with TemporaryDirectory(prefix=f"bebr-{kind}-") as folder:
         server = Server(kind, Path(folder), cluster=cluster, appendfsync=appendfsync)
-        server.start()
         try:
+            server.start()
             yield server
         finally:
             server.stop()

@@ -219,12 +219,17 @@ def _files(part: Part, wheels: Path) -> list[File]:
     if part.package == LISTS:
         return [File(name, partial(_output, ["/usr/lib/apt/apt-helper", "cat-file", name])) for name in _list_files()]
     if wheel := _wheel(part.package, wheels):
-        archive = zipfile.ZipFile(wheel)
-        names = sorted(name for name in archive.namelist() if re.fullmatch(part.files, name))
-        return [File(name, partial(archive.read, name)) for name in names]
+        with zipfile.ZipFile(wheel) as archive:
+            names = sorted(name for name in archive.namelist() if re.fullmatch(part.files, name))
+        return [File(name, partial(_member, wheel, name)) for name in names]
     listed = _output(["dpkg", "-L", part.package]).decode().splitlines()
     paths = [Path(name) for name in sorted(listed) if re.fullmatch(part.files, name)]
     return [File(str(path), partial(_unpacked, path)) for path in paths if path.is_file() and not path.is_symlink()]
+
+
+def _member(wheel: Path, name: str) -> bytes:
+    with zipfile.ZipFile(wheel) as archive:
+        return archive.read(name)
 
 
 def _version(package: str, wheels: Path) -> str:

@@ -19,7 +19,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -94,19 +94,21 @@ class FolderLock:
 
     def acquire(self) -> None:
         """Raise BlockingIOError, which says what to do, when another process, or another part of this one, holds it."""
-        file = self._path.open("a+")
-        file.seek(0)
-        owner, *rest = file.read().split() or ["unknown"]
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.close()
-            raise BlockingIOError(
-                f"the data folder {self._path.parent} is in use by process {owner}; stop it, or choose another folder"
-            ) from error
-        file.truncate(0)
-        file.write(f"{os.getpid()} {rest[-1] if rest else secrets.token_hex(8)}\n")
-        file.flush()
+        with ExitStack() as failed:
+            file = failed.enter_context(self._path.open("a+", errors="replace"))
+            file.seek(0)
+            owner, *rest = file.read().split() or ["unknown"]
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise BlockingIOError(
+                    f"the data folder {self._path.parent} is in use by process {owner}; stop it, or choose another "
+                    "folder"
+                ) from error
+            file.truncate(0)
+            file.write(f"{os.getpid()} {rest[-1] if rest else secrets.token_hex(8)}\n")
+            file.flush()
+            failed.pop_all()
         self._file = file
 
     def release(self) -> None:

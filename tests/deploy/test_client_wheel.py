@@ -30,7 +30,8 @@ def test_the_wheel_of_the_client_stands_alone(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     assert wheel.name.endswith("-py3-none-any.whl")
     alone = tmp_path / "alone"
-    zipfile.ZipFile(wheel).extractall(alone)
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(alone)
     libraries = {str(Path(module.__file__ or "").parents[1]) for module in (httpx, numpy)}
     with running_service(tmp_path / "data") as service:
         # -I and -S: neither this folder nor what is installed, but for what is named

@@ -81,7 +81,11 @@ class Service:
         return self._process.wait(timeout=PATIENCE_SECONDS)
 
     def __enter__(self) -> "Service":
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

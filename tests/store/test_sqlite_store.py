@@ -1,6 +1,7 @@
 """What is SQLite's alone: files that are locked, damaged, foreign, missing or full, and how commits are grouped."""
 
 import asyncio
+import os
 import sqlite3
 import subprocess
 import sys
@@ -60,6 +61,15 @@ async def test_a_second_store_of_this_process_is_refused(tmp_path: Path) -> None
     with pytest.raises(StoreUnavailable, match="in use"):
         await SqliteStore(tmp_path).open()
     await store.put_document("k", "n", {})
+    await store.close()
+
+
+async def test_a_lock_file_that_is_no_text_locks_as_any(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_bytes(b"\xff\xfe\x00 7")
+    store = SqliteStore(tmp_path)
+    await store.open()
+    with pytest.raises(StoreUnavailable, match=f"in use by process {os.getpid()}"):
+        await SqliteStore(tmp_path).open()
     await store.close()
 
 

@@ -15,6 +15,7 @@ from tests.encoding.quantization.embeddings import text_like
 from tests.engine.two_models import text_bundle
 from tests.servers import ServerKind, running_server
 
+from bebr.cli.files.exports import writing
 from bebr.client import Client
 from bebr.core.codes import CodeSpec, pack_levels
 
@@ -291,3 +292,12 @@ def test_a_file_is_whole_or_not_there(here: Client, tmp_path: Path, capsys: Prin
     assert run("export", "codes", str(file)) == 0
     with gzip.open(file) as unpacked:
         assert json.loads(unpacked.readline())["definition"]["name"] == "codes"
+
+
+@pytest.mark.parametrize("ending", ["ndjson", "ndjson.gz", "parquet"])
+def test_an_export_that_is_cut_short_leaves_nothing(tmp_path: Path, ending: str):
+    point = {"id": "a", "version_number": 1, "code_b64": "AAAA", "metadata": {}}
+    with pytest.raises(ConnectionError), writing(tmp_path / f"a.{ending}", {"name": "a"}) as export:
+        export.add([point])
+        raise ConnectionError
+    assert list(tmp_path.iterdir()) == []

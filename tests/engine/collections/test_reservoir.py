@@ -1,7 +1,7 @@
 """The reservoir on a real store: whatever is written or deleted, it is a random sample of what is there."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import numpy as np
@@ -124,7 +124,7 @@ async def test_a_damaged_page_costs_its_rows_and_a_deleted_collection_leaves_not
         assert others
     import sqlite3
 
-    with sqlite3.connect(tmp_path / "catalog.db") as database:
+    with closing(sqlite3.connect(tmp_path / "catalog.db")) as database, database:
         database.execute("update documents set value = replace(value, 'p1', 'q1') where name = ?", (page,))
     async with opened(tmp_path) as reservoir:
         assert 0 < len(await read(reservoir, everything(600))) < 600

@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,16 +76,16 @@ def test_connections_that_send_nothing_hold_up_no_probe_for_good(
 ) -> None:
     _, url = probes
     monkeypatch.setattr(module._Request, "timeout", 0.1)
-    held = [socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) for _ in range(100)]
 
     def answers() -> bool:
         with suppress(httpx.TransportError):
             return httpx.get(f"{url}/livez").status_code == 200
         return False
 
-    wait_until(answers, "an answer")
-    for caller in held:
-        caller.close()
+    with ExitStack() as held:
+        for _ in range(100):
+            held.enter_context(socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))))
+        wait_until(answers, "an answer")
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -221,8 +221,8 @@ def test_a_path_that_is_not_utf_8_names_nothing(service: Service) -> None:
 
 
 def test_connections_over_the_limit_take_the_place_of_those_that_wait(tmp_path: Path) -> None:
-    with running(tmp_path, max_connections=20) as service:
-        held = [connect(service) for _ in range(60)]
+    with running(tmp_path, max_connections=20) as service, ExitStack() as opened:
+        held = [opened.enter_context(connect(service)) for _ in range(60)]
         for caller in held[::2]:
             with suppress(OSError):
                 caller.sendall(LIVEZ)  # half a head
@@ -231,8 +231,6 @@ def test_connections_over_the_limit_take_the_place_of_those_that_wait(tmp_path: 
         for caller in held:
             caller.settimeout(0)
         assert sum(is_open(caller) for caller in held) <= 20
-        for caller in held:
-            caller.close()
 
 
 def is_open(caller: socket.socket) -> bool:

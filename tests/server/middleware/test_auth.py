@@ -56,8 +56,10 @@ async def test_a_key_is_needed_where_keys_are_set(tmp_path: Path) -> None:
 
 
 async def test_a_read_only_key_reads(tmp_path: Path) -> None:
-    async with serving(tmp_path, **KEYS) as client:
-        reading = httpx.AsyncClient(transport=client._transport, base_url="http://bebr", headers=READ)
+    async with (
+        serving(tmp_path, **KEYS) as client,
+        httpx.AsyncClient(transport=client._transport, base_url="http://bebr", headers=READ) as reading,
+    ):
         client.headers.update(FULL)
         await create(client)
         await fill(client, 3)

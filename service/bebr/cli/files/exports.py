@@ -9,7 +9,7 @@ import gzip
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any, Protocol
 from zlib import crc32
@@ -47,14 +47,17 @@ def writing(path: Path, definition: Mapping[str, Any]) -> Iterator[Export]:
         with _writing_parquet(path, header) as export:
             yield export
         return
-    with replacing(path) as file:
-        packed = gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1, mtime=0) if path.name.endswith(".gz") else None
-        lines = _Lines(packed or file)
+    with replacing(path) as file, _packed(file, path) as written:
+        lines = _Lines(written)
         lines.write(header)
         yield lines
         lines.write({"end": True, "points": lines.count})
-        if packed is not None:
-            packed.close()
+
+
+def _packed(file: IO[bytes], path: Path) -> AbstractContextManager[IO[bytes] | gzip.GzipFile]:
+    if path.name.endswith(".gz"):
+        return gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1, mtime=0)
+    return nullcontext(file)
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -166,10 +169,11 @@ def _writing_parquet(path: Path, header: Mapping[str, Any]) -> Iterator[_Rows]:
         raise InvalidOption("Parquet files need pyarrow: install bebr with the extra [files]") from error
     kinds = [("id", arrow.string()), ("version_number", arrow.int32()), ("code", arrow.binary())]
     schema = arrow.schema([*kinds, ("metadata", arrow.string())]).with_metadata({MARK: to_json(header)})
-    with replacing(path) as file:
-        writer = parquet.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True)
+    with (
+        replacing(path) as file,
+        parquet.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer,
+    ):
         yield _Rows(writer, schema)
-        writer.close()
 
 
 def _parquet_points(path: Path) -> Iterator[dict[str, Any]]:

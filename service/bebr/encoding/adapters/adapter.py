@@ -66,8 +66,8 @@ class Reference:
     def load(cls, path: Path) -> "Reference":
         """Raises DamagedBundle."""
         try:
-            with path.open("rb") as stream:  # numpy leaves a file that it opened itself open when the archive is bad
-                arrays = np.load(stream)
+            # numpy leaves a file that it opened itself open when the archive is bad
+            with path.open("rb") as stream, np.load(stream) as arrays:
                 here, there = (np.ascontiguousarray(arrays[key], np.float32) for key in ("here", "there"))
         except Exception as error:  # zipfile, zlib and numpy raise what they like on a damaged archive
             raise DamagedBundle(f"{path.name} cannot be read: {error}", path=str(path), file=path.name) from error

@@ -70,8 +70,8 @@ class IngestRunner(Runner):
             while self._flights:
                 await self._settle()
         finally:
-            await self._drain()
             reader.close()
+            await self._drain()
             await asyncio.to_thread(self.ingestion.save)
 
     async def ended(self, state: JobState, detail: str | None) -> None:
