@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from bebr.config import Settings
+from bebr.core.types import Role
 from bebr.disk import raise_open_files_limit
 from bebr.encoding import BundleRegistry, shipped_bundles
 from bebr.engine import Engine
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from bebr.store.backup.make import StoreReader
 
 
-def build_store(settings: Settings) -> MetadataStore:
+def build_store(settings: Settings, role: Role = Role.PRIMARY) -> MetadataStore:
     """Redis when a URL is set, else SQLite in the data folder."""
     if settings.redis_url is not None:
         from bebr.store.redis.store import RedisStore
@@ -24,7 +25,8 @@ def build_store(settings: Settings) -> MetadataStore:
             prefix=settings.redis_prefix,
             timeout_seconds=settings.store_timeout_seconds,
             receipt_ttl_seconds=settings.receipt_ttl_seconds,
-            folder=settings.data_dir / "store",
+            folder=settings.data_dir / "store" if role is Role.PRIMARY else None,
+            role=role,
         )
     from bebr.store.sqlite.store import SqliteStore
 
@@ -33,6 +35,7 @@ def build_store(settings: Settings) -> MetadataStore:
         synchronous=settings.sqlite_synchronous.value,
         receipt_ttl_seconds=settings.receipt_ttl_seconds,
         point_cache_bytes=settings.point_cache_bytes,
+        role=role,
     )
 
 

@@ -73,6 +73,15 @@ class WriteMode(StrEnum):
     UPDATE_ONLY = "update_only"
 
 
+class Role(StrEnum):
+    """What a process does in a store that several share."""
+
+    PRIMARY = "primary"
+    """It writes, seals and runs the jobs; a single process is one."""
+    FOLLOWER = "follower"
+    """It only reads, and follows what the primary commits."""
+
+
 class JobState(StrEnum):
     """State of a job."""
 

@@ -24,6 +24,9 @@ What holds for every store, and is held by `tests/store/test_store_contract.py`:
 - Errors: StoreUnavailable when the store does not answer, InsufficientStorage when its disk or memory is full,
   DamagedStore when it holds what bebr did not write, CollectionNotFound for a uid that was not created or was dropped.
 
+- A store that is open in the role of a follower changes nothing, neither points nor documents nor files: whatever would
+  is StoreUnavailable. It reads what was committed last by whoever writes, also of collections that were made meanwhile.
+
 Nothing here knows SQLite or Redis; nothing outside this package does either.
 """
 
@@ -37,7 +40,14 @@ from zlib import crc32
 from bebr.core.history import History
 from bebr.core.operations import Commit, CommitOutcome, FeedEntry, ShardCounters
 from bebr.core.types import StoredPoint
-from bebr.errors import CollectionNotFound, DamagedPoint, DamagedStore, IdempotencyConflict, InvalidOption
+from bebr.errors import (
+    CollectionNotFound,
+    DamagedPoint,
+    DamagedStore,
+    IdempotencyConflict,
+    InvalidOption,
+    StoreUnavailable,
+)
 
 Document = dict[str, Any]
 RESERVOIR, RESERVOIR_PAGE = "reservoir", "reservoir-page"
@@ -162,6 +172,11 @@ def damaged_points(ids: Sequence[str]) -> DamagedPoint:
         f"the store holds something else than was written for {named}; write it again from its source, or delete it",
         ids=list(ids),
     )
+
+
+def only_follows() -> StoreUnavailable:
+    """The error for a change by a store in the role of a follower."""
+    return StoreUnavailable("this process only follows the store; send what changes it to the primary", sent=False)
 
 
 def unknown_shard(uid: str, shard: int) -> CollectionNotFound:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from bebr.core.history import History
 from bebr.core.operations import Commit, CommitOutcome, FeedEntry, ShardCounters
-from bebr.core.types import StoredPoint
+from bebr.core.types import Role, StoredPoint
 from bebr.disk import FolderLock
 from bebr.errors import AlreadyExists, DamagedStore, InvalidOption, StoreUnavailable
-from bebr.store.protocol import DamagedDocument, Document, check_uid
+from bebr.store.protocol import DamagedDocument, Document, check_uid, only_follows
 from bebr.store.redis.client import Argument, RedisClient, Refused, Script
 from bebr.store.redis.documents import RedisDocuments
 from bebr.store.redis.keys import Keys
@@ -41,13 +41,16 @@ class RedisStore:
         timeout_seconds: float = 5,
         max_connections: int = MAX_CONNECTIONS,
         folder: Path | None = None,
+        role: Role = Role.PRIMARY,
     ) -> None:
-        """folder: locked by a process that has the prefix to itself, as SQLite does; None for one that only reads."""
+        """folder: locked by a process that has the prefix to itself, as SQLite does; None without that. role: a
+        follower changes nothing."""
         if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,64}", prefix):
             raise InvalidOption(f"a Redis prefix is 1 to 64 of letters, digits and '_.:-', got {prefix!r:.80}")
         self._keys = Keys(prefix)
         self._client = RedisClient(url, timeout_seconds, max_connections)
         self._folder = folder
+        self._follows = role is Role.FOLLOWER
         self._lock = FolderLock(folder) if folder else None
         self._lease = Lease(self._client, self._keys, folder) if folder else None
         self._watch = Watch(self._client, self._keys, self._lease)
@@ -67,13 +70,23 @@ class RedisStore:
         """
         self._lock_folder()
         try:
-            await self._client.open()
-            await self._check_schema()
-            await self._check_server()
-            await self._watch.start()
+            if self._follows:
+                await self._open_to_follow()
+            else:
+                await self._client.open()
+                await self._check_schema()
+                await self._check_server()
+                await self._watch.start()
         except BaseException:
             await self.close()
             raise
+
+    async def _open_to_follow(self) -> None:
+        if not await self.open_for_reading():
+            raise StoreUnavailable(
+                "there is no store under this Redis prefix yet; start the process that writes to it first"
+            )
+        await self._watch.start(only_reads=True)
 
     async def open_for_reading(self) -> bool:
         """Connect beside a service, without a change. False where there is no store."""
@@ -130,9 +143,12 @@ class RedisStore:
         return self._watch.identity
 
     async def renew_identity(self) -> str:
+        self._check_lease()
         return await self._watch.renew_identity()
 
     def _check_lease(self) -> None:
+        if self._follows:
+            raise only_follows()
         if self._lease is not None:
             self._lease.check_fresh()
 
@@ -190,6 +206,8 @@ class RedisStore:
     # -- points --------------------------------------------------------------------------------------------------------
 
     async def commit(self, uid: str, commits: Sequence[Commit]) -> list[CommitOutcome]:
+        if self._follows:
+            return [only_follows() for _ in commits]
         return await self._points.commit(uid, commits)
 
     async def fetch(
@@ -216,6 +234,7 @@ class RedisStore:
 
     async def hold_tombstones(self, uid: str, shard: int, seconds: int) -> None:
         """Let nobody purge tombstones for so long; 0: no more."""
+        self._check_lease()
         await self._points.hold_tombstones(uid, shard, seconds)
 
     async def purge_tombstones(self, uid: str, shard: int, up_to_seq: int) -> int:

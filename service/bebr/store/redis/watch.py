@@ -47,6 +47,7 @@ class Watch:
         self.on_look: Callable[[Mapping[str, Mapping[int, int]]], None] = lambda last_seqs: None
         """Told how far shards are that lost nothing: uid -> number -> last seq."""
         self.identity = ""
+        self._only_reads = False
         self._epochs: defaultdict[Shard, str] = defaultdict(new_epoch)
         """The epoch that commits to each shard are part of."""
         self._marks: dict[Shard, Mark] = {}
@@ -55,12 +56,17 @@ class Watch:
         self._stopping = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Raises StoreUnavailable where the prefix is another process's."""
+    async def start(self, only_reads: bool = False) -> None:
+        """Raises StoreUnavailable where the prefix is another process's, or has nothing that could be read."""
+        self._only_reads = only_reads
         if self.lease is not None:
             await self.lease.acquire()
-        await self._client.write_small("HSETNX", self._registry, IDENTITY, new_store_id())
-        self.identity = (await self._client.read("HGET", self._registry, IDENTITY)).decode()
+        if not only_reads:
+            await self._client.write_small("HSETNX", self._registry, IDENTITY, new_store_id())
+        identity = await self._client.read("HGET", self._registry, IDENTITY)
+        if identity is None:
+            raise StoreUnavailable("the store has no id yet; start the process that writes to it first")
+        self.identity = identity.decode()
         self._client.verify = self._verify
         self._stopping.clear()
         self._looking = asyncio.create_task(self._look())
@@ -125,7 +131,7 @@ class Watch:
         if answer[2]:
             raise Torn
         last_seq, epochs = int(answer[0]), [_epoch(one) for one in answer[1].decode().split()]
-        if not epochs or epochs[-1].name != self._epochs[uid, shard]:
+        if not self._only_reads and (not epochs or epochs[-1].name != self._epochs[uid, shard]):
             epochs.append(Epoch(last_seq, self._epochs[uid, shard]))
         history = History(self.identity, epochs, last_seq, lossless=False)
         mark = self._marks.get((uid, shard))
@@ -159,6 +165,8 @@ class Watch:
 
     async def missing(self, uid: str, shard: int) -> None:
         """A shard is not there. Raise StoreUnavailable where it must be."""
+        if self._only_reads:
+            self.forget(uid)  # whoever writes may have dropped it
         if (uid, shard) in self._marks:
             self._client.trusted = False
             await self._verify()
@@ -202,7 +210,9 @@ class Watch:
             except Torn:
                 self.on_loss(*shard)  # who compares it with its view then has it mended
                 continue
-            if mark is not None and (history is None or history.lost(mark)):
+            if self._only_reads and history is None:
+                self.forget(shard[0])
+            elif mark is not None and (history is None or history.lost(mark)):
                 lost.append((shard, history.last_seq if history else 0))
             elif history is not None:
                 sound[shard[0]][shard[1]] = history.last_seq

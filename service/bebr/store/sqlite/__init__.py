@@ -8,7 +8,7 @@ statements.py   the SQL of a collection file
 reading.py      points and the feed, checked against their checksums
 point_cache.py  points that were read of late
 reader.py       the same folder for a backup, while another process writes to it
-documents.py    the catalog file: documents, and which collections exist
+documents.py    the catalog file: documents, and which collections exist; also where another process writes it
 catalog_copy.py its copy, which takes its place when it is damaged
 files.py        how files are opened, checked and locked, and what SQLite's errors mean
 """

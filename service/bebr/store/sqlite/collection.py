@@ -15,8 +15,8 @@ from pathlib import Path
 from bebr.core.history import Epoch, History
 from bebr.core.operations import Commit, CommitOutcome, FeedEntry, ShardCounters
 from bebr.core.types import StoredPoint
-from bebr.errors import IdempotencyConflict
-from bebr.store.protocol import unknown_shard
+from bebr.errors import IdempotencyConflict, StoreUnavailable
+from bebr.store.protocol import only_follows, unknown_shard
 from bebr.store.sqlite import statements as sql
 from bebr.store.sqlite.files import connect_reader, connect_writer, transaction, translate, translated, write_schema
 from bebr.store.sqlite.reading import read_feed, read_points
@@ -50,15 +50,19 @@ def has_operations(path: Path) -> bool:
 class CollectionFile:
     """Reads and writes one collection file. All methods block.
 
-    epoch: the name of the epoch that the first commit to each shard begins.
+    epoch: the name of the epoch that the first commit to each shard begins. follows: another process writes
+    the file.
 
     `counters`, `history` and `fetch_few` belong to the event loop's thread; of `fetch_many` and `feed` one call at a
     time may run, in any thread; `commit_group` and `purge_tombstones` wait for each other.
     """
 
-    def __init__(self, path: Path, synchronous: str, receipt_ttl_seconds: float, epoch: str) -> None:
+    def __init__(
+        self, path: Path, synchronous: str, receipt_ttl_seconds: float, epoch: str, follows: bool = False
+    ) -> None:
         self.path = path
         self._epoch = epoch
+        self._follows = follows
         self._begun: set[int] = set()
         """Shards in which the epoch has begun."""
         self._synchronous = synchronous
@@ -66,6 +70,9 @@ class CollectionFile:
         self.reader = connect_reader(path)
         """For short reads, on the event loop."""
         if sql.lacks_checksums(self.reader):
+            if follows:
+                self.reader.close()
+                raise StoreUnavailable(f"{path} is of an older release, and is still to be opened by the primary")
             writer = connect_writer(path, synchronous)
             with closing(writer), transaction(writer, "begin immediate"):
                 sql.add_checksums(writer)
@@ -85,9 +92,14 @@ class CollectionFile:
 
     def history(self, shard: int, store: str) -> History:
         counters, epochs = self._counters(self.reader, shard), sql.read_epochs(self.reader, shard)
-        if not epochs or epochs[-1].name != self._epoch:
+        if not self._follows and (not epochs or epochs[-1].name != self._epoch):
             epochs.append(Epoch(counters.last_seq, self._epoch))
         return History(store, epochs, counters.last_seq, lossless=self._synchronous == "full")
+
+    def version(self) -> int:
+        """Another one after each commit of another process."""
+        (version,) = self.reader.execute("pragma data_version").fetchone()
+        return int(version)
 
     def fetch_few(self, shard: int, ids: Sequence[str], *, metadata: bool, records: bool) -> list[StoredPoint | None]:
         """Runs on the event loop: only for few points."""
@@ -179,6 +191,8 @@ class CollectionFile:
         return self._scanner
 
     def _open_writer(self) -> sqlite3.Connection:
+        if self._follows:
+            raise only_follows()
         if self._writer is None:
             writer = connect_writer(self.path, self._synchronous)
             writer.execute(sql.EPOCHS)

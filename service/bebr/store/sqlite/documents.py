@@ -9,6 +9,7 @@ from sqlite3 import Connection
 from typing import TypeVar
 
 from bebr.core.history import new_store_id
+from bebr.errors import StoreUnavailable
 from bebr.store.protocol import DamagedDocument, Document, pack_document, read_document, sound_document
 from bebr.store.sqlite.catalog_copy import CatalogCopy
 from bebr.store.sqlite.files import connect_reader, connect_writer, transaction, write_schema
@@ -38,8 +39,72 @@ def get_document(connection: Connection, kind: str, name: str) -> Document | Non
     return sound_document(kind, name, row[0]) if row else None
 
 
-class Catalog:
-    """Reads belong to the event loop's thread; of the methods that write, one call at a time may run, in any thread."""
+class CatalogReader:
+    """What is read of a catalog, on the event loop's thread."""
+
+    path: Path
+    identity: str
+    _reader: Connection
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def ping(self) -> None:
+        self._reader.execute("select 1 from documents limit 1").fetchone()
+
+    def get_document(self, kind: str, name: str) -> Document | None:
+        return get_document(self._reader, kind, name)
+
+    def list_documents(self, kind: str) -> dict[str, Document | DamagedDocument]:
+        return list_documents(self._reader, kind)
+
+    def collections(self) -> dict[str, int]:
+        """uid -> number of shards."""
+        return dict(self._reader.execute("select uid, shards from collections where not dropped"))
+
+
+class FollowedCatalog(CatalogReader):
+    """The catalog of a store that another process writes to."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises StoreUnavailable where there is none yet."""
+        self.path = path
+        self._file: tuple[int, int] | None = None
+        self._version = -1
+        self.refresh()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._reader.close()
+            self._file = None
+
+    def refresh(self) -> bool:
+        """Whether anything is another than at the last call; also where a copy took the place of the file."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            raise self._not_yet() from None
+        if (found.st_dev, found.st_ino) != self._file:
+            self.close()
+            self._reader = connect_reader(self.path)
+            self._file, self._version = (found.st_dev, found.st_ino), -1
+        (version,) = self._reader.execute("pragma data_version").fetchone()
+        if version == self._version:
+            return False
+        if self._reader.execute("select 1 from sqlite_master where name = 'identity'").fetchone() is None:
+            raise self._not_yet()
+        row = self._reader.execute("select id from identity").fetchone()
+        if row is None:
+            raise self._not_yet()
+        self.identity, self._version = row[0], version
+        return True
+
+    def _not_yet(self) -> StoreUnavailable:
+        return StoreUnavailable(f"{self.path} is not there yet; start the process that writes to the store first")
+
+
+class Catalog(CatalogReader):
+    """Of the methods that write, one call at a time may run, in any thread."""
 
     def __init__(self, path: Path, synchronous: str) -> None:
         self.path = path
@@ -50,7 +115,7 @@ class Catalog:
                 write_schema(self._writer, _TABLES)
             self._writer.execute(_IDENTITY)
             known = self._writer.execute("select id from identity").fetchone()
-            self.identity: str = known[0] if known else self.renew_identity()
+            self.identity = known[0] if known else self.renew_identity()
             self._reader = connect_reader(path)
         except BaseException:
             self._writer.close()
@@ -63,11 +128,8 @@ class Catalog:
     def close(self) -> None:
         if self._copy is not None:
             self._copy.close()
-        self._reader.close()
+        super().close()
         self._writer.close()
-
-    def ping(self) -> None:
-        self._reader.execute("select 1 from documents limit 1").fetchone()
 
     def renew_identity(self) -> str:
         """Give the store a new id."""
@@ -80,12 +142,6 @@ class Catalog:
         self._change(change)
         self.identity = identity
         return identity
-
-    def get_document(self, kind: str, name: str) -> Document | None:
-        return get_document(self._reader, kind, name)
-
-    def list_documents(self, kind: str) -> dict[str, Document | DamagedDocument]:
-        return list_documents(self._reader, kind)
 
     def replace_documents(self, kind: str, puts: Mapping[str, Document], deletes: Sequence[str]) -> int:
         """Delete, then put, as one change; how many were deleted."""
@@ -103,10 +159,6 @@ class Catalog:
     def mentions(self, uid: str) -> bool:
         """Whether a document names the collection."""
         return self._reader.execute("select 1 from documents where instr(value, ?)", (uid,)).fetchone() is not None
-
-    def collections(self) -> dict[str, int]:
-        """uid -> number of shards."""
-        return dict(self._reader.execute("select uid, shards from collections where not dropped"))
 
     def dropped(self) -> list[str]:
         """Collections whose files are still to be deleted."""

@@ -22,6 +22,11 @@ class OpenFile:
         """Held while a long read uses its connection."""
         self.users = 0
         """Calls that wait for a lock or a thread; the file stays open for them."""
+        self.is_gone = False
+        """It was dropped or replaced by another process, and is closed once nobody uses it."""
+        self.inode = file.path.stat().st_ino
+        self.version: int | None = None
+        """Of what was read of it last, where another process writes it."""
 
 
 class OpenFiles:
@@ -34,6 +39,8 @@ class OpenFiles:
         self.most = most
         self.epoch = ""
         """The epoch that commits to the files begin; set by whoever opens the store."""
+        self.follows = False
+        """Another process writes them."""
         self._open: OrderedDict[str, OpenFile] = OrderedDict()
 
     def __len__(self) -> int:
@@ -56,7 +63,7 @@ class OpenFiles:
                     f"{path} is missing; restore it from a backup, or drop the collection", path=str(path)
                 )
             with translated(path):
-                file = CollectionFile(path, self._synchronous, self._receipt_ttl_seconds, self.epoch)
+                file = CollectionFile(path, self._synchronous, self._receipt_ttl_seconds, self.epoch, self.follows)
             opened = self._open[uid] = OpenFile(file)
         self._open.move_to_end(uid)
         if len(self._open) > self.most:
@@ -72,6 +79,28 @@ class OpenFiles:
             yield opened
         finally:
             opened.users -= 1
+            if opened.is_gone and not opened.users:
+                opened.file.close()
+
+    def peek(self, uid: str) -> OpenFile | None:
+        """The file if it is open."""
+        return self._open.get(uid)
+
+    def let_go(self, known: Collection[str]) -> list[str]:
+        """Close the files that another process dropped or replaced; whose they were."""
+        gone = [uid for uid, opened in self._open.items() if uid not in known or self._is_replaced(opened)]
+        for uid in gone:
+            opened = self._open.pop(uid)
+            opened.is_gone = True
+            if not opened.users:
+                opened.file.close()
+        return gone
+
+    def _is_replaced(self, opened: OpenFile) -> bool:
+        try:
+            return opened.file.path.stat().st_ino != opened.inode
+        except FileNotFoundError:
+            return True
 
     async def close(self, uid: str) -> None:
         """Close one file once its transactions and long reads are done."""

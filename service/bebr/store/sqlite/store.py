@@ -22,13 +22,13 @@ from typing import Literal, TypeVar
 
 from bebr.core.history import History, new_epoch
 from bebr.core.operations import Commit, CommitOutcome, FeedEntry, ShardCounters, check_commit
-from bebr.core.types import StoredPoint
+from bebr.core.types import Role, StoredPoint
 from bebr.disk import FolderLock, raise_open_files_limit
 from bebr.errors import AlreadyExists, BebrError, DamagedStore, InsufficientStorage, StoreUnavailable
-from bebr.store.protocol import DamagedDocument, Document, check_uid, unknown_shard
+from bebr.store.protocol import DamagedDocument, Document, check_uid, only_follows, unknown_shard
 from bebr.store.sqlite.catalog_copy import take_copy_if_damaged
 from bebr.store.sqlite.collection import CollectionFile, create_collection_file
-from bebr.store.sqlite.documents import Catalog
+from bebr.store.sqlite.documents import Catalog, CatalogReader, FollowedCatalog
 from bebr.store.sqlite.files import translate, translated
 from bebr.store.sqlite.open_files import OpenFile, OpenFiles
 from bebr.store.sqlite.point_cache import PointCache
@@ -58,7 +58,9 @@ class SqliteStore:
         receipt_ttl_seconds: float = 86_400,
         max_open_files: int = MAX_OPEN_FILES,
         point_cache_bytes: int = POINT_CACHE_BYTES,
+        role: Role = Role.PRIMARY,
     ) -> None:
+        """role: a follower locks, makes and changes nothing; the folder is another process's."""
         self._folder = Path(path)
         self._max_open_files = max_open_files
         self._synchronous = synchronous
@@ -68,6 +70,9 @@ class SqliteStore:
         self._cache = PointCache(point_cache_bytes)
         self._pool: ThreadPoolExecutor | None = None
         self._catalog: Catalog | None = None
+        self._followed: FollowedCatalog | None = None
+        """The catalog of a follower, which has no other."""
+        self._follows = self._files.follows = role is Role.FOLLOWER
         self._catalog_lock = asyncio.Lock()
         self._shards: dict[str, int] = {}
 
@@ -78,7 +83,10 @@ class SqliteStore:
 
         Raises StoreUnavailable when another process has the folder, DamagedStore when a file is missing or not ours.
         """
-        if self._catalog is not None:
+        if self._catalog is not None or self._followed is not None:
+            return
+        if self._follows:
+            self._open_to_follow()
             return
         try:
             (self._folder / "collections").mkdir(parents=True, exist_ok=True)
@@ -89,13 +97,23 @@ class SqliteStore:
             raise StoreUnavailable(f"the data folder {self._folder} cannot be used: {error}") from error
         try:
             self._files.epoch = new_epoch()
-            self._files.most = min(self._max_open_files, max(MIN_OPEN_FILES, raise_open_files_limit() // FILES_SHARE))
             await asyncio.to_thread(self._open_catalog)
-            self._pool = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="bebr-sqlite")
+            self._start_pool()
             self._reserve.fill()
         except BaseException:
             await self.close()
             raise
+
+    def _open_to_follow(self) -> None:
+        path = self._folder / "catalog.db"
+        with translated(path):
+            self._followed = FollowedCatalog(path)
+        self._shards = self._followed.collections()
+        self._start_pool()
+
+    def _start_pool(self) -> None:
+        self._files.most = min(self._max_open_files, max(MIN_OPEN_FILES, raise_open_files_limit() // FILES_SHARE))
+        self._pool = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="bebr-sqlite")
 
     def _open_catalog(self) -> None:
         path, copy = self._folder / "catalog.db", self._folder / COPY
@@ -136,11 +154,14 @@ class SqliteStore:
         if self._catalog is not None:
             self._catalog.close()
             self._catalog = None
+        if self._followed is not None:
+            self._followed.close()
+            self._followed = None
         self._lock.release()
 
     async def ping(self) -> None:
         with translated(self._folder / "catalog.db"):
-            self._opened_catalog().ping()
+            self._current_catalog().ping()
 
     def listen(
         self, on_loss: Callable[[str, int], None], on_look: Callable[[Mapping[str, Mapping[int, int]]], None]
@@ -148,7 +169,8 @@ class SqliteStore:
         """Files that are open lose nothing, and a commit is over when its call returns."""
 
     async def identity(self) -> str:
-        return self._opened_catalog().identity
+        with translated(self._folder / "catalog.db"):
+            return self._current_catalog().identity
 
     async def renew_identity(self) -> str:
         catalog = self._opened_catalog()
@@ -162,11 +184,11 @@ class SqliteStore:
 
     async def get_document(self, kind: str, name: str) -> Document | None:
         with translated(self._folder / "catalog.db"):
-            return self._opened_catalog().get_document(kind, name)
+            return self._current_catalog().get_document(kind, name)
 
     async def list_documents(self, kind: str) -> dict[str, Document | DamagedDocument]:
         with translated(self._folder / "catalog.db"):
-            return self._opened_catalog().list_documents(kind)
+            return self._current_catalog().list_documents(kind)
 
     async def delete_document(self, kind: str, name: str) -> bool:
         return await self._change_documents(kind, {}, [name]) > 0
@@ -240,6 +262,8 @@ class SqliteStore:
     def _refusal(self, uid: str, commit: Commit) -> BebrError | None:
         """Why a commit cannot even be tried."""
         try:
+            if self._follows:
+                raise only_follows()
             check_commit(commit)
             self._file(uid, commit.shard)
         except BebrError as error:
@@ -308,6 +332,8 @@ class SqliteStore:
         return found
 
     def at_hand(self, uid: str, ids: Sequence[str]) -> dict[str, StoredPoint]:
+        if self._follows:
+            self._forget_changed(uid)
         return self._cache.get(uid, ids)
 
     async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:
@@ -323,9 +349,11 @@ class SqliteStore:
     async def history(self, uid: str, shard: int) -> History:
         file = self._file(uid, shard)
         with translated(self._files.path(uid)):
-            return file.history(shard, self._opened_catalog().identity)
+            return file.history(shard, self._current_catalog().identity)
 
     async def purge_tombstones(self, uid: str, shard: int, up_to_seq: int) -> int:
+        if self._follows:
+            raise only_follows()
         async with self._using(uid, shard) as opened, opened.commit_lock:
             purge = opened.file.purge_tombstones
             purged = await self._in_thread(self._files.path(uid), lambda: purge(shard, up_to_seq))
@@ -333,19 +361,50 @@ class SqliteStore:
             return purged
 
     def _file(self, uid: str, shard: int) -> CollectionFile:
-        self._check_shard(uid, shard)
-        return self._files.get(uid).file
+        return self._open_file(uid, shard).file
 
     def _using(self, uid: str, shard: int) -> AbstractAsyncContextManager[OpenFile]:
-        self._check_shard(uid, shard)
+        self._open_file(uid, shard)
         return self._files.using(uid)
+
+    def _open_file(self, uid: str, shard: int) -> OpenFile:
+        self._check_shard(uid, shard)
+        try:
+            return self._files.get(uid)
+        except DamagedStore:
+            self._check_shard(uid, shard)  # another process may have dropped it just now
+            raise
 
     def _check_shard(self, uid: str, shard: int) -> None:
         self._opened_pool()
+        if self._follows:
+            with translated(self._folder / "catalog.db"):
+                self._current_catalog()
         if not 0 <= shard < self._shards.get(uid, 0):
             raise unknown_shard(uid, shard)
 
+    def _current_catalog(self) -> CatalogReader:
+        """For reads: as it is now, whoever writes it."""
+        if self._followed is None:
+            return self._opened_catalog()
+        if self._followed.refresh():
+            self._shards = self._followed.collections()
+            for uid in self._files.let_go(self._shards):
+                self._cache.forget_all(uid)
+        return self._followed
+
+    def _forget_changed(self, uid: str) -> None:
+        """Of what was read: nothing of a collection that another process has written to since."""
+        opened = self._files.peek(uid)
+        version = opened.file.version() if opened is not None else None
+        if opened is None or version != opened.version:
+            self._cache.forget_all(uid)
+            if opened is not None:
+                opened.version = version
+
     def _opened_catalog(self) -> Catalog:
+        if self._followed is not None:
+            raise only_follows()
         if self._catalog is None:
             raise StoreUnavailable("the store is not open")
         return self._catalog
