@@ -1,12 +1,16 @@
 """What holds for every test."""
 
+import functools
 import logging
 from collections.abc import Iterator
 
 import pytest
 from httpx._config import DEFAULT_TIMEOUT_CONFIG
+from httpx._transports import default as transports
 from tests.waiting import PATIENCE_SECONDS
 
+# Each client, and each `httpx.get`, would read all certificates anew: 20 ms, though nobody here speaks TLS.
+transports.create_ssl_context = functools.cache(transports.create_ssl_context)
 for part in ("connect", "read", "write", "pool"):  # httpx gives up after 5 s, where nobody says otherwise
     setattr(DEFAULT_TIMEOUT_CONFIG, part, PATIENCE_SECONDS)
 
