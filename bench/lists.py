@@ -3,7 +3,7 @@
     python -m bench.lists DATA [--rows 400000] [--recall 0.98] [--rounds 5]
 
 DATA holds folders of collections (`db.new.i8.npy` or `docs.new.i8.npy`, `queries.new.i8.npy`, `*.scale.npy`). Their
-codes are clustered as the service does it, the rule is measured with 200 of the points, and every kind of query is
+codes are clustered as the service does it, the rule is measured with 400 of the points, and every kind of query is
 searched for exactly and by lists, in one native call each, on one thread. Times are processor time of that thread;
 medians of rounds that take turns.
 """
@@ -28,6 +28,7 @@ from bebr.core.list_calibration import (
     filtered_recall,
     needs_of,
     recall_of,
+    sure_recall,
 )
 from bebr.core.scoring import DotQueries
 from bebr.encoding import BundleRegistry, shipped_bundles
@@ -42,7 +43,7 @@ from bebr.index.sealing import seal
 from bebr.shards.memory import release_free_memory
 
 K = 10
-OWN = 200
+OWN = 400
 CHUNK = 20_000
 BATCH = 32
 ROUNDS = 5
@@ -124,7 +125,9 @@ def measured(corpus: Corpus, own: DotQueries) -> Calibration:
     recalls, shares = [], []
     for delta in deltas.tolist():
         found, _, rows = corpus.by_lists(own, delta, K + 1)
-        recalls.append({"points": recall_of(rows_of(found, K + 1), rows_of(exact, K + 1, 1))})
+        hits = zip(rows_of(found, K + 1), rows_of(exact, K + 1, 1), strict=True)
+        shared = [len(set(one) & set(other)) for one, other in hits]
+        recalls.append({"points": sure_recall(shared, [K] * len(own))})
         shares.append(float(rows.mean()) / corpus.rows)
     return calibration_of(deltas, recalls, shares)
 

@@ -13,6 +13,7 @@ from bebr.core.list_calibration import (
     needs_of,
     pays,
     recall_of,
+    sure_recall,
 )
 from bebr.core.lists import lists_read
 
@@ -61,6 +62,22 @@ def test_a_hit_in_no_list_needs_nothing_and_needs_are_against_the_last_hit() -> 
     found = needs_of(scores, np.array([0.7, np.inf, 0.1], np.float32))
     np.testing.assert_allclose(found, [-0.2, -np.inf, 0.4], atol=1e-6)
     assert len(needs_of(np.empty(0), np.empty(0, np.float32))) == 0
+
+
+def test_what_few_queries_found_counts_one_standard_error_less() -> None:
+    random = np.random.default_rng(0)
+    for count, of in ((50, 10), (400, 10), (400, 3)):
+        found = random.binomial(of, 0.9, count)
+        expected = found.mean() / of - found.std() / of / count**0.5
+        assert sure_recall(found.tolist(), [of] * count) == pytest.approx(expected)
+    # as drawing the queries again and again spreads the share that is found, where they want unequal numbers of hits
+    wanted = random.integers(1, 30, 300)
+    found = random.binomial(wanted, random.uniform(0.8, 1, 300))
+    again = random.integers(300, size=(4000, 300))
+    spread = (found[again].sum(axis=1) / wanted[again].sum(axis=1)).std()
+    assert found.sum() / wanted.sum() - sure_recall(found.tolist(), wanted.tolist()) == pytest.approx(spread, rel=0.05)
+    assert sure_recall([10, 10, 0], [10, 10, 0]) == sure_recall([], []) == sure_recall([0], [0]) == 1.0
+    assert sure_recall([0, 10], [10, 10]) >= 0
 
 
 def clustered(seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32], list[NDArray[np.int64]]]:

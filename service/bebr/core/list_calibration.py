@@ -8,7 +8,8 @@ is found for certain where delta is at least what it *needs*,
 and the quantiles of the needs of all hits say which deltas are worth measuring. A search stops later than that, because
 the k-th best hit so far scores less than the k-th best of all. What it finds and reads is therefore measured by
 searches with these deltas, and every recall in between is interpolated. Queries are of several *kinds*: points of the
-collection, and searches of its users. The kind that finds least is what counts.
+collection, and searches of its users. The kind that finds least is what counts, and what a few queries found is taken
+for one standard error less: others would have found a little more or less.
 """
 
 from bisect import bisect_left
@@ -37,7 +38,7 @@ class Measured:
 
     delta: float
     recall: float
-    """Share of the exact hits that the kind of queries with the least found."""
+    """Share of the exact hits that the kind of queries with the least found, less one standard error."""
     share: float
     """Share of the rows in lists that they read."""
 
@@ -126,6 +127,17 @@ def pays(lists: int, rows: float, of: float) -> bool:
 def filtered_recall(recall: float) -> float:
     """The recall whose delta a search with a filter takes: what a filter keeps may be unlike what was measured."""
     return 1 - (1 - recall) * FILTERED_MISSES
+
+
+def sure_recall(found: Sequence[int], wanted: Sequence[int]) -> float:
+    """Exact hits that each of some queries found, and how many it wanted -> the share that was found, less one standard
+    error of it."""
+    if not sum(wanted):
+        return 1.0
+    recall, of = sum(found) / sum(wanted), np.array(wanted)
+    apart = np.array(found) - recall * of
+    error = float(np.sqrt((apart**2).sum()) / of.sum())
+    return max(0.0, recall - error)
 
 
 def recall_of(found: Sequence[Sequence[Any]], exact: Sequence[Sequence[Any]]) -> float:

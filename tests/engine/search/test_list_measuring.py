@@ -4,10 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from tests.engine.listing import SETTINGS, in_lists, listed
+from tests.encoding.quantization.embeddings import text_like
+from tests.engine.fitting import DIMS, write
+from tests.engine.listing import POINTS, QUERIES, SETTINGS, in_lists, listed, search
 from tests.engine.running import running
+from tests.waiting import until
 
+from bebr.engine.collections.list_rules import RECENT
 from bebr.engine.search import list_measuring
 from bebr.errors import StoreUnavailable
 
@@ -17,18 +22,36 @@ def never_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(list_measuring, "POLL_SECONDS", 3600.0)
 
 
-async def test_other_lists_are_measured_again_at_most_so_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_other_lists_are_measured_at_once_and_other_searches_at_most_so_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with running(tmp_path, **SETTINGS) as engine:
         collection = await listed(engine)
-        number = collection.active.number
-        assert collection.list_rules.measured[number].generations == (1,)
+        rules, number, measuring = collection.list_rules, collection.active.number, engine.list_measuring
+        assert rules.measured[number].generations == (1,)
         assert await engine.lists.make(collection, collection.active, lambda: True)
         await in_lists(engine, 2)
-        await engine.list_measuring.measure_due(collection)
-        assert collection.list_rules.measured[number].generations == (1,)
+        await measuring.measure_due(collection)
+        measured = rules.measured[number]
+        assert (measured.generations, measured.queries) == ((2,), {"points": 400})
+        for row in np.tile(QUERIES, (4, 1))[:RECENT]:
+            await search(engine, row)
+        await measuring.measure_due(collection)
+        assert rules.measured[number] == measured
         monkeypatch.setattr(list_measuring, "AGAIN_SECONDS", 0.0)
-        await engine.list_measuring.measure_due(collection)
-        assert collection.list_rules.measured[number].generations == (2,)
+        await measuring.measure_due(collection)
+        assert rules.measured[number].queries == {"points": 400, "searches": RECENT}
+
+
+async def test_lists_are_measured_again_as_soon_as_there_are_half_as_many_more_points(tmp_path: Path) -> None:
+    async with running(tmp_path, **SETTINGS) as engine:
+        collection = await listed(engine)
+        rules, number = collection.list_rules, collection.active.number
+        for more, is_measured in ((POINTS // 2 - 100, False), (POINTS // 2, True)):
+            await write(engine, range(POINTS, POINTS + more), text_like(2 * POINTS, dims=DIMS))
+            await until(lambda: not collection.shards.upkeep.is_busy, "segments are sealed")  # type: ignore[attr-defined]
+            await engine.list_measuring.measure_due(collection)
+            assert rules.measured[number].points == (POINTS + more if is_measured else POINTS)
 
 
 async def test_what_was_measured_while_codes_were_sorted_is_measured_again_once_they_are(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ async def test_searches_find_the_share_that_is_wanted_and_say_what_they_read(
     async with running(tmp_path, **SETTINGS) as engine:
         collection = await listed(engine, rescore_bytes)
         measured = collection.list_rules.measured[collection.active.number]
-        assert measured.generations == (1,) and measured.queries == {"points": 200}
+        assert measured.generations == (1,) and measured.queries == {"points": 400}
         described = (await engine.describe_collection("docs")).lists[collection.active.id]
         assert described.generations == (1,) and described.lists == 32 and described.points > 0.7 * POINTS
         assert described.delta is not None and described.measured_at == measured.at
@@ -106,7 +106,7 @@ async def test_a_measurement_and_the_last_searches_are_there_after_a_restart(tmp
             await search(engine, row)
         await engine.list_measuring.measure(collection, collection.active)
         before = collection.list_rules.measured[number]
-        assert before.queries == {"points": 200, "searches": len(QUERIES)}
+        assert before.queries == {"points": 400, "searches": len(QUERIES)}
     async with running(tmp_path, **SETTINGS) as engine:
         collection = engine.registry.get("docs")
         rules = collection.list_rules

@@ -1,10 +1,10 @@
 """Measures in the background what the lists of collections need: see `bebr.core.list_calibration`.
 
-It is measured when lists appear, once all are of other centroids, when the points have doubled, and when as many other
-searches have come as are kept; after the first time not often. What was measured while codes were being sorted into
-lists is measured again as soon as they are. Some of the points serve as queries, and the last searches; each is
-answered exactly, then by lists, a few at a time, with rests in between. More points take fewer queries, so that what it
-costs is bounded.
+It is measured when lists appear, as soon as all are of other centroids or there are GROWTH times the points, since
+what was measured before then finds less than it promises; and when as many other searches have come as are kept, which
+is not often. What was measured while codes were being sorted into lists is measured again as soon as they are. Some of
+the points serve as queries, and the last searches; each is answered exactly, then by lists, a few at a time, with rests
+in between. More points take fewer queries, so that what it costs is bounded.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.core.codes import split_records
-from bebr.core.list_calibration import calibration_of, deltas_to_measure
+from bebr.core.list_calibration import calibration_of, deltas_to_measure, sure_recall
 from bebr.core.lists import ListRule
 from bebr.core.scoring import DotQueries, prepare_sdc
 from bebr.engine.admission import Lane
@@ -34,8 +34,12 @@ from bebr.telemetry import event
 log = logging.getLogger(__name__)
 POINTS, SEARCHES = "points", "searches"
 """The kinds of queries."""
+OWN = 400
+"""Points that serve as queries."""
 FEWEST = 50
 """Queries of each kind that measure anything."""
+GROWTH = 1.5
+"""As many more points make the k-th best hit score more, so that with the same delta less is found."""
 MAX_ROWS = 2**32
 """Rows that the exact searches of one measurement may scan in all."""
 TOGETHER = 16
@@ -44,7 +48,7 @@ POLL_SECONDS = 1.0
 RESTS = (1, 4)
 """Times as long as a step took, the next one waits; where searches are under way too."""
 AGAIN_SECONDS = 600.0
-"""A measurement is not repeated sooner than this, whatever changed."""
+"""A measurement is not repeated sooner than this for other searches alone."""
 RETRY_SECONDS = 1.0
 """One that failed is tried again after this, each time that it fails after twice as long, up to AGAIN_SECONDS."""
 
@@ -76,14 +80,14 @@ class _Kind:
     """Of the best hits that count for nothing: a point finds itself."""
 
     def recall(self, found: Sequence[Sequence[float]]) -> float:
-        """The share of the exact hits among those with these scores. Of hits that tie, one is as good as another."""
+        """The share of the exact hits among those with these scores, see `sure_recall`. Of hits that tie, one is as
+        good as another."""
         wanted = [max(0, len(one.scores) - self.skipped) for one in self.exact]
         reached = [
             sum(score >= one.scores[-1] for score in scores) - self.skipped if len(one.scores) else 0
             for scores, one in zip(found, self.exact, strict=True)
         ]
-        found_of_them = sum(min(max(0, n), of) for n, of in zip(reached, wanted, strict=True))
-        return found_of_them / sum(wanted) if any(wanted) else 1.0
+        return sure_recall([min(max(0, n), of) for n, of in zip(reached, wanted, strict=True)], wanted)
 
 
 class ListMeasuring:
@@ -134,14 +138,14 @@ class ListMeasuring:
         if 2 * held.rows < points:
             return False
         tried, known = self._tried.get((collection.document.uid, number)), rules.measured.get(number)
-        is_new = known is not None and known.sorting and not collection.shards.list_stats(number).unsorted
-        if tried is not None and not tried.is_rested and (tried.failures or not is_new):
-            return False
-        if known is None or is_new or points >= 2 * known.points:
+        is_rested = tried is None or tried.is_rested
+        if known is None or (tried is not None and tried.failures):
+            return is_rested
+        if points >= GROWTH * known.points or (known.sorting and not collection.shards.list_stats(number).unsorted):
             return True
         if known.generations != held.generations and len(held.generations) == 1:  # else they are still being sorted
             return True
-        return rules.searches(number) - known.searches >= RECENT
+        return is_rested and rules.searches(number) - known.searches >= RECENT
 
     async def measure(self, collection: Collection, version: Version) -> None:
         """Measure the lists of a version, and use what was found. Raises what a search raises, StoreUnavailable."""
@@ -173,8 +177,8 @@ class ListMeasuring:
 
     async def _kinds(self, collection: Collection, version: Version, points: int) -> Mapping[str, _Kind]:
         """The queries of each kind that there are enough of, with their exact hits."""
-        count = min(RECENT, max(FEWEST, MAX_ROWS // (2 * max(1, points))))
-        records = await collection.shards.sample(version.number, count, seed=points)
+        count = max(FEWEST, MAX_ROWS // (2 * max(1, points)))
+        records = await collection.shards.sample(version.number, min(OWN, count), seed=points)
         own = _queries_of(collection, version, records)
         recent = collection.list_rules.recent(version.number, version.spec)
         recent = DotQueries(recent.values[-count:], recent.scales[-count:])
