@@ -5,6 +5,7 @@
     write_folder    several files that appear at once, as one folder
     sync_folder     makes new names in a folder durable
     FolderLock      keeps a folder for one process
+    identity        whether a file is still the one that it was
     raise_open_files_limit, is_out_of_files     how many files may be open
     make_private    what this process writes is for its own user only
 
@@ -124,6 +125,15 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def identity(path: Path) -> tuple[int, ...] | None:
+    """Tells a file that was written to or replaced since from one that was not; None: there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def raise_open_files_limit() -> int:

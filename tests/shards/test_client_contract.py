@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.shards.clients import UID, MakeClients
+from tests.shards.clients import UID, FollowedClients, LocalClients, MakeClients
 from tests.shards.model import (
     FIELDS,
     FILTERS,
@@ -28,6 +28,8 @@ from bebr.core.filters import Filter, parse_filter
 from bebr.core.operations import Commit, DeleteWrite
 from bebr.core.types import WriteMode
 from bebr.shards import Change, Patch, Reencode, Replace, ShardClient, ShardWrite
+
+pytestmark = pytest.mark.parametrize("clients", [LocalClients, FollowedClients], indirect=True)
 
 # -- everything at random ----------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from tests.shards.clients import UID, MakeClients
+from tests.shards.clients import UID, FollowedClients, LocalClients, MakeClients
 from tests.shards.model import (
     FIELDS,
     MAX_METADATA_BYTES,
@@ -31,6 +31,8 @@ from bebr.errors import (
     PayloadTooLarge,
 )
 from bebr.shards import Change, Patch, Reencode, Replace, ShardWrite, values_of
+
+pytestmark = pytest.mark.parametrize("clients", [LocalClients, FollowedClients], indirect=True)
 
 # -- writes ------------------------------------------------------------------------------------------------------------
 

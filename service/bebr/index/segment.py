@@ -22,6 +22,7 @@ from bebr import kernel
 from bebr.core.codes import CodeSpec
 from bebr.core.filters import Filter
 from bebr.core.types import FieldType
+from bebr.disk import identity
 from bebr.index import segment_file
 from bebr.index.columns import Arrays, Column, column_from_arrays, column_named, evaluate, pack_mask
 from bebr.index.growing import kill
@@ -58,12 +59,13 @@ class Segment:
     """
 
     def __init__(self, path: Path, map_from_bytes: int = ANY_SIZE) -> None:
+        self.written = identity(path)
+        """The file as it was before it was read: see `identity`."""
         opened = segment_file.read(path, MAPPED, map_from_bytes)
         header, sections, row_files = opened.header, opened.sections, opened.rows
         self.path = path
         self.pieces = opened.pieces
         """Of what is mapped and was not read when the file was opened, by section; none where all of it was."""
-        self._written = _identity(path)
         self.version: int = header["version"]
         self.spec = CodeSpec.parse(header["spec"])
         self.rows: int = header["rows"]
@@ -140,10 +142,10 @@ class Segment:
 
     def notice_change(self) -> bool:
         """Have all of what is mapped checked anew where the file was written to since; whether it was."""
-        written = _identity(self.path)
-        if written is None or written == self._written:
+        written = identity(self.path)
+        if written is None or written == self.written:
             return False
-        self._written = written
+        self.written = written
         self.forget_checks()
         return True
 
@@ -301,15 +303,6 @@ def write_segment(
     row_size = spec.rescore_size_bytes + rescore.CHECKSUM_SIZE_BYTES
     rows = {RESCORE: segment_file.Rows(row_size, len(ids), rescore_rows)} if spec.rescore else {}
     segment_file.write(path, header, sections, rows, CHECKED_ON_USE)
-
-
-def _identity(path: Path) -> tuple[int, ...] | None:
-    """Tells a file that was written to since from one that was not; None: there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _lists(header: dict[str, Any], sections: Arrays) -> SegmentLists | None:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from bebr.core.codes import CodeSpec
 from bebr.core.history import History, Mark
 from bebr.core.lists import Centroids
-from bebr.core.types import FieldType, Puts
-from bebr.errors import DamagedSegment
+from bebr.core.types import FieldType, Puts, Role
+from bebr.errors import DamagedSegment, NotReady
 from bebr.index import sealing, shard_files
 from bebr.index.candidates import Part
 from bebr.index.columns import Column, unpack_mask
@@ -43,8 +43,12 @@ class Shard:
         head_rows: int,
         lists: Mapping[int, Centroids] | None = None,
         map_from_bytes: int = ANY_SIZE,
+        role: Role = Role.PRIMARY,
     ) -> None:
         self.folder = folder
+        self._owns_files = role is Role.PRIMARY
+        """Else another process writes them, and none is made or changed here."""
+        self._files: tuple[int, ...] | None = None
         self.specs = specs
         self.lists: Mapping[int, Centroids] = {} if lists is None else lists
         """By code version: the centroids by whose lists rows are sorted from now on."""
@@ -76,17 +80,20 @@ class Shard:
         """Held while files change."""
         self.view = ShardView.of((), 0)
 
-    def open(self, fields_change: bool = False) -> None:
+    def open(self, fields_change: bool = False, before: "Shard | None" = None) -> None:
         """Map the segments of the last checkpoint. A damaged one makes the shard start empty, to be rebuilt.
 
-        So does one without the columns of all fields, unless these are still to be made (`fields_change`).
+        So does one without the columns of all fields, unless these are still to be made (`fields_change`). before:
+        has segments of these files open. Raises NotReady.
         """
-        shard_files.settle(self.folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._owns_files:
+            shard_files.settle(self.folder)
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self._files = shard_files.written(self.folder)
         try:
-            self._loaded = shard_files.load_mark(self.folder)
-            self.seq, self._sealed = shard_files.load(self.folder, self.map_from_bytes)
-            self.checkpoint_seq = self.seq
+            known = [] if before is None else before._sealed
+            self._loaded, self._sealed = shard_files.load(self.folder, self.map_from_bytes, known)
+            self.seq = self.checkpoint_seq = self._loaded.seq
             for view in self._sealed:
                 self._check_fits(view.segment, fields_change)
         except DamagedSegment as damage:
@@ -96,9 +103,10 @@ class Shard:
         self._publish()
 
     def clear(self) -> None:
-        """Start with an empty folder and no points, to be filled from seq 0."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
+        """Start with no points, to be filled from seq 0, and an empty folder where it is the shard's own."""
+        if self._owns_files:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(parents=True)
         self.seq, self.checkpoint_seq, self._sealed = 0, 0, []
         self._loaded = Mark("", "", 0)
 
@@ -224,7 +232,14 @@ class Shard:
         return len(self._frozen)
 
     @property
+    def is_outrun(self) -> bool:
+        """Whether another process has written a checkpoint since the files were read."""
+        return not self._owns_files and shard_files.written(self.folder) != self._files
+
+    @property
     def needs_maintenance(self) -> bool:
+        if not self._owns_files:
+            return False
         if self._frozen or self._is_unsaved or self._is_checkpoint_due:
             return True
         return any(map(is_mostly_dead, self.view.parts))
@@ -232,7 +247,7 @@ class Shard:
     @property
     def needs_sorting(self) -> bool:
         """Whether a segment has not the lists that its version has now."""
-        return segment_to_sort(self._sealed, self.lists) is not None
+        return self._owns_files and segment_to_sort(self._sealed, self.lists) is not None
 
     def maintain(self) -> bool:
         """Seal what is frozen, compact while it pays, write a checkpoint. Safe to call from any thread, any time.
@@ -373,6 +388,8 @@ class Shard:
         return self.folder / f"{max(numbers, default=0) + 1:08d}.seg"
 
     def _check_fits(self, segment: Segment, fields_change: bool) -> None:
+        if segment.version not in self.specs and not self._owns_files:
+            raise NotReady(f"{self.folder} has points of code version {segment.version}, which is not known here yet")
         took_paths_for_keys = not segment.reads_paths and any("." in key for key in segment.fields)
         has_fields = fields_change or segment.fields == self.fields
         if self.specs.get(segment.version) != segment.spec or not has_fields or took_paths_for_keys:

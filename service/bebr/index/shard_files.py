@@ -7,7 +7,7 @@ masks may be newer, because replaying what follows changes nothing that is alrea
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -15,8 +15,8 @@ from zlib import crc32
 import numpy as np
 
 from bebr.core.history import Mark
-from bebr.disk import replace_file, replacing, sync_folder
-from bebr.errors import DamagedSegment
+from bebr.disk import identity, replace_file, replacing, sync_folder
+from bebr.errors import DamagedSegment, NotReady
 from bebr.index import segment_file
 from bebr.index.segment import ANY_SIZE, Segment, SegmentView
 
@@ -48,17 +48,31 @@ def save(folder: Path, mark: Mark, segments: Sequence[SegmentView]) -> None:
             path.unlink()
 
 
-def load(folder: Path, map_from_bytes: int = ANY_SIZE) -> tuple[int, list[SegmentView]]:
-    """(seq, segments) of the last checkpoint; (0, []) when there is none. Raises DamagedSegment."""
-    if (manifest := _read_manifest(folder)) is None:
-        return 0, []
-    return manifest["seq"], [_open(folder, entry, map_from_bytes) for entry in manifest["segments"]]
+def load(
+    folder: Path, map_from_bytes: int = ANY_SIZE, known: Sequence[SegmentView] = ()
+) -> tuple[Mark, list[SegmentView]]:
+    """The last operation of the last checkpoint, and its segments: (seq 0, []) where there is none.
+
+    known: their segments are open already, and taken where the files are the same. What another process replaces
+    meanwhile is read again. Raises DamagedSegment, NotReady.
+    """
+    open_of = {(view.segment.path.name, view.segment.written): view.segment for view in known}
+    while True:
+        read = written(folder)
+        try:
+            manifest = _read_manifest(folder) or {"seq": 0, "segments": []}
+            segments = [_open(folder, entry, map_from_bytes, open_of) for entry in manifest["segments"]]
+        except (DamagedSegment, NotReady):
+            if written(folder) == read:
+                raise
+        else:
+            if written(folder) == read:
+                return Mark(manifest.get("store", ""), manifest.get("epoch", ""), manifest["seq"]), segments
 
 
-def load_mark(folder: Path) -> Mark:
-    """The last operation of the last checkpoint. Raises DamagedSegment."""
-    manifest = _read_manifest(folder) or {"seq": 0}
-    return Mark(manifest.get("store", ""), manifest.get("epoch", ""), manifest["seq"])
+def written(folder: Path) -> tuple[int, ...] | None:
+    """Tells a checkpoint from every later one, without reading it; None: there is none."""
+    return identity(folder / NAME)
 
 
 def _read_manifest(folder: Path) -> Any:
@@ -127,8 +141,14 @@ def _replaced_folder(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.replaced")
 
 
-def _open(folder: Path, entry: dict[str, str | int | None], map_from_bytes: int) -> SegmentView:
-    view = SegmentView.of(Segment(folder / str(entry["file"]), map_from_bytes))
+def _open(
+    folder: Path,
+    entry: dict[str, str | int | None],
+    map_from_bytes: int,
+    open_of: Mapping[tuple[str, tuple[int, ...] | None], Segment],
+) -> SegmentView:
+    path = folder / str(entry["file"])
+    view = SegmentView.of(open_of.get((path.name, identity(path))) or Segment(path, map_from_bytes))
     if entry["live"] is None:
         return view
     try:

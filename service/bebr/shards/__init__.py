@@ -3,6 +3,8 @@
 client.py    the contract, ShardClient, and what a search and a shard say of themselves
 local.py     LocalShards, the client of shards in this process
 truth.py     what the shards need of the store
+shared_seqs.py  numbers in a mapped file by which processes tell each other what they have acknowledged
+freshness.py what others have acknowledged, and how a view gets there
 writer.py    the order of the writes, and what is committed together
 group.py     what waits to be written, and what goes into one commit
 changes.py   what a shard can be asked to write
@@ -41,6 +43,7 @@ from bebr.shards.changes import Change, Patch, Reencode, Replace, ShardWrite, pi
 from bebr.shards.client import ColumnStats, Misfits, Searched, ShardClient, ShardStats
 from bebr.shards.local import LocalShards, ShardThreads
 from bebr.shards.note import acknowledged, forget_notes
+from bebr.shards.shared_seqs import SharedSeqs, numbers
 from bebr.shards.snapshot import Snapshot
 
 __all__ = [
@@ -68,6 +71,7 @@ __all__ = [
     "ShardStats",
     "ShardThreads",
     "ShardWrite",
+    "SharedSeqs",
     "Snapshot",
     "Stopped",
     "Value",
@@ -76,6 +80,7 @@ __all__ = [
     "cluster",
     "forget_notes",
     "lists_for",
+    "numbers",
     "pieces_of",
     "quantize",
     "quantize_rescore",

@@ -237,6 +237,18 @@ class ShardClient(Protocol):
     def seen(self, last_seqs: Mapping[int, int]) -> None:
         """The store was seen at these seqs, by number of the shard: whichever has less catches up."""
 
+    def behind(self) -> bool:
+        """Whether other processes have acknowledged writes that reads may not see yet: `reach` before them. False at no
+        cost where no other process writes."""
+
+    async def reach(self, seqs: Mapping[int, int] = MappingProxyType({})) -> None:
+        """Return once reads see all that the other processes of this folder have acknowledged, and the operations up to
+        these seqs, by number of the shard. Raises NotReady where the store does not have them for too long, and what
+        the store raises."""
+
+    async def reach_store(self) -> None:
+        """Return once reads see all that the store has now. Raises what the store raises."""
+
     async def catch_up(self) -> None:
         """Apply everything that the store has and the shards have not."""
 

@@ -4,6 +4,10 @@ A view that cannot be brought up to the store any more (the store lost what it h
 that the view never saw) is rebuilt: a second shard is filled beside it, in a folder of its own, and takes its place as
 soon as it is equal to the store. Until then readers see the old view; after a crash the next start finds one of them.
 
+Where another process writes the files (`Role.FOLLOWER`), they are read and nothing is written. A view that the feed
+cannot bring up to the store, or that another checkpoint was written for meanwhile, is made anew of these files, beside
+the one that is served; of nothing but the feed where they are damaged, or are of what the store has lost.
+
 Whether the store still has what the view has is told by the mark of the view's last operation, and at the start by that
 of its checkpoint and by the note of what the store acknowledged last (`note.py`).
 """
@@ -22,8 +26,8 @@ from bebr.core.codes import CodeSpec
 from bebr.core.history import History, Loss
 from bebr.core.lists import Centroids
 from bebr.core.operations import FeedEntry, ShardCounters
-from bebr.core.types import Puts
-from bebr.errors import CollectionNotFound, DamagedSegment, DamagedStore
+from bebr.core.types import Puts, Role
+from bebr.errors import CollectionNotFound, DamagedSegment, DamagedStore, NotReady
 from bebr.index.segment import ANY_SIZE
 from bebr.index.shard import Shard
 from bebr.index.shard_files import rebuilt_folder
@@ -31,6 +35,7 @@ from bebr.index.view import ShardView
 from bebr.shards.changes import Fields, values_of, with_values_of
 from bebr.shards.note import NOTHING, Note, note_path, read_note, write_note
 from bebr.shards.runs import Done, Run, follow_on, last_applied
+from bebr.shards.shared_seqs import Acknowledged
 from bebr.shards.truth import Truth
 from bebr.telemetry import event
 
@@ -61,7 +66,13 @@ class Follower:
         map_from_bytes: int = ANY_SIZE,
         name: str = "",
         lists: Mapping[int, Centroids] | None = None,
+        role: Role = Role.PRIMARY,
+        acknowledged: Acknowledged | None = None,
     ) -> None:
+        """acknowledged: tells followers what readers of this primary see."""
+        self._writes_files = role is Role.PRIMARY
+        self._role = role
+        self._acknowledged = acknowledged
         self._truth, self._uid, self._number = truth, uid, number
         self._name = name or uid
         self._names: dict[str, Any] = {"collection": self._name, "shard": number}
@@ -103,12 +114,17 @@ class Follower:
 
         fields_change: columns of some fields are still to be made.
         """
+        if not self._writes_files:
+            self.shard.open(
+                fields_change=True
+            )  # whoever writes them makes columns, before this one knows of it or after
+            return
         self.shard.open(fields_change)
         self._note = read_note(self._note_path)
 
     def close(self, keep: bool) -> None:
         """`keep`: save the state, so that the next start is quick. Raises OSError."""
-        if keep:
+        if keep and self._writes_files:
             self.shard.flush()
             self._take_note(closed=True)
         else:
@@ -184,12 +200,9 @@ class Follower:
         history = await self._truth.history(self._uid, self._number)
         shard = self.shard
         self._report(history.lost(self._note.mark) or history.lost(shard.mark), history)
-        if why := await self._why_rebuild(before, history):
-            self._begin_rebuild(why)
-        if why or self._damage:
-            shard = self._new_shard(rebuilt_folder(self.shard.folder))
-            self.damaged = 0
-            await asyncio.to_thread(shard.clear)
+        why = await self._why_rebuild(before, history)
+        if why or self._damage or shard.is_outrun:
+            shard = await asyncio.to_thread(self._begin_anew, why, before, history)
         shard.history = history
         known_seq = max(shard.seq, before.purged_seq)
         last = await self._replay_all(shard, before.last_seq)
@@ -198,9 +211,12 @@ class Follower:
         if after.purged_seq > known_seq:
             return False
         if shard is not self.shard:
-            await asyncio.to_thread(shard.take_place_of, self.shard)
+            if self._writes_files:
+                await asyncio.to_thread(shard.take_place_of, self.shard)
+                event(log, "the shard is rebuilt", **self._names, seq=shard.seq)
+                if self._acknowledged is not None:
+                    self._acknowledged.begin_build()
             self.shard, self._purged_seq, self._last, self._damage = shard, 0, None, None
-            event(log, "the shard is rebuilt", **self._names, seq=shard.seq)
         self._reported = ""
         self._distrusted, self._last = False, last or self._last
         self._note_missing(after.points - sum(self.view.points.values()))
@@ -209,7 +225,7 @@ class Follower:
 
     def _note_missing(self, missing: int) -> None:
         """missing: points that the store has and the view has not, of now and of earlier runs."""
-        if missing > self.damaged:
+        if missing > self.damaged and self._writes_files:  # who follows another process reads while it writes
             log.error(
                 "shard %d of collection %s: %d points of the store are damaged and left out; see `bebr verify`",
                 self._number,
@@ -233,7 +249,13 @@ class Follower:
             self._reported = loss.reason
             self.losses += 1
             event(log, "the store lost acknowledged writes", logging.ERROR, **self._names, why=loss.reason)
-        if loss.in_epoch and history.lossless and not self._note.closed and self.shard.history is None:
+        if (
+            loss.in_epoch
+            and history.lossless
+            and self._writes_files
+            and not self._note.closed
+            and self.shard.history is None
+        ):
             raise DamagedStore(
                 f"{loss.reason} in shard {self._number}: a part of its file or of its -wal file is missing. Restore "
                 f"the store from a backup; or, to go on with what is left, stop the service, delete "
@@ -252,20 +274,37 @@ class Follower:
             return f"deletes after {seq} are no longer in the store"
         return None
 
-    def _begin_rebuild(self, why: str) -> None:
+    def _begin_anew(self, why: str | None, counters: ShardCounters, history: History) -> Shard:
+        """A shard to be filled beside the one that is served."""
+        shard = self._new_shard(self.shard.folder)
+        if not self._writes_files:
+            shard.open(fields_change=True, before=None if self._damage else self.shard)
+            if history.lost(shard.mark) or shard.seq < counters.purged_seq:
+                shard.clear()
+            return shard
+        if why:
+            self._note_rebuild(why)
+        shard.folder = rebuilt_folder(shard.folder)
+        self.damaged = 0
+        shard.clear()
+        return shard
+
+    def _note_rebuild(self, why: str) -> None:
         self.problem = f"shard {self._number} is rebuilt: {why}"
         self.rebuilds += 1
         event(log, "a shard is rebuilt from the store", logging.WARNING, **self._names, why=why)
 
     def _take_note(self, closed: bool = False) -> None:
-        """Note what the store has acknowledged."""
-        if self.shard.history is not None:
+        """Note what the store has acknowledged, and tell followers of it."""
+        if self.shard.history is not None and self._writes_files:
             self._note = Note(self.shard.mark, closed)
             write_note(self._note_path, self._note)
+        if self._acknowledged is not None and not closed:
+            self._acknowledged.tell(self.shard.seq)
 
     async def _is_distrusted(self) -> bool:
         """Whether the view has what the store has not: in the store the seq of its last operation has another id."""
-        if self._distrusted or self._last is None:
+        if self._distrusted or self._last is None or not self._writes_files:
             return self._distrusted
         seq, point_id = self._last
         entries = await self._truth.feed(self._uid, self._number, seq - 1, 1)
@@ -288,6 +327,8 @@ class Follower:
         return last
 
     def _replay(self, shard: Shard, entries: Sequence[FeedEntry]) -> None:
+        if unknown := {entry.version for entry in entries if entry.record is not None} - self._specs.keys():
+            raise NotReady(f"the store has points of code versions {sorted(unknown)}, which are not known here yet")
         deletes = [entry.id for entry in entries if entry.record is None]
         damaged = [entry.id for entry in entries if entry.is_damaged]
         for point_id in damaged[:MAX_LOGGED]:
@@ -316,4 +357,4 @@ class Follower:
         self._last = last_applied(done) or self._last
 
     def _new_shard(self, folder: Path) -> Shard:
-        return Shard(folder, self._specs, self.fields, self._head_rows, self._lists, self._map_from_bytes)
+        return Shard(folder, self._specs, self.fields, self._head_rows, self._lists, self._map_from_bytes, self._role)

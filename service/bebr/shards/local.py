@@ -17,6 +17,7 @@ from bebr.core.codes import CodeSpec
 from bebr.core.filters import Filter
 from bebr.core.lists import Centroids
 from bebr.core.operations import Committed
+from bebr.core.types import Role
 from bebr.errors import BebrError, DamagedSegment, Overloaded
 from bebr.index import (
     EmbeddingQueries,
@@ -38,7 +39,9 @@ from bebr.shards.changes import Change, Fields
 from bebr.shards.client import ColumnStats, Misfits, Searched, ShardStats
 from bebr.shards.columns import ColumnMaker, Pause, Report
 from bebr.shards.follower import Follower
+from bebr.shards.freshness import NO_SEQS, Freshness
 from bebr.shards.scan_rate import ScanRate
+from bebr.shards.shared_seqs import Acknowledged, SharedSeqs
 from bebr.shards.snapshot import Snapshot
 from bebr.shards.truth import Truth
 from bebr.shards.upkeep import Upkeep, is_current
@@ -81,7 +84,8 @@ class ShardThreads:
 class LocalShards:
     """A ShardClient over shards in a folder. Their files are mapped by `open`, which blocks; `catch_up` follows it.
 
-    name: that of the collection, for log lines.
+    name: that of the collection, for log lines. role: a follower shares the folder with a primary, whose files it
+    reads; it takes no writes. shares: a primary tells followers what it has acknowledged.
     """
 
     def __init__(
@@ -98,8 +102,12 @@ class LocalShards:
         max_queue: int,
         threads: ShardThreads,
         map_from_bytes: int = ANY_SIZE,
+        role: Role = Role.PRIMARY,
+        shares: bool = False,
     ) -> None:
         self._name = name
+        self._follows = role is Role.FOLLOWER
+        self._shared = shared = _shared_seqs(folder, shards, role) if shares or self._follows else None
         self._threads = threads
         self._specs = dict(specs)
         self._lists: dict[int, Centroids] = {}
@@ -118,6 +126,8 @@ class LocalShards:
                 map_from_bytes=map_from_bytes,
                 name=name,
                 lists=self._lists,
+                role=role,
+                acknowledged=Acknowledged(shared, number) if shared is not None and not self._follows else None,
             )
             for number in range(shards)
         ]
@@ -126,6 +136,7 @@ class LocalShards:
         self._rate = ScanRate()
         self.upkeep = Upkeep(self._followers, self._writer, threads.maintenance, name)
         """What runs beside reads and writes."""
+        self._freshness = Freshness(self._followers, self._writer, role, shared, name)
         self._columns = ColumnMaker(truth, uid, self._followers, self.upkeep, threads.maintenance)
 
     def open(self, fields_change: bool = False) -> None:
@@ -138,6 +149,17 @@ class LocalShards:
             if why := follower.shard.rebuilt_because:
                 follower.damaged_files += 1
                 log.warning("collection %s, shard %d: %s; rebuilding it from the store", self._name, number, why)
+
+    # -- what others have written --------------------------------------------------------------------------------------
+
+    def behind(self) -> bool:
+        return self._freshness.is_behind()
+
+    async def reach(self, seqs: Mapping[int, int] = NO_SEQS) -> None:
+        await self._freshness.reach(seqs)
+
+    async def reach_store(self) -> None:
+        await self._freshness.reach_store()
 
     # -- reads ---------------------------------------------------------------------------------------------------------
 
@@ -155,7 +177,7 @@ class LocalShards:
                 return await self._search(view, queries, grouping, rescorings, on_loop)
             except DamagedSegment as damage:
                 if is_current(damage, view, self._scan_view()):
-                    raise self.upkeep.mend(damage) from None
+                    await self._mend(damage)
                 # else the view has outlived its file, which was merged or rebuilt since; the next one has others
 
     async def _search(
@@ -183,6 +205,13 @@ class LocalShards:
         slices = max(1, min(self._threads.scanners, int(seconds / SLICE_SECONDS)))
         search = partial(reads.search, view, queries, grouping, rescorings, self._rate, self._threads.scans, slices)
         return await asyncio.get_running_loop().run_in_executor(self._threads.searches, search)
+
+    async def _mend(self, damage: DamagedSegment) -> None:
+        """Return once the files of another process, which has replaced them, are read anew. Else raises NotReady."""
+        for number, follower in enumerate(self._followers):
+            if str(follower.shard.folder) == damage.fields["folder"] and follower.shard.is_outrun:
+                return await self._writer.catch_up(number)
+        raise self.upkeep.mend(damage) from None
 
     def lists(self) -> Mapping[int, ListsHeld]:
         return self._scan_view().lists
@@ -371,16 +400,26 @@ class LocalShards:
         await self.upkeep.scrub(bytes_per_second)
 
     async def catch_up(self) -> None:
-        await asyncio.gather(*(self._writer.catch_up(number) for number in range(len(self._followers))))
+        await self._freshness.reach_store()
         await self.upkeep.begin()
+        self._freshness.begin()
 
     async def close(self, keep: bool) -> None:
+        await self._freshness.close()
         await asyncio.gather(self.upkeep.close(), self._writer.close())
         for number, follower in enumerate(self._followers):
             try:
                 await asyncio.to_thread(follower.close, keep)
             except (OSError, BebrError):
                 log.exception("no checkpoint of collection %s, shard %d: the next start replays it", self._name, number)
+        if self._shared is not None:
+            self._shared.close()
+
+
+def _shared_seqs(folder: Path, shards: int, role: Role) -> SharedSeqs:
+    if role is Role.PRIMARY:
+        folder.mkdir(parents=True, exist_ok=True)
+    return SharedSeqs(folder / "shared-seqs", shards, role)
 
 
 def _are_few(rescorings: Sequence[Rescoring] | None) -> bool:

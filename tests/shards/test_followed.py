@@ -1,0 +1,191 @@
+"""Shards that follow those of another process in the same folder: they see what it acknowledges, and touch nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.shards.clients import FollowedClients
+from tests.shards.model import SPECS, Model, fill, random_points, random_queries, same, write_of
+from tests.waiting import until
+
+from bebr.core.operations import DeleteWrite
+from bebr.core.types import Role
+from bebr.disk import identity
+from bebr.errors import NotReady
+from bebr.shards import LocalShards, ShardWrite, SharedSeqs, numbers
+
+
+@asynccontextmanager
+async def pair(folder: Path, shards: int = 2, head_rows: int = 64) -> AsyncIterator[tuple[LocalShards, LocalShards]]:
+    """A primary and a follower on one folder."""
+    clients = FollowedClients(folder)
+    await clients.start()
+    followed = await clients.open(shards, head_rows=head_rows)
+    try:
+        yield followed._primary, followed._follower  # type: ignore[attr-defined]
+    finally:
+        await clients.stop()
+
+
+def files_of(folder: Path) -> dict[Path, object]:
+    return {path: identity(path) for path in folder.rglob("*") if path.is_file()}
+
+
+async def ids_of(client: LocalShards) -> list[str]:
+    return await client.ids(None, None, 10**6)
+
+
+async def equal_to(model: Model, client: LocalShards, seed: int = 1) -> bool:
+    """Whether a client has the points of the model, and finds what its oracle finds."""
+    queries = [random_queries(np.random.default_rng(seed), 0, [None], 20, "sdc")]
+    found = (await client.search(queries)).found
+    return await ids_of(client) == sorted(model.points) and same(found, model.search(queries))
+
+
+async def test_a_follower_makes_changes_and_deletes_no_file(tmp_path: Path) -> None:
+    rng, model = np.random.default_rng(1), Model(2)
+    async with pair(tmp_path) as (primary, follower):
+        await fill(primary, model, rng, 900)
+        for number in range(2):
+            primary._followers[number].shard.flush()
+        before = files_of(tmp_path / "shards")
+        await follower.reach()
+        await follower.catch_up()
+        assert await equal_to(model, follower)
+        await follower.scrub(2**40)
+        await follower.close(keep=True)
+        assert files_of(tmp_path / "shards") == before
+
+
+async def test_the_rows_of_a_follower_are_those_of_the_files_once_the_primary_has_sealed_them(tmp_path: Path) -> None:
+    """Else they would lie in its memory for ever. Segments that it has open already are not opened again."""
+    rng, model = np.random.default_rng(2), Model(1)
+    async with pair(tmp_path, shards=1) as (primary, follower):
+        for _ in range(12):
+            await fill(primary, model, rng, 70)
+            await follower.reach()
+        assert len(follower.stats()) == 1
+        primary._followers[0].shard.flush()
+        await until(lambda: not follower._followers[0].shard.backlog, "the files of the primary")
+        view, files = follower._followers[0].view, sorted(path.name for path in tmp_path.rglob("*.seg"))
+        assert sorted(part.segment.path.name for part in view.parts) == files  # type: ignore[union-attr]
+        assert await equal_to(model, follower)
+        kept = {id(part.segment) for part in view.parts}
+        await primary.write(0, ShardWrite(DeleteWrite(sorted(model.points)[:1]), {}))
+        primary._followers[0].shard.flush()
+        await follower.catch_up()
+        assert {id(part.segment) for part in follower._followers[0].view.parts} <= kept
+
+
+async def test_a_follower_is_behind_from_the_acknowledgment_on_and_no_longer_once_it_has_reached_it(
+    tmp_path: Path,
+) -> None:
+    rng, model = np.random.default_rng(3), Model(2)
+    async with pair(tmp_path) as (primary, follower):
+        assert not primary.behind()
+        await follower.reach()
+        assert not follower.behind()
+        points = random_points(rng, 0, ["p0"])
+        committed = await primary.write(model.shard_of("p0"), write_of(points, 0))
+        assert follower.behind() and not primary.behind()
+        await asyncio.gather(*(follower.reach() for _ in range(20)))
+        assert not follower.behind() and await ids_of(follower) == ["p0"]
+        await follower.reach({model.shard_of("p0"): committed.last_seq})
+        await primary.reach({model.shard_of("p0"): committed.last_seq})
+
+
+async def test_operations_that_no_store_has_are_refused_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bebr.shards.freshness.REACH_SECONDS", 0.05)
+    async with pair(tmp_path) as (primary, follower):
+        for client in (primary, follower):
+            with pytest.raises(NotReady, match="shard 1 has the operations up to 0 so far, and operation 7"):
+                await client.reach({0: 0, 1: 7})
+
+
+async def test_a_follower_without_the_numbers_of_a_primary_asks_the_store(tmp_path: Path) -> None:
+    """The file is a cache as all others: it is slower without it, and right."""
+    rng, model = np.random.default_rng(4), Model(2)
+    async with pair(tmp_path) as (primary, follower):
+        follower._shared._path = tmp_path / "nowhere"  # type: ignore[union-attr]
+        follower._shared.close()  # type: ignore[union-attr]
+        await fill(primary, model, rng, 50)
+        assert follower.behind()
+        await follower.reach()
+        assert await equal_to(model, follower)
+
+
+async def test_files_that_the_primary_has_merged_and_deleted_hold_up_no_search(tmp_path: Path) -> None:
+    """A follower may have opened them, and reads what has taken their place."""
+    rng, model = np.random.default_rng(5), Model(1)
+    async with pair(tmp_path, shards=1) as (primary, follower):
+        shard = primary._followers[0].shard
+        for _ in range(3):
+            await fill(primary, model, rng, 40)
+            shard.flush()
+            await follower.catch_up()
+            assert await equal_to(model, follower)
+        await primary.write(0, ShardWrite(DeleteWrite(sorted(model.points)[::2]), {}))
+        for gone in sorted(model.points)[::2]:
+            del model.points[gone]
+        shard.flush()
+        while primary.upkeep.is_busy:
+            await asyncio.sleep(0.01)
+        await follower.reach()
+        assert await equal_to(model, follower)
+
+
+async def test_a_damaged_file_is_replaced_by_what_the_store_has(tmp_path: Path) -> None:
+    rng, model = np.random.default_rng(6), Model(1)
+    async with pair(tmp_path, shards=1) as (primary, follower):
+        await fill(primary, model, rng, 200)
+        primary._followers[0].shard.flush()
+        for path in tmp_path.rglob("*.seg"):
+            data = bytearray(path.read_bytes())
+            data[len(data) // 2] ^= 0xFF
+            path.write_bytes(data)
+        await follower.catch_up()
+        assert await equal_to(model, follower)
+
+
+async def test_code_versions_that_a_follower_does_not_know_yet_hide_nothing_that_it_has(tmp_path: Path) -> None:
+    """Whoever follows learns of them a moment later, and of their points then."""
+    rng, model = np.random.default_rng(7), Model(1)
+    async with pair(tmp_path, shards=1) as (primary, follower):
+        await fill(primary, model, rng, 20)
+        await follower.reach()
+        del follower._specs[1]
+        await fill(primary, model, rng, 20, version=1)
+        with pytest.raises(NotReady, match="code version"):
+            await follower.reach()
+        assert len(await ids_of(follower)) == 20
+        primary._followers[0].shard.flush()
+        with pytest.raises(NotReady, match="code version"):
+            await follower.reach()
+        assert len(await ids_of(follower)) == 20
+        follower.add_version(1, SPECS[1])
+        await follower.reach()
+        assert await ids_of(follower) == sorted(model.points)
+
+
+def test_shared_numbers_only_grow_and_outlive_who_wrote_them(tmp_path: Path) -> None:
+    path = tmp_path / "numbers"
+    follower = SharedSeqs(path, 3, Role.FOLLOWER)
+    assert follower.read() is None and not path.exists()
+    primary = SharedSeqs(path, 3, Role.PRIMARY)
+    primary.raise_to(1, 2**63)
+    primary.raise_to(2, 5)
+    primary.raise_to(2, 4)
+    raw = follower.read()
+    assert raw is not None and numbers(raw) == [0, 2**63, 5]
+    primary.close()
+    again = SharedSeqs(path, 3, Role.PRIMARY)
+    again.raise_to(0, 1)
+    raw = follower.read()
+    assert raw is not None and numbers(raw) == [1, 2**63, 5]
+    follower.close()
+    again.close()
