@@ -81,7 +81,7 @@ async def fetch(store: MetadataStore, points: int, count: int) -> str:
 
 async def feed(store: MetadataStore, points: int) -> str:
     after_seq, seen, started = 0, 0, time.perf_counter()
-    while entries := await store.feed(UID, 0, after_seq, 10_000):
+    while entries := (await store.feed(UID, 0, after_seq, 10_000)).entries:
         after_seq, seen = entries[-1].seq, seen + len(entries)
     assert seen == points
     return f"{points / (time.perf_counter() - started) / 1000:.0f}k/s"

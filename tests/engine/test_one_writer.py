@@ -171,7 +171,7 @@ async def test_redis_itself_refuses_who_lost_the_lease_and_does_not_know(
     with pytest.raises(StoreUnavailable, match="has taken over this Redis prefix"):
         await CHANGES[change](old)
     assert await new.list_documents("k") == {"n": {"by": "first"}}
-    assert [entry.id for entry in await new.feed(UID, 0, 0, 10)] == ["a"]
+    assert [entry.id for entry in (await new.feed(UID, 0, 0, 10)).entries] == ["a"]
     await new.create("b" * 16, 2)
     await old.close()
     await new.close()

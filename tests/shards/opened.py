@@ -43,7 +43,7 @@ class Bench:
     async def stored_ids(self, shard: int = 0) -> list[str]:
         found: list[str] = []
         seq = 0
-        while entries := await self.store.feed(UID, shard, seq, 100_000):
+        while entries := (await self.store.feed(UID, shard, seq, 100_000)).entries:
             found += [entry.id for entry in entries if entry.record is not None]
             seq = entries[-1].seq
         return sorted(found)

@@ -12,7 +12,7 @@ import pytest
 from tests.shards.opened import FIELDS, HEAD_ROWS, SPECS, UID, bench, delete, ids_of, numbered, put
 from tests.waiting import PATIENCE_SECONDS, until
 
-from bebr.core.operations import Commit, Committed, FeedEntry, PutWrite
+from bebr.core.operations import Commit, Committed, FeedPage, PutWrite
 from bebr.errors import StoreUnavailable
 from bebr.index.view import ShardView
 from bebr.shards import reads
@@ -27,7 +27,7 @@ class SlowStore(SqliteStore):
     pages = 0
     gate = asyncio.Event()
 
-    async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:
+    async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> FeedPage:
         entries = await super().feed(uid, shard, after_seq, min(limit, 20))
         type(self).pages += 1
         if self.pages > 1:
@@ -167,7 +167,7 @@ async def test_deletes_that_are_purged_while_the_feed_is_read_are_not_missed(tmp
     class Purging(SqliteStore):
         meanwhile: list[ShardWrite]
 
-        async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:
+        async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> FeedPage:
             entries = await super().feed(uid, shard, after_seq, min(limit, 50))
             if self.meanwhile and after_seq == 50:
                 commits = [Commit(0, [self.meanwhile.pop().write])]
@@ -189,7 +189,7 @@ async def test_a_rebuild_that_failed_leaves_the_view_and_is_begun_anew(tmp_path:
     class Failing(SqliteStore):
         fails = False
 
-        async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:
+        async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> FeedPage:
             if self.fails and after_seq:
                 raise StoreUnavailable("away")
             return await super().feed(uid, shard, after_seq, min(limit, 50))
@@ -273,10 +273,10 @@ async def test_tombstones_are_purged_once_they_are_on_disk(tmp_path: Path) -> No
         await at.write(put(*numbered(0, 100)))
         await at.write(delete(*numbered(0, 10)))
         await follower.purge()
-        assert len(await at.store.feed(UID, 0, 0, 1000)) == 100
+        assert len((await at.store.feed(UID, 0, 0, 1000)).entries) == 100
         at.shard.flush()
         await follower.purge()
-        assert len(await at.store.feed(UID, 0, 0, 1000)) == 90
+        assert len((await at.store.feed(UID, 0, 0, 1000)).entries) == 90
         await follower.catch_up()
         assert at.ids() == numbered(10, 100)
 
@@ -288,7 +288,7 @@ async def test_a_shard_that_is_rebuilt_holds_up_no_other(tmp_path: Path) -> None
         gate = asyncio.Event()
         gated = False
 
-        async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:
+        async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> FeedPage:
             if self.gated and shard == 0:
                 await self.gate.wait()
             return await super().feed(uid, shard, after_seq, limit)
@@ -333,7 +333,7 @@ async def test_how_far_a_view_is_behind_is_known_while_it_catches_up(tmp_path: P
         follower: Follower
         behind: ClassVar[list[int]] = []
 
-        async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:
+        async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> FeedPage:
             self.behind.append(self.follower.behind)
             return await super().feed(uid, shard, after_seq, 20)
 

@@ -94,12 +94,12 @@ async def test_tombstones_are_purged_by_maintenance(local: LocalClients) -> None
     client = await local.open(1, head_rows=50)
     await client.write(0, write_of(plain([f"p{n}" for n in range(60)]), 0))
     await client.write(0, ShardWrite(DeleteWrite([f"p{n}" for n in range(20)]), {}))
-    assert len(await local.store.feed(UID, 0, 0, 1000)) == 60
+    assert len((await local.store.feed(UID, 0, 0, 1000)).entries) == 60
     await client.write(0, write_of(plain([f"q{n}" for n in range(60)]), 0))
 
     async def are_gone() -> bool:
         await client.write(0, write_of(plain(["q0"]), 0))
-        return len(await local.store.feed(UID, 0, 0, 1000)) == 100
+        return len((await local.store.feed(UID, 0, 0, 1000)).entries) == 100
 
     await until(are_gone, "tombstones are purged")
     assert client.points() == {0: 100}

@@ -46,9 +46,11 @@ async def commit(store: MetadataStore, shard: int, writes: Sequence[Write], uid:
     return outcome
 
 
-async def whole_feed(store: MetadataStore, shard: int = 0, limit: int = 10_000) -> list[FeedEntry]:
-    """The feed from its beginning, read page by page."""
+async def whole_feed(
+    store: MetadataStore, shard: int = 0, limit: int = 10_000, *, after_seq: int = 0
+) -> list[FeedEntry]:
+    """The feed from its beginning or a seq, read page by page."""
     entries: list[FeedEntry] = []
-    while page := await store.feed(UID, shard, entries[-1].seq if entries else 0, limit):
+    while page := (await store.feed(UID, shard, entries[-1].seq if entries else after_seq, limit)).entries:
         entries += page
     return entries

@@ -169,7 +169,7 @@ async def test_any_bit_of_a_value_in_redis(redis_server: Server) -> None:
                 (point,) = await store.fetch(UID, 0, ["a"], records=True)
             except DamagedPoint:
                 point = None
-            (entry,) = await store.feed(UID, 0, 0, 10)
+            (entry,) = (await store.feed(UID, 0, 0, 10)).entries
             assert point is None or (place < 6 and (point.record, point.metadata) == (record("a", 0), metadata("a", 0)))
             assert entry.is_damaged if place >= 6 else entry.record == record("a", 0)  # a seq is mended
     await store.close()

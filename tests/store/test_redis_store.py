@@ -199,7 +199,7 @@ async def test_foreign_keys_are_damage_and_nothing_is_applied(server: Server) ->
         server.command("HSET", f"{{squat:{UID}:0}}:points", "a", "foreign")
         with pytest.raises(DamagedStore, match="'a'"):
             await store.fetch(UID, 0, ["a"])
-        assert [(entry.id, entry.is_damaged) for entry in await store.feed(UID, 0, 0, 10)] == [("a", True)]
+        assert [(entry.id, entry.is_damaged) for entry in (await store.feed(UID, 0, 0, 10)).entries] == [("a", True)]
 
 
 async def test_prefixes_keep_stores_apart(server: Server) -> None:

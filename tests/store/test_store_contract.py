@@ -168,10 +168,10 @@ async def test_purging_many(store: MetadataStore) -> None:
 async def test_the_feed_begins_after_a_seq_and_ends_at_its_limit(store: MetadataStore) -> None:
     await store.create(UID, 1)
     await commit(store, 0, [put(*"abcdef")])
-    assert [entry.id for entry in await store.feed(UID, 0, 2, 3)] == ["c", "d", "e"]
-    assert [entry.id for entry in await store.feed(UID, 0, 5, 3)] == ["f"]
-    assert await store.feed(UID, 0, 6, 3) == []
-    assert await store.feed(UID, 0, 0, 0) == []
+    assert [entry.id for entry in (await store.feed(UID, 0, 2, 3)).entries] == ["c", "d", "e"]
+    assert [entry.id for entry in (await store.feed(UID, 0, 5, 3)).entries] == ["f"]
+    assert (await store.feed(UID, 0, 6, 3)).entries == []
+    assert (await store.feed(UID, 0, 0, 0)).entries == []
 
 
 async def test_the_feed_is_the_same_in_any_pages(store: MetadataStore) -> None:

@@ -5,10 +5,10 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from tests.store.points import UID, commit, metadata, put, whole_feed
+from tests.store.points import UID, MakeStore, commit, metadata, put, whole_feed
 
 from bebr.core import operations
-from bebr.core.types import Puts, StoredPoint, WriteMode
+from bebr.core.types import Puts, Role, StoredPoint, WriteMode
 from bebr.errors import (
     CollectionNotFound,
     DuplicateId,
@@ -93,7 +93,7 @@ async def test_a_feed_read_during_commits_is_in_order(store: MetadataStore) -> N
 
     writer = asyncio.create_task(rewrite())
     while not writer.done():
-        feed = await store.feed(UID, 0, 0, 10_000)
+        feed = (await store.feed(UID, 0, 0, 10_000)).entries
         assert [entry.seq for entry in feed] == sorted(entry.seq for entry in feed)
         assert len({entry.id for entry in feed}) == len(feed)
     await writer
@@ -183,3 +183,31 @@ async def test_many_small_commits_of_one_call(store: MetadataStore) -> None:
     commits = [Commit(n % 2, [PutWrite(Puts([f"p{n}"], 1, one, [text]))]) for n in range(400)]
     assert all(isinstance(outcome, list) for outcome in await store.commit(UID, commits))
     assert [await store.counters(UID, shard) for shard in (0, 1)] == [ShardCounters(200, 200)] * 2
+
+
+async def test_a_page_of_the_feed_is_of_one_moment(store: MetadataStore, make_store: MakeStore) -> None:
+    """Its counters and history are those of its entries, whatever is committed meanwhile, and in a follower too."""
+    await store.create(UID, 1)
+    await commit(store, 0, [put("a", "b", "c"), DeleteWrite(["b"])])
+    follower = make_store(role=Role.FOLLOWER)
+    await follower.open()
+
+    async def write() -> None:
+        for seed in range(60):
+            await commit(
+                store, 0, [put("a", seed=seed)] if seed % 3 else [DeleteWrite(["c"]), put("c", "d", seed=seed)]
+            )
+
+    writer = asyncio.create_task(write())
+    while not writer.done():
+        for reader in (store, follower):
+            page = await reader.feed(UID, 0, 0, 1000)
+            assert page.counters.last_seq == page.entries[-1].seq == page.history.last_seq
+            assert page.counters.points == sum(entry.record is not None for entry in page.entries)
+            assert page.history.lost(page.history.mark(page.entries[-1].seq)) is None
+        await asyncio.sleep(0)
+    await writer
+    page, empty = await store.feed(UID, 0, 0, 1), await store.feed(UID, 0, page.counters.last_seq, 9)
+    assert (page.counters, page.history) == (await store.counters(UID, 0), await store.history(UID, 0))
+    assert (empty.entries, empty.counters, empty.history) == ([], page.counters, page.history)
+    await follower.close()

@@ -100,7 +100,7 @@ async def test_a_follower_changes_nothing(store: MetadataStore, follower: Metada
         await CHANGES[change](follower)
     assert (await store.identity(), await store.counters(UID, 0)) == (identity, counters)
     assert await store.list_documents("k") == {"n": {"kept": True}}
-    assert [entry.id for entry in await store.feed(UID, 0, 0, 9)] == ["a", "b"]
+    assert [entry.id for entry in (await store.feed(UID, 0, 0, 9)).entries] == ["a", "b"]
 
 
 async def test_a_commit_of_a_follower_fails_as_an_outcome(follower: MetadataStore) -> None:

@@ -138,7 +138,7 @@ async def test_a_commit_does_not_go_on_from_less_than_was_acknowledged(
         server.command("COPY", f"{{{prefix}:{UID}:0}}:old-{part}", f"{{{prefix}:{UID}:0}}:{part}", "REPLACE")
     with pytest.raises(StoreUnavailable, match="went back from 5 to 2"):
         await commit(store, 0, [put("f")])
-    assert [entry.id for entry in await store.feed(UID, 0, 0, 9)] == ["a", "b"]
+    assert [entry.id for entry in (await store.feed(UID, 0, 0, 9)).entries] == ["a", "b"]
     assert await commit(store, 0, [put("f", "g", "h", "i")]) == [Committed([True] * 4, 3, 6)]
     assert await lost(store, kept) == "" and "went back from 5 to 2" in await lost(store, gone)
     await store.close()

@@ -129,7 +129,7 @@ class View:
         history, purged_seq = await store.history(UID, 0), (await store.counters(UID, 0)).purged_seq
         if history.lost(self.mark) or 0 < self.mark.seq < purged_seq:
             self.points, self.mark, self.rebuilds = {}, Mark("", "", 0), self.rebuilds + 1
-        for entry in await store.feed(UID, 0, self.mark.seq, 10_000):
+        for entry in await whole_feed(store, after_seq=self.mark.seq):
             assert not entry.is_damaged
             self.points.pop(entry.id, None)
             if entry.metadata is not None:

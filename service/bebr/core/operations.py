@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, NamedTuple
 
+from bebr.core.history import History
 from bebr.core.types import Puts, WriteMode
 from bebr.errors import DuplicateId, PayloadTooLarge
 
@@ -129,6 +130,17 @@ class ShardCounters:
     purged_seq: int = 0
     """Highest seq of a tombstone that was purged. A view with a lower seq may have missed a delete and must be
     rebuilt from seq 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedPage:
+    """A page of the feed of a shard, and what the store knew of the shard at that moment."""
+
+    entries: Sequence[FeedEntry]
+    """By ascending seq; none where nothing follows."""
+    counters: ShardCounters
+    history: History
+    """Tells whether the store still has what a view has that is to apply the entries."""
 
 
 def check_commit(commit: Commit) -> None:

@@ -307,7 +307,7 @@ class Follower:
         if self._distrusted or self._last is None or not self._writes_files:
             return self._distrusted
         seq, point_id = self._last
-        entries = await self._truth.feed(self._uid, self._number, seq - 1, 1)
+        entries = (await self._truth.feed(self._uid, self._number, seq - 1, 1)).entries
         return bool(entries) and entries[0].seq == seq and entries[0].id != point_id
 
     async def _replay_all(self, shard: Shard, last_seq: int) -> tuple[int, str] | None:
@@ -317,7 +317,7 @@ class Follower:
         """
         last: tuple[int, str] | None = None
         self.behind = max(0, last_seq - shard.seq)
-        while entries := await self._truth.feed(self._uid, self._number, shard.seq, FEED_PAGE):
+        while entries := (await self._truth.feed(self._uid, self._number, shard.seq, FEED_PAGE)).entries:
             await asyncio.to_thread(self._replay, shard, entries)
             last = entries[-1].seq, entries[-1].id
             self.behind = max(0, last_seq - shard.seq)

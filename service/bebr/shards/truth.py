@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from bebr.core.history import History
-from bebr.core.operations import Commit, CommitOutcome, FeedEntry, ShardCounters
+from bebr.core.operations import Commit, CommitOutcome, FeedPage, ShardCounters
 from bebr.core.types import StoredPoint
 
 
@@ -17,7 +17,7 @@ class Truth(Protocol):
         self, uid: str, shard: int, ids: Sequence[str], *, metadata: bool = True, records: bool = False
     ) -> list[StoredPoint | None]: ...
 
-    async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> list[FeedEntry]: ...
+    async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> FeedPage: ...
 
     async def counters(self, uid: str, shard: int) -> ShardCounters: ...
 

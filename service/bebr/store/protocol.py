@@ -38,7 +38,7 @@ from typing import Any, Protocol
 from zlib import crc32
 
 from bebr.core.history import History
-from bebr.core.operations import Commit, CommitOutcome, FeedEntry, ShardCounters
+from bebr.core.operations import Commit, CommitOutcome, FeedPage, ShardCounters
 from bebr.core.types import StoredPoint
 from bebr.errors import (
     CollectionNotFound,
@@ -137,8 +137,9 @@ class MetadataStore(Protocol):
     def at_hand(self, uid: str, ids: Sequence[str]) -> dict[str, StoredPoint]:
         """Those of the points that need not be read, by id: as they are now, with metadata and without records."""
 
-    async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:
-        """The first `limit` entries of the feed whose seq is greater than `after_seq`, by ascending seq."""
+    async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> FeedPage:
+        """The first entries of the feed whose seq is greater than `after_seq`, at most `limit` and at least one of
+        those that there are, with the counters and the history of the same moment."""
 
     async def counters(self, uid: str, shard: int) -> ShardCounters: ...
 

@@ -2,10 +2,9 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from bebr.core.history import History
-from bebr.core.operations import Commit, CommitOutcome, Committed, FeedEntry, ShardCounters
+from bebr.core.operations import Commit, CommitOutcome, Committed, FeedEntry, FeedPage, ShardCounters
 from bebr.core.types import StoredPoint
 from bebr.errors import StoreUnavailable
 from bebr.store.protocol import damaged_points
@@ -17,7 +16,7 @@ from bebr.store.redis.shard_calls import ShardCalls
 from bebr.store.redis.values import is_bare_tombstone, seq_of, unpack_value
 from bebr.store.redis.watch import Torn, Watch
 
-FEED_CHUNK_ENTRIES = 1000
+FEED_PAGE_ENTRIES = 1000
 PURGE_CHUNK_ENTRIES = 1000
 """What one script handles of a long read or purge: the server serves nobody else meanwhile."""
 
@@ -115,33 +114,19 @@ class RedisPoints:
         )
         return {point.id: point for page in pages for point in page if point is not None}
 
-    async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:
-        entries: dict[str, FeedEntry] = {}
-        wanted = limit
-        while wanted > 0:
-            chunk = min(wanted, FEED_CHUNK_ENTRIES)
-            page = await self._feed_page(uid, shard, after_seq, chunk)
-            for raw_id, value, seq in page:
-                entry = unpack_value(raw_id.decode(errors="replace"), value or b"")
-                if entry.seq != seq:
-                    entry = FeedEntry(seq, entry.id, 0, None, None, True)
-                entries.pop(entry.id, None)  # it was changed since the last chunk, and stands at its new place now
-                entries[entry.id] = entry
-                after_seq = entry.seq
-            wanted -= chunk
-            if len(page) < chunk:
-                break
-        return list(entries.values())
-
-    async def _feed_page(self, uid: str, shard: int, after_seq: int, limit: int) -> list[tuple[bytes, Any, int]]:
-        """Of (id, value, seq)."""
+    async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> FeedPage:
+        """One call of the script, and so of one moment. A shard that shows damage is mended first."""
         for is_mended in (False, True):
-            parts = await self._calls.run(self._feed, uid, shard, [after_seq, limit], changes=False)
+            arguments = [after_seq, min(limit, FEED_PAGE_ENTRIES)]
+            info, parts = await self._calls.run(self._feed, uid, shard, arguments, changes=False)
             page = list(zip(parts[::3], parts[1::3], map(int, parts[2::3]), strict=True))
             if is_mended or all(value is not None and seq_of(value) in (seq, None) for _, value, seq in page):
                 break
             await self.mender.mend(uid, shard)
-        return page
+        last_seq, points, purged_seq, epochs = info
+        counters = ShardCounters(int(points), int(last_seq), int(purged_seq))
+        history = self._watch.noted(uid, shard, counters.last_seq, epochs)
+        return FeedPage([_feed_entry(*one) for one in page], counters, history)
 
     async def counters(self, uid: str, shard: int) -> ShardCounters:
         info = self._keys.part(uid, shard, "info")
@@ -176,3 +161,9 @@ class RedisPoints:
             purged += count
             if count < PURGE_CHUNK_ENTRIES:
                 return purged
+
+
+def _feed_entry(raw_id: bytes, value: bytes | None, seq: int) -> FeedEntry:
+    """Marked as damaged where the value is not what stands at this place of the feed."""
+    entry = unpack_value(raw_id.decode(errors="replace"), value or b"")
+    return entry if entry.seq == seq else FeedEntry(seq, entry.id, 0, None, None, True)

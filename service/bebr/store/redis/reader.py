@@ -69,7 +69,7 @@ class FrozenShards:
         self._store, self._uid, self._purged = store, uid, purged
 
     async def feed(self, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:
-        return await self._store.feed(self._uid, shard, after_seq, limit)
+        return list((await self._store.feed(self._uid, shard, after_seq, limit)).entries)
 
     async def counters(self, shard: int) -> ShardCounters:
         """Raises Conflict where a tombstone was purged all the same: what was read may hold what was deleted."""

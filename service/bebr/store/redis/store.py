@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from bebr.core.history import History
-from bebr.core.operations import Commit, CommitOutcome, FeedEntry, ShardCounters
+from bebr.core.operations import Commit, CommitOutcome, FeedPage, ShardCounters
 from bebr.core.types import Role, StoredPoint
 from bebr.disk import FolderLock
 from bebr.errors import AlreadyExists, DamagedStore, InvalidOption, StoreUnavailable
@@ -223,7 +223,7 @@ class RedisStore:
     def at_hand(self, uid: str, ids: Sequence[str]) -> dict[str, StoredPoint]:
         return {}
 
-    async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:
+    async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> FeedPage:
         return await self._points.feed(uid, shard, after_seq, limit)
 
     async def counters(self, uid: str, shard: int) -> ShardCounters:

@@ -130,13 +130,17 @@ class Watch:
             return None
         if answer[2]:
             raise Torn
-        last_seq, epochs = int(answer[0]), [_epoch(one) for one in answer[1].decode().split()]
+        return self.noted(uid, shard, int(answer[0]), answer[1])
+
+    def noted(self, uid: str, shard: int, last_seq: int, written: bytes) -> History:
+        """The history of a shard, from its last seq and its epochs as they are stored: others may see it now."""
+        epochs = [_epoch(one) for one in written.decode().split()]
         if not self._only_reads and (not epochs or epochs[-1].name != self._epochs[uid, shard]):
             epochs.append(Epoch(last_seq, self._epochs[uid, shard]))
         history = History(self.identity, epochs, last_seq, lossless=False)
         mark = self._marks.get((uid, shard))
         if mark is None or (last_seq > mark.seq and not history.lost(mark)):
-            self._marks[uid, shard] = history.mark(last_seq)  # from now on others may see what it has
+            self._marks[uid, shard] = history.mark(last_seq)
         return history
 
     def went_back(self, uid: str, shard: int, last_seq: int) -> StoreUnavailable:

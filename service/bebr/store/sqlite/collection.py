@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bebr.core.history import Epoch, History
-from bebr.core.operations import Commit, CommitOutcome, FeedEntry, ShardCounters
+from bebr.core.operations import Commit, CommitOutcome, FeedEntry, FeedPage, ShardCounters
 from bebr.core.types import StoredPoint
 from bebr.errors import IdempotencyConflict, StoreUnavailable
 from bebr.store.protocol import only_follows, unknown_shard
@@ -91,7 +91,10 @@ class CollectionFile:
         return self._counters(self.reader, shard)
 
     def history(self, shard: int, store: str) -> History:
-        counters, epochs = self._counters(self.reader, shard), sql.read_epochs(self.reader, shard)
+        return self._history(self.reader, shard, store, self._counters(self.reader, shard))
+
+    def _history(self, connection: sqlite3.Connection, shard: int, store: str, counters: ShardCounters) -> History:
+        epochs = sql.read_epochs(connection, shard)
         if not self._follows and (not epochs or epochs[-1].name != self._epoch):
             epochs.append(Epoch(counters.last_seq, self._epoch))
         return History(store, epochs, counters.last_seq, lossless=self._synchronous == "full")
@@ -108,17 +111,19 @@ class CollectionFile:
     def fetch_many(self, shard: int, ids: Sequence[str], *, metadata: bool, records: bool) -> list[StoredPoint | None]:
         return read_points(self._open_scanner(), shard, ids, metadata=metadata, records=records)
 
-    def feed(self, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:
+    def feed(self, shard: int, after_seq: int, limit: int, store: str) -> FeedPage:
         """Read in chunks, to bound what SQLite joins at once, and in one transaction, so that no id comes twice."""
         entries: list[FeedEntry] = []
         with transaction(self._open_scanner(), "begin") as scanner:
+            counters = self._counters(scanner, shard)
+            history = self._history(scanner, shard, store, counters)
             while len(entries) < limit:
                 wanted = min(limit - len(entries), FEED_CHUNK_ROWS)
                 chunk = read_feed(scanner, shard, entries[-1].seq if entries else after_seq, wanted)
                 entries += chunk
                 if len(chunk) < wanted:
                     break
-        return entries
+        return FeedPage(entries, counters, history)
 
     def commit_group(self, commits: Sequence[Commit]) -> list[CommitOutcome]:
         """All commits in one transaction; where that fails, each in its own, so that a bad one fails alone."""

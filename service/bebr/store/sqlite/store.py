@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from bebr.core.history import History, new_epoch
-from bebr.core.operations import Commit, CommitOutcome, FeedEntry, ShardCounters, check_commit
+from bebr.core.operations import Commit, CommitOutcome, FeedPage, ShardCounters, check_commit
 from bebr.core.types import Role, StoredPoint
 from bebr.disk import FolderLock, raise_open_files_limit
 from bebr.errors import AlreadyExists, BebrError, DamagedStore, InsufficientStorage, StoreUnavailable
@@ -336,10 +336,11 @@ class SqliteStore:
             self._forget_changed(uid)
         return self._cache.get(uid, ids)
 
-    async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> list[FeedEntry]:
+    async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> FeedPage:
+        store = await self.identity()
         async with self._using(uid, shard) as opened, opened.scan_lock:
             feed = opened.file.feed
-            return await self._in_thread(self._files.path(uid), lambda: feed(shard, after_seq, limit))
+            return await self._in_thread(self._files.path(uid), lambda: feed(shard, after_seq, limit, store))
 
     async def counters(self, uid: str, shard: int) -> ShardCounters:
         file = self._file(uid, shard)

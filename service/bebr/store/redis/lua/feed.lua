@@ -1,11 +1,12 @@
--- The latest operation of each id, by ascending seq.
+-- The latest operation of each id, by ascending seq, and what is known of the shard at the same moment.
 --
 -- KEYS: info, points, feed, tombstones. ARGV: seq after which to begin, most entries to return.
--- Returns {id, value, seq, id, value, seq, ...}.
-if redis.call('EXISTS', info) == 0 then
+-- Returns {{last_seq, points, purged_seq, epochs}, {id, value, seq, id, value, seq, ...}}.
+local known = redis.call('HMGET', info, 'last_seq', 'points', 'purged_seq', 'epochs')
+if not known[1] then
   return redis.error_reply('BEBRNOSHARD no such shard')
 end
-local entries = redis.call('XRANGE', feed, '(' .. ARGV[1] .. '-0', '+', 'COUNT', ARGV[2])
+local entries = redis.call('XRANGE', feed, '(' .. ARGV[1] .. '-0', '+', 'COUNT', ARGV[2]) or {} -- for a limit of 0 it says nothing
 local result = {}
 for from = 1, #entries, CHUNK do
   local ids, seqs = {}, {}
@@ -22,4 +23,5 @@ for from = 1, #entries, CHUNK do
     result[#result + 1] = seqs[place]
   end
 end
-return result
+known[4] = known[4] or ''
+return { known, result }
