@@ -53,11 +53,11 @@ def build_reader(settings: Settings) -> "StoreReader":
     return SqliteReader(settings.data_dir / "store")
 
 
-def build_engine(settings: Settings) -> Engine:
+def build_engine(settings: Settings, role: Role = Role.PRIMARY) -> Engine:
     """The engine, not started."""
     raise_open_files_limit()
     return Engine(
-        build_store(settings),
+        build_store(settings, role),
         BundleRegistry([settings.bundles_dir, shipped_bundles()]),
         settings.data_dir,
         settings.limits,
@@ -66,6 +66,7 @@ def build_engine(settings: Settings) -> Engine:
         onnx_providers=settings.onnx_providers,
         head_rows=settings.head_rows,
         batching=settings.batching,
+        role=role,
     )
 
 

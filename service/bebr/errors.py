@@ -28,6 +28,7 @@
     │   ├── Abandoned             the caller has left
     │   ├── StoreUnavailable      the metadata store does not answer
     │   ├── NotReady              starting or stopping
+    │   ├── NotPrimary            this process only follows another one
     │   └── InsufficientStorage   disk or memory is low
     └── Damaged                   DamagedBundle, DamagedCollection, DamagedPoint, DamagedSegment, DamagedStore
 
@@ -187,6 +188,10 @@ class StoreUnavailable(Unavailable):
 
 class NotReady(Unavailable):
     """The service is starting or stopping."""
+
+
+class NotPrimary(Unavailable):
+    """The process follows another one, which writes. Nothing was done."""
 
 
 class InsufficientStorage(Unavailable):

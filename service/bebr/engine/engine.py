@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.config import Limits
-from bebr.core.types import FieldType, WriteMode
+from bebr.core.types import FieldType, Role, WriteMode
 from bebr.encoding import Bundle, BundleRegistry, TextKind
 from bebr.encoding.onnx.providers import choose_device
 from bebr.engine.admission import Admission
 from bebr.engine.answers import AnswerSize
+from bebr.engine.background import Background
 from bebr.engine.capacity import CapacityGuard
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.encoders import Encoders
 from bebr.engine.collections.registry import CollectionRegistry, check_recall
 from bebr.engine.embedder import Embedder
 from bebr.engine.events import CollectionEvents
+from bebr.engine.following import Following
 from bebr.engine.loader import CollectionLoader
 from bebr.engine.projection import Wanted
 from bebr.engine.requests import AliasChange, CollectionSettings, SearchRequest
@@ -74,7 +77,9 @@ class Engine:
         onnx_providers: Sequence[str] = ("cpu",),
         head_rows: int,
         batching: bool = True,
+        role: Role = Role.PRIMARY,
     ) -> None:
+        """role: a follower changes nothing, in the store or in the folder; it answers reads and searches."""
         self.limits = limits
         self._store = store
         self._bundles = bundles
@@ -90,7 +95,7 @@ class Engine:
         self._calibrations = Calibrations(store)
         self.events = CollectionEvents()
         """What happens to collections; the jobs listen."""
-        self.registry = CollectionRegistry(store, limits)
+        self.registry = CollectionRegistry(store, limits, role)
         """The open collections."""
         self._checks = CoverageChecks(
             admission.search_requests,
@@ -114,11 +119,10 @@ class Engine:
             after_write=self.events.changed,
         )
         self._loader = self._make_loader(head_rows)
-        self._loading: asyncio.Task[None] | None = None
-        self._retrying: asyncio.Task[None] | None = None
-        self._scrubbing: asyncio.Task[None] | None = None
-        self._checking: asyncio.Task[None] | None = None
-        self._measuring: asyncio.Task[None] | None = None
+        self._following = (
+            Following(self.registry, self._loader, store, self.searchers) if role is Role.FOLLOWER else None
+        )
+        self._background = self._make_background()
         self.fits = Fits(self.registry, self.events, limits)
         """State of fits, and requests for them."""
         self.fit_steps = FitSteps(self.registry, self._fitted_bundles, self._encoders, limits=limits, guard=self._guard)
@@ -143,29 +147,20 @@ class Engine:
         self._store.listen(self._store_lost, self._store_seen)
         await self._store.open()
         self.registry.problem = "loading"
-        self._loading = asyncio.create_task(self._load())
-
-    async def _load(self) -> None:
-        await self._loader.load_all()
-        self._retrying = asyncio.create_task(self._loader.retry_failed())
-        self._checking = asyncio.create_task(self._checks.run_for_ever())
-        self._measuring = asyncio.create_task(self.list_measuring.run_for_ever())
-        self._scrubbing = asyncio.create_task(scrub_for_ever(self.registry, self.limits.scrub_bytes_per_s))
+        self._background.start()
 
     async def wait_until_ready(self) -> None:
         """Return when all collections that can be opened answer; raise what went wrong while loading."""
-        if self._loading is not None:
-            await self._loading
+        await self._background.wait_until_loaded()
 
     async def stop(self) -> None:
         """Finish what is under way and write checkpoints, so that the next start replays little. Jobs stop before."""
         self.registry.problem = "stopping"
-        for task in (self._loading, self._retrying, self._scrubbing, self._checking, self._measuring):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        await self._background.stop()
+        if self._following is not None:
+            await self._following.stop()
         for collection in list(self.registry.collections.values()):
-            await collection.close(keep=True)
+            await collection.close(keep=self.registry.role is Role.PRIMARY)
         await self._threads.shut_down()
         await self._store.close()
 
@@ -201,6 +196,7 @@ class Engine:
 
     async def create_collection(self, name: str, settings: CollectionSettings) -> CollectionStatus:
         """Raises AlreadyExists, BundleNotFound, DamagedBundle, InvalidOption, InvalidSpec."""
+        self.registry.check_changes()
         self.registry.check_ready()
         self._guard.check()
         async with self.registry.lock:
@@ -217,7 +213,7 @@ class Engine:
     async def set_recall(self, name: str, recall: float | None) -> CollectionStatus:
         """Change which share of the exact hits searches find; None: all are exact. Raises InvalidOption."""
         check_recall(recall)
-        collection = self.registry.get(name)
+        collection = self.registry.get_to_change(name)
         await self.registry.update(collection, lambda document: replace(document, recall=recall))
         return self._status(collection)
 
@@ -229,10 +225,11 @@ class Engine:
         None in the place of a type drops the field. auto: whether new keys of metadata become filterable by themselves
         from now on; None: as before. Raises InvalidOption.
         """
-        return await asyncio.shield(self.field_changes.begin(self.registry.get(name), fields, auto))
+        return await asyncio.shield(self.field_changes.begin(self.registry.get_to_change(name), fields, auto))
 
     async def delete_collection(self, name: str) -> None:
         """Forget a collection, its points, its segments and the aliases that point to it."""
+        self.registry.check_changes()
         self.registry.check_ready()
         async with self.registry.lock:
             if (entry := self.registry.damaged.get(name)) is not None:
@@ -267,6 +264,7 @@ class Engine:
 
     async def change_aliases(self, changes: Sequence[AliasChange]) -> None:
         """All of them, in order, or none."""
+        self.registry.check_changes()
         self.registry.check_ready()
         await self.registry.change_aliases(changes)
 
@@ -286,7 +284,7 @@ class Engine:
         the caller's points are of; Incompatible where another is active. made_for: the same for vectors and codes, one
         by one. background: for a job, which waits for everybody else.
         """
-        collection = self.registry.get(name)
+        collection = self.registry.get_to_change(name)
         return await self._writer.write_points(
             collection,
             points,
@@ -308,7 +306,7 @@ class Engine:
         version: str | None = None,
     ) -> WriteReport:
         """The fast path for many vectors (n, dims) float32. metadata None: empty objects. version: as above."""
-        collection = self.registry.get(name)
+        collection = self.registry.get_to_change(name)
         return await self._writer.write_vectors(
             collection, ids, vectors, metadata, mode=mode, idempotency_key=idempotency_key, declared=version
         )
@@ -320,17 +318,17 @@ class Engine:
 
         Their metadata stays.
         """
-        return await self._writer.replace_codes(self.registry.get(name), ids, vectors, version_id)
+        return await self._writer.replace_codes(self.registry.get_to_change(name), ids, vectors, version_id)
 
     async def delete_points(
         self, name: str, ids: list[str] | None = None, filter: object = None, dry_run: bool = False
     ) -> Changed:
         """Delete by ids or by filter. dry_run: only count."""
-        return await self._writer.delete_points(self.registry.get(name), ids, filter, dry_run)
+        return await self._writer.delete_points(self.registry.get_to_change(name), ids, filter, dry_run)
 
     async def set_metadata(self, name: str, ids: list[str] | None, filter: object, changes: dict[str, Any]) -> Changed:
         """Set some metadata keys of points chosen by ids or filter; null removes a key."""
-        return await self._writer.set_metadata(self.registry.get(name), ids, filter, changes)
+        return await self._writer.set_metadata(self.registry.get_to_change(name), ids, filter, changes)
 
     async def get_points(
         self, name: str, ids: list[str], with_metadata: Wanted = True, with_code: bool = False
@@ -410,6 +408,13 @@ class Engine:
             guard=self._guard,
             limits=self.limits,
         )
+
+    def _make_background(self) -> Background:
+        beside = [self._loader.retry_failed, self._checks.run_for_ever]
+        if self._following is not None:
+            return Background(self._following.load, [*beside, self._following.run_for_ever])
+        scrub = partial(scrub_for_ever, self.registry, self.limits.scrub_bytes_per_s)
+        return Background(self._loader.load_all, [*beside, self.list_measuring.run_for_ever, scrub])
 
     def _make_loader(self, head_rows: int) -> CollectionLoader:
         return CollectionLoader(

@@ -3,9 +3,12 @@
 import asyncio
 import logging
 import shutil
+from collections.abc import Awaitable, Callable, Set
 from contextlib import suppress
 from pathlib import Path
 
+from bebr.core.types import Role
+from bebr.engine.collections import centroids, list_rules
 from bebr.engine.collections.centroids import CollectionCentroids
 from bebr.engine.collections.collection import Collection, collection_folder
 from bebr.engine.collections.damaged import PASSING, DamagedEntry, damaged
@@ -15,6 +18,7 @@ from bebr.engine.collections.registry import CollectionRegistry
 from bebr.engine.collections.reservoir import Reservoir
 from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.events import CollectionEvents
+from bebr.engine.versions import calibration
 from bebr.engine.versions.calibration import Calibrations
 from bebr.engine.versions.fitted_bundles import FittedBundles
 from bebr.errors import DamagedStore, StoreUnavailable, Unavailable
@@ -23,6 +27,8 @@ from bebr.store import MetadataStore
 
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
+BESIDE = (centroids.KIND, list_rules.KIND, calibration.KIND)
+"""Kinds of documents that are read beside that of a collection. Their names begin with its uid."""
 
 
 class CollectionLoader:
@@ -83,6 +89,7 @@ class CollectionLoader:
             shards=shards,
             encoders=encoders,
             lists_from_points=self._lists_from_points,
+            role=self._registry.role,
         )
 
     def prepare_removal(self, uid: str | None) -> None:
@@ -109,8 +116,7 @@ class CollectionLoader:
         reservoir = Reservoir(self._store, uid)
         await reservoir.load()
         await reservoir.close()
-        centroids = CollectionCentroids(self._store, uid, collection_folder(self._folder, uid))
-        await centroids.close()
+        await CollectionCentroids(self._store, uid, collection_folder(self._folder, uid)).close()
         await asyncio.to_thread(shutil.rmtree, collection_folder(self._folder, uid), True)
         if document is not None:
             others = [other.document for other in self._registry.collections.values()]
@@ -121,11 +127,16 @@ class CollectionLoader:
             await self._fitted_bundles.forget(name, document, in_use)
             await asyncio.to_thread(self._encoders.forget, document)
 
-    async def load_all(self) -> None:
-        """Load all collections, however long the store or the disk is away. The registry says what is missing."""
+    async def load_all(self, begin: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Load all collections, however long the store or the disk is away. The registry says what is missing.
+
+        begin: comes before the first document is read.
+        """
         registry = self._registry
         while registry.problem is not None:
             try:
+                if begin is not None:
+                    await begin()
                 await self._load_all()
                 registry.problem = None
             except Unavailable as error:
@@ -141,7 +152,8 @@ class CollectionLoader:
         """What stops one collection does not stop the others. Raises StoreUnavailable where the store is away."""
         registry = self._registry
         documents = await registry.load_documents()
-        await self._check_all_known({document.uid for document in documents.values()})
+        if registry.role is Role.PRIMARY:  # to others it may be that a collection was just deleted
+            await self._check_all_known({document.uid for document in documents.values()})
         for name, document in documents.items():
             if name not in registry.collections:
                 await self._load(name, document)
@@ -174,13 +186,53 @@ class CollectionLoader:
             await self._note_damage(name, document, error)
 
     async def _open(self, name: str, document: CollectionDocument) -> Collection:
-        await self._fitted_bundles.restore(document)
+        await self._restore_bundles(document)
         collection = await asyncio.to_thread(self.open, name, document)
         await self._calibrations.apply(collection)
         await collection.reservoir.load()
         await collection.load_lists()
         await collection.list_rules.load(document.versions)
         return collection
+
+    async def _restore_bundles(self, document: CollectionDocument) -> None:
+        if self._registry.role is Role.PRIMARY:  # which writes a bundle before the document that names it
+            await self._fitted_bundles.restore(document)
+
+    async def take(self, name: str, document: CollectionDocument) -> None:
+        """Open a collection that another process has created."""
+        await self._load(name, document)
+        if (collection := self._registry.collections.get(name)) is not None:
+            await self._catch_up(collection)
+
+    async def adopt(self, collection: Collection, document: CollectionDocument) -> None:
+        """Bring an open collection to the document that another process has stored. Raises StoreUnavailable."""
+        opened = None
+        if _in_use(document) != _in_use(collection.document):
+            await self._restore_bundles(document)
+            opened = await asyncio.to_thread(self._encoders.open, document)
+        async with self._registry.lock:
+            collection.add_versions(document)
+            if document.filterable != collection.document.filterable:
+                await collection.shards.set_fields(document.filterable)
+            collection.adopt(document, opened)
+        if opened is not None:
+            await self._calibrations.apply(collection)
+        self._events.changed(collection)
+
+    async def load_beside(self, collection: Collection, kinds: Set[str]) -> None:
+        """Read documents of these kinds again. Raises StoreUnavailable."""
+        if centroids.KIND in kinds:
+            await collection.load_lists()
+        if list_rules.KIND in kinds:
+            await collection.list_rules.load(collection.document.versions)
+        if calibration.KIND in kinds:
+            await self._calibrations.apply(collection)
+
+    async def let_go(self, collection: Collection) -> None:
+        """Close a collection that another process has deleted."""
+        await self._events.closing(collection)
+        await collection.close(keep=False)
+        await asyncio.to_thread(self._encoders.forget, collection.document)
 
     async def _catch_up(self, collection: Collection) -> None:
         try:
@@ -228,4 +280,10 @@ class CollectionLoader:
                 self._events.changed(collection)
                 return
         await collection.close(keep=False)  # it was deleted meanwhile
-        await self._remove_data(entry.name, entry.document.uid, entry.document)
+        if registry.role is Role.PRIMARY:
+            await self._remove_data(entry.name, entry.document.uid, entry.document)
+
+
+def _in_use(document: CollectionDocument) -> list[tuple[str, bool]]:
+    """What its encoders are made for."""
+    return [(version.id, version.retired) for version in document.versions]

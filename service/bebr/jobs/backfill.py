@@ -37,7 +37,7 @@ class BackfillJobs(JobSource):
         The job is durable then. version_id: of the active version, for callers who want to be sure. rate: points per
         second at most. Raises Conflict, InvalidOption, VersionNotFound.
         """
-        collection = self._registry.get(name)
+        collection = self._registry.get_to_change(name)
         rate = float(self._limits.backfill_points_per_s) if rate is None else rate
         if not 0 < rate <= MAX_RATE:
             raise InvalidOption(f"'rate_limit' is points per second, above 0 and at most {MAX_RATE}", key="rate_limit")
@@ -82,17 +82,17 @@ class BackfillJobs(JobSource):
             await runner.abort()  # it may be waiting for the lock
 
     async def pause(self, job: Job) -> None:
-        collection = self._registry.get(job.collection)
+        collection = self._registry.get_to_change(job.collection)
         await self._backfills.pause(collection)
         await self._stop(collection)
 
     async def resume(self, job: Job) -> None:
-        collection = self._registry.get(job.collection)
+        collection = self._registry.get_to_change(job.collection)
         await self._backfills.resume(collection)
         self.changed(collection)
 
     async def cancel(self, job: Job) -> None:
-        collection = self._registry.get(job.collection)
+        collection = self._registry.get_to_change(job.collection)
         runner = self._runners.get(collection.document.uid)
         skipped = 0 if runner is None else len(runner.skipped)
         await self._backfills.end(collection, job.id, JobState.CANCELLED, skipped=skipped)

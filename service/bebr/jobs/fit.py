@@ -96,7 +96,7 @@ class FitJobs(JobSource):
         self._fits.forget(collection)
 
     async def cancel(self, job: Job) -> None:
-        collection = self._registry.get(job.collection)
+        collection = self._registry.get_to_change(job.collection)
         await self._fits.cancel(collection)
         if self._fits.state(collection) is FitState.CANCELLED:
             runner = self._runners.get(collection.document.uid)

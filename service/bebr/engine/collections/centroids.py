@@ -16,6 +16,7 @@ from typing import Any
 from zlib import crc32
 
 from bebr.core.lists import Centroids
+from bebr.core.types import Role
 from bebr.errors import DamagedStore
 from bebr.shards import centroid_files
 from bebr.store import MetadataStore
@@ -51,9 +52,12 @@ class Generation:
 class CollectionCentroids:
     """The centroids of one collection."""
 
-    def __init__(self, store: MetadataStore, uid: str, folder: Path) -> None:
-        """folder: of the collection's segments."""
+    def __init__(self, store: MetadataStore, uid: str, folder: Path, role: Role = Role.PRIMARY) -> None:
+        """folder: of the collection's segments. A follower changes nothing, in the store or there."""
         self._store, self._uid, self._folder = store, uid, folder / FOLDER
+        self._keeps = role is Role.PRIMARY
+        self._loaded: set[tuple[int, int]] = set()
+        """Versions and generations that were loaded, or made here."""
         self.generations: Sequence[Generation] = ()
         """Those that are complete, or were begun, oldest first."""
         self.making: set[int] = set()
@@ -65,19 +69,24 @@ class CollectionCentroids:
         return max(found, key=lambda one: one.generation, default=None)
 
     async def load(self) -> list[Centroids]:
-        """All that can be read, newest first. What is lost costs time only: its lists are made again."""
+        """All that can be read and were not yet, newest first. What is lost costs time only: lists are made again."""
         await self._read()
         found = []
         for one in sorted(self.generations, key=lambda one: -one.generation):
-            if one.complete:
+            if one.complete and (one.version, one.generation) not in self._loaded:
                 try:
                     found.append(await self._load(one))
+                    self._loaded.add((one.version, one.generation))
                 except (DamagedStore, OSError, ValueError) as error:
                     log.error("centroids of collection %s are lost and will be made again: %s", self._uid, error)
-                    await self.drop(one)
-            else:  # a crash left it
-                await self.drop(one)
+                    await self._drop_lost(one)
+            elif not one.complete:  # a crash left it
+                await self._drop_lost(one)
         return found
+
+    async def _drop_lost(self, one: Generation) -> None:
+        if self._keeps:  # else it is the primary's, which may be making it now
+            await self.drop(one)
 
     async def add(self, centroids: Centroids, seconds: float | None = None) -> Centroids:
         """Keep centroids, which it took so long to make -> the same, mapped. Raises StoreUnavailable, OSError."""
@@ -99,6 +108,7 @@ class CollectionCentroids:
         await asyncio.to_thread(centroid_files.save, self._path(one), data)
         mapped = await asyncio.to_thread(centroid_files.load, self._path(one))
         await self._save([*(other for other in self.generations if other != one), replace(one, complete=True)])
+        self._loaded.add((one.version, one.generation))
         return mapped
 
     async def drop(self, one: Generation) -> None:
@@ -135,7 +145,8 @@ class CollectionCentroids:
             data = b"".join([await self._page(one, number) for number in range(one.pages)])
             if crc32(data) != one.crc32:
                 raise ValueError(f"generation {one.generation} does not match its checksum")
-            await asyncio.to_thread(centroid_files.save, path, data)
+            if self._keeps:
+                await asyncio.to_thread(centroid_files.save, path, data)
         return await asyncio.to_thread(centroid_files.load, path)
 
     async def _page(self, one: Generation, number: int) -> bytes:

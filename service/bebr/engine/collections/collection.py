@@ -8,7 +8,7 @@ from pathlib import Path
 from zlib import crc32
 
 from bebr.core.filters import Filter, keys_of, parse_filter
-from bebr.core.types import JobState, StoredPoint
+from bebr.core.types import JobState, Role, StoredPoint
 from bebr.engine.collections.centroids import CollectionCentroids
 from bebr.engine.collections.coverage import Coverage
 from bebr.engine.collections.encoders import Codec, CollectionEncoders
@@ -42,6 +42,7 @@ class Collection:
         shards: ShardClient,
         encoders: CollectionEncoders,
         lists_from_points: int,
+        role: Role = Role.PRIMARY,
     ) -> None:
         self.name = name
         self.document = document
@@ -53,7 +54,7 @@ class Collection:
         self.hot_points = HotPoints()
         self.reservoir = Reservoir(store, document.uid)
         """Embeddings of a sample of its points, where it has a fit."""
-        self.centroids = CollectionCentroids(store, document.uid, folder)
+        self.centroids = CollectionCentroids(store, document.uid, folder, role)
         """Of the lists of its codes."""
         self._lists_from_points = lists_from_points
         self.list_rules = ListRules(store, document.uid, lists_from_points)
@@ -192,10 +193,35 @@ class Collection:
                 self._damaged.add(point_id)
                 log.error("collection %s: point %r is damaged in the store", self.name, point_id)
 
+    def adopt(self, document: CollectionDocument, opened: CollectionEncoders | None = None) -> None:
+        """Be from now on what the store says; `shards.set_fields` follows where fields changed.
+
+        opened: the encoders of its versions, where it has others than before.
+        """
+        self.add_versions(document)
+        if opened is not None:
+            self.encoders.add_all(opened)
+        self.document = document
+
+    def add_versions(self, document: CollectionDocument) -> None:
+        """Take points of versions that are new in a document."""
+        for version in document.versions[len(self.document.versions) :]:
+            self.shards.add_version(version.number, version.spec)
+            if (own := version.own_codec) is not None:
+                self.encoders.add(version.number, own)
+
     async def load_lists(self) -> None:
-        """Search and sort by the lists that the store has centroids of. Raises StoreUnavailable."""
+        """Search and sort by the lists that the store has centroids of; again after others were made or forgotten.
+
+        Raises StoreUnavailable.
+        """
+        before = self.centroids.generations
         for centroids in await self.centroids.load():  # newest first: rows are sorted by that one alone
             self.shards.use_lists(centroids)
+        kept = {(one.version, one.generation) for one in self.centroids.generations}
+        for one in before:
+            if (one.version, one.generation) not in kept:
+                self.shards.forget_lists(one.version, one.generation)
 
     async def catch_up(self) -> None:
         """Bring all shards up to the store."""

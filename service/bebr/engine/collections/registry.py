@@ -9,15 +9,16 @@ from datetime import UTC, datetime
 
 from bebr.config import Limits
 from bebr.core.lists import MAX_RECALL, MIN_RECALL
-from bebr.core.types import FieldType
+from bebr.core.types import FieldType, Role
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.damaged import DamagedEntry, read_document
+from bebr.engine.collections.encoders import CollectionEncoders
 from bebr.engine.collections.field_change import AutoFields
 from bebr.engine.collections.schema import CollectionDocument, FitPlan
 from bebr.engine.collections.version import Version
 from bebr.engine.requests import AliasChange, CollectionSettings
-from bebr.errors import AlreadyExists, CollectionNotFound, InvalidOption, NotReady
-from bebr.store import DamagedDocument, MetadataStore
+from bebr.errors import AlreadyExists, CollectionNotFound, InvalidOption, NotPrimary, NotReady
+from bebr.store import DamagedDocument, Document, MetadataStore
 
 log = logging.getLogger(__name__)
 COLLECTION, ALIAS = "collection", "alias"
@@ -29,9 +30,10 @@ MAX_FIELD_CHARS = 256
 class CollectionRegistry:
     """Names of collections and aliases. One name is never both."""
 
-    def __init__(self, store: MetadataStore, limits: Limits) -> None:
+    def __init__(self, store: MetadataStore, limits: Limits, role: Role = Role.PRIMARY) -> None:
         self._store = store
         self._limits = limits
+        self.role = role
         self.collections: dict[str, Collection] = {}
         self.damaged: dict[str, DamagedEntry] = {}
         """Collections that cannot be opened, by name."""
@@ -47,6 +49,16 @@ class CollectionRegistry:
         """Raise NotReady where nothing can be used now."""
         if self.problem is not None:
             raise NotReady(f"the service is not ready: {self.problem}")
+
+    def check_changes(self) -> None:
+        """Raise NotPrimary in a process that only follows another one."""
+        if self.role is not Role.PRIMARY:
+            raise NotPrimary("this process only follows the one that writes; send the request to that one")
+
+    def get_to_change(self, name: str) -> Collection:
+        """`get`, for whoever changes the collection. Raises NotPrimary too."""
+        self.check_changes()
+        return self.get(name)
 
     def get(self, name: str) -> Collection:
         """The collection of that name or alias, ready for use. Raises CollectionNotFound, NotReady."""
@@ -95,12 +107,7 @@ class CollectionRegistry:
     async def load_documents(self) -> dict[str, CollectionDocument]:
         """Read everything from the store; sets the aliases, and the collections whose document is damaged."""
         documents = await self._store.list_documents(COLLECTION)
-        aliases = await self._store.list_documents(ALIAS)
-        for alias, stored in aliases.items():
-            if isinstance(stored, DamagedDocument) or not isinstance(stored.get("collection"), str):
-                log.error("alias %s is lost, set it again: its document in the store is damaged", alias)
-            else:
-                self.aliases[alias] = stored["collection"]
+        self.take_aliases(await self._store.list_documents(ALIAS))
         sound: dict[str, CollectionDocument] = {}
         for name, stored in documents.items():
             read = read_document(name, stored)
@@ -109,6 +116,19 @@ class CollectionRegistry:
             else:
                 sound[name] = read
         return sound
+
+    def take_aliases(self, stored: Mapping[str, Document | DamagedDocument | None]) -> None:
+        """Take over what the store says of some aliases; None: they are gone."""
+        aliases = dict(self.aliases)
+        for alias, document in stored.items():
+            aliases.pop(alias, None)
+            if document is None:
+                continue
+            if isinstance(document, DamagedDocument) or not isinstance(document.get("collection"), str):
+                log.error("alias %s is lost, set it again: its document in the store is damaged", alias)
+            else:
+                aliases[alias] = document["collection"]
+        self.aliases = aliases
 
     def check_new(self, name: str) -> None:
         """Raise InvalidOption or AlreadyExists where no collection of that name can be made."""
@@ -145,6 +165,7 @@ class CollectionRegistry:
         )
 
     async def save(self, name: str, document: CollectionDocument) -> None:
+        self.check_changes()
         await self._store.put_document(COLLECTION, name, document.to_document())
 
     async def update(
@@ -157,16 +178,19 @@ class CollectionRegistry:
         async with self.lock:
             return await self.replace(collection, change(collection.document))
 
-    async def replace(self, collection: Collection, document: CollectionDocument) -> CollectionDocument:
-        """`update` for a caller that holds the lock."""
+    async def replace(
+        self, collection: Collection, document: CollectionDocument, opened: CollectionEncoders | None = None
+    ) -> CollectionDocument:
+        """`update` for a caller that holds the lock. opened: the encoders of its versions, where others are used."""
         if not self.holds(collection):
             raise CollectionNotFound(f"collection '{collection.name}' was deleted", collection=collection.name)
         await self.save(collection.name, document)
-        collection.document = document
+        collection.adopt(document, opened)
         return document
 
     async def forget(self, name: str) -> None:
         """Remove a collection and the aliases that point to it."""
+        self.check_changes()
         pointing = [alias for alias, target in self.aliases.items() if target == name]
         await self._store.replace_documents(ALIAS, {}, pointing)
         self.aliases = {alias: target for alias, target in self.aliases.items() if target != name}
@@ -176,6 +200,7 @@ class CollectionRegistry:
 
     async def change_aliases(self, changes: Sequence[AliasChange]) -> None:
         """Apply the changes in order, all or nothing. Raises AlreadyExists, CollectionNotFound, InvalidOption."""
+        self.check_changes()
         async with self.lock:
             after = dict(self.aliases)
             for change in changes:

@@ -88,6 +88,7 @@ class Transfer:
 
         Raises InvalidOption, AlreadyExists; BundleNotFound and Incompatible where this service has other bundles.
         """
+        self._registry.check_changes()
         self._registry.check_ready()
         self._guard.check()
         uid, at = secrets.token_hex(12), datetime.now(UTC).isoformat(timespec="seconds")
@@ -120,7 +121,7 @@ class Transfer:
 
     async def write(self, name: str, points: Sequence[object]) -> WriteReport:
         """Points as `read` gave them, of any version of the collection; wrong ones are named in the report."""
-        return await self._writer.write_records(self._registry.get(name), points, read_records)
+        return await self._writer.write_records(self._registry.get_to_change(name), points, read_records)
 
     def _checked(self, document: CollectionDocument) -> CollectionDocument:
         """The rules of every new collection hold for this one too."""

@@ -51,7 +51,7 @@ class Evaluator:
 
         Raises InvalidOption, VersionNotFound, Conflict where the collection lacks what is needed, Overloaded.
         """
-        collection = self._registry.get(name)
+        collection = self._registry.get_to_change(name)
         active = collection.active
         version = _newest(collection) if version_id is None else collection.version(version_id)
         if version.model_fingerprint == active.model_fingerprint:

@@ -128,7 +128,6 @@ class FitSteps:
         version = chosen.version
         if version.number == len(collection.document.versions):
             collection.encoders.add(version.number, chosen.encoder)
-            collection.shards.add_version(version.number, version.spec)
         await self._open_reservoir(collection)
 
         def switched(document: CollectionDocument) -> CollectionDocument:

@@ -13,7 +13,6 @@ from typing import Any
 
 from bebr.config import Limits
 from bebr.core.types import JobState
-from bebr.encoding.quantization.int8 import Int8Binarizer
 from bebr.encoding.quantization.training import least_rows
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.registry import CollectionRegistry
@@ -171,7 +170,7 @@ class Fits:
         Existing points keep their codes; both are searched together. None: as in the fit before. Raises InvalidOption;
         Conflict while a fit is running or where too few embeddings are buffered.
         """
-        collection = self._registry.get(name)
+        collection = self._registry.get_to_change(name)
         if now and source is not FitSource.WRITES:
             raise InvalidOption("'now' does not apply with 'from', which collects nothing", key="now")
         async with self._registry.lock:
@@ -303,7 +302,4 @@ def _new_buffered(collection: Collection) -> Version:
     """One more version, for embeddings of the active version's model."""
     active, number = collection.active, len(collection.document.versions)
     dims = collection.codec(active).embedding_dims
-    buffered = Version.buffered(number, dims, active.model, active.model_fingerprint)
-    collection.encoders.add(number, Int8Binarizer(dims))
-    collection.shards.add_version(number, buffered.spec)
-    return buffered
+    return Version.buffered(number, dims, active.model, active.model_fingerprint)

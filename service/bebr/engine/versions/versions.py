@@ -100,7 +100,7 @@ class Versions:
 
         Raises BundleNotFound, AlreadyExists, Incompatible where its queries could not search existing codes.
         """
-        collection = self._registry.get(name)
+        collection = self._registry.get_to_change(name)
         # an older bundle of this id may have been loaded before
         bundle = await asyncio.to_thread(self._encoders.bundle, bundle_id)
         await asyncio.to_thread(self._encoders.get, bundle.id, bundle.fingerprint)  # takes seconds the first time
@@ -114,9 +114,7 @@ class Versions:
             document = replace(document, versions=(*document.versions, version))
             opened = await asyncio.to_thread(self._encoders.open, document)
             check_reach(collection, document, opened, version)
-            collection.shards.add_version(version.number, version.spec)
-            collection.encoders.add_all(opened)
-            await self._registry.replace(collection, document)
+            await self._registry.replace(collection, document, opened)
         await self._calibrations.apply(collection)
         return _status(collection)
 
@@ -127,7 +125,7 @@ class Versions:
 
         adapter: the kind that queries take to the codes of the version before; None: the best one measured.
         """
-        collection = self._registry.get(name)
+        collection = self._registry.get_to_change(name)
         async with self._registry.lock:
             document, active = collection.document, collection.active
             version = collection.version(version_id)
@@ -159,7 +157,7 @@ class Versions:
 
         Raises Conflict where there is none.
         """
-        collection = self._registry.get(name)
+        collection = self._registry.get_to_change(name)
         async with self._registry.lock:
             document, active = collection.document, collection.active
             upgrades = document.upgrades
@@ -176,7 +174,7 @@ class Versions:
 
     async def retire(self, name: str, version_id: str) -> VersionsStatus:
         """Forget a version that has no points. Raises Conflict where it has, or is in use."""
-        collection = self._registry.get(name)
+        collection = self._registry.get_to_change(name)
         async with self._registry.lock:
             version = collection.version(version_id)
             _check_unused(collection, version)
@@ -186,8 +184,7 @@ class Versions:
             for number in {document.active, document.upgrades.previous}:
                 if number is not None:
                     check_reach(collection, document, opened, document.versions[number])
-            await self._registry.replace(collection, document)
-            collection.encoders.add_all(opened)
+            await self._registry.replace(collection, document, opened)
         await self._calibrations.apply(collection)
         return _status(collection)
 

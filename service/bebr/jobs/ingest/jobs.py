@@ -85,6 +85,7 @@ class IngestJobs(JobSource):
         """
         # an alias may move while the job runs or waits; the job stays with the collection it was sent to
         found = self._engine.registry.find(collection)
+        self._engine.registry.check_changes()
         self._check_capacity()
         job_id = uuid.uuid4().hex[:16]
         ingestion = Ingestion(

@@ -1,0 +1,192 @@
+"""Keeps the open collections equal to the documents of the store, where another process changes them.
+
+Which documents changed is told by comparing what they say with what they said. Each collection is brought up to its
+document by a task of its own, so that a model that has to be loaded for one holds up no other.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+
+from bebr.engine.collections.collection import Collection
+from bebr.engine.collections.damaged import DamagedEntry, read_document
+from bebr.engine.collections.registry import ALIAS, COLLECTION, CollectionRegistry
+from bebr.engine.collections.schema import CollectionDocument
+from bebr.engine.loader import BESIDE, CollectionLoader
+from bebr.engine.search.searchers import Searchers
+from bebr.errors import BebrError, Unavailable
+from bebr.store import DamagedDocument, Document, MetadataStore
+from bebr.store.protocol import to_json
+
+log = logging.getLogger(__name__)
+POLL_SECONDS = 1.0
+Stored = Document | DamagedDocument
+"""A document as it was read."""
+
+
+class Changes:
+    """Which documents changed since this was asked last."""
+
+    def __init__(self, store: MetadataStore) -> None:
+        self._store = store
+        self._seen: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        """By kind and name: hash of what the document said."""
+
+    async def of(self, kind: str) -> dict[str, Stored | None]:
+        """Documents of a kind that are new or say something else, by name; None: it is gone."""
+        found = await self._store.list_documents(kind)
+        before, now = self._seen[kind], {name: _hash(stored) for name, stored in found.items()}
+        self._seen[kind] = now
+        gone = dict.fromkeys(before.keys() - now.keys())
+        return gone | {name: stored for name, stored in found.items() if before.get(name) != now[name]}
+
+
+class Following:
+    """Follows what other processes change of the collections and aliases of one store."""
+
+    def __init__(
+        self, registry: CollectionRegistry, loader: CollectionLoader, store: MetadataStore, searchers: Searchers
+    ) -> None:
+        self._registry = registry
+        self._loader = loader
+        self._searchers = searchers
+        self._changes = Changes(store)
+        self._begun = False
+        self._looking = asyncio.Lock()
+        self._wanted: dict[str, Stored | None] = {}
+        """By name: documents that collections are still to be brought up to; None: they are to be closed."""
+        self._outdated: defaultdict[str, set[str]] = defaultdict(set)
+        """By uid of the collection: kinds of documents beside its own that are to be read again."""
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        """By name of the collection that is brought up to its documents."""
+
+    async def load(self) -> None:
+        """Load everything, and follow from there."""
+        await self._loader.load_all(self._begin)
+
+    async def _begin(self) -> None:
+        """What changes from here on is noticed, also while it is loaded."""
+        if not self._begun:
+            for kind in BESIDE:
+                await self._changes.of(kind)
+            self._begun = True
+
+    async def run_for_ever(self) -> None:
+        """Look every second. Runs until it is cancelled."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            try:
+                await self.refresh()
+            except Unavailable as error:
+                log.debug("what changed in the store is not known: %s", error.detail)
+            except Exception:
+                log.exception("what changed in the store could not be taken over; trying again")
+
+    async def stop(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def refresh(self) -> None:
+        """Take over all that changed until now. Raises StoreUnavailable."""
+        await self._look()
+        await self.settled(None)
+
+    async def settled(self, name: str | None) -> None:
+        """Return once a collection, or all of them, are what their documents said when somebody looked last."""
+        if not self._tasks:
+            return
+        if name is not None:
+            name = self._registry.aliases.get(name, name)
+        tasks = [task for of, task in self._tasks.items() if name in (None, of)]
+        await asyncio.gather(*map(asyncio.shield, tasks))
+
+    async def _look(self) -> None:
+        async with self._looking:
+            self._wanted |= await self._changes.of(COLLECTION)
+            if changed := await self._changes.of(ALIAS):
+                self._registry.take_aliases(changed)
+            for kind in BESIDE:
+                for name in await self._changes.of(kind):
+                    self._outdated[name.partition("-")[0]].add(kind)
+            for name in [*self._wanted, *self._names_of(list(self._outdated))]:
+                if name not in self._tasks:
+                    self._tasks[name] = task = asyncio.create_task(self._bring_up(name))
+                    task.add_done_callback(_heard)  # also where nobody waits for it
+
+    def _names_of(self, uids: Sequence[str]) -> list[str]:
+        """The names of open collections; what is not open reads everything when it is opened."""
+        names = {collection.document.uid: name for name, collection in self._registry.collections.items()}
+        if not self._tasks:
+            for uid in uids:
+                if uid not in names:
+                    del self._outdated[uid]
+        return [names[uid] for uid in uids if uid in names]
+
+    async def _bring_up(self, name: str) -> None:
+        """Until nothing is left to do."""
+        try:
+            while await self._step(name):
+                pass
+        finally:
+            del self._tasks[name]
+
+    async def _step(self, name: str) -> bool:
+        """Whether anything was done. What could not be read is tried again by the next look."""
+        if name in self._wanted:
+            stored = self._wanted.pop(name)
+            try:
+                await self._take(name, stored)
+            except Unavailable:
+                self._wanted.setdefault(name, stored)
+                raise
+            except Exception:  # it stays as it is, and the others are taken over
+                log.exception("what changed of collection %s could not be taken over", name)
+            return True
+        collection = self._registry.collections.get(name)
+        if collection is None or not (kinds := self._outdated.pop(collection.document.uid, None)):
+            return False
+        try:
+            await self._loader.load_beside(collection, kinds)
+        except BebrError:
+            self._outdated[collection.document.uid] |= kinds
+            raise
+        return True
+
+    async def _take(self, name: str, stored: Stored | None) -> None:
+        registry = self._registry
+        read = None if stored is None else read_document(name, stored)
+        collection = registry.collections.get(name)
+        if collection is not None and isinstance(read, DamagedEntry):
+            return  # it is served as it was, as in the process that writes
+        if collection is not None and (read is None or read.uid != collection.document.uid):
+            await self._close(collection)
+            collection = None
+        registry.damaged.pop(name, None)
+        if isinstance(read, DamagedEntry):
+            registry.damaged[name] = read
+        elif read is not None and collection is None:
+            await self._loader.take(name, read)
+        elif read is not None and collection is not None and _differ(read, collection.document):
+            await self._loader.adopt(collection, read)
+
+    async def _close(self, collection: Collection) -> None:
+        """Nobody finds it from here on; what reads it now goes on."""
+        del self._registry.collections[collection.name]
+        self._searchers.forget(collection.document.uid)
+        await self._loader.let_go(collection)
+
+
+def _differ(one: CollectionDocument, other: CollectionDocument) -> bool:
+    return one.to_document() != other.to_document()
+
+
+def _hash(stored: Stored) -> int:
+    return hash(stored.text if isinstance(stored, DamagedDocument) else to_json(stored))
+
+
+def _heard(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled():
+        task.exception()
