@@ -164,6 +164,11 @@ class Engine:
         await self._threads.shut_down()
         await self._store.close()
 
+    async def refresh(self) -> None:
+        """Take over what the primary has changed of collections and aliases. Raises StoreUnavailable."""
+        if self._following is not None:
+            await self._following.refresh()
+
     def readiness(self) -> Readiness:
         """Whether every collection that can be opened is caught up with the store; if not, why."""
         collections = self.registry.collections.items()

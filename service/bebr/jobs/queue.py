@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from bebr.config import Limits
-from bebr.core.types import JobState
+from bebr.core.types import JobState, Role
 from bebr.engine import Engine
 from bebr.engine.collections.collection import Collection
 from bebr.errors import JobNotFound, NotReady
@@ -28,6 +28,7 @@ class JobQueue:
 
     def __init__(self, engine: Engine, folder: Path, limits: Limits) -> None:
         """folder: where bulk ingestions are kept."""
+        self._role = engine.registry.role
         self.ingest = IngestJobs(engine, folder, limits)
         """Submits bulk ingestions."""
         self.backfill = BackfillJobs(engine, limits)
@@ -39,7 +40,9 @@ class JobQueue:
         self._sources: Sequence[JobSource] = (self.ingest, self.backfill, self.fit, self._fields)
 
     async def start(self) -> None:
-        """Resume the jobs that the last run of the service left unfinished."""
+        """Resume the jobs that the last run of the service left unfinished. Those of a follower are the primary's."""
+        if self._role is not Role.PRIMARY:
+            return
         for source in self._sources:
             await source.start()
         await self._lists.start()

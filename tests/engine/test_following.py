@@ -1,0 +1,159 @@
+"""A follower answers as the primary does, whatever becomes of the collections. The oracle is the primary itself."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.engine.following import Pair, agree, following, pair, store_of
+from tests.engine.running import running
+from tests.engine.test_engine import SPEC, codes, make, points
+from tests.servers import Server, ServerKind, running_server
+
+from bebr.core.types import FieldType, WriteMode
+from bebr.engine import AliasChange, CollectionSettings, Engine, SearchRequest
+from bebr.errors import CollectionNotFound, DamagedCollection, NotPrimary
+
+
+@pytest.fixture(scope="module")
+def redis_server() -> Iterator[Server]:
+    with running_server(ServerKind.REDIS) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def store(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return store_of(request)
+
+
+async def found(engine: Engine, name: str = "docs", **options: Any) -> list[tuple[str, float, Any]]:
+    requests = [SearchRequest(code=code.tobytes(), limit=20, **options) for code in codes(5, seed=9)]
+    answers = await engine.search(name, requests)
+    return [(hit.id, hit.score, hit.metadata) for answer in answers for hit in answer.hits]
+
+
+async def both_find(two: Pair, name: str = "docs", **options: Any) -> None:
+    await agree(two)
+    wanted = await found(two.primary, name, **options)
+    assert wanted and await found(two.follower, name, **options) == wanted
+
+
+async def test_collections_and_aliases_come_and_go(tmp_path: Path, store: dict[str, Any]) -> None:
+    async with pair(tmp_path, **store) as two:
+        primary, follower = two.primary, two.follower
+        await agree(two)
+        await make(primary, "docs", shards=2)
+        await agree(two)
+        await primary.write_points("docs", points(60), WriteMode.UPSERT)
+        await both_find(two)
+        await primary.change_aliases([AliasChange("live", "docs")])
+        await both_find(two, "live")
+        await make(primary, "other")
+        await primary.write_points("other", points(30, seed=2), WriteMode.UPSERT)
+        await primary.change_aliases([AliasChange("live", "other"), AliasChange("more", "docs")])
+        await both_find(two, "live")
+        await primary.delete_collection("docs")
+        await agree(two)
+        for name in ("docs", "more"):
+            with pytest.raises(CollectionNotFound):
+                await follower.search(name, [SearchRequest(code=codes(1)[0].tobytes())])
+        await make(primary, "docs")
+        await primary.write_points("docs", points(9, seed=3), WriteMode.UPSERT)
+        await both_find(two)
+
+
+async def test_what_happened_between_two_looks_is_taken_over_at_once(tmp_path: Path, store: dict[str, Any]) -> None:
+    """A name changed hands, and another came and went."""
+    async with pair(tmp_path, **store) as two:
+        await make(two.primary, "docs")
+        await two.primary.write_points("docs", points(20), WriteMode.UPSERT)
+        await agree(two)
+        await two.primary.delete_collection("docs")
+        await make(two.primary, "passing")
+        await two.primary.delete_collection("passing")
+        await make(two.primary, "docs", recall=None)
+        await two.primary.change_aliases([AliasChange("live", "docs")])
+        await two.primary.write_points("docs", points(20, seed=5), WriteMode.UPSERT)
+        await both_find(two, "live")
+
+
+async def test_a_follower_that_starts_finds_what_is_there(tmp_path: Path, store: dict[str, Any]) -> None:
+    async with running(tmp_path, **store) as primary:
+        await make(primary)
+        await primary.write_points("docs", points(50), WriteMode.UPSERT)
+        await primary.change_aliases([AliasChange("live", "docs")])
+        async with following(tmp_path, **store) as follower:
+            assert await found(follower, "live") == await found(primary, "live")
+
+
+async def test_the_recall_is_that_of_the_primary(tmp_path: Path, store: dict[str, Any]) -> None:
+    async with pair(tmp_path, **store) as two:
+        await make(two.primary)
+        await agree(two)
+        for recall in (None, 0.8):
+            await two.primary.set_recall("docs", recall)
+            await agree(two)
+
+
+async def test_a_deletion_disturbs_no_search_that_is_under_way(tmp_path: Path, store: dict[str, Any]) -> None:
+    async with pair(tmp_path, **store) as two:
+        await make(two.primary, shards=2)
+        await make(two.primary, "stays")
+        for name in ("docs", "stays"):
+            await two.primary.write_points(name, points(200), WriteMode.UPSERT)
+        await agree(two)
+        wanted = await found(two.primary)
+        searches = [asyncio.create_task(found(two.follower)) for _ in range(20)]
+        await asyncio.gather(two.primary.delete_collection("docs"), two.follower.refresh())
+        await agree(two)
+        for answer in await asyncio.gather(*searches, return_exceptions=True):
+            assert answer == wanted or isinstance(answer, CollectionNotFound)
+        await both_find(two, "stays")
+
+
+async def test_a_damaged_document_stops_no_other(tmp_path: Path, store: dict[str, Any]) -> None:
+    async with pair(tmp_path, **store) as two:
+        await make(two.primary, "sound")
+        await two.primary.write_points("sound", points(30), WriteMode.UPSERT)
+        await agree(two)
+        kept = two.primary._store
+        await kept.put_document("collection", "broken", {"uid": "f" * 24, "shards": "many"})
+        await kept.put_document("alias", "nowhere", {"to": "sound"})
+        await two.primary.set_recall("sound", 0.9)
+        await two.follower.refresh()
+        assert await found(two.follower, "sound") == await found(two.primary, "sound")
+        assert two.follower.registry.get("sound").document.recall == 0.9
+        with pytest.raises(DamagedCollection, match="its document in the store is not what bebr wrote"):
+            await two.follower.search("broken", [SearchRequest(code=codes(1)[0].tobytes())])
+        await kept.put_document("collection", "sound", {"uid": "f" * 24, "shards": "many"})
+        await two.follower.refresh()
+        assert await found(two.follower, "sound") == await found(two.primary, "sound")
+        await kept.delete_document("collection", "broken")
+        await two.follower.refresh()
+        assert [one.name for one in two.follower.list_collections()] == ["sound"]
+
+
+async def test_a_follower_changes_nothing(tmp_path: Path) -> None:
+    async with pair(tmp_path) as two:
+        await make(two.primary)
+        await agree(two)
+        follower = two.follower
+        changes = [
+            follower.create_collection("new", CollectionSettings(code=str(SPEC))),
+            follower.delete_collection("docs"),
+            follower.set_recall("docs", None),
+            follower.change_fields("docs", {"y": FieldType.INTEGER}),
+            follower.change_aliases([AliasChange("live", "docs")]),
+            follower.write_points("docs", points(1), WriteMode.UPSERT),
+            follower.delete_points("docs", ["p000"]),
+            follower.set_metadata("docs", ["p000"], None, {"n": 2}),
+            follower.versions.attach("docs", "none@1"),
+            follower.versions.rollback("docs"),
+            follower.versions.retire("docs", str(SPEC)),
+            follower.fits.request("docs"),
+        ]
+        for change in changes:
+            with pytest.raises(NotPrimary, match="this process only follows the one that writes"):
+                await change
+        await agree(two)
