@@ -14,6 +14,7 @@ from bebr import kernel
 from bebr.core.scoring import DotQueries
 from bebr.index import compaction
 from bebr.index.segment import SegmentView
+from bebr.shards import upkeep
 from bebr.shards.local import LocalShards
 
 
@@ -66,7 +67,10 @@ def check_lists(client: LocalShards, rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_shards_with_lists_are_a_dict_that_survives(tmp_path: Path, seed: int) -> None:
+async def test_shards_with_lists_are_a_dict_that_survives(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "QUIET_SECONDS", 0.0 if seed else 3600.0)
     rng = np.random.default_rng([9, seed])
     clients, points, listed = ListedClients(tmp_path, rng), model.Model(1 + seed), 0
     await clients.start()
@@ -84,6 +88,36 @@ async def test_shards_with_lists_are_a_dict_that_survives(tmp_path: Path, seed: 
             client = await clients.open(points.shards, head_rows=16)
             await test_client_contract.check(client, points, rng)
     assert listed > 10
+    await clients.stop()
+
+
+async def test_segments_with_lists_are_joined_once_no_more_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "QUIET_SECONDS", 3600.0)
+    rng = np.random.default_rng(11)
+    clients, points = ListedClients(tmp_path, rng), model.Model(2)
+    await clients.start()
+    client = await clients.open(points.shards, head_rows=16)
+    for _ in range(40):
+        await test_client_contract.some_write(client, points, rng)
+    await at_rest(client)
+    assert any(follower.shard.needs_joining for follower in client._followers)
+    before = client._views()
+    client.upkeep.sort()
+    await at_rest(client)
+    assert [view.parts for view in client._views()] == [view.parts for view in before]  # it waits
+    monkeypatch.setattr(upkeep, "QUIET_SECONDS", 0.0)
+    client.upkeep.sort()
+    joined = lambda: not any(follower.shard.needs_joining for follower in client._followers)  # noqa: E731
+    await until(lambda: joined() and not client.upkeep.is_busy, "segments are joined")
+    parts = [len(view.parts) for view in client._views()]
+    assert all(now < len(then.parts) for now, then in zip(parts, before, strict=True))
+    check_lists(client, rng)
+    await test_client_contract.check(client, points, rng)
+    await client.close(keep=True)
+    client = await clients.open(points.shards, head_rows=16)
+    await test_client_contract.check(client, points, rng)
     await clients.stop()
 
 
@@ -125,7 +159,7 @@ def test_lists_that_change_all_the_while_change_no_answer(
         for shard in index.shards:
             shard.flush() if rng.random() < 0.3 else shard.maintain()
             for _ in range(rng.integers(4)):
-                shard.sort_one()
+                shard.join_some() if rng.random() < 0.3 else shard.sort_one()
         if step % 4 == 3:
             test_reads.check(index, fed, rng)
         if step % 6 == 5:

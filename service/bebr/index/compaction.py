@@ -12,6 +12,8 @@ FANOUT = 4
 """Segments of similar size merged at once."""
 MAX_SEGMENT_ROWS = 2**24
 """Segments are not merged to more rows than this."""
+JOINED = 4
+"""The largest segment of those that are joined has at most this many times the rows of the others."""
 MAX_DEAD_SHARE = 0.3
 """A segment with a larger share of dead rows is made anew from the living ones."""
 MIN_DEAD_ROWS = 64
@@ -42,6 +44,28 @@ def segments_to_merge(segments: Sequence[SegmentView], head_rows: int) -> list[S
     for group in tiers.values():
         if len(group) >= FANOUT and sum(view.live_count for view in group[:FANOUT]) <= MAX_SEGMENT_ROWS:
             return group[:FANOUT]
+    return []
+
+
+def segments_to_join(segments: Sequence[SegmentView], lists: Mapping[int, Centroids]) -> list[SegmentView]:
+    """Segments of one version, with the same fields, sorted by the lists that it has now or too small for them, worth
+    making one while nothing is written; [] for none.
+
+    A search reads a list in every segment that has it: a few rows of each cost more than the same rows of one. The
+    largest is left alone until the others have a share of its rows, so that rows are not written over and over.
+    """
+    groups: dict[tuple[int, frozenset[tuple[str, FieldType]]], list[SegmentView]] = {}
+    for view in segments:
+        centroids = lists.get(view.version)
+        if centroids is not None and not is_to_sort(view, centroids):
+            groups.setdefault((view.version, frozenset(view.segment.fields.items())), []).append(view)
+    for (version, _), group in groups.items():
+        group.sort(key=lambda view: view.live_count)
+        for count in range(len(group), 1, -1):
+            largest, others = group[count - 1].live_count, sum(view.live_count for view in group[: count - 1])
+            fits = largest + others <= MAX_SEGMENT_ROWS and have_room(largest + others, lists[version])
+            if fits and largest <= JOINED * others:
+                return group[:count]
     return []
 
 

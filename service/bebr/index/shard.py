@@ -22,7 +22,7 @@ from bebr.errors import DamagedSegment, NotReady
 from bebr.index import sealing, shard_files
 from bebr.index.candidates import Part
 from bebr.index.columns import Column, unpack_mask
-from bebr.index.compaction import is_mostly_dead, segment_to_sort, segments_to_merge
+from bebr.index.compaction import is_mostly_dead, segment_to_sort, segments_to_join, segments_to_merge
 from bebr.index.growing import Compaction, GrowingSegment, GrowingView
 from bebr.index.lists.assigning import assign
 from bebr.index.segment import ANY_SIZE, Segment, SegmentView
@@ -249,6 +249,11 @@ class Shard:
         """Whether a segment has not the lists that its version has now."""
         return self._owns_files and segment_to_sort(self._sealed, self.lists) is not None
 
+    @property
+    def needs_joining(self) -> bool:
+        """Whether segments with the lists of today are worth making one while nothing is written."""
+        return bool(segments_to_join(self._sealed, self.lists))
+
     def maintain(self) -> bool:
         """Seal what is frozen, compact while it pays, write a checkpoint. Safe to call from any thread, any time.
 
@@ -291,6 +296,15 @@ class Shard:
                 self._replace([now], self._opened(path), moves)
                 self._checkpoint()
         return True
+
+    def join_some(self) -> bool:
+        """Make one segment of several with the lists of today, see `segments_to_join`; False when there are none."""
+        with self._maintenance:
+            with self._lock:
+                group = [] if self._is_replaced else segments_to_join(self._sealed, self.lists)
+            if self._merge(group):
+                self._checkpoint()
+            return bool(group)
 
     def add_columns(self, view: SegmentView, fields: Mapping[str, FieldType], columns: Mapping[str, Column]) -> bool:
         """Write a segment anew with the columns of these fields: those given, and its own for the others.
@@ -343,6 +357,9 @@ class Shard:
         """Merge segments where that pays; False when it does not."""
         with self._lock:
             group = segments_to_merge(self._sealed, self.head_rows)
+        return self._merge(group)
+
+    def _merge(self, group: Sequence[SegmentView]) -> bool:
         if group:
             path = self._next_path()
             moves = sealing.compact(group, path, self.lists.get(group[0].version))

@@ -5,7 +5,7 @@ all files for damage, and building anew what is damaged. Each of them runs once 
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
 from bebr.errors import DamagedSegment, NotReady, Unavailable
@@ -13,6 +13,7 @@ from bebr.index import segment_file
 from bebr.index.lists.assigning import Stopped
 from bebr.index.scan_view import ScanView
 from bebr.index.segment import Segment, SegmentView
+from bebr.index.shard import Shard
 from bebr.shards.follower import Follower
 from bebr.shards.memory import release_free_memory
 from bebr.shards.writer import Writer
@@ -20,6 +21,8 @@ from bebr.telemetry import event
 
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
+QUIET_SECONDS = 10.0
+"""Segments with lists are joined when none was made for this long."""
 
 
 class Upkeep:
@@ -35,7 +38,9 @@ class Upkeep:
         self._mending: dict[int, asyncio.Task[None]] = {}
         """Shards that are rebuilt because a file of theirs is damaged."""
         self._sorting: asyncio.Task[None] | None = None
-        """Sorts segments by other lists, one at a time."""
+        """Sorts segments by other lists, or joins some, one at a time."""
+        self._joining: asyncio.TimerHandle | None = None
+        """Begins to join segments."""
         self.sorts = False
         """Whether segments are sorted: once all shards have caught up."""
         self.closed = False
@@ -57,6 +62,8 @@ class Upkeep:
     async def close(self) -> None:
         """Return when nothing runs any more."""
         self.closed = True
+        if self._joining is not None:
+            self._joining.cancel()
         await asyncio.gather(*self._maintaining.values(), *([self._sorting] if self._sorting else []))
         for mending in list(self._mending.values()):
             mending.cancel()
@@ -88,28 +95,47 @@ class Upkeep:
     # -- lists ---------------------------------------------------------------------------------------------------------
 
     def sort(self) -> None:
-        """Begin to sort segments by the lists of today, where some are not."""
+        """Begin to sort segments by the lists of today, where some are not; else to join some, after a while without
+        new ones."""
         if self._sorting is not None or not self.sorts or self.closed:
             return
+        if self._joining is not None:
+            self._joining.cancel()
+            self._joining = None
         if any(follower.shard.needs_sorting for follower in self._followers):
-            self._sorting = asyncio.create_task(self._sort())
+            self._sorting = asyncio.create_task(self._make_anew(lambda shard: shard.sort_one(lambda: not self.closed)))
+        elif any(follower.shard.needs_joining for follower in self._followers):
+            self._joining = asyncio.get_running_loop().call_later(QUIET_SECONDS, self._join)
 
-    async def _sort(self) -> None:
+    def _join(self) -> None:
+        self._joining = None
+        if self._sorting is None and not self._maintaining and not self.closed:  # else `sort` is called again
+            self._sorting = asyncio.create_task(self._make_anew(self._join_some))
+
+    def _join_some(self, shard: Shard) -> bool:
+        return not self._maintaining and not self.closed and shard.join_some()
+
+    async def _make_anew(self, make_one: Callable[[Shard], bool]) -> None:
+        """Make segments anew, one at a time, until no shard has one more to make."""
         try:
             for follower in self._followers:
-                while await asyncio.to_thread(follower.shard.sort_one, lambda: not self.closed):
+                while await asyncio.to_thread(make_one, follower.shard):
                     await asyncio.to_thread(release_free_memory)
         except Stopped:
-            pass
+            return
         except DamagedSegment as damage:
             self.mend(damage)
+            return
         except Exception:
             log.exception(
-                "segments of collection %s could not be sorted by lists; the next write tries again", self._name
+                "segments of collection %s could not be sorted by lists, or joined; the next write tries again",
+                self._name,
             )
             await self._pause()
+            return
         finally:
             self._sorting = None
+        self.sort()
 
     # -- damage --------------------------------------------------------------------------------------------------------
 

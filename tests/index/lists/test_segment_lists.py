@@ -15,6 +15,7 @@ from bebr.core.scoring import dot_scores
 from bebr.core.types import Puts
 from bebr.errors import DamagedSegment
 from bebr.index import segment_file
+from bebr.index.compaction import JOINED
 from bebr.index.lists.segment_lists import PIECE_ROWS, SegmentLists
 from bebr.index.samples import list_stats
 from bebr.index.scan_view import ScanView, table_of
@@ -102,6 +103,31 @@ def test_segments_of_another_generation_are_sorted_anew(tmp_path: Path) -> None:
             assert sum(view.live_count for view in filled.sealed) == len(filled.codes)
         assert not filled.shard.needs_sorting
         filled.check(filled.lists[0])
+
+
+def test_segments_with_lists_are_joined_and_rows_seldom_written_again(tmp_path: Path) -> None:
+    rng = np.random.default_rng(12)
+    centroids = random_centroids(rng, SPEC, lists=20)
+    filled = Filled(tmp_path, centroids)
+    shard, written, seen = filled.shard, 0, set[str]()
+    for step in range(60):
+        filled.put(rng, int(rng.integers(1, 120)))
+        if step % 10 == 9:
+            filled.delete(sorted(filled.codes)[: len(filled.codes) // 50])
+        shard.flush()
+        while shard.needs_joining:
+            assert shard.join_some()
+        assert not shard.join_some()
+        written += sum(view.rows for view in filled.sealed if view.segment.path.name not in seen)
+        seen |= {view.segment.path.name for view in filled.sealed}
+        sizes = sorted(view.live_count for view in filled.sealed)
+        assert sum(sizes) == len(filled.codes)
+        joined = [sum(sizes[:place]) for place in range(len(sizes))]
+        assert all(size > JOINED * others for size, others in list(zip(sizes, joined, strict=True))[1:])
+        filled.check(centroids)
+    assert len(filled.sealed) <= 3 and written <= 2 * JOINED * len(filled.codes)
+    filled.lists.clear()
+    assert not shard.needs_joining  # without centroids of today nobody knows which belong together
 
 
 @pytest.mark.parametrize("knows", [True, False], ids=["today", "file of before"])
