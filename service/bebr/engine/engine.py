@@ -41,6 +41,7 @@ from bebr.engine.scrub import scrub_for_ever
 from bebr.engine.search import scroll as reading
 from bebr.engine.search.coverage import CoverageChecks
 from bebr.engine.search.list_measuring import ListMeasuring
+from bebr.engine.search.reach import latest, reach
 from bebr.engine.search.searchers import Searchers
 from bebr.engine.texts import TextQueues
 from bebr.engine.threads import Threads
@@ -260,7 +261,9 @@ class Engine:
 
     async def describe_collection(self, name: str) -> CollectionStatus:
         try:
-            return self._status(self.registry.find(name))
+            collection = self.registry.find(name)
+            await reach(collection)
+            return self._status(collection)
         except DamagedCollection:
             return self.registry.damaged[self.registry.aliases.get(name, name)].status()
 
@@ -344,18 +347,29 @@ class Engine:
         return await reading.get_points(self.registry.get(name), ids, with_metadata, with_code, size)
 
     async def scroll(
-        self, name: str, filter: object, limit: int, cursor: str | None, with_metadata: Wanted = True
+        self,
+        name: str,
+        filter: object,
+        limit: int,
+        cursor: str | None,
+        with_metadata: Wanted = True,
+        min_seq: Mapping[int, int] | None = None,
+        strong: bool = False,
     ) -> Page:
         """A page of points by ascending id, and the cursor of the next; it ends early where it is large."""
         self._check_limit(limit, "limit")
         collection = self.registry.get(name)
+        await reach(collection, min_seq, strong)
         condition = collection.parse_filter(filter, self.limits.max_filter_size)
         size = AnswerSize(self.limits.max_answer_bytes)
         return await reading.scroll(collection, condition, limit, cursor, with_metadata, size)
 
-    async def count(self, name: str, filter: object) -> int:
+    async def count(
+        self, name: str, filter: object, min_seq: Mapping[int, int] | None = None, strong: bool = False
+    ) -> int:
         """Points for which the filter holds; None: all."""
         collection = self.registry.get(name)
+        await reach(collection, min_seq, strong)
         return await collection.shards.count(collection.parse_filter(filter, self.limits.max_filter_size))
 
     async def search(self, name: str, requests: Sequence[SearchRequest]) -> list[SearchResult]:
@@ -365,6 +379,8 @@ class Engine:
             raise InvalidOption(
                 f"a batch has 1 to {self.limits.max_batch_searches} searches, got {len(requests)}", key="searches"
             )
+        if collection.shards.behind() or any(one.min_seq is not None or one.strong for one in requests):
+            await reach(collection, latest([one.min_seq for one in requests]), any(one.strong for one in requests))
         return await self.searchers.of(collection).search(requests)
 
     def list_models(self) -> list[Bundle]:

@@ -126,4 +126,8 @@ class SearchRequest:
     """Whether all codes are compared."""
     recall: float | None = None
     """Share of the exact hits that a search by lists finds; None: that of the collection."""
+    min_seq: Mapping[int, int] | None = None
+    """The operations that it must see, by shard, as writes said them."""
+    strong: bool = False
+    """Whether it must see all that the store has."""
     explain: bool = False

@@ -1,7 +1,7 @@
 """What request bodies share."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, WithJsonSchema
 from pydantic.config import JsonDict
@@ -59,6 +59,23 @@ MAX_FIELD_NAMES = 256
 WithMetadata = Annotated[
     bool | Annotated[list[str], Field(max_length=MAX_FIELD_NAMES, fail_fast=True)],
     Field(description="true for all metadata, false for none, or a list of the field names to return."),
+]
+
+
+MinSeq = Annotated[
+    dict[Natural, Natural],
+    Field(
+        description="Operations to see, by shard: the `seq` that writes answered. Waits for them where another "
+        "process or machine took the writes.",
+        examples=[{"0": 41}],
+    ),
+]
+Consistency = Annotated[
+    Literal["strong"],
+    Field(
+        description="strong: see all that the store has now, whoever wrote it. Default: all that the processes of this "
+        "machine have acknowledged, and `min_seq`."
+    ),
 ]
 
 

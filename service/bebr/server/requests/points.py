@@ -5,7 +5,20 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.config import JsonDict
 
-from bebr.server.requests.base import MAX_ITEMS, Base64, Body, Id, Ids, Positive, Text, Vector, WithMetadata, documented
+from bebr.server.requests.base import (
+    MAX_ITEMS,
+    Base64,
+    Body,
+    Consistency,
+    Id,
+    Ids,
+    MinSeq,
+    Positive,
+    Text,
+    Vector,
+    WithMetadata,
+    documented,
+)
 from bebr.server.requests.filters import EXAMPLE_FILTER, Filter
 from bebr.server.schemas import REF
 
@@ -65,11 +78,15 @@ class Scroll(Body):
     limit: Positive = Field(100, description="Number of points per page.", json_schema_extra={"maximum": "max_limit"})
     cursor: str | None = Field(None, description="The `cursor` of the previous page; send it with the same filter.")
     with_metadata: WithMetadata = True
+    min_seq: MinSeq | None = None
+    consistency: Consistency | None = None
 
 
 class Count(Body):
     model_config = documented({"filter": EXAMPLE_FILTER})
     filter: Filter | None = None
+    min_seq: MinSeq | None = None
+    consistency: Consistency | None = None
 
 
 class SetMetadata(Body):

@@ -9,7 +9,9 @@ from bebr.server.requests.base import (
     MAX_ITEMS,
     Base64,
     Body,
+    Consistency,
     Id,
+    MinSeq,
     Natural,
     Positive,
     Recall,
@@ -74,6 +76,8 @@ class Search(Body):
         "the collection. Does not apply with `exact`, with scorer hamming or with `group_by`, which are exact.",
         examples=[0.95],
     )
+    min_seq: MinSeq | None = None
+    consistency: Consistency | None = None
     explain: bool = Field(False, description="Add how the search was computed: time per stage, shards, bytes scanned.")
 
 

@@ -108,7 +108,13 @@ async def delete_points(collection: str, request: Request, engine: EngineOf) -> 
 async def scroll(collection: str, request: Request, engine: EngineOf) -> Response:
     body = await read_json(request, Scroll)
     page = await engine.scroll(
-        collection, body.filter, limit=body.limit, cursor=body.cursor, with_metadata=body.with_metadata
+        collection,
+        body.filter,
+        limit=body.limit,
+        cursor=body.cursor,
+        with_metadata=body.with_metadata,
+        min_seq=body.min_seq,
+        strong=body.consistency is not None,
     )
     return json_response(await written(_size_bytes(page.points), page_json, page))
 
@@ -116,7 +122,8 @@ async def scroll(collection: str, request: Request, engine: EngineOf) -> Respons
 @router.post("/count", **COUNT.route_options())
 async def count(collection: str, request: Request, engine: EngineOf) -> Response:
     body = await read_json(request, Count)
-    return json_response(Counted(count=await engine.count(collection, body.filter)))
+    strong = body.consistency is not None
+    return json_response(Counted(count=await engine.count(collection, body.filter, body.min_seq, strong)))
 
 
 @router.post("/metadata", **SET_METADATA.route_options())

@@ -184,6 +184,8 @@ def to_request(body: Search) -> SearchRequest:
         candidates=body.rescore.candidates if isinstance(body.rescore, Rescore) else None,
         exact=body.exact,
         recall=body.recall,
+        min_seq=body.min_seq,
+        strong=body.consistency is not None,
         explain=body.explain,
     )
 
