@@ -53,8 +53,8 @@ def build_reader(settings: Settings) -> "StoreReader":
     return SqliteReader(settings.data_dir / "store")
 
 
-def build_engine(settings: Settings, role: Role = Role.PRIMARY) -> Engine:
-    """The engine, not started."""
+def build_engine(settings: Settings, role: Role = Role.PRIMARY, *, shares: bool = False) -> Engine:
+    """The engine, not started. shares: other processes follow it, in the same folder."""
     raise_open_files_limit()
     return Engine(
         build_store(settings, role),
@@ -67,6 +67,7 @@ def build_engine(settings: Settings, role: Role = Role.PRIMARY) -> Engine:
         head_rows=settings.head_rows,
         batching=settings.batching,
         role=role,
+        shares=shares,
     )
 
 

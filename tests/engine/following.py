@@ -30,18 +30,16 @@ class Pair(NamedTuple):
 @asynccontextmanager
 async def pair(folder: Path, **changes: Any) -> AsyncIterator[Pair]:
     """Both are ready."""
-    async with running_jobs(folder, **changes) as (primary, jobs), following(folder, **changes) as follower:
+    async with (
+        running_jobs(folder, shares=True, **changes) as (primary, jobs),
+        following(folder, **changes) as follower,
+    ):
         yield Pair(primary, jobs, follower)
 
 
 @asynccontextmanager
 async def following(folder: Path, **changes: Any) -> AsyncIterator[Engine]:
-    beside = folder / "follower"
-    beside.mkdir(exist_ok=True)
-    if not (beside / "store").exists():
-        (beside / "store").symlink_to(folder / "store")
-    changes = {"bundles_dir": settings(folder).bundles_dir} | changes
-    follower = build_engine(settings(beside, **changes), Role.FOLLOWER)
+    follower = build_engine(settings(folder, **changes), Role.FOLLOWER)
     await follower.start()
     try:
         await follower.wait_until_ready()

@@ -34,10 +34,10 @@ async def running(folder: Path, **changes: Any) -> AsyncIterator[Engine]:
 
 
 @asynccontextmanager
-async def running_jobs(folder: Path, **changes: Any) -> AsyncIterator[tuple[Engine, JobQueue]]:
-    """An engine that is ready, and its jobs."""
+async def running_jobs(folder: Path, *, shares: bool = False, **changes: Any) -> AsyncIterator[tuple[Engine, JobQueue]]:
+    """An engine that is ready, and its jobs. shares: followers use the folder, too."""
     chosen = settings(folder, **changes)
-    engine = build_engine(chosen)
+    engine = build_engine(chosen, shares=shares)
     jobs = build_jobs(engine, chosen)
     await engine.start()
     await jobs.start()

@@ -40,7 +40,8 @@ class SearchOptions(TypedDict, total=False):
 
     vector (dims,), code (a stored record) or id (find similar points) take the place of a text. rescore: whether the
     best candidates are scored again by their rescore codes, or how many are: `{"candidates": 100}`. exact: compare all
-    codes; recall: the share of the exact hits to find, 0.5 to 0.999.
+    codes; recall: the share of the exact hits to find, 0.5 to 0.999. min_seq: the `seq` of a write that the search must
+    see where another machine took it; consistency: "strong" to see all that the store has.
     """
 
     vector: ArrayLike
@@ -60,6 +61,8 @@ class SearchOptions(TypedDict, total=False):
     rescore: bool | Mapping[str, int]
     exact: bool
     recall: float
+    min_seq: Mapping[str, int]
+    consistency: str
     explain: bool
 
 
@@ -288,9 +291,16 @@ def set_metadata(
     return int(response.json()["updated"])
 
 
-def count(collection: str, filter: Filter | None = None) -> Flow[int]:
-    """The number of points, or of those that match the filter."""
-    value = {} if filter is None else {"filter": filter}
+def count(
+    collection: str,
+    filter: Filter | None = None,
+    *,
+    min_seq: Mapping[str, int] | None = None,
+    consistency: str | None = None,
+) -> Flow[int]:
+    """The number of points, or of those that match the filter. min_seq and consistency: as in a search."""
+    given = {"filter": filter, "min_seq": min_seq, "consistency": consistency}
+    value = {name: item for name, item in given.items() if item is not None}
     response = yield json_request("POST", f"{collection_path(collection)}/points/count", value)
     return int(response.json()["count"])
 
@@ -302,9 +312,12 @@ def scroll_page(
     limit: int = BATCH_POINTS,
     cursor: str | None = None,
     with_metadata: bool | Sequence[str] = True,
+    min_seq: Mapping[str, int] | None = None,
+    consistency: str | None = None,
 ) -> Flow[Page]:
-    """One page of all points in a stable order."""
+    """One page of all points in a stable order. min_seq and consistency: as in a search."""
     given = {"filter": filter, "limit": limit, "cursor": cursor, "with_metadata": _wanted(with_metadata)}
+    given |= {"min_seq": min_seq, "consistency": consistency}
     value = {name: item for name, item in given.items() if item is not None}
     response = yield json_request("POST", f"{collection_path(collection)}/points/scroll", value)
     found = response.json()

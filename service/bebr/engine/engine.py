@@ -79,8 +79,10 @@ class Engine:
         head_rows: int,
         batching: bool = True,
         role: Role = Role.PRIMARY,
+        shares: bool = False,
     ) -> None:
-        """role: a follower changes nothing, in the store or in the folder; it answers reads and searches."""
+        """role: a follower changes nothing, in the store or in the folder; it answers reads and searches. shares:
+        followers use the folder of this primary, and are told what it has acknowledged."""
         self.limits = limits
         self._store = store
         self._bundles = bundles
@@ -119,7 +121,7 @@ class Engine:
             self.field_changes,
             after_write=self.events.changed,
         )
-        self._loader = self._make_loader(head_rows)
+        self._loader = self._make_loader(head_rows, shares)
         self._following = (
             Following(self.registry, self._loader, store, self.searchers) if role is Role.FOLLOWER else None
         )
@@ -437,7 +439,7 @@ class Engine:
         scrub = partial(scrub_for_ever, self.registry, self.limits.scrub_bytes_per_s)
         return Background(self._loader.load_all, [*beside, self.list_measuring.run_for_ever, scrub])
 
-    def _make_loader(self, head_rows: int) -> CollectionLoader:
+    def _make_loader(self, head_rows: int, shares: bool) -> CollectionLoader:
         return CollectionLoader(
             registry=self.registry,
             store=self._store,
@@ -451,6 +453,7 @@ class Engine:
             map_from_bytes=self.limits.map_from_bytes,
             max_queue=self.limits.max_queue,
             threads=self._threads.of_shards,
+            shares=shares,
         )
 
     def _status(self, collection: Collection) -> CollectionStatus:

@@ -49,7 +49,10 @@ class CollectionLoader:
         map_from_bytes: int,
         max_queue: int,
         threads: ShardThreads,
+        shares: bool,
     ) -> None:
+        """shares: followers use the folder of this primary."""
+        self._shares = shares
         self._registry = registry
         self._store = store
         self._encoders = encoders
@@ -78,6 +81,8 @@ class CollectionLoader:
             map_from_bytes=self._map_from_bytes,
             max_queue=self._max_queue,
             threads=self._threads,
+            role=self._registry.role,
+            shares=self._shares,
         )
         encoders = self._encoders.open(document)
         shards.open(document.fields_change)

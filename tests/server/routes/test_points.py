@@ -3,6 +3,7 @@
 from pathlib import Path
 from urllib.parse import quote
 
+import pytest
 from tests.server.service import DOCS, assert_problem, code, create, fill, point, points, serving
 
 NDJSON = {"content-type": "application/x-ndjson"}
@@ -100,3 +101,32 @@ async def test_no_route_ends_in_a_line_end(tmp_path: Path) -> None:
                     answer = await client.request(method.upper(), url, json={} if method != "get" else None)
                     assert answer.status_code in (400, 404, 405), (method, url, answer.text)
         assert (await client.get(DOCS)).status_code == 200
+
+
+async def test_reads_see_what_they_are_told_to_see(tmp_path: Path) -> None:
+    """Another service on the same Redis may have taken the write; the oracle is what was written."""
+    async with serving(tmp_path) as client:
+        await create(client)
+        seq = (await client.post(f"{DOCS}/points", json={"points": points(20)})).json()["seq"]
+        search = {"code_b64": code(1), "limit": 20}
+        for more in ({"min_seq": seq}, {"consistency": "strong"}, {"min_seq": seq, "consistency": "strong"}):
+            assert (await client.post(f"{DOCS}/points/count", json=more)).json() == {"count": 20}
+            assert len((await client.post(f"{DOCS}/points/scroll", json=more)).json()["points"]) == 20
+            assert len((await client.post(f"{DOCS}/search", json=search | more)).json()["hits"]) == 20
+            batch = (await client.post(f"{DOCS}/search/batch", json={"searches": [search | more, search]})).json()
+            assert [len(result["hits"]) for result in batch["results"]] == [20, 20]
+
+
+async def test_what_no_write_has_answered_is_no_min_seq(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bebr.shards.freshness.REACH_SECONDS", 0.05)
+    async with serving(tmp_path) as client:
+        await create(client)
+        await fill(client, 5)
+        for wrong in ({"99": 1}, {"0": -1}, {"0": "1"}, {"x": 1}, {"0": 2**60}, [1], {"-1": 0}, "1"):
+            for path, more in (("points/count", {}), ("points/scroll", {}), ("search", {"code_b64": code(1)})):
+                answer = await client.post(f"{DOCS}/{path}", json={"min_seq": wrong} | more)
+                assert answer.status_code == 400, (wrong, answer.text)
+        assert_problem(await client.post(f"{DOCS}/points/count", json={"consistency": "weak"}), 400, "InvalidOption")
+        late = await client.post(f"{DOCS}/points/count", json={"min_seq": {"0": 99}})
+        assert_problem(late, 503, "NotReady")
+        assert "Retry-After" in late.headers

@@ -62,8 +62,12 @@ WithMetadata = Annotated[
 ]
 
 
+def _shard(key: object) -> object:
+    return int(key) if isinstance(key, str) and key.isascii() and key.isdigit() else key
+
+
 MinSeq = Annotated[
-    dict[Natural, Natural],
+    dict[Annotated[int, BeforeValidator(_shard)], Natural],
     Field(
         description="Operations to see, by shard: the `seq` that writes answered. Waits for them where another "
         "process or machine took the writes.",
