@@ -47,6 +47,11 @@ class Service:
         return self._log.read_text()[-2000:]
 
     @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def runs(self) -> bool:
         return self._process is not None and self._process.poll() is None
 

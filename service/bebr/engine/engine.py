@@ -45,7 +45,7 @@ from bebr.engine.search.reach import latest, reach
 from bebr.engine.search.searchers import Searchers
 from bebr.engine.texts import TextQueues
 from bebr.engine.threads import Threads
-from bebr.engine.transfer import Transfer
+from bebr.engine.transfer import Definition, Transfer
 from bebr.engine.versions.backfill import Backfills
 from bebr.engine.versions.calibration import Calibrations
 from bebr.engine.versions.evaluation import Evaluator
@@ -234,6 +234,14 @@ class Engine:
         from now on; None: as before. Raises InvalidOption.
         """
         return await asyncio.shield(self.field_changes.begin(self.registry.get_to_change(name), fields, auto))
+
+    async def import_collection(self, name: str, definition: Definition, import_id: str | None) -> CollectionStatus:
+        """A collection without points, as `transfer.create` makes it. One that another import left by half is replaced
+        by that of an import with an id."""
+        found = self.registry.collections.get(name)
+        if import_id is not None and found is not None and found.document.partial:
+            await self.delete_collection(name)
+        return self._status(await self.transfer.create(name, definition, import_id))
 
     async def delete_collection(self, name: str) -> None:
         """Forget a collection, its points, its segments and the aliases that point to it."""

@@ -329,6 +329,8 @@ class CollectionStatus:
     """How often a damaged segment file was found since the start; each was made anew from the store."""
     damage: str | None = None
     """Why the collection cannot be used; what is not known then is empty."""
+    partial: bool = False
+    """Whether an import of it runs, or was cut short."""
     rebuilding: int = 0
     """How many shards are rebuilt from the store now."""
     rebuilds: int = 0

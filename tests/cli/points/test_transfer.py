@@ -18,6 +18,7 @@ from tests.servers import ServerKind, running_server
 from bebr.cli.files.exports import writing
 from bebr.client import Client
 from bebr.core.codes import CodeSpec, pack_levels
+from bebr.errors import AlreadyExists, Conflict, InvalidOption, NotReady
 
 Printed = pytest.CaptureFixture[str]
 SPEC = CodeSpec.parse("24x2")
@@ -277,6 +278,32 @@ def test_what_no_service_wrote_is_refused(here: Client, there: Client, tmp_path:
     report = there.import_points("odd", wrong)
     assert report.applied == 1 and [item.index for item in report.items] == [0, 1, 2, 3, 4, 5, 7]
     there.delete_collection("odd")
+
+
+def test_an_import_that_names_itself_answers_nothing_before_it_is_whole(here: Client, there: Client):
+    definition, points = here.get_definition("codes"), here.export_page("codes", limit=30)["points"]
+    there.create_from_definition("part", definition, import_id="one")
+    assert there.import_points("part", points[:20], import_id="one").applied == 20
+    assert there.describe_collection("part")["status"] == "importing"
+    with pytest.raises(NotReady, match="'part' is not whole"):
+        there.import_points("part", points)
+    there.create_from_definition("part", definition, import_id="two")
+    for last in (False, True):
+        with pytest.raises(Conflict, match="another one has taken its place"):
+            there.import_points("part", points[20:], import_id="one", last=last)
+    wrong = there.import_points("part", [*points[5:], {"id": "odd"}], import_id="two", last=True)
+    assert len(wrong.items) == 1 and there.describe_collection("part")["status"] == "importing"
+    for _ in range(2):  # its answer may be lost
+        there.import_points("part", [], import_id="two", last=True)
+        assert there.export_page("part")["points"] == points[5:]
+    with pytest.raises(AlreadyExists):
+        there.create_from_definition("part", definition, import_id="three")
+    with pytest.raises(Conflict, match="another one has taken its place"):
+        there.import_points("part", points, import_id="one")
+    with pytest.raises(InvalidOption, match="give its 'import_id' too"):
+        there.import_points("part", points, last=True)
+    assert there.get_definition("part")["collection"] == definition["collection"]
+    there.delete_collection("part")
 
 
 def here_bundles(client: Client) -> list[dict[str, Any]]:

@@ -77,8 +77,9 @@ def import_(
 ) -> None:
     """Make a collection of an export: with the same codes, so that it answers searches as the first one did.
 
-    The whole file is checked before anything is sent. The collection must not exist; if something fails, it is deleted
-    again. The service needs the bundles that the collection was made with.
+    The whole file is checked before anything is sent. The collection must not exist; it answers nothing before all of
+    it is there, and is deleted again if something fails. What an import that was killed has left, the next one
+    replaces. The service needs the bundles that the collection was made with.
     """
     from bebr.cli.files.exports import read_header, read_points
     from bebr.cli.options import client
@@ -159,24 +160,28 @@ def _create(
     aliases: bool,
 ) -> str:
     """The collection with all of its points, or none. -> its name."""
+    import secrets
+
     from bebr.cli.output import shown_progress
     from bebr.errors import BebrError, Conflict
 
-    name = name or str(definition["name"])
-    service.create_from_definition(name, definition)
+    name, import_id = name or str(definition["name"]), secrets.token_hex(8)
+    service.create_from_definition(name, definition, import_id=import_id)
     try:
         done = 0
         with shown_progress("writing points") as show:
             for points in batches:
                 for some in _parts(points):
-                    report = service.import_points(name, some)
+                    report = service.import_points(name, some, import_id=import_id)
                     if report.items:
                         item = report.items[0]
                         raise Conflict(f"point {done + item.index + 1} ({item.id!r:.80}): {item.error}: {item.detail}")
                     done += len(some)
                     show(done, total, "writing points")
+        service.import_points(name, [], import_id=import_id, last=True)
     except BaseException:
         with suppress(BebrError):  # the service may be what is gone
+            service.import_points(name, [], import_id=import_id)  # Conflict: it is another import's by now
             service.delete_collection(name)
         raise
     if aliases and definition["aliases"]:

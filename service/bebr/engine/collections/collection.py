@@ -268,6 +268,7 @@ class Collection:
             coverage=self.coverage.status(),
             fields=self._field_statuses(),
             auto_filterable=document.auto is not None,
+            partial=document.partial,
         )
 
     def _field_statuses(self) -> dict[str, FieldStatus]:

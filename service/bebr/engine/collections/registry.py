@@ -17,7 +17,7 @@ from bebr.engine.collections.field_change import AutoFields
 from bebr.engine.collections.schema import CollectionDocument, FitPlan
 from bebr.engine.collections.version import Version
 from bebr.engine.requests import AliasChange, CollectionSettings
-from bebr.errors import AlreadyExists, CollectionNotFound, InvalidOption, NotPrimary, NotReady
+from bebr.errors import AlreadyExists, CollectionNotFound, Conflict, InvalidOption, NotPrimary, NotReady
 from bebr.store import DamagedDocument, Document, MetadataStore
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,25 @@ class CollectionRegistry:
 
     def get(self, name: str) -> Collection:
         """The collection of that name or alias, ready for use. Raises CollectionNotFound, NotReady."""
+        collection = self._loaded(name)
+        check_whole(collection)
+        return collection
+
+    def of_import(self, name: str, import_id: str) -> Collection:
+        """The collection that this import makes or has made. Raises Conflict where that is another one's.
+
+        Raises NotPrimary too.
+        """
+        self.check_changes()
+        collection = self._loaded(name)
+        imported = collection.document.imported
+        if imported is None or imported.id != import_id:
+            raise Conflict(
+                f"collection '{name}' was not made by this import: another one has taken its place", collection=name
+            )
+        return collection
+
+    def _loaded(self, name: str) -> Collection:
         self.check_ready()
         collection = self.find(name)
         if not collection.ready:
@@ -228,6 +247,16 @@ class CollectionRegistry:
         if target not in self.collections and target not in self.damaged:
             raise CollectionNotFound(f"no collection '{target:.200}' for alias '{alias}'", collection=target)
         aliases[alias] = target
+
+
+def check_whole(collection: Collection) -> None:
+    """Raise NotReady where an import has not brought all points."""
+    if collection.document.partial:
+        raise NotReady(
+            f"collection '{collection.name}' is not whole: an import of it runs, or was cut short; in that case import "
+            "it again, or delete it",
+            collection=collection.name,
+        )
 
 
 def check_name(name: str) -> None:

@@ -96,6 +96,16 @@ class FitPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Import:
+    """The import that a collection was made by."""
+
+    id: str
+    """As its caller named it."""
+    whole: bool = False
+    """Whether it has said that all points are there. Until then the collection answers nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionDocument:
     """What the store keeps about a collection."""
 
@@ -122,6 +132,13 @@ class CollectionDocument:
     """The last change of the filterable fields."""
     auto: AutoFields | None = None
     """New keys of metadata become filterable by themselves; None: they do not."""
+    imported: Import | None = None
+    """The import that it was made by; None: it was not, or by one that did not name itself."""
+
+    @property
+    def partial(self) -> bool:
+        """Whether an import of it runs, or was cut short."""
+        return self.imported is not None and not self.imported.whole
 
     @property
     def checked_fields(self) -> Mapping[str, FieldType]:
@@ -191,6 +208,8 @@ class CollectionDocument:
             document["field_change"] = self.field_change.to_document()
         if self.auto is not None:
             document["auto"] = asdict(self.auto)
+        if self.imported is not None:
+            document["import"] = asdict(self.imported)
         return document
 
     @classmethod
@@ -209,4 +228,5 @@ class CollectionDocument:
             recall=document.get("recall", DEFAULT_RECALL),
             field_change=None if change is None else FieldChange.from_document(change),
             auto=None if auto is None else AutoFields.from_document(auto),
+            imported=Import(**document["import"]) if "import" in document else None,
         )

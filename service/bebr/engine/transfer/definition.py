@@ -14,7 +14,7 @@ from bebr.engine.collections.version import Version, VersionKind
 from bebr.errors import BebrError, BundleNotFound, Conflict, Incompatible, InvalidOption
 
 FORMAT = 1
-_LEFT_OUT = ("uid", "created_at")
+_LEFT_OUT = ("uid", "created_at", "import")
 _OPTIONAL = frozenset({"upgrades", "recall", "fit", "text_field", "field_change", "auto"})
 """Keys that a document with their defaults does not have."""
 

@@ -15,7 +15,7 @@ from bebr.engine.answers import AnswerSize
 from bebr.engine.capacity import CapacityGuard
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.registry import CollectionRegistry
-from bebr.engine.collections.schema import CollectionDocument
+from bebr.engine.collections.schema import CollectionDocument, Import
 from bebr.engine.collections.version import VersionKind
 from bebr.engine.loader import CollectionLoader
 from bebr.engine.requests import CollectionSettings
@@ -83,9 +83,10 @@ class Transfer:
             points=sum(collection.shards.points().values()),
         )
 
-    async def create(self, name: str, definition: Definition) -> Collection:
+    async def create(self, name: str, definition: Definition, import_id: str | None = None) -> Collection:
         """A collection without points, as the definition says; `write` gives it the points.
 
+        import_id: names the import. Its collection answers nothing until a `write` of it was the last one.
         Raises InvalidOption, AlreadyExists; BundleNotFound and Incompatible where this service has other bundles.
         """
         self._registry.check_changes()
@@ -95,6 +96,7 @@ class Transfer:
         async with self._registry.lock:
             self._registry.check_new(name)
             document = self._checked(document_in(definition, uid, at))
+            document = replace(document, imported=None if import_id is None else Import(import_id))
             await asyncio.to_thread(check_bundles, document, self._bundles)
             saved: list[str] = []
             try:
@@ -119,9 +121,23 @@ class Transfer:
         size = AnswerSize(self._limits.max_answer_bytes)
         return await read_page(self._registry.get(name), limit, cursor, size)
 
-    async def write(self, name: str, points: Sequence[object]) -> WriteReport:
-        """Points as `read` gave them, of any version of the collection; wrong ones are named in the report."""
-        return await self._writer.write_records(self._registry.get_to_change(name), points, read_records)
+    async def write(
+        self, name: str, points: Sequence[object], import_id: str | None = None, last: bool = False
+    ) -> WriteReport:
+        """Points as `read` gave them, of any version of the collection; wrong ones are named in the report.
+
+        last: with these the import is whole, unless one of them is wrong. Raises Conflict where the collection is
+        another import's.
+        """
+        if last and import_id is None:
+            raise InvalidOption("'last' is said of an import; give its 'import_id' too", key="last")
+        registry = self._registry
+        collection = registry.get_to_change(name) if import_id is None else registry.of_import(name, import_id)
+        report = await self._writer.write_records(collection, points, read_records)
+        if last and import_id is not None and not report.items and collection.document.partial:
+            whole = Import(import_id, whole=True)
+            await registry.update(collection, lambda document: replace(document, imported=whole))
+        return report
 
     def _checked(self, document: CollectionDocument) -> CollectionDocument:
         """The rules of every new collection hold for this one too."""

@@ -11,6 +11,7 @@ from bebr.config import Limits
 from bebr.core.types import JobState, WriteMode
 from bebr.engine import Engine
 from bebr.engine.collections.collection import Collection
+from bebr.engine.collections.registry import check_whole
 from bebr.errors import Conflict, DamagedStore, Overloaded
 from bebr.jobs.ingest.ingestion import STATE_FILE, Ingestion
 from bebr.jobs.ingest.runner import IngestRunner
@@ -86,6 +87,7 @@ class IngestJobs(JobSource):
         # an alias may move while the job runs or waits; the job stays with the collection it was sent to
         found = self._engine.registry.find(collection)
         self._engine.registry.check_changes()
+        check_whole(found)
         self._check_capacity()
         job_id = uuid.uuid4().hex[:16]
         ingestion = Ingestion(

@@ -33,6 +33,11 @@ class Definition(Body):
     calibrations: list[dict[str, Any]] = Field([], description="What scores between its models are calibrated with.")
     aliases: list[str] = Field([], description="Its aliases there; they are not set.")
     points: int = Field(0, description="How many points it had there.")
+    import_id: Id | None = Field(
+        None,
+        description="Any name of your own for this import. The collection answers nothing until points were imported "
+        "with `last`; one that another import left by half is replaced.",
+    )
 
 
 Exported = Annotated[
@@ -63,3 +68,5 @@ class ImportedPoint(BaseModel):
 class ImportPoints(Body):
     model_config = documented({"points": [EXPORTED_POINT]})
     points: Exported = Field(description="As they were exported.")
+    import_id: Id | None = Field(None, description="The name of the import that the collection was made by.")
+    last: bool = Field(False, description="With these points the import is whole, unless one of them is wrong.")

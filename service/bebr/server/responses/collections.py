@@ -148,9 +148,19 @@ class FilterableField(Answer):
         return cls(type=status.type, state=status.state, progress=status.progress, auto=status.auto or None)
 
 
+def _state(status: results.CollectionStatus) -> Literal["ready", "loading", "importing", "damaged"]:
+    if status.damage:
+        return "damaged"
+    if status.partial:
+        return "importing"
+    return "ready" if status.ready else "loading"
+
+
 class Collection(Answer):
     name: str
-    status: Literal["ready", "loading", "damaged"]
+    status: Literal["ready", "loading", "importing", "damaged"] = Field(
+        description="`importing`: an import of it runs, or was cut short; it answers nothing until one is whole."
+    )
     points: int
     points_per_version: dict[str, int]
     bundle: str | None = Field(description="Bundle whose model embeds texts; null for codes or vectors of your own.")
@@ -185,7 +195,7 @@ class Collection(Answer):
     def of(cls, status: results.CollectionStatus) -> "Collection":
         return cls(
             name=status.name,
-            status="damaged" if status.damage else "ready" if status.ready else "loading",
+            status=_state(status),
             points=sum(status.points.values()),
             points_per_version=status.points,
             bundle=status.bundle,

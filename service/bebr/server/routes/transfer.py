@@ -61,7 +61,7 @@ IMPORT = Operation(
     "Import points",
     "transfer",
     WriteReport,
-    errors=WRITES,
+    errors=(Conflict, *WRITES),
     body={JSON: ImportPoints},
     description="Points as they were exported, into a collection that has their code versions under the same numbers. "
     "Each is checked; valid ones are applied, `items` names the others.",
@@ -77,8 +77,8 @@ async def get_definition(collection: str, engine: EngineOf) -> Response:
 @router.put("/definition", **PUT.route_options())
 async def put_definition(collection: str, request: Request, engine: EngineOf) -> Response:
     body = parse(Definition, await read_body(request.scope, request.receive, engine.limits.max_body_bytes))
-    await engine.transfer.create(collection, transfer.Definition(**body.model_dump()))
-    return json_response(Collection.of(await engine.describe_collection(collection)))
+    definition = transfer.Definition(**body.model_dump(exclude={"import_id"}))
+    return json_response(Collection.of(await engine.import_collection(collection, definition, body.import_id)))
 
 
 @router.post("/points/export", **EXPORT.route_options())
@@ -94,4 +94,5 @@ async def import_points(collection: str, request: Request, engine: EngineOf) -> 
     limits = engine.limits
     body = await read_body(request.scope, request.receive, limits.max_body_bytes)
     parsed = await parse_items(ImportPoints, body, "points", limits.max_batch_points)
-    return json_response(WriteReport.of(await engine.transfer.write(collection, parsed.points)))
+    report = await engine.transfer.write(collection, parsed.points, parsed.import_id, parsed.last)
+    return json_response(WriteReport.of(report))
