@@ -12,6 +12,7 @@ from bebr.store import MetadataStore
 if TYPE_CHECKING:
     from bebr.jobs import JobQueue
     from bebr.server import ConnectionLimits, FastAPI
+    from bebr.server.workers.forwarder import Forwarder
     from bebr.store.backup.make import StoreReader
 
 
@@ -100,6 +101,15 @@ def build_app(settings: Settings) -> "FastAPI":
         dead_loop_seconds=settings.dead_loop_seconds,
     )
     return create_app(engine, jobs, options)
+
+
+def build_forwarder(settings: Settings, primary_socket: str) -> "Forwarder":
+    """The app of a worker that lets the primary one answer, which listens on that Unix socket."""
+    from bebr.server.workers.forwarder import Forwarder
+    from bebr.server.workers.primary import Primary
+
+    primary = Primary(primary_socket, settings.primary_wait_seconds)
+    return Forwarder(primary, settings.limits, connection_limits(settings), settings.log_requests_per_s)
 
 
 def connection_limits(settings: Settings) -> "ConnectionLimits":

@@ -29,6 +29,7 @@
     │   ├── StoreUnavailable      the metadata store does not answer
     │   ├── NotReady              starting or stopping
     │   ├── NotPrimary            this process only follows another one
+    │   ├── PrimaryUnavailable    the one process that does it is being replaced
     │   └── InsufficientStorage   disk or memory is low
     └── Damaged                   DamagedBundle, DamagedCollection, DamagedPoint, DamagedSegment, DamagedStore
 
@@ -192,6 +193,10 @@ class NotReady(Unavailable):
 
 class NotPrimary(Unavailable):
     """The process follows another one, which writes. Nothing was done."""
+
+
+class PrimaryUnavailable(Unavailable):
+    """Only the primary of several worker processes does this, and it is being replaced."""
 
 
 class InsufficientStorage(Unavailable):

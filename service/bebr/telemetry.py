@@ -15,7 +15,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -55,11 +55,13 @@ def request_id() -> str:
 class TextLines(logging.Formatter):
     """2026-01-31 12:00:00,000 INFO bebr.jobs.runner: job ended job=3f2a state=failed request=5d1c-7"""
 
-    def __init__(self) -> None:
+    def __init__(self, always: Mapping[str, Any] | None = None) -> None:
+        """always: fields of every line."""
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        self._always = dict(always or {})
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        named = dict(getattr(record, "fields", {}))
+        named = self._always | getattr(record, "fields", {})
         if known := request_id():
             named.setdefault("request", known)
         return " ".join([super().formatMessage(record), *(f"{key}={_text(value)}" for key, value in named.items())])
@@ -68,13 +70,18 @@ class TextLines(logging.Formatter):
 class JsonLines(logging.Formatter):
     """One JSON object a line: time, level, logger, message, request, and the fields of the event."""
 
+    def __init__(self, always: Mapping[str, Any] | None = None) -> None:
+        """always: fields of every line."""
+        super().__init__()
+        self._always = dict(always or {})
+
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-        }
+        } | self._always
         if known := request_id():
             line["request"] = known
         line |= getattr(record, "fields", {})

@@ -62,6 +62,23 @@ class Settings(Limits):
         default=8000,
         metadata=about(integer(0, 65535), "Service", "Port to listen on; 0 picks a free one."),
     )
+    workers: int = field(
+        default=1,
+        metadata=about(
+            integer(0, 256),
+            "Service",
+            "Number of processes that answer on the port; 0: one per core. Limits are of each process, unless they say "
+            "otherwise.",
+        ),
+    )
+    primary_wait_seconds: float = field(
+        default=30.0,
+        metadata=about(
+            DURATION,
+            "Service",
+            "With several workers: how long requests that only the primary one answers wait while it is replaced.",
+        ),
+    )
     api_keys: tuple[str, ...] = field(
         default=(),
         repr=False,
@@ -247,6 +264,11 @@ class Settings(Limits):
     def limits(self) -> Limits:
         """The part that the engine and the API need."""
         return Limits(**{limit.name: getattr(self, limit.name) for limit in fields(Limits)})
+
+    @property
+    def worker_count(self) -> int:
+        """`workers`, or the number of cores."""
+        return self.workers or machine.cores()
 
     @property
     def search_thread_count(self) -> int:

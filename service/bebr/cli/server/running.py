@@ -8,11 +8,11 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import uvicorn
 
@@ -22,6 +22,9 @@ from bebr.config import LogFormat, LogLevel, Settings
 from bebr.disk import make_private
 from bebr.errors import InvalidOption, NotReady, Unavailable
 from bebr.telemetry import JsonLines, TextLines
+
+if TYPE_CHECKING:
+    from bebr.server.connections.connection import Gate
 
 BACKLOG = 2048
 POLL_SECONDS = 0.02
@@ -41,30 +44,19 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         from bebr.bootstrap import build_app
-        from bebr.server.connections.protocol import GuardedProtocol
 
-        _make_private(settings)
-        self._socket = _listen(settings.host, settings.port)
+        use_folder(settings)
+        self._socket = listen(settings.host, settings.port)
         self.url = local_url(*self._socket.getsockname()[:2])
         self._key = next(iter((*settings.read_only_api_keys, *settings.api_keys)), None)
         app = build_app(settings)
         app.openapi()  # kept; the first request that needs it would hold up all others
-        self._app = _Watched(app)
+        self._app = Watched(app)
         self._started = threading.Event()
         self._ended = threading.Event()
         self._ended.set()
         self._server = _Server(
-            uvicorn.Config(
-                self._app,
-                http=partial(GuardedProtocol, app.state.gate),  # type: ignore[arg-type]
-                ws="none",
-                access_log=False,
-                log_config=None,
-                lifespan="on",
-                server_header=False,
-                timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-                backlog=BACKLOG,
-            ),
+            server_config(self._app, app.state.gate),
             self._started,
         )
         self._thread = threading.Thread(target=self._run, name="server", daemon=True)
@@ -127,14 +119,31 @@ class _Server(uvicorn.Server):
         self._up.set()
 
 
-class _Watched:
+def server_config(app: Any, gate: "Gate") -> uvicorn.Config:
+    """How uvicorn serves an app. gate: of its connections."""
+    from bebr.server.connections.protocol import GuardedProtocol
+
+    return uvicorn.Config(
+        app,
+        http=partial(GuardedProtocol, gate),  # type: ignore[arg-type]
+        ws="none",
+        access_log=False,
+        log_config=None,
+        lifespan="on",
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        backlog=BACKLOG,
+    )
+
+
+class Watched:
     """The application. Keeps what its startup raised, so that it is reported in one line instead of a traceback."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
         self.failure: BaseException | None = None
 
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] != "lifespan":
             await self._app(scope, receive, send)
             return
@@ -197,11 +206,16 @@ def stop_signals() -> Iterator[Signals]:
 def run(settings: Settings, when_ready: Callable[[str], None]) -> None:
     """Start the service, call `when_ready` with its address, and serve until a signal."""
     configure_logs(settings.log_level, settings.log_format)
+    if settings.worker_count > 1:
+        from bebr.cli.server.workers.supervisor import supervise
+
+        supervise(settings, when_ready)
+        return
     with stop_signals() as signals:
         service = Service(settings)
         try:
             signals.on_stop(service.stop)
-            service.start(_Waiting())
+            service.start(Waiting())
             when_ready(service.url)
             service.join()
         except Stopped:
@@ -214,17 +228,21 @@ def run(settings: Settings, when_ready: Callable[[str], None]) -> None:
             service.join()
 
 
-def configure_logs(level: LogLevel, form: LogFormat) -> None:
-    """Log to stderr, as text or as one JSON object per line. The web server's own messages are left out."""
+def configure_logs(level: LogLevel, form: LogFormat, worker: int | None = None) -> None:
+    """Log to stderr, as text or as one JSON object per line. The web server's own messages are left out.
+
+    worker: the number of this process among several, which its lines have.
+    """
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines() if form is LogFormat.JSON else TextLines())
+    always = {} if worker is None else {"worker": worker}
+    handler.setFormatter(JsonLines(always) if form is LogFormat.JSON else TextLines(always))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for chatty in ("uvicorn.error", "uvicorn.asgi", "httpx", "httpcore", "asyncio"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
     logging.getLogger("uvicorn.error").addFilter(lambda record: "Application startup failed" not in record.getMessage())
 
 
-class _Waiting:
+class Waiting:
     """Prints what a slow start is waiting for, each reason once; prints nothing during a fast one."""
 
     def __init__(self) -> None:
@@ -246,14 +264,16 @@ def _is_ready(client: Client, waiting: Callable[[str], None]) -> bool:
     return True
 
 
-def _make_private(settings: Settings) -> None:
+def use_folder(settings: Settings) -> None:
+    """Make the data folder private. Raises InvalidOption."""
     try:
-        make_private(settings.data_dir, ("store", "collections", "jobs", "bundles"))
+        make_private(settings.data_dir, ("store", "collections", "jobs", "bundles", "run"))
     except OSError as error:
         raise InvalidOption(f"the data folder {settings.data_dir} cannot be used: {error}") from error
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """Bind the address. Raises InvalidOption."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         return socket.create_server((host, port), family=family, backlog=BACKLOG)

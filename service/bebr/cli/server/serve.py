@@ -26,6 +26,9 @@ def serve(
     port: Port = None,
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Number of processes that answer; 0: one per core.", show_default="1")
+    ] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     log_format: Annotated[str | None, typer.Option(help="text or json.")] = None,
     config: ConfigFile = None,
@@ -41,6 +44,7 @@ def serve(
         "port": port,
         "data_dir": data_dir,
         "redis_url": redis_url,
+        "workers": workers,
         "log_level": log_level,
         "log_format": log_format,
     }

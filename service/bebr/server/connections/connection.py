@@ -71,7 +71,7 @@ class Connection(HttpToolsProtocol):
     _in_head: between two requests, or in the head of one; _began: a request has; _timing_head: the time of a head runs.
     _closes: the latest request is the last one.
     _heard: when the last bytes came; _rests_since: when the last answer was given. _body_bytes: what came of the body.
-    _ticket: of the current request.
+    _ticket: of the current request. _drains: the next answer is the last one.
     """
 
     def __init__(self, gate: Gate, *args: Any, **named: Any) -> None:
@@ -91,6 +91,7 @@ class Connection(HttpToolsProtocol):
         self._timing_head = False
         self._rests_since = 0.0
         self._body_bytes = 0
+        self._drains = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -132,6 +133,12 @@ class Connection(HttpToolsProtocol):
         if self._current is None or self._current.response_complete:
             self.transport.close()
         else:
+            self._current.keep_alive = False
+
+    def drain(self) -> None:
+        """End after the next answer, which says so: the caller may just be sending a request."""
+        self._drains = True
+        if self._current is not None and not self._current.response_complete:
             self._current.keep_alive = False
 
     def timeout_keep_alive_handler(self) -> None:

@@ -150,7 +150,7 @@ class GuardedProtocol(Repeating):
         if self.parser.should_upgrade() and self._left() != 0:  # the parser would take the body for another request
             raise self._fault(InvalidHttp("a request with a body cannot upgrade: send it without the header upgrade"))
         self._in_head = False
-        keep_alive = version != "1.0" and self.parser.should_keep_alive()
+        keep_alive = version != "1.0" and self.parser.should_keep_alive() and not self._drains
         self._closes = not keep_alive
         if not self._is_free:
             self._start(keep_alive, at_once=False)

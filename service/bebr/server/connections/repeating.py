@@ -25,6 +25,10 @@ class Repeating(Connection):
         self._whole = b""
         self._repeat: Repeat | None = None
 
+    def drain(self) -> None:
+        super().drain()
+        self._repeat = None
+
     def _answer_repeat(self, data: bytes) -> bool:
         """Whether what came between two requests was one that is answered as the one before."""
         repeat = self._repeat

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 STATUS_CLIENT_GONE = 499
 """Counted, never sent: the caller disconnected before the answer."""
+FORWARDED = "bebr.forwarded"
+"""Entry of a scope: another process has answered; there it was counted, and has its line in the log."""
 
 
 VERSION_HEADER = (b"bebr-version", __version__.encode())
@@ -80,7 +82,11 @@ class Envelope:
             )
             await answer_problem(error, scope, receive, send_sealed)
         finally:
-            note(self._metrics, self._access_log, scope, status, time.perf_counter() - started, size_bytes, request)
+            seconds = time.perf_counter() - started
+            if FORWARDED in scope:
+                request.ended()
+            else:
+                note(self._metrics, self._access_log, scope, status, seconds, size_bytes, request)
             if HELD in scope:
                 self._bodies.give_back(scope)
 

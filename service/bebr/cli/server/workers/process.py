@@ -1,0 +1,138 @@
+"""One worker process, as its supervisor sees it."""
+
+import asyncio
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Self
+
+from bebr import errors
+from bebr.cli.server.workers.control import Order, Start, Word, fields_of, line, send_start
+from bebr.errors import BebrError, Unavailable
+
+COMMAND = (sys.executable, "-P", "-m", "bebr.cli.server.workers.worker")
+"""-P: what lies in the current folder is not imported."""
+
+
+class WorkerProcess:
+    """A worker that was started. `spawn` makes one."""
+
+    def __init__(self, process: asyncio.subprocess.Process, number: int, waiting: Callable[[str], None]) -> None:
+        self._process = process
+        self._waiting = waiting
+        self._writer: asyncio.StreamWriter | None = None
+        self._said: dict[Word, asyncio.Event] = {word: asyncio.Event() for word in Word}
+        self._failure: BebrError | None = None
+        self.number = number
+        self.beats = 0
+        self._ended = asyncio.create_task(self._process.wait())
+        self._listening: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def spawn(cls, start: Start, waiting: Callable[[str], None]) -> Self:
+        """waiting: told why it is not ready yet."""
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                descriptors = (theirs.fileno(), start.listener)
+                process = await asyncio.create_subprocess_exec(
+                    *COMMAND,
+                    str(theirs.fileno()),
+                    f"worker={start.number}",  # for whoever looks at the processes
+                    stdin=asyncio.subprocess.DEVNULL,
+                    pass_fds=descriptors,
+                    process_group=0,  # Ctrl-C is the supervisor's to hear
+                )
+            with suppress(OSError):  # it has died already
+                send_start(ours, start)
+            ours.setblocking(False)
+            reader, writer = await asyncio.open_unix_connection(sock=ours)
+        except BaseException:
+            ours.close()
+            raise
+        worker = cls(process, start.number, waiting)
+        worker._writer = writer
+        worker._listening = asyncio.create_task(worker._listen(reader))
+        return worker
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_ready(self) -> bool:
+        return self._said[Word.READY].is_set()
+
+    @property
+    def has_ended(self) -> bool:
+        return self._ended.done()
+
+    async def wait(self) -> int:
+        """Return its exit code once it has died."""
+        return await asyncio.shield(self._ended)
+
+    def say(self, order: Order, **fields: Any) -> None:
+        """Where it has died that is nobody's to hear."""
+        if self._writer is not None:
+            self._writer.write(line(order, **fields))
+
+    async def heard(self, word: Word) -> None:
+        """Return once it has said so. Raises what it failed with, or Unavailable, where it has died instead."""
+        hears = asyncio.create_task(self._said[word].wait())
+        await asyncio.wait((hears, self._ended), return_when=asyncio.FIRST_COMPLETED)
+        hears.cancel()
+        if not self._said[word].is_set():
+            raise await self.failure()
+
+    async def ask(self, order: Order, answer: Word, seconds: float, **fields: Any) -> None:
+        """Say something, and wait for the answer, but not for longer."""
+        self._said[answer].clear()
+        self.say(order, **fields)
+        with suppress(TimeoutError, BebrError):
+            async with asyncio.timeout(seconds):
+                await self.heard(answer)
+
+    async def failure(self) -> BebrError:
+        """Why it has ended."""
+        code = await self.wait()
+        if self._listening is not None:
+            await self._listening
+        return self._failure or Unavailable(f"worker {self.number} ended with {_exit(code)}; its log may say why")
+
+    async def end(self, seconds: float) -> None:
+        """Return when it has died; after this time it is killed."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.wait()
+        self.kill()
+        await self.wait()
+        if self._listening is not None:
+            await self._listening
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        with suppress(ConnectionError):
+            while said := await reader.readline():
+                self._hear(fields_of(said))
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _hear(self, fields: dict[str, Any]) -> None:
+        word = Word(fields["word"])
+        if word is Word.BEAT:
+            self.beats += 1
+        elif word is Word.WAITING:
+            self._waiting(fields["reason"])
+        elif word is Word.FAILED:
+            kind = getattr(errors, fields["error"], Unavailable)
+            self._failure = kind(fields["detail"])
+        self._said[word].set()
+
+
+def _exit(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -1,0 +1,222 @@
+"""The process that holds the socket and keeps the workers: starts them, replaces those that die, stops, reloads.
+
+It answers nobody itself, so that it stays small and nothing can stop it. When it dies, its workers end.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+
+from bebr.cli.options import local_url
+from bebr.cli.server.running import SHUTDOWN_SECONDS, Waiting, listen, use_folder
+from bebr.cli.server.workers.control import Order, Start, Word
+from bebr.cli.server.workers.process import WorkerProcess
+from bebr.config import Settings
+from bebr.disk import FolderLock
+from bebr.errors import BebrError, InvalidOption, Unavailable
+from bebr.telemetry import event
+
+log = logging.getLogger(__name__)
+
+RUN_FOLDER = "run"
+MAX_PATH_BYTES = 100
+"""Of a Unix socket; the system has room for little more."""
+LINGER_SECONDS = 5.0
+"""How long a reload waits for callers that rest between two requests; most clients use no connection after that."""
+END_SECONDS = 2 * SHUTDOWN_SECONDS + 5.0
+"""After this long a worker that was told to stop is killed."""
+FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.25, 8.0
+"""Before a worker is started again that could not start; twice as long each time."""
+MAX_FAILED_STARTS = 5
+"""In a row, of one worker."""
+
+
+class Supervisor:
+    """Keeps the workers of a service, until it is told to stop."""
+
+    def __init__(self, settings: Settings, listener: socket.socket, waiting: Callable[[str], None]) -> None:
+        """listener: stays the caller's to close. waiting: told why the service is not ready yet."""
+        self._settings = settings
+        self._listener = listener
+        self._waiting = waiting
+        self._primary_socket = ""
+        self._workers: list[WorkerProcess] = []
+        """By number."""
+        self._stopped = asyncio.Event()
+        self._wants_reload = asyncio.Event()
+
+    async def run(self, when_ready: Callable[[], None]) -> None:
+        """Raises what a first start failed with, and Unavailable where a worker cannot be kept alive."""
+        with ExitStack() as opened:
+            self._primary_socket = str(_socket_path(self._settings.data_dir, opened))
+            self._hear_signals()
+            serving, stopped = asyncio.create_task(self._serve(when_ready)), asyncio.create_task(self._stopped.wait())
+            try:
+                await asyncio.wait((serving, stopped), return_when=asyncio.FIRST_COMPLETED)
+                if serving.done():
+                    await serving
+            finally:
+                for task in (serving, stopped):
+                    task.cancel()
+                await asyncio.gather(serving, stopped, return_exceptions=True)
+                await self._stop_all()
+
+    def _stop(self, number: int) -> None:
+        """End in good order; at once where this was said before, which loses no acknowledged write."""
+        if self._stopped.is_set():
+            for worker in self._workers:
+                worker.kill()
+            os._exit(128 + number)
+        print("\nstopping; press Ctrl-C again to stop at once", file=sys.stderr)
+        self._stopped.set()
+
+    def _hear_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self._wants_reload.set)
+
+    async def _serve(self, when_ready: Callable[[], None]) -> None:
+        self._workers.append(await self._begin(0, answers_before_ready=True))
+        await self._workers[0].heard(Word.READY)
+        for number in range(1, self._settings.worker_count):
+            self._workers.append(await self._begin(number))
+        for worker in self._workers:
+            await worker.heard(Word.READY)
+        await asyncio.to_thread(when_ready)
+        work = [self._reload_when_asked()]
+        for worker in self._workers:
+            work += self._keep(worker.number), self._watch(worker.number)
+        await asyncio.gather(*work)
+
+    async def _prepare(self, number: int, answers_before_ready: bool = False) -> WorkerProcess:
+        """A worker that waits to begin."""
+        start = Start(self._settings, number, self._listener.fileno(), self._primary_socket, answers_before_ready)
+        return await WorkerProcess.spawn(start, self._waiting)
+
+    async def _begin(self, number: int, answers_before_ready: bool = False) -> WorkerProcess:
+        """A worker that has begun."""
+        worker = await self._prepare(number, answers_before_ready)
+        worker.say(Order.GO)
+        return worker
+
+    async def _keep(self, number: int) -> None:
+        """Start the worker again whenever it has died. Raises Unavailable when that fails each time."""
+        failed = 0
+        while True:
+            worker = self._workers[number]
+            await worker.wait()
+            if self._workers[number] is not worker:  # a reload has put another one in its place
+                continue
+            failed = 0 if worker.is_ready else failed + 1
+            error = await worker.failure()
+            event(log, "worker ended", logging.ERROR, worker=number, pid=worker.pid, why=error.detail)
+            if failed == MAX_FAILED_STARTS:
+                raise Unavailable(f"worker {number} could not start {failed} times in a row: {error.detail}")
+            if failed:
+                await asyncio.sleep(min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**failed))
+            self._workers[number] = await self._begin(number)
+
+    async def _watch(self, number: int) -> None:
+        """Kill the worker where its event loop stands still."""
+        while True:
+            worker = self._workers[number]
+            ready, beats = worker.is_ready, worker.beats
+            await asyncio.sleep(self._settings.dead_loop_seconds)
+            if ready and worker.beats == beats and worker is self._workers[number] and not worker.has_ended:
+                event(log, "worker stands still", logging.ERROR, worker=number, pid=worker.pid)
+                worker.kill()
+
+    async def _reload_when_asked(self) -> None:
+        while True:
+            await self._wants_reload.wait()
+            self._wants_reload.clear()
+            event(log, "reload began")
+            try:
+                for number in range(1, len(self._workers)):
+                    await self._replace_follower(number)
+                await self._replace_primary()
+            except BebrError as error:
+                event(log, "reload failed", logging.ERROR, why=error.detail)
+            else:
+                event(log, "reload ended")
+
+    async def _replace_follower(self, number: int) -> None:
+        fresh = await self._begin(number)
+        try:
+            await fresh.heard(Word.READY)
+        except BaseException:
+            fresh.kill()
+            raise
+        old, self._workers[number] = self._workers[number], fresh
+        old.say(Order.STOP, linger_seconds=LINGER_SECONDS)
+        await old.end(LINGER_SECONDS + END_SECONDS)
+
+    async def _replace_primary(self) -> None:
+        """The next one is there, with all that it needs but the store, before the other workers wait for it."""
+        fresh, old = await self._prepare(0), self._workers[0]
+        try:
+            await fresh.heard(Word.PREPARED)
+        except BaseException:
+            fresh.kill()
+            raise
+        await old.ask(Order.DRAIN, Word.DRAINED, LINGER_SECONDS + END_SECONDS, linger_seconds=LINGER_SECONDS)
+        async with self._held():
+            self._workers[0] = fresh
+            old.say(Order.STOP, linger_seconds=0)
+            await old.end(END_SECONDS)
+            fresh.say(Order.GO)
+            await fresh.heard(Word.READY)
+
+    @asynccontextmanager
+    async def _held(self) -> AsyncIterator[None]:
+        """Nothing is under way from other workers to the primary."""
+        others = self._workers[1:]
+        try:
+            await asyncio.gather(*(other.ask(Order.HOLD, Word.HELD, SHUTDOWN_SECONDS) for other in others))
+            yield
+        finally:
+            for other in others:
+                other.say(Order.RELEASE)
+
+    async def _stop_all(self) -> None:
+        """The primary last: others may wait for it."""
+        for worker in self._workers[:1]:
+            worker.say(Order.DRAIN, linger_seconds=0)
+        for workers in (self._workers[1:], self._workers[:1]):
+            for worker in workers:
+                worker.say(Order.STOP, linger_seconds=0)
+            await asyncio.gather(*(worker.end(END_SECONDS) for worker in workers))
+
+
+def _socket_path(data_dir: Path, opened: ExitStack) -> Path:
+    """Where the primary listens: in a folder that only this user can open, and that nobody else uses."""
+    folder = data_dir / RUN_FOLDER
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = FolderLock(folder)
+        lock.acquire()
+    except OSError as error:
+        raise InvalidOption(f"the folder {folder} cannot be used: {error}") from error
+    opened.callback(lock.release)
+    path = folder.absolute() / "primary.sock"
+    if len(os.fsencode(path)) > MAX_PATH_BYTES:
+        path = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="bebr-"))) / path.name
+    opened.callback(path.unlink, missing_ok=True)
+    return path
+
+
+def supervise(settings: Settings, when_ready: Callable[[str], None]) -> None:
+    """Serve with several workers until a signal. when_ready: told the address."""
+    use_folder(settings)
+    with listen(settings.host, settings.port) as listener:
+        listener.setblocking(False)
+        url = local_url(*listener.getsockname()[:2])
+        asyncio.run(Supervisor(settings, listener, Waiting()).run(lambda: when_ready(url)))

@@ -1,0 +1,228 @@
+"""A worker process. The supervisor starts it, and is told when it is ready.
+
+The primary opens its Unix socket once it is ready, so that what others pass on waits until then. Other workers take
+connections only once they can answer.
+"""
+
+import asyncio
+import gc
+import signal
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from bebr.cli.server.running import SHUTDOWN_SECONDS, SWITCH_SECONDS, Watched, configure_logs, server_config
+from bebr.cli.server.workers.control import Order, Start, Word, fields_of, line, read_start
+from bebr.errors import BebrError, NotReady, StoreUnavailable
+from bebr.server.connections.connection import Connection, Gate
+from bebr.server.workers.accepting import Acceptor
+from bebr.server.workers.inside import Inside, inside_gate
+from bebr.server.workers.primary import Primary
+
+BEAT_SECONDS = 1.0
+POLL_SECONDS = 0.02
+BACKLOG = 2048
+
+
+class WorkerServer(uvicorn.Server):
+    """The server of a worker."""
+
+    def __init__(
+        self,
+        start: Start,
+        control: socket.socket,
+        listener: socket.socket,
+        app: Watched,
+        gate: Gate,
+        check_ready: Callable[[], Awaitable[None]],
+        primary: Primary | None,
+    ) -> None:
+        """check_ready: raises NotReady or StoreUnavailable. primary: of workers that are none."""
+        super().__init__(server_config(app, gate))
+        self._start = start
+        self._control = control
+        self._listener = listener
+        self._check_ready = check_ready
+        self._primary = primary
+        self._inside_config = server_config(Inside(app), inside_gate(gate))
+        self._inside_state = ServerState()
+        self._inside: asyncio.AbstractServer | None = None
+        self._linger_seconds = 0.0
+        self._running: list[asyncio.Task[None]] = []
+        self._acceptor = Acceptor(listener, partial(self._protocol, self.config, self.server_state))
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Only the supervisor, and whoever means this process, is to stop it."""
+        yield
+
+    def stop(self) -> None:
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=[])
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.stop)
+        if self._start.answers_before_ready:
+            self._acceptor.start()
+        reader, writer = await asyncio.open_unix_connection(sock=self._control)
+        works = self._obey(reader, writer), self._beat(writer), self._become_ready(writer)
+        self._running = [asyncio.create_task(work) for work in works]
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._drain(self._linger_seconds)
+        if self._inside is not None:
+            self._inside.close()
+        await _end_connections(self._inside_state, SHUTDOWN_SECONDS)
+        await super().shutdown()
+        for work in self._running:
+            work.cancel()
+
+    def _protocol(self, config: uvicorn.Config, state: ServerState) -> asyncio.Protocol:
+        return config.http_protocol_class(config=config, server_state=state, app_state=self.lifespan.state)  # type: ignore[call-arg]
+
+    async def _drain(self, linger_seconds: float) -> None:
+        """Connections that rest are ended after their next answer, or this time; no request is lost between the two."""
+        self._acceptor.close()
+        for connection in list(self.server_state.connections):
+            if linger_seconds and isinstance(connection, Connection):
+                connection.drain()
+        await _none_left(self.server_state, linger_seconds)
+        await _end_connections(self.server_state, SHUTDOWN_SECONDS)
+
+    async def _become_ready(self, writer: asyncio.StreamWriter) -> None:
+        said = ""
+        while True:
+            try:
+                await self._check_ready()
+                break
+            except (NotReady, StoreUnavailable) as error:
+                reason = ", ".join(f"{name} {value}" for name, value in error.fields.items() if value)
+                if reason != said:
+                    writer.write(line(Word.WAITING, reason=reason))
+                    said = reason
+                await asyncio.sleep(POLL_SECONDS)
+        if self._start.is_primary:
+            loop, make = asyncio.get_running_loop(), partial(self._protocol, self._inside_config, self._inside_state)
+            self._inside_config.load()
+            self._inside = await loop.create_unix_server(make, self._start.primary_socket, backlog=BACKLOG)
+        self._acceptor.start()
+        gc.collect()
+        gc.freeze()
+        writer.write(line(Word.READY))
+
+    async def _beat(self, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            writer.write(line(Word.BEAT))
+
+    async def _obey(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Until the supervisor has died, after which this one ends as well."""
+        with suppress(ConnectionError):
+            while said := await reader.readline():
+                await self._do(fields_of(said), writer)
+        self.stop()
+
+    async def _do(self, order: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        word = Order(order["word"])
+        if word is Order.DRAIN:
+            await self._drain(order["linger_seconds"])
+            writer.write(line(Word.DRAINED))
+        elif word is Order.HOLD and self._primary is not None:
+            await self._primary.hold()
+            writer.write(line(Word.HELD))
+        elif word is Order.RELEASE and self._primary is not None:
+            self._primary.release()
+        elif word is Order.STOP:
+            self._linger_seconds = order["linger_seconds"]
+            self.stop()
+
+
+async def _end_connections(state: ServerState, seconds: float) -> None:
+    """Return when requests that are under way have their answers."""
+    for connection in list(state.connections):
+        connection.shutdown()
+    await _none_left(state, seconds)
+
+
+async def _none_left(state: ServerState, seconds: float) -> None:
+    """Return when there are no connections any more, or after this time."""
+    until = time.monotonic() + seconds
+    while True:
+        if not state.connections or time.monotonic() > until:
+            return
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def main() -> None:
+    """Serve until the supervisor says stop, or has died."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    for ignored in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
+    with control, suppress(EOFError, ConnectionError):
+        start = read_start(control)
+        configure_logs(start.settings.log_level, start.settings.log_format, start.number)
+        sys.setswitchinterval(SWITCH_SECONDS)
+        with socket.socket(fileno=start.listener) as listener:
+            listener.setblocking(False)
+            sys.exit(_serve(start, control, listener))
+
+
+def _serve(start: Start, control: socket.socket, listener: socket.socket) -> int:
+    app: Watched | None = None
+    try:
+        app, gate, check_ready, primary = _built(start)
+        control.sendall(line(Word.PREPARED))
+        if _next_order(control) is not Order.GO:
+            return 0
+        WorkerServer(start, control, listener, app, gate, check_ready, primary).run()
+        failure = app.failure
+    except BebrError as error:
+        failure = error
+    except SystemExit:  # uvicorn raises it where the app could not start
+        failure = app.failure if app is not None else None
+    if failure is None:
+        return 0
+    if isinstance(failure, BebrError):
+        control.setblocking(True)
+        control.sendall(line(Word.FAILED, error=type(failure).__name__, detail=failure.detail))
+        return 1
+    raise failure
+
+
+def _built(start: Start) -> tuple[Watched, Gate, Callable[[], Awaitable[None]], Primary | None]:
+    from bebr.bootstrap import build_app, build_forwarder
+
+    if start.is_primary:
+        from bebr.server.routes.operations import check_ready
+
+        app = build_app(start.settings)
+        app.openapi()
+        return Watched(app), app.state.gate, partial(check_ready, app.state.services.engine), None
+    forwarder = build_forwarder(start.settings, start.primary_socket)
+    return Watched(forwarder), forwarder.gate, _at_once, forwarder.primary
+
+
+async def _at_once() -> None:
+    """Ready as soon as it has started."""
+
+
+def _next_order(control: socket.socket) -> Order | None:
+    """None: the supervisor has died."""
+    said = b""
+    while not said.endswith(b"\n"):
+        more = control.recv(1)
+        if not more:
+            return None
+        said += more
+    return Order(fields_of(said)["word"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""`bebr serve --workers N` as processes, of which each can be reached, and killed, by its number."""
+
+import http.client
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from tests.waiting import PATIENCE_SECONDS, wait_until
+
+BEBR = [sys.executable, "-c", "from bebr.cli import main; main()"]
+
+
+class Workers:
+    """A running service. log: where it writes its lines."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
+        self.process = process
+        self._log = log
+        self.url = httpx.URL(wait_until(self._address, "the service says where it is"))
+
+    def _address(self) -> str | None:
+        found = re.search(r"is ready at (http://\S+)", self.log)
+        assert found or self.process.poll() is None, self.log
+        return found[1] if found else None
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text("utf-8", "replace")
+
+    def pids(self) -> dict[int, int]:
+        """The process of each worker, by its number."""
+        found = {}
+        for name in Path("/proc").glob("[0-9]*"):
+            try:
+                parent = (name / "stat").read_text().rpartition(")")[2].split()[1]
+                number = re.search(rb"\0worker=(\d+)\0", (name / "cmdline").read_bytes())
+            except OSError:
+                continue  # it has just ended
+            if number and int(parent) == self.process.pid:
+                found[int(number[1])] = int(name.name)
+        return found
+
+    def connection(self, number: int) -> http.client.HTTPConnection:
+        """A connection to this worker."""
+        others = []
+        try:
+            while True:
+                connection = http.client.HTTPConnection(self.url.host, self.url.port, timeout=PATIENCE_SECONDS)
+                connection.request("GET", "/livez")
+                assert connection.getresponse().read()
+                if _inode(connection) in _sockets(self.pids()[number]):
+                    return connection
+                others.append(connection)
+        finally:
+            for other in others:
+                other.close()
+
+    def wait_for_worker(self, number: int, after: int) -> None:
+        """Return when another process than `after` is this worker."""
+        wait_until(lambda: self.pids().get(number, after) != after, f"worker {number} is replaced")
+
+    def kill(self, number: int) -> None:
+        os.kill(self.pids()[number], signal.SIGKILL)
+
+
+def _inode(connection: http.client.HTTPConnection) -> str:
+    """Of the service's end of a connection."""
+    ours, theirs = (f"{port:04X}" for port in (connection.sock.getsockname()[1], connection.sock.getpeername()[1]))
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, *rest = line.split()
+        if local.endswith(f":{theirs}") and remote.endswith(f":{ours}"):
+            return rest[6]
+    raise AssertionError("no such connection")
+
+
+def _sockets(pid: int) -> set[str]:
+    links = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()]
+    return {link[len("socket:[") : -1] for link in links if link.startswith("socket:[")}
+
+
+@contextmanager
+def running_workers(folder: Path, count: int, **variables: str) -> Iterator[Workers]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("BEBR_")} | variables
+    log = folder / "log"
+    with log.open("wb") as lines:
+        arguments = ["serve", "--workers", str(count), "--port", "0", "--data-dir", str(folder / "data")]
+        process = subprocess.Popen([*BEBR, *arguments], stdout=lines, stderr=lines, env=env)
+    try:
+        yield Workers(process, log)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(PATIENCE_SECONDS)
+        finally:
+            process.kill()
+            process.wait()

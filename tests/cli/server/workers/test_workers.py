@@ -1,0 +1,272 @@
+"""Several processes behave as one service: whichever of them is asked, and whichever of them dies."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.cli.server.workers.running import BEBR, Workers, running_workers
+from tests.waiting import PATIENCE_SECONDS, wait_until
+
+from bebr.client import Client
+from bebr.errors import BebrError
+
+COUNT = 3
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
+    with running_workers(tmp_path_factory.mktemp("workers"), COUNT) as running:
+        yield running
+
+
+def ask(workers: Workers, number: int, method: str, path: str, body: object = None) -> tuple[int, bytes]:
+    connection = workers.connection(number)
+    try:
+        headers = {} if body is None else {"content-type": "application/json"}
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("turns", [*itertools.permutations(range(COUNT))])
+def test_what_one_worker_acknowledged_every_other_has_at_once(workers: Workers, turns: tuple[int, ...]):
+    name = "docs" + "".join(map(str, turns))
+    first, second, third = turns
+    assert ask(workers, first, "PUT", f"/v1/collections/{name}", {"code": "8x1"})[0] == 200
+    points = {"points": [{"id": f"p{n}", "code_b64": "qg=="} for n in range(4)]}
+    assert ask(workers, second, "POST", f"/v1/collections/{name}/points", points)[0] == 200
+    status, found = ask(workers, third, "POST", f"/v1/collections/{name}/search", {"code_b64": "qg==", "limit": 9})
+    assert (status, [hit["id"] for hit in json.loads(found)["hits"]]) == (200, ["p0", "p1", "p2", "p3"])
+    assert ask(workers, third, "DELETE", f"/v1/collections/{name}")[0] == 200
+    assert [ask(workers, number, "GET", f"/v1/collections/{name}")[0] for number in turns] == [404, 404, 404]
+
+
+REQUESTS = [
+    ("GET", "/readyz", {}, None),
+    ("GET", "/openapi.json", {}, None),
+    ("GET", "/openapi.json", {"accept-encoding": "gzip"}, None),
+    ("HEAD", "/v1/collections", {}, None),
+    ("GET", "/v1/collections?no=1", {}, None),
+    ("GET", "/nothing%20here?a=%2F", {}, None),
+    ("DELETE", "/v1/collections", {}, None),
+    ("PUT", "/v1/collections/same", {"content-type": "application/json"}, b'{"code":"8x1"'),
+    ("PUT", "/v1/collections/same", {"content-type": "text/plain"}, b"{}"),
+    ("POST", "/v1/collections/none/points", {"content-type": "application/json"}, b'{"points":[]}'),
+    ("GET", "/v1/collections", {"host": "evil.example.com"}, None),
+    ("GET", "/v1/collections", {"x-timeout-ms": "x"}, None),
+    ("GET", "/docs", {}, None),
+]
+OWN_HEADERS = ("date", "x-request-id")
+"""Headers that differ from answer to answer."""
+
+
+@pytest.mark.parametrize(("method", "path", "headers", "body"), REQUESTS)
+def test_every_worker_gives_the_answer_of_the_primary(
+    workers: Workers, method: str, path: str, headers: dict[str, str], body: bytes | None
+):
+    answers = []
+    for number in (0, 1):
+        connection = workers.connection(number)
+        try:
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            kept = sorted((name, value) for name, value in answer.getheaders() if name.lower() not in OWN_HEADERS)
+            answers.append((answer.status, kept, answer.read()))
+        finally:
+            connection.close()
+    assert answers[0] == answers[1]
+
+
+def test_a_body_in_chunks_reaches_the_primary_whole(workers: Workers):
+    connection = workers.connection(1)
+    lines = [json.dumps({"id": f"p{n}", "code_b64": "qg==", "metadata": {"n": "x" * 1000}}) for n in range(500)]
+    body = "\n".join(lines).encode()
+    try:
+        connection.request("PUT", "/v1/collections/chunked", b'{"code":"8x1"}', {"content-type": "application/json"})
+        assert connection.getresponse().read()
+        pieces = (body[start : start + 7001] for start in range(0, len(body), 7001))
+        headers = {"content-type": "application/x-ndjson", "x-request-id": "the-callers-own"}
+        connection.request("POST", "/v1/collections/chunked/ingest", pieces, headers, encode_chunked=True)
+        answer = connection.getresponse()
+        assert (answer.getheader("x-request-id"), answer.status) == ("the-callers-own", 202), answer.read()
+        assert answer.read()
+    finally:
+        connection.close()
+    with Client(str(workers.url)) as client:
+        counted = wait_until(lambda: client.count("chunked") == len(lines), "all points are there")
+    assert counted
+
+
+def test_a_body_that_is_not_wanted_is_not_asked_for(workers: Workers):
+    connection = workers.connection(1)
+    try:
+        head = (
+            "PUT /v1/collections/large HTTP/1.1",
+            "host: x",
+            "content-type: application/json",
+            "content-length: 9999999999",
+            "expect: 100-continue",
+        )
+        connection.sock.sendall("\r\n".join([*head, "", ""]).encode())
+        assert connection.sock.recv(12) == b"HTTP/1.1 413"
+    finally:
+        connection.close()
+
+
+class Writer(threading.Thread):
+    """Writes points one by one, each by a new connection, and keeps what was acknowledged."""
+
+    def __init__(self, url: str, name: str) -> None:
+        super().__init__()
+        self._url = url
+        self._name = name
+        self.done = threading.Event()
+        self.acknowledged: list[str] = []
+        self.failed: list[str] = []
+
+    def run(self) -> None:
+        for number in itertools.count():
+            if self.done.is_set():
+                return
+            id = f"{self._name}{number}"
+            try:
+                with Client(self._url, retries=0, timeout_seconds=PATIENCE_SECONDS) as client:
+                    client.upsert("kept", [{"id": id, "code_b64": "qg=="}])
+                self.acknowledged.append(id)
+            except (BebrError, httpx.HTTPError) as error:
+                self.failed.append(f"{id}: {error!r}")
+
+
+def test_no_acknowledged_write_is_lost_when_workers_die(workers: Workers):
+    with Client(str(workers.url)) as client:
+        client.create_collection("kept", code="8x1")
+    writers = [Writer(str(workers.url), f"w{number}-") for number in range(2)]
+    for writer in writers:
+        writer.start()
+    for number in (0, 1):
+        before = workers.pids()[number]
+        acknowledged = [len(writer.acknowledged) for writer in writers]
+        workers.kill(number)
+        workers.wait_for_worker(number, before)
+        for writer, least in zip(writers, acknowledged, strict=True):
+            wait_until(lambda w=writer, n=least: len(w.acknowledged) > n + 3, "writes go on")  # type: ignore[misc]
+    for writer in writers:
+        writer.done.set()
+        writer.join()
+    expected = {id for writer in writers for id in writer.acknowledged}
+    with Client(str(workers.url)) as client:
+        assert client.get("kept", sorted(expected)).missing == []
+    assert workers.log.count("worker ended") >= 2
+
+
+def test_a_reload_replaces_all_workers_and_fails_no_request(workers: Workers):
+    with Client(str(workers.url)) as client:
+        client.create_collection("reloaded", code="8x1")
+    done, failed, count = threading.Event(), [], itertools.count()
+
+    def call(keep_alive: bool) -> None:
+        with httpx.Client(base_url=str(workers.url), timeout=PATIENCE_SECONDS) as http:
+            while not done.is_set():
+                points = {"points": [{"id": f"p{next(count)}", "code_b64": "qg=="}]}
+                headers = {} if keep_alive else {"connection": "close"}
+                try:
+                    wrote = http.post("/v1/collections/reloaded/points", json=points, headers=headers)
+                    found = http.post(
+                        "/v1/collections/reloaded/search", json={"code_b64": "qg==", "limit": 1}, headers=headers
+                    )
+                    if (wrote.status_code, found.status_code) != (200, 200):
+                        failed.append(wrote.text + found.text)
+                except httpx.HTTPError as error:
+                    failed.append(repr(error))
+
+    callers = [threading.Thread(target=call, args=(keep_alive,)) for keep_alive in (True, True, False)]
+    for caller in callers:
+        caller.start()
+    before = workers.pids()
+    workers.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "reload ended" in workers.log or "reload failed" in workers.log, "the reload ends")
+    done.set()
+    for caller in callers:
+        caller.join()
+    assert failed == []
+    after = workers.pids()
+    assert after.keys() == before.keys()
+    assert not set(after.values()) & set(before.values()), "all are new"
+
+
+def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path):
+    with running_workers(tmp_path, 2) as workers:
+        pids = workers.pids().values()
+        assert len(pids) == 2
+        workers.process.kill()
+        workers.process.wait()
+        wait_until(lambda: not any(_lives(pid) for pid in pids), "the workers end")
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_running_request_ends_before_the_service_does(tmp_path: Path):
+    with running_workers(tmp_path, 2) as workers:
+        connection = workers.connection(1)
+        sock = connection.sock
+        try:
+            head = (
+                "PUT /v1/collections/docs HTTP/1.1",
+                "host: x",
+                "content-type: application/json",
+                "content-length: 14",
+                "connection: close",
+                "expect: 100-continue",
+            )
+            sock.sendall("\r\n".join([*head, "", ""]).encode())
+            assert b"100 Continue" in sock.recv(1000), "the service has begun with it"
+            workers.process.send_signal(signal.SIGTERM)
+            wait_until(lambda: "stopping" in workers.log, "the supervisor has heard it")
+            sock.sendall(b'{"code":"8x1"}')
+            answer = b"".join(iter(lambda: sock.recv(1000), b"")).decode()
+            assert answer.startswith("HTTP/1.1 200"), answer
+        finally:
+            connection.close()
+        assert workers.process.wait(PATIENCE_SECONDS) == 0
+        assert "Traceback" not in workers.log
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"BEBR_REDIS_URL": "redis://127.0.0.1:9/0"}, "127.0.0.1:9"),
+        ({"BEBR_HOST": "203.0.113.1"}, "cannot listen on 203.0.113.1:8000"),
+        ({"BEBR_DATA_DIR": "/dev/null/data"}, "/dev/null"),
+    ],
+)
+def test_a_start_that_fails_is_one_line(tmp_path: Path, variables: dict[str, str], message: str):
+    env = {name: value for name, value in os.environ.items() if not name.startswith("BEBR_")}
+    env |= {"BEBR_DATA_DIR": str(tmp_path), "BEBR_STORE_TIMEOUT_SECONDS": "500ms", "BEBR_WORKERS": "2"} | variables
+    ended = subprocess.run([*BEBR, "serve"], env=env, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: ")
+    assert message in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_data_folder_belongs_to_one_service(tmp_path: Path):
+    with running_workers(tmp_path, 2) as workers:
+        for count in ("1", "2"):
+            command = [*BEBR, "serve", "--workers", count, "--port", "0", "--data-dir", str(tmp_path / "data")]
+            ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+            assert (ended.returncode, "is in use by process" in ended.stderr) == (1, True), ended.stderr
+        assert ask(workers, 1, "GET", "/readyz")[0] == 200
