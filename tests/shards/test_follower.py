@@ -345,4 +345,4 @@ async def test_how_far_a_view_is_behind_is_known_while_it_catches_up(tmp_path: P
         Short.follower = at.followers[0]
         Short.behind.clear()
         await at.writer.catch_up(0)
-        assert Short.behind == [50, 30, 10, 0] and at.followers[0].behind == 0
+        assert Short.behind == [0, 30, 10] and at.followers[0].behind == 0

@@ -12,11 +12,12 @@ import pytest
 from tests.shards.opened import OTHER, UID, bench, delete, put
 from tests.waiting import until
 
-from bebr.core.operations import Commit, CommitOutcome, Committed, PutWrite, Receipt, ShardCounters
+from bebr.core.operations import Commit, CommitOutcome, Committed, FeedPage, PutWrite, Receipt
 from bebr.core.types import Puts
 from bebr.errors import BebrError, DamagedStore, IdempotencyConflict, StoreUnavailable
 from bebr.shards import group
 from bebr.shards.changes import Patch, Reencode, ShardWrite
+from bebr.shards.follower import FEED_PAGE
 from bebr.shards.group import MAX_GROUP_OPERATIONS
 from bebr.store.sqlite.store import SqliteStore
 
@@ -240,10 +241,10 @@ async def test_a_shard_that_cannot_catch_up_takes_no_write_and_the_others_do(tmp
     class Broken(SqliteStore):
         broken = False
 
-        async def counters(self, uid: str, shard: int) -> ShardCounters:
-            if self.broken and shard == 0:
+        async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> FeedPage:
+            if self.broken and shard == 0 and limit == FEED_PAGE:
                 raise DamagedStore("the counters are damaged")
-            return await super().counters(uid, shard)
+            return await super().feed(uid, shard, after_seq, limit)
 
         async def commit(self, uid: str, commits: Sequence[Commit]) -> list[CommitOutcome]:
             outcomes = await super().commit(uid, commits)

@@ -252,7 +252,7 @@ class Shard:
     @property
     def needs_joining(self) -> bool:
         """Whether segments with the lists of today are worth making one while nothing is written."""
-        return bool(segments_to_join(self._sealed, self.lists))
+        return self._owns_files and bool(segments_to_join(self._sealed, self.lists))
 
     def maintain(self) -> bool:
         """Seal what is frozen, compact while it pays, write a checkpoint. Safe to call from any thread, any time.
@@ -401,6 +401,7 @@ class Shard:
         return Segment(path, self.map_from_bytes)
 
     def _next_path(self) -> Path:
+        assert self._owns_files, "another process makes the files of this folder"
         numbers = [int(path.stem) for path in self.folder.glob("*.seg")]
         return self.folder / f"{max(numbers, default=0) + 1:08d}.seg"
 

@@ -25,7 +25,7 @@ import numpy as np
 from bebr.core.codes import CodeSpec
 from bebr.core.history import History, Loss
 from bebr.core.lists import Centroids
-from bebr.core.operations import FeedEntry, ShardCounters
+from bebr.core.operations import FeedEntry, FeedPage, ShardCounters
 from bebr.core.types import Puts, Role
 from bebr.errors import CollectionNotFound, DamagedSegment, DamagedStore, NotReady
 from bebr.index.segment import ANY_SIZE
@@ -196,19 +196,14 @@ class Follower:
 
     async def _try_to_catch_up(self) -> bool:
         """False where tombstones were purged that this has not read: the view may hold what was deleted."""
-        before = await self._truth.counters(self._uid, self._number)
-        history = await self._truth.history(self._uid, self._number)
         shard = self.shard
-        self._report(history.lost(self._note.mark) or history.lost(shard.mark), history)
-        why = await self._why_rebuild(before, history)
+        page = await self._page_after(shard)
+        self._report(page.history.lost(self._note.mark) or page.history.lost(shard.mark), page.history)
+        why = await self._why_rebuild(page.counters, page.history)
         if why or self._damage or shard.is_outrun:
-            shard = await asyncio.to_thread(self._begin_anew, why, before, history)
-        shard.history = history
-        known_seq = max(shard.seq, before.purged_seq)
-        last = await self._replay_all(shard, before.last_seq)
-        shard.apply([], [], before.last_seq)  # the last operations may be purged deletes, which no feed has
-        after = await self._truth.counters(self._uid, self._number)
-        if after.purged_seq > known_seq:
+            shard = await asyncio.to_thread(self._begin_anew, why, page.counters, page.history)
+            page = await self._page_after(shard)
+        if (points := await self._replay_all(shard, page)) is None:
             return False
         if shard is not self.shard:
             if self._writes_files:
@@ -216,16 +211,16 @@ class Follower:
                 event(log, "the shard is rebuilt", **self._names, seq=shard.seq)
                 if self._acknowledged is not None:
                     self._acknowledged.begin_build()
-            self.shard, self._purged_seq, self._last, self._damage = shard, 0, None, None
+            self.shard, self._purged_seq, self._damage = shard, 0, None
         self._reported = ""
-        self._distrusted, self._last = False, last or self._last
-        self._note_missing(after.points - sum(self.view.points.values()))
+        self._distrusted = False
+        self._note_missing(points - sum(self.view.points.values()))
         self._take_note()
         return True
 
     def _note_missing(self, missing: int) -> None:
         """missing: points that the store has and the view has not, of now and of earlier runs."""
-        if missing > self.damaged and self._writes_files:  # who follows another process reads while it writes
+        if missing > self.damaged:
             log.error(
                 "shard %d of collection %s: %d points of the store are damaged and left out; see `bebr verify`",
                 self._number,
@@ -310,21 +305,33 @@ class Follower:
         entries = (await self._truth.feed(self._uid, self._number, seq - 1, 1)).entries
         return bool(entries) and entries[0].seq == seq and entries[0].id != point_id
 
-    async def _replay_all(self, shard: Shard, last_seq: int) -> tuple[int, str] | None:
-        """Apply the feed from where the shard is; seq and id of the last entry, if there was one.
+    async def _page_after(self, shard: Shard) -> FeedPage:
+        return await self._truth.feed(self._uid, self._number, shard.seq, FEED_PAGE)
 
-        last_seq: of the store, as it was known to be when this began.
+    async def _replay_all(self, shard: Shard, page: FeedPage) -> int | None:
+        """Apply the feed from where the shard is -> how many points the store has at that moment.
+
+        page: the first one. None: the feed does not lead on from what the shard has; the next attempt tells why.
         """
-        last: tuple[int, str] | None = None
-        self.behind = max(0, last_seq - shard.seq)
-        while entries := (await self._truth.feed(self._uid, self._number, shard.seq, FEED_PAGE)).entries:
-            await asyncio.to_thread(self._replay, shard, entries)
-            last = entries[-1].seq, entries[-1].id
-            self.behind = max(0, last_seq - shard.seq)
-            if shard.needs_maintenance:
-                await asyncio.to_thread(shard.maintain)
+        first, known_seq = page.counters.last_seq, max(shard.seq, page.counters.purged_seq)
+        self._last = None if shard is not self.shard else self._last
+        while True:
+            if page.counters.purged_seq > known_seq or page.history.lost(shard.mark):
+                return None
+            shard.history = page.history
+            self.behind = max(0, first - shard.seq)
+            if page.entries:
+                await asyncio.to_thread(self._replay, shard, page.entries)
+                self._last = page.entries[-1].seq, page.entries[-1].id
+                if shard.needs_maintenance:
+                    await asyncio.to_thread(shard.maintain)
+            if not page.entries or shard.seq == page.counters.last_seq:
+                break
+            self.behind = max(0, first - shard.seq)
+            page = await self._page_after(shard)
         self.behind = 0
-        return last
+        shard.apply([], [], page.counters.last_seq)  # the last operations may be purged deletes, which no feed has
+        return page.counters.points
 
     def _replay(self, shard: Shard, entries: Sequence[FeedEntry]) -> None:
         if unknown := {entry.version for entry in entries if entry.record is not None} - self._specs.keys():
