@@ -54,24 +54,31 @@ class Server:
         cluster: bool = False,
         appendfsync: str = "always",
         options: tuple[str, ...] = (),
+        slots: range = range(16_384),
     ) -> None:
+        """slots: what it has of a cluster; where that is not all, other nodes must have the rest."""
+        self._slots = slots
         self._kind = kind
         self._folder = folder
         self._cluster = cluster
-        self._port = _free_port() if cluster else 0  # a cluster's nodes tell clients where they are: host and port
+        self.port = _free_port() if cluster else 0  # a cluster's nodes tell clients where they are: host and port
         self._socket = folder / "socket"
         self._options = ("--appendonly", "yes", "--appendfsync", appendfsync, "--save", "", *options)
         self._process: subprocess.Popen[bytes] | None = None
-        self.url = f"redis://127.0.0.1:{self._port}/0" if cluster else f"unix://{self._socket}"
+        self.url = f"redis://127.0.0.1:{self.port}/0" if cluster else f"unix://{self._socket}"
 
     @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def runs(self) -> bool:
+        return self._process is not None
+
     def start(self) -> None:
         """Start and wait until it answers."""
-        address = ("--port", str(self._port)) if self._cluster else ("--port", "0", "--unixsocket", str(self._socket))
+        address = ("--port", str(self.port)) if self._cluster else ("--port", "0", "--unixsocket", str(self._socket))
         cluster = ("--cluster-enabled", "yes") if self._cluster else ()
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -90,8 +97,9 @@ class Server:
                 cwd=self._folder,
             )
         self._wait_until_it_answers()
-        if self._cluster and b"cluster_state:ok" not in self.command("CLUSTER", "INFO"):
-            self.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        if self._cluster and b"cluster_slots_assigned:0" in self.command("CLUSTER", "INFO") and self._slots:
+            self.command("CLUSTER", "ADDSLOTSRANGE", str(self._slots.start), str(self._slots.stop - 1))
+        if self._cluster and len(self._slots) == 16_384:
             wait_until(lambda: b"cluster_state:ok" in self.command("CLUSTER", "INFO"), "the cluster forms")
 
     def kill(self) -> None:
@@ -110,9 +118,18 @@ class Server:
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
+    def keep_files(self) -> None:
+        """Copy what the server has on disk now."""
+        shutil.copytree(self._folder / "appendonlydir", self._folder / "kept", dirs_exist_ok=True)
+
+    def put_back_files(self) -> None:
+        """Of a server that does not run: its files become those that were kept."""
+        shutil.rmtree(self._folder / "appendonlydir")
+        shutil.copytree(self._folder / "kept", self._folder / "appendonlydir")
+
     def command(self, *parts: str) -> bytes:
         """Send one command and return the start of its raw answer."""
-        address = ("127.0.0.1", self._port) if self._cluster else str(self._socket)
+        address = ("127.0.0.1", self.port) if self._cluster else str(self._socket)
         with socket.socket(socket.AF_INET if self._cluster else socket.AF_UNIX) as connection:
             connection.settimeout(PATIENCE_SECONDS)
             connection.connect(address)

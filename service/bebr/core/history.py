@@ -1,14 +1,15 @@
 """How a store knows its own past: an id, and the epochs in which the operations of a shard were written. Plain data.
 
-Whoever opens a store and writes begins a new *epoch* of each shard that it writes to, under a random name. So every seq
-belongs to one epoch, and two stores that were once one (a copy that went on, an older copy that was put back) name the
-epochs that they wrote apart differently. A view keeps a `Mark` of the last operation that it has; `History.lost` tells
-whether the store still has that very operation.
+Operations are written in *epochs*, each under a random name of its own. A process that opens the files of a store and
+writes begins a new one of each shard that it writes to; a server begins one after each start and each failover, whoever
+writes. So every seq is of one epoch, and two stores that were once one (a copy that went on, an older copy that was
+put back, a replica that took over) name the epochs that they wrote apart differently. A view keeps a `Mark` of the last
+operation that it has; `History.lost` tells whether the store still has that very operation.
 """
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 MAX_EPOCHS = 256
@@ -16,7 +17,7 @@ MAX_EPOCHS = 256
 
 
 class Epoch(NamedTuple):
-    """One process's writes to a shard, in a row."""
+    """Writes to a shard in a row, by one that has all of those before."""
 
     start_seq: int
     """Seq of the last operation before it."""
@@ -56,6 +57,15 @@ class History:
     def mark(self, seq: int) -> Mark:
         """The mark of an operation, also of one that the open store will write next."""
         return Mark(self.store, self._epoch_of(seq), seq)
+
+    def after(self, epoch: Epoch, seq: int) -> "History | None":
+        """The history once the operation after `seq` is of this epoch. None where somebody else has begun the epoch,
+        perhaps before `seq`: only the store knows. epoch: its start is -1 where another operation began it."""
+        if self.epochs and self.epochs[-1].name == epoch.name:
+            return self
+        if epoch.start_seq != seq:
+            return None
+        return replace(self, epochs=[*(one for one in self.epochs if one.start_seq < seq), epoch])
 
     def lost(self, mark: Mark) -> Loss | None:
         """Why the store does not have the operation of a mark; None where it has it."""

@@ -6,11 +6,11 @@ promises about them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, NamedTuple
 
-from bebr.core.history import History
+from bebr.core.history import Epoch, History
 from bebr.core.types import Puts, WriteMode
 from bebr.errors import DuplicateId, PayloadTooLarge
 
@@ -101,6 +101,9 @@ class Committed:
     """Where none was applied: the last seq of the shard, and `first_seq` is the one after it."""
     replayed: bool = False
     """The receipt was known: nothing was done now, and this is what was done then."""
+    epoch: Epoch | None = field(default=None, compare=False)
+    """That of the shard when this was applied, where a store may begin one while it is open; `start_seq` is -1 unless
+    the commit has begun it."""
 
 
 CommitOutcome = list[Committed] | Exception

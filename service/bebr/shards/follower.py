@@ -147,6 +147,8 @@ class Follower:
         if not follow_on(done, self.shard.seq):
             self._distrusted |= done[0][1].first_seq <= self.shard.seq  # the store lost what it had acknowledged
             return False
+        if not self._note_epochs(done):
+            return False  # the store may have lost what the view has, and have as many operations again
         try:
             if sum(len(committed.applied) for _, committed in done) <= INLINE_OPERATIONS:
                 self._apply(done)
@@ -157,6 +159,17 @@ class Follower:
             return False
         self._take_note()
         return replayed <= self.shard.seq
+
+    def _note_epochs(self, done: Sequence[Done]) -> bool:
+        """Whether the commits are of an epoch that is known, or that they have begun where the view ends."""
+        for _, committed in done:
+            if committed.epoch is None or self.shard.history is None or committed.first_seq > committed.last_seq:
+                continue
+            history = self.shard.history.after(committed.epoch, committed.first_seq - 1)
+            if history is None:
+                return False
+            self.shard.history = history
+        return True
 
     async def catch_up(self) -> None:
         """Apply everything that the store has and the view has not; rebuild the view where that is not enough.

@@ -64,4 +64,4 @@ class Mender:
                 if cursor == b"0":
                     break
         if corrected:
-            self._watch.mended(uid, shard, epoch, corrected)
+            self._watch.mended(uid, shard, corrected)

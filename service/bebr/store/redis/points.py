@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from bebr.core.history import History
+from bebr.core.history import Epoch, History
 from bebr.core.operations import Commit, CommitOutcome, Committed, FeedEntry, FeedPage, ShardCounters
 from bebr.core.types import StoredPoint
 from bebr.errors import StoreUnavailable
 from bebr.store.protocol import damaged_points
-from bebr.store.redis.client import RedisClient, Script
+from bebr.store.redis.client import Argument, RedisClient, Script
 from bebr.store.redis.commit_calls import CommitCall, commit_calls
 from bebr.store.redis.keys import PARTS, Keys
 from bebr.store.redis.mending import Mender
@@ -60,9 +60,10 @@ class RedisPoints:
             return await self._commit_call(uid, shard, call)
 
     async def _commit_call(self, uid: str, shard: int, call: CommitCall) -> list[Committed]:
-        epoch, floor = self._watch.expected(uid, shard)
-        arguments = [self._receipt_ttl_ms, self._watch.token, epoch, floor, call.writes, *call.arguments]
-        results = await self._calls.run(
+        parted, floor = self._watch.expected(uid, shard)
+        arguments: list[Argument] = [self._receipt_ttl_ms, self._watch.token, self._watch.process, parted, floor]
+        arguments += [call.writes, *call.arguments]
+        name, began, results = await self._calls.run(
             self._commit,
             uid,
             shard,
@@ -72,11 +73,13 @@ class RedisPoints:
             size_bytes=call.size_bytes,
             past_maxmemory=call.shrinks,
         )
+        epoch = Epoch(began, name.decode())
         committed = [
-            Committed([flag == ord("1") for flag in flags], first_seq, last_seq, bool(replayed))
+            Committed([flag == ord("1") for flag in flags], first_seq, last_seq, bool(replayed), epoch)
             for replayed, first_seq, last_seq, flags in results
         ]
-        self._watch.acknowledged(uid, shard, epoch, max([floor, *(one.last_seq for one in committed)]))
+        last_seq = max([floor, *(one.last_seq for one in committed)])
+        self._watch.acknowledged(uid, shard, epoch.name, last_seq, began >= 0)
         return committed
 
     async def fetch(
@@ -117,15 +120,20 @@ class RedisPoints:
     async def feed(self, uid: str, shard: int, after_seq: int, limit: int) -> FeedPage:
         """One call of the script, and so of one moment. A shard that shows damage is mended first."""
         for is_mended in (False, True):
-            arguments = [after_seq, min(limit, FEED_PAGE_ENTRIES)]
+            arguments: list[Argument] = [
+                after_seq,
+                min(limit, FEED_PAGE_ENTRIES),
+                self._watch.token,
+                self._watch.process,
+            ]
             info, parts = await self._calls.run(self._feed, uid, shard, arguments, changes=False)
             page = list(zip(parts[::3], parts[1::3], map(int, parts[2::3]), strict=True))
             if is_mended or all(value is not None and seq_of(value) in (seq, None) for _, value, seq in page):
                 break
             await self.mender.mend(uid, shard)
-        last_seq, points, purged_seq, epochs = info
+        last_seq, points, purged_seq, epochs, following = info
         counters = ShardCounters(int(points), int(last_seq), int(purged_seq))
-        history = self._watch.noted(uid, shard, counters.last_seq, epochs)
+        history = self._watch.noted(uid, shard, counters.last_seq, epochs, following)
         return FeedPage([_feed_entry(*one) for one in page], counters, history)
 
     async def counters(self, uid: str, shard: int) -> ShardCounters:

@@ -48,8 +48,10 @@ class Watch:
         """Told how far shards are that lost nothing: uid -> number -> last seq."""
         self.identity = ""
         self._only_reads = False
-        self._epochs: defaultdict[Shard, str] = defaultdict(new_epoch)
-        """The epoch that commits to each shard are part of."""
+        self.process = new_epoch()
+        """Names the epochs where the server does not say who it is."""
+        self._parted: dict[Shard, str] = {}
+        """Shards that have lost something, whose next commit begins an epoch although the server is the same."""
         self._marks: dict[Shard, Mark] = {}
         """The last operation of each shard that is known here."""
         self._verifying = asyncio.Lock()
@@ -105,12 +107,15 @@ class Watch:
     # -- what was acknowledged -----------------------------------------------------------------------------------------
 
     def expected(self, uid: str, shard: int) -> tuple[str, int]:
-        """The epoch of the next commit, and the lowest seq that the shard may have before it."""
+        """What the epoch is named by that the next commit must begin, or nothing; and the lowest seq that the shard may
+        have before it."""
         mark = self._marks.get((uid, shard))
-        return self._epochs[uid, shard], mark.seq if mark else 0
+        return self._parted.get((uid, shard), ""), mark.seq if mark else 0
 
-    def acknowledged(self, uid: str, shard: int, epoch: str, seq: int) -> None:
-        """A commit of this epoch left the shard at `seq`."""
+    def acknowledged(self, uid: str, shard: int, epoch: str, seq: int, begun: bool) -> None:
+        """A commit of this epoch, which it has begun or not, left the shard at `seq`."""
+        if begun:
+            self._parted.pop((uid, shard), None)
         mark = self._marks.get((uid, shard))
         if mark is None or seq > mark.seq:
             self._marks[uid, shard] = Mark(self.identity, epoch, seq)
@@ -124,19 +129,20 @@ class Watch:
         """None where there is no such shard. Raises Torn."""
         keys = self._keys.shard(uid, shard)
         answer = await self._client.run(
-            self._history, keys, [self.token], changes=False, check=check, past_maxmemory=True
+            self._history, keys, [self.token, self.process], changes=False, check=check, past_maxmemory=True
         )
         if answer is None:
             return None
-        if answer[2]:
+        if answer[3]:
             raise Torn
-        return self.noted(uid, shard, int(answer[0]), answer[1])
+        return self.noted(uid, shard, int(answer[0]), answer[1], answer[2])
 
-    def noted(self, uid: str, shard: int, last_seq: int, written: bytes) -> History:
-        """The history of a shard, from its last seq and its epochs as they are stored: others may see it now."""
+    def noted(self, uid: str, shard: int, last_seq: int, written: bytes, following: bytes) -> History:
+        """The history of a shard, from its last seq, its epochs as they are stored, and the epoch of the next commit:
+        others may see it now."""
         epochs = [_epoch(one) for one in written.decode().split()]
-        if not self._only_reads and (not epochs or epochs[-1].name != self._epochs[uid, shard]):
-            epochs.append(Epoch(last_seq, self._epochs[uid, shard]))
+        if not self._only_reads and (not epochs or epochs[-1].name != following.decode()):
+            epochs.append(Epoch(last_seq, following.decode()))
         history = History(self.identity, epochs, last_seq, lossless=False)
         mark = self._marks.get((uid, shard))
         if mark is None or (last_seq > mark.seq and not history.lost(mark)):
@@ -146,16 +152,15 @@ class Watch:
     def went_back(self, uid: str, shard: int, last_seq: int) -> StoreUnavailable:
         """The shard has less than was acknowledged: it goes on from there in another epoch."""
         mark = self._marks.pop((uid, shard))
-        self._epochs[uid, shard] = new_epoch()
+        self._parted[uid, shard] = new_epoch()[:4]
         why = f"the store went back from {mark.seq} to {last_seq}"
         event(log, "the store went back", logging.ERROR, collection=uid, shard=shard, why=why)
         self.on_loss(uid, shard)
         return StoreUnavailable(f"{why} in shard {shard} of collection {uid}; try again", uid=uid, shard=shard)
 
-    def mended(self, uid: str, shard: int, epoch: str, corrected: int) -> None:
-        """The shard is whole again, and begins anew with this epoch: nothing that was known of it holds any more."""
+    def mended(self, uid: str, shard: int, corrected: int) -> None:
+        """The shard is whole again, and begins anew: nothing that was known of it holds any more."""
         self._marks.pop((uid, shard), None)
-        self._epochs[uid, shard] = epoch
         event(
             log,
             "the feed of a shard is made anew from its points",

@@ -1,18 +1,19 @@
 -- Applies the writes of one commit to one shard: all of them, or none when it returns an error.
 --
 -- KEYS: info, points, feed, tombstones, then the receipts that the writes refer to.
--- ARGV: lifetime of receipts in ms, fencing token, name of the epoch, lowest seq that the shard may have, number of
---       writes, and for each write:
+-- ARGV: lifetime of receipts in ms, fencing token, name of the process, name of an epoch that is to begin after a loss
+--       or '', lowest seq that the shard may have, number of writes, and for each write:
 --       mode ("upsert", "insert_only", "update_only" or "delete"), its receipt's place among KEYS or 0, digest, n,
 --       n ids, n values (what stands behind the seq in a stored value).
--- Returns for each write {replayed, first_seq, last_seq, flags}, flags being one "1" or "0" per operation.
+-- Returns {name of the epoch, seq after which this commit began it or -1, results}; a result for each write, which is
+-- {replayed, first_seq, last_seq, flags}, flags being one "1" or "0" per operation.
 --
 -- A stored value is 6 bytes of seq, big-endian, and the rest as the client packed it.
 --
 -- Redis writes the calls of a script one by one to its append-only file, and may execute a torn part of them later (see
 -- mend.lua). So the first and the last call count, and a part that did not end shows; all points but those of a large
 -- commit are changed by one call; and everything that follows can be made of the points again.
-local lifetime, token, epoch, floor = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local lifetime, token, parted, floor = ARGV[1], ARGV[2], ARGV[4], tonumber(ARGV[5])
 local MAX_EPOCHS = 256 -- as in bebr.core.history
 local MOST_PAIRS = 3900 -- of one call
 
@@ -37,8 +38,8 @@ redis.call('ZCARD', tombstones)
 
 -- First pass: where each write is in ARGV, and which receipts are known.
 local writes, digests, receipts = {}, {}, {}
-local at = 6
-for _ = 1, tonumber(ARGV[5]) do
+local at = 7
+for _ = 1, tonumber(ARGV[6]) do
   local write = { mode = ARGV[at], receipt = tonumber(ARGV[at + 1]), digest = ARGV[at + 2], n = tonumber(ARGV[at + 3]) }
   write.ids = at + 3
   write.values = write.ids + write.n
@@ -131,7 +132,10 @@ local function call(name, key, arguments, most)
 end
 
 redis.call('HINCRBY', info, 'begun', 1)
-if counters[3] ~= epoch then
+local epoch, began = counters[3] or '', -1
+local name = writer(token, ARGV[3])
+if last_seq >= first_of_all and (parted ~= '' or not is_epoch_of(name, epoch)) then
+  epoch, began = parted == '' and name or name .. '.' .. parted, tonumber(counters[1])
   local epochs = redis.call('HGET', info, 'epochs') or ''
   local kept = {}
   for one in string.gmatch(epochs, '%S+') do
@@ -170,4 +174,4 @@ for _, key in ipairs(new_receipts) do
 end
 redis.call('HSET', info, 'last_seq', string.format('%d', last_seq), 'points', string.format('%d', living_points))
 redis.call('HINCRBY', info, 'ended', 1)
-return results
+return { epoch, began, results }

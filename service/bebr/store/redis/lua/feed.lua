@@ -1,8 +1,9 @@
 -- The latest operation of each id, by ascending seq, and what is known of the shard at the same moment.
 --
--- KEYS: info, points, feed, tombstones. ARGV: seq after which to begin, most entries to return.
--- Returns {{last_seq, points, purged_seq, epochs}, {id, value, seq, id, value, seq, ...}}.
-local known = redis.call('HMGET', info, 'last_seq', 'points', 'purged_seq', 'epochs')
+-- KEYS: info, points, feed, tombstones. ARGV: seq after which to begin, most entries to return, token, name of the
+-- process.
+-- Returns {{last_seq, points, purged_seq, epochs, epoch of the next commit}, {id, value, seq, id, value, seq, ...}}.
+local known = redis.call('HMGET', info, 'last_seq', 'points', 'purged_seq', 'epochs', 'epoch')
 if not known[1] then
   return redis.error_reply('BEBRNOSHARD no such shard')
 end
@@ -24,4 +25,6 @@ for from = 1, #entries, CHUNK do
   end
 end
 known[4] = known[4] or ''
+local name = writer(ARGV[3], ARGV[4])
+known[5] = is_epoch_of(name, known[5]) and known[5] or name
 return { known, result }

@@ -12,6 +12,19 @@ local function seq_of(value)
   return (struct.unpack('>I6', value))
 end
 
+-- Names who writes to the shard: one server for as long as it is the master, and one fencing token. The server's id of
+-- its replication is another one after each start and each failover. otherwise: used where it does not say.
+local function writer(token, otherwise)
+  local said = redis.pcall('INFO', 'replication')
+  local id = type(said) == 'string' and string.match(said, 'master_replid:(%w+)')
+  return (id and string.sub(id, 1, 16) or otherwise) .. '.' .. token
+end
+
+-- Whether an epoch is one of this writer, which names each that begins after a loss by one more part.
+local function is_epoch_of(name, epoch)
+  return epoch and string.sub(epoch .. '.', 1, #name + 1) == name .. '.'
+end
+
 -- The seq that was added to the feed last, whether it is still there or not.
 local function feed_top()
   if redis.call('EXISTS', feed) == 0 then
