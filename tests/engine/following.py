@@ -60,9 +60,7 @@ async def agree(two: Pair) -> None:
     """The follower says of all collections and aliases what the primary said just before."""
     while True:
         wanted = said_by(two.primary)
-        await two.follower.refresh()
-        for collection in two.follower.registry.all():
-            await collection.shards.catch_up()
+        await two.follower.keep_up()
         said = said_by(two.follower)
         if said_by(two.primary) == wanted:  # else something goes on there, and was followed or not
             break

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.encoding.quantization.embeddings import text_like
-from tests.engine import fitting, upgrading
+from tests.engine import fitting, listing, upgrading
 from tests.engine.following import Pair, agree, following
 from tests.engine.running import running_jobs
 
@@ -26,7 +26,7 @@ def told(answers: list[SearchResult]) -> list[list[tuple[str, float, str]]]:
 async def test_every_step_of_an_upgrade_is_followed(tmp_path: Path, bundles: Path) -> None:
     queries = [SearchRequest(text=text, limit=30) for text in upgrading.TEXTS[120:124]]
     async with (
-        upgrading.upgrading_jobs(tmp_path, bundles) as (primary, jobs),
+        upgrading.upgrading_jobs(tmp_path, bundles, shares=True) as (primary, jobs),
         following(tmp_path, bundles_dir=bundles, search_threads=1, encoder_threads=1) as follower,
     ):
         two = Pair(primary, jobs, follower)
@@ -50,7 +50,7 @@ async def test_every_step_of_an_upgrade_is_followed(tmp_path: Path, bundles: Pat
 
 async def test_a_fit_is_followed(tmp_path: Path) -> None:
     queries = [SearchRequest(vector=row, limit=20) for row in text_like(10, seed=5, dims=fitting.DIMS)]
-    async with running_jobs(tmp_path) as (primary, jobs), following(tmp_path) as follower:
+    async with running_jobs(tmp_path, shares=True) as (primary, jobs), following(tmp_path) as follower:
         two = Pair(primary, jobs, follower)
         await fitting.make(primary)
         await fitting.write(primary, range(200))
@@ -62,3 +62,17 @@ async def test_a_fit_is_followed(tmp_path: Path) -> None:
         await fitting.write(primary, range(0, 400))
         await fitting.reached(primary, "done")
         await same_answers(two, queries)
+
+
+async def test_lists_are_read_by_followers(tmp_path: Path) -> None:
+    queries = [SearchRequest(vector=row, limit=10, recall=0.8, explain=True) for row in listing.QUERIES[:20]]
+    async with (
+        running_jobs(tmp_path, shares=True, **listing.SETTINGS) as (primary, jobs),
+        following(tmp_path, **listing.SETTINGS) as follower,
+    ):
+        two = Pair(primary, jobs, follower)
+        await listing.listed(primary)
+        await same_answers(two, queries)
+        (answers, wanted) = [await engine.search("docs", queries) for engine in (follower, primary)]
+        read = [one.explain.lists for one in wanted if one.explain]
+        assert any(read) and [one.explain.lists for one in answers if one.explain] == read

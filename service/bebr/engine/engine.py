@@ -23,7 +23,7 @@ from bebr.engine.collections.encoders import Encoders
 from bebr.engine.collections.registry import CollectionRegistry, check_recall
 from bebr.engine.embedder import Embedder
 from bebr.engine.events import CollectionEvents
-from bebr.engine.following import Following
+from bebr.engine.following import DocumentNews, Following
 from bebr.engine.loader import CollectionLoader
 from bebr.engine.projection import Wanted
 from bebr.engine.requests import AliasChange, CollectionSettings, SearchRequest
@@ -123,8 +123,12 @@ class Engine:
         )
         self._loader = self._make_loader(head_rows, shares)
         self._following = (
-            Following(self.registry, self._loader, store, self.searchers) if role is Role.FOLLOWER else None
+            Following(self.registry, self._loader, store, self.searchers, data_folder)
+            if role is Role.FOLLOWER
+            else None
         )
+        self._shares = shares
+        self._news: DocumentNews | None = None
         self._background = self._make_background()
         self.fits = Fits(self.registry, self.events, limits)
         """State of fits, and requests for them."""
@@ -149,6 +153,9 @@ class Engine:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._store.listen(self._store_lost, self._store_seen)
         await self._store.open()
+        if self._shares:
+            self._news = DocumentNews(self._folder)
+            self._store.on_documents = self._news.tell
         self.registry.problem = "loading"
         self._background.start()
 
@@ -166,11 +173,14 @@ class Engine:
             await collection.close(keep=self.registry.role is Role.PRIMARY)
         await self._threads.shut_down()
         await self._store.close()
+        if self._news is not None:
+            self._news.close()
 
-    async def refresh(self) -> None:
-        """Take over what the primary has changed of collections and aliases. Raises StoreUnavailable."""
+    async def keep_up(self, name: str | None = None) -> None:
+        """In a follower: return once the collection of that name, or all of them, are what the primary had when it
+        answered last. Raises NotReady where that takes too long, StoreUnavailable."""
         if self._following is not None:
-            await self._following.refresh()
+            await self._following.keep_up(name)
 
     def readiness(self) -> Readiness:
         """Whether every collection that can be opened is caught up with the store; if not, why."""
@@ -270,6 +280,7 @@ class Engine:
         return sorted(found + [entry.status() for entry in self.registry.damaged.values()], key=lambda s: s.name)
 
     async def describe_collection(self, name: str) -> CollectionStatus:
+        await self.keep_up(name)
         try:
             collection = self.registry.find(name)
             await reach(collection)
@@ -353,6 +364,7 @@ class Engine:
     ) -> tuple[list[Point], list[str]]:
         """-> (points in the order requested, ids that do not exist). Raises AnswerTooLarge."""
         self._check_limit(len(ids), "ids")
+        await self.keep_up(name)
         size = AnswerSize(self.limits.max_answer_bytes)
         return await reading.get_points(self.registry.get(name), ids, with_metadata, with_code, size)
 
@@ -368,6 +380,7 @@ class Engine:
     ) -> Page:
         """A page of points by ascending id, and the cursor of the next; it ends early where it is large."""
         self._check_limit(limit, "limit")
+        await self.keep_up(name)
         collection = self.registry.get(name)
         await reach(collection, min_seq, strong)
         condition = collection.parse_filter(filter, self.limits.max_filter_size)
@@ -378,12 +391,15 @@ class Engine:
         self, name: str, filter: object, min_seq: Mapping[int, int] | None = None, strong: bool = False
     ) -> int:
         """Points for which the filter holds; None: all."""
+        await self.keep_up(name)
         collection = self.registry.get(name)
         await reach(collection, min_seq, strong)
         return await collection.shards.count(collection.parse_filter(filter, self.limits.max_filter_size))
 
     async def search(self, name: str, requests: Sequence[SearchRequest]) -> list[SearchResult]:
         """One result per request; all are scanned together."""
+        if self._following is not None:
+            await self._following.keep_up(name)
         collection = self.registry.get(name)
         if not 1 <= len(requests) <= self.limits.max_batch_searches:
             raise InvalidOption(

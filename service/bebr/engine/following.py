@@ -8,19 +8,25 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
+from bebr.core.types import Role
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.damaged import DamagedEntry, read_document
 from bebr.engine.collections.registry import ALIAS, COLLECTION, CollectionRegistry
 from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.loader import BESIDE, CollectionLoader
 from bebr.engine.search.searchers import Searchers
-from bebr.errors import BebrError, Unavailable
+from bebr.errors import NotReady, Unavailable
+from bebr.shards import SharedSeqs, numbers
 from bebr.store import DamagedDocument, Document, MetadataStore
 from bebr.store.protocol import to_json
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
+TOLD = "shared-documents"
+FOLLOWED = (COLLECTION, ALIAS, *BESIDE)
+"""Kinds of documents that are followed."""
 Stored = Document | DamagedDocument
 """A document as it was read."""
 
@@ -42,15 +48,45 @@ class Changes:
         return gone | {name: stored for name, stored in found.items() if before.get(name) != now[name]}
 
 
+class DocumentNews:
+    """Tells the followers of a primary that documents changed."""
+
+    def __init__(self, folder: Path) -> None:
+        """folder: where the data is. That documents may have changed while no primary was there is told at once."""
+        self._told = told = SharedSeqs(folder / TOLD, 1, Role.PRIMARY)
+        raw = told.read()
+        self._count = 0 if raw is None else numbers(raw)[0]
+        self.tell(COLLECTION)
+
+    def tell(self, kind: str) -> None:
+        """A document of a kind changed."""
+        if kind in FOLLOWED:
+            self._count += 1
+            self._told.raise_to(0, self._count)
+
+    def close(self) -> None:
+        self._told.close()
+
+
 class Following:
     """Follows what other processes change of the collections and aliases of one store."""
 
     def __init__(
-        self, registry: CollectionRegistry, loader: CollectionLoader, store: MetadataStore, searchers: Searchers
+        self,
+        registry: CollectionRegistry,
+        loader: CollectionLoader,
+        store: MetadataStore,
+        searchers: Searchers,
+        folder: Path,
     ) -> None:
+        """folder: where the data is."""
         self._registry = registry
         self._loader = loader
         self._searchers = searchers
+        self._told = SharedSeqs(folder / TOLD, 1, Role.FOLLOWER)
+        """How often the primary has changed documents."""
+        self._had: bytes | None = None
+        """What was told when somebody looked last; None: nothing was."""
         self._changes = Changes(store)
         self._begun = False
         self._looking = asyncio.Lock()
@@ -88,11 +124,39 @@ class Following:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._told.close()
 
     async def refresh(self) -> None:
         """Take over all that changed until now. Raises StoreUnavailable."""
         await self._look()
         await self.settled(None)
+
+    async def keep_up(self, name: str | None) -> None:
+        """Return once a collection is what it was at the primary when that answered last; None: all are.
+
+        Raises NotReady where the store does not have it for too long, StoreUnavailable.
+        """
+        while True:
+            if self._had is None or self._told.read() != self._had:
+                await self._look()
+            await self.settled(name)
+            had = self._had
+            try:
+                for collection in self._named(name):
+                    if collection.shards.behind():
+                        await collection.shards.reach()
+                return
+            except NotReady:  # points may be of a version that was attached meanwhile
+                if had is None or self._told.read() == had:
+                    raise
+
+    def _named(self, name: str | None) -> Sequence[Collection]:
+        """Those of that name or alias that are open and ready."""
+        registry = self._registry
+        if name is None:
+            return [collection for collection in registry.collections.values() if collection.ready]
+        collection = registry.collections.get(registry.aliases.get(name, name))
+        return [collection] if collection is not None and collection.ready else []
 
     async def settled(self, name: str | None) -> None:
         """Return once a collection, or all of them, are what their documents said when somebody looked last."""
@@ -105,6 +169,9 @@ class Following:
 
     async def _look(self) -> None:
         async with self._looking:
+            told = self._told.read()
+            if told is not None and told == self._had:
+                return  # somebody else has looked meanwhile
             self._wanted |= await self._changes.of(COLLECTION)
             if changed := await self._changes.of(ALIAS):
                 self._registry.take_aliases(changed)
@@ -115,6 +182,7 @@ class Following:
                 if name not in self._tasks:
                     self._tasks[name] = task = asyncio.create_task(self._bring_up(name))
                     task.add_done_callback(_heard)  # also where nobody waits for it
+            self._had = told
 
     def _names_of(self, uids: Sequence[str]) -> list[str]:
         """The names of open collections; what is not open reads everything when it is opened."""
@@ -141,6 +209,7 @@ class Following:
                 await self._take(name, stored)
             except Unavailable:
                 self._wanted.setdefault(name, stored)
+                self._had = None
                 raise
             except Exception:  # it stays as it is, and the others are taken over
                 log.exception("what changed of collection %s could not be taken over", name)
@@ -150,8 +219,9 @@ class Following:
             return False
         try:
             await self._loader.load_beside(collection, kinds)
-        except BebrError:
+        except Unavailable:
             self._outdated[collection.document.uid] |= kinds
+            self._had = None
             raise
         return True
 

@@ -219,6 +219,8 @@ class CollectionLoader:
             collection.add_versions(document)
             if document.filterable != collection.document.filterable:
                 await collection.shards.set_fields(document.filterable)
+            if collection.shards.columns().outdated:  # also where their job has ended since
+                await collection.shards.reach_store()
             collection.adopt(document, opened)
         if opened is not None:
             await self._calibrations.apply(collection)

@@ -233,8 +233,12 @@ class Shard:
 
     @property
     def is_outrun(self) -> bool:
-        """Whether another process has written a checkpoint since the files were read."""
-        return not self._owns_files and shard_files.written(self.folder) != self._files
+        """Whether another process has written a checkpoint since the files were read, or rows that only the feed has
+        brought lack columns of today's fields."""
+        if self._owns_files:
+            return False
+        by_feed = [part for part in self.outdated if not isinstance(part, SegmentView)]
+        return bool(by_feed) or shard_files.written(self.folder) != self._files
 
     @property
     def needs_maintenance(self) -> bool:

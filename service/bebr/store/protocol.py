@@ -69,6 +69,9 @@ class DamagedDocument:
 class MetadataStore(Protocol):
     """Points, their change feed, and small JSON documents. One instance serves one process and one event loop."""
 
+    on_documents: Callable[[str], None]
+    """Told of the kind of each document that this process has changed, or may have, before the change returns."""
+
     async def open(self) -> None:
         """Connect, create what is missing, check what is there."""
 

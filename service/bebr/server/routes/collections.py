@@ -100,6 +100,7 @@ async def list_bundles(engine: EngineOf) -> Response:
 
 @router.get("/v1/collections", **LIST.route_options())
 async def list_collections(engine: EngineOf) -> Response:
+    await engine.keep_up()
     return json_response(CollectionList.of(engine.list_collections()))
 
 
@@ -167,6 +168,7 @@ async def delete_collection(collection: str, engine: EngineOf) -> Response:
 
 @router.get("/v1/aliases", **LIST_ALIASES.route_options())
 async def list_aliases(engine: EngineOf) -> Response:
+    await engine.keep_up()
     return json_response(Aliases(aliases=engine.list_aliases()))
 
 

@@ -47,6 +47,7 @@ class RedisStore:
         follower changes nothing."""
         if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,64}", prefix):
             raise InvalidOption(f"a Redis prefix is 1 to 64 of letters, digits and '_.:-', got {prefix!r:.80}")
+        self.on_documents: Callable[[str], None] = lambda kind: None
         self._keys = Keys(prefix)
         self._client = RedisClient(url, timeout_seconds, max_connections)
         self._folder = folder
@@ -164,12 +165,17 @@ class RedisStore:
         return await self._documents.list(kind)
 
     async def delete_document(self, kind: str, name: str) -> bool:
-        self._check_lease()
-        return bool(await self._documents.replace(kind, {}, [name]))
+        return await self._change_documents(kind, {}, [name]) > 0
 
     async def replace_documents(self, kind: str, puts: Mapping[str, Document], deletes: Sequence[str]) -> None:
+        await self._change_documents(kind, puts, deletes)
+
+    async def _change_documents(self, kind: str, puts: Mapping[str, Document], deletes: Sequence[str]) -> int:
         self._check_lease()
-        await self._documents.replace(kind, puts, deletes)
+        try:
+            return await self._documents.replace(kind, puts, deletes)
+        finally:
+            self.on_documents(kind)
 
     # -- collections ---------------------------------------------------------------------------------------------------
 

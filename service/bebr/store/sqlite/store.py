@@ -62,6 +62,7 @@ class SqliteStore:
     ) -> None:
         """role: a follower locks, makes and changes nothing; the folder is another process's."""
         self._folder = Path(path)
+        self.on_documents: Callable[[str], None] = lambda kind: None
         self._max_open_files = max_open_files
         self._synchronous = synchronous
         self._files = OpenFiles(self._folder / "collections", synchronous, receipt_ttl_seconds, max_open_files)
@@ -199,7 +200,10 @@ class SqliteStore:
     async def _change_documents(self, kind: str, puts: Mapping[str, Document], deletes: Sequence[str]) -> int:
         catalog = self._opened_catalog()
         async with self._catalog_lock:
-            return await self._write_catalog(catalog, lambda: catalog.replace_documents(kind, puts, deletes))
+            try:
+                return await self._write_catalog(catalog, lambda: catalog.replace_documents(kind, puts, deletes))
+            finally:
+                self.on_documents(kind)
 
     async def _write_catalog(self, catalog: Catalog, write: Callable[[], Result]) -> Result:
         """Documents are small, and say what is to be deleted: they pass although the disk is full."""
