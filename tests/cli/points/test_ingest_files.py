@@ -60,7 +60,8 @@ def test_rows_are_typed_and_rejected_with_the_line_of_the_file(service: Client, 
         "h,text,de,-1,1e3,False,[]",
     ]
     file.write_text("\n".join(rows), "utf-8")
-    job = ingest(capsys, file)
+    service.create_collection("rows", bundle="minilm@1", filterable=FIELDS)
+    job = ingest(capsys, file, collection="rows")
     assert [(error["line"], error["error"]) for error in job["errors"]] == [
         (4, "Malformed"),
         *((line, "InvalidMetadata") for line in (5, 6, 7, 8)),
@@ -68,13 +69,13 @@ def test_rows_are_typed_and_rejected_with_the_line_of_the_file(service: Client, 
         (10, "InvalidText"),
     ]
     assert (job["applied"], job["rejected"], job["received"]) == (2, 7, 9)
-    found = {point.id: point.metadata for point in service.scroll("docs")}
+    found = {point.id: point.metadata for point in service.scroll("rows")}
     assert found == {
         "a": {"lang": "en", "year": 2024.0, "price": 1.5, "draft": True, "tags": ["sea"]},
         "h": {"lang": "de", "year": -1, "price": 1000.0, "draft": False, "tags": []},
     }
-    assert service.count("docs", {"must": [{"key": "year", "match": {"value": 2024}}]}) == 1
-    assert run("ingest", str(file), "-c", "docs") == 1
+    assert service.count("rows", {"must": [{"key": "year", "match": {"value": 2024}}]}) == 1
+    assert run("ingest", str(file), "-c", "rows") == 1
     shown = capsys.readouterr()
     assert "2 applied, 7 rejected" in shown.out and "line 4: Malformed: expected 7 cells" in shown.err
 
