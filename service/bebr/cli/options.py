@@ -39,6 +39,15 @@ DataDir = Annotated[
 ]
 
 
+def refuse(context: typer.Context, parameter: str, reason: str) -> None:
+    """Raise InvalidOption where an option of this command was typed that does nothing beside the others. A variable
+    may be set all the same: it is there for other commands too."""
+    source = context.get_parameter_source(parameter)
+    if source is not None and source.name == "COMMANDLINE":
+        option = "--" + parameter.replace("_", "-")
+        raise InvalidOption(f"{option} {reason}", option=option)
+
+
 def client(url: str | None, api_key: str | None, retries: int = 2) -> "Client":
     """A client of the service that the options or the environment name."""
     from bebr.client import Client

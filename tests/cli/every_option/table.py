@@ -33,6 +33,7 @@ ADAPT = (
     "train-adapter {rows} --from {new_vectors} --to {old_vectors} --to-embeddings {old_rows} --data-dir {dir} " + QUICK
 )
 MEASURE = "evaluate {judged} --bytes 8 --baselines sign --queries 20 --threads 1"
+UNUSED = "says where bundles are, and none is written or looked for there"
 UPGRADES = "versions/test_upgrade.py"
 FIT, BUNDLES, ADAPTERS = "models/test_fit.py", "models/test_train.py", "models/test_train_adapter.py"
 IN_A_FIT = Elsewhere("models/test_collection_fit.py", "test_fit_of_a_collection_waits_for_its_end")
@@ -109,6 +110,10 @@ TABLE: dict[str, Command] = {
             "--out": Elsewhere(FIT, "test_fit_takes_blocks_and_the_model_of_a_base"),
             "--replace": Elsewhere(FIT, "test_fit_chooses_blocks_of_a_size"),
         },
+        beside=(
+            Try("--data-dir {dir}", base="fit {rows} --bytes 4 --out {dir}/out", refused=UNUSED),
+            Try("--config {file}", base="fit {rows} --bytes 4 --out {dir}/out", refused=UNUSED),
+        ),
     ),
     "train": Command(
         TRAIN,
@@ -130,6 +135,10 @@ TABLE: dict[str, Command] = {
             "--out": Try("--out {dir}/there", TRAIN),
             "--replace": Elsewhere(BUNDLES, "test_a_bundle_that_is_there_is_not_replaced_unasked"),
         },
+        beside=(
+            Try("--data-dir {dir}", base="train {rows} --code 8x2 --out {dir}/out " + QUICK, refused=UNUSED),
+            Try("--config {file}", base="train {rows} --code 8x2 --out {dir}/out " + QUICK, refused=UNUSED),
+        ),
     ),
     "train-adapter": Command(
         ADAPT,
@@ -149,6 +158,7 @@ TABLE: dict[str, Command] = {
             "--out": Try("--out {dir}/there", ADAPT),
             "--replace": Elsewhere(ADAPTERS, "test_further_bundles_are_added_and_made_anew"),
         },
+        beside=(Try("--data-dir {dir}", base=f"{ADAPT.replace('--data-dir', '--out')}", refused=UNUSED),),
     ),
     "evaluate": Command(
         MEASURE,
@@ -173,6 +183,7 @@ TABLE: dict[str, Command] = {
             "--data-dir": Try("--data-dir {dir}", refused="--data-dir"),
             "--config": Try("--config none.toml -b {bundle}", refused="none.toml"),
         },
+        beside=(Try("--data-dir {dir}", base=MEASURE + " --bundle {old_vectors}", refused=UNUSED),),
     ),
     "inspect": Command("inspect docs"),
     "backup": Command(
@@ -183,7 +194,15 @@ TABLE: dict[str, Command] = {
             )
         },
     ),
-    "restore": Command("restore {backup} --data-dir {dir}", options={"--check": Try("--check")}),
+    "restore": Command(
+        "restore {backup} --data-dir {dir}",
+        options={"--check": Try("--check")},
+        beside=(
+            Try(
+                "--redis-url redis://127.0.0.1:9", base="restore {backup} --check", refused="--redis-url names a store"
+            ),
+        ),
+    ),
     "verify": Command("verify --data-dir {data}"),
     "config": Command("config", options={"--markdown": Try("--markdown")}),
     "models list": Command("models list --data-dir {data}"),
@@ -268,6 +287,10 @@ TABLE: dict[str, Command] = {
             "--to-api-key": Try("--to-api-key {key}", base="copy docs -c {new} --to {locked}", fails=True),
         },
         shared={"--api-key": Try("--api-key {key}", base="copy docs -c {new} --from {locked}", fails=True)},
+        beside=(
+            Try("--to-api-key {key}", base="copy docs -c {new} --to {dir}/store", refused="and --to is a store"),
+            Try("--api-key {key}", base="copy docs --from {data} --to {dir}/store", refused="and --to are stores"),
+        ),
     ),
     "collection create": Command(
         "collection create {new} --code 24x2",

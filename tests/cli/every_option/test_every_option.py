@@ -144,6 +144,15 @@ def test_options_that_many_commands_share_are_honored_by_each(stage: Stage, name
     check(stage, command, flag, command.shared.get(flag) or SHARED_RULES.get(flag, with_key))
 
 
+BESIDE = [(name, tried) for name, command in TABLE.items() for tried in command.beside]
+
+
+@pytest.mark.parametrize(("name", "tried"), BESIDE, ids=[f"{name} {tried.more}" for name, tried in BESIDE])
+def test_options_that_do_nothing_beside_others_are_refused(stage: Stage, name: str, tried: Try) -> None:
+    assert tried.refused is not None
+    check(stage, TABLE[name], "", tried)
+
+
 def test_the_table_names_no_option_that_is_not_there() -> None:
     assert TABLE.keys() == COMMANDS.keys()
     for name, command in TABLE.items():

@@ -61,6 +61,8 @@ class Command:
     options: dict[str, Try | Elsewhere] = field(default_factory=dict)
     shared: dict[str, Try | Elsewhere] = field(default_factory=dict)
     """Instead of the rule of an option that many commands share."""
+    beside: tuple[Try, ...] = ()
+    """Options that do nothing beside certain others, and are refused there."""
 
 
 @dataclass(frozen=True)

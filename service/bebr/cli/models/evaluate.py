@@ -9,7 +9,7 @@ import typer
 
 from bebr.cli.extra import train_extra
 from bebr.cli.models.options import Threads
-from bebr.cli.models.registry import find_bundle
+from bebr.cli.models.registry import check_folder_is_used, find_bundle
 from bebr.cli.models.training_data import use_threads
 from bebr.cli.options import AsJson, ConfigFile, DataDir
 
@@ -57,6 +57,7 @@ Plot = Annotated[Path | None, typer.Option(help="Plot recall against bytes to a 
 
 
 def evaluate(
+    context: typer.Context,
     data: Folders,
     bundle: Bundles = None,
     bytes: Sizes = None,
@@ -82,14 +83,12 @@ def evaluate(
     queries.jsonl in BEIR format, and optionally qrels.tsv. Needs the extra [train].
     """
     from bebr.cli.output import counted_progress
-    from bebr.errors import InvalidOption
 
+    check_folder_is_used(context, False, base, *(bundle or ()))
     measured = [find_bundle(name, data_dir, config) for name in bundle or ()]
     embedding = find_bundle(base, data_dir, config) if base is not None else None
     plan = _plan(measured, bytes, fit, baselines, not no_bound, rescore_bytes)
     _check(plot, base, cache)
-    if data_dir is not None and not measured and base is None:
-        raise InvalidOption("--data-dir says where bundles are, and neither --bundle nor --base names one")
     count = use_threads(threads)
     with counted_progress("reading") as show:
         opened = _open(data, queries, model, _embedder(embedding, cache, count, show))

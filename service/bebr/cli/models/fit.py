@@ -34,6 +34,7 @@ Base = Annotated[
 
 
 def fit(
+    context: typer.Context,
     embeddings: Embeddings,
     bytes: Bytes = None,
     rescore_bytes: RescoreBytes = 0,
@@ -55,11 +56,12 @@ def fit(
     Some rows are held out to measure recall: the share of the 10 nearest neighbors by float cosine that the codes
     find. Fit on the data that you will search. `bebr collection fit` fits a collection of the service instead.
     """
-    from bebr.cli.models.registry import registry_of
+    from bebr.cli.models.registry import check_folder_is_used, registry_of
     from bebr.cli.options import settings_from
     from bebr.encoding.importing.pull import default_name
 
     size = Size(bytes, code, target_recall, nested, rescore_bytes, cpu_seconds)
+    check_folder_is_used(context, out is None, base)
     bundles = settings_from(config, {"data_dir": data_dir}).bundles_dir
     target = Target(out or bundles, name or default_name(embeddings.stem), version, replace)
     target.check_free(size)

@@ -3,6 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
+from bebr.cli.options import refuse
+
 if TYPE_CHECKING:
     from bebr.encoding import Bundle, BundleRegistry
 
@@ -31,6 +35,17 @@ def find_bundle(name: str, data_dir: Path | None, config: Path | None) -> "Bundl
     from bebr.encoding import Bundle
 
     return Bundle.load(Path(name)) if "/" in name else open_registry(data_dir, config).get(name)
+
+
+def check_folder_is_used(context: typer.Context, written: bool, *named: str | None) -> None:
+    """Raise InvalidOption where the folder of bundles was given, though no bundle is written or looked for there.
+
+    written: whether one is. named: bundles that are looked for; those with a / lie elsewhere.
+    """
+    if written or any(name is not None and "/" not in name for name in named):
+        return
+    for option in ("data_dir", "config"):
+        refuse(context, option, "says where bundles are, and none is written or looked for there")
 
 
 def check_dims(bundle: "Bundle", dims: int) -> None:

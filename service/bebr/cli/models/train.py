@@ -22,7 +22,7 @@ from bebr.cli.models.options import (
     TargetRecall,
     Threads,
 )
-from bebr.cli.models.registry import bundles_folder, check_embedding_model, find_bundle, name_of
+from bebr.cli.models.registry import bundles_folder, check_embedding_model, check_folder_is_used, find_bundle, name_of
 from bebr.cli.models.target import Size, Target
 from bebr.cli.models.training_data import TrainingData, recipe_of, use_threads
 from bebr.cli.options import AsJson, ConfigFile, DataDir
@@ -44,6 +44,7 @@ Checkpoint = Annotated[
 
 
 def train(
+    context: typer.Context,
     data: Data,
     bytes: Bytes = None,
     code: Code = None,
@@ -74,6 +75,7 @@ def train(
     from bebr.cli.output import counted_progress
 
     size = Size(bytes, code, target_recall, nested)
+    check_folder_is_used(context, out is None, base)
     embedding = find_bundle(base, data_dir, config) if base is not None else None
     folder = out or bundles_folder(data_dir, config)
     run = _Run(size, preset, checkpoint, Target(folder, name or name_of(data), version, replace, embedding))

@@ -11,7 +11,7 @@ import typer
 
 from bebr.cli.models.adapter_destination import Destination, destinations
 from bebr.cli.models.options import Data, Out, Pairs, Replace, Seed, Steps, Threads
-from bebr.cli.models.registry import bundles_folder, find_bundle
+from bebr.cli.models.registry import bundles_folder, check_folder_is_used, find_bundle
 from bebr.cli.models.target import Target
 from bebr.cli.models.training_data import TrainingData, recipe_of, use_threads
 from bebr.cli.options import AsJson, ConfigFile, DataDir
@@ -36,6 +36,7 @@ Version = Annotated[str | None, typer.Option(help="Version of the bundle.", show
 
 
 def train_adapter(
+    context: typer.Context,
     data: Data,
     from_bundle: From,
     to_bundles: To,
@@ -62,6 +63,7 @@ def train_adapter(
     """
     from bebr.cli.output import counted_progress
 
+    check_folder_is_used(context, out is None, from_bundle, *to_bundles)
     base = find_bundle(from_bundle, data_dir, config)
     folder = out or bundles_folder(data_dir, config)
     target = Target(folder, name or base.name, version or base.version, replace, base)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bebr.cli.options import ApiKey, AsJson, Url
+from bebr.cli.options import ApiKey, AsJson, Url, refuse
 
 if TYPE_CHECKING:
     from bebr.client import Client
@@ -26,7 +26,8 @@ def inspect(
     from bebr.cli.options import client
 
     if target is not None and ("/" in target or target == "."):  # no collection name contains a /
-        _check_options(context, target)
+        for option in ("url", "api_key"):
+            refuse(context, option, f"is of a service, and '{target}' is a folder")
         found = _folder(Path(target))
     else:
         with client(url, api_key) as service:
@@ -47,16 +48,6 @@ def show_found(found: dict[str, Any], as_json: bool) -> None:
 def show_collections(service: "Client", as_json: bool) -> None:
     """Print all collections of a service with their aliases."""
     show_found(_collections(service), as_json)
-
-
-def _check_options(context: typer.Context, folder: str) -> None:
-    """Raise InvalidOption where an option of the service was given for a folder; variables may be set all the same."""
-    from bebr.errors import InvalidOption
-
-    for name, option in (("url", "--url"), ("api_key", "--api-key")):
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise InvalidOption(f"{option} is of a service, and '{folder}' is a folder", option=option)
 
 
 def _collections(service: "Client") -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bebr.cli.options import ApiKey, AsJson, Url
+from bebr.cli.options import ApiKey, AsJson, Url, refuse
 
 if TYPE_CHECKING:
     from bebr.client import Client
@@ -92,6 +92,7 @@ def import_(
 
 
 def copy(
+    context: typer.Context,
     name: Name,
     collection: NewName = None,
     source: Source = None,
@@ -110,6 +111,10 @@ def copy(
 
     if source == destination and collection in (None, name):
         raise InvalidOption("give --from, --to, or another name with --collection: nothing would be copied")
+    if not _is_service(destination):
+        refuse(context, "to_api_key", "is of a service, and --to is a store")
+        if not _is_service(source):
+            refuse(context, "api_key", "is of a service, and --from and --to are stores")
     with _opened(source, api_key, must_exist=True) as here, _opened(destination, to_api_key or api_key) as there:
         definition = here.get_definition(name)
         pages = _pages(here, name, definition)
@@ -217,6 +222,10 @@ def _parts(points: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         yield part
 
 
+def _is_service(place: str | None) -> bool:
+    return place is None or place.startswith(("http://", "https://"))
+
+
 @contextmanager
 def _opened(place: str | None, api_key: str | None, must_exist: bool = False) -> Iterator["Client"]:
     """A client of the service at a URL, or of one that this command runs on a store as long as it needs it."""
@@ -226,7 +235,7 @@ def _opened(place: str | None, api_key: str | None, must_exist: bool = False) ->
     from bebr.cli.options import client
     from bebr.errors import InvalidOption
 
-    if place is None or place.startswith(("http://", "https://")):
+    if place is None or _is_service(place):
         with client(place, api_key) as service:
             yield service
         return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bebr.cli.options import ConfigFile, DataDir
+from bebr.cli.options import ConfigFile, DataDir, refuse
 from bebr.cli.server.serve import RedisUrl, Set
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def backup(
 
 
 def restore(
+    context: typer.Context,
     file: Annotated[Path, typer.Argument(help="File that `bebr backup` wrote.")],
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,
@@ -71,6 +72,7 @@ def restore(
     manifest, documents = read_backup(file)
     missing = _check_bundles(settings, needed_bundles(documents))
     if check:
+        refuse(context, "redis_url", "names a store, and --check reads the file alone")
         typer.echo(f"{file} is whole: {_summary(manifest)}, made at {manifest.created_at}")
         return
 
