@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,45 @@ async def test_code_versions_that_a_follower_does_not_know_yet_hide_nothing_that
         follower.add_version(1, SPECS[1])
         await follower.reach()
         assert await ids_of(follower) == sorted(model.points)
+
+
+async def test_segments_of_any_size_are_mapped_and_searched_as_those_in_memory(tmp_path: Path) -> None:
+    """So their memory is that of all processes together; and searches go on on the event loop."""
+    rng, model = np.random.default_rng(8), Model(1)
+    async with pair(tmp_path, shards=1) as (primary, follower):
+        await fill(primary, model, rng, 200)
+        primary._followers[0].shard.flush()
+        await follower.catch_up()
+        for client in (primary, follower):
+            view = client._scan_view()
+            assert view.shared and not view.mapped and len(view.parts) == len(view.shared)
+            for segment in view.shared:
+                columns = [array for column in segment.columns.values() for array in column.arrays().values()]
+                for array in (segment.blocked, segment.gains, segment.lookup, *columns):
+                    assert not array.flags.owndata and not array.flags.writeable
+            assert await equal_to(model, client)
+
+
+async def test_a_mapped_file_that_is_cut_short_ends_in_no_wrong_answer(tmp_path: Path) -> None:
+    rng, model = np.random.default_rng(9), Model(1)
+    async with pair(tmp_path, shards=1, head_rows=2048) as (primary, follower):
+        await fill(primary, model, rng, 3000)
+        primary._followers[0].shard.flush()
+        await follower.catch_up()
+        for path in tmp_path.rglob("*.seg"):
+            with path.open("r+b") as file:
+                file.truncate(8192)
+
+        async def is_mended(client: LocalShards) -> bool:
+            try:
+                assert await equal_to(model, client)
+            except NotReady:
+                return False
+            return True
+
+        for client in (follower, primary):
+            await until(partial(is_mended, client), "the files anew")
+            assert await is_mended(client)
 
 
 def test_shared_numbers_only_grow_and_outlive_who_wrote_them(tmp_path: Path) -> None:

@@ -55,6 +55,8 @@ class ScanView:
     """Of all parts, dead ones included."""
     mapped: tuple[Segment, ...]
     """Whose codes were not read when their files were opened: `check` must be called before they are scanned."""
+    shared: tuple[Segment, ...]
+    """Whose codes are mapped, and were read and checked when their files were opened."""
     _masks: dict[tuple[int, Filter], list[NDArray[np.uint16]]] = field(default_factory=dict, compare=False)
     """What `masks` keeps, by version and filter."""
 
@@ -73,8 +75,9 @@ class ScanView:
         size_bytes, rows = sum(view.scan_size_bytes for view in views), sum(part.rows for part in parts)
         segments = [part.segment for part in parts if isinstance(part, SegmentView)]
         mapped = tuple(segment for segment in segments if segment.pieces)
+        shared = tuple(segment for segment in segments if segment.shares and not segment.pieces)
         lists = lists_held(parts, tables or {})
-        return cls(tuple(views), parts, native, selections, rescore, lists, points, size_bytes, rows, mapped)
+        return cls(tuple(views), parts, native, selections, rescore, lists, points, size_bytes, rows, mapped, shared)
 
     def masks(self, version: int, condition: Filter) -> list[NDArray[np.uint16]]:
         """Of the living rows of a version for which the filter holds, for each of its parts. A few are kept."""
@@ -85,6 +88,11 @@ class ScanView:
                 self._masks.clear()
             self._masks[version, condition] = masks
         return masks
+
+    @property
+    def is_in_files(self) -> bool:
+        """Whether anything that is scanned is mapped: `begin_scan` and `is_unhurt` are to be called around a scan."""
+        return bool(self.mapped or self.shared)
 
     def begin_scan(self, *, checks_all: bool) -> int:
         """Make mapped segments ready for a scan; the result is for `is_unhurt` after it. Raises DamagedSegment.
@@ -99,11 +107,15 @@ class ScanView:
         return lost
 
     def is_unhurt(self, lost: int) -> bool:
-        """Whether no mapped file was cut short since that check. If one was, all is checked anew by the next one."""
+        """Whether no mapped file was cut short since that check. If one was, all is checked anew by the next one.
+
+        Raises DamagedSegment."""
         if kernel.lost_pages() == lost:
             return True
-        for segment in self.mapped:
+        for segment in (*self.mapped, *self.shared):
             segment.forget_checks()
+        for segment in self.shared:
+            segment.check()  # what it has lost stays lost: it is opened anew
         return False
 
     def ids(self, places: NDArray[np.int32], rows: NDArray[np.int64]) -> list[str]:

@@ -56,12 +56,15 @@ class Segment:
     """Open segment file. Raises DamagedSegment when a byte is not what was written.
 
     map_from_bytes: codes of this size or more stay in the file, mapped; `check` must be called before they are used.
+    shares: everything is mapped, so that processes share its memory; it was read and checked once the file is open.
     """
 
-    def __init__(self, path: Path, map_from_bytes: int = ANY_SIZE) -> None:
+    def __init__(self, path: Path, map_from_bytes: int = ANY_SIZE, shares: bool = False) -> None:
         self.written = identity(path)
         """The file as it was before it was read: see `identity`."""
-        opened = segment_file.read(path, MAPPED, map_from_bytes)
+        opened = segment_file.read(path, MAPPED, map_from_bytes, shares)
+        self.shares = shares
+        self._is_sound = True
         header, sections, row_files = opened.header, opened.sections, opened.rows
         self.path = path
         self.pieces = opened.pieces
@@ -134,6 +137,9 @@ class Segment:
 
         To be called before they are used where `pieces` says that they were not read when the file was opened.
         """
+        if not self._is_sound:
+            segment_file.verify(self.path)
+            self._is_sound = True
         for name, pieces in self.pieces.items():
             if not pieces.is_checked:
                 pieces.advise(0, pieces.size)
@@ -151,6 +157,7 @@ class Segment:
 
     def forget_checks(self) -> None:
         """Have all of what is mapped checked anew before it is used."""
+        self._is_sound = not self.shares
         for pieces in self.pieces.values():
             pieces.forget()
 

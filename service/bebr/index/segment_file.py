@@ -148,11 +148,12 @@ def _write_pieces(file: BinaryIO, chunks: Iterable[NDArray[np.uint8]]) -> tuple[
     return _write_chunks(file, noted()), np.array(checksums, np.uint32)
 
 
-def read(path: Path, mapped: Collection[str], map_from_bytes: int) -> Opened:
+def read(path: Path, mapped: Collection[str], map_from_bytes: int, shares: bool = False) -> Opened:
     """Open a file. Raises DamagedSegment.
 
     mapped: sections that are mapped in any case; their reader checks what it reads. From `map_from_bytes` on sections
-    with pieces are mapped too, and then nothing that is mapped is read here.
+    with pieces are mapped too, and then neither those nor these are read here. shares: all else is mapped as well, once
+    it was checked, so that its memory is that of every process that has the file open.
     """
     try:
         with path.open("rb") as file:
@@ -160,7 +161,10 @@ def read(path: Path, mapped: Collection[str], map_from_bytes: int) -> Opened:
             table = header["sections"]
             in_pieces = [name for name in table if f"{PIECES}{name}" in table]
             is_large = any(table[name]["size"] >= map_from_bytes for name in in_pieces)
-            at_once = [name for name in table if name in mapped or (is_large and name in in_pieces)]
+            unread = [name for name in table if is_large and (name in mapped or name in in_pieces)]
+            at_once = [
+                name for name in table if name in mapped or name in unread or (shares and _is_shared(table, name))
+            ]
             sections: Arrays = {}
             rows: dict[str, rescore.RowFile] = {}
             for name, entry in table.items():
@@ -168,7 +172,7 @@ def read(path: Path, mapped: Collection[str], map_from_bytes: int) -> Opened:
                     rows[name] = _open_rows(path, file, start, name, entry)
                 elif name not in at_once:
                     sections[name] = _read_section(path, file, start, name, entry)
-                elif not is_large:
+                elif name not in unread:
                     _check_section(path, file, start, name, entry)
         data = kernel.map_file(str(path))
     except OSError as error:
@@ -183,6 +187,10 @@ def read(path: Path, mapped: Collection[str], map_from_bytes: int) -> Opened:
         if is_large and name in in_pieces:
             pieces[name] = kernel.Pieces(raw, header["piece_size"], sections[f"{PIECES}{name}"])
     return Opened(header, sections, rows, pieces)
+
+
+def _is_shared(table: Mapping[str, Any], name: str) -> bool:
+    return "row_size" not in table[name] and not name.startswith(PIECES)
 
 
 def verify(path: Path, pause: Callable[[int], None] | None = None) -> None:

@@ -44,8 +44,11 @@ class Shard:
         lists: Mapping[int, Centroids] | None = None,
         map_from_bytes: int = ANY_SIZE,
         role: Role = Role.PRIMARY,
+        shares: bool = False,
     ) -> None:
         self.folder = folder
+        self._shares = shares or role is Role.FOLLOWER
+        """Other processes have the same files open."""
         self._owns_files = role is Role.PRIMARY
         """Else another process writes them, and none is made or changed here."""
         self._files: tuple[int, ...] | None = None
@@ -92,7 +95,7 @@ class Shard:
         self._files = shard_files.written(self.folder)
         try:
             known = [] if before is None else before._sealed
-            self._loaded, self._sealed = shard_files.load(self.folder, self.map_from_bytes, known)
+            self._loaded, self._sealed = shard_files.load(self.folder, self.map_from_bytes, known, self._shares)
             self.seq = self.checkpoint_seq = self._loaded.seq
             for view in self._sealed:
                 self._check_fits(view.segment, fields_change)
@@ -402,7 +405,7 @@ class Shard:
         self.checkpoint_seq = seq
 
     def _opened(self, path: Path) -> Segment:
-        return Segment(path, self.map_from_bytes)
+        return Segment(path, self.map_from_bytes, self._shares)
 
     def _next_path(self) -> Path:
         assert self._owns_files, "another process makes the files of this folder"

@@ -49,7 +49,7 @@ def save(folder: Path, mark: Mark, segments: Sequence[SegmentView]) -> None:
 
 
 def load(
-    folder: Path, map_from_bytes: int = ANY_SIZE, known: Sequence[SegmentView] = ()
+    folder: Path, map_from_bytes: int = ANY_SIZE, known: Sequence[SegmentView] = (), shares: bool = False
 ) -> tuple[Mark, list[SegmentView]]:
     """The last operation of the last checkpoint, and its segments: (seq 0, []) where there is none.
 
@@ -61,7 +61,7 @@ def load(
         read = written(folder)
         try:
             manifest = _read_manifest(folder) or {"seq": 0, "segments": []}
-            segments = [_open(folder, entry, map_from_bytes, open_of) for entry in manifest["segments"]]
+            segments = [_open(folder, entry, map_from_bytes, open_of, shares) for entry in manifest["segments"]]
         except (DamagedSegment, NotReady):
             if written(folder) == read:
                 raise
@@ -146,9 +146,10 @@ def _open(
     entry: dict[str, str | int | None],
     map_from_bytes: int,
     open_of: Mapping[tuple[str, tuple[int, ...] | None], Segment],
+    shares: bool,
 ) -> SegmentView:
     path = folder / str(entry["file"])
-    view = SegmentView.of(open_of.get((path.name, identity(path))) or Segment(path, map_from_bytes))
+    view = SegmentView.of(open_of.get((path.name, identity(path))) or Segment(path, map_from_bytes, shares))
     if entry["live"] is None:
         return view
     try:

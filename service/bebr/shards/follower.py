@@ -210,6 +210,8 @@ class Follower:
     async def _try_to_catch_up(self) -> bool:
         """False where tombstones were purged that this has not read: the view may hold what was deleted."""
         shard = self.shard
+        if self._writes_files:  # from here on the store takes nothing from a process that wrote before
+            await self._truth.history(self._uid, self._number)
         page = await self._page_after(shard)
         self._report(page.history.lost(self._note.mark) or page.history.lost(shard.mark), page.history)
         why = await self._why_rebuild(page.counters, page.history)
@@ -377,4 +379,13 @@ class Follower:
         self._last = last_applied(done) or self._last
 
     def _new_shard(self, folder: Path) -> Shard:
-        return Shard(folder, self._specs, self.fields, self._head_rows, self._lists, self._map_from_bytes, self._role)
+        return Shard(
+            folder,
+            self._specs,
+            self.fields,
+            self._head_rows,
+            self._lists,
+            self._map_from_bytes,
+            self._role,
+            shares=self._acknowledged is not None,
+        )

@@ -318,8 +318,8 @@ class LocalShards:
         view = self._scan_view()
         try:
             if view.scan_size_bytes <= INLINE_READ_BYTES and _are_small_filters(view.rows, [condition]):
-                return read()
-            return await asyncio.to_thread(read)
+                return reads.unhurt(view, read)
+            return await asyncio.to_thread(reads.unhurt, view, read)
         except DamagedSegment as damage:
             raise self.upkeep.mend(damage) from None
 

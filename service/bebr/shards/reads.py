@@ -1,10 +1,11 @@
 """Reads of several shards at once, each of views that do not change meanwhile. Pure functions of the views."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from heapq import merge as merge_sorted
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from bebr.shards.client import Searched
 from bebr.shards.scan_rate import ScanRate
 
 Views = Sequence[ShardView]
+Result = TypeVar("Result")
 
 
 def search(
@@ -46,7 +48,7 @@ def search(
     """
     if not queries:
         return Searched([], dict(view.points))
-    if not view.mapped:
+    if not view.is_in_files:
         return _search(view, queries, grouping, rescorings, rate, scanners, slices, waits)
     checks_all = grouping is not None  # other scans check what they read
     while True:
@@ -100,14 +102,14 @@ def nearest(view: ScanView, queries: EmbeddingQueries, rate: ScanRate, waits: bo
     is_whole = queries.lists is None and queries.filters is None
     measures = is_whole and rate.is_next(view.scan_size_bytes * len(queries))
     while True:
-        lost = view.begin_scan(checks_all=False) if view.mapped else 0
+        lost = view.begin_scan(checks_all=False) if view.is_in_files else 0
         try:
             found = find_nearest(view, queries, held, waits=waits, measures=measures)
         except DamagedRows:
             return None
         if found is None:
             return None
-        if not view.mapped or view.is_unhurt(lost):
+        if not view.is_in_files or view.is_unhurt(lost):
             break
     if measures:
         rate.note(view.scan_size_bytes, len(queries), found.seconds)
@@ -161,6 +163,18 @@ def _sliced(selection: Selection, slices: int) -> list[list[int]]:
         sliced[least].append(place)
         totals[least] += rows
     return sliced
+
+
+def unhurt(view: ScanView, read: Callable[[], Result]) -> Result:
+    """What is read of columns and masks, again where a file that they are mapped from was cut short meanwhile. Raises
+    DamagedSegment."""
+    if not view.shared:
+        return read()
+    while True:
+        lost = view.begin_scan(checks_all=False)
+        found = read()
+        if view.is_unhurt(lost):
+            return found
 
 
 def count(views: Views, condition: Filter | None) -> int:
