@@ -149,10 +149,11 @@ class Watch:
             self._marks[uid, shard] = history.mark(last_seq)
         return history
 
-    def went_back(self, uid: str, shard: int, last_seq: int) -> StoreUnavailable:
-        """The shard has less than was acknowledged: it goes on from there in another epoch."""
+    def went_back(self, uid: str, shard: int, last_seq: int, same_epoch: bool = True) -> StoreUnavailable:
+        """The shard has less than was acknowledged: it goes on from there in another epoch, unless it has already."""
         mark = self._marks.pop((uid, shard))
-        self._parted[uid, shard] = new_epoch()[:4]
+        if same_epoch:
+            self._parted[uid, shard] = new_epoch()[:4]
         why = f"the store went back from {mark.seq} to {last_seq}"
         event(log, "the store went back", logging.ERROR, collection=uid, shard=shard, why=why)
         self.on_loss(uid, shard)
@@ -207,11 +208,12 @@ class Watch:
                 await self.lease.renew()
             lost = await self._losses(list(self._marks))
             self._client.trusted = True
-            for shard, last_seq in lost:
-                self.went_back(*shard, last_seq)
+            for shard, last_seq, same_epoch in lost:
+                self.went_back(*shard, last_seq, same_epoch)
 
-    async def _losses(self, shards: Sequence[Shard]) -> list[tuple[Shard, int]]:
-        """Those of the shards that lost what was acknowledged, and their last seq."""
+    async def _losses(self, shards: Sequence[Shard]) -> list[tuple[Shard, int, bool]]:
+        """Those of the shards that lost what was acknowledged, their last seq, and whether they would go on in
+        the very epoch of what they lost."""
         lost, sound = [], defaultdict[str, dict[int, int]](dict)
         for shard in shards:
             try:
@@ -221,8 +223,10 @@ class Watch:
                 continue
             if self._only_reads and history is None:
                 self.forget(shard[0])
-            elif mark is not None and (history is None or history.lost(mark)):
-                lost.append((shard, history.last_seq if history else 0))
+            elif mark is not None and history is None:
+                lost.append((shard, 0, True))
+            elif mark is not None and history is not None and history.lost(mark):
+                lost.append((shard, history.last_seq, mark.epoch in [one.name for one in history.epochs[-1:]]))
             elif history is not None:
                 sound[shard[0]][shard[1]] = history.last_seq
         self.on_look(sound)
@@ -238,8 +242,8 @@ class Watch:
                 shards = list(self._marks)
                 some, at = shards[at : at + LOOK_AT_SHARDS], at + LOOK_AT_SHARDS
                 at = 0 if at >= len(shards) else at
-                for shard, last_seq in await self._losses(some):
-                    self.went_back(*shard, last_seq)
+                for shard, last_seq, same_epoch in await self._losses(some):
+                    self.went_back(*shard, last_seq, same_epoch)
             except BebrError as error:
                 event(log, "the store cannot be looked at", logging.DEBUG, why=error.detail)
 

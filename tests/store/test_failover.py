@@ -1,0 +1,61 @@
+"""A master of a cluster dies whose replica lags behind: what that takes back is told to whoever had it."""
+
+from functools import partial
+
+from tests.cluster import Cluster, running_cluster
+from tests.store.points import UID, commit, put
+from tests.store.torn_redis import View, read_whole
+from tests.waiting import until
+
+from bebr.core.types import Role
+from bebr.errors import StoreUnavailable
+from bebr.store import MetadataStore
+from bebr.store.redis.store import RedisStore
+
+
+async def answers(store: MetadataStore) -> bool:
+    try:
+        await store.counters(UID, 0)
+    except StoreUnavailable:
+        return False
+    return True
+
+
+async def test_a_follower_is_told_of_what_a_failover_took_back() -> None:
+    """It followed to seq 90, the replica stood at 50, and 60 other commits brought that to 110: nothing else tells."""
+    with running_cluster() as cluster:
+        writer, other = (RedisStore(cluster.url, prefix="p") for _ in range(2))
+        await writer.open()
+        await other.open()
+        await writer.create(UID, 1)
+        follower, view = RedisStore(cluster.url, prefix="p", role=Role.FOLLOWER), View()
+        await follower.open()
+        for number in range(50):
+            await commit(writer, 0, [put(f"a{number}")])
+        place = cluster.of_key(f"{{p:{UID}:0}}:info")
+        await until(partial(in_step, cluster, place), "the replica has all")
+        before = await writer.history(UID, 0)
+        cluster.cut_off(place)
+        for number in range(40):
+            await commit(writer, 0, [put(f"gone{number}")])
+        await view.catch_up(follower)
+        assert view.mark.seq == 90 and len(view.points) == 90
+        cluster.fail_over(place)
+        for store in (other, follower, writer):
+            await until(partial(answers, store), "the store answers again")
+        for number in range(60):
+            await commit(other, 0, [put(f"b{number}")])
+        assert (await other.counters(UID, 0)).last_seq == 110
+        await view.catch_up(follower)
+        found = await read_whole(other, [])
+        assert view.points == found and len(found) == 110 and view.rebuilds == 1
+        (committed,) = await commit(writer, 0, [put("c")])
+        assert committed.epoch is not None and before.after(committed.epoch, committed.first_seq - 1) is None
+        for store in (writer, other, follower):
+            await store.close()
+
+
+def in_step(cluster: Cluster, place: int) -> bool:
+    told = [node.command("INFO", "replication") for node in (cluster.masters[place], cluster.replicas[place])]
+    offsets = [one.split(b"master_repl_offset:")[1].split(b"\r\n")[0] for one in told]
+    return offsets[0] == offsets[1]
