@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from tests.engine.following import Pair, agree, following, pair, store_of
-from tests.engine.running import running_jobs
+from tests.engine.running import running_jobs, settings
 from tests.engine.test_engine import SPEC, codes, make, points
 from tests.servers import Server, ServerKind, running_server
 from tests.waiting import until
 
-from bebr.core.types import FieldType, WriteMode
+from bebr.bootstrap import build_engine
+from bebr.core.types import FieldType, Role, WriteMode
 from bebr.engine import AliasChange, CollectionSettings, Engine, SearchRequest
 from bebr.errors import CollectionNotFound, DamagedCollection, NotPrimary, NotReady
 
@@ -199,3 +200,33 @@ async def test_a_follower_changes_nothing(tmp_path: Path) -> None:
             with pytest.raises(NotPrimary, match="this process only follows the one that writes"):
                 await change
         await agree(two)
+
+
+async def test_searches_go_on_while_the_primary_is_away(tmp_path: Path, store: dict[str, Any]) -> None:
+    async with pair(tmp_path, **store) as two:
+        await make(two.primary)
+        await two.primary.write_points("docs", points(50), WriteMode.UPSERT)
+        await both_find(two)
+        wanted = await found(two.primary)
+        await two.jobs.stop()
+        await two.primary.stop()
+        assert await found(two.follower) == wanted
+        async with running_jobs(tmp_path, shares=True, **store) as (primary, jobs):
+            await primary.change_aliases([AliasChange("live", "docs")])
+            await primary.write_points("docs", points(20, seed=4), WriteMode.UPSERT)
+            await both_find(Pair(primary, jobs, two.follower), "live")
+
+
+async def test_a_follower_that_starts_first_waits_for_its_primary(tmp_path: Path, store: dict[str, Any]) -> None:
+    follower = build_engine(settings(tmp_path, **store), Role.FOLLOWER)
+    try:
+        await follower.start()
+        with pytest.raises(NotReady):
+            await found(follower)
+        async with running_jobs(tmp_path, shares=True, **store) as (primary, jobs):
+            await make(primary)
+            await primary.write_points("docs", points(50), WriteMode.UPSERT)
+            await follower.wait_until_ready()
+            await both_find(Pair(primary, jobs, follower))
+    finally:
+        await follower.stop()

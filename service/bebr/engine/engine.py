@@ -152,7 +152,8 @@ class Engine:
         limit_arenas()
         self._folder.mkdir(parents=True, exist_ok=True)
         self._store.listen(self._store_lost, self._store_seen)
-        await self._store.open()
+        if self._following is None:  # which waits for a primary to make the store
+            await self._store.open()
         if self._shares:
             self._news = DocumentNews(self._folder)
             self._store.on_documents = self._news.tell

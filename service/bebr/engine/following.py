@@ -82,6 +82,7 @@ class Following:
         """folder: where the data is."""
         self._registry = registry
         self._loader = loader
+        self._store = store
         self._searchers = searchers
         self._told = SharedSeqs(folder / TOLD, 1, Role.FOLLOWER)
         """How often the primary has changed documents."""
@@ -103,8 +104,9 @@ class Following:
 
     async def _begin(self) -> None:
         """What changes from here on is noticed, also while it is loaded."""
+        await self._store.open()
         if not self._begun:
-            for kind in BESIDE:
+            for kind in FOLLOWED:
                 await self._changes.of(kind)
             self._begun = True
 
@@ -136,7 +138,7 @@ class Following:
 
         Raises NotReady where the store does not have it for too long, StoreUnavailable.
         """
-        while True:
+        while self._registry.complete:
             if self._had is None or self._told.read() != self._had:
                 await self._look()
             await self.settled(name)
