@@ -37,7 +37,7 @@ from bebr.index import CodeSpace, cluster, lists_for, quantize
 from bebr.index.columns import pack_mask
 from bebr.index.growing import GrowingSegment, GrowingView
 from bebr.index.lists.assigning import assign
-from bebr.index.lists.clustering import SAMPLE_ROWS_PER_LIST
+from bebr.index.lists.clustering import sample_rows_for
 from bebr.index.probe import FLAT_ROWS_PER_LIST
 from bebr.index.sealing import seal
 from bebr.shards.memory import release_free_memory
@@ -63,7 +63,7 @@ class Corpus:
         space = CodeSpace(spec.scan, encoder.steps, encoder.metric)
         known = records if made_of is None else made_of
         self.lists = lists_for(len(known))
-        sample = np.random.default_rng(1 + seed).permutation(len(known))[: self.lists * SAMPLE_ROWS_PER_LIST]
+        sample = np.random.default_rng(1 + seed).permutation(len(known))[: sample_rows_for(self.lists)]
         centroids = cluster(
             known[sample], space, self.lists, version=0, generation=1 + seed, rows=len(known), seed=seed
         )

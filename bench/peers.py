@@ -33,7 +33,7 @@ from bebr.core.types import Puts
 from bebr.encoding import BundleRegistry, shipped_bundles
 from bebr.encoding.encoder import Encoder
 from bebr.index import CodeSpace, Rescoring, ScanQueries, centroid_files, cluster, lists_for, quantize
-from bebr.index.lists.clustering import SAMPLE_ROWS_PER_LIST
+from bebr.index.lists.clustering import sample_rows_for
 from bebr.index.probe import probe
 from bebr.index.rescoring import rescore_hits
 from bebr.index.scan_view import ScanView, table_of
@@ -61,7 +61,7 @@ class Ours(Peer):
         encoder, spec = self.encoder, self.encoder.spec
         records = np.concatenate([encoder.encode(rows[i : i + CHUNK]) for i in range(0, len(rows), CHUNK)])
         lists = lists_for(len(rows))
-        sample = np.random.default_rng(1).permutation(len(rows))[: lists * SAMPLE_ROWS_PER_LIST]
+        sample = np.random.default_rng(1).permutation(len(rows))[: sample_rows_for(lists)]
         space = CodeSpace(spec.scan, encoder.steps, encoder.metric)
         centroids = cluster(records[sample], space, lists, version=0, generation=1, rows=len(rows))
         shutil.rmtree(path, ignore_errors=True)

@@ -1,6 +1,7 @@
 """Search by lists equals the rule of `core.lists` to the last bit, for every code, mask, floor and instruction set."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,7 +26,29 @@ def random_centroids(rng: np.random.Generator, spec: CodeSpec, lists: int, gener
     if rng.random() < 0.5:  # some that tie
         same = rng.integers(0, lists, lists)
         values, scales = values[same], scales[same]
-    return core.Centroids(1, generation, spec, values, scales, DotQueries(values, scales))
+    cells = random_cells(rng, spec, lists) if rng.random() < 0.6 else None
+    return core.Centroids(1, generation, spec, values, scales, DotQueries(values, scales), cells=cells)
+
+
+def random_cells(rng: np.random.Generator, spec: CodeSpec, lists: int) -> core.Cells:
+    """Some of no list; and some that tie."""
+    count = int(rng.choice([1, 2, 9, 40]))
+    begin = np.concatenate([[0], np.sort(rng.integers(0, lists + 1, count - 1)), [lists]]).astype(np.uint32)
+    values = rng.integers(-127, 128, (count, spec.dims)).astype(np.int8)
+    scales = np.exp(rng.uniform(-5, -3, (count, len(spec.blocks)))).astype(np.float32)
+    same = rng.integers(0, count, count) if rng.random() < 0.3 else np.arange(count)
+    return core.Cells(begin, values[same], scales[same], DotQueries(values[same], scales[same]))
+
+
+def table_of(spec: CodeSpec, centroids: core.Centroids) -> kernel.CentroidTable:
+    generation, cells = centroids.generation, centroids.cells
+    return kernel.CentroidTable(spec, centroids.values, centroids.scales, generation, cells=cells)
+
+
+def stages_of(centroids: list[core.Centroids], query: DotQueries) -> list[NDArray[np.bool_]]:
+    """The lists of all generations that a query scores at each stage."""
+    every = [[core.lists_scored(one, query, stage) for one in centroids] for stage in range(8)]
+    return [np.concatenate([np.empty(0, bool), *stage]) for stage in every]
 
 
 class Listed:
@@ -35,10 +58,10 @@ class Listed:
         rng = np.random.default_rng(seed)
         self.case = case
         self.centroids = [
-            random_centroids(rng, case.spec, int(rng.choice([1, 3, 17, 60])), generation)
+            random_centroids(rng, case.spec, int(rng.choice([1, 3, 17, 60, 400])), generation)
             for generation in range(1, 1 + rng.integers(1, 3))
         ]
-        self.tables = [kernel.CentroidTable(case.spec, c.values, c.scales, c.generation) for c in self.centroids]
+        self.tables = [table_of(case.spec, c) for c in self.centroids]
         cuts = np.sort(rng.integers(0, case.rows + 1, rng.integers(0, 5)))
         self.rows = np.split(np.arange(case.rows), cuts)
         self.of_part = rng.integers(-1, len(self.centroids), len(self.rows))
@@ -109,8 +132,9 @@ class Listed:
         used = [c for g, c in enumerate(self.centroids) if g in self.of_part]
         centroid_scores = np.concatenate([np.empty(0, np.float32), *(core.centroid_scores(c, query)[0] for c in used)])
         numbers, rows = core.lists_read(
-            centroid_scores, lists, self.scores[q], first_rows, stop_at=stop_at, delta=delta, floor=floor
-        )
+            centroid_scores, lists, self.scores[q], first_rows, stop_at=stop_at, delta=delta, floor=floor,
+            stages=stages_of(used, query),
+        )  # fmt: skip
         seen = 0
         for place, number in enumerate(numbers):
             if seen > flat_rows:
@@ -141,7 +165,7 @@ def _bits(mask: NDArray[np.uint16], rows: int) -> NDArray[np.bool_]:
 @given(case=cases(), seed=st.integers(0, 2**32), lists=st.sampled_from([1, 5, 16, 33, 200]))
 def test_centroid_scores(any_isa: str, case: Case, seed: int, lists: int) -> None:
     centroids = random_centroids(np.random.default_rng(seed), case.spec, lists, 1)
-    table = kernel.CentroidTable(case.spec, centroids.values, centroids.scales)
+    table = table_of(case.spec, centroids)
     got = kernel.centroid_scores(table, case.dot)
     np.testing.assert_array_equal(got, core.centroid_scores(centroids, case.dot))
 
@@ -193,12 +217,18 @@ def test_all_lists_find_what_an_exact_search_does(any_isa: str, case: Case, seed
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.parametrize("in_cells", [False, True])
 @pytest.mark.parametrize("together", [False, True])
-def test_of_many_lists_the_best_are_read_in_their_order(any_isa: str, together: bool) -> None:
-    """So many that a query keeps the scores of some, and scores all centroids again where it wants more of them."""
+def test_of_many_lists_the_best_are_read_in_their_order(any_isa: str, together: bool, in_cells: bool) -> None:
+    """So many that a query keeps the scores of some, and scores centroids again where it wants more of them."""
     spec, rng, rows, count = CodeSpec.parse("16x2"), np.random.default_rng(4), 3_000, 2_500
     codes, gains = rng.integers(0, 256, (rows, 4)).astype(np.uint8), rng.uniform(0.5, 1, rows).astype(np.float16)
-    centroids = random_centroids(rng, spec, count, 1)
+    centroids = replace(random_centroids(rng, spec, count, 1), cells=None)
+    if in_cells:
+        starts = np.array([0, *sorted(rng.integers(0, count + 1, 31).tolist()), count], np.uint32)
+        values = rng.integers(-127, 128, (32, 16)).astype(np.int8)
+        cells = core.Cells(starts, values, centroids.scales[:32], DotQueries(values, centroids.scales[:32]))
+        centroids = replace(centroids, cells=cells)
     begin = np.concatenate([[0], np.sort(rng.integers(0, rows + 1, count - 1)), [rows]]).astype(np.uint32)
     parts, _ = _one_part(spec, rows, begin, codes, gains, centroids)
     queries = kernel.quantize(rng.standard_normal((8, 16)).astype(np.float32), spec, np.ones(1, np.float32))
@@ -219,8 +249,9 @@ def test_of_many_lists_the_best_are_read_in_their_order(any_isa: str, together: 
         )
         for place, q in enumerate(range(8)[some]):
             numbers, read = core.lists_read(
-                centroid_scores[q], lists_of, scores[q], np.empty(0, np.int64), stop_at=5, delta=float(deltas[q])
-            )
+                centroid_scores[q], lists_of, scores[q], np.empty(0, np.int64), stop_at=5, delta=float(deltas[q]),
+                stages=stages_of([centroids], DotQueries(queries.values[q : q + 1], queries.scales[q : q + 1])),
+            )  # fmt: skip
             found = slice(int(got.starts[place]), int(got.starts[place + 1]))
             best = read[np.lexsort((read, -scores[q, read]))]
             expected = [row for row in best.tolist() if len(best) <= 5 or scores[q, row] >= scores[q, best[4]]]
@@ -247,6 +278,11 @@ def test_what_does_not_fit_is_refused() -> None:
             )
     with pytest.raises(ValueError, match="values and scales"):
         kernel.CentroidTable(spec, np.zeros((3, 15), np.int8), np.zeros((3, 1), np.float32))
+    values, scales = np.zeros((3, 16), np.int8), np.zeros((3, 1), np.float32)
+    for starts in ([0, 1], [0, 1, 2], [1, 1, 3], [0, 4, 3]):
+        cells = core.Cells(np.array(starts, np.uint32), values[:2], scales[:2], DotQueries(values[:2], scales[:2]))
+        with pytest.raises(ValueError, match="cells"):
+            kernel.CentroidTable(spec, values, scales, cells=cells)
 
 
 def _one_part(
@@ -262,9 +298,8 @@ def _one_part(
     ids = StringTable.build([f"{row:04}" for row in range(rows)])
     table = ids.offsets, ids.blob, build_lookup(hash_strings(ids))
     values, scales = np.ones((3, 16), np.int8), np.ones((3, 1), np.float32)
-    if centroids is not None:
-        values, scales = centroids.values, centroids.scales
-    parts, lists = kernel.Parts(), (kernel.CentroidTable(spec, values, scales), begin)
+    of_lists = kernel.CentroidTable(spec, values, scales) if centroids is None else table_of(spec, centroids)
+    parts, lists = kernel.Parts(), (of_lists, begin)
     parts.add_sorted(
         blocked, np.ones(rows, np.float16) if gains is None else gains, rows, spec, None, table, lists=lists
     )
@@ -278,6 +313,14 @@ def test_rows_are_assigned_to_the_first_of_their_best_queries(any_isa: str, case
     numbers, best = kernel.assign(case.blocked, case.rows, case.spec, case.dot)
     np.testing.assert_array_equal(numbers, scores.argmax(axis=0))
     np.testing.assert_array_equal(best, scores.max(axis=0))
+
+
+@SETTINGS
+@given(case=cases(), k=st.integers(1, 4))
+def test_the_best_queries_of_each_row(any_isa: str, case: Case, k: int) -> None:
+    scores = dot_scores(case.dot, case.codes, np.ones(case.rows, np.float16), case.spec)
+    found = kernel.best_queries(case.blocked, case.rows, case.spec, case.dot, k)
+    np.testing.assert_array_equal(found, np.argsort(-scores, axis=0, kind="stable")[:k].T)
 
 
 @SETTINGS

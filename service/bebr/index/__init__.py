@@ -34,7 +34,7 @@ from bebr.index.grouped import Grouping
 from bebr.index.labels import Value
 from bebr.index.lists import centroid_files
 from bebr.index.lists.assigning import Stopped
-from bebr.index.lists.clustering import SAMPLE_ROWS_PER_LIST, CodeSpace, cluster, lists_for
+from bebr.index.lists.clustering import CodeSpace, cluster, lists_for, sample_rows_for
 from bebr.index.nearest import EmbeddingQueries
 from bebr.index.needs import Needs
 from bebr.index.probe import ListsHeld, ListsRead
@@ -45,7 +45,6 @@ from bebr.kernel import quantize
 from bebr.kernel.rescore import quantize as quantize_rescore
 
 __all__ = [
-    "SAMPLE_ROWS_PER_LIST",
     "CodeSpace",
     "EmbeddingQueries",
     "Found",
@@ -65,4 +64,5 @@ __all__ = [
     "lists_for",
     "quantize",
     "quantize_rescore",
+    "sample_rows_for",
 ]

@@ -23,7 +23,7 @@ from bebr.index.view import ShardView
 def table_of(centroids: Centroids, spec: CodeSpec) -> kernel.CentroidTable:
     """spec: of the code version, with its rescore code."""
     values, scales = centroids.values, centroids.scales
-    return kernel.CentroidTable(spec, values, scales, centroids.generation, centroids.checksum)
+    return kernel.CentroidTable(spec, values, scales, centroids.generation, centroids.checksum, centroids.cells)
 
 
 DamagedRows = kernel.DamagedRows

@@ -18,7 +18,7 @@ from bebr.index import segment_file
 from bebr.index.column_merge import merge_columns
 from bebr.index.columns import Column, build_column, unpack_mask
 from bebr.index.growing import NO_ROW, GrowingView
-from bebr.index.lists.assigning import Assigned, assign, have_room
+from bebr.index.lists.assigning import Assigned, assign_lists, have_room
 from bebr.index.lists.segment_lists import SegmentLists
 from bebr.index.segment import Segment, SegmentView, read_rescore_rows, write_segment
 from bebr.index.strings import StringTable, build_lookup, hash_strings, hashes_of
@@ -41,7 +41,7 @@ def seal(view: GrowingView, path: Path, centroids: Centroids | None = None) -> N
     rows = np.array(sorted(alive, key=frozen.ids.__getitem__), np.int64)
     lists = None
     if centroids is not None and have_room(len(rows), centroids):
-        numbers, scores = assign(frozen.blocked, view.rows, frozen.spec, centroids.assigning)
+        numbers, scores = assign_lists(frozen.blocked, view.rows, centroids)
         mean_score = _mean(scores[rows], frozen.gains[rows])
         generation, checksum = centroids.generation, centroids.checksum
         lists, order = SegmentLists.of(generation, numbers[rows], len(centroids), mean_score, checksum)
@@ -179,7 +179,7 @@ def _numbers(
     if segment.lists is not None and (centroids is None or segment.lists.are_of(centroids)):
         return segment.lists.numbers()[rows], segment.lists.mean_score
     assert centroids is not None, "segments of one generation need no centroids, and others are not merged without"
-    numbers, scores = assigned or assign(segment.blocked, segment.rows, segment.spec, centroids.assigning)
+    numbers, scores = assigned or assign_lists(segment.blocked, segment.rows, centroids)
     return numbers[rows], _mean(scores[rows], segment.gains[rows])
 
 

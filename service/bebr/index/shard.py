@@ -24,7 +24,7 @@ from bebr.index.candidates import Part
 from bebr.index.columns import Column, unpack_mask
 from bebr.index.compaction import is_mostly_dead, segment_to_sort, segments_to_join, segments_to_merge
 from bebr.index.growing import Compaction, GrowingSegment, GrowingView
-from bebr.index.lists.assigning import assign
+from bebr.index.lists.assigning import assign_lists
 from bebr.index.segment import ANY_SIZE, Segment, SegmentView
 from bebr.index.view import ShardView
 
@@ -286,14 +286,14 @@ class Shard:
     def sort_one(self, is_wanted: Callable[[], bool] = lambda: True) -> bool:
         """Sort the rows of one segment by the lists that its version has now; False when there is none to sort.
 
-        The long part, to find each row's list, runs beside sealing and merging. Raises Stopped, see `assign`.
+        The long part, to find each row's list, runs beside sealing and merging. Raises Stopped, see `assign_lists`.
         """
         with self._lock:
             view = segment_to_sort(self._sealed, self.lists)
         if view is None or (centroids := self.lists.get(view.version)) is None:
             return False
         view.segment.check()
-        assigned = assign(view.blocked, view.rows, view.spec, centroids.assigning, is_wanted)
+        assigned = assign_lists(view.blocked, view.rows, centroids, is_wanted)
         with self._maintenance:
             with self._lock:
                 now = next((one for one in self._sealed if one.segment is view.segment), None)

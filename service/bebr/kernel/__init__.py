@@ -37,7 +37,7 @@ from bebr.kernel.checks import (
     layout_of,
     select_isa,
 )
-from bebr.kernel.lists import CentroidTable, accumulate, assign, centroid_scores, list_candidates
+from bebr.kernel.lists import CentroidTable, accumulate, assign, best_queries, centroid_scores, list_candidates
 from bebr.kernel.parts import Candidates, Parts, Selection, dot_candidates, hamming_candidates
 from bebr.kernel.pieces import DamagedRows, Pieces, lost_pages
 from bebr.kernel.projection import ALL_ROWS, Filtering, Finer, Nearest, NearestOfAll, Projection, Reading, nearest
@@ -63,6 +63,7 @@ __all__ = [
     "accumulate",
     "allocate",
     "assign",
+    "best_queries",
     "blocked_size_bytes",
     "centroid_scores",
     "decode_base64",

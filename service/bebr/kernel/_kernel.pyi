@@ -153,7 +153,12 @@ def quantize(
 class CentroidTable: ...
 
 def make_centroid_table(
-    layout: Layout, values: NDArray[np.int8], scales: NDArray[np.float32], generation: int
+    layout: Layout,
+    values: NDArray[np.int8],
+    scales: NDArray[np.float32],
+    generation: int,
+    cells: CentroidTable | None,
+    begin: list[int],
 ) -> CentroidTable: ...
 def centroid_scores(
     table: CentroidTable, values: NDArray[np.int8], scales: NDArray[np.float32], out: NDArray[np.float32]
@@ -166,6 +171,14 @@ def assign(
     scales: NDArray[np.float32],
     numbers: NDArray[np.int32],
     scores: NDArray[np.float32],
+) -> None: ...
+def best_queries(
+    layout: Layout,
+    blocked: NDArray[np.uint8],
+    rows: int,
+    values: NDArray[np.int8],
+    scales: NDArray[np.float32],
+    numbers: NDArray[np.int32],
 ) -> None: ...
 def accumulate(
     layout: Layout,

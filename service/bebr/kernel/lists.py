@@ -14,7 +14,7 @@ from bebr.kernel import _kernel
 from bebr.kernel.checks import Masks, check, check_dot_queries, check_rows, layout_of, select_isa
 from bebr.kernel.parts import Candidates, CentroidTable, Selection
 
-__all__ = ["CentroidTable", "accumulate", "assign", "centroid_scores", "list_candidates"]
+__all__ = ["CentroidTable", "accumulate", "assign", "best_queries", "centroid_scores", "list_candidates"]
 
 
 def centroid_scores(table: CentroidTable, queries: DotQueries) -> NDArray[np.float32]:
@@ -74,6 +74,21 @@ def assign(
     numbers, scores = np.empty(rows, np.int32), np.empty(rows, np.float32)
     _kernel.assign(layout_of(spec), blocked, rows, queries.values, queries.scales, numbers, scores)
     return numbers, scores
+
+
+def best_queries(
+    blocked: NDArray[np.uint8], rows: int, spec: CodeSpec, queries: DotQueries, k: int
+) -> NDArray[np.int32]:
+    """The k queries (rows, k) int32 that score each row best, best first, of those that tie the first ones; all of them
+    where there are fewer. Several threads may each take whole groups of the rows."""
+    select_isa()
+    check_rows(blocked, rows, layout_of(spec), 1)
+    count = check_dot_queries(queries, spec)
+    if not count or k < 1:
+        raise ValueError(f"expected at least one query and k of at least 1, got {count} and {k}")
+    numbers = np.empty((rows, min(k, count)), np.int32)
+    _kernel.best_queries(layout_of(spec), blocked, rows, queries.values, queries.scales, numbers)
+    return numbers
 
 
 def accumulate(

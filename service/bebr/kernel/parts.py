@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.core.codes import CodeSpec
+from bebr.core.lists import Cells
 from bebr.core.scoring import DotQueries, HammingQueries
 from bebr.kernel import _kernel
 from bebr.kernel.checks import (
@@ -46,8 +47,9 @@ class CentroidTable:
         scales: NDArray[np.float32],
         generation: int = 1,
         checksum: int | None = None,
+        cells: Cells | None = None,
     ) -> None:
-        """values (lists, dims) int8, scales (lists, blocks) float32, checksum: see `core.lists.Centroids`."""
+        """values (lists, dims) int8, scales (lists, blocks) float32, checksum, cells: see `core.lists.Centroids`."""
         expected = (len(values), spec.dims), (len(values), len(spec.blocks))
         if (values.shape, scales.shape) != expected:
             raise ValueError(f"expected values and scales of {expected}, got {values.shape} and {scales.shape}")
@@ -56,7 +58,16 @@ class CentroidTable:
         self.spec = spec
         self.generation = generation
         self.checksum = checksum
-        self.native = _kernel.make_centroid_table(layout_of(spec), values, scales, generation)
+        self.cells: CentroidTable | None = None if cells is None else CentroidTable(spec, cells.values, cells.scales)
+        begin = [] if cells is None else cells.begin.tolist()
+        if cells is not None and (len(begin) != len(cells) + 1 or begin[0] != 0 or begin[-1] != len(values)):
+            raise ValueError(f"expected {len(cells)} cells of {len(values)} lists in all, got {begin}")
+        if sorted(begin) != begin:
+            raise ValueError("expected cells that ascend")
+        of_cells = None if self.cells is None else self.cells.native
+        self.native: _kernel.CentroidTable = _kernel.make_centroid_table(
+            layout_of(spec), values, scales, generation, of_cells, begin
+        )
         self._lists = len(values)
 
     def __len__(self) -> int:

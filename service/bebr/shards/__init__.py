@@ -19,7 +19,6 @@ memory.py    gives memory back to the system
 """
 
 from bebr.index import (
-    SAMPLE_ROWS_PER_LIST,
     CodeSpace,
     EmbeddingQueries,
     Found,
@@ -38,6 +37,7 @@ from bebr.index import (
     lists_for,
     quantize,
     quantize_rescore,
+    sample_rows_for,
 )
 from bebr.shards.changes import Change, Patch, Reencode, Replace, ShardWrite, pieces_of, values_of
 from bebr.shards.client import ColumnStats, Misfits, Searched, ShardClient, ShardStats
@@ -47,7 +47,6 @@ from bebr.shards.shared_seqs import SharedSeqs, numbers
 from bebr.shards.snapshot import Snapshot
 
 __all__ = [
-    "SAMPLE_ROWS_PER_LIST",
     "Change",
     "CodeSpace",
     "ColumnStats",
@@ -84,5 +83,6 @@ __all__ = [
     "pieces_of",
     "quantize",
     "quantize_rescore",
+    "sample_rows_for",
     "values_of",
 ]

@@ -17,7 +17,7 @@ from bebr.core.lists import Centroids
 from bebr.encoding.quantization.int8 import Int8Binarizer
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import Version, VersionKind
-from bebr.shards import SAMPLE_ROWS_PER_LIST, CodeSpace, cluster, lists_for
+from bebr.shards import CodeSpace, cluster, lists_for, sample_rows_for
 from bebr.telemetry import event
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class Lists:
         space = CodeSpace(version.spec.scan, version.steps, metric)
         known = [one.generation for one in collection.centroids.generations]
         generation = 1 + max([0, *known, *shards.list_stats(version.number).generations])
-        sample = await shards.sample(version.number, lists * SAMPLE_ROWS_PER_LIST, generation)
+        sample = await shards.sample(version.number, sample_rows_for(lists), generation)
         if len(sample) < lists:
             return False  # most points were deleted meanwhile
         make = partial(

@@ -74,6 +74,41 @@ void assign(const Kernels& kernels, const Layout& layout, const std::uint32_t* w
     }
 }
 
+void best_queries(const Kernels& kernels, const Layout& layout, const std::uint32_t* words, std::size_t rows,
+                  const DotQueries& queries, std::size_t count, std::size_t k, std::int32_t* numbers) {
+    std::vector<PackedDotTile> tiles;  // of one query each, whose scores are then the best
+    for (std::uint32_t q = 0; q < count; ++q)
+        tiles.emplace_back(layout, queries, std::vector<std::uint32_t>(kernels.dot_tile, q));
+    const std::size_t groups = (rows + kGroupRows - 1) / kGroupRows;
+    const std::size_t chunk = std::max<std::size_t>(2, kRowsBytes / (layout.group_words() * sizeof(std::uint32_t)));
+    const std::size_t room = chunk * kGroupRows;
+    const Memory memory(new Allocation(allocate(room * (sizeof(float) + sizeof(std::int32_t)))));
+    auto* const scores = reinterpret_cast<float*>(memory->bytes);
+    auto* const unused = reinterpret_cast<std::int32_t*>(scores + room);
+    std::vector<float> best(room * k);
+    for (std::size_t first = 0; first < groups; first += chunk) {
+        const std::size_t size = std::min(chunk, groups - first);
+        const std::size_t copied = std::min(size * kGroupRows, rows - first * kGroupRows);
+        std::int32_t* const of_chunk = numbers + first * kGroupRows * k;
+        std::fill(best.begin(), best.end(), -std::numeric_limits<float>::infinity());
+        for (std::size_t q = 0; q < count; ++q) {
+            std::fill_n(scores, room, -std::numeric_limits<float>::infinity());
+            kernels.assign(layout.view(), tiles[q].view(), words + first * layout.group_words(), size, 0, scores, unused);
+            for (std::size_t row = 0; row < copied; ++row) {
+                float* const kept = best.data() + row * k;
+                std::size_t at = std::min(q, k);
+                if (at == k && !(scores[row] > kept[k - 1])) continue;
+                for (at = std::min(at, k - 1); at > 0 && scores[row] > kept[at - 1]; --at) {
+                    kept[at] = kept[at - 1];
+                    of_chunk[row * k + at] = of_chunk[row * k + at - 1];
+                }
+                kept[at] = scores[row];
+                of_chunk[row * k + at] = static_cast<std::int32_t>(q);
+            }
+        }
+    }
+}
+
 void accumulate(const Layout& layout, const Rows& rows, const std::int32_t* numbers, double* sums,
                 std::int64_t* counts) {
     std::vector<std::vector<float>> grids;

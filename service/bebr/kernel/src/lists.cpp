@@ -42,11 +42,7 @@ public:
     Candidates run() {
         scan_unlisted();
         if (!generations_.empty()) {
-            std::vector<std::uint32_t> room;
-            score_centroids(0, wanted_.queries, [&](std::size_t q, std::span<const float> scores) {
-                readers_[q].order.pick(scores, room);
-                readers_[q].seen.resize(lists_);
-            });
+            pick_first();
             std::optional<DiskWaits> waits;
             if (any_mapped_) waits.emplace();
             const bool alone = wanted_.queries == 1;
@@ -91,30 +87,61 @@ private:
                                       static_cast<std::uint32_t>(found.rows[i]));
     }
 
-    // Calls take(q, scores of all lists) for the queries first .. first + count.
-    template <class Take>
-    void score_centroids(std::size_t first, std::size_t count, const Take& take) {
-        std::size_t stride = 0;
-        for (const Generation& one : generations_) stride += one.table->padded_lists();
-        const auto tile = std::min(count, static_cast<std::size_t>(kernels_.centroid_tile));
-        const Memory memory(new Allocation(allocate(tile * stride * sizeof(float))));
-        auto* const scores = reinterpret_cast<float*>(memory->bytes);
+    // The first lists of each query. Where there are no cells, those that share a tile are scored together.
+    void pick_first() {
+        std::vector<std::uint32_t> room;
+        for (Reader& reader : readers_) reader.seen.resize(lists_);
+        if (std::any_of(generations_.begin(), generations_.end(), [](const Generation& g) { return g.table->has_cells(); })) {
+            make_room(1);
+            for (std::size_t q = 0; q < wanted_.queries; ++q) {
+                const bool are_all = score_for(q, 0);
+                readers_[q].order.pick(scored_, are_all, room);
+            }
+            return;
+        }
+        const auto tile = std::min(wanted_.queries, static_cast<std::size_t>(kernels_.centroid_tile));
+        make_room(tile);
         std::array<float*, kMaxTile> of_queries;
-        for (const std::size_t end = first + count; first < end; first += tile) {
-            const std::size_t some = std::min(tile, end - first);
+        for (std::size_t first = 0; first < wanted_.queries; first += tile) {
+            const std::size_t some = std::min(tile, wanted_.queries - first);
             std::size_t at = 0;
             for (const Generation& one : generations_) {
-                for (std::size_t i = 0; i < some; ++i) of_queries[i] = scores + i * stride + at;
+                for (std::size_t i = 0; i < some; ++i) of_queries[i] = scores() + i * stride_ + at;
                 one.table->score(kernels_, queries_.from(layout_, first), {of_queries.data(), some});
-                if (at != one.first_list)
-                    for (std::size_t i = 0; i < some; ++i)
-                        std::copy_n(of_queries[i], one.table->lists(), scores + i * stride + one.first_list);
                 at += one.table->padded_lists();
             }
-            for (std::size_t i = 0; i < some; ++i)
-                take(first + i, std::span<const float>(scores + i * stride, lists_));
+            for (std::size_t i = 0; i < some; ++i) {
+                scored_.clear();
+                const float* of_generation = scores() + i * stride_;
+                for (const Generation& one : generations_) {
+                    scored_.push_back({one.first_list, {of_generation, one.table->lists()}});
+                    of_generation += one.table->padded_lists();
+                }
+                readers_[first + i].order.pick(scored_, true, room);
+            }
         }
     }
+
+    // Scores lists for one query, see CentroidTable::score_best; whether they are all there are.
+    bool score_for(std::size_t q, std::size_t stage) {
+        scored_.clear();
+        float* at = scores();
+        bool are_all = true;
+        for (const Generation& one : generations_) {
+            are_all &= one.table->score_best(kernels_, queries_.from(layout_, q), stage, at, one.first_list, scored_);
+            at += one.table->padded_lists();
+        }
+        return are_all;
+    }
+
+    // For the scores of all lists, for so many queries.
+    void make_room(std::size_t queries) {
+        stride_ = 0;
+        for (const Generation& one : generations_) stride_ += one.table->padded_lists();
+        scores_.reset(new Allocation(allocate(queries * stride_ * sizeof(float))));
+    }
+
+    float* scores() const { return reinterpret_cast<float*>(scores_->bytes); }
 
     const Generation& generation_of(std::size_t number) const {
         std::size_t g = generations_.size() - 1;
@@ -122,7 +149,8 @@ private:
         return generations_[g];
     }
 
-    // The next list that has a row for a query and, as far as it knows, is one to read; it is passed.
+    // The next list that, as far as a query knows, is one to read; it is passed. While lists are still to be scored, also one
+    // without rows for it, at which it may stop.
     std::optional<Reader::Chosen> choose(std::size_t q) {
         Reader& reader = readers_[q];
         const float least = reader.best.least(rule_.deltas[q]);
@@ -136,7 +164,7 @@ private:
             for (const std::size_t p : generation.parts)
                 rows += count_rows(mask_of(q, p), parts_[p].begin[list], parts_[p].begin[list + 1]);
             reader.order.pop();
-            if (rows == 0) continue;
+            if (rows == 0 && reader.order.are_all_scored()) continue;
             return Reader::Chosen{number, score, static_cast<std::int64_t>(rows)};
         }
         return std::nullopt;
@@ -144,8 +172,10 @@ private:
 
     bool has_next(std::size_t q, float least) {
         ListOrder& order = readers_[q].order;
-        if (!order.has_next() && order.has_others())
-            score_centroids(q, 1, [&](std::size_t, std::span<const float> scores) { order.pick_others(scores, least); });
+        while (!order.has_next() && order.has_others()) {
+            const bool are_all = score_for(q, order.stage());
+            order.pick_others(scored_, are_all, lists_, least);
+        }
         if (any_mapped_) advise(order.upcoming());
         return order.has_next();
     }
@@ -167,6 +197,8 @@ private:
         Reader& reader = readers_[q];
         if (!(next.score >= reader.best.least(rule_.deltas[q]))) {
             reader.done = true;
+        } else if (next.rows == 0) {
+            return true;
         } else if (reader.rows > rule_.flat_rows[q]) {
             read_others(q);
             reader.done = true;
@@ -212,7 +244,7 @@ private:
                 const auto next = choose(q);
                 if (!next) break;
                 reader.chosen.push_back(*next);
-                ends.push_back(plan(next->number, {&member, 1}));
+                ends.push_back(next->rows == 0 ? plan_.pieces() : plan(next->number, {&member, 1}));
             }
             if (at == ends.size()) {
                 reader.done = true;
@@ -227,7 +259,7 @@ private:
     // was found in the order of its lists, and stops where it would have stopped alone. False: all are done.
     bool read_together() {
         const std::vector<Step> steps = by_list(choose_together());
-        if (steps.empty()) return false;
+        if (std::all_of(readers_.begin(), readers_.end(), [](const Reader& reader) { return reader.done; })) return false;
         scan_together(steps);
         for (std::size_t q = 0; q < wanted_.queries; ++q)
             if (!readers_[q].done) take_hits(q);
@@ -251,8 +283,9 @@ private:
             while (reader.chosen.size() < kListsTogether) {
                 const auto next = choose(q);
                 if (!next) break;
-                steps.push_back({static_cast<std::uint32_t>(next->number), static_cast<std::uint32_t>(q),
-                                 static_cast<std::uint32_t>(reader.chosen.size())});
+                if (next->rows > 0)
+                    steps.push_back({static_cast<std::uint32_t>(next->number), static_cast<std::uint32_t>(q),
+                                     static_cast<std::uint32_t>(reader.chosen.size())});
                 reader.chosen.push_back(*next);
                 if (rows > rule_.flat_rows[q]) break;
                 rows += next->rows;
@@ -369,6 +402,9 @@ private:
     const Layout& layout_;
     std::vector<Generation> generations_;
     std::size_t lists_ = 0;  // of all generations
+    Memory scores_;           // of centroids
+    std::size_t stride_ = 0;  // of the scores of one query
+    std::vector<ScoredLists> scored_;
     RangePlan plan_;
     std::vector<Reader> readers_;
     std::vector<RangeRows> rows_;
