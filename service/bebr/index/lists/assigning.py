@@ -19,7 +19,7 @@ CHUNK_ROWS = 2**17
 """Rows that are assigned between two questions whether to go on; whole groups."""
 
 CELLS_COMPARED = 8
-"""Of a row with the lists of its best cells (docs/benchmarks.md#lists)."""
+"""Of a row with the lists of its best cells (docs/benchmarks.md#cells)."""
 
 Assigned = tuple[NDArray[np.int32], NDArray[np.float32]]
 

@@ -3,9 +3,9 @@
 A round assigns every row to its best centroid, which becomes the unit vector along the sum of its rows. A list that no
 row belongs to begins anew at a row drawn from all. The same sample, seed and settings make the same centroids.
 
-Very many lists lie in cells, about as many as a cell has lists. Cells are clustered first, of a small part of the sample;
-lists then as ever, but that rows are compared with those of their best cells only, and lists put into the cell that they
-are nearest to after every round.
+Very many lists lie in cells, about as many as a cell has lists. Cells are clustered first, of a small part of the
+sample; lists then as ever, but that rows are compared with those of their best cells only, and lists put into the cell
+that they are nearest to after every round.
 """
 
 from collections.abc import Callable
