@@ -1,11 +1,12 @@
 """What every MetadataStore promises of commits that come together or at once."""
 
 import asyncio
+import json
 from contextlib import suppress
 
 import numpy as np
 import pytest
-from tests.store.points import UID, MakeStore, commit, metadata, put, whole_feed
+from tests.store.points import UID, MakeStore, commit, metadata, put, puts, whole_feed
 
 from bebr.core import operations
 from bebr.core.types import Puts, Role, StoredPoint, WriteMode
@@ -13,6 +14,7 @@ from bebr.errors import (
     CollectionNotFound,
     DuplicateId,
     IdempotencyConflict,
+    InvalidOption,
     PayloadTooLarge,
 )
 from bebr.store import Commit, Committed, DeleteWrite, MetadataStore, PutWrite, Receipt, ShardCounters
@@ -211,3 +213,85 @@ async def test_a_page_of_the_feed_is_of_one_moment(store: MetadataStore, make_st
     assert (page.counters, page.history) == (await store.counters(UID, 0), await store.history(UID, 0))
     assert (empty.entries, empty.counters, empty.history) == ([], page.counters, page.history)
     await follower.close()
+
+
+# -- conditions --------------------------------------------------------------------------------------------------------
+
+
+async def test_an_operation_with_a_seq_is_for_the_point_that_has_it(store: MetadataStore) -> None:
+    await store.create(UID, 1)
+    await commit(store, 0, [put("a", "b", "c", "d"), DeleteWrite(["d"])])  # 1 to 5
+    ids = ["a", "b", "c", "d", "x"]
+    (committed,) = await commit(store, 0, [PutWrite(puts(ids, seed=1), if_seqs=[1, 1, 0, 0, 0])])
+    assert committed == Committed([True, False, False, True, True], 6, 8)
+    assert [p and p.seq for p in await store.fetch(UID, 0, ids)] == [6, 2, 3, 7, 8]
+    (committed,) = await commit(store, 0, [PutWrite(puts(["d", "y"], seed=2), if_seqs=[5, 9])])
+    assert committed == Committed([False, False], 9, 8), "5 was a delete, and a point that is none has 0"
+    (committed,) = await commit(store, 0, [DeleteWrite(["a", "b", "z"], if_seqs=[1, 2, 0])])
+    assert committed == Committed([False, True, False], 9, 9)
+    assert await store.counters(UID, 0) == ShardCounters(4, 9)
+
+
+async def test_seqs_are_compared_write_after_write(store: MetadataStore) -> None:
+    """Also within one commit, and among those that come in one call."""
+    await store.create(UID, 1)
+    await commit(store, 0, [put("a")])
+    first = PutWrite(puts(["a"], seed=1), if_seqs=[1])
+    second = PutWrite(puts(["a"], seed=2), if_seqs=[2])
+    late = PutWrite(puts(["a"], seed=3), if_seqs=[1])
+    outcomes = await commit(store, 0, [first, late, second, DeleteWrite(["a"], if_seqs=[3]), second, put("a")])
+    assert [committed.applied for committed in outcomes] == [[True], [False], [True], [True], [False], [True]]
+    both = await store.commit(UID, [Commit(0, [PutWrite(puts(["a"]), if_seqs=[5])]) for _ in range(3)])
+    applied = [outcome[0].applied for outcome in both if isinstance(outcome, list)]
+    assert applied == [[True], [False], [False]]
+
+
+async def test_a_mode_holds_beside_the_seqs(store: MetadataStore) -> None:
+    await store.create(UID, 1)
+    await commit(store, 0, [put("a")])
+    modes = {WriteMode.INSERT_ONLY: [False, True], WriteMode.UPDATE_ONLY: [True, False]}
+    for mode, applied in modes.items():
+        seqs = [point.seq if point else 0 for point in await store.fetch(UID, 0, ["a", mode.value])]
+        (committed,) = await commit(store, 0, [PutWrite(puts(["a", mode.value]), mode, if_seqs=seqs)])
+        assert committed.applied == applied
+
+
+async def test_changes_of_what_was_read_lose_nothing(store: MetadataStore) -> None:
+    """Many that each read a point, change it and write it where it is still what they read."""
+    await store.create(UID, 1)
+    await commit(store, 0, [put("a")])
+
+    async def add_one() -> int:
+        tries = 0
+        while True:
+            tries += 1
+            (point,) = await store.fetch(UID, 0, ["a"])
+            assert point is not None
+            write = PutWrite(puts(["a"], seed=json.loads(point.metadata)["seed"] + 1), if_seqs=[point.seq])
+            (committed,) = await commit(store, 0, [write])
+            if committed.applied == [True]:
+                return tries
+
+    tries = await asyncio.gather(*(add_one() for _ in range(40)))
+    (point,) = await store.fetch(UID, 0, ["a"])
+    assert point is not None and point.metadata == metadata("a", 40) and point.seq == 41
+    assert max(tries) > 1
+
+
+async def test_receipts_remember_what_the_seqs_refused(store: MetadataStore) -> None:
+    await store.create(UID, 1)
+    await commit(store, 0, [put("a", "b")])
+    write = PutWrite(puts(["a", "b"], seed=1), receipt=Receipt("k", b"d"), if_seqs=[1, 1])
+    (first,) = await commit(store, 0, [write])
+    (again,) = await commit(store, 0, [write])
+    assert (first.applied, again.applied, again.replayed) == ([True, False], [True, False], True)
+
+
+@pytest.mark.parametrize("seqs", [[], [1], [1, 2, 3]])
+async def test_there_is_a_seq_for_each_id(store: MetadataStore, seqs: list[int]) -> None:
+    await store.create(UID, 1)
+    with pytest.raises(InvalidOption, match="if_seqs needs a seq for each of 2 ids"):
+        await commit(store, 0, [PutWrite(puts(["a", "b"]), if_seqs=seqs)])
+    with pytest.raises(InvalidOption):
+        await commit(store, 0, [DeleteWrite(["a", "b"], if_seqs=seqs)])
+    assert await store.counters(UID, 0) == ShardCounters(0, 0)

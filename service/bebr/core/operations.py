@@ -12,7 +12,7 @@ from typing import ClassVar, NamedTuple
 
 from bebr.core.history import Epoch, History
 from bebr.core.types import Puts, WriteMode
-from bebr.errors import DuplicateId, PayloadTooLarge
+from bebr.errors import DuplicateId, InvalidOption, PayloadTooLarge
 
 MAX_COMMIT_OPERATIONS = 10_000
 MAX_COMMIT_BYTES = 8 * 2**20
@@ -41,6 +41,8 @@ class PutWrite:
     receipt: Receipt | None = None
     shrinks: bool = False
     """The points exist, and with this take no more room than before."""
+    if_seqs: Sequence[int] | None = None
+    """Store each point only where its id has this very seq now, 0 meaning that it is no point."""
 
     @property
     def ids(self) -> list[str]:
@@ -57,6 +59,8 @@ class DeleteWrite:
 
     ids: list[str]
     receipt: Receipt | None = None
+    if_seqs: Sequence[int] | None = None
+    """Delete each point only where it has this very seq now."""
     shrinks: ClassVar[bool] = True
 
     @cached_property
@@ -94,7 +98,7 @@ class Committed:
     """What one write did."""
 
     applied: list[bool]
-    """For each operation; False where the mode refused it, or where the id to delete did not exist."""
+    """For each operation; False where the mode or its seq refused it, or where the id to delete did not exist."""
     first_seq: int
     """Seq of the first operation that was applied; they took the seqs up to `last_seq` in order."""
     last_seq: int
@@ -152,6 +156,8 @@ def check_commit(commit: Commit) -> None:
         if len(set(write.ids)) != len(write.ids):
             twice = _first_repeated(write.ids)
             raise DuplicateId(f"duplicate id {twice!r:.80} in one write; send it once", id=twice)
+        if write.if_seqs is not None and len(write.if_seqs) != len(write.ids):
+            raise InvalidOption(f"if_seqs needs a seq for each of {len(write.ids)} ids, got {len(write.if_seqs)}")
     check_commit_size(commit)
 
 

@@ -135,6 +135,7 @@ def pieces_of(item: ShardWrite) -> list[ShardWrite]:
                     write,
                     puts=Puts(puts.ids[part], puts.version, puts.records[part], puts.metadata[part]),
                     receipt=None,
+                    if_seqs=None if write.if_seqs is None else write.if_seqs[part],
                 ),
                 values={key: column[part] for key, column in item.values.items()},
             )

@@ -20,10 +20,10 @@ _WITH_CHECKSUMS = 1 << 31
 
 def write_arguments(write: Write, receipt_place: int) -> list[str | bytes | int]:
     """What `commit.lua` reads of one write."""
-    digest = write.receipt.digest if write.receipt else b""
-    if isinstance(write, DeleteWrite):
-        return ["delete", receipt_place, digest, len(write.ids), *write.ids, *map(tombstone_checksum, write.ids)]
-    return [write.mode.value, receipt_place, digest, len(write.ids), *write.ids, *pack_values(write.puts)]
+    digest, seqs = write.receipt.digest if write.receipt else b"", write.if_seqs or ()
+    mode = "delete" if isinstance(write, DeleteWrite) else write.mode.value
+    values = map(tombstone_checksum, write.ids) if isinstance(write, DeleteWrite) else pack_values(write.puts)
+    return [mode, receipt_place, digest, len(write.ids), len(seqs), *write.ids, *values, *seqs]
 
 
 def pack_values(puts: Puts) -> list[bytes]:

@@ -164,7 +164,8 @@ class CollectionFile:
     def _read_plan(self, writer: sqlite3.Connection, shard: int, commits: Sequence[Commit]) -> ShardPlan:
         counters = self._counters(writer, shard)
         ids = [id for commit in commits if commit.shard == shard for write in commit.writes for id in write.ids]
-        return ShardPlan(counters, sql.read_living(writer, shard, ids))
+        compared = [id for c in commits if c.shard == shard for write in c.writes if write.if_seqs for id in write.ids]
+        return ShardPlan(counters, sql.read_living(writer, shard, ids), sql.read_seqs(writer, shard, compared))
 
     def purge_tombstones(self, shard: int, up_to_seq: int) -> int:
         with self._write_lock, transaction(self._open_writer(), "begin immediate") as writer:

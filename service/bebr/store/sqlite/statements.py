@@ -119,6 +119,18 @@ def read_living(connection: Connection, shard: int, ids: Sequence[str]) -> set[s
     return {ids[position] for position in json.loads(positions)}
 
 
+def read_seqs(connection: Connection, shard: int, ids: Sequence[str]) -> dict[str, int]:
+    """Of those of the ids that are points or were."""
+    if not ids:
+        return {}
+    (found,) = connection.execute(
+        "select json_group_array(json_array(wanted.key, p.seq)) "
+        f"from json_each(?) wanted cross join points_{shard} p on p.id = wanted.value",
+        (to_json(ids),),
+    ).fetchone()
+    return {ids[position]: seq for position, seq in json.loads(found)}
+
+
 def write_points(connection: Connection, shard: int, put_rows: Iterable[PutRows]) -> None:
     """Store points, each in place of what its id was before."""
     for (version, record_size_bytes), columns in _columns(put_rows).items():

@@ -4,7 +4,7 @@ The store reads once which ids are living, the plan decides every operation of e
 what remains. So the number of SQL statements does not grow with the number of writes in the group.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bebr.core.operations import Committed, DeleteWrite, PutWrite, Receipt, ShardCounters, Write
@@ -38,10 +38,12 @@ class _Step:
 class ShardPlan:
     """Writes applied in memory to the part of a shard that they touch.
 
-    `living`: those ids of all writes to come that are points now. `counters` move along with the writes.
+    `living`: those ids of all writes to come that are points now. `seqs`: of those that a write compares. `counters`
+    move along with the writes.
     """
 
-    def __init__(self, counters: ShardCounters, living: Collection[str]) -> None:
+    def __init__(self, counters: ShardCounters, living: Collection[str], seqs: Mapping[str, int]) -> None:
+        self._seqs = seqs
         self._purged_seq = counters.purged_seq
         self._living = set(living)
         self._points_elsewhere = counters.points - len(self._living)
@@ -70,6 +72,17 @@ class ShardPlan:
         return Committed(applied, first_seq, self._last_seq)
 
     def _decide(self, write: Write) -> list[bool]:
+        allowed = self._allowed(write)
+        if write.if_seqs is None:
+            return allowed
+        return [yes and self._seq(id) == seq for yes, id, seq in zip(allowed, write.ids, write.if_seqs, strict=True)]
+
+    def _seq(self, id: str) -> int:
+        """0 where it is no point."""
+        return (self._seq_of_id.get(id) or self._seqs.get(id, 0)) if id in self._living else 0
+
+    def _allowed(self, write: Write) -> list[bool]:
+        """By its mode."""
         living = self._living
         if isinstance(write, DeleteWrite) or write.mode is WriteMode.UPDATE_ONLY:
             return [id in living for id in write.ids]

@@ -4,7 +4,8 @@
 -- ARGV: lifetime of receipts in ms, fencing token, name of the process, name of an epoch that is to begin after a loss
 --       or '', lowest seq that the shard may have, number of writes, and for each write:
 --       mode ("upsert", "insert_only", "update_only" or "delete"), its receipt's place among KEYS or 0, digest, n,
---       n ids, n values (what stands behind the seq in a stored value).
+--       n or 0, n ids, n values (what stands behind the seq in a stored value), and as many seqs as that second number
+--       says: an operation is for the point that has this seq, 0 for none.
 -- Returns {name of the epoch, seq after which this commit began it or -1, results}; a result for each write, which is
 -- {replayed, first_seq, last_seq, flags}, flags being one "1" or "0" per operation.
 --
@@ -41,9 +42,10 @@ local writes, digests, receipts = {}, {}, {}
 local at = 7
 for _ = 1, tonumber(ARGV[6]) do
   local write = { mode = ARGV[at], receipt = tonumber(ARGV[at + 1]), digest = ARGV[at + 2], n = tonumber(ARGV[at + 3]) }
-  write.ids = at + 3
+  write.ids = at + 4
   write.values = write.ids + write.n
-  at = write.values + write.n + 1
+  write.seqs = ARGV[at + 4] ~= '0' and write.values + write.n
+  at = write.values + write.n + tonumber(ARGV[at + 4]) + 1
   if write.receipt > 0 then
     local key = KEYS[write.receipt]
     local stored = redis.call('GET', key)
@@ -76,6 +78,12 @@ local function allowed(mode, living)
   return living
 end
 
+-- Whether the operation is for what its id is now.
+local function is_for(write, position, change)
+  local seq = change.living and (change.seq or seq_of(change.old)) or 0
+  return not write.seqs or tonumber(ARGV[write.seqs + position]) == seq
+end
+
 local function decide_chunk(write, from, to, flags)
   local stored = redis.call('HMGET', points, unpack(ARGV, write.ids + from, write.ids + to))
   for position = from, to do
@@ -85,7 +93,7 @@ local function decide_chunk(write, from, to, flags)
     if not change then
       change = { id = id, old = old, living = old and not is_tombstone(old) }
     end
-    if allowed(write.mode, change.living) then
+    if allowed(write.mode, change.living) and is_for(write, position, change) then
       flags[position] = '1'
       last_seq = last_seq + 1
       living_points = living_points + (write.mode == 'delete' and 0 or 1) - (change.living and 1 or 0)
