@@ -108,6 +108,15 @@ class FollowedClients(LocalClients):
         await super().stop()
         await self.followed_store.close()
 
+    async def close_stores(self) -> None:
+        await self.store.close()
+        await self.followed_store.close()
+
+    async def reopened(self, primary: LocalShards) -> LocalShards:
+        """The primary of another process, after one that was closed."""
+        self._opened.remove(primary)
+        return await self._opened_in(Role.PRIMARY, self.store, len(primary.stats()), 64, 1000, SPECS)
+
     async def open(
         self, shards: int, *, head_rows: int = 64, max_queue: int = 1000, specs: Mapping[int, CodeSpec] = SPECS
     ) -> "LocalShards":

@@ -1,6 +1,7 @@
 """Shards that follow those of another process in the same folder: they see what it acknowledges, and touch nothing."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -210,6 +211,43 @@ async def test_a_mapped_file_that_is_cut_short_ends_in_no_wrong_answer(tmp_path:
         for client in (follower, primary):
             await until(partial(is_mended, client), "the files anew")
             assert await is_mended(client)
+
+
+@pytest.mark.parametrize("others", [0, 60])
+async def test_what_a_store_has_taken_back_is_taken_back_by_followers(tmp_path: Path, others: int) -> None:
+    """An older copy of the store is put back, and other writes may have taken its seqs beyond those of the follower."""
+    clients, rng = FollowedClients(tmp_path), np.random.default_rng(10)
+    store, copy = tmp_path / "store", tmp_path / "copy"
+    await clients.start()
+    first = await clients.open(1)
+    primary, follower = first._primary, first._follower  # type: ignore[attr-defined]
+    try:
+        model = Model(1)
+        await fill(primary, model, rng, 50)
+        await primary.close(keep=True)
+        await clients.close_stores()
+        shutil.copytree(store, copy)
+        await clients.start()
+        primary = await clients.reopened(primary)
+        lost = Model(1, dict(model.points))
+        await fill(primary, lost, rng, 40)
+        await follower.reach()
+        assert await equal_to(lost, follower)
+        await primary.close(keep=True)
+        await clients.close_stores()
+        shutil.rmtree(store)
+        shutil.copytree(copy, store)
+        await clients.start()
+        primary = await clients.reopened(primary)
+        for number in range(others):
+            points = random_points(rng, 0, [f"q{number}"])
+            await primary.write(0, write_of(points, 0))
+            model.points.update(points)
+        assert follower.behind()
+        await follower.reach()
+        assert await equal_to(model, follower) and await equal_to(model, primary)
+    finally:
+        await clients.stop()
 
 
 def test_shared_numbers_only_grow_and_outlive_who_wrote_them(tmp_path: Path) -> None:
