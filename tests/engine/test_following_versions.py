@@ -1,5 +1,6 @@
 """A follower is what the primary is at each step of an upgrade, of a fit, of a backfill. The oracle is the primary."""
 
+import json
 from pathlib import Path
 
 from tests.encoding.quantization.embeddings import text_like
@@ -62,6 +63,23 @@ async def test_a_fit_is_followed(tmp_path: Path) -> None:
         await fitting.write(primary, range(0, 400))
         await fitting.reached(primary, "done")
         await same_answers(two, queries)
+
+
+async def test_what_a_fit_is_doing_is_told_by_every_process(tmp_path: Path) -> None:
+    async with running_jobs(tmp_path, shares=True) as (primary, _), following(tmp_path) as follower:
+        collection = await fitting.make(primary)
+        assert (await fitting.fit_of(follower)).state == "collecting"
+        with primary.fits.running(collection, "waiting for another fit") as report:
+            for detail in ("waiting for another fit", "3 of 7: step"):
+                report(detail)
+                for engine in (primary, follower):
+                    told = await fitting.fit_of(engine)
+                    assert (told.state, told.detail) == ("fitting", detail)
+        report("too late")
+        assert (await fitting.fit_of(follower)).state == "collecting"
+    (tmp_path / "shared-fits").write_text(json.dumps({collection.document.uid: "of a process that was killed"}))
+    async with running_jobs(tmp_path, shares=True), following(tmp_path) as follower:
+        assert (await fitting.fit_of(follower)).state == "collecting"
 
 
 async def test_lists_are_read_by_followers(tmp_path: Path) -> None:

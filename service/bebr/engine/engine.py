@@ -50,6 +50,7 @@ from bebr.engine.versions.backfill import Backfills
 from bebr.engine.versions.calibration import Calibrations
 from bebr.engine.versions.evaluation import Evaluator
 from bebr.engine.versions.first_version import first_version
+from bebr.engine.versions.fit_progress import FitProgress
 from bebr.engine.versions.fit_steps import FitSteps
 from bebr.engine.versions.fits import Fits
 from bebr.engine.versions.fitted_bundles import FittedBundles
@@ -130,7 +131,8 @@ class Engine:
         self._shares = shares
         self._news: DocumentNews | None = None
         self._background = self._make_background()
-        self.fits = Fits(self.registry, self.events, limits)
+        self._fit_progress = FitProgress(data_folder, role, shares)
+        self.fits = Fits(self.registry, self.events, limits, self._fit_progress)
         """State of fits, and requests for them."""
         self.fit_steps = FitSteps(self.registry, self._fitted_bundles, self._encoders, limits=limits, guard=self._guard)
         """What a fit job does."""
@@ -157,6 +159,7 @@ class Engine:
         if self._shares:
             self._news = DocumentNews(self._folder)
             self._store.on_documents = self._news.tell
+            self._fit_progress.start()
         self.registry.problem = "loading"
         self._background.start()
 

@@ -23,6 +23,7 @@ from bebr.engine.results import FitState, FitStatus
 from bebr.engine.versions.fit_choice import codec_of
 from bebr.engine.versions.fit_from_codes import check_finer, converted
 from bebr.engine.versions.fit_plan import make_plan, most_collected
+from bebr.engine.versions.fit_progress import FitProgress
 from bebr.errors import Conflict, InvalidOption
 
 CANCELLED = "cancelled by request"
@@ -32,12 +33,13 @@ CANCELLED = "cancelled by request"
 class Fits:
     """The fits of all collections."""
 
-    def __init__(self, registry: CollectionRegistry, events: CollectionEvents, limits: Limits) -> None:
+    def __init__(
+        self, registry: CollectionRegistry, events: CollectionEvents, limits: Limits, progress: FitProgress
+    ) -> None:
         self._registry = registry
         self._events = events
         self._limits = limits
-        self._running: dict[str, str] = {}
-        """What a fit that is computed now is doing, by uid of its collection."""
+        self._progress = progress
         self._at_rest: dict[str, FitPlan] = {}
         """The fits whose collections have stopped growing, by uid of the collection. The next one may have an equal
         plan, and is another."""
@@ -49,7 +51,7 @@ class Fits:
             return None
         if fit.cancelled:
             return FitState.CANCELLED
-        if collection.document.uid in self._running:
+        if self._progress.of(collection.document.uid) is not None:
             return FitState.FITTING
         buffered = collection.buffered()
         if fit.due and fit.source is not FitSource.WRITES:
@@ -74,7 +76,7 @@ class Fits:
             bytes=fit.bytes,
             sample=fit.sample,
             collected=collection.buffered() + self._left(collection),
-            detail=self._running.get(collection.document.uid, fit.failed) or self._waits(collection, state),
+            detail=self._progress.of(document.uid) or fit.failed or self._waits(collection, state),
             version=None if fitted is None else fitted.id,
             code=None if fitted is None else str(fitted.spec),
             recall_at_10=metrics.get("recall_at_10"),
@@ -142,16 +144,11 @@ class Fits:
     def running(self, collection: Collection, detail: str) -> Iterator[Callable[[str], None]]:
         """Keep the state at fitting while a fit is computed. Yields what reports its progress, from any thread."""
         uid = collection.document.uid
-        self._running[uid] = detail
-
-        def report(detail: str) -> None:
-            if uid in self._running:
-                self._running[uid] = detail
-
+        self._progress.begin(uid, detail)
         try:
-            yield report
+            yield lambda detail: self._progress.say(uid, detail)
         finally:
-            del self._running[uid]
+            self._progress.end(uid)
 
     async def request(
         self,
