@@ -11,8 +11,7 @@ from bebr.store import MetadataStore
 
 if TYPE_CHECKING:
     from bebr.jobs import JobQueue
-    from bebr.server import ConnectionLimits, FastAPI
-    from bebr.server.workers.forwarder import Forwarder
+    from bebr.server import ConnectionLimits, FastAPI, Team
     from bebr.store.backup.make import StoreReader
 
 
@@ -82,11 +81,15 @@ def build_jobs(engine: Engine, settings: Settings) -> "JobQueue":
     return jobs
 
 
-def build_app(settings: Settings) -> "FastAPI":
-    """The HTTP app; its lifespan starts and stops the engine and the jobs."""
-    from bebr.server import ApiOptions, create_app
+def build_app(settings: Settings, team: "Team | None" = None) -> "FastAPI":
+    """The HTTP app; its lifespan starts and stops the engine and the jobs.
 
-    engine = build_engine(settings)
+    team: the workers that this process is one of.
+    """
+    from bebr.server import ApiOptions, Primary, create_app
+
+    follows = team is not None and not team.is_primary
+    engine = build_engine(settings, Role.FOLLOWER if follows else Role.PRIMARY, shares=team is not None and not follows)
     jobs = build_jobs(engine, settings)
     options = ApiOptions(
         settings.api_keys,
@@ -98,19 +101,11 @@ def build_app(settings: Settings) -> "FastAPI":
         log_requests_per_s=settings.log_requests_per_s,
         connections=connection_limits(settings),
         slow_loop_seconds=settings.slow_loop_seconds,
-        probe_address=(settings.host, settings.probe_port) if settings.probe_port else None,
+        probe_address=(settings.host, settings.probe_port) if settings.probe_port and team is None else None,
         dead_loop_seconds=settings.dead_loop_seconds,
     )
-    return create_app(engine, jobs, options)
-
-
-def build_forwarder(settings: Settings, primary_socket: str) -> "Forwarder":
-    """The app of a worker that lets the primary one answer, which listens on that Unix socket."""
-    from bebr.server.workers.forwarder import Forwarder
-    from bebr.server.workers.primary import Primary
-
-    primary = Primary(primary_socket, settings.primary_wait_seconds)
-    return Forwarder(primary, settings.limits, connection_limits(settings), settings.log_requests_per_s)
+    primary = Primary(team.primary_socket, settings.primary_wait_seconds) if team is not None and follows else None
+    return create_app(engine, jobs, options, primary, team)
 
 
 def connection_limits(settings: Settings) -> "ConnectionLimits":

@@ -6,6 +6,7 @@
     responses/          the shapes of answers, by noun
     middleware/         the layers around every request: envelope, keys, compression
     bodies/             bytes of a caller -> checked values
+    workers/, team/     several processes on one port, and what they know of each other
     connections/        HTTP on the socket: limits, and what is answered there
     context             what routes need from the app
     access              which routes only read
@@ -20,5 +21,7 @@ from fastapi import FastAPI
 
 from bebr.server.app import ApiOptions, create_app
 from bebr.server.connections.connection import ConnectionLimits
+from bebr.server.team.team import Team
+from bebr.server.workers.primary import Primary
 
-__all__ = ["ApiOptions", "ConnectionLimits", "FastAPI", "create_app"]
+__all__ = ["ApiOptions", "ConnectionLimits", "FastAPI", "Primary", "Team", "create_app"]

@@ -1,7 +1,8 @@
 """The app: routes, the layers around them, error handlers, the OpenAPI document.
 
 From the outside in: Envelope (request id, metrics, unexpected errors), Callers (their deadlines), ApiKeys (if there are
-keys, else KnownHosts), CompressLargeAnswers, HotRoutes (searches), then the framework and its routes.
+keys, else KnownHosts), Forwarding (in workers that are not the primary), CompressLargeAnswers, HotRoutes (searches),
+then the framework and its routes.
 """
 
 import asyncio
@@ -40,6 +41,10 @@ from bebr.server.openapi import build_document
 from bebr.server.problems import install_handlers
 from bebr.server.routes import collections, embeddings, jobs, operations, points, transfer, versions, writes
 from bebr.server.routes.search import HotRoute, hot_routes
+from bebr.server.team.team import Team
+from bebr.server.workers.forwarding import Forwarding
+from bebr.server.workers.own import is_own
+from bebr.server.workers.primary import Primary
 
 ROUTERS = tuple(
     module.router for module in (transfer, points, writes, embeddings, collections, versions, jobs, operations)
@@ -72,8 +77,17 @@ class ApiOptions:
     """The loop counts as dead there when it was stopped for so long."""
 
 
-def create_app(engine: Engine, job_queue: JobQueue, options: ApiOptions | None = None) -> FastAPI:
-    """The app around an engine and its jobs. Its lifespan starts and stops both. `app.state.gate` is for `protocol`."""
+def create_app(
+    engine: Engine,
+    job_queue: JobQueue,
+    options: ApiOptions | None = None,
+    primary: Primary | None = None,
+    team: Team | None = None,
+) -> FastAPI:
+    """The app around an engine and its jobs. Its lifespan starts and stops both. `app.state.gate` is for `protocol`.
+
+    primary: it answers what this process does not, which follows it. team: the workers that this process is one of.
+    """
     options = options or ApiOptions()
     app = FastAPI(
         title="bebr",
@@ -86,7 +100,7 @@ def create_app(engine: Engine, job_queue: JobQueue, options: ApiOptions | None =
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
         dependencies=[Depends(reject_unknown_query)],
-        lifespan=lambda app: _lifespan(engine, job_queue, app.state.loop_watch, app.state.probes),
+        lifespan=lambda app: _lifespan(engine, job_queue, app.state.loop_watch, app.state.probes, primary),
     )
     hot = hot_routes(engine)
     app.router.routes[:0] = hot
@@ -94,6 +108,7 @@ def create_app(engine: Engine, job_queue: JobQueue, options: ApiOptions | None =
         app.include_router(router)
     app.openapi = partial(_document, app, hot, engine)  # type: ignore[method-assign]
     app.state.services = Services(engine, job_queue)
+    app.state.primary, app.state.team = primary, team
     app.state.bodies = BodyBudget(engine.limits)
     app.state.metrics = HttpMetrics()
     app.state.metrics.registry.register(StateGauges(engine, job_queue, app.state.bodies))
@@ -101,11 +116,14 @@ def create_app(engine: Engine, job_queue: JobQueue, options: ApiOptions | None =
     app.state.probes = _probes(engine, watch, options)
     access_log, ids = AccessLog(options.log_requests_per_s), request_ids()
     refused = partial(_refused, app.state.metrics, access_log)
-    app.state.keys = keys = KeyLimits((*options.api_keys, *options.read_only_api_keys), options.key_requests_per_s)
-    reception = Reception(engine, keys, refused, ids)
+    app.state.keys = keys = KeyLimits(
+        (*options.api_keys, *options.read_only_api_keys), options.key_requests_per_s, team
+    )
+    reception = Reception(engine, keys, refused, ids, takes_writes=primary is None)
     app.state.gate = Gate(
         options.connections,
         receive=reception.receive,
+        receive_inside=reception.receive_inside,
         refuse_unparsed=reception.refuse_unparsed,
         on_refusal=refused,
         request_ids=ids,
@@ -113,7 +131,7 @@ def create_app(engine: Engine, job_queue: JobQueue, options: ApiOptions | None =
     )
     install_handlers(app)
     app.add_middleware(HotRoutes, routes=hot)
-    _add_layers(app, options, access_log, [*hot, *(route for router in ROUTERS for route in router.routes)])
+    _add_layers(app, options, access_log, [*hot, *(route for router in ROUTERS for route in router.routes)], primary)
     return app
 
 
@@ -131,9 +149,13 @@ def _refused(
     access_log.refused(error, client, request_id, count)
 
 
-def _add_layers(app: FastAPI, options: ApiOptions, access_log: AccessLog, routes: Sequence[BaseRoute]) -> None:
+def _add_layers(
+    app: FastAPI, options: ApiOptions, access_log: AccessLog, routes: Sequence[BaseRoute], primary: Primary | None
+) -> None:
     """The last one added is the outermost."""
     app.add_middleware(CompressLargeAnswers)
+    if primary is not None:
+        app.add_middleware(Forwarding, primary=primary, answers=is_own)
     if options.api_keys or options.read_only_api_keys:
         app.add_middleware(
             ApiKeys,
@@ -163,7 +185,7 @@ def _document(app: FastAPI, hot: Sequence[HotRoute], engine: Engine) -> dict[str
 
 @asynccontextmanager
 async def _lifespan(
-    engine: Engine, job_queue: JobQueue, watch: LoopWatch, probes: Probes | None
+    engine: Engine, job_queue: JobQueue, watch: LoopWatch, probes: Probes | None, primary: Primary | None
 ) -> AsyncIterator[None]:
     if probes is not None:
         probes.start()
@@ -176,5 +198,7 @@ async def _lifespan(
         watch.stop()
         await job_queue.stop()
         await engine.stop()
+        if primary is not None:
+            primary.close()
         if probes is not None:
             await asyncio.to_thread(probes.stop)

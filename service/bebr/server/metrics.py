@@ -4,7 +4,7 @@ One registry per app, so that two apps in one process never mix their numbers.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
 from prometheus_client import (
@@ -31,6 +31,7 @@ from bebr.errors import NotReady
 from bebr.jobs import JobQueue, JobState
 from bebr.server.bodies.body import BodyBudget
 from bebr.server.problems import ERROR
+from bebr.server.team.whole import metrics_of_all
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
@@ -115,6 +116,10 @@ class Collected:
     def render(self) -> bytes:
         """The text that Prometheus reads."""
         return generate_latest(self)
+
+    def render_all(self, number: int, others: Mapping[int, str]) -> bytes:
+        """The same for several workers, of which this one has that number. others: texts of the others, by number."""
+        return Collected(metrics_of_all(self._metrics, number, others)).render()
 
 
 class StateGauges(Collector):

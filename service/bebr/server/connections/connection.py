@@ -53,6 +53,8 @@ class Gate:
     limits: ConnectionLimits = ConnectionLimits()
     receive: Receive = lambda method, path, headers: None
     """Asked once per request, before anything of it is done; must not block."""
+    receive_inside: Receive = lambda method, path, headers: None
+    """The same, of a request that another process of the service has passed on, and has asked before."""
     refuse_unparsed: Callable[[bytes], bytes | None] = lambda data: None
     """Asked of what comes on a connection at rest -> a complete refusal, where that is one whole request."""
     on_refusal: OnRefusal = lambda error, client, request_id, count: None

@@ -77,8 +77,15 @@ class _Refusal:
 class Reception:
     """Receives requests. Must not block."""
 
-    def __init__(self, engine: Engine, keys: KeyLimits, on_refusal: OnRefusal, request_ids: Iterator[bytes]) -> None:
-        """on_refusal: see `connection.Gate`."""
+    def __init__(
+        self,
+        engine: Engine,
+        keys: KeyLimits,
+        on_refusal: OnRefusal,
+        request_ids: Iterator[bytes],
+        takes_writes: bool = True,
+    ) -> None:
+        """on_refusal: see `connection.Gate`. takes_writes: else another process does, and decides which."""
         self._engine = engine
         self._keys = keys
         self._on_refusal = on_refusal
@@ -88,10 +95,10 @@ class Reception:
         self._lanes: dict[bytes, Lane] = {
             b"search": lanes.search_requests,
             b"search/batch": lanes.search_requests,
-            b"points": lanes.write_requests,
-            b"points/vectors": lanes.write_requests,
         }
         """By what follows the collection in the path."""
+        if takes_writes:
+            self._lanes |= dict.fromkeys((b"points", b"points/vectors"), lanes.write_requests)
         self._refusals: dict[bytes, _Refusal] = {}
         """By method and path: of what was refused of late."""
         self._unreported: list[_Refusal] = []
@@ -119,6 +126,14 @@ class Reception:
             request_id = self._request_id(headers)
             self._on_refusal(over, "", request_id.decode(), 1)
             return wire(over, request_id, path=path.decode("latin-1"))
+        return self._enter(name, method, path, headers)
+
+    def receive_inside(self, method: bytes, path: bytes, headers: Headers) -> bytes | Ticket | None:
+        """The same, for a request of which the process that took it in has counted all but its place."""
+        return self._enter(self._keys.name(headers), method, path, headers)
+
+    def _enter(self, name: str, method: bytes, path: bytes, headers: Headers) -> bytes | Ticket | None:
+        """name: of the caller's key."""
         if (found := self._lane(method, path)) is None:
             return None
         lane, collection = found

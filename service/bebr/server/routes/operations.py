@@ -1,6 +1,7 @@
 """Probes, metrics and documentation."""
 
 import asyncio
+from functools import partial
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -17,6 +18,7 @@ from bebr.server.pages.docs import render_page
 from bebr.server.problems import ANONYMOUS
 from bebr.server.responses.base import json_response
 from bebr.server.responses.operations import Health
+from bebr.server.team.team import Team
 
 router = APIRouter()
 
@@ -64,7 +66,12 @@ def _check_state(engine: Engine) -> None:
 @router.get("/metrics", **METRICS.route_options())
 async def metrics(request: Request) -> Response:
     found: HttpMetrics = request.app.state.metrics
-    text = await asyncio.to_thread(found.collected().render)
+    team: Team | None = request.app.state.team
+    others = {} if team is None else await team.metrics()
+    collected = found.collected()
+    text = await asyncio.to_thread(
+        collected.render if team is None else partial(collected.render_all, team.number, others)
+    )
     return Response(text, headers={"content-type": CONTENT_TYPE})
 
 

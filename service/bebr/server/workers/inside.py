@@ -1,6 +1,6 @@
 """How the primary takes what other workers pass on: over a Unix socket in a private folder, so its callers are known.
 
-Their keys, their rates and what they may take of the service are checked here, as those of any other request.
+The worker that a caller reached has counted what its key may send. All else is checked here, as of any other request.
 """
 
 from dataclasses import replace
@@ -40,4 +40,4 @@ def inside_gate(gate: Gate) -> Gate:
         max_headers=gate.limits.max_headers + 10,
         max_connections=0,
     )
-    return replace(gate, limits=limits, repeats=None)
+    return replace(gate, limits=limits, receive=gate.receive_inside, refuse_unparsed=lambda data: None, repeats=None)

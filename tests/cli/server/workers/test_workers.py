@@ -270,3 +270,17 @@ def test_a_data_folder_belongs_to_one_service(tmp_path: Path):
             ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
             assert (ended.returncode, "is in use by process" in ended.stderr) == (1, True), ended.stderr
         assert ask(workers, 1, "GET", "/readyz")[0] == 200
+
+
+def test_metrics_are_of_all_workers_whichever_answers(workers: Workers):
+    for number in range(COUNT):
+        for _ in range(2):
+            assert ask(workers, number, "GET", "/v1/collections/absent/points/x")[0] == 404
+    route = 'bebr_http_requests_total{method="GET",route="/v1/collections/{collection}/points/{id}",status="404"}'
+    for number in range(COUNT):
+        status, text = ask(workers, number, "GET", "/metrics")
+        lines = text.decode().splitlines()
+        assert (status, f"{route} {2.0 * COUNT}" in lines) == (200, True)
+        seconds = [line for line in lines if line.startswith("process_cpu_seconds_total{")]
+        assert [f'worker="{n}"' in line for n, line in enumerate(seconds)] == [True] * COUNT
+        assert len([line for line in lines if line.startswith("bebr_ready ")]) == 1

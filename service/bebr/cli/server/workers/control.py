@@ -9,6 +9,7 @@ import socket
 import struct
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from bebr.config import Settings
@@ -52,16 +53,12 @@ class Start:
     settings: Settings
     number: int
     """0: it is the primary."""
+    folder: Path
+    """Where the workers find each other."""
     listener: int
     """Descriptor of the socket that all share."""
-    primary_socket: str
-    """Path of the Unix socket of the primary."""
     answers_before_ready: bool
     """Nobody else answers yet."""
-
-    @property
-    def is_primary(self) -> bool:
-        return self.number == 0
 
 
 def send_start(control: socket.socket, start: Start) -> None:

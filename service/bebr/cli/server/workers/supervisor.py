@@ -26,8 +26,8 @@ from bebr.telemetry import event
 log = logging.getLogger(__name__)
 
 RUN_FOLDER = "run"
-MAX_PATH_BYTES = 100
-"""Of a Unix socket; the system has room for little more."""
+MAX_PATH_BYTES = 80
+"""Of a folder with Unix sockets; the system has room for little more."""
 LINGER_SECONDS = 5.0
 """How long a reload waits for callers that rest between two requests; most clients use no connection after that."""
 END_SECONDS = 2 * SHUTDOWN_SECONDS + 5.0
@@ -46,7 +46,8 @@ class Supervisor:
         self._settings = settings
         self._listener = listener
         self._waiting = waiting
-        self._primary_socket = ""
+        self._folder = settings.data_dir
+        """Where the workers find each other."""
         self._workers: list[WorkerProcess] = []
         """By number."""
         self._stopped = asyncio.Event()
@@ -55,7 +56,7 @@ class Supervisor:
     async def run(self, when_ready: Callable[[], None]) -> None:
         """Raises what a first start failed with, and Unavailable where a worker cannot be kept alive."""
         with ExitStack() as opened:
-            self._primary_socket = str(_socket_path(self._settings.data_dir, opened))
+            self._folder = _run_folder(self._settings.data_dir, opened)
             self._hear_signals()
             serving, stopped = asyncio.create_task(self._serve(when_ready)), asyncio.create_task(self._stopped.wait())
             try:
@@ -98,7 +99,7 @@ class Supervisor:
 
     async def _prepare(self, number: int, answers_before_ready: bool = False) -> WorkerProcess:
         """A worker that waits to begin."""
-        start = Start(self._settings, number, self._listener.fileno(), self._primary_socket, answers_before_ready)
+        start = Start(self._settings, number, self._folder, self._listener.fileno(), answers_before_ready)
         return await WorkerProcess.spawn(start, self._waiting)
 
     async def _begin(self, number: int, answers_before_ready: bool = False) -> WorkerProcess:
@@ -196,9 +197,9 @@ class Supervisor:
             await asyncio.gather(*(worker.end(END_SECONDS) for worker in workers))
 
 
-def _socket_path(data_dir: Path, opened: ExitStack) -> Path:
-    """Where the primary listens: in a folder that only this user can open, and that nobody else uses."""
-    folder = data_dir / RUN_FOLDER
+def _run_folder(data_dir: Path, opened: ExitStack) -> Path:
+    """A folder that only this user can open, and that nobody else uses; empty but for its lock."""
+    folder = data_dir.absolute() / RUN_FOLDER
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = FolderLock(folder)
@@ -206,11 +207,17 @@ def _socket_path(data_dir: Path, opened: ExitStack) -> Path:
     except OSError as error:
         raise InvalidOption(f"the folder {folder} cannot be used: {error}") from error
     opened.callback(lock.release)
-    path = folder.absolute() / "primary.sock"
-    if len(os.fsencode(path)) > MAX_PATH_BYTES:
-        path = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="bebr-"))) / path.name
-    opened.callback(path.unlink, missing_ok=True)
-    return path
+    if len(os.fsencode(folder)) > MAX_PATH_BYTES:
+        return Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="bebr-")))
+    _empty(folder)
+    opened.callback(_empty, folder)
+    return folder
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.name != "lock":
+            path.unlink()
 
 
 def supervise(settings: Settings, when_ready: Callable[[str], None]) -> None:

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -20,11 +20,14 @@ from uvicorn.server import ServerState
 
 from bebr.cli.server.running import SHUTDOWN_SECONDS, SWITCH_SECONDS, Watched, configure_logs, server_config
 from bebr.cli.server.workers.control import Order, Start, Word, fields_of, line, read_start
+from bebr.engine import Engine
 from bebr.errors import BebrError, NotReady, StoreUnavailable
-from bebr.server.connections.connection import Connection, Gate
+from bebr.server import FastAPI, Primary, Team
+from bebr.server.connections.connection import Connection
+from bebr.server.metrics import HttpMetrics
+from bebr.server.routes.operations import check_ready
 from bebr.server.workers.accepting import Acceptor
 from bebr.server.workers.inside import Inside, inside_gate
-from bebr.server.workers.primary import Primary
 
 BEAT_SECONDS = 1.0
 POLL_SECONDS = 0.02
@@ -40,18 +43,19 @@ class WorkerServer(uvicorn.Server):
         control: socket.socket,
         listener: socket.socket,
         app: Watched,
-        gate: Gate,
-        check_ready: Callable[[], Awaitable[None]],
-        primary: Primary | None,
+        state: Any,
     ) -> None:
-        """check_ready: raises NotReady or StoreUnavailable. primary: of workers that are none."""
-        super().__init__(server_config(app, gate))
+        """state: of the app that is watched."""
+        super().__init__(server_config(app, state.gate))
         self._start = start
         self._control = control
         self._listener = listener
-        self._check_ready = check_ready
-        self._primary = primary
-        self._inside_config = server_config(Inside(app), inside_gate(gate))
+        self._engine: Engine = state.services.engine
+        self._primary: Primary | None = state.primary
+        self._team: Team = state.team
+        self._metrics: HttpMetrics = state.metrics
+        self._teller: asyncio.AbstractServer | None = None
+        self._inside_config = server_config(Inside(app), inside_gate(state.gate))
         self._inside_state = ServerState()
         self._inside: asyncio.AbstractServer | None = None
         self._linger_seconds = 0.0
@@ -69,6 +73,7 @@ class WorkerServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=[])
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.stop)
+        self._teller = await self._team.say_metrics(lambda: self._metrics.collected().render())
         if self._start.answers_before_ready:
             self._acceptor.start()
         reader, writer = await asyncio.open_unix_connection(sock=self._control)
@@ -80,6 +85,9 @@ class WorkerServer(uvicorn.Server):
         if self._inside is not None:
             self._inside.close()
         await _end_connections(self._inside_state, SHUTDOWN_SECONDS)
+        if self._teller is not None:
+            self._teller.close()
+            self._team.metrics_socket.unlink(missing_ok=True)
         await super().shutdown()
         for work in self._running:
             work.cancel()
@@ -100,7 +108,7 @@ class WorkerServer(uvicorn.Server):
         said = ""
         while True:
             try:
-                await self._check_ready()
+                await check_ready(self._engine)
                 break
             except (NotReady, StoreUnavailable) as error:
                 reason = ", ".join(f"{name} {value}" for name, value in error.fields.items() if value)
@@ -108,10 +116,10 @@ class WorkerServer(uvicorn.Server):
                     writer.write(line(Word.WAITING, reason=reason))
                     said = reason
                 await asyncio.sleep(POLL_SECONDS)
-        if self._start.is_primary:
+        if self._team.is_primary:
             loop, make = asyncio.get_running_loop(), partial(self._protocol, self._inside_config, self._inside_state)
             self._inside_config.load()
-            self._inside = await loop.create_unix_server(make, self._start.primary_socket, backlog=BACKLOG)
+            self._inside = await loop.create_unix_server(make, self._team.primary_socket, backlog=BACKLOG)
         self._acceptor.start()
         gc.collect()
         gc.freeze()
@@ -177,11 +185,12 @@ def main() -> None:
 def _serve(start: Start, control: socket.socket, listener: socket.socket) -> int:
     app: Watched | None = None
     try:
-        app, gate, check_ready, primary = _built(start)
+        built = _built(start)
         control.sendall(line(Word.PREPARED))
         if _next_order(control) is not Order.GO:
             return 0
-        WorkerServer(start, control, listener, app, gate, check_ready, primary).run()
+        app = Watched(built)
+        WorkerServer(start, control, listener, app, built.state).run()
         failure = app.failure
     except BebrError as error:
         failure = error
@@ -196,21 +205,12 @@ def _serve(start: Start, control: socket.socket, listener: socket.socket) -> int
     raise failure
 
 
-def _built(start: Start) -> tuple[Watched, Gate, Callable[[], Awaitable[None]], Primary | None]:
-    from bebr.bootstrap import build_app, build_forwarder
+def _built(start: Start) -> FastAPI:
+    from bebr.bootstrap import build_app
 
-    if start.is_primary:
-        from bebr.server.routes.operations import check_ready
-
-        app = build_app(start.settings)
-        app.openapi()
-        return Watched(app), app.state.gate, partial(check_ready, app.state.services.engine), None
-    forwarder = build_forwarder(start.settings, start.primary_socket)
-    return Watched(forwarder), forwarder.gate, _at_once, forwarder.primary
-
-
-async def _at_once() -> None:
-    """Ready as soon as it has started."""
+    app = build_app(start.settings, Team(start.folder, start.number, start.settings.worker_count))
+    app.openapi()  # kept; the first request that needs it would hold up all others
+    return app
 
 
 def _next_order(control: socket.socket) -> Order | None:

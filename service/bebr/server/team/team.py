@@ -1,0 +1,75 @@
+"""The workers of a service, as each of them knows the others: by files in a folder that nobody else can open.
+
+primary.sock       where the primary takes what others pass on
+metrics-N-PID      where worker N says its metrics
+keys-N             how many requests worker N has counted of each API key
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+METRICS = "metrics-"
+ANSWER_SECONDS = 2.0
+"""How long a worker may take to say its metrics."""
+
+
+@dataclass(frozen=True)
+class Team:
+    """One worker among several."""
+
+    folder: Path
+    number: int
+    """0: it is the primary."""
+    count: int
+
+    @property
+    def is_primary(self) -> bool:
+        return self.number == 0
+
+    @property
+    def primary_socket(self) -> str:
+        """Path of the Unix socket of the primary."""
+        return str(self.folder / "primary.sock")
+
+    @property
+    def metrics_socket(self) -> Path:
+        """Path of the Unix socket of this process."""
+        return self.folder / f"{METRICS}{self.number}-{os.getpid()}"
+
+    def keys_file(self, number: int) -> Path:
+        """Where a worker counts requests by key."""
+        return self.folder / f"keys-{number}"
+
+    async def metrics(self) -> dict[int, str]:
+        """What the other workers say, by number."""
+        paths = sorted(self.folder.glob(f"{METRICS}*"))
+        said = await asyncio.gather(*map(_said_at, paths))
+        numbered = ((int(path.name.split("-")[1]), text) for path, text in zip(paths, said, strict=True))
+        return {number: text for number, text in numbered if text and number != self.number}
+
+    async def say_metrics(self, render: Callable[[], bytes]) -> asyncio.AbstractServer:
+        """Say the metrics of this worker to whoever connects, until the server is closed."""
+
+        async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with suppress(ConnectionError):
+                writer.write(render())
+                await writer.drain()
+            writer.close()
+
+        return await asyncio.start_unix_server(say, str(self.metrics_socket))
+
+
+async def _said_at(path: Path) -> str:
+    """What is said there; '' where nobody is any more, or answers."""
+    with suppress(OSError, TimeoutError):
+        async with asyncio.timeout(ANSWER_SECONDS):
+            reader, writer = await asyncio.open_unix_connection(str(path))
+            try:
+                return (await reader.read()).decode()
+            finally:
+                writer.close()
+    return ""

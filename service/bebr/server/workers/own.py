@@ -1,0 +1,24 @@
+"""What a worker that is not the primary answers itself: reads of the shards, which its own views hold, and texts.
+
+All else is the primary's, so that a new route is right by default.
+"""
+
+from starlette.types import Scope
+
+from bebr.server.openai import EMBEDDINGS_PATH
+
+COLLECTIONS = "/v1/collections/"
+POSTS = frozenset({"search", "search/batch", "points/get", "points/scroll", "points/count"})
+"""By what follows the collection in the path."""
+ONE_POINT = "points/"
+"""A GET of it, with an id behind it."""
+
+
+def is_own(scope: Scope) -> bool:
+    """Whether the worker itself answers the request."""
+    method: str = scope["method"]
+    path: str = scope["path"]
+    if not path.startswith(COLLECTIONS):
+        return method == "POST" and path == EMBEDDINGS_PATH
+    rest = path[len(COLLECTIONS) :].partition("/")[2]
+    return rest in POSTS if method == "POST" else method == "GET" and rest.startswith(ONE_POINT)
