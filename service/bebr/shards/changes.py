@@ -1,7 +1,7 @@
 """What a shard can be asked to write: points and deletes as they are, and changes of points that are read first.
 
-A `Patch`, `Reencode` or `Replace` is turned into puts of the points as they are when its turn comes; nothing comes
-between. Pure, but for the encoder that a `Reencode` brings with it.
+A `Patch`, `Reencode` or `Replace` is turned into puts of the points as they are when its turn comes, which the store
+takes only while they are so. Pure, but for the encoder that a `Reencode` brings with it.
 """
 
 import json
@@ -93,6 +93,15 @@ def affected(change: Patch | Reencode | Replace, found: Sequence[StoredPoint | N
             return [point for point in points if point.record == before_of[point.id]]
 
 
+def of_ids(change: Patch | Reencode | Replace, ids: list[str]) -> Patch | Reencode | Replace:
+    """The same change of some of its points."""
+    if not isinstance(change, Replace):
+        return replace(change, ids=ids)
+    places = [change.ids.index(point_id) for point_id in ids]
+    made_from = None if change.made_from is None else [change.made_from[place] for place in places]
+    return replace(change, ids=ids, records=change.records[places], made_from=made_from)
+
+
 def rewritten(change: Patch | Reencode | Replace, points: Sequence[StoredPoint], fields: Fields) -> list[ShardWrite]:
     """What to write for the points, at least one, that a change applies to.
 
@@ -170,7 +179,7 @@ def _put(points: Sequence[StoredPoint], version: int, records: NDArray[np.uint8]
     """The points with other codes and the metadata that they have."""
     puts = Puts([p.id for p in points], version, records, [p.metadata for p in points])
     metadata = [json.loads(p.metadata) for p in points] if fields else [{}] * len(points)
-    return ShardWrite(PutWrite(puts, WriteMode.UPDATE_ONLY), values_of(metadata, fields))
+    return ShardWrite(PutWrite(puts, WriteMode.UPDATE_ONLY, if_seqs=_seqs(points)), values_of(metadata, fields))
 
 
 def _patched(patch: Patch, points: Sequence[StoredPoint], fields: Fields) -> list[ShardWrite]:
@@ -187,7 +196,7 @@ def _patched(patch: Patch, points: Sequence[StoredPoint], fields: Fields) -> lis
         shrinks = sum(map(len, texts)) <= sum(len(point.metadata) for point in some)
         if patch.low is not None and not shrinks:
             raise patch.low
-        write = PutWrite(puts, WriteMode.UPDATE_ONLY, shrinks=shrinks)
+        write = PutWrite(puts, WriteMode.UPDATE_ONLY, shrinks=shrinks, if_seqs=_seqs(some))
         group.append(ShardWrite(write, values_of(merged, fields)))
     return group
 
@@ -196,6 +205,10 @@ def _fit(writes: Sequence[ShardWrite]) -> bool:
     operations = sum(len(item.write.ids) for item in writes)
     size_bytes = sum(item.write.size_bytes for item in writes)
     return fits_commit(operations, size_bytes)
+
+
+def _seqs(points: Sequence[StoredPoint]) -> list[int]:
+    return [point.seq for point in points]
 
 
 def _records(points: Sequence[StoredPoint]) -> NDArray[np.uint8]:

@@ -19,7 +19,18 @@ from collections.abc import Sequence
 from bebr.core.operations import Commit, CommitOutcome, Committed
 from bebr.core.types import StoredPoint
 from bebr.errors import BebrError, DamagedPoint, Overloaded, StoreUnavailable
-from bebr.shards.changes import Change, Fields, Patch, Reencode, Replace, ShardWrite, affected, commits_of, rewritten
+from bebr.shards.changes import (
+    Change,
+    Fields,
+    Patch,
+    Reencode,
+    Replace,
+    ShardWrite,
+    affected,
+    commits_of,
+    of_ids,
+    rewritten,
+)
 from bebr.shards.follower import INLINE_OPERATIONS, Follower
 from bebr.shards.group import CatchUp, Group, SetFields, Waiting
 from bebr.shards.truth import Truth
@@ -222,17 +233,31 @@ class Writer:
         return _nothing(follower, 0)
 
     async def _rewrite(self, shard: int, change: Patch | Reencode | Replace) -> Committed:
-        """Read points as they are now, and write what becomes of them; nothing comes between."""
+        """Read points as they are now, and write what becomes of them. Nothing of this process comes between; what
+        another one writes meanwhile is read again."""
         follower = self._followers[shard]
-        points = affected(change, await self._read(shard, change))
-        if not points:
-            return _nothing(follower, len(change.ids))
-        if isinstance(change, Reencode):
-            writes = await asyncio.to_thread(rewritten, change, points, follower.fields)
-        else:
-            writes = rewritten(change, points, follower.fields)
         results: list[Committed] = []
-        for together in commits_of(writes):
+        changed: set[str] = set()
+        left = change
+        while points := affected(left, await self._read(shard, left)):
+            if isinstance(change, Reencode):
+                writes = await asyncio.to_thread(rewritten, left, points, follower.fields)
+            else:
+                writes = rewritten(left, points, follower.fields)
+            applied = await self._write_again(shard, commits_of(writes), results)
+            changed |= applied
+            left = of_ids(left, [point.id for point in points if point.id not in applied])
+        if not results:
+            return _nothing(follower, len(change.ids))
+        return Committed([i in changed for i in change.ids], results[0].first_seq, results[-1].last_seq)
+
+    async def _write_again(
+        self, shard: int, commits: Sequence[Sequence[ShardWrite]], results: list[Committed]
+    ) -> set[str]:
+        """The ids of the points that were still as they were read. results: takes what the store did."""
+        follower = self._followers[shard]
+        applied: set[str] = set()
+        for together in commits:
             (outcome,) = await self._commit([Commit(shard, [item.write for item in together])])
             if isinstance(outcome, Exception):
                 raise _after_others(outcome) if results else outcome
@@ -243,8 +268,9 @@ class Writer:
                 self.recheck(shard)
                 raise
             results += outcome
-        changed = {point.id for point in points}
-        return Committed([i in changed for i in change.ids], results[0].first_seq, results[-1].last_seq)
+            for item, made in zip(together, outcome, strict=True):
+                applied.update(i for i, yes in zip(item.write.ids, made.applied, strict=True) if yes)
+        return applied
 
     async def _read(self, shard: int, change: Patch | Reencode | Replace) -> list[StoredPoint | None]:
         """The points of a change. Damaged ones are an error for a patch; new codes are made of the others."""
