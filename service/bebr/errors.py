@@ -21,7 +21,7 @@
     │   ├── Forbidden             a key without permission
     │   └── WrongEventLoop        an AsyncClient in another event loop than before
     ├── NotFound                  BundleNotFound, CollectionNotFound, PointNotFound, JobNotFound, VersionNotFound
-    ├── Conflict                  AlreadyExists, Incompatible, IdempotencyConflict
+    ├── Conflict                  AlreadyExists, Incompatible, IdempotencyConflict, StaleDocument
     ├── Unavailable               try again later
     │   ├── Overloaded            the work could not begin in time
     │   ├── DeadlineExceeded      the time that the caller allowed is over
@@ -165,6 +165,10 @@ class Incompatible(Conflict):
 
 class IdempotencyConflict(Conflict):
     """The idempotency key was used with another body."""
+
+
+class StaleDocument(Conflict):
+    """What was to be changed is another than it was when it was read: another process has changed it."""
 
 
 class Unavailable(BebrError):

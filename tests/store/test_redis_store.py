@@ -180,7 +180,7 @@ async def test_a_server_without_append_only_file_is_warned_of(server: Server, ca
 
 
 async def test_a_newer_schema_is_refused(server: Server) -> None:
-    server.command("SET", "future:schema", "4")
+    server.command("SET", "future:schema", "5")
     with pytest.raises(DamagedStore, match="newer bebr"):
         await RedisStore(server.url, prefix="future").open()
 

@@ -1,17 +1,24 @@
 """What every MetadataStore promises of collections, documents, and of being closed and opened again."""
 
 import asyncio
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
 
 import pytest
 from tests.store.points import UID, MakeStore, commit, put, whole_feed
 
+from bebr.core.types import Role
 from bebr.errors import (
     AlreadyExists,
     CollectionNotFound,
     InvalidOption,
+    StaleDocument,
     StoreUnavailable,
 )
 from bebr.store import Committed, DeleteWrite, MetadataStore, Receipt, ShardCounters
+from bebr.store.redis.store import RedisStore
+from bebr.store.sqlite.store import SqliteStore
 
 # -- collections -------------------------------------------------------------------------------------------------------
 
@@ -184,3 +191,106 @@ async def test_fetch_all_joins_the_shards(store: MetadataStore) -> None:
     bare = await store.fetch_all(UID, {0: ["s0-1"]}, metadata=False)
     assert (bare["s0-1"].metadata, bare["s0-1"].record) == ("", b"")
     assert await store.fetch_all(UID, {}) == {}
+
+
+# -- documents of several processes ------------------------------------------------------------------------------------
+
+
+async def test_a_document_is_changed_only_where_it_is_what_was_read(store: MetadataStore) -> None:
+    await store.replace_documents("k", {"a": {"v": 1, "w": [1]}}, [], expect={"a": None})
+    before = await store.list_documents("k")
+    for expect in ({"a": None}, {"a": {"v": 2}}, {"b": {"v": 1}}, {"a": {"v": 1, "w": [1]}, "b": {}}):
+        with pytest.raises(StaleDocument, match="read it again"):
+            await store.replace_documents("k", {"a": {"v": 3}, "c": {}}, ["a"], expect=expect)
+        assert await store.list_documents("k") == before
+    await store.replace_documents("k", {"b": {}}, ["a"], expect={"a": {"w": [1], "v": 1}, "b": None})
+    assert await store.list_documents("k") == {"b": {}}
+    await store.replace_documents("other", {"a": {}}, [], expect={"a": None})
+
+
+async def test_of_many_that_make_or_change_a_document_none_undoes_another(
+    store: MetadataStore, make_store: MakeStore
+) -> None:
+    other = store if isinstance(store, SqliteStore) else make_store()
+    if other is not store:
+        await other.open()
+
+    async def make(one: MetadataStore, number: int) -> bool:
+        try:
+            await one.replace_documents("k", {"new": {"by": number}}, [], expect={"new": None})
+        except StaleDocument:
+            return False
+        return True
+
+    made = await asyncio.gather(*(make((store, other)[number % 2], number) for number in range(20)))
+    assert made.count(True) == 1 and await store.get_document("k", "new") == {"by": made.index(True)}
+    await store.put_document("k", "n", {"count": 0})
+
+    async def add(one: MetadataStore) -> None:
+        while True:
+            found = await one.get_document("k", "n")
+            assert found is not None
+            with suppress(StaleDocument):
+                await one.replace_documents("k", {"n": {"count": found["count"] + 1}}, [], expect={"n": found})
+                return
+
+    await asyncio.gather(*(add((store, other)[number % 2]) for number in range(20)))
+    assert await store.get_document("k", "n") == {"count": 20}
+    if other is not store:
+        await other.close()
+
+
+async def test_the_revision_grows_with_each_change_of_a_kind(store: MetadataStore, make_store: MakeStore) -> None:
+    follower = make_store(role=Role.FOLLOWER)
+    await follower.open()
+    seen = [await follower.revision("k")]
+    await store.put_document("k", "a", {})
+    seen.append(await follower.revision("k"))
+    await store.put_document("other", "a", {})
+    assert await follower.revision("k") == seen[-1]
+    await store.replace_documents("k", {"b": {}}, ["a"])
+    seen.append(await follower.revision("k"))
+    await store.delete_document("k", "b")
+    seen.append(await follower.revision("k"))
+    with pytest.raises(StaleDocument):
+        await store.replace_documents("k", {"b": {}}, [], expect={"b": {}})
+    assert await store.revision("k") == seen[-1]
+    assert seen == sorted(set(seen)) and await follower.list_documents("k") == {}
+    await follower.close()
+    await store.close()
+    await store.open()
+    assert await store.revision("k") == seen[-1]
+
+
+async def test_a_damaged_document_is_never_what_is_expected(store: MetadataStore, tmp_path: Path) -> None:
+    await store.put_document("k", "a", {"v": 1})
+    if isinstance(store, SqliteStore):
+        with closing(sqlite3.connect(tmp_path / "store" / "catalog.db")) as connection, connection:
+            connection.execute("update documents set value = '{\"v\": 2}x'")
+    else:
+        assert isinstance(store, RedisStore)
+        await store._client.write("HSET", store._keys.documents("k"), "a", '{"v": 2}x')
+    for expect in ({"a": {"v": 1}}, {"a": {"v": 2}}, {"a": None}):
+        with pytest.raises(StaleDocument):
+            await store.replace_documents("k", {"a": {}}, [], expect=expect)
+
+
+async def test_documents_of_a_release_that_counted_no_changes(tmp_path: Path) -> None:
+    """They are counted from now on; the copy of the catalog counts along, and can take its place."""
+    folder = tmp_path / "store"
+    store = SqliteStore(folder)
+    await store.open()
+    await store.put_document("k", "a", {})
+    await store.close()
+    for name in ("catalog.db", "catalog-copy.db"):
+        with closing(sqlite3.connect(folder / name)) as connection, connection:
+            connection.execute("drop table revisions")
+    await store.open()
+    assert await store.revision("k") == 0
+    await store.put_document("k", "b", {})
+    assert await store.revision("k") == 1
+    await store.close()
+    (folder / "catalog.db").write_bytes(b"damaged" * 999)
+    await store.open()
+    assert (await store.revision("k"), await store.list_documents("k")) == (1, {"a": {}, "b": {}})
+    await store.close()

@@ -46,6 +46,7 @@ from bebr.errors import (
     DamagedStore,
     IdempotencyConflict,
     InvalidOption,
+    StaleDocument,
     StoreUnavailable,
 )
 
@@ -107,8 +108,22 @@ class MetadataStore(Protocol):
     async def delete_document(self, kind: str, name: str) -> bool:
         """Delete one document; False when there was none."""
 
-    async def replace_documents(self, kind: str, puts: Mapping[str, Document], deletes: Sequence[str]) -> None:
-        """Apply all deletes, then all puts, as one atomic change."""
+    async def replace_documents(
+        self,
+        kind: str,
+        puts: Mapping[str, Document],
+        deletes: Sequence[str],
+        *,
+        expect: Mapping[str, Document | None] | None = None,
+    ) -> None:
+        """Apply all deletes, then all puts, as one atomic change.
+
+        Raises StaleDocument, and changes nothing, where another document is stored than `expect` has under its name, or
+        one although it has None.
+        """
+
+    async def revision(self, kind: str) -> int:
+        """A number that grows with each change of the documents of a kind, whoever makes it."""
 
     async def create(self, uid: str, shards: int) -> None:
         """Create a collection without points. Creating it again with as many shards changes nothing."""
@@ -175,6 +190,13 @@ def damaged_points(ids: Sequence[str]) -> DamagedPoint:
     return DamagedPoint(
         f"the store holds something else than was written for {named}; write it again from its source, or delete it",
         ids=list(ids),
+    )
+
+
+def stale_document(kind: str, name: str) -> StaleDocument:
+    """The error for a document that is not what was expected."""
+    return StaleDocument(
+        f"another process has changed the {kind} '{name}' meanwhile; read it again, and try again", kind=kind, name=name
     )
 
 

@@ -5,7 +5,7 @@
                                          "token" -> the last fencing token
 <prefix>:lease                           whose the prefix is now, with a lifetime
 <prefix>:documents:<kind>                hash name -> JSON text, empty for none; FENCE -> the highest token that
-                                         read or wrote any
+                                         read or wrote any, REVISION -> how many changes there were
 {<prefix>:<uid>:<shard>}:info            hash last_seq, points, purged_seq, the names of its epochs and where
                                          they began, the fencing token, how many commits began and ended; a
                                          shard exists while this does
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 PARTS = ("info", "points", "feed", "tombstones")
 """What each shard has, in the order in which scripts expect their keys."""
 
-FENCE = b"\0fence"
+FENCE, REVISION = b"\0fence", b"\0revision"
 """Among the documents of a kind: no name of a document begins so."""
 
 

@@ -23,8 +23,8 @@ from bebr.store.redis.points import RedisPoints
 from bebr.store.redis.shard_calls import ShardCalls
 from bebr.store.redis.watch import Watch
 
-SCHEMA = 3
-"""2: points may have checksums. 3: so may tombstones."""
+SCHEMA = 4
+"""2: points may have checksums. 3: so may tombstones. 4: documents have a revision."""
 MAX_CONNECTIONS = 32
 
 log = logging.getLogger(__name__)
@@ -165,17 +165,29 @@ class RedisStore:
         return await self._documents.list(kind)
 
     async def delete_document(self, kind: str, name: str) -> bool:
-        return await self._change_documents(kind, {}, [name]) > 0
+        return await self._change_documents(kind, {}, [name], {}) > 0
 
-    async def replace_documents(self, kind: str, puts: Mapping[str, Document], deletes: Sequence[str]) -> None:
-        await self._change_documents(kind, puts, deletes)
+    async def replace_documents(
+        self,
+        kind: str,
+        puts: Mapping[str, Document],
+        deletes: Sequence[str],
+        *,
+        expect: Mapping[str, Document | None] | None = None,
+    ) -> None:
+        await self._change_documents(kind, puts, deletes, expect or {})
 
-    async def _change_documents(self, kind: str, puts: Mapping[str, Document], deletes: Sequence[str]) -> int:
+    async def _change_documents(
+        self, kind: str, puts: Mapping[str, Document], deletes: Sequence[str], expect: Mapping[str, Document | None]
+    ) -> int:
         self._check_lease()
         try:
-            return await self._documents.replace(kind, puts, deletes)
+            return await self._documents.replace(kind, puts, deletes, expect)
         finally:
             self.on_documents(kind)
+
+    async def revision(self, kind: str) -> int:
+        return await self._documents.revision(kind)
 
     # -- collections ---------------------------------------------------------------------------------------------------
 

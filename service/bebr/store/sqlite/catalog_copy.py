@@ -112,6 +112,7 @@ def _content(catalog: sqlite3.Connection) -> list[list[tuple[object, ...]]]:
             ("identity", "id, 0"),
             ("documents", "kind, cast(name as blob), cast(value as blob)"),
             ("collections", "uid, shards, dropped"),
+            ("revisions", "kind, revision"),
         )
     ]
 

@@ -9,8 +9,15 @@ from sqlite3 import Connection
 from typing import TypeVar
 
 from bebr.core.history import new_store_id
-from bebr.errors import StoreUnavailable
-from bebr.store.protocol import DamagedDocument, Document, pack_document, read_document, sound_document
+from bebr.errors import DamagedStore, StoreUnavailable
+from bebr.store.protocol import (
+    DamagedDocument,
+    Document,
+    pack_document,
+    read_document,
+    sound_document,
+    stale_document,
+)
 from bebr.store.sqlite.catalog_copy import CatalogCopy
 from bebr.store.sqlite.files import connect_reader, connect_writer, transaction, write_schema
 
@@ -23,6 +30,8 @@ _TABLES = [
 ]
 _IDENTITY = "create table if not exists identity (id text not null)"
 """Also for files of releases that knew no ids."""
+_REVISIONS = "create table if not exists revisions (kind text primary key, revision integer not null) without rowid"
+"""Also for files of releases that counted no changes."""
 
 
 def list_documents(connection: Connection, kind: str) -> dict[str, Document | DamagedDocument]:
@@ -37,6 +46,13 @@ def get_document(connection: Connection, kind: str, name: str) -> Document | Non
     statement = "select cast(value as blob) from documents where kind = ? and name = ?"
     row = connection.execute(statement, (kind, name)).fetchone()
     return sound_document(kind, name, row[0]) if row else None
+
+
+def _is_expected(connection: Connection, kind: str, name: str, expected: Document | None) -> bool:
+    try:
+        return get_document(connection, kind, name) == expected
+    except DamagedStore:
+        return False
 
 
 class CatalogReader:
@@ -57,6 +73,10 @@ class CatalogReader:
 
     def list_documents(self, kind: str) -> dict[str, Document | DamagedDocument]:
         return list_documents(self._reader, kind)
+
+    def revision(self, kind: str) -> int:
+        row = self._reader.execute("select revision from revisions where kind = ?", (kind,)).fetchone()
+        return int(row[0]) if row else 0
 
     def collections(self) -> dict[str, int]:
         """uid -> number of shards."""
@@ -114,6 +134,7 @@ class Catalog(CatalogReader):
             if self._writer.execute("pragma user_version").fetchone() == (0,):
                 write_schema(self._writer, _TABLES)
             self._writer.execute(_IDENTITY)
+            self._writer.execute(_REVISIONS)
             known = self._writer.execute("select id from identity").fetchone()
             self.identity = known[0] if known else self.renew_identity()
             self._reader = connect_reader(path)
@@ -143,11 +164,21 @@ class Catalog(CatalogReader):
         self.identity = identity
         return identity
 
-    def replace_documents(self, kind: str, puts: Mapping[str, Document], deletes: Sequence[str]) -> int:
-        """Delete, then put, as one change; how many were deleted."""
+    def replace_documents(
+        self, kind: str, puts: Mapping[str, Document], deletes: Sequence[str], expect: Mapping[str, Document | None]
+    ) -> int:
+        """Delete, then put, as one change; how many were deleted. Raises StaleDocument."""
         stored = [(kind, name, pack_document(kind, name, value)) for name, value in puts.items()]
 
         def change(writer: Connection) -> int:
+            for name, expected in expect.items():
+                if not _is_expected(writer, kind, name, expected):
+                    raise stale_document(kind, name)
+            writer.execute(
+                "insert into revisions (kind, revision) values (?, 1) "
+                "on conflict (kind) do update set revision = revision + 1",
+                (kind,),
+            )
             deleted = writer.executemany(
                 "delete from documents where kind = ? and name = ?", [(kind, name) for name in deletes]
             ).rowcount

@@ -192,18 +192,33 @@ class SqliteStore:
             return self._current_catalog().list_documents(kind)
 
     async def delete_document(self, kind: str, name: str) -> bool:
-        return await self._change_documents(kind, {}, [name]) > 0
+        return await self._change_documents(kind, {}, [name], {}) > 0
 
-    async def replace_documents(self, kind: str, puts: Mapping[str, Document], deletes: Sequence[str]) -> None:
-        await self._change_documents(kind, puts, deletes)
+    async def replace_documents(
+        self,
+        kind: str,
+        puts: Mapping[str, Document],
+        deletes: Sequence[str],
+        *,
+        expect: Mapping[str, Document | None] | None = None,
+    ) -> None:
+        await self._change_documents(kind, puts, deletes, expect or {})
 
-    async def _change_documents(self, kind: str, puts: Mapping[str, Document], deletes: Sequence[str]) -> int:
+    async def _change_documents(
+        self, kind: str, puts: Mapping[str, Document], deletes: Sequence[str], expect: Mapping[str, Document | None]
+    ) -> int:
         catalog = self._opened_catalog()
         async with self._catalog_lock:
             try:
-                return await self._write_catalog(catalog, lambda: catalog.replace_documents(kind, puts, deletes))
+                return await self._write_catalog(
+                    catalog, lambda: catalog.replace_documents(kind, puts, deletes, expect)
+                )
             finally:
                 self.on_documents(kind)
+
+    async def revision(self, kind: str) -> int:
+        with translated(self._folder / "catalog.db"):
+            return self._current_catalog().revision(kind)
 
     async def _write_catalog(self, catalog: Catalog, write: Callable[[], Result]) -> Result:
         """Documents are small, and say what is to be deleted: they pass although the disk is full."""
