@@ -76,6 +76,10 @@ class Script:
 ANY_COMMAND = Script.of(b"return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))")
 
 
+class AnotherServer(LostConnection):
+    """It takes connections, so that nothing it could say is waited for."""
+
+
 class RedisClient:
     """Commands and scripts. Reconnects by itself.
 
@@ -155,7 +159,7 @@ class RedisClient:
             self._servers = {name[1]}
             if not is_first:
                 self.trusted = False
-                raise LostConnection("another server answers, or the same one after a restart")
+                raise AnotherServer("another server answers, or the same one after a restart")
 
     async def peek(self, *command: Argument) -> Any:
         """`read` for `verify` itself."""
@@ -246,7 +250,7 @@ class RedisClient:
             except LostConnection as error:
                 if attempts:
                     continue
-                if not is_refusal(error) and (why := await refusal(redis)):
+                if not is_refusal(error) and not isinstance(error, AnotherServer) and (why := await refusal(redis)):
                     raise ResponseError(why) from error
                 raise
 
