@@ -209,7 +209,8 @@ async def test_a_page_of_the_feed_is_of_one_moment(store: MetadataStore, make_st
             assert page.history.lost(page.history.mark(page.entries[-1].seq)) is None
         await asyncio.sleep(0)
     await writer
-    page, empty = await store.feed(UID, 0, 0, 1), await store.feed(UID, 0, page.counters.last_seq, 9)
+    page = await store.feed(UID, 0, 0, 1)
+    empty = await store.feed(UID, 0, page.counters.last_seq, 9)
     assert (page.counters, page.history) == (await store.counters(UID, 0), await store.history(UID, 0))
     assert (empty.entries, empty.counters, empty.history) == ([], page.counters, page.history)
     await follower.close()
