@@ -3,9 +3,10 @@
     python -m bench.lists_http DATA [--points 100000,1000000] [--seconds 3] [--rounds 5]
 
 DATA is that of `bench.lists`. For each number of points one service is filled with real embeddings, and with copies of
-them that differ by noise where there are too few: those are for costs only. Once its lists are measured, searches with
-the collection's recall of .98 and with none, which compares all codes, take turns: server CPU of a search and p50 of
-one client; searches per second of 32 clients on the same cores. Medians of rounds.
+them that differ by noise where there are too few: those are for costs only. Once its lists are measured and change no
+more, searches with the collection's recall of .98 and with none, which compares all codes, take turns: server CPU of a
+search and p50 of one client; server CPU and searches per second of 32 clients on the same cores. Medians of rounds.
+Before that, what each kind of query finds of its exact hits, and which share of the codes it reads.
 """
 
 import argparse
@@ -30,7 +31,10 @@ CLIENTS = 32
 NOISE = 0.35
 """Length of what is added to a copy, beside 1 of the embedding."""
 QUERIES = 256
+OF_A_KIND = 100
 WAIT_SECONDS = 1800
+SETTLED_SECONDS = 25.0
+"""Lists that were not changed for this long, and segments, change no more."""
 WAYS = {"lists": 0.98, "all codes": None}
 """The collection's recall."""
 
@@ -64,16 +68,47 @@ def fill(service: Process, real: NDArray[np.float32], points: int) -> None:
     assert service.points() == points, "not every point that was answered is there"
 
 
-def wait_for_lists(service: Process, points: int) -> str:
-    """Until nearly all points are in lists that were measured; the share of the codes that searches read then."""
-    until = time.monotonic() + WAIT_SECONDS
+def wait_for_lists(service: Process, points: int) -> None:
+    """Until nearly all points are in lists that were measured, and nothing changes any more."""
+    until, since, last = time.monotonic() + WAIT_SECONDS, time.monotonic(), None
     while time.monotonic() < until:
-        for lists in service.client.get(COLLECTION).json()["lists"].values():
-            is_ready = lists["state"] == "ready" and lists["points"] > 0.9 * points
-            if is_ready and lists.get("share") is not None:
-                return f"{lists['share']:.3f}"
+        lists = service.client.get(COLLECTION).json()["lists"]
+        if lists != last:
+            last, since = lists, time.monotonic()
+        is_ready = any(
+            one["state"] == "ready" and one["points"] > 0.9 * points and one["share"] is not None
+            for one in lists.values()
+        )
+        if is_ready and time.monotonic() - since > SETTLED_SECONDS:
+            return
         time.sleep(1)
     raise SystemExit(f"the lists of {points:,} points were not measured within {WAIT_SECONDS} s")
+
+
+def found_by(service: Process, rows: NDArray[np.float32]) -> tuple[float, float]:
+    """-> share of the exact hits that searches find, and of the codes that they read."""
+    shared = hits = 0
+    read = 0.0
+    for row in rows:
+        body = {"vector_b64": base64.b64encode(row.astype("<f4").tobytes()).decode(), "limit": 10}
+        answers = [
+            service.client.post(f"{COLLECTION}/search", json=body | options).raise_for_status().json()
+            for options in ({"exact": True}, {"explain": True})
+        ]
+        exact, found = ({hit["id"] for hit in answer["hits"]} for answer in answers)
+        shared, hits = shared + len(exact & found), hits + len(exact)
+        lists = list(answers[1]["explain"]["lists"].values())
+        read += lists[0]["rows_read"] / lists[0]["rows"] if lists else 1.0
+    return shared / hits, read / len(rows)
+
+
+def print_recall(service: Process, asked: dict[str, NDArray[np.float32]]) -> None:
+    recalls = []
+    for kind, rows in asked.items():
+        recall, share = found_by(service, rows[:OF_A_KIND])
+        recalls.append(recall)
+        print(f"{kind:24} recall {recall:.3f}, {share:6.2%} of the codes", flush=True)
+    print(f"mean of the kinds {statistics.mean(recalls):.3f}, worst {min(recalls):.3f}")
 
 
 def measured(service: Process, requests: Sequence[bytes], clients: int, seconds: float) -> tuple[float, float, float]:
@@ -83,11 +118,16 @@ def measured(service: Process, requests: Sequence[bytes], clients: int, seconds:
     return (service.cpu_seconds() - before) / len(load.latencies), load.percentile(0.5), load.per_second
 
 
-def measure(real: NDArray[np.float32], requests: Sequence[bytes], points: int, arguments: argparse.Namespace) -> None:
+def measure(
+    real: NDArray[np.float32], asked: dict[str, NDArray[np.float32]], points: int, arguments: argparse.Namespace
+) -> None:
+    every = np.concatenate(list(asked.values()))
+    requests = searches(every[np.random.default_rng(1).permutation(len(every))[:QUERIES]])
     found: dict[tuple[str, int], list[tuple[float, float, float]]] = {}
     with TemporaryDirectory() as folder, running(Path(folder)) as service:
         fill(service, real, points)
-        share = wait_for_lists(service, points)
+        wait_for_lists(service, points)
+        print_recall(service, asked)
         for _ in range(arguments.rounds):
             for way, recall in WAYS.items():
                 service.client.patch(COLLECTION, json={"recall": recall}).raise_for_status()
@@ -98,8 +138,9 @@ def measure(real: NDArray[np.float32], requests: Sequence[bytes], points: int, a
     rows = []
     for way in WAYS:
         cpu, p50, _ = map(statistics.median, zip(*found[way, 1], strict=True))
-        _, _, rate = map(statistics.median, zip(*found[way, CLIENTS], strict=True))
-        rows.append([f"{points:,}", way, share, f"{cpu * 1e6:.0f} us", f"{p50 * 1e3:.2f} ms", f"{rate:.0f}/s"])
+        together, _, rate = map(statistics.median, zip(*found[way, CLIENTS], strict=True))
+        figures = [f"{cpu * 1e6:.0f} us", f"{p50 * 1e3:.2f} ms", f"{together * 1e6:.0f} us", f"{rate:.0f}/s"]
+        rows.append([f"{points:,}", way, *figures])
     print_table(rows)
 
 
@@ -112,12 +153,10 @@ def main() -> None:
     arguments = parser.parse_args()
     sizes = [int(size) for size in arguments.points.split(",")]
     real, _, asked = data_of(arguments.data, max(sizes))
-    every = np.concatenate(list(asked.values()))
-    chosen = every[np.random.default_rng(1).permutation(len(every))[:QUERIES]]
     real = real[np.random.default_rng(0).permutation(len(real))]
-    print(f"{len(real):,} real embeddings; points, way, share of codes read, CPU, p50 of 1 client, rate of {CLIENTS}")
+    print(f"{len(real):,} real embeddings; points, way, CPU and p50 of 1 client, CPU and rate of {CLIENTS}")
     for points in sizes:
-        measure(real, searches(chosen), points, arguments)
+        measure(real, asked, points, arguments)
 
 
 if __name__ == "__main__":

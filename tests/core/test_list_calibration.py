@@ -9,9 +9,9 @@ from bebr.core.list_calibration import (
     Calibration,
     Measured,
     calibration_of,
+    cost,
     deltas_to_measure,
     needs_of,
-    pays,
     recall_of,
     sure_recall,
 )
@@ -142,4 +142,4 @@ def test_deltas_find_what_they_were_measured_for(seed: int, k: int) -> None:
     ],
 )
 def test_lists_pay_where_few_rows_of_them_are_read(lists: int, rows: float, of: float, expected: bool) -> None:
-    assert pays(lists, rows, of) is expected
+    assert (cost(lists, rows) < of) is expected

@@ -118,10 +118,9 @@ def calibration_of(
     return Calibration(tuple(measured))
 
 
-def pays(lists: int, rows: float, of: float) -> bool:
-    """Whether it is cheaper to score the centroids of so many lists and read so many rows of them than to scan all `of`
-    rows that are in them."""
-    return LIST_ROWS * lists + LISTED_ROW_ROWS * rows < of
+def cost(lists: int, rows: float) -> float:
+    """What it costs to score the centroids of so many lists and read so many rows of them, in rows of a scan of all."""
+    return LIST_ROWS * lists + LISTED_ROW_ROWS * rows
 
 
 def filtered_recall(recall: float) -> float:

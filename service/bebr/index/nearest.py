@@ -51,7 +51,7 @@ class EmbeddingQueries:
     lists: ListRule | None = None
     """How lists are read, where there are some; None: all rows are scored."""
     share: float = 1.0
-    """About which share of the rows is read so."""
+    """What that costs, of what it costs to score all rows, about."""
     keeps: bool = False
     """Whether the queries that were scanned for are wanted."""
 

@@ -45,7 +45,7 @@ class ScanQueries:
     lists: ListRule | None = None
     """How lists are read, where there are some; None: all rows are scored."""
     share: float = 1.0
-    """About which share of the rows is read so."""
+    """What that costs, of what it costs to score all rows, about."""
 
     def __len__(self) -> int:
         return len(self.prepared)

@@ -23,6 +23,7 @@ from bebr.encoding.encoder import Encoder
 from bebr.engine import CollectionSettings, Engine, FitSettings, SearchRequest
 from bebr.engine.collections.collection import Collection
 from bebr.engine.results import SearchResult
+from bebr.engine.search import list_measuring
 from bebr.engine.search.rescore import candidates_for, candidates_of
 from bebr.engine.search.search import Searcher
 from bebr.errors import InvalidOption, NotReady
@@ -97,6 +98,12 @@ async def test_both_ways_answer_the_same(tmp_path: Path, is_centered: bool) -> N
             await both(searcher, [SearchRequest(vector=ROWS[n], **TAKEN[n % len(TAKEN)]) for n in order])
 
 
+@pytest.fixture(autouse=True)
+def never_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists are measured when a test says so."""
+    monkeypatch.setattr(list_measuring, "POLL_SECONDS", 3600.0)
+
+
 class ReadLists:
     """Notes what was read of lists by searches of both ways."""
 
@@ -127,9 +134,6 @@ class ReadLists:
 
 async def listed(engine: Engine, rescore_bytes: int = 0) -> Collection:
     """A collection whose lists are measured once, and never again; they pay, whatever was read."""
-    await engine.wait_until_ready()
-    assert engine._measuring is not None
-    engine._measuring.cancel()
     collection = await listing.listed(engine, rescore_bytes)
     use_shares(collection, 0.1)
     return collection

@@ -15,7 +15,7 @@ import numpy as np
 
 from bebr.core.arrays import Floats
 from bebr.core.codes import CodeSpec
-from bebr.core.list_calibration import Calibration, Measured, pays
+from bebr.core.list_calibration import Calibration, Measured, cost
 from bebr.core.scoring import DotQueries
 from bebr.engine.collections.version import Version
 from bebr.errors import DamagedStore
@@ -50,9 +50,13 @@ class MeasuredLists:
     sorting: bool = False
     """Whether codes were still being sorted into them."""
 
+    def cost(self, measured: Measured) -> float:
+        """What it costs to do what was measured, once all codes are in lists, of what it costs to compare all."""
+        return cost(self.lists, measured.share * self.points) / max(1, self.points)
+
     def pays(self, measured: Measured) -> bool:
-        """Whether searches that do what was measured cost less than to compare all codes, once all are in lists."""
-        return pays(self.lists, measured.share * self.points, self.points)
+        """Whether they cost less."""
+        return self.cost(measured) < 1
 
 
 class ListRules:

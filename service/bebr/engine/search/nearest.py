@@ -58,7 +58,7 @@ class _Reading:
     of_version: Mapping[int, Measured]
     """What those do that find this share, where they cost less than to compare all codes."""
     share: float
-    """About which share of all codes is read then."""
+    """What they cost then, of what it costs to compare all codes, about."""
 
 
 class NearestSearches:
@@ -79,7 +79,7 @@ class NearestSearches:
 
     @property
     def share(self) -> float:
-        """About which share of all codes a search reads."""
+        """What a search costs, of what it costs to compare all codes, about."""
         return 1.0 if (reading := self._reading()) is None else reading.share
 
     async def search(
@@ -221,8 +221,8 @@ class NearestSearches:
         if last is None or last.measured is not measured or last.recall != recall:
             found = {number: one.calibration.at(recall) for number, one in measured.items()}
             of_version = {number: at for number, at in found.items() if measured[number].pays(at)}
-            shares = [one.share for one in of_version.values()]
-            last = self._last = _Reading(measured, recall, of_version, max(shares, default=1.0))
+            costs = [measured[number].cost(at) for number, at in of_version.items()]
+            last = self._last = _Reading(measured, recall, of_version, max(costs, default=1.0))
         return last if last.of_version else None
 
     def _rule(

@@ -42,11 +42,11 @@ def probing_of(collection: Collection, query: Query, rescored: bool) -> Probing 
     if recall is None:
         return None
     found = [(one, one.calibration.at(recall)) for one in measured.values()]
-    shares = [at.share for one, at in found if one.pays(at)]
-    if not shares:
+    costs = [one.cost(at) for one, at in found if one.pays(at)]
+    if not costs:
         return None
     stop_at = max(query.request.limit, MEASURED_LIMIT) * (RESCORED_STOP if rescored else 1)
-    return Probing(recall, stop_at, max(shares))
+    return Probing(recall, stop_at, max(costs))
 
 
 def rule_of(collection: Collection, routed: Sequence[RoutedQuery], version: int) -> ListRule | None:

@@ -65,7 +65,7 @@ class Probing:
     stop_at: int
     """Lists are read while they may hold better hits than the one of this rank."""
     share: float = 1.0
-    """About which share of all codes is read then."""
+    """What that costs, of what it costs to compare all codes, about."""
 
 
 @dataclass(frozen=True, slots=True)
