@@ -27,6 +27,7 @@ from bebr.core.list_calibration import (
     deltas_to_measure,
     filtered_recall,
     needs_of,
+    recall_as_queries,
     recall_of,
     sure_recall,
 )
@@ -127,7 +128,8 @@ def measured(corpus: Corpus, own: DotQueries) -> Calibration:
         found, _, rows = corpus.by_lists(own, delta, K + 1)
         hits = zip(rows_of(found, K + 1), rows_of(exact, K + 1, 1), strict=True)
         shared = [len(set(one) & set(other)) for one, other in hits]
-        recalls.append({"points": sure_recall(shared, [K] * len(own))})
+        recall = recall_as_queries(sure_recall(shared, [K] * len(own)), corpus.rows)
+        recalls.append({"points": recall})
         shares.append(float(rows.mean()) / corpus.rows)
     return calibration_of(deltas, recalls, shares)
 

@@ -5,6 +5,9 @@ import pytest
 from numpy.typing import NDArray
 
 from bebr.core.list_calibration import (
+    FEW,
+    LIKENESS,
+    LIKENESS_OF_FEW,
     RECALLS,
     Calibration,
     Measured,
@@ -12,6 +15,7 @@ from bebr.core.list_calibration import (
     cost,
     deltas_to_measure,
     needs_of,
+    recall_as_queries,
     recall_of,
     sure_recall,
 )
@@ -78,6 +82,13 @@ def test_what_few_queries_found_counts_one_standard_error_less() -> None:
     assert found.sum() / wanted.sum() - sure_recall(found.tolist(), wanted.tolist()) == pytest.approx(spread, rel=0.05)
     assert sure_recall([10, 10, 0], [10, 10, 0]) == sure_recall([], []) == sure_recall([0], [0]) == 1.0
     assert sure_recall([0, 10], [10, 10]) >= 0
+
+
+def test_points_stand_in_for_queries_that_find_less() -> None:
+    for points, likeness in ((FEW, LIKENESS), (FEW - 1, LIKENESS_OF_FEW), (1, LIKENESS_OF_FEW)):
+        assert recall_as_queries(1.0, points) == 1.0
+        assert 1 - recall_as_queries(0.98, points) == pytest.approx(0.02 / likeness)
+        assert recall_as_queries(0.1, points) == 0.0
 
 
 def clustered(seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32], list[NDArray[np.int64]]]:

@@ -24,6 +24,10 @@ RECALLS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
 """Shares of hits whose deltas are measured; the largest need of all comes after them."""
 FILTERED_MISSES = 0.4
 """Searches with a filter read lists as for this share of the misses (docs/benchmarks.md#lists)."""
+LIKENESS = 0.9
+"""Until searches are known: share of the misses of queries that points as queries have (docs/benchmarks.md#lists)."""
+LIKENESS_OF_FEW, FEW = 0.65, 200_000
+"""The same of fewer points than that: the fewer there are, the less a query is like any of them."""
 LIST_ROWS = 5
 """What a list costs whose centroid is scored, in rows of a scan of all codes."""
 LISTED_ROW_ROWS = 2.2
@@ -137,6 +141,11 @@ def sure_recall(found: Sequence[int], wanted: Sequence[int]) -> float:
     apart = np.array(found) - recall * of
     error = float(np.sqrt((apart**2).sum()) / of.sum())
     return max(0.0, recall - error)
+
+
+def recall_as_queries(recall: float, points: int) -> float:
+    """What queries are taken to find where points as queries, of so many, find this share of their hits."""
+    return max(0.0, 1 - (1 - recall) / (LIKENESS if points >= FEW else LIKENESS_OF_FEW))
 
 
 def recall_of(found: Sequence[Sequence[Any]], exact: Sequence[Sequence[Any]]) -> float:

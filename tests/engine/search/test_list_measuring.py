@@ -40,7 +40,7 @@ async def test_other_lists_are_measured_at_once_and_other_searches_at_most_so_of
         assert rules.measured[number] == measured
         monkeypatch.setattr(list_measuring, "AGAIN_SECONDS", 0.0)
         await measuring.measure_due(collection)
-        assert rules.measured[number].queries == {"points": 400, "searches": RECENT}
+        assert rules.measured[number].queries == {"points": 400, "searches": len(QUERIES)}  # each of them once
 
 
 async def test_lists_are_measured_again_as_soon_as_there_are_half_as_many_more_points(tmp_path: Path) -> None:

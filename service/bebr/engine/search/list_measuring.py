@@ -3,8 +3,8 @@
 It is measured when lists appear, as soon as all are of other centroids or there are GROWTH times the points, since
 what was measured before then finds less than it promises; and when as many other searches have come as are kept, which
 is not often. What was measured while codes were being sorted into lists is measured again as soon as they are. Some of
-the points serve as queries, and the last searches; each is answered exactly, then by lists, a few at a time, with rests
-in between. More points take fewer queries, so that what it costs is bounded.
+the points serve as queries, and the last searches, each of them once; each is answered exactly, then by lists, a few at
+a time, with rests in between. More points take fewer queries, so that what it costs is bounded.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.core.codes import split_records
-from bebr.core.list_calibration import calibration_of, deltas_to_measure, sure_recall
+from bebr.core.list_calibration import calibration_of, deltas_to_measure, recall_as_queries, sure_recall
 from bebr.core.lists import ListRule
 from bebr.core.scoring import DotQueries, prepare_sdc
 from bebr.engine.admission import Lane
@@ -160,6 +160,8 @@ class ListMeasuring:
         for delta in deltas:
             of_kinds = [await self._found(collection, version, kind, delta) for kind in kinds.values()]
             recalls.append({name: recall for name, (recall, _) in zip(kinds, of_kinds, strict=True)})
+            if list(kinds) == [POINTS]:
+                recalls[-1] = {POINTS: recall_as_queries(recalls[-1][POINTS], points)}
             shares.append(max(share for _, share in of_kinds))
         measured = MeasuredLists(
             calibration_of(deltas, recalls, shares),
@@ -181,7 +183,7 @@ class ListMeasuring:
         records = await collection.shards.sample(version.number, min(OWN, count), seed=points)
         own = _queries_of(collection, version, records)
         recent = collection.list_rules.recent(version.number, version.spec)
-        recent = DotQueries(recent.values[-count:], recent.scales[-count:])
+        recent = _unlike(DotQueries(recent.values[-count:], recent.scales[-count:]))
         kinds = {POINTS: _Kind(own, MEASURED_LIMIT + 1, [], 1), SEARCHES: _Kind(recent, MEASURED_LIMIT, [])}
         return {
             name: replace(kind, exact=await self._exact(collection, version, kind))
@@ -230,6 +232,13 @@ def _steps(version: int, kind: _Kind) -> list[ScanQueries]:
         no_floors = np.full(len(queries), -np.inf, np.float32)
         found.append(ScanQueries(version, queries, kind.limit, (None,) * len(queries), no_floors))
     return found
+
+
+def _unlike(queries: DotQueries) -> DotQueries:
+    """Each of the queries once: one that is asked over and over says nothing of others."""
+    some = zip(queries.values, queries.scales, strict=True)
+    which = sorted({(values.tobytes(), scales.tobytes()): n for n, (values, scales) in enumerate(some)}.values())
+    return DotQueries(queries.values[which], queries.scales[which])
 
 
 def _queries_of(collection: Collection, version: Version, records: NDArray[np.uint8]) -> DotQueries:
