@@ -17,7 +17,15 @@ from bebr.core.operations import (
     ShardCounters,
     Write,
 )
-from bebr.store.protocol import RESERVOIR, RESERVOIR_PAGE, DamagedDocument, Document, MetadataStore, reservoir_page_name
+from bebr.store.protocol import (
+    RESERVOIR,
+    RESERVOIR_PAGE,
+    DamagedDocument,
+    Document,
+    HeldLease,
+    MetadataStore,
+    reservoir_page_name,
+)
 
 __all__ = [
     "RESERVOIR",
@@ -30,6 +38,7 @@ __all__ = [
     "Document",
     "FeedEntry",
     "FeedPage",
+    "HeldLease",
     "MetadataStore",
     "PutWrite",
     "Receipt",

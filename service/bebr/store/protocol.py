@@ -67,6 +67,16 @@ class DamagedDocument:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class HeldLease:
+    """What somebody has to himself for now, such as a task that must not run twice."""
+
+    name: str
+    holder: str
+    token: int
+    """Grows each time that the lease is given to somebody: what is written under a lower one came too late."""
+
+
 class MetadataStore(Protocol):
     """Points, their change feed, and small JSON documents. One instance serves one process and one event loop."""
 
@@ -125,6 +135,22 @@ class MetadataStore(Protocol):
     async def revision(self, kind: str) -> int:
         """A number that grows with each change of the documents of a kind, whoever makes it."""
 
+    async def take_lease(self, name: str, holder: str, seconds: float) -> int | None:
+        """Have something to oneself: the token of the lease, or None while somebody else has it. Whoever has it may
+        take it again, which renews it. It ends with the process of its holder, or once it was not renewed for so long.
+
+        Raises InvalidOption for a name that is not 1 to 100 of letters, digits and "_.:-".
+        """
+
+    async def renew_lease(self, name: str, token: int, seconds: float) -> bool:
+        """Whether it still is that lease, and goes on for so long from now."""
+
+    async def release_lease(self, name: str, token: int) -> None:
+        """Nothing happens where it is somebody else's by now."""
+
+    async def leases(self) -> list[HeldLease]:
+        """All that are held now, by name."""
+
     async def create(self, uid: str, shards: int) -> None:
         """Create a collection without points. Creating it again with as many shards changes nothing."""
 
@@ -177,6 +203,12 @@ def check_uid(uid: str) -> None:
     """Raise InvalidOption unless the uid can be part of file and key names: [a-z0-9]{16,32}."""
     if not re.fullmatch(r"[a-z0-9]{16,32}", uid):
         raise InvalidOption(f"a collection uid is 16 to 32 characters of a-z and 0-9, got {uid!r:.80}", uid=uid)
+
+
+def check_lease_name(name: str) -> None:
+    """Raise InvalidOption unless the name can be part of file and key names."""
+    if not re.fullmatch(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,99}", name):
+        raise InvalidOption(f"the name of a lease is 1 to 100 of letters, digits and '_.:-', got {name!r:.120}")
 
 
 def receipt_conflict(key: str) -> IdempotencyConflict:

@@ -9,6 +9,7 @@ values.py         the bytes of a point
 watch.py          whether the server still has what it acknowledged
 mending.py        a shard whose feed does not agree with its points is made whole
 lease.py          one process at a time writes to a prefix
+task_leases.py    what one process has to itself for now
 shard_calls.py    scripts that work on one shard, and what it means when one declines
 client.py         commands and scripts with deadlines
 failures.py       bebr's errors for those of Redis

@@ -6,6 +6,8 @@
 <prefix>:lease                           whose the prefix is now, with a lifetime
 <prefix>:documents:<kind>                hash name -> JSON text, empty for none; FENCE -> the highest token that
                                          read or wrote any, REVISION -> how many changes there were
+{<prefix>:leases}:lease:<name>           who has a lease and its token, with a lifetime
+{<prefix>:leases}:tokens                 hash name of a lease -> the token that was given last
 {<prefix>:<uid>:<shard>}:info            hash last_seq, points, purged_seq, the names of its epochs and where
                                          they began, the fencing token, how many commits began and ended; a
                                          shard exists while this does
@@ -46,6 +48,13 @@ class Keys:
     @property
     def lease(self) -> str:
         return f"{self.prefix}:lease"
+
+    @property
+    def lease_tokens(self) -> str:
+        return f"{{{self.prefix}:leases}}:tokens"
+
+    def task_lease(self, name: str) -> str:
+        return f"{{{self.prefix}:leases}}:lease:{name}"
 
     def documents(self, kind: str) -> str:
         return f"{self.prefix}:documents:{kind}"

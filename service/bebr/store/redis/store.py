@@ -14,13 +14,14 @@ from bebr.core.operations import Commit, CommitOutcome, FeedPage, ShardCounters
 from bebr.core.types import Role, StoredPoint
 from bebr.disk import FolderLock
 from bebr.errors import AlreadyExists, DamagedStore, InvalidOption, StoreUnavailable
-from bebr.store.protocol import DamagedDocument, Document, check_uid, only_follows
+from bebr.store.protocol import DamagedDocument, Document, HeldLease, check_lease_name, check_uid, only_follows
 from bebr.store.redis.client import Argument, RedisClient, Refused, Script
 from bebr.store.redis.documents import RedisDocuments
 from bebr.store.redis.keys import Keys
 from bebr.store.redis.lease import Lease
 from bebr.store.redis.points import RedisPoints
 from bebr.store.redis.shard_calls import ShardCalls
+from bebr.store.redis.task_leases import TaskLeases
 from bebr.store.redis.watch import Watch
 
 SCHEMA = 4
@@ -55,6 +56,7 @@ class RedisStore:
         self._lock = FolderLock(folder) if folder else None
         self._lease = Lease(self._client, self._keys, folder) if folder else None
         self._watch = Watch(self._client, self._keys, self._lease)
+        self._leases = TaskLeases(self._client, self._keys)
         self._documents = RedisDocuments(self._client, self._keys, self._watch)
         receipt_ttl_ms = max(1, round(receipt_ttl_seconds * 1000))
         self._points = RedisPoints(self._client, self._keys, self._watch, receipt_ttl_ms)
@@ -188,6 +190,24 @@ class RedisStore:
 
     async def revision(self, kind: str) -> int:
         return await self._documents.revision(kind)
+
+    # -- leases --------------------------------------------------------------------------------------------------------
+
+    async def take_lease(self, name: str, holder: str, seconds: float) -> int | None:
+        check_lease_name(name)
+        self._check_lease()
+        return await self._leases.take(name, holder, seconds)
+
+    async def renew_lease(self, name: str, token: int, seconds: float) -> bool:
+        self._check_lease()
+        return await self._leases.renew(name, token, seconds)
+
+    async def release_lease(self, name: str, token: int) -> None:
+        self._check_lease()
+        await self._leases.release(name, token)
+
+    async def leases(self) -> list[HeldLease]:
+        return await self._leases.held()
 
     # -- collections ---------------------------------------------------------------------------------------------------
 

@@ -10,5 +10,6 @@ point_cache.py  points that were read of late
 reader.py       the same folder for a backup, while another process writes to it
 documents.py    the catalog file: documents, and which collections exist; also where another process writes it
 catalog_copy.py its copy, which takes its place when it is damaged
+task_leases.py  what one process has to itself for now
 files.py        how files are opened, checked and locked, and what SQLite's errors mean
 """

@@ -4,6 +4,7 @@
     <folder>/catalog.db               documents, and which collections exist
     <folder>/catalog-copy.db          the same, used where that one is damaged
     <folder>/collections/<uid>.db     points, receipts and counters of one collection
+    <folder>/leases/<name>            who has a lease, locked while he has it
     <folder>/reserve                  room that deletes take when the disk is full
 
 All commits of one call share a transaction, and its fsync. Calls for one collection are served one after the other.
@@ -25,7 +26,15 @@ from bebr.core.operations import Commit, CommitOutcome, FeedPage, ShardCounters,
 from bebr.core.types import Role, StoredPoint
 from bebr.disk import FolderLock, raise_open_files_limit
 from bebr.errors import AlreadyExists, BebrError, DamagedStore, InsufficientStorage, StoreUnavailable
-from bebr.store.protocol import DamagedDocument, Document, check_uid, only_follows, unknown_shard
+from bebr.store.protocol import (
+    DamagedDocument,
+    Document,
+    HeldLease,
+    check_lease_name,
+    check_uid,
+    only_follows,
+    unknown_shard,
+)
 from bebr.store.sqlite.catalog_copy import take_copy_if_damaged
 from bebr.store.sqlite.collection import CollectionFile, create_collection_file
 from bebr.store.sqlite.documents import Catalog, CatalogReader, FollowedCatalog
@@ -34,6 +43,7 @@ from bebr.store.sqlite.open_files import OpenFile, OpenFiles
 from bebr.store.sqlite.point_cache import PointCache
 from bebr.store.sqlite.reading import FEW_IDS, read_few_points
 from bebr.store.sqlite.reserve import Reserve
+from bebr.store.sqlite.task_leases import TaskLeases
 
 log = logging.getLogger(__name__)
 COPY = "catalog-copy.db"
@@ -67,6 +77,7 @@ class SqliteStore:
         self._synchronous = synchronous
         self._files = OpenFiles(self._folder / "collections", synchronous, receipt_ttl_seconds, max_open_files)
         self._lock = FolderLock(self._folder)
+        self._leases = TaskLeases(self._folder / "leases")
         self._reserve = Reserve(self._folder / "reserve")
         self._cache = PointCache(point_cache_bytes)
         self._pool: ThreadPoolExecutor | None = None
@@ -158,6 +169,7 @@ class SqliteStore:
         if self._followed is not None:
             self._followed.close()
             self._followed = None
+        self._leases.release_all()
         self._lock.release()
 
     async def ping(self) -> None:
@@ -227,6 +239,26 @@ class SqliteStore:
         except InsufficientStorage:
             self._reserve.release()
             return await self._in_thread(catalog.path, write)
+
+    # -- leases --------------------------------------------------------------------------------------------------------
+
+    async def take_lease(self, name: str, holder: str, seconds: float) -> int | None:
+        check_lease_name(name)
+        self._opened_catalog()
+        try:
+            return self._leases.take(name, holder)
+        except OSError as error:
+            raise StoreUnavailable(f"the lease {name} cannot be written: {error}") from error
+
+    async def renew_lease(self, name: str, token: int, seconds: float) -> bool:
+        return self._leases.renew(name, token)
+
+    async def release_lease(self, name: str, token: int) -> None:
+        self._leases.release(name, token)
+
+    async def leases(self) -> list[HeldLease]:
+        self._current_catalog()
+        return self._leases.held()
 
     # -- collections ---------------------------------------------------------------------------------------------------
 
