@@ -335,8 +335,11 @@ class Follower:
                 return None
             shard.history = page.history
             self.behind = max(0, first - shard.seq)
-            if page.entries:
+            if page.entries and len(page.entries) <= INLINE_OPERATIONS:
+                self._replay(shard, page.entries)
+            elif page.entries:
                 await asyncio.to_thread(self._replay, shard, page.entries)
+            if page.entries:
                 self._last = page.entries[-1].seq, page.entries[-1].id
                 if shard.needs_maintenance:
                     await asyncio.to_thread(shard.maintain)
