@@ -16,15 +16,16 @@ from bebr.encoding import Bundle, BundleRegistry, TextKind
 from bebr.encoding.onnx.providers import choose_device
 from bebr.engine.admission import Admission
 from bebr.engine.answers import AnswerSize
-from bebr.engine.background import Background
 from bebr.engine.capacity import CapacityGuard
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.encoders import Encoders
 from bebr.engine.collections.registry import CollectionRegistry, check_recall
 from bebr.engine.embedder import Embedder
 from bebr.engine.events import CollectionEvents
-from bebr.engine.following import DocumentNews, Following
+from bebr.engine.following import Following
+from bebr.engine.life import Life, Work
 from bebr.engine.loader import CollectionLoader
+from bebr.engine.making import CollectionMaker
 from bebr.engine.projection import Wanted
 from bebr.engine.requests import AliasChange, CollectionSettings, SearchRequest
 from bebr.engine.results import (
@@ -49,7 +50,6 @@ from bebr.engine.transfer import Definition, Transfer
 from bebr.engine.versions.backfill import Backfills
 from bebr.engine.versions.calibration import Calibrations
 from bebr.engine.versions.evaluation import Evaluator
-from bebr.engine.versions.first_version import first_version
 from bebr.engine.versions.fit_progress import FitProgress
 from bebr.engine.versions.fit_steps import FitSteps
 from bebr.engine.versions.fits import Fits
@@ -60,7 +60,6 @@ from bebr.engine.write.encode import Encoding
 from bebr.engine.write.fields import FieldChanges
 from bebr.engine.write.points import PointWriter
 from bebr.errors import DamagedCollection, InvalidOption
-from bebr.shards.memory import limit_arenas
 from bebr.store import MetadataStore
 
 
@@ -128,11 +127,10 @@ class Engine:
             if role is Role.FOLLOWER
             else None
         )
-        self._shares = shares
-        self._news: DocumentNews | None = None
-        self._background = self._make_background()
-        self._fit_progress = FitProgress(data_folder, role, shares)
-        self.fits = Fits(self.registry, self.events, limits, self._fit_progress)
+        self._maker = self._make_maker()
+        progress = FitProgress(data_folder, role, shares)
+        self._life = self._make_life(data_folder, progress if shares else None)
+        self.fits = Fits(self.registry, self.events, limits, progress)
         """State of fits, and requests for them."""
         self.fit_steps = FitSteps(self.registry, self._fitted_bundles, self._encoders, limits=limits, guard=self._guard)
         """What a fit job does."""
@@ -151,34 +149,15 @@ class Engine:
 
     async def start(self) -> None:
         """Open the store and load the collections in the background; `ready` tells when they are there."""
-        limit_arenas()
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._store.listen(self._store_lost, self._store_seen)
-        if self._following is None:  # which waits for a primary to make the store
-            await self._store.open()
-        if self._shares:
-            self._news = DocumentNews(self._folder)
-            self._store.on_documents = self._news.tell
-            self._fit_progress.start()
-        self.registry.problem = "loading"
-        self._background.start()
+        await self._life.start()
 
     async def wait_until_ready(self) -> None:
         """Return when all collections that can be opened answer; raise what went wrong while loading."""
-        await self._background.wait_until_loaded()
+        await self._life.wait_until_loaded()
 
     async def stop(self) -> None:
         """Finish what is under way and write checkpoints, so that the next start replays little. Jobs stop before."""
-        self.registry.problem = "stopping"
-        await self._background.stop()
-        if self._following is not None:
-            await self._following.stop()
-        for collection in list(self.registry.collections.values()):
-            await collection.close(keep=self.registry.role is Role.PRIMARY)
-        await self._threads.shut_down()
-        await self._store.close()
-        if self._news is not None:
-            self._news.close()
+        await self._life.stop()
 
     async def keep_up(self, name: str | None = None) -> None:
         """In a follower: return once the collection of that name, or all of them, are what the primary had when it
@@ -188,26 +167,12 @@ class Engine:
 
     def readiness(self) -> Readiness:
         """Whether every collection that can be opened is caught up with the store; if not, why."""
-        collections = self.registry.collections.items()
-        problems = (f"collection '{name}': {why}" for name, collection in collections if (why := collection.problem))
-        problem = self.registry.problem or next(problems, None)
-        loading = sorted(name for name, collection in collections if not collection.ready)
-        return Readiness(problem is None and not loading, problem, loading)
+        return self._life.readiness()
 
     def writes_refused_because(self) -> str | None:
         """Why writes that need room are refused now: 'disk' or 'memory' is low."""
         problem = self._guard.problem()
         return None if problem is None else "disk" if "free" in problem.fields else "memory"
-
-    def _store_lost(self, uid: str, shard: int) -> None:
-        for collection in self.registry.collections.values():
-            if collection.document.uid == uid:
-                collection.shards.recheck(shard)
-
-    def _store_seen(self, last_seqs: Mapping[str, Mapping[int, int]]) -> None:
-        for collection in self.registry.collections.values():
-            if found := last_seqs.get(collection.document.uid):
-                collection.shards.seen(found)
 
     async def ping_store(self) -> None:
         """Raises StoreUnavailable when the store does not answer."""
@@ -218,19 +183,7 @@ class Engine:
 
     async def create_collection(self, name: str, settings: CollectionSettings) -> CollectionStatus:
         """Raises AlreadyExists, BundleNotFound, DamagedBundle, InvalidOption, InvalidSpec."""
-        self.registry.check_changes()
-        self.registry.check_ready()
-        self._guard.check()
-        async with self.registry.lock:
-            self.registry.check_new(name)
-            version, plan = await asyncio.to_thread(first_version, settings, self._bundles, self.limits)
-            document = self.registry.new_document(settings, version, plan)
-            await self._store.create(document.uid, document.shards)
-            collection = await asyncio.to_thread(self._loader.open, name, document)
-            await self.registry.save(name, document)
-            await collection.catch_up()
-            self.registry.collections[name] = collection
-        return self._status(collection)
+        return self._status(await self._maker.create(name, settings))
 
     async def set_recall(self, name: str, recall: float | None) -> CollectionStatus:
         """Change which share of the exact hits searches find; None: all are exact. Raises InvalidOption."""
@@ -259,24 +212,7 @@ class Engine:
 
     async def delete_collection(self, name: str) -> None:
         """Forget a collection, its points, its segments and the aliases that point to it."""
-        self.registry.check_changes()
-        self.registry.check_ready()
-        async with self.registry.lock:
-            if (entry := self.registry.damaged.get(name)) is not None:
-                self._loader.prepare_removal(entry.uid)
-                await self.registry.forget(name)
-                await self._loader.remove_damaged(entry)
-                return
-            collection = self.registry.find(name)
-            if collection.name != name:
-                raise InvalidOption(
-                    f"'{name}' is an alias of '{collection.name}'; delete that, or the alias", key="name"
-                )
-            self._loader.prepare_removal(collection.document.uid)
-            await self.registry.forget(name)
-            await self.events.closing(collection)  # from here on no job of it can begin
-            self.searchers.forget(collection.document.uid)
-            await self._loader.remove(collection)
+        await self._maker.delete(name)
 
     def list_collections(self) -> list[CollectionStatus]:
         """Also those that are still loading, or damaged. Raises NotReady before it is known which there are."""
@@ -460,12 +396,37 @@ class Engine:
             limits=self.limits,
         )
 
-    def _make_background(self) -> Background:
-        beside = [self._loader.retry_failed, self._checks.run_for_ever]
+    def _make_maker(self) -> CollectionMaker:
+        return CollectionMaker(
+            self.registry,
+            self._store,
+            self._bundles,
+            loader=self._loader,
+            events=self.events,
+            searchers=self.searchers,
+            guard=self._guard,
+            limits=self.limits,
+        )
+
+    def _make_life(self, folder: Path, shared: FitProgress | None) -> Life:
+        load: Work = self._loader.load_all
+        beside: list[Work] = [self._loader.retry_failed, self._checks.run_for_ever]
         if self._following is not None:
-            return Background(self._following.load, [*beside, self._following.run_for_ever])
-        scrub = partial(scrub_for_ever, self.registry, self.limits.scrub_bytes_per_s)
-        return Background(self._loader.load_all, [*beside, self.list_measuring.run_for_ever, scrub])
+            load = self._following.load
+            beside.append(self._following.run_for_ever)
+        else:
+            scrub = partial(scrub_for_ever, self.registry, self.limits.scrub_bytes_per_s)
+            beside += [self.list_measuring.run_for_ever, scrub]
+        return Life(
+            self._store,
+            folder,
+            self.registry,
+            self._threads,
+            load=load,
+            beside=beside,
+            following=self._following,
+            shared=shared,
+        )
 
     def _make_loader(self, head_rows: int, shares: bool) -> CollectionLoader:
         return CollectionLoader(

@@ -1,7 +1,8 @@
 """Keeps the open collections equal to the documents of the store, where another process changes them.
 
-Which documents changed is told by comparing what they say with what they said. Each collection is brought up to its
-document by a task of its own, so that a model that has to be loaded for one holds up no other.
+Which documents changed is told by comparing what they say with what they said, where the store has counted changes.
+Each collection is brought up to its document by a task of its own, so that a model that has to be loaded for one holds
+up no other.
 """
 
 import asyncio
@@ -38,12 +39,17 @@ class Changes:
         self._store = store
         self._seen: defaultdict[str, dict[str, int]] = defaultdict(dict)
         """By kind and name: hash of what the document said."""
+        self._revisions: dict[str, tuple[str, int]] = {}
+        """By kind: id of the store, and how often its documents had changed by then, or less."""
 
     async def of(self, kind: str) -> dict[str, Stored | None]:
         """Documents of a kind that are new or say something else, by name; None: it is gone."""
+        revision = await self._store.identity(), await self._store.revision(kind)
+        if self._revisions.get(kind) == revision:
+            return {}
         found = await self._store.list_documents(kind)
         before, now = self._seen[kind], {name: _hash(stored) for name, stored in found.items()}
-        self._seen[kind] = now
+        self._seen[kind], self._revisions[kind] = now, revision
         gone = dict.fromkeys(before.keys() - now.keys())
         return gone | {name: stored for name, stored in found.items() if before.get(name) != now[name]}
 
