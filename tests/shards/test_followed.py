@@ -100,11 +100,11 @@ async def test_a_follower_is_behind_from_the_acknowledgment_on_and_no_longer_onc
 
 
 async def test_operations_that_no_store_has_are_refused_after_a_while(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("bebr.shards.freshness.REACH_SECONDS", 0.05)
     async with pair(tmp_path) as (primary, follower):
         for client in (primary, follower):
+            client._freshness._wait_seconds = 0.05
             with pytest.raises(NotReady, match="shard 1 has the operations up to 0 so far, and operation 7"):
                 await client.reach({0: 0, 1: 7})
 

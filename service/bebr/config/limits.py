@@ -67,6 +67,10 @@ class Limits:
         default=4 * MIB,
         metadata=_limit(size(0), "How fast segment files are read in the background to find damage; 0: never."),
     )
+    read_wait_seconds: float = field(
+        default=10.0,
+        metadata=_limit(DURATION, "How long a read waits for operations that it must see, as those of `min_seq`."),
+    )
     map_from_bytes: int = field(
         default=32 * MIB,
         metadata=_limit(

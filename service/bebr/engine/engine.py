@@ -443,6 +443,7 @@ class Engine:
             max_queue=self.limits.max_queue,
             threads=self._threads.of_shards,
             shares=shares,
+            read_wait_seconds=self.limits.read_wait_seconds,
         )
 
     def _status(self, collection: Collection) -> CollectionStatus:

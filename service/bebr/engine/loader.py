@@ -50,9 +50,11 @@ class CollectionLoader:
         max_queue: int,
         threads: ShardThreads,
         shares: bool,
+        read_wait_seconds: float,
     ) -> None:
         """shares: followers use the folder of this primary."""
         self._shares = shares
+        self._read_wait_seconds = read_wait_seconds
         self._registry = registry
         self._store = store
         self._encoders = encoders
@@ -83,6 +85,7 @@ class CollectionLoader:
             threads=self._threads,
             role=self._registry.role,
             shares=self._shares,
+            read_wait_seconds=self._read_wait_seconds,
         )
         encoders = self._encoders.open(document)
         shards.open(document.fields_change)

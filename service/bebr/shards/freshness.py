@@ -20,8 +20,8 @@ from bebr.telemetry import event
 log = logging.getLogger(__name__)
 FOLLOW_SECONDS = 1.0
 """Followers look for new files, and for operations that nobody has asked for yet."""
-REACH_SECONDS = 10.0
-"""How long a read waits for operations that the store does not have yet."""
+READ_WAIT_SECONDS = 10.0
+"""How long a read waits for operations that the store does not have yet, where nothing else is said."""
 PAUSE_SECONDS = 0.01
 NO_SEQS: Mapping[int, int] = MappingProxyType({})
 
@@ -30,11 +30,18 @@ class Freshness:
     """Of the shards of one collection. shared: what the primary has acknowledged; None in a primary."""
 
     def __init__(
-        self, followers: Sequence[Follower], writer: Writer, role: Role, shared: SharedSeqs | None, name: str
+        self,
+        followers: Sequence[Follower],
+        writer: Writer,
+        role: Role,
+        shared: SharedSeqs | None,
+        name: str,
+        wait_seconds: float,
     ) -> None:
         self._followers, self._writer, self._name = followers, writer, name
         self._follows = role is Role.FOLLOWER
         self._shared = shared
+        self._wait_seconds = wait_seconds
         self._had: bytes | None = b""
         """Numbers that the views have reached."""
         self._builds = [0] * len(followers)
@@ -55,7 +62,7 @@ class Freshness:
         """
         if self._follows and self._shared is not None and self._shared.read() is None:
             await self.reach_store()
-        deadline = asyncio.get_running_loop().time() + REACH_SECONDS
+        deadline = asyncio.get_running_loop().time() + self._wait_seconds
         while lacking := self._lacking(seqs):
             await asyncio.gather(*(self._caught_up(number) for number in lacking))
             if not (lacking := self._lacking(seqs)):

@@ -39,7 +39,7 @@ from bebr.shards.changes import Change, Fields
 from bebr.shards.client import ColumnStats, Misfits, Searched, ShardStats
 from bebr.shards.columns import ColumnMaker, Pause, Report
 from bebr.shards.follower import Follower
-from bebr.shards.freshness import NO_SEQS, Freshness
+from bebr.shards.freshness import NO_SEQS, READ_WAIT_SECONDS, Freshness
 from bebr.shards.scan_rate import ScanRate
 from bebr.shards.shared_seqs import Acknowledged, SharedSeqs
 from bebr.shards.snapshot import Snapshot
@@ -104,6 +104,7 @@ class LocalShards:
         map_from_bytes: int = ANY_SIZE,
         role: Role = Role.PRIMARY,
         shares: bool = False,
+        read_wait_seconds: float = READ_WAIT_SECONDS,
     ) -> None:
         self._name = name
         self._follows = role is Role.FOLLOWER
@@ -136,7 +137,7 @@ class LocalShards:
         self._rate = ScanRate()
         self.upkeep = Upkeep(self._followers, self._writer, threads.maintenance, name)
         """What runs beside reads and writes."""
-        self._freshness = Freshness(self._followers, self._writer, role, shared, name)
+        self._freshness = Freshness(self._followers, self._writer, role, shared, name, read_wait_seconds)
         self._columns = ColumnMaker(truth, uid, self._followers, self.upkeep, threads.maintenance)
 
     def open(self, fields_change: bool = False) -> None:

@@ -3,7 +3,6 @@
 from pathlib import Path
 from urllib.parse import quote
 
-import pytest
 from tests.server.service import DOCS, assert_problem, code, create, fill, point, points, serving
 
 NDJSON = {"content-type": "application/x-ndjson"}
@@ -117,9 +116,8 @@ async def test_reads_see_what_they_are_told_to_see(tmp_path: Path) -> None:
             assert [len(result["hits"]) for result in batch["results"]] == [20, 20]
 
 
-async def test_what_no_write_has_answered_is_no_min_seq(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bebr.shards.freshness.REACH_SECONDS", 0.05)
-    async with serving(tmp_path) as client:
+async def test_what_no_write_has_answered_is_no_min_seq(tmp_path: Path) -> None:
+    async with serving(tmp_path, read_wait_seconds=0.05) as client:
         await create(client)
         await fill(client, 5)
         for wrong in ({"99": 1}, {"0": -1}, {"0": "1"}, {"x": 1}, {"0": 2**60}, [1], {"-1": 0}, "1"):
