@@ -76,10 +76,11 @@ class Learned(nn.Module):
         self.decoder = nn.Parameter(torch.from_numpy(decoder.copy()))
         self.query = nn.Parameter(torch.from_numpy(start.decoder - decoder))
         self.mean = torch.from_numpy(start.mean)
+        self.felt = None if start.felt is None else torch.from_numpy(start.felt)
         self.levels = torch.from_numpy(start.halves)
 
     def codes(self, rows: Tensor) -> list[Tensor]:
-        """(rows, embedding_dims) each: what the codes represent, with the length of the rows minus the mean."""
+        """(rows, embedding_dims) each: what the codes represent, as long to queries as the rows minus the mean."""
         deviations = rows - self.mean
         gram = self.decoder @ self.decoder.T * self.shares
         residuals = deviations @ self.decoder.T * self.shares.diagonal()
@@ -90,9 +91,17 @@ class Learned(nn.Module):
         aims = points + (residuals - points @ gram) / gram.diagonal()
         aims = torch.where(aims.abs() <= self.levels, aims, aims.detach())
         points, decoder = points + aims - aims.detach(), self.decoder + self.query
-        lengths = deviations.norm(dim=1, keepdim=True)
+        lengths = self._felt_length(deviations)
         ends = np.cumsum(self.start.spec.block_dims)[::-1] if self.start.nested else [self.start.spec.dims]
-        return [lengths * functional.normalize(points[:, :end] @ decoder[:end], dim=1) for end in ends]
+        decoded = [points[:, :end] @ decoder[:end] for end in ends]
+        return [lengths / self._felt_length(one) * one for one in decoded]
+
+    def _felt_length(self, rows: Tensor) -> Tensor:
+        """`Recurrent.felt_length` (rows, 1)."""
+        squares = rows.square().sum(dim=1, keepdim=True)
+        if self.felt is not None:
+            squares = squares + (rows @ self.felt).square().sum(dim=1, keepdim=True)
+        return squares.clamp_min(1e-24).sqrt()
 
     def queries(self, rows: Tensor) -> Tensor:
         """The rows unchanged: `codes` are in the space of embeddings, and <D f, p> = <f, p D>."""
@@ -104,7 +113,7 @@ class Learned(nn.Module):
         plain = np.eye(decoder.shape[1], dtype=np.float32)
         own = assemble(self.start.spec, decoder, metric=plain, mean=self.start.mean, nested=self.start.nested)
         query_side = np.ascontiguousarray((self.decoder + self.query).detach().numpy())
-        return replace(own, decoder=query_side, shrink=self.start.shrink)
+        return replace(own, decoder=query_side, shrink=self.start.shrink, felt=self.start.felt)
 
     def files(self) -> BinarizerFiles:
         return files_of(self.binarizer())

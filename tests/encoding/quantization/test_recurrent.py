@@ -175,7 +175,7 @@ def test_records_hold_levels_gains_and_values() -> None:
 
 
 def test_shrinking_makes_codes_shorter_the_farther_they_are() -> None:
-    fitted = fit_recurrent(ROWS, CodeSpec.parse("32x1"), effort=SHORT)
+    fitted = replace(fit_recurrent(ROWS, CodeSpec.parse("32x1"), effort=SHORT), felt=None)
     shrunk = replace(fitted, shrink=1.0)
     decoded = [binarizer.quantized_values(ROWS) @ binarizer.decoder for binarizer in (fitted, shrunk)]
     np.testing.assert_allclose(np.linalg.norm(decoded[0], axis=1), 1, rtol=2e-3)
@@ -183,6 +183,42 @@ def test_shrinking_makes_codes_shorter_the_farther_they_are() -> None:
     np.testing.assert_allclose(np.linalg.norm(decoded[1], axis=1), np.maximum(cosines, 0), atol=2e-3)
     error = ((decoded[1] - ROWS) ** 2).sum(axis=1).mean()
     assert error == pytest.approx(squared_error(fitted, ROWS), rel=0.01)
+
+
+@pytest.mark.parametrize("code", ["16x1", "64x1", "16x4+24x2+16x1"])
+def test_gains_compare_lengths_in_which_directions_count_by_their_variance(code: str) -> None:
+    fitted = fit_recurrent(ROWS, CodeSpec.parse(code), effort=SHORT)
+    variances, axes = np.linalg.eigh(ROWS.T.astype(np.float64) @ ROWS / len(ROWS))
+    counts = (variances + 0.05 * variances.mean()) ** 0.25
+    others = slice(0, max(1, DIMS - fitted.spec.dims))
+    counts[others] = np.exp(np.log(counts[others]).mean())
+    levels, gains = fitted.quantize(ROWS[:40])
+    for row, own, gain in zip(ROWS[:40].astype(np.float64), levels, gains, strict=True):
+        stands_for = sum(
+            (level - half + 0.5) * line for level, half, line in zip(own, fitted.halves, fitted.decoder, strict=True)
+        )
+        lengths = [
+            np.sqrt(sum(count * (axis @ vector) ** 2 for count, axis in zip(counts, axes.T, strict=True)))
+            for vector in (row, stands_for)
+        ]
+        assert gain == pytest.approx(lengths[0] / lengths[1], rel=2e-3)
+
+
+def test_what_no_query_feels_makes_no_code_longer() -> None:
+    """Half the rows hold much of what lies in directions that the others lack; queries have none of it."""
+    rng = np.random.default_rng(3)
+    wide, narrow = np.split(np.linalg.qr(rng.normal(size=(DIMS, DIMS)))[0], [16])
+    inner = text_like(4200, seed=5, dims=16) @ wide
+    alike = inner[:4000] + (np.arange(4000)[:, None] % 2) * (rng.normal(size=(4000, 48)) @ narrow) * 0.12
+    rows = (alike / np.linalg.norm(alike, axis=1, keepdims=True)).astype(np.float32)
+    queries = inner[4000:].astype(np.float32)
+    fitted = fit_recurrent(rows, CodeSpec.parse("8x4+8x1"), effort=SHORT)
+    truth = nearest(queries, rows)
+    felt, plain = (
+        recall(nearest(one.project(queries), one.quantized_values(rows)), truth)
+        for one in (fitted, replace(fitted, felt=None))
+    )
+    assert felt > plain + 0.02
 
 
 def test_the_seed_decides() -> None:

@@ -136,7 +136,7 @@ def test_the_twin_gives_the_codes_of_the_reference() -> None:
     decoded = replace(START, hardness=FIT_HARDNESS).quantized_values(rows) @ START.decoder
     agree = np.isclose(stands_for, decoded, atol=2e-3).all(axis=1)
     assert agree.mean() > 0.98  # the others had a value on a boundary
-    np.testing.assert_allclose(np.linalg.norm(stands_for, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(START.felt_length(stands_for), START.felt_length(rows), rtol=1e-5)
 
 
 def test_the_twin_of_a_nested_code_gives_all_prefixes_and_learns_them() -> None:

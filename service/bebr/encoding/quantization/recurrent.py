@@ -74,6 +74,8 @@ class Recurrent:
     """One number for each loop; the last is 1."""
     shrink: float = 0.0
     """How much less a code counts that is far from its embedding, see `gains`."""
+    felt: Floats | None = None
+    """U (embedding_dims, directions) float32, by which gains measure lengths; None: every direction counts alike."""
     gain: Gain = Gain.COSINE
     nested: bool = False
     """Whether encoder, gram and initial hold the couplings."""
@@ -168,16 +170,27 @@ class Recurrent:
 
         The length of the row less the mean, over the length of what the point represents, times cos^shrink with cos the
         cosine of the two. With shrink 0 a code is as long as its embedding; with 1 its squared error is least. Fits
-        measure which finds more.
+        measure which finds more. Lengths are those that queries feel, see `felt_length`.
         """
         deviations, stands_for = rows - self.mean, points @ self.decoder
-        lengths = np.maximum(np.linalg.norm(deviations, axis=1), TINY)
-        reached = np.maximum(np.linalg.norm(stands_for, axis=1), TINY)
-        gains = lengths / reached
+        gains = self.felt_length(deviations) / self.felt_length(stands_for)
         if self.shrink:
-            cosines = (deviations * stands_for).sum(axis=1) / (lengths * reached)
+            cosines = (deviations * stands_for).sum(axis=1) / (length(deviations) * length(stands_for))
             gains = gains * np.maximum(cosines, TINY) ** np.float32(self.shrink)
         return cast(Floats, gains)
+
+    def felt_length(self, rows: Floats) -> Floats:
+        """rows (rows, embedding_dims) -> (rows,) float32: sqrt(|f|^2 + |f U|^2).
+
+        What lies in directions in which embeddings hardly differ makes an embedding longer, but changes no score. Codes
+        leave it out, and gains that made up for it would rank high what has much of it
+        (docs/benchmarks.md#lengths-that-queries-feel).
+        """
+        if self.felt is None:
+            return length(rows)
+        felt = rows @ self.felt
+        squares = np.einsum("ij,ij->i", rows, rows) + np.einsum("ij,ij->i", felt, felt)
+        return cast(Floats, np.maximum(np.sqrt(squares), TINY))
 
     def shrink_factors(self, rows: Floats, values: Floats, shrink: float) -> Floats:
         """rows (rows, embedding_dims) of length one and the values of their codes (rows, dims), of a binarizer that
@@ -191,6 +204,11 @@ class Recurrent:
         """The rows scaled to length one. Raises DimensionMismatch."""
         check_shape(embeddings, self.embedding_dims)
         return unit(embeddings)
+
+
+def length(rows: Floats) -> Floats:
+    """rows (rows, dims) -> (rows,) float32."""
+    return cast(Floats, np.maximum(np.linalg.norm(rows, axis=1), TINY))
 
 
 @dataclass(frozen=True)

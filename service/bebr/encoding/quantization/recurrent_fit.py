@@ -9,7 +9,7 @@ kept. This is local search quantization (Martinez et al., 2016) with grids as co
 Embeddings that vary in fewer directions than the code has dims are no obstacle: several dims then share a direction.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -26,6 +26,10 @@ PRIOR_ROWS = 1 / 8
 fit without it finds next to nothing; with many rows it makes no difference."""
 FLAT = 1e-6
 """Directions with less than this share of the largest variance are left out of the start: nothing varies there."""
+FELT, FELT_FLOOR = 0.25, 0.05
+"""How much more wide directions count in the lengths that gains are made of, and what is added to every variance, as a
+share of the mean. With 0 all count alike; with 1 as much as queries like the rows would feel an error there, which
+gives too much to the widest (docs/benchmarks.md#lengths-that-queries-feel)."""
 FIT_HARDNESS = (0.25, 0.5, 0.75, 1.0)
 """Loops of a search while fitting: fewer than the binarizer's own, for there are many searches."""
 
@@ -97,7 +101,22 @@ def fit_unit_rows(
         deviations = deviations @ metric
     start = principal_axes(deviations) if axes is None or center or weight else axes
     decoder = _fit_decoder(deviations, spec, shares, start, effort=effort, rng=rng)
-    return assemble(spec, decoder, metric=metric, mean=mean, nested=nested)
+    fitted = assemble(spec, decoder, metric=metric, mean=mean, nested=nested)
+    return fitted if center or weight else replace(fitted, felt=felt_directions(start, spec.dims))
+
+
+def felt_directions(axes: Axes, count: int) -> Floats:
+    """`Recurrent.felt` of embeddings with these principal axes: U (embedding_dims, at most count) float32.
+
+    A direction counts by the FELT-th power of its variance; of those that are not among the `count` widest all count
+    alike.
+    """
+    variances, directions = axes
+    counts = (variances + FELT_FLOOR * variances.mean()) ** FELT
+    count = min(count, len(counts) - 1)
+    least = np.exp(np.log(counts[count:]).mean())
+    more = np.maximum(counts[:count] / least - 1, 0)
+    return np.ascontiguousarray(directions[:, :count] * np.sqrt(more), np.float32)
 
 
 def _fit_decoder(

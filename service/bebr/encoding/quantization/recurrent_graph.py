@@ -107,14 +107,29 @@ def _add_outputs(graph: Graph, binarizer: Recurrent, blocks: list[str]) -> None:
     graph.node("Add", [points, "to_levels"], "float_levels")
     graph.cast("float_levels", "levels", np.uint8)
     graph.node("MatMul", [points, "decoder"], "reconstruction")
-    graph.node("ReduceL2", ["reconstruction", "last_axis"], "reconstruction_length", keepdims=0)
-    graph.node("Max", ["reconstruction_length", "tiny"], "safe_reconstruction_length")
     graph.node("Sub", ["unit", "mean"], "deviation")
-    graph.node("ReduceL2", ["deviation", "last_axis"], "deviation_length", keepdims=0)
-    graph.node("Max", ["deviation_length", "tiny"], "safe_deviation_length")
-    graph.node("Div", ["safe_deviation_length", "safe_reconstruction_length"], "full_gain")
+    if binarizer.felt is not None:
+        graph.constant("felt", binarizer.felt)
+    for rows in ("deviation", "reconstruction"):
+        graph.node("ReduceL2", [rows, "last_axis"], f"{rows}_length", keepdims=0)
+        graph.node("Max", [f"{rows}_length", "tiny"], f"safe_{rows}_length")
+        _add_felt_length(graph, rows, is_felt=binarizer.felt is not None)
+    graph.node("Div", ["felt_deviation_length", "felt_reconstruction_length"], "full_gain")
     _add_shrink(graph, binarizer.shrink)
     graph.cast("float_gain", "gain", np.float16)
+
+
+def _add_felt_length(graph: Graph, rows: str, *, is_felt: bool) -> None:
+    """`Recurrent.felt_length` of some rows."""
+    if not is_felt:
+        graph.node("Identity", [f"safe_{rows}_length"], f"felt_{rows}_length")
+        return
+    graph.node("MatMul", [rows, "felt"], f"felt_{rows}")
+    graph.node("ReduceSumSquare", [f"felt_{rows}", "last_axis"], f"felt_{rows}_square", keepdims=0)
+    graph.node("ReduceSumSquare", [rows, "last_axis"], f"{rows}_square", keepdims=0)
+    graph.node("Add", [f"{rows}_square", f"felt_{rows}_square"], f"{rows}_squares")
+    graph.node("Sqrt", [f"{rows}_squares"], f"{rows}_root")
+    graph.node("Max", [f"{rows}_root", "tiny"], f"felt_{rows}_length")
 
 
 def _add_shrink(graph: Graph, shrink: float) -> None:
