@@ -127,6 +127,12 @@ class Server:
         shutil.rmtree(self._folder / "appendonlydir")
         shutil.copytree(self._folder / "kept", self._folder / "appendonlydir")
 
+    def listen(self) -> int:
+        """Have the server take connections at a port as well, as its replicas need it."""
+        port = _free_port()
+        assert self.command("CONFIG", "SET", "port", str(port)).startswith(b"+OK")
+        return port
+
     def command(self, *parts: str) -> bytes:
         """Send one command and return the start of its raw answer."""
         address = ("127.0.0.1", self.port) if self._cluster else str(self._socket)

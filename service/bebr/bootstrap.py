@@ -25,6 +25,8 @@ def build_store(settings: Settings, role: Role = Role.PRIMARY) -> MetadataStore:
             prefix=settings.redis_prefix,
             timeout_seconds=settings.store_timeout_seconds,
             receipt_ttl_seconds=settings.receipt_ttl_seconds,
+            ack_replicas=settings.redis_ack_replicas,
+            allow_volatile=settings.allow_volatile_store,
             folder=settings.data_dir / "store" if role is Role.PRIMARY else None,
             role=role,
         )

@@ -48,7 +48,7 @@ async def fill(engine: Engine, server: Server) -> None:
 
 
 async def test_a_restart_without_its_end(tmp_path: Path, server: Server, caplog: pytest.LogCaptureFixture) -> None:
-    async with running(tmp_path, redis_url=server.url) as engine:
+    async with running(tmp_path, redis_url=server.url, allow_volatile_store=True) as engine:
         await fill(engine, server)
         server.kill()
         server.start()
@@ -61,14 +61,14 @@ async def test_a_restart_without_its_end(tmp_path: Path, server: Server, caplog:
         assert status.losses >= 1 and status.rebuilds >= 1
         await engine.write_points("docs", points(300)[250:], WriteMode.UPSERT)
         assert await engine.count("docs", None) == 250
-    async with running(tmp_path, redis_url=server.url) as engine:
+    async with running(tmp_path, redis_url=server.url, allow_volatile_store=True) as engine:
         assert await engine.count("docs", None) == 250
         assert (await engine.describe_collection("docs")).losses == 0
 
 
 async def test_nothing_is_answered_from_the_view_of_before_unsaid(tmp_path: Path, server: Server) -> None:
     """A search that comes first finds out: it is told, or who asks for readiness afterwards, until all is rebuilt."""
-    async with running(tmp_path, redis_url=server.url) as engine:
+    async with running(tmp_path, redis_url=server.url, allow_volatile_store=True) as engine:
         await fill(engine, server)
         server.kill()
         server.start()
@@ -85,7 +85,7 @@ async def test_nothing_is_answered_from_the_view_of_before_unsaid(tmp_path: Path
 
 
 async def test_a_restart_that_lost_nothing_needs_no_rebuild(tmp_path: Path, server: Server) -> None:
-    async with running(tmp_path, redis_url=server.url) as engine:
+    async with running(tmp_path, redis_url=server.url, allow_volatile_store=True) as engine:
         await fill(engine, server)
         server.command("SAVE")
         server.kill()
@@ -97,7 +97,7 @@ async def test_a_restart_that_lost_nothing_needs_no_rebuild(tmp_path: Path, serv
 
 
 async def test_a_server_that_is_emptied(tmp_path: Path, server: Server) -> None:
-    async with running(tmp_path, redis_url=server.url) as engine:
+    async with running(tmp_path, redis_url=server.url, allow_volatile_store=True) as engine:
         await fill(engine, server)
         server.command("FLUSHALL")
         assert not await is_ready(engine)
@@ -107,8 +107,8 @@ async def test_a_server_that_is_emptied(tmp_path: Path, server: Server) -> None:
             with pytest.raises((StoreUnavailable, NotReady)):
                 await engine.write_points("docs", points(3), WriteMode.UPSERT)
     with pytest.raises(DamagedStore, match="does not know collections"):
-        async with running(tmp_path, redis_url=server.url):
+        async with running(tmp_path, redis_url=server.url, allow_volatile_store=True):
             pass
     shutil.rmtree(tmp_path / "collections")
-    async with running(tmp_path, redis_url=server.url) as engine:
+    async with running(tmp_path, redis_url=server.url, allow_volatile_store=True) as engine:
         assert engine.list_collections() == []

@@ -168,10 +168,14 @@ async def test_a_server_that_would_evict_points_is_refused(server: Server) -> No
         server.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
 
 
-async def test_a_server_without_append_only_file_is_warned_of(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_server_without_append_only_file_is_refused_unless_allowed(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
     server.command("CONFIG", "SET", "appendonly", "no")
     try:
-        async with opened(server):
+        with pytest.raises(StoreUnavailable, match=r"appendonly to yes.*allow_volatile_store"):
+            await RedisStore(server.url).open()
+        async with opened(server, allow_volatile=True):
             assert "append-only" in caplog.text
     finally:
         server.command("CONFIG", "SET", "appendonly", "yes")

@@ -207,6 +207,23 @@ class Settings(Limits):
         default="bebr",
         metadata=about(TEXT, "Storage", "Prefix of every Redis key."),
     )
+    redis_ack_replicas: int = field(
+        default=1,
+        metadata=about(
+            integer(0, 100),
+            "Storage",
+            "Replicas of Redis that must have a write before it is acknowledged, once Redis was seen to have any. With "
+            "fewer, writes fail with 503.",
+        ),
+    )
+    allow_volatile_store: bool = field(
+        default=False,
+        metadata=about(
+            BOOLEAN,
+            "Storage",
+            "Use a Redis that may lose what it acknowledged: one that evicts keys, or without an append-only file.",
+        ),
+    )
     sqlite_synchronous: Synchronous = field(
         default=Synchronous.FULL,
         metadata=about(

@@ -12,6 +12,7 @@ lease.py          one process at a time writes to a prefix
 task_leases.py    what one process has to itself for now
 shard_calls.py    scripts that work on one shard, and what it means when one declines
 client.py         commands and scripts with deadlines
+acks.py           writes that replicas have before they are acknowledged
 failures.py       bebr's errors for those of Redis
 breaker.py        a server that hangs makes only one call wait
 reader.py         the same keys for a backup, while services write to them

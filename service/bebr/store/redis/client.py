@@ -22,6 +22,7 @@ from redis.exceptions import TimeoutError as RedisTimeout
 
 from bebr.at_once import in_task
 from bebr.errors import StoreUnavailable
+from bebr.store.redis.acks import call_and_wait
 from bebr.store.redis.breaker import Breaker
 from bebr.store.redis.failures import is_refusal, refusal, translate
 
@@ -33,6 +34,8 @@ SLOW_BYTES_PER_SECOND = 4 * 2**20
 """A call that carries data may take as much longer as that takes at this rate."""
 LARGE_BYTES = 2**20
 """A call that carries more may be what others wait for: it has its own time."""
+WAIT_SHARE = 0.5
+"""Of the time that a call has: what its replicas may take."""
 Argument = str | bytes | int
 
 
@@ -86,8 +89,11 @@ class RedisClient:
     Every call ends within `timeout_seconds`; one that carries much data has more time in proportion.
     """
 
-    def __init__(self, url: str, timeout_seconds: float, max_connections: int) -> None:
+    def __init__(self, url: str, timeout_seconds: float, max_connections: int, ack_replicas: int = 1) -> None:
+        """ack_replicas: how many must have a change before it is acknowledged, once the server was seen to have any."""
         self._url = url
+        self._ack_replicas = ack_replicas
+        self._had_replicas = False
         self._timeout_seconds = timeout_seconds
         self._max_connections = max_connections
         self._redis: Any = None
@@ -140,6 +146,24 @@ class RedisClient:
             if self._calls:
                 await self._idle.wait()
             await redis.aclose()
+
+    async def masters_info(self, section: str) -> list[dict[str, Any]]:
+        """The same of each master."""
+        if not isinstance(self._redis, RedisCluster):
+            return [await self.info(section)]
+        answers: dict[str, dict[str, Any]] = await self._call(
+            lambda redis: redis.info(section, target_nodes=RedisCluster.PRIMARIES), READ_ATTEMPTS
+        )
+        return list(answers.values()) if all(isinstance(one, dict) for one in answers.values()) else [answers]
+
+    def saw_replicas(self, count: int) -> None:
+        """The server has so many: from now on it is taken to have some."""
+        self._had_replicas = self._had_replicas or count > 0
+
+    @property
+    def _acks(self) -> int:
+        """How many replicas must have a change."""
+        return self._ack_replicas if self._had_replicas else 0
 
     async def info(self, section: str) -> dict[str, Any]:
         """One section of what the server says about itself."""
@@ -197,12 +221,24 @@ class RedisClient:
             script = script.past_maxmemory
 
         async def evaluate(redis: Any) -> Any:
+            if changes and self._acks:
+                return await self._evaluate_and_wait(redis, script, keys, arguments)
             try:
                 return await redis.evalsha(script.digest, len(keys), *keys, *arguments)
             except NoScriptError:  # first use, or the server was restarted; the server remembers it from now on
                 return await redis.eval(script.text, len(keys), *keys, *arguments)
 
         return await self._call(evaluate, 1 if changes else READ_ATTEMPTS, size_bytes, check)
+
+    async def _evaluate_and_wait(
+        self, redis: Any, script: Script, keys: Sequence[str], arguments: Sequence[Argument]
+    ) -> Any:
+        rest = (len(keys), *keys, *arguments)
+        limits = self._acks, round(self._timeout_seconds * 1000 * WAIT_SHARE)
+        try:
+            return await call_and_wait(redis, keys[0], ("EVALSHA", script.digest, *rest), *limits)
+        except NoScriptError:
+            return await call_and_wait(redis, keys[0], ("EVAL", script.text, *rest), *limits)
 
     async def _call(
         self, operation: Callable[[Any], Awaitable[Result]], attempts: int, size_bytes: int = 0, check: bool = True

@@ -63,7 +63,7 @@ class RedisPoints:
         parted, floor = self._watch.expected(uid, shard)
         arguments: list[Argument] = [self._receipt_ttl_ms, self._watch.token, self._watch.process, parted, floor]
         arguments += [call.writes, *call.arguments]
-        name, began, results = await self._calls.run(
+        name, began, replicas, results = await self._calls.run(
             self._commit,
             uid,
             shard,
@@ -73,6 +73,7 @@ class RedisPoints:
             size_bytes=call.size_bytes,
             past_maxmemory=call.shrinks,
         )
+        self._client.saw_replicas(replicas)
         epoch = Epoch(began, name.decode())
         committed = [
             Committed([flag == ord("1") for flag in flags], first_seq, last_seq, bool(replayed), epoch)

@@ -43,14 +43,19 @@ class RedisStore:
         max_connections: int = MAX_CONNECTIONS,
         folder: Path | None = None,
         role: Role = Role.PRIMARY,
+        ack_replicas: int = 1,
+        allow_volatile: bool = False,
     ) -> None:
         """folder: locked by a process that has the prefix to itself, as SQLite does; None without that. role: a
-        follower changes nothing."""
+        follower changes nothing. ack_replicas: how many must have a change before it is acknowledged, once
+        the server was seen to have any. allow_volatile: take a server that may lose what it acknowledged.
+        """
         if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,64}", prefix):
             raise InvalidOption(f"a Redis prefix is 1 to 64 of letters, digits and '_.:-', got {prefix!r:.80}")
         self.on_documents: Callable[[str], None] = lambda kind: None
         self._keys = Keys(prefix)
-        self._client = RedisClient(url, timeout_seconds, max_connections)
+        self._client = RedisClient(url, timeout_seconds, max_connections, ack_replicas)
+        self._allow_volatile = allow_volatile
         self._folder = folder
         self._follows = role is Role.FOLLOWER
         self._lock = FolderLock(folder) if folder else None
@@ -111,13 +116,26 @@ class RedisStore:
             )
 
     async def _check_server(self) -> None:
-        policy = (await self._client.info("memory")).get("maxmemory_policy", "noeviction")
-        if policy.startswith("allkeys"):
-            raise StoreUnavailable(
-                f"Redis would evict points when memory is full (maxmemory-policy {policy}); set it to noeviction"
-            )
-        if (await self._client.info("persistence")).get("aof_enabled") == 0:
-            log.warning("Redis runs without an append-only file: what it acknowledges is lost when it stops")
+        for replication in await self._client.masters_info("replication"):
+            self._client.saw_replicas(int(replication.get("connected_slaves", 0)))
+        for memory in await self._client.masters_info("memory"):
+            policy = memory.get("maxmemory_policy", "noeviction")
+            if policy.startswith("allkeys"):
+                self._refuse(
+                    f"Redis would evict points when memory is full (maxmemory-policy {policy}); set it to noeviction"
+                )
+        for persistence in await self._client.masters_info("persistence"):
+            if persistence.get("aof_enabled") == 0:
+                self._refuse(
+                    "Redis runs without an append-only file, so what it acknowledges is lost when it stops; set its "
+                    "option appendonly to yes"
+                )
+
+    def _refuse(self, why: str) -> None:
+        """A server that may lose points, unless that is allowed."""
+        if not self._allow_volatile:
+            raise StoreUnavailable(f"{why}. To use it all the same, set allow_volatile_store")
+        log.warning("%s", why)
 
     async def close(self) -> None:
         await self._watch.stop()

@@ -6,7 +6,7 @@
 --       mode ("upsert", "insert_only", "update_only" or "delete"), its receipt's place among KEYS or 0, digest, n,
 --       n or 0, n ids, n values (what stands behind the seq in a stored value), and as many seqs as that second number
 --       says: an operation is for the point that has this seq, 0 for none.
--- Returns {name of the epoch, seq after which this commit began it or -1, results}; a result for each write, which is
+-- Returns {name of the epoch, seq after which this commit began it or -1, number of replicas, results}; a result for each write, which is
 -- {replayed, first_seq, last_seq, flags}, flags being one "1" or "0" per operation.
 --
 -- A stored value is 6 bytes of seq, big-endian, and the rest as the client packed it.
@@ -141,7 +141,7 @@ end
 
 redis.call('HINCRBY', info, 'begun', 1)
 local epoch, began = counters[3] or '', -1
-local name = writer(token, ARGV[3])
+local name, replicas = writer(token, ARGV[3])
 if last_seq >= first_of_all and (parted ~= '' or not is_epoch_of(name, epoch)) then
   epoch, began = parted == '' and name or name .. '.' .. parted, tonumber(counters[1])
   local epochs = redis.call('HGET', info, 'epochs') or ''
@@ -182,4 +182,4 @@ for _, key in ipairs(new_receipts) do
 end
 redis.call('HSET', info, 'last_seq', string.format('%d', last_seq), 'points', string.format('%d', living_points))
 redis.call('HINCRBY', info, 'ended', 1)
-return { epoch, began, results }
+return { epoch, began, replicas, results }

@@ -13,11 +13,13 @@ local function seq_of(value)
 end
 
 -- Names who writes to the shard: one server for as long as it is the master, and one fencing token. The server's id of
--- its replication is another one after each start and each failover. otherwise: used where it does not say.
+-- its replication is another one after each start and each failover. otherwise: used where it does not say. Also returns
+-- how many replicas the server has.
 local function writer(token, otherwise)
   local said = redis.pcall('INFO', 'replication')
   local id = type(said) == 'string' and string.match(said, 'master_replid:(%w+)')
-  return (id and string.sub(id, 1, 16) or otherwise) .. '.' .. token
+  local replicas = type(said) == 'string' and string.match(said, 'connected_slaves:(%d+)') or 0
+  return (id and string.sub(id, 1, 16) or otherwise) .. '.' .. token, tonumber(replicas)
 end
 
 -- Whether an epoch is one of this writer, which names each that begins after a loss by one more part.
