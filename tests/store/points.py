@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from bebr.core.types import Puts, WriteMode
+from bebr.errors import StoreUnavailable
 from bebr.store import Commit, Committed, FeedEntry, MetadataStore, PutWrite, Receipt, Write
 
 UID = "0123456789abcdef"
@@ -54,3 +55,12 @@ async def whole_feed(
     while page := (await store.feed(UID, shard, entries[-1].seq if entries else after_seq, limit)).entries:
         entries += page
     return entries
+
+
+async def answers(store: MetadataStore) -> bool:
+    """Whether the store's server is there."""
+    try:
+        await store.ping()
+    except StoreUnavailable:
+        return False
+    return True

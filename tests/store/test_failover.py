@@ -8,25 +8,16 @@ from tempfile import TemporaryDirectory
 import pytest
 from tests.cluster import Cluster, running_cluster
 from tests.servers import Server, ServerKind, running_server
-from tests.store.points import UID, commit, put
+from tests.store.points import UID, answers, commit, put
 from tests.store.torn_redis import View, read_whole
 from tests.waiting import until
 
 from bebr.core.types import Role
 from bebr.errors import StoreUnavailable
-from bebr.store import MetadataStore
 from bebr.store.redis.store import RedisStore
 
 REFUSED = "0 of 1 replicas|not answer"
 """The second where this machine is so slow that the call's own time was over first."""
-
-
-async def answers(store: MetadataStore) -> bool:
-    try:
-        await store.counters(UID, 0)
-    except StoreUnavailable:
-        return False
-    return True
 
 
 async def test_a_follower_is_told_of_what_a_failover_took_back() -> None:

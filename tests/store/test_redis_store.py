@@ -4,15 +4,16 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from tests.servers import Server, ServerKind, running_server
-from tests.store.points import UID, commit, put, puts, whole_feed
+from tests.store.points import UID, answers, commit, put, puts, whole_feed
 from tests.waiting import until
 
-from bebr.core.types import WriteMode
+from bebr.core.types import Role, WriteMode
 from bebr.errors import DamagedStore, InsufficientStorage, InvalidOption, StoreUnavailable
 from bebr.store import Commit, Committed, DeleteWrite, PutWrite, Receipt, ShardCounters
 from bebr.store.redis.store import RedisStore
@@ -316,3 +317,29 @@ async def test_what_a_server_says_before_it_hangs_up_is_told(server: Server) -> 
 async def test_a_wrong_password_is_told(server: Server) -> None:
     with pytest.raises(StoreUnavailable, match=r"Redis refuses: .*(?i:auth|password)"):
         await RedisStore(server.url.replace("unix://", "unix://:wrong@")).open()
+
+
+@pytest.mark.parametrize("is_cluster", [False, True])
+async def test_a_follower_is_told_of_each_commit(is_cluster: bool) -> None:
+    """And of none twice; also after the server was restarted."""
+    with running_server(ServerKind.VALKEY, cluster=is_cluster) as server:
+        async with opened(server, prefix="p") as store, opened(server, prefix="p", role=Role.FOLLOWER) as follower:
+            heard: list[tuple[str, int, int]] = []
+            follower.listen(
+                lambda uid, shard: None,
+                lambda seqs: heard.extend((uid, s, seq) for uid, of in seqs.items() for s, seq in of.items()),
+            )
+            await store.create(UID, 2)
+            await commit(store, 1, [put("a", "b")])
+            await commit(store, 0, [put("a")])
+            await commit(store, 0, [PutWrite(puts(["a"]), WriteMode.INSERT_ONLY)])
+            await commit(store, 1, [DeleteWrite(["a"])])
+            expected = [(UID, 1, 2), (UID, 0, 1), (UID, 1, 3)]
+            await until(lambda: heard == expected, "each commit is told")
+            server.command("PUBLISH", "p:news", "no commit of ours")
+            server.kill()
+            server.start()
+            await until(lambda: b":1" in server.command("PUBLISH", "p:news", "x"), "it listens again")
+            await until(partial(answers, store), "the server answers again")
+            await commit(store, 0, [put("c")])
+            await until(lambda: (UID, 0, 2) in heard, "the commit is told")

@@ -2,14 +2,13 @@
 
 import shutil
 import sqlite3
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from tests.servers import Server, ServerKind, running_server
-from tests.store.points import UID, MakeStore, commit, put
+from tests.store.points import UID, MakeStore, answers, commit, put
 from tests.waiting import until
 
 from bebr.core.history import MAX_EPOCHS, Epoch, History, Mark
@@ -223,13 +222,6 @@ async def test_writers_of_one_server_share_its_epoch(kind: ServerKind, request: 
         history = await store.history(UID, 0)
         assert len(history.epochs) == 1 and [history.lost(known) for known in marks] == [None] * len(marks)
         await store.close()
-
-
-async def answers(store: MetadataStore) -> bool:
-    with suppress(StoreUnavailable):
-        await store.ping()
-        return True
-    return False
 
 
 async def test_an_epoch_begins_where_a_server_takes_over() -> None:

@@ -97,7 +97,7 @@ class MetadataStore(Protocol):
     ) -> None:
         """Call `on_loss(uid, shard)` when a shard is found to have lost what the open store has acknowledged, before
         anybody reads what is left; and, where a commit may happen after it has failed, `on_look({uid: {shard: seq}})`
-        every now and then with the last seq that some shards have."""
+        every now and then with the last seq that some shards have. A follower of Redis hears so of each commit."""
 
     async def identity(self) -> str:
         """The store's id."""

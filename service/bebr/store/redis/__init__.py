@@ -6,6 +6,7 @@ points.py         commits, reads by id, the feed, and what is known of a shard
 documents.py      JSON texts by kind and name
 commit_calls.py   commits as calls of the script, joined where all have one outcome
 values.py         the bytes of a point
+news.py           commits are told to whoever follows
 watch.py          whether the server still has what it acknowledged
 mending.py        a shard whose feed does not agree with its points is made whole
 lease.py          one process at a time writes to a prefix

@@ -56,6 +56,11 @@ class Keys:
     def task_lease(self, name: str) -> str:
         return f"{{{self.prefix}:leases}}:lease:{name}"
 
+    @property
+    def news(self) -> str:
+        """The channel on which commits are told."""
+        return f"{self.prefix}:news"
+
     def documents(self, kind: str) -> str:
         return f"{self.prefix}:documents:{kind}"
 

@@ -19,6 +19,7 @@ from bebr.store.redis.client import Argument, RedisClient, Refused, Script
 from bebr.store.redis.documents import RedisDocuments
 from bebr.store.redis.keys import Keys
 from bebr.store.redis.lease import Lease
+from bebr.store.redis.news import News
 from bebr.store.redis.points import RedisPoints
 from bebr.store.redis.shard_calls import ShardCalls
 from bebr.store.redis.task_leases import TaskLeases
@@ -61,6 +62,7 @@ class RedisStore:
         self._lock = FolderLock(folder) if folder else None
         self._lease = Lease(self._client, self._keys, folder) if folder else None
         self._watch = Watch(self._client, self._keys, self._lease)
+        self._news = News(url, self._keys.news)
         self._leases = TaskLeases(self._client, self._keys)
         self._documents = RedisDocuments(self._client, self._keys, self._watch)
         receipt_ttl_ms = max(1, round(receipt_ttl_seconds * 1000))
@@ -95,6 +97,7 @@ class RedisStore:
                 "there is no store under this Redis prefix yet; start the process that writes to it first"
             )
         await self._watch.start(only_reads=True)
+        await self._news.start()
 
     async def open_for_reading(self) -> bool:
         """Connect beside a service, without a change. False where there is no store."""
@@ -138,6 +141,7 @@ class RedisStore:
         log.warning("%s", why)
 
     async def close(self) -> None:
+        await self._news.stop()
         await self._watch.stop()
         await self._points.mender.stop()
         await self._client.close()
@@ -158,7 +162,7 @@ class RedisStore:
     def listen(
         self, on_loss: Callable[[str, int], None], on_look: Callable[[Mapping[str, Mapping[int, int]]], None]
     ) -> None:
-        self._watch.on_loss, self._watch.on_look = on_loss, on_look
+        self._watch.on_loss, self._watch.on_look, self._news.on_commit = on_loss, on_look, on_look
 
     async def identity(self) -> str:
         return self._watch.identity

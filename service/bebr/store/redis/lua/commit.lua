@@ -182,4 +182,8 @@ for _, key in ipairs(new_receipts) do
 end
 redis.call('HSET', info, 'last_seq', string.format('%d', last_seq), 'points', string.format('%d', living_points))
 redis.call('HINCRBY', info, 'ended', 1)
+if last_seq >= first_of_all then
+  local prefix, uid, shard = string.match(info, '^{(.*):(%w+):(%d+)}:info$')
+  redis.call('PUBLISH', prefix .. ':news', uid .. ' ' .. shard .. ' ' .. string.format('%d', last_seq))
+end
 return { epoch, began, replicas, results }
