@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,10 +15,12 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
+import transformers
 from tests.client.running import running_service
+from tests.encoding.importing.ready.exports import ARCHITECTURES, export
 from tests.waiting import PATIENCE_SECONDS
 
-from bebr.encoding.importing.pull import pull
+from bebr.encoding.importing.pull import known_checkpoint, pull
 
 DOCS = Path(__file__).parents[1] / "docs"
 BLOCK = re.compile(r"```(\w+)(?: (\S+))?\n(.*?)```", re.DOTALL)
@@ -63,8 +66,9 @@ def commands(block: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def comparable(lines: list[str]) -> list[str]:
-    """Lines without what differs from run to run: ids of jobs, times, rates, digits of scores; widths of columns."""
-    text = "\n".join(" ".join(line.split()) for line in lines)
+    """Lines without what differs from run to run: ids of jobs, times, rates, digits of scores; widths of columns; and
+    bars of progress."""
+    text = "\n".join(" ".join(line.split()) for line in lines if "━" not in line)
     for pattern, stands in ((r"job [0-9a-f]{16}", "job"), (r"at [\d,]+/s", "at/s"), (r"-?\d+\.\d+", "#")):
         text = re.sub(pattern, stands, text)
     return text.split("\n")
@@ -77,13 +81,24 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("page", ["texts", "vectors", "coming-from"])
+def write_model(folder: Path) -> None:
+    """The packaged model as optimum lays it out: a graph that torch exports, and no weights beside it."""
+    weights = known_checkpoint("minilm")
+    shutil.copytree(weights, folder, ignore=shutil.ignore_patterns("*.safetensors", "onnx"))
+    model = transformers.AutoModel.from_pretrained(weights).eval()
+    export(model, folder / "onnx" / "model.onnx", ARCHITECTURES["bert"].inputs)
+
+
+@pytest.mark.parametrize("page", ["texts", "vectors", "coming-from", "models"])
 def test_the_commands_of_a_page_print_what_it_shows(page: str, bundles: Path, tmp_path: Path) -> None:
+    if page == "models":
+        write_model(tmp_path / "all-MiniLM-L6-v2")
+        bundles = tmp_path / "bebr-data" / "bundles"
     index = faiss.IndexFlatIP(128)
     index.add(np.random.default_rng(0).standard_normal((500, 128)).astype(np.float32))
     faiss.write_index(index, str(tmp_path / "old.index"))
     ran = 0
-    with running_service(tmp_path / "data", bundles_dir=bundles) as service, scrolled() as qdrant:
+    with running_service(tmp_path / "bebr-data", bundles_dir=bundles) as service, scrolled() as qdrant:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         env = {**os.environ, "PATH": path, "BEBR_URL": service.url, "COLUMNS": "110"}
         for language, file, content in BLOCK.findall((DOCS / f"{page}.md").read_text("utf-8")):
