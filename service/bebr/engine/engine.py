@@ -80,9 +80,11 @@ class Engine:
         batching: bool = True,
         role: Role = Role.PRIMARY,
         shares: bool = False,
+        joins: bool = False,
     ) -> None:
         """role: a follower changes nothing, in the store or in the folder; it answers reads and searches. shares:
-        followers use the folder of this primary, and are told what it has acknowledged."""
+        followers use the folder of this primary, and are told what it has acknowledged. joins: other services write to
+        the store too, each with a folder of its own."""
         self.limits = limits
         self._store = store
         self._bundles = bundles
@@ -122,11 +124,11 @@ class Engine:
             after_write=self.events.changed,
         )
         self._loader = self._make_loader(head_rows, shares)
-        self._following = (
-            Following(self.registry, self._loader, store, self.searchers, data_folder)
-            if role is Role.FOLLOWER
-            else None
-        )
+        self._following: Following | None = None
+        if role is Role.FOLLOWER or joins:
+            self._following = Following(self.registry, self._loader, store, self.searchers, data_folder)
+        if joins and self._following is not None:
+            self.registry.refresh = self._following.refresh
         self._maker = self._make_maker()
         progress = FitProgress(data_folder, role, shares)
         self._life = self._make_life(data_folder, progress if shares else None)
@@ -414,7 +416,7 @@ class Engine:
         if self._following is not None:
             load = self._following.load
             beside.append(self._following.run_for_ever)
-        else:
+        if self.registry.role is Role.PRIMARY:
             scrub = partial(scrub_for_ever, self.registry, self.limits.scrub_bytes_per_s)
             beside += [self.list_measuring.run_for_ever, scrub]
         return Life(

@@ -8,7 +8,8 @@ up no other.
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 
 from bebr.core.types import Role
@@ -90,6 +91,8 @@ class Following:
         self._loader = loader
         self._store = store
         self._searchers = searchers
+        self._follows = registry.role is Role.FOLLOWER
+        """Else it is one of several services, each with a folder of its own."""
         self._told = SharedSeqs(folder / TOLD, 1, Role.FOLLOWER)
         """How often the primary has changed documents."""
         self._had: bytes | None = None
@@ -110,7 +113,8 @@ class Following:
 
     async def _begin(self) -> None:
         """What changes from here on is noticed, also while it is loaded."""
-        await self._store.open()
+        if self._follows:
+            await self._store.open()
         if not self._begun:
             for kind in FOLLOWED:
                 await self._changes.of(kind)
@@ -140,11 +144,11 @@ class Following:
         await self.settled(None)
 
     async def keep_up(self, name: str | None) -> None:
-        """Return once a collection is what it was at the primary when that answered last; None: all are.
+        """In a follower: return once a collection is what it was at the primary when that answered last; None: all are.
 
         Raises NotReady where the store does not have it for too long, StoreUnavailable.
         """
-        while self._registry.complete:
+        while self._follows and self._registry.complete:
             if self._had is None or self._told.read() != self._had:
                 await self._look()
             await self.settled(name)
@@ -177,20 +181,28 @@ class Following:
 
     async def _look(self) -> None:
         async with self._looking:
-            told = self._told.read()
+            told = self._told.read() if self._follows else None
             if told is not None and told == self._had:
                 return  # somebody else has looked meanwhile
-            self._wanted |= await self._changes.of(COLLECTION)
-            if changed := await self._changes.of(ALIAS):
-                self._registry.take_aliases(changed)
-            for kind in BESIDE:
-                for name in await self._changes.of(kind):
-                    self._outdated[name.partition("-")[0]].add(kind)
+            for kind in FOLLOWED:
+                if changed := await self._changes.of(kind):
+                    self._note(kind, changed)
             for name in [*self._wanted, *self._names_of(list(self._outdated))]:
                 if name not in self._tasks:
                     self._tasks[name] = task = asyncio.create_task(self._bring_up(name))
                     task.add_done_callback(_heard)  # also where nobody waits for it
             self._had = told
+
+    def _note(self, kind: str, changed: Mapping[str, Stored | None]) -> None:
+        if not self._follows:
+            self._store.on_documents(kind)  # followers of this process read them too
+        if kind == COLLECTION:
+            self._wanted |= changed
+        elif kind == ALIAS:
+            self._registry.take_aliases(changed)
+        else:
+            for name in changed:
+                self._outdated[name.partition("-")[0]].add(kind)
 
     def _names_of(self, uids: Sequence[str]) -> list[str]:
         """The names of open collections; what is not open reads everything when it is opened."""
@@ -214,7 +226,8 @@ class Following:
         if name in self._wanted:
             stored = self._wanted.pop(name)
             try:
-                await self._take(name, stored)
+                async with self._alone():
+                    await self._take(name, stored)
             except Unavailable:
                 self._wanted.setdefault(name, stored)
                 self._had = None
@@ -233,10 +246,18 @@ class Following:
             raise
         return True
 
+    def _alone(self) -> AbstractAsyncContextManager[object]:
+        """Nothing changes names or documents here meanwhile; in a follower nothing ever does."""
+        return nullcontext() if self._follows else self._registry.lock
+
     async def _take(self, name: str, stored: Stored | None) -> None:
         registry = self._registry
         read = None if stored is None else read_document(name, stored)
         collection = registry.collections.get(name)
+        if stored is None or isinstance(stored, DamagedDocument):
+            registry.stored.pop(name, None)
+        else:
+            registry.stored[name] = stored
         if collection is not None and isinstance(read, DamagedEntry):
             return  # it is served as it was, as in the process that writes
         if collection is not None and (read is None or read.uid != collection.document.uid):

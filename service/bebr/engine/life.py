@@ -32,8 +32,8 @@ class Life:
         following: Following | None,
         shared: FitProgress | None,
     ) -> None:
-        """beside: what runs for ever once everything is loaded. following: of a follower. shared: where a primary has
-        followers, what its fits are doing."""
+        """beside: what runs for ever once everything is loaded. following: where other processes change what is open.
+        shared: where a primary has followers, what its fits are doing."""
         self._store = store
         self._folder = folder
         self._registry = registry
@@ -51,7 +51,7 @@ class Life:
         limit_arenas()
         self._folder.mkdir(parents=True, exist_ok=True)
         self._store.listen(self._store_lost, self._store_seen)
-        if self._following is None:  # which waits for a primary to make the store
+        if self._registry.role is Role.PRIMARY:  # a follower waits for it to make the store
             await self._store.open()
         if self._shared is not None:
             self._news = DocumentNews(self._folder)

@@ -160,7 +160,7 @@ class CollectionLoader:
         """What stops one collection does not stop the others. Raises StoreUnavailable where the store is away."""
         registry = self._registry
         documents = await registry.load_documents()
-        if registry.role is Role.PRIMARY:  # to others it may be that a collection was just deleted
+        if registry.role is Role.PRIMARY and registry.refresh is None:  # else another process may have deleted some
             await self._check_all_known({document.uid for document in documents.values()})
         for name, document in documents.items():
             if name not in registry.collections:
@@ -218,13 +218,12 @@ class CollectionLoader:
         if _in_use(document) != _in_use(collection.document):
             await self._restore_bundles(document)
             opened = await asyncio.to_thread(self._encoders.open, document)
-        async with self._registry.lock:
-            collection.add_versions(document)
-            if document.filterable != collection.document.filterable:
-                await collection.shards.set_fields(document.filterable)
-            if collection.shards.columns().outdated:  # also where their job has ended since
-                await collection.shards.reach_store()
-            collection.adopt(document, opened)
+        collection.add_versions(document)
+        if document.filterable != collection.document.filterable:
+            await collection.shards.set_fields(document.filterable)
+        if collection.shards.columns().outdated:  # also where their job has ended since
+            await collection.shards.reach_store()
+        collection.adopt(document, opened)
         if opened is not None:
             await self._calibrations.apply(collection)
         self._events.changed(collection)
@@ -240,8 +239,13 @@ class CollectionLoader:
 
     async def let_go(self, collection: Collection) -> None:
         """Close a collection that another process has deleted."""
+        uid = collection.document.uid
+        if self._registry.role is Role.PRIMARY:
+            self.prepare_removal(uid)
         await self._events.closing(collection)
         await collection.close(keep=False)
+        if self._registry.role is Role.PRIMARY:  # of a service with a folder of its own
+            await asyncio.to_thread(shutil.rmtree, collection_folder(self._folder, uid), True)
         await asyncio.to_thread(self._encoders.forget, collection.document)
 
     async def _catch_up(self, collection: Collection) -> None:

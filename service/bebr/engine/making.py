@@ -12,7 +12,7 @@ from bebr.engine.loader import CollectionLoader
 from bebr.engine.requests import CollectionSettings
 from bebr.engine.search.searchers import Searchers
 from bebr.engine.versions.first_version import first_version
-from bebr.errors import InvalidOption
+from bebr.errors import AlreadyExists, InvalidOption
 from bebr.store import MetadataStore
 
 
@@ -52,7 +52,12 @@ class CollectionMaker:
             document = registry.new_document(settings, version, plan)
             await self._store.create(document.uid, document.shards)
             collection = await asyncio.to_thread(self._loader.open, name, document)
-            await registry.save(name, document)
+            try:
+                await registry.save(name, document)
+            except AlreadyExists:
+                self._loader.prepare_removal(document.uid)
+                await self._loader.remove(collection)
+                raise
             await collection.catch_up()
             registry.collections[name] = collection
         return collection

@@ -1,11 +1,13 @@
 """Which collections and aliases there are: loaded from the store, kept in memory, changed one request at a time."""
 
 import asyncio
+import json
 import logging
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from bebr.config import Limits
 from bebr.core.lists import MAX_RECALL, MIN_RECALL
@@ -17,10 +19,12 @@ from bebr.engine.collections.field_change import AutoFields
 from bebr.engine.collections.schema import CollectionDocument, FitPlan
 from bebr.engine.collections.version import Version
 from bebr.engine.requests import AliasChange, CollectionSettings
-from bebr.errors import AlreadyExists, CollectionNotFound, Conflict, InvalidOption, NotPrimary, NotReady
+from bebr.errors import AlreadyExists, CollectionNotFound, Conflict, InvalidOption, NotPrimary, NotReady, StaleDocument
 from bebr.store import DamagedDocument, Document, MetadataStore
+from bebr.store.protocol import to_json
 
 log = logging.getLogger(__name__)
+Result = TypeVar("Result")
 COLLECTION, ALIAS = "collection", "alias"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 MAX_FILTERABLE = 64
@@ -44,6 +48,10 @@ class CollectionRegistry:
         """Why nothing can be used now."""
         self.complete = False
         """Whether it is known which collections there are."""
+        self.refresh: Callable[[], Awaitable[None]] | None = None
+        """Takes over what other services have changed in the store; None: no other writes to it."""
+        self.stored: dict[str, Document] = {}
+        """By name of a collection: its document, as the store had it last."""
 
     def check_ready(self) -> None:
         """Raise NotReady where nothing can be used now."""
@@ -130,6 +138,8 @@ class CollectionRegistry:
         sound: dict[str, CollectionDocument] = {}
         for name, stored in documents.items():
             read = read_document(name, stored)
+            if not isinstance(stored, DamagedDocument):
+                self.stored[name] = stored
             if isinstance(read, DamagedEntry):
                 self.damaged[name] = read
             else:
@@ -184,8 +194,29 @@ class CollectionRegistry:
         )
 
     async def save(self, name: str, document: CollectionDocument) -> None:
+        """Raises StaleDocument where another service has changed it, AlreadyExists where one has just created it."""
         self.check_changes()
-        await self._store.put_document(COLLECTION, name, document.to_document())
+        known = self.stored.get(name)
+        expect = None if self.refresh is None else {name: known}
+        packed = json.loads(to_json(document.to_document()))  # as it will be read
+        try:
+            await self._store.replace_documents(COLLECTION, {name: packed}, [], expect=expect)
+        except StaleDocument:
+            if known is None:
+                raise AlreadyExists(f"another service has just created '{name}'", collection=name) from None
+            raise
+        self.stored[name] = packed
+
+    async def changing(self, change: Callable[[], Awaitable[Result]]) -> Result:
+        """Change documents while nobody else here does; again where another service was first."""
+        while True:
+            async with self.lock:
+                try:
+                    return await change()
+                except StaleDocument:
+                    if self.refresh is None:
+                        raise
+            await self.refresh()
 
     async def update(
         self, collection: Collection, change: Callable[[CollectionDocument], CollectionDocument]
@@ -194,8 +225,7 @@ class CollectionRegistry:
 
         Raises CollectionNotFound where the collection was deleted meanwhile, and what `change` raises.
         """
-        async with self.lock:
-            return await self.replace(collection, change(collection.document))
+        return await self.changing(lambda: self.replace(collection, change(collection.document)))
 
     async def replace(
         self, collection: Collection, document: CollectionDocument, opened: CollectionEncoders | None = None
@@ -214,22 +244,24 @@ class CollectionRegistry:
         await self._store.replace_documents(ALIAS, {}, pointing)
         self.aliases = {alias: target for alias, target in self.aliases.items() if target != name}
         await self._store.delete_document(COLLECTION, name)
+        self.stored.pop(name, None)
         self.collections.pop(name, None)
         self.damaged.pop(name, None)
 
     async def change_aliases(self, changes: Sequence[AliasChange]) -> None:
         """Apply the changes in order, all or nothing. Raises AlreadyExists, CollectionNotFound, InvalidOption."""
         self.check_changes()
-        async with self.lock:
-            after = dict(self.aliases)
-            for change in changes:
-                self._change_alias(after, change.alias, change.collection)
-            puts = {
-                alias: {"collection": target} for alias, target in after.items() if self.aliases.get(alias) != target
-            }
-            deletes = [alias for alias in self.aliases if alias not in after]
-            await self._store.replace_documents(ALIAS, puts, deletes)
-            self.aliases = after
+        await self.changing(lambda: self._change_aliases(changes))
+
+    async def _change_aliases(self, changes: Sequence[AliasChange]) -> None:
+        before, after = self.aliases, dict(self.aliases)
+        for change in changes:
+            self._change_alias(after, change.alias, change.collection)
+        puts = {alias: {"collection": target} for alias, target in after.items() if before.get(alias) != target}
+        deletes = [alias for alias in before if alias not in after]
+        known = {alias: {"collection": before[alias]} if alias in before else None for alias in (*puts, *deletes)}
+        await self._store.replace_documents(ALIAS, puts, deletes, expect=None if self.refresh is None else known)
+        self.aliases = after
 
     def _check_complete(self) -> None:
         """A service that has not read its store yet must not say that something does not exist."""

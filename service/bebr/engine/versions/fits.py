@@ -170,7 +170,8 @@ class Fits:
         collection = self._registry.get_to_change(name)
         if now and source is not FitSource.WRITES:
             raise InvalidOption("'now' does not apply with 'from', which collects nothing", key="now")
-        async with self._registry.lock:
+
+        async def requested() -> FitStatus:
             document = collection.document
             if (state := self.state(collection)) in (FitState.FITTING, FitState.CONVERTING):
                 raise Conflict(f"a fit of '{collection.name}' is {state} already; wait until it is done", state=state)
@@ -189,10 +190,9 @@ class Fits:
                 document = replace(document, versions=(*document.versions, buffered))
             self._check_count(document, 1)
             await self._registry.replace(collection, replace(document, active=buffered.number, fit=plan))
-        self._events.changed(collection)
-        status = self.status(collection)
-        assert status is not None, "a fit was requested"
-        return status
+            return self._requested(collection)
+
+        return await self._registry.changing(requested)
 
     async def cancel(self, collection: Collection) -> None:
         """End a fit that collects or is computed; points stay as they are, and another one may be requested. Raises
@@ -227,6 +227,9 @@ class Fits:
             plan = replace(plan, kept=before.kept, at_fit=before.at_fit, latest=before.latest)
         plan = replace(plan, due=True, source=source)
         await self._registry.replace(collection, replace(collection.document, fit=plan))
+        return self._requested(collection)
+
+    def _requested(self, collection: Collection) -> FitStatus:
         self._events.changed(collection)
         status = self.status(collection)
         assert status is not None, "a fit was requested"

@@ -104,7 +104,8 @@ class Versions:
         # an older bundle of this id may have been loaded before
         bundle = await asyncio.to_thread(self._encoders.bundle, bundle_id)
         await asyncio.to_thread(self._encoders.get, bundle.id, bundle.fingerprint)  # takes seconds the first time
-        async with self._registry.lock:
+
+        async def attached() -> None:
             document = collection.document
             self._fits.check_quiet(collection)
             self._check_count(document)
@@ -115,6 +116,8 @@ class Versions:
             opened = await asyncio.to_thread(self._encoders.open, document)
             check_reach(collection, document, opened, version)
             await self._registry.replace(collection, document, opened)
+
+        await self._registry.changing(attached)
         await self._calibrations.apply(collection)
         return _status(collection)
 
@@ -126,7 +129,8 @@ class Versions:
         adapter: the kind that queries take to the codes of the version before; None: the best one measured.
         """
         collection = self._registry.get_to_change(name)
-        async with self._registry.lock:
+
+        async def promoted() -> Promotion:
             document, active = collection.document, collection.active
             version = collection.version(version_id)
             if version.number == active.number:
@@ -150,7 +154,9 @@ class Versions:
                 min_gain=gate.min_gain,
             )
             await self._activate(collection, version, _promoted(document, version, event.adapter), event)
-        return event
+            return event
+
+        return await self._registry.changing(promoted)
 
     async def rollback(self, name: str) -> Rollback:
         """Make the version active that was so before the last promotion. Codes written since stay, and are found.
@@ -158,7 +164,8 @@ class Versions:
         Raises Conflict where there is none.
         """
         collection = self._registry.get_to_change(name)
-        async with self._registry.lock:
+
+        async def rolled_back() -> Rollback:
             document, active = collection.document, collection.active
             upgrades = document.upgrades
             if upgrades.previous is None:
@@ -170,12 +177,15 @@ class Versions:
             event = Rollback(from_version=active.id, to_version=before.id, at=time.time())
             undone = replace(upgrades, previous=None, adapters=upgrades.previous_adapters, previous_adapters={})
             await self._activate(collection, before, undone, event)
-        return event
+            return event
+
+        return await self._registry.changing(rolled_back)
 
     async def retire(self, name: str, version_id: str) -> VersionsStatus:
         """Forget a version that has no points. Raises Conflict where it has, or is in use."""
         collection = self._registry.get_to_change(name)
-        async with self._registry.lock:
+
+        async def retired() -> None:
             version = collection.version(version_id)
             _check_unused(collection, version)
             document = _without(collection.document, version)
@@ -185,6 +195,8 @@ class Versions:
                 if number is not None:
                     check_reach(collection, document, opened, document.versions[number])
             await self._registry.replace(collection, document, opened)
+
+        await self._registry.changing(retired)
         await self._calibrations.apply(collection)
         return _status(collection)
 

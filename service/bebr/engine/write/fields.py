@@ -44,15 +44,16 @@ class FieldChanges:
         Points that are written from now on must fit. auto: whether new keys become filterable by themselves from now
         on; None: as before.
         """
+
+        async def changed() -> str | None:
+            before = collection.document
+            document = before if auto is None else replace(before, auto=(before.auto or AutoFields()) if auto else None)
+            if document.auto is not None and fields:
+                document = replace(document, auto=document.auto.after(fields, by_itself=False))
+            return await self._change(collection, document, fields)
+
         try:
-            async with self._registry.lock:
-                before = collection.document
-                document = (
-                    before if auto is None else replace(before, auto=(before.auto or AutoFields()) if auto else None)
-                )
-                if document.auto is not None and fields:
-                    document = replace(document, auto=document.auto.after(fields, by_itself=False))
-                return await self._change(collection, document, fields)
+            return await self._registry.changing(changed)
         finally:
             self._events.changed(collection)
 
@@ -66,12 +67,15 @@ class FieldChanges:
         found = find() if len(metadata) <= INLINE_POINTS else await asyncio.to_thread(find)
         if not found:
             return
+
+        async def added() -> None:
+            document = collection.document  # fields may have come meanwhile
+            if document.auto is not None and (new := self._room_for(document, document.auto, found)):
+                auto = document.auto.after(new, by_itself=True)
+                await self._change(collection, replace(document, auto=auto), new)
+
         try:
-            async with self._registry.lock:
-                document = collection.document  # fields may have come meanwhile
-                if document.auto is not None and (new := self._room_for(document, document.auto, found)):
-                    auto = document.auto.after(new, by_itself=True)
-                    await self._change(collection, replace(document, auto=auto), new)
+            await self._registry.changing(added)
         finally:
             self._events.changed(collection)
 

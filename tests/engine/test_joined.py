@@ -1,0 +1,111 @@
+"""Several services write to one store, each with a folder of its own: what one changes, the others take over."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from tests.engine.running import settings
+from tests.engine.test_engine import make, points
+from tests.servers import Server, ServerKind, running_server
+
+from bebr.core.types import FieldType, WriteMode
+from bebr.encoding import BundleRegistry
+from bebr.engine import AliasChange, Engine
+from bebr.errors import AlreadyExists, CollectionNotFound
+from bebr.store.redis.store import RedisStore
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with running_server(ServerKind.VALKEY) as server:
+        yield server
+
+
+@asynccontextmanager
+async def services(folder: Path, server: Server, count: int = 2) -> AsyncIterator[list[Engine]]:
+    prefix = f"t{uuid4().hex}"
+    engines = []
+    for number in range(count):
+        chosen = settings(folder / str(number))
+        engines.append(
+            Engine(
+                RedisStore(server.url, prefix=prefix),
+                BundleRegistry([chosen.bundles_dir]),
+                chosen.data_dir,
+                chosen.limits,
+                search_threads=1,
+                encoder_threads=1,
+                head_rows=chosen.head_rows,
+                joins=True,
+            )
+        )
+    try:
+        for engine in engines:
+            await engine.start()
+            await engine.wait_until_ready()
+        yield engines
+    finally:
+        for engine in engines:
+            await engine.stop()
+
+
+async def looked(engines: list[Engine]) -> None:
+    """As they do each second."""
+    for engine in engines:
+        assert engine._following is not None
+        await engine._following.refresh()
+
+
+async def test_of_two_that_create_a_collection_one_wins(tmp_path: Path, server: Server) -> None:
+    async with services(tmp_path, server) as (one, other):
+        outcomes = await asyncio.gather(*(make(engine) for engine in (one, other)), return_exceptions=True)
+        assert [isinstance(outcome, AlreadyExists) for outcome in outcomes].count(True) == 1
+        await looked([one, other])
+        (uid,) = {engine.registry.get("docs").document.uid for engine in (one, other)}
+        for engine, some in ((one, points(30)[:20]), (other, points(30)[20:])):
+            assert (await engine.write_points("docs", some, WriteMode.UPSERT)).applied == len(some)
+        for engine in (one, other):
+            assert await engine.count("docs", None, strong=True) == 30
+        folders = [path.name for path in tmp_path.glob("*/collections/*")]
+        assert folders == [uid, uid], "what the other one had made is removed"
+
+
+async def test_what_one_changes_the_others_take_over(tmp_path: Path, server: Server) -> None:
+    async with services(tmp_path, server) as (one, other):
+        await make(one)
+        await one.change_aliases([AliasChange("live", "docs")])
+        await looked([other])
+        assert (await other.write_points("live", points(5), WriteMode.UPSERT)).applied == 5
+        await other.set_recall("docs", 0.8)
+        await looked([one])
+        assert one.registry.get("docs").document.recall == 0.8
+        await other.delete_collection("docs")
+        await looked([one])
+        with pytest.raises(CollectionNotFound):
+            one.registry.get("live")
+        assert not list(tmp_path.glob("*/collections/*"))
+        await make(one)
+        await looked([other])
+        assert await other.count("docs", None, strong=True) == 0
+
+
+async def test_changes_of_documents_by_two_are_all_kept(tmp_path: Path, server: Server) -> None:
+    """Neither knows of the changes of the other when it makes its own."""
+    async with services(tmp_path, server) as (one, other):
+        await make(one)
+        await looked([other])
+        for round in range(4):
+            await asyncio.gather(
+                one.change_fields("docs", {f"one{round}": FieldType.INTEGER}),
+                other.change_fields("docs", {f"other{round}": FieldType.KEYWORD}),
+                one.change_aliases([AliasChange(f"a{round}", "docs")]),
+                other.change_aliases([AliasChange(f"b{round}", "docs")]),
+            )
+        await looked([one, other])
+        for engine in (one, other):
+            document = engine.registry.get("docs").document
+            assert {f"{who}{round}" for who in ("one", "other") for round in range(4)} <= document.filterable.keys()
+            assert sorted(engine.list_aliases()) == [f"{who}{round}" for who in "ab" for round in range(4)]
