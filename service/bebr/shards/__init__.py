@@ -11,6 +11,7 @@ changes.py   what a shard can be asked to write
 runs.py      what a follower applies at once
 note.py      what the store acknowledged last, noted beside a shard's files
 follower.py  keeps one shard equal to the store
+files_follower.py  the same where another process writes its files
 columns.py   makes columns of fields that were added to rows that there are
 reads.py     searches, counts and lists of ids over several shards
 snapshot.py  the shards as they were at one moment

@@ -4,9 +4,7 @@ A view that cannot be brought up to the store any more (the store lost what it h
 that the view never saw) is rebuilt: a second shard is filled beside it, in a folder of its own, and takes its place as
 soon as it is equal to the store. Until then readers see the old view; after a crash the next start finds one of them.
 
-Where another process writes the files (`Role.FOLLOWER`), they are read and nothing is written. A view that the feed
-cannot bring up to the store, or that another checkpoint was written for meanwhile, is made anew of these files, beside
-the one that is served; of nothing but the feed where they are damaged, or are of what the store has lost.
+Where another process writes the files, `files_follower.py` reads them.
 
 Whether the store still has what the view has is told by the mark of the view's last operation, and at the start by that
 of its checkpoint and by the note of what the store acknowledged last (`note.py`).
@@ -70,7 +68,6 @@ class Follower:
         acknowledged: Acknowledged | None = None,
     ) -> None:
         """acknowledged: tells followers what readers of this primary see."""
-        self._writes_files = role is Role.PRIMARY
         self._role = role
         self._acknowledged = acknowledged
         self._truth, self._uid, self._number = truth, uid, number
@@ -114,17 +111,12 @@ class Follower:
 
         fields_change: columns of some fields are still to be made.
         """
-        if not self._writes_files:
-            self.shard.open(
-                fields_change=True
-            )  # whoever writes them makes columns, before this one knows of it or after
-            return
         self.shard.open(fields_change)
         self._note = read_note(self._note_path)
 
     def close(self, keep: bool) -> None:
         """`keep`: save the state, so that the next start is quick. Raises OSError."""
-        if keep and self._writes_files:
+        if keep:
             self.shard.flush()
             self._take_note(closed=True)
         else:
@@ -209,29 +201,40 @@ class Follower:
 
     async def _try_to_catch_up(self) -> bool:
         """False where tombstones were purged that this has not read: the view may hold what was deleted."""
-        shard = self.shard
-        if self._writes_files:  # from here on the store takes nothing from a process that wrote before
-            await self._truth.history(self._uid, self._number)
-        page = await self._page_after(shard)
-        self._report(page.history.lost(self._note.mark) or page.history.lost(shard.mark), page.history)
-        why = await self._why_rebuild(page.counters, page.history)
-        if why or self._damage or shard.is_outrun:
-            shard = await asyncio.to_thread(self._begin_anew, why, page.counters, page.history)
-            page = await self._page_after(shard)
+        shard, page = await self._begin()
         if (points := await self._replay_all(shard, page)) is None:
             return False
         if shard is not self.shard:
-            if self._writes_files:
-                await asyncio.to_thread(shard.take_place_of, self.shard)
-                event(log, "the shard is rebuilt", **self._names, seq=shard.seq)
-                if self._acknowledged is not None:
-                    self._acknowledged.begin_build()
-            self.shard, self._purged_seq, self._damage = shard, 0, None
+            await self._serve(shard)
+            self._damage = None
         self._reported = ""
         self._distrusted = False
         self._note_missing(points - sum(self.view.points.values()))
         self._take_note()
         return True
+
+    async def _begin(self) -> tuple[Shard, FeedPage]:
+        """What is to be caught up, the shard that is served or one beside it, and the first page for it."""
+        shard = self.shard
+        await self._truth.history(self._uid, self._number)  # the store takes nothing from who wrote before, from now on
+        page = await self._page_after(shard)
+        self._report(page.history.lost(self._note.mark) or page.history.lost(shard.mark), page.history)
+        if why := await self._why_rebuild(page.counters, page.history):
+            self._note_rebuild(why)
+        if why or self._damage:
+            self.damaged = 0
+            shard = self._new_shard(rebuilt_folder(shard.folder))
+            await asyncio.to_thread(shard.clear)
+            page = await self._page_after(shard)
+        return shard, page
+
+    async def _serve(self, shard: Shard) -> None:
+        """Let a shard that was filled beside take the place of the one that was served."""
+        await asyncio.to_thread(shard.take_place_of, self.shard)
+        event(log, "the shard is rebuilt", **self._names, seq=shard.seq)
+        if self._acknowledged is not None:
+            self._acknowledged.begin_build()
+        self.shard, self._purged_seq = shard, 0
 
     def _note_missing(self, missing: int) -> None:
         """missing: points that the store has and the view has not, of now and of earlier runs."""
@@ -253,24 +256,21 @@ class Follower:
 
     def _report(self, loss: Loss | None, history: History) -> None:
         """Raises DamagedStore where the store cannot have lost it but by damage: it died while it was written to."""
+        self._note_loss(loss)
         if loss is None:
             return
-        if loss.reason != self._reported:  # not again where it is tried again
-            self._reported = loss.reason
-            self.losses += 1
-            event(log, "the store lost acknowledged writes", logging.ERROR, **self._names, why=loss.reason)
-        if (
-            loss.in_epoch
-            and history.lossless
-            and self._writes_files
-            and not self._note.closed
-            and self.shard.history is None
-        ):
+        if loss.in_epoch and history.lossless and not self._note.closed and self.shard.history is None:
             raise DamagedStore(
                 f"{loss.reason} in shard {self._number}: a part of its file or of its -wal file is missing. Restore "
                 f"the store from a backup; or, to go on with what is left, stop the service, delete "
                 f"{self.shard.folder.parent}, which is then made anew from the store, and start again"
             )
+
+    def _note_loss(self, loss: Loss | None) -> None:
+        if loss is not None and loss.reason != self._reported:  # not again where it is tried again
+            self._reported = loss.reason
+            self.losses += 1
+            event(log, "the store lost acknowledged writes", logging.ERROR, **self._names, why=loss.reason)
 
     async def _why_rebuild(self, counters: ShardCounters, history: History) -> str | None:
         """Why what the store says after the view's seq would not make the view equal to it."""
@@ -284,21 +284,6 @@ class Follower:
             return f"deletes after {seq} are no longer in the store"
         return None
 
-    def _begin_anew(self, why: str | None, counters: ShardCounters, history: History) -> Shard:
-        """A shard to be filled beside the one that is served."""
-        shard = self._new_shard(self.shard.folder)
-        if not self._writes_files:
-            shard.open(fields_change=True, before=None if self._damage else self.shard)
-            if history.lost(shard.mark) or shard.seq < counters.purged_seq:
-                shard.clear()
-            return shard
-        if why:
-            self._note_rebuild(why)
-        shard.folder = rebuilt_folder(shard.folder)
-        self.damaged = 0
-        shard.clear()
-        return shard
-
     def _note_rebuild(self, why: str) -> None:
         self.problem = f"shard {self._number} is rebuilt: {why}"
         self.rebuilds += 1
@@ -306,7 +291,7 @@ class Follower:
 
     def _take_note(self, closed: bool = False) -> None:
         """Note what the store has acknowledged, and tell followers of it."""
-        if self.shard.history is not None and self._writes_files:
+        if self.shard.history is not None:
             self._note = Note(self.shard.mark, closed)
             write_note(self._note_path, self._note)
         if self._acknowledged is not None and not closed:
@@ -314,7 +299,7 @@ class Follower:
 
     async def _is_distrusted(self) -> bool:
         """Whether the view has what the store has not: in the store the seq of its last operation has another id."""
-        if self._distrusted or self._last is None or not self._writes_files:
+        if self._distrusted or self._last is None:
             return self._distrusted
         seq, point_id = self._last
         entries = (await self._truth.feed(self._uid, self._number, seq - 1, 1)).entries

@@ -38,6 +38,7 @@ from bebr.shards import reads
 from bebr.shards.changes import Change, Fields
 from bebr.shards.client import ColumnStats, Misfits, Searched, ShardStats
 from bebr.shards.columns import ColumnMaker, Pause, Report
+from bebr.shards.files_follower import FilesFollower
 from bebr.shards.follower import Follower
 from bebr.shards.freshness import NO_SEQS, READ_WAIT_SECONDS, Freshness
 from bebr.shards.scan_rate import ScanRate
@@ -116,7 +117,7 @@ class LocalShards:
         self._tables: Tables = {}
         """Of all generations that segments may have."""
         self._followers = [
-            Follower(
+            (FilesFollower if self._follows else Follower)(
                 truth,
                 uid,
                 number,
