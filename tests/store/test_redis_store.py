@@ -13,6 +13,7 @@ from tests.servers import Server, ServerKind, running_server
 from tests.store.points import UID, answers, commit, put, puts, whole_feed
 from tests.waiting import until
 
+from bebr.core.history import History
 from bebr.core.types import Role, WriteMode
 from bebr.errors import DamagedStore, InsufficientStorage, InvalidOption, StoreUnavailable
 from bebr.store import Commit, Committed, DeleteWrite, PutWrite, Receipt, ShardCounters
@@ -343,3 +344,22 @@ async def test_a_follower_is_told_of_each_commit(is_cluster: bool) -> None:
             await until(partial(answers, store), "the server answers again")
             await commit(store, 0, [put("c")])
             await until(lambda: (UID, 0, 2) in heard, "the commit is told")
+
+
+async def test_a_commit_while_a_shard_is_looked_at_is_no_loss(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was acknowledged after the history was read is no part of it."""
+    async with opened(server) as store:
+        await store.create(UID, 1)
+        await commit(store, 0, [put("a")])
+        read = store._watch.history
+
+        async def read_slowly(uid: str, shard: int, *, check: bool = True) -> History | None:
+            found = await read(uid, shard, check=check)
+            await commit(store, 0, [put("b")])
+            return found
+
+        monkeypatch.setattr(store._watch, "history", read_slowly)
+        assert await store._watch._losses([(UID, 0)]) == []
+        assert "went back" not in caplog.text

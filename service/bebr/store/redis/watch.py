@@ -208,16 +208,16 @@ class Watch:
                 await self.lease.renew()
             lost = await self._losses(list(self._marks))
             self._client.trusted = True
-            for shard, last_seq, same_epoch in lost:
-                self.went_back(*shard, last_seq, same_epoch)
+            self._tell(lost)
 
     async def _losses(self, shards: Sequence[Shard]) -> list[tuple[Shard, int, bool]]:
         """Those of the shards that lost what was acknowledged, their last seq, and whether they would go on in
         the very epoch of what they lost."""
         lost, sound = [], defaultdict[str, dict[int, int]](dict)
         for shard in shards:
+            mark = self._marks.get(shard)  # before the history is read: commits go on meanwhile
             try:
-                history, mark = await self.history(*shard, check=False), self._marks.get(shard)
+                history = await self.history(*shard, check=False)
             except Torn:
                 self.on_loss(*shard)  # who compares it with its view then has it mended
                 continue
@@ -232,6 +232,11 @@ class Watch:
         self.on_look(sound)
         return lost
 
+    def _tell(self, lost: Sequence[tuple[Shard, int, bool]]) -> None:
+        for shard, last_seq, same_epoch in lost:
+            if shard in self._marks:  # else its collection was dropped meanwhile
+                self.went_back(*shard, last_seq, same_epoch)
+
     async def _look(self) -> None:
         at = 0
         while not await self._is_stopping():
@@ -242,8 +247,7 @@ class Watch:
                 shards = list(self._marks)
                 some, at = shards[at : at + LOOK_AT_SHARDS], at + LOOK_AT_SHARDS
                 at = 0 if at >= len(shards) else at
-                for shard, last_seq, same_epoch in await self._losses(some):
-                    self.went_back(*shard, last_seq, same_epoch)
+                self._tell(await self._losses(some))
             except BebrError as error:
                 event(log, "the store cannot be looked at", logging.DEBUG, why=error.detail)
 
