@@ -3,12 +3,14 @@
 import importlib.util
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bebr.cli.server.demo_upgrade import upgrade
 from bebr.config import Settings
+from bebr.demo.corpus import collect
 from bebr.demo.questions import judged_questions
 from bebr.demo.upgrade import NEW, OLD, Files
 from bebr.encoding import BundleRegistry
@@ -28,6 +30,9 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(tmp_path_factory.mktemp("demo"))
         for name in ("BEBR_URL", "BEBR_API_KEY", "BEBR_CONFIG", "BEBR_PORT"):
             patch.delenv(name, raising=False)
+        # Only their first words: four commands embed each of them.
+        short = [replace(docstring, text=docstring.text[:100]) for docstring in collect(POINTS)]
+        patch.setattr("bebr.demo.upgrade.collect", lambda points: short[:points])
         pull("minilm", Path("data/bundles"))
         yield Path("data")
 
