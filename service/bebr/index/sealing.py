@@ -15,6 +15,7 @@ from bebr.core.codes import CodeSpec
 from bebr.core.lists import Centroids
 from bebr.core.types import FieldType
 from bebr.index import segment_file
+from bebr.index.candidates import Part
 from bebr.index.column_merge import merge_columns
 from bebr.index.columns import Column, build_column, unpack_mask
 from bebr.index.growing import NO_ROW, GrowingView
@@ -87,6 +88,26 @@ def compact(
             segment.check_ids()
             segment.check()
     return moves
+
+
+def carried_over(
+    segment: Segment, before: Sequence[Part], now: Mapping[int, Part], moves: Sequence[NDArray[np.int64]]
+) -> SegmentView:
+    """The segment that was made of some parts, without the rows that died meanwhile.
+
+    now: the parts of today, by the id of their segment object. moves: as they were returned here, of each part.
+    """
+    view = SegmentView.of(segment)
+    for old, moved in zip(before, moves, strict=True):
+        died = _alive(old)
+        if (today := now.get(id(old.segment))) is not None:  # else all of it died
+            died &= ~_alive(today)
+        view = view.without(moved[np.flatnonzero(died)])
+    return view
+
+
+def _alive(part: Part) -> NDArray[np.bool_]:
+    return unpack_mask(part.live, part.rows)
 
 
 def _compact(

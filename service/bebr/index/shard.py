@@ -21,7 +21,7 @@ from bebr.core.types import FieldType, Puts, Role
 from bebr.errors import DamagedSegment, NotReady
 from bebr.index import sealing, shard_files
 from bebr.index.candidates import Part
-from bebr.index.columns import Column, unpack_mask
+from bebr.index.columns import Column
 from bebr.index.compaction import is_mostly_dead, segment_to_sort, segments_to_join, segments_to_merge
 from bebr.index.growing import Compaction, GrowingSegment, GrowingView
 from bebr.index.lists.assigning import assign_lists
@@ -97,8 +97,10 @@ class Shard:
             known = [] if before is None else before._sealed
             self._loaded, self._sealed = shard_files.load(self.folder, self.map_from_bytes, known, self._shares)
             self.seq = self.checkpoint_seq = self._loaded.seq
+            if not self._owns_files:
+                self._check_known()
             for view in self._sealed:
-                self._check_fits(view.segment, fields_change)
+                shard_files.check_fits(view.segment, self.specs, None if fields_change else self.fields)
         except DamagedSegment as damage:
             self.rebuilt_because = damage.detail
             self.clear()
@@ -377,12 +379,7 @@ class Shard:
         """Swap parts for the segment made of them, carrying over the rows that died meanwhile."""
         with self._lock:
             current = {id(part.segment): part for part in self._parts()}
-            view = SegmentView.of(segment)
-            for old, moved in zip(before, moves, strict=True):
-                died = _alive(old)
-                if (now := current.get(id(old.segment))) is not None:  # else all of it died
-                    died &= ~_alive(now)
-                view = view.without(moved[np.flatnonzero(died)])
+            view = sealing.carried_over(segment, before, current, moves)
             gone = {id(old.segment) for old in before}
             self._sealed = [part for part in (*self._sealed, view) if id(part.segment) not in gone]
             self._frozen = [part for part in self._frozen if id(part.segment) not in gone]
@@ -412,16 +409,6 @@ class Shard:
         numbers = [int(path.stem) for path in self.folder.glob("*.seg")]
         return self.folder / f"{max(numbers, default=0) + 1:08d}.seg"
 
-    def _check_fits(self, segment: Segment, fields_change: bool) -> None:
-        if segment.version not in self.specs and not self._owns_files:
-            raise NotReady(f"{self.folder} has points of code version {segment.version}, which is not known here yet")
-        took_paths_for_keys = not segment.reads_paths and any("." in key for key in segment.fields)
-        has_fields = fields_change or segment.fields == self.fields
-        if self.specs.get(segment.version) != segment.spec or not has_fields or took_paths_for_keys:
-            raise DamagedSegment(
-                f"segment {segment.path.name} was written for other code versions or fields", segment=segment.path.name
-            )
-
-
-def _alive(part: Part) -> NDArray[np.bool_]:
-    return unpack_mask(part.live, part.rows)
+    def _check_known(self) -> None:
+        if unknown := {view.version for view in self._sealed} - self.specs.keys():
+            raise NotReady(f"{self.folder} has points of code versions {sorted(unknown)}, which are not known here yet")

@@ -14,7 +14,9 @@ from zlib import crc32
 
 import numpy as np
 
+from bebr.core.codes import CodeSpec
 from bebr.core.history import Mark
+from bebr.core.types import FieldType
 from bebr.disk import identity, replace_file, replacing, sync_folder
 from bebr.errors import DamagedSegment, NotReady
 from bebr.index import segment_file
@@ -68,6 +70,17 @@ def load(
         else:
             if written(folder) == read:
                 return Mark(manifest.get("store", ""), manifest.get("epoch", ""), manifest["seq"]), segments
+
+
+def check_fits(segment: Segment, specs: Mapping[int, CodeSpec], fields: Mapping[str, FieldType] | None) -> None:
+    """Raise DamagedSegment where a segment is of other code versions, or has not the columns of these fields; None:
+    whatever it has."""
+    took_paths_for_keys = not segment.reads_paths and any("." in key for key in segment.fields)
+    has_fields = fields is None or segment.fields == fields
+    if specs.get(segment.version) != segment.spec or not has_fields or took_paths_for_keys:
+        raise DamagedSegment(
+            f"segment {segment.path.name} was written for other code versions or fields", segment=segment.path.name
+        )
 
 
 def written(folder: Path) -> tuple[int, ...] | None:
