@@ -1,20 +1,25 @@
 """Several services write to one store, each with a folder of its own: what one changes, the others take over."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from tests.engine import fitting
 from tests.engine.running import settings
 from tests.engine.test_engine import make, points
 from tests.servers import Server, ServerKind, running_server
+from tests.waiting import until
 
 from bebr.core.types import FieldType, WriteMode
 from bebr.encoding import BundleRegistry
 from bebr.engine import AliasChange, Engine
 from bebr.errors import AlreadyExists, CollectionNotFound
+from bebr.jobs import JobQueue
 from bebr.store.redis.store import RedisStore
 
 
@@ -25,11 +30,11 @@ def server() -> Iterator[Server]:
 
 
 @asynccontextmanager
-async def services(folder: Path, server: Server, count: int = 2) -> AsyncIterator[list[Engine]]:
+async def services(folder: Path, server: Server, count: int = 2, **changes: Any) -> AsyncIterator[list[Engine]]:
     prefix = f"t{uuid4().hex}"
     engines = []
     for number in range(count):
-        chosen = settings(folder / str(number))
+        chosen = settings(folder / str(number), **changes)
         engines.append(
             Engine(
                 RedisStore(server.url, prefix=prefix),
@@ -109,3 +114,47 @@ async def test_changes_of_documents_by_two_are_all_kept(tmp_path: Path, server: 
             document = engine.registry.get("docs").document
             assert {f"{who}{round}" for who in ("one", "other") for round in range(4)} <= document.filterable.keys()
             assert sorted(engine.list_aliases()) == [f"{who}{round}" for who in "ab" for round in range(4)]
+
+
+@asynccontextmanager
+async def working(engines: list[Engine], folder: Path) -> AsyncIterator[None]:
+    """With the jobs of all of them."""
+    queues = []
+    for number, engine in enumerate(engines):
+        jobs = JobQueue(engine, folder / f"jobs-{number}", engine.limits)
+        engine.events.on_change, engine.events.on_close = jobs.changed, jobs.closing
+        await jobs.start()
+        queues.append(jobs)
+    try:
+        yield
+    finally:
+        for jobs in queues:
+            await jobs.stop()
+
+
+async def test_a_fit_is_computed_once(tmp_path: Path, server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """By one of those that wait for whoever had it before."""
+    caplog.set_level(logging.INFO)
+    async with services(tmp_path, server) as engines, working(engines, tmp_path):
+        one = engines[0]
+        collection = await fitting.make(one)
+        task = f"fit-{collection.document.uid}"
+        token = await one.store.take_lease(task, "a service that does not answer", 600)
+        assert token is not None
+        await fitting.write(one, range(900))
+        await looked(engines)
+        for engine in engines:
+            await engine.registry.get("docs").shards.reach_store()
+            engine.events.changed(engine.registry.get("docs"))
+        await until(lambda: caplog.messages.count("job running") == 2, "both wait")
+        assert "fitting" not in caplog.messages
+        await one.store.release_lease(task, token)
+
+        async def is_done() -> bool:
+            await looked(engines)
+            said = [engine.registry.get("docs").document.to_document() for engine in engines]
+            return said[0] == said[1] and all([(await fitting.fit_of(engine)).state == "done" for engine in engines])
+
+        await until(is_done, "the fit is done, and known to both")
+        assert caplog.messages.count("fitting") == 1
+        assert len(one.registry.get("docs").document.versions) == 2

@@ -86,7 +86,7 @@ class Engine:
         followers use the folder of this primary, and are told what it has acknowledged. joins: other services write to
         the store too, each with a folder of its own."""
         self.limits = limits
-        self._store = store
+        self._store = self.store = store
         self._bundles = bundles
         self._folder = data_folder
         self._threads = threads = Threads(search_threads, encoder_threads)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 
 from bebr.config import Limits
 from bebr.core.types import JobState
@@ -11,6 +11,7 @@ from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.upgrades import Backfill
 from bebr.engine.versions.backfill import Backfills
 from bebr.errors import CollectionNotFound, InvalidOption, Unavailable
+from bebr.jobs.alone import Alone
 from bebr.jobs.job import BackfillJob, Job, JobKind
 from bebr.jobs.runner import Runner, Stopped
 from bebr.jobs.source import JobSource
@@ -25,6 +26,7 @@ class BackfillJobs(JobSource):
 
     def __init__(self, engine: Engine, limits: Limits) -> None:
         self._registry = engine.registry
+        self._alone = Alone(engine)
         self._backfills = engine.backfills
         self._limits = limits
         self._runners: dict[str, _BackfillRunner] = {}
@@ -73,7 +75,7 @@ class BackfillJobs(JobSource):
             and collection.ready
             and self._registry.holds(collection)
         ):
-            runner = self._runners[uid] = _BackfillRunner(self._backfills, collection, backfill)
+            runner = self._runners[uid] = _BackfillRunner(self._backfills, collection, backfill, self._alone)
             runner.start(lambda: self._finished(collection))
 
     async def closing(self, collection: Collection) -> None:
@@ -140,7 +142,7 @@ class BackfillJobs(JobSource):
 class _BackfillRunner(Runner):
     """Re-encodes page by page, no faster than the rate, until no point is left but those without text."""
 
-    def __init__(self, backfills: Backfills, collection: Collection, backfill: Backfill) -> None:
+    def __init__(self, backfills: Backfills, collection: Collection, backfill: Backfill, alone: Alone) -> None:
         super().__init__(
             f"the backfill of collection {collection.name}",
             job=backfill.job,
@@ -148,6 +150,7 @@ class _BackfillRunner(Runner):
             collection=collection.name,
         )
         self._backfills = backfills
+        self._alone = alone
         self._collection = collection
         self._backfill = backfill
         self.skipped: set[str] = set()
@@ -168,6 +171,9 @@ class _BackfillRunner(Runner):
         """Whether the document still says that this job is running."""
         backfill = self._collection.document.upgrades.backfill
         return backfill is not None and backfill.job == self.job_id and backfill.state is JobState.RUNNING
+
+    def alone(self) -> AbstractAsyncContextManager[None]:
+        return self._alone.doing(f"backfill-{self._collection.document.uid}", self.rest, self.stopping.set)
 
     async def work(self) -> None:
         target = self._collection.version(self._backfill.version)

@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import TypeVar
 
@@ -19,6 +20,7 @@ from bebr.engine.versions.fit_plan import SLOW_GROWTH, SLOW_RESTS
 from bebr.engine.versions.fit_steps import FitSteps, Fitted, estimated_seconds, fit
 from bebr.engine.versions.fits import Fits
 from bebr.errors import Unavailable
+from bebr.jobs.alone import Alone
 from bebr.jobs.fit_upkeep import FitUpkeep
 from bebr.jobs.job import FitJob, Job, JobKind
 from bebr.jobs.runner import Runner, Stopped
@@ -45,6 +47,7 @@ class FitJobs(JobSource):
 
     def __init__(self, engine: Engine) -> None:
         self._registry = engine.registry
+        self._alone = Alone(engine)
         self._fits = engine.fits
         self._steps = engine.fit_steps
         self._turns = Turns()
@@ -79,7 +82,7 @@ class FitJobs(JobSource):
             return  # it was deleted while the write went on
         uid = collection.document.uid
         if uid not in self._runners and self._fits.state(collection) in (FitState.FITTING, FitState.CONVERTING):
-            runner = self._runners[uid] = _FitRunner(self._fits, self._steps, self._turns, collection)
+            runner = self._runners[uid] = _FitRunner(self._fits, self._steps, self._turns, collection, self._alone)
             runner.start(lambda: self._finished(collection))
         elif uid not in self._watching and self._fits.waits_for_rest(collection):
             self._watching[uid] = asyncio.create_task(self._until_rest(collection))
@@ -125,12 +128,13 @@ class FitJobs(JobSource):
 class _FitRunner(Runner):
     """Takes a fit through its steps, until nothing is due."""
 
-    def __init__(self, fits: Fits, steps: FitSteps, turns: Turns, collection: Collection) -> None:
+    def __init__(self, fits: Fits, steps: FitSteps, turns: Turns, collection: Collection, alone: Alone) -> None:
         super().__init__(f"the fit of collection {collection.name}", kind="fit", collection=collection.name)
         self._fits = fits
         self._steps = steps
         self._turns = turns
         self._collection = collection
+        self._alone = alone
         self._abandoned = threading.Event()
         self._passing: Future[None] | None = None
         """While the fit pauses and lets others pass."""
@@ -140,6 +144,14 @@ class _FitRunner(Runner):
         if (passing := self._passing) is not None:
             passing.cancel()
         await super().abort()
+
+    def alone(self) -> AbstractAsyncContextManager[None]:
+        return self._alone.doing(f"fit-{self._collection.document.uid}", self.rest, self._lost)
+
+    def _lost(self) -> None:
+        """Another service goes on with it."""
+        self._abandoned.set()
+        self.stopping.set()
 
     async def work(self) -> None:
         while not self._collection.closed:

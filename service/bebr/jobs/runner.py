@@ -4,7 +4,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import Any, ClassVar
 
 from bebr.core.types import JobState
@@ -48,6 +48,10 @@ class Runner(ABC):
         """Save what is worth saving when the job was told to stop."""
         return
 
+    def alone(self) -> AbstractAsyncContextManager[None]:
+        """What the job has while it works."""
+        return nullcontext()
+
     def start(self, finished: Callable[[], None]) -> None:
         """Run in the background. finished: called after the end."""
 
@@ -80,8 +84,9 @@ class Runner(ABC):
         """Work until the job has ended or is told to stop."""
         event(log, "job running", **self.about)
         try:
-            while not await self._try():
-                await self.rest_before_retry()
+            async with self.alone():
+                while not await self._try():
+                    await self.rest_before_retry()
         except Stopped:
             await self.stopped()
 

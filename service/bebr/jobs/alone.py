@@ -1,0 +1,55 @@
+"""Jobs that one of several services on a store does at a time: whoever has the lease of the store for it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from uuid import uuid4
+
+from bebr.engine import Engine
+from bebr.errors import BebrError, Unavailable
+
+LEASE_SECONDS = 15.0
+"""A service that died is followed by another after this."""
+POLL_SECONDS = 1.0
+
+
+class Alone:
+    """The leases of one service. Where no other writes to the store there are none."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._store = engine.store
+        self._refresh = engine.registry.refresh
+        self._holder = uuid4().hex
+
+    @asynccontextmanager
+    async def doing(
+        self, task: str, rest: Callable[[float], Awaitable[None]], lost: Callable[[], None]
+    ) -> AsyncIterator[None]:
+        """Wait for the lease, and have it. rest: what it raises ends the waiting. lost: another service has it now."""
+        if self._refresh is None:
+            yield
+            return
+        while (token := await self._take(task)) is None:
+            await rest(POLL_SECONDS)
+        renewing = asyncio.create_task(self._renew(task, token, lost))
+        try:
+            await self._refresh()  # another may have done it by now
+            yield
+        finally:
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
+            with suppress(BebrError):
+                await self._store.release_lease(task, token)
+
+    async def _take(self, task: str) -> int | None:
+        try:
+            return await self._store.take_lease(task, self._holder, LEASE_SECONDS)
+        except Unavailable:
+            return None
+
+    async def _renew(self, task: str, token: int, lost: Callable[[], None]) -> None:
+        while True:
+            await asyncio.sleep(LEASE_SECONDS / 3)
+            with suppress(Unavailable):  # it ends by itself where the store is away for too long
+                if not await self._store.renew_lease(task, token, LEASE_SECONDS):
+                    return lost()
