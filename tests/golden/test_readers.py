@@ -54,8 +54,8 @@ def test_a_segment_is_read(path: Path) -> None:
 @pytest.mark.parametrize("path", SHARDS, ids=name_of)
 def test_a_checkpoint_is_read(path: Path) -> None:
     content = json.loads(path.read_text().partition(" ")[2])
-    seq, views = load_checkpoint(path.parent)
-    assert seq == content["seq"]
+    mark, views = load_checkpoint(path.parent)
+    assert mark.seq == content["seq"]
     assert [view.live_count for view in views] == [entry["live_count"] for entry in content["segments"]]
     assert [view.has_dead for view in views] == [entry["live"] is not None for entry in content["segments"]]
 
