@@ -40,6 +40,14 @@ def err() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+def print_result(value: Any, as_json: bool, said: str) -> None:
+    """What a command did: as JSON, or in a sentence."""
+    if as_json:
+        print_json(value)
+    else:
+        out().print(said, markup=False)
+
+
 def print_json(value: Any) -> None:
     """Print one JSON document to stdout."""
     print(json.dumps(value, ensure_ascii=False, indent=2, default=str))

@@ -35,25 +35,19 @@ def set_(
 ) -> None:
     """Give a collection another name, or move the name to it in one step."""
     from bebr.cli.options import client
-    from bebr.cli.output import out, print_json
+    from bebr.cli.output import print_result
 
     with client(url, api_key) as service:
         service.update_aliases([{"create": {"alias": alias, "collection": collection}}])
-    if as_json:
-        print_json({"alias": alias, "collection": collection})
-    else:
-        out().print(f"'{alias}' is '{collection}' now", markup=False)
+    print_result({"alias": alias, "collection": collection}, as_json, f"'{alias}' is '{collection}' now")
 
 
 @app.command("delete")
 def delete(alias: Alias, url: Url = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
     """Delete an alias; its collection stays."""
     from bebr.cli.options import client
-    from bebr.cli.output import out, print_json
+    from bebr.cli.output import print_result
 
     with client(url, api_key) as service:
         service.update_aliases([{"delete": {"alias": alias}}])
-    if as_json:
-        print_json({"deleted": alias})
-    else:
-        out().print(f"deleted the alias '{alias}'", markup=False)
+    print_result({"deleted": alias}, as_json, f"deleted the alias '{alias}'")

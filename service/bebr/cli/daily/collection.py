@@ -61,6 +61,7 @@ def create(
 ) -> None:
     """Create a collection without points. `bebr ingest` creates one by itself for the files that it is given."""
     from bebr.cli.options import client, parse_fields
+    from bebr.cli.output import print_result
     from bebr.errors import InvalidOption
 
     try:
@@ -81,7 +82,7 @@ def create(
             text_field=text_field,
             **options,
         )
-    _show(made, as_json, f"created '{name}': {made['code']}, {made['code_bytes']} bytes per point")
+    print_result(made, as_json, f"created '{name}': {made['code']}, {made['code_bytes']} bytes per point")
 
 
 @app.command("list")
@@ -115,6 +116,7 @@ def set_(
 ) -> None:
     """Change a collection; what is not given stays. It waits until filters can use fields that are added."""
     from bebr.cli.options import client, parse_fields
+    from bebr.cli.output import print_result
     from bebr.errors import Conflict, InvalidOption
 
     changes: dict[str, Any] = {} if recall is None else {"recall": _recall(recall)}
@@ -131,19 +133,20 @@ def set_(
             changed = service.describe_collection(name)
     fields = ", ".join(f"{key} {kind}" for key, kind in changed["filterable"].items()) or "none"
     recalls = "none" if changed["recall"] is None else changed["recall"]
-    _show(changed, as_json, f"'{name}': recall {recalls}, filterable fields: {fields}")
+    print_result(changed, as_json, f"'{name}': recall {recalls}, filterable fields: {fields}")
 
 
 @app.command("delete")
 def delete(name: OwnName, yes: Yes = False, url: Url = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
     """Delete a collection with all its points and the aliases that point to it."""
     from bebr.cli.options import client, confirm
+    from bebr.cli.output import print_result
 
     with client(url, api_key) as service:
         points = service.describe_collection(name)["points"]
         confirm(f"delete '{name}' with {points:,} points", yes)
         service.delete_collection(name)
-    _show({"deleted": name, "points": points}, as_json, f"deleted '{name}' with {points:,} points")
+    print_result({"deleted": name, "points": points}, as_json, f"deleted '{name}' with {points:,} points")
 
 
 def _recall(given: str) -> float | None:
@@ -153,12 +156,3 @@ def _recall(given: str) -> float | None:
         return None if given.lower() == "none" else float(given)
     except ValueError:
         raise InvalidOption(f"--recall: expected a number from 0.5 to 0.999, or none, got '{given}'") from None
-
-
-def _show(value: dict[str, Any], as_json: bool, said: str) -> None:
-    from bebr.cli.output import out, print_json
-
-    if as_json:
-        print_json(value)
-    else:
-        out().print(said, markup=False)

@@ -97,7 +97,7 @@ def delete(
 ) -> None:
     """Delete points by ids or by filter."""
     from bebr.cli.options import client, confirm, parse_filter
-    from bebr.cli.output import out, print_json
+    from bebr.cli.output import print_result
     from bebr.errors import InvalidOption
 
     if bool(ids) == bool(filter):
@@ -107,10 +107,8 @@ def delete(
         if condition is not None and not dry_run:
             confirm(f"delete {service.count(name, condition):,} points of '{name}'", yes)
         deleted = service.delete(name, ids or None, filter=condition, dry_run=dry_run)
-    if as_json:
-        print_json({"would_delete" if dry_run else "deleted": deleted})
-    else:
-        out().print(f"{'would delete' if dry_run else 'deleted'} {deleted:,} points of '{name}'", markup=False)
+    done = "would delete" if dry_run else "deleted"
+    print_result({done.replace(" ", "_"): deleted}, as_json, f"{done} {deleted:,} points of '{name}'")
 
 
 def _json_of(point: "Point") -> dict[str, Any]:

@@ -56,6 +56,7 @@ def export(name: Name, file: OutFile, url: Url = None, api_key: ApiKey = None, a
     """
     from bebr.cli.files.exports import writing
     from bebr.cli.options import client
+    from bebr.cli.output import print_result
 
     with client(url, api_key) as service:
         definition = service.get_definition(name)
@@ -64,7 +65,8 @@ def export(name: Name, file: OutFile, url: Url = None, api_key: ApiKey = None, a
             for points in _pages(service, name, definition):
                 export.add(points)
                 count += len(points)
-    _report(as_json, f"exported {count:,} points of '{name}' to {file}", collection=name, points=count, file=str(file))
+    done = {"collection": name, "points": count, "file": str(file)}
+    print_result(done, as_json, f"exported {count:,} points of '{name}' to {file}")
 
 
 def import_(
@@ -83,12 +85,13 @@ def import_(
     """
     from bebr.cli.files.exports import read_header, read_points
     from bebr.cli.options import client
+    from bebr.cli.output import print_result
 
     definition = read_header(file)
     count = sum(1 for _ in read_points(file))
     with client(url, api_key) as service:
         name = _create(service, collection, definition, _batches(read_points(file)), count, aliases)
-    _report(as_json, f"imported {count:,} points to '{name}'", collection=name, points=count)
+    print_result({"collection": name, "points": count}, as_json, f"imported {count:,} points to '{name}'")
 
 
 def copy(
@@ -107,6 +110,7 @@ def copy(
     A store is opened by this command itself: with --from bebr-data --to redis://localhost a collection goes from SQLite
     to Redis.
     """
+    from bebr.cli.output import print_result
     from bebr.errors import InvalidOption
 
     if source == destination and collection in (None, name):
@@ -120,7 +124,7 @@ def copy(
         pages = _pages(here, name, definition)
         copied = _Counted(pages)
         new = _create(there, collection, definition, copied, None, aliases)
-    _report(as_json, f"copied {copied.count:,} points to '{new}'", collection=new, points=copied.count)
+    print_result({"collection": new, "points": copied.count}, as_json, f"copied {copied.count:,} points to '{new}'")
 
 
 class _Counted:
@@ -253,12 +257,3 @@ def _opened(place: str | None, api_key: str | None, must_exist: bool = False) ->
             given |= {"redis_url": None, "data_dir": Path(place)}
         with Service(replace(load_settings(), **given)) as running, Client(running.url) as service:
             yield service
-
-
-def _report(as_json: bool, said: str, **values: Any) -> None:
-    from bebr.cli.output import out, print_json
-
-    if as_json:
-        print_json(values)
-    else:
-        out().print(said, markup=False)
