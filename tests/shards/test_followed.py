@@ -255,6 +255,7 @@ def test_shared_numbers_only_grow_and_outlive_who_wrote_them(tmp_path: Path) -> 
     follower = SharedSeqs(path, 3, Role.FOLLOWER)
     assert follower.read() is None and not path.exists()
     primary = SharedSeqs(path, 3, Role.PRIMARY)
+    assert path.stat().st_blocks, "a full disk would end the process at the first number"
     primary.raise_to(1, 2**63)
     primary.raise_to(2, 5)
     primary.raise_to(2, 4)

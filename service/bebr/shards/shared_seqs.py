@@ -51,7 +51,9 @@ class SharedSeqs:
         file = os.open(self._path, os.O_RDWR | os.O_CREAT if writes else os.O_RDONLY, 0o600)
         try:
             if writes and os.fstat(file).st_size < size:
-                os.ftruncate(file, size)  # never replaced, since followers go on with what they have mapped
+                # never replaced, since followers go on with what they have mapped; and with room on the disk, for what
+                # is written to a mapped hole of a full one ends the process
+                os.posix_fallocate(file, 0, size)
             self._map = mmap(file, size, access=ACCESS_WRITE if writes else ACCESS_READ)
         finally:
             os.close(file)
