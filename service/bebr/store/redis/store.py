@@ -251,6 +251,7 @@ class RedisStore:
             for shard in range(int(shards)):
                 await self._calls.run(self._drop, uid, shard, [self._watch.token], changes=True)
             await self._enter(uid, "")
+            self._watch.forget(uid)  # a look that was under way may have noted its shards again
 
     async def _enter(self, uid: str, shards: int | str) -> bytes:
         try:
