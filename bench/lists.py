@@ -221,7 +221,7 @@ def print_memory(corpus: Corpus, encoder: Encoder, records: NDArray[np.uint8]) -
     tables = [kernel.CentroidTable(encoder.spec, made.values, made.scales) for _ in range(TABLES)]
     table_bytes = (resident_bytes() - before) / len(tables)
     resident = (table_bytes + corpus.begin.nbytes) / corpus.rows
-    rows, sizes = records[: 4 * corpus.lists], []
+    rows, sizes = records[: 32 * corpus.lists], []
     for centroids in (None, corpus.centroids):
         growing = GrowingSegment(0, encoder.spec, {}, len(rows))
         growing.append([f"{n:09}" for n in range(len(rows))], rows, {})

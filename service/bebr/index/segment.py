@@ -35,6 +35,8 @@ IDS = ("id_offsets", "id_blob")
 MAPPED = (*IDS, "by_id")
 FORMAT_OF_LISTS = 2
 """Of a segment file with lists, whose rows are not sorted by id: what a release that knows of none refuses."""
+FORMAT_OF_SMALL_ORDER = 3
+"""Of one whose order of ids has three bytes for each row: what a release that knows of four only refuses."""
 RESCORE = "rescore"
 CHECKED_ON_USE = ("codes", "gains")
 """Sections that are mapped where they are large, each piece checked before its first use."""
@@ -305,8 +307,8 @@ def write_segment(
     if lists is not None:
         of_lists = {"generation": lists.generation, "count": len(lists), "mean_score": lists.mean_score}
         of_lists |= {} if lists.checksum is None else {"centroids_crc32": lists.checksum}
-        header |= {"format": FORMAT_OF_LISTS, "lists": of_lists}
-        sections |= {"list_begin": lists.begin, "by_id": lists.by_id, "by_id_checks": lists.checks}
+        header |= {"format": FORMAT_OF_SMALL_ORDER if lists.is_small else FORMAT_OF_LISTS, "lists": of_lists}
+        sections |= {"list_begin": lists.begin, "by_id": lists.order, "by_id_checks": lists.checks}
     row_size = spec.rescore_size_bytes + rescore.CHECKSUM_SIZE_BYTES
     rows = {RESCORE: segment_file.Rows(row_size, len(ids), rescore_rows)} if spec.rescore else {}
     segment_file.write(path, header, sections, rows, CHECKED_ON_USE)

@@ -26,7 +26,7 @@ from bebr.kernel import rescore
 
 MAGIC = b"BEBRSEG\x00"
 FORMAT = 1
-FORMATS = (FORMAT, 2)
+FORMATS = (FORMAT, 2, 3)
 """Those that this release reads. A header may name a later one than FORMAT: older releases refuse the file then."""
 ALIGNMENT = 64
 CHUNK_BYTES = 2**18

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from zlib import crc32
 
@@ -65,8 +66,9 @@ class Filled:
             ids = segment.ids_at(range(segment.rows))
             numbers = lists.numbers().tolist()
             assert list(zip(numbers, ids, strict=True)) == sorted(zip(numbers, ids, strict=True))
-            assert [ids[row] for row in lists.by_id] == sorted(ids)
-            assert lists.ranks()[lists.by_id].tolist() == list(range(segment.rows))
+            every = lists.first_kept(np.ones(segment.rows, bool), 0, None)
+            assert [ids[row] for row in every] == sorted(ids)
+            assert lists.ranks()[every].tolist() == list(range(segment.rows))
             alive = np.unpackbits(view.live.view(np.uint8), bitorder="little")[: segment.rows].astype(bool)
             living = [row for row in range(segment.rows) if alive[row]]
             codes = np.stack([self.codes[ids[row]] for row in living])
@@ -266,14 +268,22 @@ def test_an_order_of_ids_damaged_later_is_noticed_when_it_is_read(tmp_path: Path
             segment.first_kept(keep, after, 5)
 
 
+@pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("rows", [0, 1, PIECE_ROWS - 1, PIECE_ROWS, PIECE_ROWS + 1, 5 * PIECE_ROWS + 3])
-def test_rows_in_the_order_of_ids_are_those_of_numpy(rows: int) -> None:
+def test_rows_in_the_order_of_ids_are_those_of_numpy(rows: int, wide: bool) -> None:
+    """With three bytes for each, and with four, as very large segments have them and those of older releases."""
     rng = np.random.default_rng(rows)
     numbers = rng.integers(0, 6, rows).astype(np.int32)
     lists, order = SegmentLists.of(1, numbers, 6)
     assert lists.numbers().tolist() == numbers[order].tolist() == sorted(numbers.tolist())
     position_of = np.argsort(order)
-    assert lists.by_id.tolist() == position_of.tolist() and lists.ranks().tolist() == order.tolist()
+    assert lists.order.nbytes == 3 * rows and lists.is_small
+    if wide:
+        every = position_of.astype(np.uint32)
+        checks = [crc32(every[start : start + PIECE_ROWS].data) for start in range(0, rows, PIECE_ROWS)]
+        lists = replace(lists, order=every, checks=np.array(checks, np.uint32))
+    assert [lists.row_at(at) for at in range(min(rows, 1100))] == position_of[:1100].tolist()
+    assert lists.ranks().tolist() == order.tolist() and lists.rows == rows
     for _ in range(20):
         keep = rng.random(rows) < rng.choice([0.01, 0.5, 1.0])
         start, limit = int(rng.integers(rows + 1)), rng.choice([None, 0, 1, 10, 3000])

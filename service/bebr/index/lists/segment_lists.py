@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -12,6 +13,8 @@ from bebr.kernel import CentroidTable
 
 PIECE_ROWS = 1024
 """The order of ids lies in a mapped file; so many rows of it are held to a checksum together, whenever one is read."""
+SMALL_BYTES = 3
+"""Of a row's number in that order, where there are no more rows than so many bytes can tell apart; else it has four."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +25,10 @@ class SegmentLists:
     """Of the centroids of the segment's code version."""
     begin: NDArray[np.uint32]
     """(lists + 1,): list l has the rows begin[l] up to begin[l + 1]."""
-    by_id: NDArray[np.uint32]
-    """(rows,): the rows in ascending order of id; may be mapped."""
+    order: NDArray[np.uint32] | NDArray[np.uint8]
+    """(rows,) uint32 or (rows * SMALL_BYTES,) uint8: the rows in ascending order of id; may be mapped."""
     checks: NDArray[np.uint32]
-    """(pieces,): crc32 of every PIECE_ROWS of `by_id`."""
+    """(pieces,): crc32 of every PIECE_ROWS of `order`."""
     mean_score: float
     """Mean score of the rows to the centroids of their lists, when they were assigned."""
     checksum: int | None = None
@@ -50,11 +53,21 @@ class SegmentLists:
         np.cumsum(np.bincount(numbers, minlength=count), out=begin[1:])
         by_id = np.empty(len(order), np.uint32)
         by_id[order] = np.arange(len(order), dtype=np.uint32)
-        checks = np.array([crc32(piece.data) for piece in _pieces(by_id)], np.uint32)
-        return cls(generation, begin, by_id, checks, mean_score, checksum), order
+        stored = _small(by_id) if len(by_id) <= 2 ** (8 * SMALL_BYTES) else by_id
+        checks = np.array([crc32(piece.data) for piece in _pieces(stored)], np.uint32)
+        return cls(generation, begin, stored, checks, mean_score, checksum), order
 
     def __len__(self) -> int:
         return len(self.begin) - 1
+
+    @property
+    def is_small(self) -> bool:
+        """Whether rows of the order have fewer than four bytes."""
+        return self.order.dtype == np.uint8
+
+    @property
+    def rows(self) -> int:
+        return len(self.order) // (SMALL_BYTES if self.is_small else 1)
 
     def are_of(self, centroids: Centroids | CentroidTable) -> bool:
         """Whether these are the centroids by which the rows were sorted. A store that lost track of generations may
@@ -69,7 +82,10 @@ class SegmentLists:
 
     def row_at(self, position: int) -> int:
         """The row whose id is at this position among all. Raises ValueError where that is not what was written."""
-        return int(self._piece(position // PIECE_ROWS)[position % PIECE_ROWS])
+        stored, at = self._stored(position // PIECE_ROWS), position % PIECE_ROWS
+        if not self.is_small:
+            return int(stored[at])
+        return int.from_bytes(stored[SMALL_BYTES * at : SMALL_BYTES * (at + 1)].tobytes(), "little")
 
     def first_kept(self, keep: NDArray[np.bool_], start: int, limit: int | None) -> NDArray[np.int64]:
         """The first `limit` rows, or all, of those to keep (rows,), in ascending order of id from position `start` on.
@@ -88,18 +104,36 @@ class SegmentLists:
 
     def ranks(self) -> NDArray[np.uint32]:
         """(rows,): the position of each row's id among all. Raises ValueError as `row_at`."""
-        ranks = np.empty(len(self.by_id), np.uint32)
+        ranks = np.empty(self.rows, np.uint32)
         for number in range(len(self.checks)):
             piece = self._piece(number)
             ranks[piece] = np.arange(number * PIECE_ROWS, number * PIECE_ROWS + len(piece), dtype=np.uint32)
         return ranks
 
     def _piece(self, number: int) -> NDArray[np.uint32]:
-        piece = self.by_id[number * PIECE_ROWS : (number + 1) * PIECE_ROWS].copy()  # the file may change meanwhile
+        stored = self._stored(number)
+        if not self.is_small:
+            return stored
+        rows = np.zeros((len(stored) // SMALL_BYTES, 4), np.uint8)
+        rows[:, :SMALL_BYTES] = stored.reshape(-1, SMALL_BYTES)
+        return rows.view("<u4")[:, 0]
+
+    def _stored(self, number: int) -> NDArray[Any]:
+        size = _piece_size(self.order)
+        piece = self.order[number * size : (number + 1) * size].copy()  # the file may change meanwhile
         if crc32(piece.data) != self.checks[number]:
             raise ValueError("the order of its ids does not match its checksum")
         return piece
 
 
-def _pieces(by_id: NDArray[np.uint32]) -> Iterator[NDArray[np.uint32]]:
-    return (by_id[start : start + PIECE_ROWS] for start in range(0, len(by_id), PIECE_ROWS))
+def _small(by_id: NDArray[np.uint32]) -> NDArray[np.uint8]:
+    return by_id.astype("<u4").view(np.uint8).reshape(-1, 4)[:, :SMALL_BYTES].ravel()
+
+
+def _pieces(order: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    size = _piece_size(order)
+    return (order[start : start + size] for start in range(0, len(order), size))
+
+
+def _piece_size(order: NDArray[Any]) -> int:
+    return PIECE_ROWS * (SMALL_BYTES if order.dtype == np.uint8 else 1)
