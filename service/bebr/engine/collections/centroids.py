@@ -115,8 +115,8 @@ class CollectionCentroids:
         """Forget a generation. Raises StoreUnavailable."""
         for number in range(one.pages):
             await self._store.delete_document(PAGE, self._name(one, number))
-        await self._save([other for other in self.generations if other != one])
         await asyncio.to_thread(self._path(one).unlink, True)
+        await self._save([other for other in self.generations if other != one])
 
     async def close(self) -> None:
         """Remove what there is of a collection that is deleted."""
