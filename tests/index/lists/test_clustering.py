@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.index.lists.made import list_scores
 
 from bebr import kernel
 from bebr.core.codes import CodeSpec, join_records, pack_levels
@@ -106,12 +107,7 @@ def test_the_list_of_a_row_is_the_best_of_its_best_cells() -> None:
     records, centroids = in_cells(np.random.default_rng(8), lists=1024, rounds=1)
     cells = centroids.cells
     assert cells is not None and len(cells) == 32 > CELLS_COMPARED
-    codes, ones = np.ascontiguousarray(records[:, :-2]), np.ones(6000, np.float16)
-    of_cells = dot_scores(cells.assigning, codes, ones, SPEC)
-    compared = np.zeros((32, 6000), bool)
-    np.put_along_axis(compared, np.argsort(-of_cells, axis=0, kind="stable")[:CELLS_COMPARED], True, axis=0)
-    of_lists = dot_scores(centroids.assigning, codes, ones, SPEC)
-    of_lists[~np.repeat(compared, np.diff(cells.begin.astype(int)), axis=0)] = -np.inf
+    of_lists = list_scores(centroids, np.ascontiguousarray(records[:, :-2]))
     numbers, scores = assigned(records, centroids)
     assert np.array_equal(numbers, of_lists.argmax(axis=0)) and np.array_equal(scores, of_lists.max(axis=0))
 

@@ -8,11 +8,10 @@ from zlib import crc32
 
 import numpy as np
 import pytest
-from tests.index.lists.made import random_centroids
+from tests.index.lists.made import list_scores, random_centroids
 
 from bebr.core.codes import CodeSpec, join_records, pack_levels
 from bebr.core.lists import Centroids
-from bebr.core.scoring import dot_scores
 from bebr.core.types import Puts
 from bebr.errors import DamagedSegment
 from bebr.index import segment_file
@@ -72,7 +71,7 @@ class Filled:
             alive = np.unpackbits(view.live.view(np.uint8), bitorder="little")[: segment.rows].astype(bool)
             living = [row for row in range(segment.rows) if alive[row]]
             codes = np.stack([self.codes[ids[row]] for row in living])
-            scores = dot_scores(centroids.assigning, codes, np.ones(len(codes), np.float16), self.spec)
+            scores = list_scores(centroids, codes)
             assert scores.argmax(axis=0).tolist() == [numbers[row] for row in living]
             assert segment.find(ids).tolist() == list(range(segment.rows))
 
@@ -216,7 +215,7 @@ def header_of(path: Path) -> dict[str, object]:
 def test_only_files_with_lists_have_the_later_format(tmp_path: Path) -> None:
     plain, listed = header_of(sealed_file(tmp_path / "a", False)), header_of(sealed_file(tmp_path / "b", True))
     assert plain["format"] == 1 and "lists" not in plain
-    assert listed["format"] == 2 and listed["lists"] | {"mean_score": 0, "centroids_crc32": 0} == {
+    assert listed["format"] == 3 and listed["lists"] | {"mean_score": 0, "centroids_crc32": 0} == {
         "generation": 1,
         "count": 5,
         "mean_score": 0,
@@ -227,7 +226,7 @@ def test_only_files_with_lists_have_the_later_format(tmp_path: Path) -> None:
 def test_a_file_of_a_later_format_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = sealed_file(tmp_path, True)
     monkeypatch.setattr(segment_file, "FORMATS", (1,))
-    with pytest.raises(DamagedSegment, match="it has format 2, this version reads 1"):
+    with pytest.raises(DamagedSegment, match="it has format 3, this version reads 1"):
         Segment(path)
 
 

@@ -87,4 +87,9 @@ def _assign_by_cells(
         found, of_found = kernel.assign(packed, len(members), spec, of_cell)
         better = of_found > scores[members]
         numbers[members[better]], scores[members[better]] = first + found[better], of_found[better]
+    left = np.flatnonzero(np.isneginf(scores))  # none of their cells has a list
+    if len(left):
+        packed = kernel.allocate(blocked_bytes(spec, len(left)))
+        kernel.pack(codes[left], spec, packed, 0)
+        numbers[left], scores[left] = kernel.assign(packed, len(left), spec, queries)
     return numbers, scores
