@@ -39,7 +39,7 @@ class PrimaryConnection(asyncio.Protocol):
         self._status = 0
         self._chunks: list[bytes] = []
         self._held_bytes = 0
-        self._head_came = self._complete = False
+        self._head_came = self._complete = self._stays = False
         self.heard = False
         """Whether anything of an answer came."""
         self.goes_on = asyncio.Event()
@@ -94,7 +94,7 @@ class PrimaryConnection(asyncio.Protocol):
     @property
     def can_go_on(self) -> bool:
         """Whether the primary takes another request after this answer."""
-        return self.has_all and self._parser.should_keep_alive()
+        return self.has_all and self._stays
 
     def abort(self) -> None:
         """End it; the primary notices that its caller has left."""
@@ -148,3 +148,4 @@ class PrimaryConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._complete = self._head_came
+        self._stays = self._parser.should_keep_alive()  # only now; afterwards the parser has forgotten it

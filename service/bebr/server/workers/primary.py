@@ -23,6 +23,8 @@ MAX_IDLE = 64
 PAUSE_SECONDS = 0.02
 """Between two attempts to reach a primary that is away; one for all that wait."""
 RETRY_AFTER_SECONDS = 1
+LATE_SECONDS = 1.0
+"""How much later than the caller wants it an answer may begin: the primary says so itself where it can."""
 REQUEST_ID, LENGTH, CHUNKED, EXPECT = b"x-request-id", b"content-length", b"transfer-encoding", b"expect"
 OF_ONE_CONNECTION = frozenset({b"connection", b"keep-alive", b"upgrade", b"te", b"proxy-connection", CLIENT})
 """Headers of requests that are not passed on."""
@@ -84,6 +86,12 @@ class Primary:
         task = asyncio.create_task(upload.run())
         try:
             await _pass_on(connection, send)
+        except TimeoutError:
+            raise PrimaryUnavailable(
+                "the primary worker did not answer within the time that the caller allowed; whether the request was "
+                "done is not known",
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+            ) from None
         except Lost as error:
             if upload.caller_left:
                 raise ClientDisconnect from None
@@ -202,7 +210,9 @@ class _Upload:
 
 async def _pass_on(connection: PrimaryConnection, send: Send) -> None:
     """The answer, as it comes."""
-    status, headers = await connection.head()
+    deadline = caller.get().deadline
+    async with asyncio.timeout(None if deadline is None else deadline - time.monotonic() + LATE_SECONDS):
+        status, headers = await connection.head()
     kept = [(name, value) for name, value in headers if name not in MADE_HERE]
     await send({"type": "http.response.start", "status": status, "headers": kept})
     more = True
