@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from bebr.errors import NotReady
+
 METRICS = "metrics-"
 ANSWER_SECONDS = 2.0
 """How long a worker may take to say its metrics."""
@@ -50,6 +52,19 @@ class Team:
         said = await asyncio.gather(*map(_said_at, paths))
         numbered = ((int(path.name.split("-")[1]), text) for path, text in zip(paths, said, strict=True))
         return {number: text for number, text in numbered if text and number != self.number}
+
+    async def check_ready(self) -> None:
+        """Ask the primary whether the service is ready. Raises NotReady."""
+        status = b""
+        with suppress(OSError):
+            reader, writer = await asyncio.open_unix_connection(self.primary_socket)
+            try:
+                writer.write(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+                status = await reader.readline()
+            finally:
+                writer.close()
+        if b" 200 " not in status:
+            raise NotReady("the primary worker is not ready")
 
     async def say_metrics(self, render: Callable[[], bytes]) -> asyncio.AbstractServer:
         """Say the metrics of this worker to whoever connects, until the server is closed."""

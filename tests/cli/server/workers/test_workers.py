@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.cli.server.workers.running import BEBR, Workers, running_workers
+from tests.faults.service import free_port
 from tests.servers import ServerKind, running_server
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
@@ -20,11 +21,13 @@ from bebr.client import Client
 from bebr.errors import BebrError
 
 COUNT = 3
+PROBE_PORT = free_port()
 
 
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
-    with running_workers(tmp_path_factory.mktemp("workers"), COUNT) as running:
+    folder = tmp_path_factory.mktemp("workers")
+    with running_workers(folder, COUNT, BEBR_PROBE_PORT=str(PROBE_PORT)) as running:
         yield running
 
 
@@ -222,7 +225,9 @@ def test_searches_go_on_while_the_primary_stands_still(workers: Workers):
                     "POST", "/v1/collections/still/search", b'{"code_b64":"qg==","filter":null}', headers
                 )
                 answer = connection.getresponse()
-                assert (answer.status, json.loads(answer.read())["hits"][0]["id"]) == (200, "a")
+                found = answer.read()
+                assert answer.status == 200, found
+                assert json.loads(found)["hits"][0]["id"] == "a"
             body = json.dumps(points).encode()
             connection.request("POST", "/v1/collections/still/points", body, headers | {"x-timeout-ms": "50"})
             answer = connection.getresponse()
@@ -313,7 +318,9 @@ def test_a_start_that_fails_is_one_line(tmp_path: Path, variables: dict[str, str
     assert ended.stderr.count("\n") == 1
 
 
-def test_metrics_are_of_all_workers_whichever_answers(workers: Workers):
+def test_probes_and_metrics_are_of_all_workers_whichever_answers(workers: Workers):
+    probes = [httpx.get(f"http://127.0.0.1:{PROBE_PORT}/{probe}") for probe in ("livez", "readyz")]
+    assert [(probe.status_code, probe.json()["status"]) for probe in probes] == [(200, "alive"), (200, "ready")]
     for number in range(COUNT):
         for _ in range(2):
             assert ask(workers, number, "GET", "/v1/collections/absent/points/x")[0] == 404

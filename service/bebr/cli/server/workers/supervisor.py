@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bebr.cli.options import local_url
 from bebr.cli.server.running import SHUTDOWN_SECONDS, Waiting, listen, use_folder
@@ -22,6 +23,9 @@ from bebr.config import Settings
 from bebr.disk import FolderLock
 from bebr.errors import BebrError, InvalidOption, Unavailable
 from bebr.telemetry import event
+
+if TYPE_CHECKING:
+    from bebr.server.connections.probes import Probes
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +62,7 @@ class Supervisor:
         with ExitStack() as opened:
             self._folder = _run_folder(self._settings.data_dir, opened)
             self._hear_signals()
+            probes = _probes(self._settings, self._folder)
             serving, stopped = asyncio.create_task(self._serve(when_ready)), asyncio.create_task(self._stopped.wait())
             try:
                 await asyncio.wait((serving, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -68,6 +73,8 @@ class Supervisor:
                     task.cancel()
                 await asyncio.gather(serving, stopped, return_exceptions=True)
                 await self._stop_all()
+                if probes is not None:
+                    await asyncio.to_thread(probes.stop)
 
     def _stop(self, number: int) -> None:
         """End in good order; at once where this was said before, which loses no acknowledged write."""
@@ -218,6 +225,20 @@ def _empty(folder: Path) -> None:
     for path in folder.iterdir():
         if path.name != "lock":
             path.unlink()
+
+
+def _probes(settings: Settings, folder: Path) -> "Probes | None":
+    """Probes of the whole service, where a port for them is set. It lives: workers that do not are replaced."""
+    if not settings.probe_port:
+        return None
+    from bebr.server.connections.probes import Probes
+    from bebr.server.team.team import Team
+
+    team = Team(folder, 0, settings.worker_count)
+    address = settings.host, settings.probe_port
+    probes = Probes(address, team.check_ready, lambda: 0.0, settings.dead_loop_seconds)
+    probes.start()
+    return probes
 
 
 def supervise(settings: Settings, when_ready: Callable[[str], None]) -> None:
