@@ -99,7 +99,8 @@ class Settings(Limits):
         metadata=about(
             integer(0),
             "Service",
-            "Maximum number of requests per second of each key; more are refused as Overloaded; 0: any number.",
+            "Maximum number of requests per second of each key, by all workers together; more are refused as "
+            "Overloaded; 0: any number.",
         ),
     )
     open_metrics: bool = field(

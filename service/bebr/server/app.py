@@ -131,7 +131,8 @@ def create_app(
     )
     install_handlers(app)
     app.add_middleware(HotRoutes, routes=hot)
-    _add_layers(app, options, access_log, [*hot, *(route for router in ROUTERS for route in router.routes)], primary)
+    routes = [*hot, *(route for router in ROUTERS for route in router.routes)]
+    _add_layers(app, options, access_log, routes, primary)
     return app
 
 
@@ -155,7 +156,8 @@ def _add_layers(
     """The last one added is the outermost."""
     app.add_middleware(CompressLargeAnswers)
     if primary is not None:
-        app.add_middleware(Forwarding, primary=primary, answers=is_own)
+        key_of = app.state.services.engine.registry.key_of
+        app.add_middleware(Forwarding, primary=primary, answers=partial(is_own, lambda name: key_of(name) is not None))
     if options.api_keys or options.read_only_api_keys:
         app.add_middleware(
             ApiKeys,

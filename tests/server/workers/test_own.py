@@ -21,6 +21,10 @@ OWN = {
 }
 
 
+def known(name: str) -> bool:
+    return name != "unknown"
+
+
 def scope(method: str, template: str, value: str) -> dict[str, object]:
     return {"type": "http", "method": method, "path": re.sub(r"{[^}]+}", value, template), "root_path": ""}
 
@@ -30,7 +34,7 @@ def test_every_route_but_these_is_the_primarys(value: str):
     templates = {(method, route.path) for route in ROUTES for method in route.methods}  # type: ignore[attr-defined]
     templates |= {("POST", PATH), ("POST", f"{PATH}/batch")}
     assert templates >= OWN
-    assert {one for one in templates if is_own(scope(*one, value))} == OWN
+    assert {one for one in templates if is_own(known, scope(*one, value))} == OWN
 
 
 def test_what_a_worker_answers_itself_only_reads():
@@ -53,4 +57,10 @@ def test_what_a_worker_answers_itself_only_reads():
     ],
 )
 def test_what_only_looks_like_one_of_them_is_the_primarys(method: str, path: str):
-    assert not is_own({"type": "http", "method": method, "path": path})
+    assert not is_own(known, {"type": "http", "method": method, "path": path})
+
+
+def test_whether_a_collection_exists_is_the_primarys_to_say():
+    body = {"type": "http", "method": "POST"}
+    assert is_own(known, body | {"path": "/v1/collections/docs/search"})
+    assert not is_own(known, body | {"path": "/v1/collections/unknown/search"})
