@@ -33,7 +33,7 @@ NOISE = 0.35
 QUERIES = 256
 OF_A_KIND = 100
 WAIT_SECONDS = 1800
-SETTLED_SECONDS = 25.0
+SETTLED_SECONDS = 60.0
 """Lists that were not changed for this long, and segments, change no more."""
 WAYS = {"lists": 0.98, "all codes": None}
 """The collection's recall."""
