@@ -173,7 +173,35 @@ def test_no_acknowledged_write_is_lost_when_workers_die(workers: Workers):
     assert workers.log.count("worker ended") >= 2
 
 
-def test_a_reload_replaces_all_workers_and_fails_no_request(workers: Workers):
+def check_searches_while_the_primary_stands_still(workers: Workers, collection: str) -> None:
+    """They go on; writes wait, for as long as their caller does."""
+    points = {"points": [{"id": "a", "code_b64": "qg=="}]}
+    connections = [workers.connection(number) for number in (1, 2)]
+    primary = workers.pids()[0]
+    os.kill(primary, signal.SIGSTOP)
+    try:
+        headers = {"content-type": "application/json"}
+        for connection in connections:
+            for _ in range(2):
+                connection.request(
+                    "POST", f"/v1/collections/{collection}/search", b'{"code_b64":"qg==","filter":null}', headers
+                )
+                answer = connection.getresponse()
+                found = answer.read()
+                assert answer.status == 200, found
+                assert json.loads(found)["hits"]
+            body = json.dumps(points).encode()
+            connection.request("POST", f"/v1/collections/{collection}/points", body, headers | {"x-timeout-ms": "50"})
+            answer = connection.getresponse()
+            assert (answer.status, answer.getheader("retry-after")) == (503, "1")
+            assert json.loads(answer.read())["error"] == "PrimaryUnavailable"
+    finally:
+        os.kill(primary, signal.SIGCONT)
+        for connection in connections:
+            connection.close()
+
+
+def test_a_reload_replaces_all_workers_and_fails_no_request_and_searches_need_no_primary(workers: Workers):
     with Client(str(workers.url)) as client:
         client.create_collection("reloaded", code="8x1")
     done, failed, count = threading.Event(), [], itertools.count()
@@ -207,36 +235,7 @@ def test_a_reload_replaces_all_workers_and_fails_no_request(workers: Workers):
     after = workers.pids()
     assert after.keys() == before.keys()
     assert not set(after.values()) & set(before.values()), "all are new"
-
-
-def test_searches_go_on_while_the_primary_stands_still(workers: Workers):
-    """Writes wait, for as long as their caller does."""
-    assert ask(workers, 0, "PUT", "/v1/collections/still", {"code": "8x1"})[0] == 200
-    points = {"points": [{"id": "a", "code_b64": "qg=="}]}
-    assert ask(workers, 0, "POST", "/v1/collections/still/points", points)[0] == 200
-    connections = [workers.connection(number) for number in (1, 2)]
-    primary = workers.pids()[0]
-    os.kill(primary, signal.SIGSTOP)
-    try:
-        headers = {"content-type": "application/json"}
-        for connection in connections:
-            for _ in range(2):
-                connection.request(
-                    "POST", "/v1/collections/still/search", b'{"code_b64":"qg==","filter":null}', headers
-                )
-                answer = connection.getresponse()
-                found = answer.read()
-                assert answer.status == 200, found
-                assert json.loads(found)["hits"][0]["id"] == "a"
-            body = json.dumps(points).encode()
-            connection.request("POST", "/v1/collections/still/points", body, headers | {"x-timeout-ms": "50"})
-            answer = connection.getresponse()
-            assert (answer.status, answer.getheader("retry-after")) == (503, "1")
-            assert json.loads(answer.read())["error"] == "PrimaryUnavailable"
-    finally:
-        os.kill(primary, signal.SIGCONT)
-        for connection in connections:
-            connection.close()
+    check_searches_while_the_primary_stands_still(workers, "reloaded")
 
 
 def test_a_service_on_redis_outlives_a_worker_that_stands_still_but_not_its_supervisor(
