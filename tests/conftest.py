@@ -4,6 +4,7 @@ import functools
 import logging
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 from httpx._config import DEFAULT_TIMEOUT_CONFIG
 from httpx._transports import default as transports
@@ -13,6 +14,8 @@ from tests.waiting import PATIENCE_SECONDS
 transports.create_ssl_context = functools.cache(transports.create_ssl_context)
 for part in ("connect", "read", "write", "pool"):  # httpx gives up after 5 s, where nobody says otherwise
     setattr(DEFAULT_TIMEOUT_CONFIG, part, PATIENCE_SECONDS)
+hypothesis.settings.register_profile("any machine", deadline=None)  # 200 ms an example is not much on a busy one
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)
