@@ -57,7 +57,7 @@ def build_reader(settings: Settings) -> "StoreReader":
 
 def build_engine(settings: Settings, role: Role = Role.PRIMARY, *, shares: bool = False) -> Engine:
     """The engine, not started. shares: other processes follow it, in the same folder."""
-    shares = shares or settings.worker_count > 1
+    shares = role is Role.PRIMARY and (shares or settings.worker_count > 1)
     raise_open_files_limit()
     return Engine(
         build_store(settings, role),

@@ -74,6 +74,26 @@ OWN_HEADERS = ("date", "x-request-id")
 """Headers that differ from answer to answer."""
 
 
+def test_a_worker_takes_over_what_others_changed_of_collections(workers: Workers):
+    """It answers reads itself: an alias that was moved, a collection that was made anew, are what the primary says."""
+    search = {"code_b64": "qg==", "limit": 9}
+    for name, id in (("one", "a"), ("two", "b")):
+        assert ask(workers, 0, "PUT", f"/v1/collections/{name}", {"code": "8x1"})[0] == 200
+        points = {"points": [{"id": id, "code_b64": "qg=="}]}
+        assert ask(workers, 0, "POST", f"/v1/collections/{name}/points", points)[0] == 200
+    for target, id in (("one", "a"), ("two", "b"), ("one", "a")):
+        actions = {"actions": [{"create": {"alias": "now", "collection": target}}]}
+        status, said = ask(workers, 0, "POST", "/v1/aliases", actions)
+        assert status == 200, said
+        for number in range(COUNT):
+            found = json.loads(ask(workers, number, "POST", "/v1/collections/now/search", search)[1])
+            assert [hit["id"] for hit in found["hits"]] == [id]
+    assert ask(workers, 0, "DELETE", "/v1/collections/one")[0] == 200
+    assert ask(workers, 0, "PUT", "/v1/collections/one", {"code": "8x1"})[0] == 200
+    for number in range(COUNT):
+        assert json.loads(ask(workers, number, "POST", "/v1/collections/one/search", search)[1])["hits"] == []
+
+
 @pytest.mark.parametrize(("method", "path", "headers", "body"), REQUESTS)
 def test_every_worker_gives_the_answer_of_the_primary(
     workers: Workers, method: str, path: str, headers: dict[str, str], body: bytes | None
