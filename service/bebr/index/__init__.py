@@ -26,6 +26,7 @@ compaction.py   which segments are worth making anew
 shard_files.py  what a shard remembers on disk
 view.py         what a reader sees of a shard
 scan_view.py    what a search sees of all shards, as the kernel takes it
+shard_parts.py  the segments of a shard, and what operations do to their rows
 shard.py        the shard: applies operations, swaps views, maintains its files
 """
 

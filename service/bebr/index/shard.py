@@ -11,9 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bebr.core.codes import CodeSpec
 from bebr.core.history import History, Mark
 from bebr.core.lists import Centroids
@@ -23,9 +20,10 @@ from bebr.index import sealing, shard_files
 from bebr.index.candidates import Part
 from bebr.index.columns import Column
 from bebr.index.compaction import is_mostly_dead, segment_to_sort, segments_to_join, segments_to_merge
-from bebr.index.growing import Compaction, GrowingSegment, GrowingView
+from bebr.index.growing import Compaction, GrowingView
 from bebr.index.lists.assigning import assign_lists
 from bebr.index.segment import ANY_SIZE, Segment, SegmentView
+from bebr.index.shard_parts import Moves, ShardParts
 from bebr.index.view import ShardView
 
 CHECKPOINT_HEADS = 4
@@ -68,10 +66,8 @@ class Shard:
         self._loaded = Mark("", "", 0)
         self.rebuilt_because: str | None = None
         """Why the files could not be used at the start."""
-        self._sealed: list[SegmentView] = []
-        self._frozen: list[GrowingView] = []
-        self._growing: dict[int, GrowingView] = {}
-        """By code version."""
+        self._parts = ShardParts(specs, head_rows)
+        """Only changed while `_lock` is held."""
         self._operations = 0
         """Since the last checkpoint."""
         self._is_unsaved = False
@@ -94,12 +90,12 @@ class Shard:
             self.folder.mkdir(parents=True, exist_ok=True)
         self._files = shard_files.written(self.folder)
         try:
-            known = [] if before is None else before._sealed
-            self._loaded, self._sealed = shard_files.load(self.folder, self.map_from_bytes, known, self._shares)
+            known = [] if before is None else before._parts.sealed
+            self._loaded, self._parts.sealed = shard_files.load(self.folder, self.map_from_bytes, known, self._shares)
             self.seq = self.checkpoint_seq = self._loaded.seq
             if not self._owns_files:
                 self._check_known()
-            for view in self._sealed:
+            for view in self._parts.sealed:
                 shard_files.check_fits(view.segment, self.specs, None if fields_change else self.fields)
         except DamagedSegment as damage:
             self.rebuilt_because = damage.detail
@@ -112,7 +108,7 @@ class Shard:
         if self._owns_files:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
-        self.seq, self.checkpoint_seq, self._sealed = 0, 0, []
+        self.seq, self.checkpoint_seq, self._parts.sealed = 0, 0, []
         self._loaded = Mark("", "", 0)
 
     @property
@@ -123,7 +119,7 @@ class Shard:
     def forget(self) -> None:
         """Let go of all segments, so that their memory and their maps are given back; nothing may be asked any more."""
         with self._lock:
-            self._sealed, self._frozen, self._growing = [], [], {}
+            self._parts = ShardParts(self.specs, self.head_rows)
             self._publish()
 
     def take_place_of(self, old: "Shard") -> None:
@@ -135,7 +131,7 @@ class Shard:
             old._is_replaced = True
             shard_files.replace_folder(self.folder, old.folder)
             self.folder = old.folder
-            for view in self._sealed:
+            for view in self._parts.sealed:
                 view.segment.move_to(self.folder / view.segment.path.name)
 
     # -- writes --------------------------------------------------------------------------------------------------------
@@ -148,10 +144,10 @@ class Shard:
         with self._lock:
             if seq <= self.seq:
                 return
-            self._kill(deletes)
+            self._parts.kill(deletes)
             for batch, values in puts:
-                self._kill(batch.ids)
-                self._append(batch, values)
+                self._parts.kill(batch.ids)
+                self._parts.append(batch, values, self.fields, self.seq)
             self._drop_dead()
             self._operations += len(deletes) + sum(len(batch.ids) for batch, _ in puts)
             self.seq = seq
@@ -163,7 +159,7 @@ class Shard:
         with self._lock:
             if fields != self.fields:
                 self.fields = dict(fields)
-                self._freeze()
+                self._parts.freeze()
                 self._publish()
 
     @property
@@ -174,67 +170,22 @@ class Shard:
     def leave_out(self, ids: Sequence[str]) -> None:
         """Take points out of the view, whatever the store says; what is written of them later counts again."""
         with self._lock:
-            self._kill(ids)
+            self._parts.kill(ids)
             self._drop_dead()
             self._publish()
 
     def _publish(self) -> None:
-        self.view = ShardView.of(self._parts(), self.seq)
-
-    def _parts(self) -> tuple[Part, ...]:
-        return (*self._sealed, *self._frozen, *self._growing.values())
-
-    def _kill(self, ids: Sequence[str]) -> None:
-        if not ids:
-            return
-        for i, sealed in enumerate(self._sealed):
-            rows = sealed.segment.find(ids)
-            rows = rows[rows >= 0]
-            if len(rows):
-                self._sealed[i] = sealed.without(rows)
-        for i, frozen in enumerate(self._frozen):
-            if len(rows := frozen.segment.forget(ids)):
-                self._frozen[i] = frozen.without(rows)
-        for version, growing in self._growing.items():
-            if len(rows := growing.segment.forget(ids)):
-                self._growing[version] = growing.without(rows)
-
-    def _append(self, puts: Puts, values: Mapping[str, Sequence[Any]]) -> None:
-        start = 0
-        while start < len(puts.ids):
-            view = self._growing.get(puts.version) or self._new_growing(puts.version)
-            end = min(len(puts.ids), start + view.segment.free_rows)
-            part = {key: column[start:end] for key, column in values.items()}
-            view.segment.append(puts.ids[start:end], puts.records[start:end], part)
-            self._growing[puts.version] = view.extended()
-            if not view.segment.free_rows:
-                self._freeze()
-            start = end
-
-    def _new_growing(self, version: int) -> GrowingView:
-        spec = self.specs[version]
-        return GrowingView.of(GrowingSegment(version, spec, self.fields, self.head_rows, after_seq=self.seq))
-
-    def _freeze(self) -> None:
-        """All growing segments together, so that a checkpoint covers every version up to one seq."""
-        self._frozen += [view for view in self._growing.values() if view.rows]
-        self._growing = {}
+        self.view = ShardView.of(self._parts.all(), self.seq)
 
     def _drop_dead(self) -> None:
-        """Forget the segments without a living row at once: after a conversion they may be most of what is scanned."""
-        if all(part.live_count for part in self._parts()):
-            return
-        self._is_unsaved |= not all(view.live_count for view in self._sealed)
-        self._sealed = [view for view in self._sealed if view.live_count]
-        self._frozen = [view for view in self._frozen if view.live_count]
-        self._growing = {version: view for version, view in self._growing.items() if view.live_count}
+        self._is_unsaved |= self._parts.drop_dead()
 
     # -- maintenance ---------------------------------------------------------------------------------------------------
 
     @property
     def backlog(self) -> int:
         """Frozen segments that wait to be sealed."""
-        return len(self._frozen)
+        return len(self._parts.frozen)
 
     @property
     def is_outrun(self) -> bool:
@@ -249,19 +200,19 @@ class Shard:
     def needs_maintenance(self) -> bool:
         if not self._owns_files:
             return False
-        if self._frozen or self._is_unsaved or self._is_checkpoint_due:
+        if self._parts.frozen or self._is_unsaved or self._is_checkpoint_due:
             return True
         return any(map(is_mostly_dead, self.view.parts))
 
     @property
     def needs_sorting(self) -> bool:
         """Whether a segment has not the lists that its version has now."""
-        return self._owns_files and segment_to_sort(self._sealed, self.lists) is not None
+        return self._owns_files and segment_to_sort(self._parts.sealed, self.lists) is not None
 
     @property
     def needs_joining(self) -> bool:
         """Whether segments with the lists of today are worth making one while nothing is written."""
-        return self._owns_files and bool(segments_to_join(self._sealed, self.lists))
+        return self._owns_files and bool(segments_to_join(self._parts.sealed, self.lists))
 
     def maintain(self) -> bool:
         """Seal what is frozen, compact while it pays, write a checkpoint. Safe to call from any thread, any time.
@@ -273,9 +224,9 @@ class Shard:
                 return False
             with self._lock:
                 if self._is_checkpoint_due:
-                    self._freeze()
+                    self._parts.freeze()
                     self._publish()
-                mostly_dead = [view for view in self._growing.values() if is_mostly_dead(view)]
+                mostly_dead = [view for view in self._parts.growing.values() if is_mostly_dead(view)]
             for view in mostly_dead:
                 self._compact_growing(view)
             made = 0
@@ -291,26 +242,19 @@ class Shard:
         The long part, to find each row's list, runs beside sealing and merging. Raises Stopped, see `assign_lists`.
         """
         with self._lock:
-            view = segment_to_sort(self._sealed, self.lists)
+            view = segment_to_sort(self._parts.sealed, self.lists)
         if view is None or (centroids := self.lists.get(view.version)) is None:
             return False
         view.segment.check()
         assigned = assign_lists(view.blocked, view.rows, centroids, is_wanted)
-        with self._maintenance:
-            with self._lock:
-                now = next((one for one in self._sealed if one.segment is view.segment), None)
-            if now is not None and not self._is_replaced:  # else it was merged, or all of it died
-                path = self._next_path()
-                moves = sealing.compact([now], path, centroids, assigned)
-                self._replace([now], self._opened(path), moves)
-                self._checkpoint()
+        self._make_anew(view, lambda now, path: sealing.compact([now], path, centroids, assigned))
         return True
 
     def join_some(self) -> bool:
         """Make one segment of several with the lists of today, see `segments_to_join`; False when there are none."""
         with self._maintenance:
             with self._lock:
-                group = [] if self._is_replaced else segments_to_join(self._sealed, self.lists)
+                group = [] if self._is_replaced else segments_to_join(self._parts.sealed, self.lists)
             if self._merge(group):
                 self._checkpoint()
             return bool(group)
@@ -320,21 +264,23 @@ class Shard:
 
         False where it is not there any more. Raises DamagedSegment.
         """
+        return self._make_anew(view, lambda now, path: sealing.compact([now], path, fields=fields, made=columns))
+
+    def _make_anew(self, view: SegmentView, write: Callable[[SegmentView, Path], Moves]) -> bool:
+        """Write a sealed segment anew and save that; False where it was merged, or all of it died."""
         with self._maintenance:
             with self._lock:
-                now = next((one for one in self._sealed if one.segment is view.segment), None)
+                now = self._parts.sealed_now(view)
             if now is None or self._is_replaced:
                 return False
-            path = self._next_path()
-            moves = sealing.compact([now], path, fields=fields, made=columns)
-            self._replace([now], self._opened(path), moves)
+            self._replace([now], lambda path: write(now, path))
             self._checkpoint()
         return True
 
     def flush(self) -> None:
         """Seal all growing segments and write a checkpoint, so that the next start replays nothing."""
         with self._lock:
-            self._freeze()
+            self._parts.freeze()
             self._is_unsaved = True
             self._publish()
         self.maintain()
@@ -346,51 +292,43 @@ class Shard:
     def _compact_growing(self, before: GrowingView) -> None:
         compaction = Compaction(before)
         with self._lock:
-            now = self._growing.get(before.version)
-            if now is not None and now.segment is before.segment:  # else it was frozen or dropped meanwhile
-                self._growing[before.version] = compaction.finish(now)
+            if self._parts.finish(compaction, before):
                 self._publish()
 
     def _seal_oldest(self) -> bool:
         """Make a sealed segment of the oldest frozen one; False when there is none."""
         with self._lock:
-            if not self._frozen:
+            if not self._parts.frozen:
                 return False
-            before = self._frozen[0]
-        path = self._next_path()
-        moves = sealing.seal(before, path, self.lists.get(before.version))
-        self._replace([before], self._opened(path), [moves])
+            before = self._parts.frozen[0]
+        self._replace([before], lambda path: [sealing.seal(before, path, self.lists.get(before.version))])
         return True
 
     def _merge_some(self) -> bool:
         """Merge segments where that pays; False when it does not."""
         with self._lock:
-            group = segments_to_merge(self._sealed, self.head_rows)
+            group = segments_to_merge(self._parts.sealed, self.head_rows)
         return self._merge(group)
 
     def _merge(self, group: Sequence[SegmentView]) -> bool:
         if group:
-            path = self._next_path()
-            moves = sealing.compact(group, path, self.lists.get(group[0].version))
-            self._replace(group, self._opened(path), moves)
+            self._replace(group, lambda path: sealing.compact(group, path, self.lists.get(group[0].version)))
         return bool(group)
 
-    def _replace(self, before: Sequence[Part], segment: Segment, moves: Sequence[NDArray[np.int64]]) -> None:
-        """Swap parts for the segment made of them, carrying over the rows that died meanwhile."""
+    def _replace(self, before: Sequence[Part], write: Callable[[Path], Moves]) -> None:
+        """Write a segment of these parts, and swap them for it."""
+        path = self._next_path()
+        moves = write(path)
+        segment = Segment(path, self.map_from_bytes, self._shares)
         with self._lock:
-            current = {id(part.segment): part for part in self._parts()}
-            view = sealing.carried_over(segment, before, current, moves)
-            gone = {id(old.segment) for old in before}
-            self._sealed = [part for part in (*self._sealed, view) if id(part.segment) not in gone]
-            self._frozen = [part for part in self._frozen if id(part.segment) not in gone]
+            self._parts.replace(before, segment, moves)
             self._is_unsaved = True
             self._drop_dead()
             self._publish()
 
     def _checkpoint(self) -> None:
         with self._lock:
-            unsealed = [view.segment.after_seq for view in (*self._frozen, *self._growing.values())]
-            seq, segments = min([self.seq, *unsealed]), list(self._sealed)
+            seq, segments = self._parts.sealed_up_to(self.seq), list(self._parts.sealed)
             covered, self._is_unsaved = self._operations, False
         try:
             shard_files.save(self.folder, self.history.mark(seq) if self.history else Mark("", "", seq), segments)
@@ -401,14 +339,11 @@ class Shard:
             self._operations -= covered
         self.checkpoint_seq = seq
 
-    def _opened(self, path: Path) -> Segment:
-        return Segment(path, self.map_from_bytes, self._shares)
-
     def _next_path(self) -> Path:
         assert self._owns_files, "another process makes the files of this folder"
         numbers = [int(path.stem) for path in self.folder.glob("*.seg")]
         return self.folder / f"{max(numbers, default=0) + 1:08d}.seg"
 
     def _check_known(self) -> None:
-        if unknown := {view.version for view in self._sealed} - self.specs.keys():
+        if unknown := {view.version for view in self._parts.sealed} - self.specs.keys():
             raise NotReady(f"{self.folder} has points of code versions {sorted(unknown)}, which are not known here yet")
