@@ -161,7 +161,7 @@ def test_searches_beyond_what_can_be_done_are_refused(service: Service) -> None:
     store: Any = engine._store
     body = lambda n: {"code_b64": code(n), "limit": 250}  # noqa: E731
     with slow(lane):
-        with held((store._pool, store._pool._max_workers)):  # so many points are fetched there
+        with held((store._threads.pool, store._threads.pool._max_workers)):  # so many points are fetched there
             waiting = flood(service, lane, ALWAYS, f"{CODES}/search", body, leave=0)
             everybody_else_is_served(service, texts=False)
             check_refusal(Caller(service, f"{CODES}/search", {"code_b64": code(3)}).answer(), lane)
@@ -179,7 +179,7 @@ def test_writes_beyond_what_can_be_committed_are_refused_and_those_that_wait_are
     store: Any = engine._store
     body = lambda n: {"points": [{"id": f"flood{n}", "code_b64": code(n)}]}  # noqa: E731
     with slow(lane):
-        with held((store._pool, store._pool._max_workers)):
+        with held((store._threads.pool, store._threads.pool._max_workers)):
             waiting = flood(service, lane, ALWAYS, f"{CODES}/points", body, leave=0)
             everybody_else_is_served(service, texts=False)
         assert [caller.answer()[2]["applied"] for caller in waiting] == [1] * ALWAYS

@@ -51,7 +51,7 @@ async def state(folder: Path) -> tuple[Any, ...]:
     store = SqliteStore(folder)
     await store.open()
     found = await store.fetch(UID, 0, ["a"])
-    known = (await store.identity(), await store.list_documents("k"), store._shards, found)
+    known = (await store.identity(), await store.list_documents("k"), store._catalog.shards, found)
     await store.close()
     return known
 

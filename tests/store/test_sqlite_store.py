@@ -20,7 +20,8 @@ from bebr.store import Commit, DeleteWrite, PutWrite, Receipt, ShardCounters
 from bebr.store.sqlite.collection import CollectionFile, create_collection_file
 from bebr.store.sqlite.files import translate
 from bebr.store.sqlite.reading import FEW_IDS
-from bebr.store.sqlite.store import POOL_THREADS, SqliteStore
+from bebr.store.sqlite.store import SqliteStore
+from bebr.store.sqlite.threads import POOL_THREADS
 
 
 async def filled_folder(folder: Path) -> Path:
@@ -36,7 +37,7 @@ async def filled_folder(folder: Path) -> Path:
 async def test_a_second_process_is_refused(tmp_path: Path) -> None:
     await filled_folder(tmp_path)
     program = (
-        "import asyncio, sys; from pathlib import Path; from bebr.store.sqlite.store import POOL_THREADS, SqliteStore\n"
+        "import asyncio, sys; from pathlib import Path; from bebr.store.sqlite.store import SqliteStore\n"
         "async def main():\n"
         "    store = SqliteStore(Path(sys.argv[1])); await store.open(); print('open', flush=True); sys.stdin.read()\n"
         "asyncio.run(main())"
@@ -296,7 +297,7 @@ async def test_many_points_are_not_fetched_on_the_event_loop(tmp_path: Path) -> 
     store = SqliteStore(tmp_path)
     await store.open()
     ids = [f"p{number}" for number in range(500)]
-    gate, pool = threading.Event(), store._opened_pool()
+    gate, pool = threading.Event(), store._threads.pool
     held = [pool.submit(gate.wait, PATIENCE_SECONDS) for _ in range(POOL_THREADS)]
     try:
         for count in (1, FEW_IDS):
