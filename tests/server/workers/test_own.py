@@ -18,6 +18,7 @@ OWN = {
     ("POST", "/v1/collections/{collection}/points/count"),
     ("GET", "/v1/collections/{collection}/points/{id:id}"),
     ("POST", "/v1/embeddings"),
+    ("GET", "/livez"),
 }
 
 

@@ -144,6 +144,18 @@ async def test_it_waits_no_longer_than_it_may(path: str):
         await Asked().asks(Primary(path, PATIENCE_SECONDS))
 
 
+async def test_readiness_is_told_at_once_where_the_primary_is_away(path: str):
+    primary, asked = Primary(path, PATIENCE_SECONDS), Asked()
+    asked.scope["raw_path"] = b"/readyz"
+    async with asyncio.timeout(PATIENCE_SECONDS / 2):
+        with pytest.raises(PrimaryUnavailable, match="is away"):
+            await asked.asks(primary)
+        async with played(path, answer_all):
+            await asked.asks(primary)
+    assert asked.status == 200
+    primary.close()
+
+
 async def test_of_a_write_that_was_sent_nobody_says_that_it_was_not_done(path: str):
     async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

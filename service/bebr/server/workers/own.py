@@ -12,6 +12,7 @@ from bebr.server.openai import EMBEDDINGS_PATH
 COLLECTIONS = "/v1/collections/"
 POSTS = frozenset({"search", "search/batch", "points/get", "points/scroll", "points/count"})
 """By what follows the collection in the path."""
+OTHERS = frozenset({("POST", EMBEDDINGS_PATH), ("GET", "/livez")})
 ONE_POINT = "points/"
 """A GET of it, with an id behind it."""
 
@@ -22,7 +23,7 @@ def is_own(is_known: Callable[[str], bool], scope: Scope) -> bool:
     method: str = scope["method"]
     path: str = scope["path"]
     if not path.startswith(COLLECTIONS):
-        return method == "POST" and path == EMBEDDINGS_PATH
+        return (method, path) in OTHERS
     name, _, rest = path[len(COLLECTIONS) :].partition("/")
     is_read = rest in POSTS if method == "POST" else method == "GET" and rest.startswith(ONE_POINT)
     return is_read and is_known(name)

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from bebr.engine.admission import caller
 from bebr.errors import Abandoned, DeadlineExceeded, PrimaryUnavailable
+from bebr.server.middleware.auth import READY_PATH
 from bebr.server.middleware.callers import HEADER as TIMEOUT
 from bebr.server.workers.exchange import Headers, Lost, PrimaryConnection
 from bebr.server.workers.inside import CLIENT
@@ -68,7 +69,7 @@ class Primary:
         the answer has begun."""
         until = time.monotonic() + self._wait_seconds
         while True:
-            connection = await self._connection(until)
+            connection = await self._connection(until, waits=scope["raw_path"] != READY_PATH.encode())
             self._busy += 1
             self._rests.clear()
             try:
@@ -117,8 +118,8 @@ class Primary:
         else:
             connection.abort()
 
-    async def _connection(self, until: float) -> PrimaryConnection:
-        """Raises PrimaryUnavailable where there is none by then, DeadlineExceeded."""
+    async def _connection(self, until: float, waits: bool) -> PrimaryConnection:
+        """waits: also where the primary is away. Raises PrimaryUnavailable where there is none, DeadlineExceeded."""
         if self._released.is_set():
             while self._idle:
                 connection = self._idle.pop()
@@ -134,6 +135,8 @@ class Primary:
                         return await self._connect()
                     if waiting.has_left():
                         raise Abandoned("the caller left while the primary worker was away")
+                    if not waits:
+                        raise PrimaryUnavailable("the primary worker is away", retry_after_seconds=RETRY_AFTER_SECONDS)
                     await asyncio.shield(self._back())
         except TimeoutError:
             if allowed < until:

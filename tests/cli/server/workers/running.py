@@ -22,6 +22,7 @@ class Workers:
     def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
         self.process = process
         self._log = log
+        self.folder = log.parent
         self.url = httpx.URL(wait_until(self._address, "the service says where it is"))
 
     def _address(self) -> str | None:

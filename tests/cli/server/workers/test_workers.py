@@ -17,7 +17,10 @@ from tests.faults.service import free_port
 from tests.servers import ServerKind, running_server
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
+from bebr.cli.server.workers.supervisor import still_seconds
+from bebr.cli.server.workers.worker import BEAT_SECONDS
 from bebr.client import Client
+from bebr.config import Settings
 from bebr.errors import BebrError
 
 COUNT = 3
@@ -193,6 +196,20 @@ def test_no_acknowledged_write_is_lost_when_workers_die(workers: Workers):
     assert workers.log.count("worker ended") >= 2
 
 
+def test_a_primary_that_others_cannot_reach_is_replaced(workers: Workers):
+    """What only the primary answers is there again once it can open its socket."""
+    path = workers.folder / "data" / "run" / "primary.sock"
+    path.unlink()
+    path.mkdir()
+    try:
+        workers.kill(0)
+        wait_until(lambda: "a worker that cannot go on ends" in workers.log, "it says so")
+    finally:
+        path.rmdir()
+    with httpx.Client(base_url=str(workers.url), timeout=PATIENCE_SECONDS) as http:
+        wait_until(lambda: http.get("/readyz").status_code == 200, "the primary is there")
+
+
 def check_searches_while_the_primary_stands_still(workers: Workers, collection: str) -> None:
     """They go on; writes wait, for as long as their caller does."""
     points = {"points": [{"id": "a", "code_b64": "qg=="}]}
@@ -318,6 +335,26 @@ def test_a_data_folder_belongs_to_one_service_until_its_last_request_has_ended(t
             connection.close()
         assert workers.process.wait(PATIENCE_SECONDS) == 0
         assert "Traceback" not in workers.log
+
+
+def test_a_signal_stops_a_service_whose_lines_nobody_reads_any_more(tmp_path: Path):
+    """As where Ctrl-C has ended `tee` first."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("BEBR_")}
+    env |= {"BEBR_DATA_DIR": str(tmp_path), "BEBR_PORT": "0", "BEBR_WORKERS": "2"}
+    with subprocess.Popen([*BEBR, "serve"], env=env, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            assert any("is ready at" in line for line in process.stderr)
+            process.stderr.close()
+            process.send_signal(signal.SIGTERM)
+            process.wait(PATIENCE_SECONDS)
+        finally:
+            process.kill()
+
+
+def test_a_worker_that_speaks_each_second_is_not_taken_for_dead():
+    assert still_seconds(Settings(dead_loop_seconds=0.001)) > 3 * BEAT_SECONDS
+    assert still_seconds(Settings(dead_loop_seconds=60.0)) == 60.0
 
 
 @pytest.mark.parametrize(

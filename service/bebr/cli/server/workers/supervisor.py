@@ -11,7 +11,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,8 @@ END_SECONDS = 2 * SHUTDOWN_SECONDS + 5.0
 """After this long a worker that was told to stop is killed."""
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.25, 8.0
 """Before a worker is started again that could not start; twice as long each time."""
+MIN_STILL_SECONDS = 5.0
+"""Workers speak each second."""
 MAX_FAILED_STARTS = 5
 """In a row, of one worker."""
 
@@ -82,8 +84,9 @@ class Supervisor:
             for worker in self._workers:
                 worker.kill()
             os._exit(128 + number)
-        print("\nstopping; press Ctrl-C again to stop at once", file=sys.stderr)
         self._stopped.set()
+        with suppress(OSError):  # whoever read it may have been stopped by the same Ctrl-C
+            print("\nstopping; press Ctrl-C again to stop at once", file=sys.stderr, flush=True)
 
     def _hear_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -137,7 +140,7 @@ class Supervisor:
         while True:
             worker = self._workers[number]
             ready, beats = worker.is_ready, worker.beats
-            await asyncio.sleep(self._settings.dead_loop_seconds)
+            await asyncio.sleep(still_seconds(self._settings))
             if ready and worker.beats == beats and worker is self._workers[number] and not worker.has_ended:
                 event(log, "worker stands still", logging.ERROR, worker=number, pid=worker.pid)
                 worker.kill()
@@ -202,6 +205,11 @@ class Supervisor:
             for worker in workers:
                 worker.say(Order.STOP, linger_seconds=0)
             await asyncio.gather(*(worker.end(END_SECONDS) for worker in workers))
+
+
+def still_seconds(settings: Settings) -> float:
+    """A worker that says nothing for so long is dead."""
+    return max(MIN_STILL_SECONDS, settings.dead_loop_seconds)
 
 
 def _run_folder(data_dir: Path, opened: ExitStack) -> Path:

@@ -6,6 +6,7 @@ connections only once they can answer.
 
 import asyncio
 import gc
+import logging
 import signal
 import socket
 import sys
@@ -28,6 +29,8 @@ from bebr.server.metrics import HttpMetrics
 from bebr.server.routes.operations import check_ready
 from bebr.server.workers.accepting import Acceptor
 from bebr.server.workers.inside import Inside, inside_gate
+
+log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 1.0
 POLL_SECONDS = 0.02
@@ -70,6 +73,12 @@ class WorkerServer(uvicorn.Server):
     def stop(self) -> None:
         self.should_exit = True
 
+    def _stop_where_failed(self, work: "asyncio.Task[None]") -> None:
+        """Such a worker would be of no use, and nobody would know."""
+        if not work.cancelled() and (error := work.exception()) is not None:
+            log.error("a worker that cannot go on ends", exc_info=error)
+            self.stop()
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=[])
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.stop)
@@ -79,6 +88,8 @@ class WorkerServer(uvicorn.Server):
         reader, writer = await asyncio.open_unix_connection(sock=self._control)
         works = self._obey(reader, writer), self._beat(writer), self._become_ready(writer)
         self._running = [asyncio.create_task(work) for work in works]
+        for task in self._running:
+            task.add_done_callback(self._stop_where_failed)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self._drain(self._linger_seconds)
