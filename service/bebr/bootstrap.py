@@ -6,7 +6,7 @@ from bebr.config import Settings
 from bebr.core.types import Role
 from bebr.disk import raise_open_files_limit
 from bebr.encoding import BundleRegistry, shipped_bundles
-from bebr.engine import Engine
+from bebr.engine import Engine, EngineOptions, Parts
 from bebr.store import MetadataStore
 
 if TYPE_CHECKING:
@@ -59,19 +59,17 @@ def build_engine(settings: Settings, role: Role = Role.PRIMARY, *, shares: bool 
     """The engine, not started. shares: other processes follow it, in the same folder."""
     shares = role is Role.PRIMARY and (shares or settings.worker_count > 1)
     raise_open_files_limit()
-    return Engine(
-        build_store(settings, role),
-        BundleRegistry([settings.bundles_dir, shipped_bundles()]),
-        settings.data_dir,
-        settings.limits,
-        search_threads=settings.search_thread_count,
-        encoder_threads=settings.encoder_thread_count,
+    options = EngineOptions(
+        settings.search_thread_count,
+        settings.encoder_thread_count,
+        settings.head_rows,
         onnx_providers=settings.onnx_providers,
-        head_rows=settings.head_rows,
         batching=settings.batching,
         role=role,
         shares=shares,
     )
+    bundles = BundleRegistry([settings.bundles_dir, shipped_bundles()])
+    return Engine(Parts(build_store(settings, role), bundles, settings.data_dir, settings.limits, options))
 
 
 def build_jobs(engine: Engine, settings: Settings) -> "JobQueue":

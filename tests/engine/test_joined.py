@@ -17,7 +17,7 @@ from tests.waiting import until
 
 from bebr.core.types import FieldType, WriteMode
 from bebr.encoding import BundleRegistry
-from bebr.engine import AliasChange, Engine
+from bebr.engine import AliasChange, Engine, EngineOptions, Parts
 from bebr.errors import AlreadyExists, CollectionNotFound
 from bebr.jobs import JobQueue
 from bebr.store.redis.store import RedisStore
@@ -35,18 +35,9 @@ async def services(folder: Path, server: Server, count: int = 2, **changes: Any)
     engines = []
     for number in range(count):
         chosen = settings(folder / str(number), **changes)
-        engines.append(
-            Engine(
-                RedisStore(server.url, prefix=prefix),
-                BundleRegistry([chosen.bundles_dir]),
-                chosen.data_dir,
-                chosen.limits,
-                search_threads=1,
-                encoder_threads=1,
-                head_rows=chosen.head_rows,
-                joins=True,
-            )
-        )
+        store, bundles = RedisStore(server.url, prefix=prefix), BundleRegistry([chosen.bundles_dir])
+        options = EngineOptions(1, 1, chosen.head_rows, joins=True)
+        engines.append(Engine(Parts(store, bundles, chosen.data_dir, chosen.limits, options)))
     try:
         for engine in engines:
             await engine.start()

@@ -1,6 +1,7 @@
 """Use cases over encoding, index and metadata store: what the service does, free of HTTP."""
 
 from bebr.engine.engine import Engine
+from bebr.engine.parts import EngineOptions, Parts
 from bebr.engine.requests import (
     AliasChange,
     CollectionSettings,
@@ -16,10 +17,12 @@ __all__ = [
     "AliasChange",
     "CollectionSettings",
     "Engine",
+    "EngineOptions",
     "EvaluationRequest",
     "FitSettings",
     "Gate",
     "ItemError",
+    "Parts",
     "SearchRequest",
     "SearchResult",
     "UpgradeQuery",

@@ -1,31 +1,20 @@
-"""The use cases of the service, one method each. Nothing here knows HTTP; the work is done by the modules beside it."""
+"""The use cases of the service, one method each. Nothing here knows HTTP; the work is done by its parts
+(`parts.py`)."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bebr.config import Limits
-from bebr.core.types import FieldType, Role, WriteMode
-from bebr.encoding import Bundle, BundleRegistry, TextKind
-from bebr.encoding.onnx.providers import choose_device
-from bebr.engine.admission import Admission
+from bebr.core.types import FieldType, WriteMode
+from bebr.encoding import Bundle, TextKind
 from bebr.engine.answers import AnswerSize
-from bebr.engine.capacity import CapacityGuard
 from bebr.engine.collections.collection import Collection
-from bebr.engine.collections.encoders import Encoders
-from bebr.engine.collections.registry import CollectionRegistry, check_recall
-from bebr.engine.embedder import Embedder
-from bebr.engine.events import CollectionEvents
-from bebr.engine.following import Following
-from bebr.engine.life import Life, Work
-from bebr.engine.loader import CollectionLoader
-from bebr.engine.making import CollectionMaker
+from bebr.engine.collections.registry import check_recall
+from bebr.engine.parts import Parts
 from bebr.engine.projection import Wanted
 from bebr.engine.requests import AliasChange, CollectionSettings, SearchRequest
 from bebr.engine.results import (
@@ -38,115 +27,50 @@ from bebr.engine.results import (
     SearchResult,
     WriteReport,
 )
-from bebr.engine.scrub import scrub_for_ever
 from bebr.engine.search import scroll as reading
-from bebr.engine.search.coverage import CoverageChecks
-from bebr.engine.search.list_measuring import ListMeasuring
 from bebr.engine.search.reach import latest, reach
-from bebr.engine.search.searchers import Searchers
-from bebr.engine.texts import TextQueues
-from bebr.engine.threads import Threads
-from bebr.engine.transfer import Definition, Transfer
-from bebr.engine.versions.backfill import Backfills
-from bebr.engine.versions.calibration import Calibrations
-from bebr.engine.versions.evaluation import Evaluator
-from bebr.engine.versions.fit_progress import FitProgress
-from bebr.engine.versions.fit_steps import FitSteps
-from bebr.engine.versions.fits import Fits
-from bebr.engine.versions.fitted_bundles import FittedBundles
-from bebr.engine.versions.lists import Lists
-from bebr.engine.versions.versions import Versions
-from bebr.engine.write.encode import Encoding
-from bebr.engine.write.fields import FieldChanges
-from bebr.engine.write.points import PointWriter
+from bebr.engine.transfer import Definition
 from bebr.errors import DamagedCollection, InvalidOption
-from bebr.store import MetadataStore
 
 
 class Engine:
     """Everything the service can do. Start it before use; `ready` says when all collections answer."""
 
-    def __init__(
-        self,
-        store: MetadataStore,
-        bundles: BundleRegistry,
-        data_folder: Path,
-        limits: Limits,
-        *,
-        search_threads: int,
-        encoder_threads: int,
-        onnx_providers: Sequence[str] = ("cpu",),
-        head_rows: int,
-        batching: bool = True,
-        role: Role = Role.PRIMARY,
-        shares: bool = False,
-        joins: bool = False,
-    ) -> None:
-        """role: a follower changes nothing, in the store or in the folder; it answers reads and searches. shares:
-        followers use the folder of this primary, and are told what it has acknowledged. joins: other services write to
-        the store too, each with a folder of its own."""
-        self.limits = limits
-        self._store = self.store = store
-        self._bundles = bundles
-        self._folder = data_folder
-        self._threads = threads = Threads(search_threads, encoder_threads)
-        self.admission = admission = Admission(limits)
+    def __init__(self, parts: Parts) -> None:
+        self.limits = parts.limits
+        self._store = self.store = parts.store
+        self._bundles = parts.bundles
+        self._threads = parts.threads
+        self._guard = parts.guard
+        self._embedder = parts.embedder
+        self._writer = parts.writer
+        self._following = parts.following
+        self._maker = parts.maker
+        self._life = parts.life
+        self.admission = parts.admission
         """Decides whether work may start."""
-        texts = TextQueues(admission, limits, threads, batching=batching)
-        background = Encoding(texts, admission.background, threads.encoding)
-        self._guard = CapacityGuard(data_folder, limits.min_free_disk_bytes, limits.memory_bytes)
-        self._encoders = Encoders(bundles, encoder_threads, choose_device(onnx_providers))
-        self._fitted_bundles = FittedBundles(store, bundles)
-        self._calibrations = Calibrations(store)
-        self.events = CollectionEvents()
+        self.events = parts.events
         """What happens to collections; the jobs listen."""
-        self.registry = CollectionRegistry(store, limits, role)
+        self.registry = parts.registry
         """The open collections."""
-        self._checks = CoverageChecks(
-            admission.search_requests,
-            threads.checks,
-            one_in=limits.coverage_one_in,
-            cpu_percent=limits.coverage_cpu_percent,
-        )
-        self.list_measuring = ListMeasuring(self.registry, admission.search_requests)
-        self.searchers = Searchers(limits, admission, texts, self._checks, batching=batching)
-        self._embedder = Embedder(bundles, self._encoders, limits, texts, admission.embeddings)
-        encoding = Encoding(texts, admission.written_texts, threads.encoding)
-        self.field_changes = FieldChanges(self.registry, self.events, limits)
+        self.list_measuring = parts.list_measuring
+        """Measures how much of an exact answer the lists find."""
+        self.searchers = parts.searchers
+        self.field_changes = parts.field_changes
         """Changes filterable fields."""
-        self._writer = PointWriter(
-            limits,
-            self._guard,
-            admission.writes,
-            encoding,
-            background,
-            self.field_changes,
-            after_write=self.events.changed,
-        )
-        self._loader = self._make_loader(head_rows, shares)
-        self._following: Following | None = None
-        if role is Role.FOLLOWER or joins:
-            self._following = Following(self.registry, self._loader, store, self.searchers, data_folder)
-        if joins and self._following is not None:
-            self.registry.refresh = self._following.refresh
-        self._maker = self._make_maker()
-        progress = FitProgress(data_folder, role, shares)
-        self._life = self._make_life(data_folder, progress if shares else None)
-        self.fits = Fits(self.registry, self.events, limits, progress)
+        self.fits = parts.fits
         """State of fits, and requests for them."""
-        self.fit_steps = FitSteps(self.registry, self._fitted_bundles, self._encoders, limits=limits, guard=self._guard)
+        self.fit_steps = parts.fit_steps
         """What a fit job does."""
-        self.backfills = Backfills(self.registry, self.fits, limits=limits, guard=self._guard, encoding=background)
+        self.backfills = parts.backfills
         """What a backfill job does."""
-        self.lists = Lists(limits, threads.background)
+        self.lists = parts.lists
         """Makes the lists of codes."""
-        self.evaluator = Evaluator(
-            self.registry, self._calibrations, limits, threads.encoding, texts, admission.background
-        )
+        self.evaluator = parts.evaluator
         """Evaluates a version before it is promoted."""
-        self.versions = self._make_versions()
+        self.versions = parts.versions
         """The use cases of code versions."""
-        self.transfer = self._make_transfer(bundles)
+        self.transfer = parts.transfer
         """Takes whole collections from one service to another."""
 
     async def start(self) -> None:
@@ -374,79 +298,6 @@ class Engine:
         """
         self._check_limit(len(texts), "input")
         return await self._embedder.embed(model, texts, kind, with_codes, bytes_per_value)
-
-    def _make_versions(self) -> Versions:
-        return Versions(
-            self.registry,
-            self._encoders,
-            self.fits,
-            calibrations=self._calibrations,
-            events=self.events,
-            limits=self.limits,
-        )
-
-    def _make_transfer(self, bundles: BundleRegistry) -> Transfer:
-        return Transfer(
-            self.registry,
-            self._store,
-            bundles,
-            fitted_bundles=self._fitted_bundles,
-            calibrations=self._calibrations,
-            loader=self._loader,
-            writer=self._writer,
-            guard=self._guard,
-            limits=self.limits,
-        )
-
-    def _make_maker(self) -> CollectionMaker:
-        return CollectionMaker(
-            self.registry,
-            self._store,
-            self._bundles,
-            loader=self._loader,
-            events=self.events,
-            searchers=self.searchers,
-            guard=self._guard,
-            limits=self.limits,
-        )
-
-    def _make_life(self, folder: Path, shared: FitProgress | None) -> Life:
-        load: Work = self._loader.load_all
-        beside: list[Work] = [self._loader.retry_failed, self._checks.run_for_ever]
-        if self._following is not None:
-            load = self._following.load
-            beside.append(self._following.run_for_ever)
-        if self.registry.role is Role.PRIMARY:
-            scrub = partial(scrub_for_ever, self.registry, self.limits.scrub_bytes_per_s)
-            beside += [self.list_measuring.run_for_ever, scrub]
-        return Life(
-            self._store,
-            folder,
-            self.registry,
-            self._threads,
-            load=load,
-            beside=beside,
-            following=self._following,
-            shared=shared,
-        )
-
-    def _make_loader(self, head_rows: int, shares: bool) -> CollectionLoader:
-        return CollectionLoader(
-            registry=self.registry,
-            store=self._store,
-            encoders=self._encoders,
-            fitted_bundles=self._fitted_bundles,
-            calibrations=self._calibrations,
-            events=self.events,
-            folder=self._folder,
-            head_rows=head_rows,
-            lists_from_points=self.limits.lists_from_points,
-            map_from_bytes=self.limits.map_from_bytes,
-            max_queue=self.limits.max_queue,
-            threads=self._threads.of_shards,
-            shares=shares,
-            read_wait_seconds=self.limits.read_wait_seconds,
-        )
 
     def _status(self, collection: Collection) -> CollectionStatus:
         return collection.status(self.fits.status(collection))

@@ -22,7 +22,7 @@ from bebr.core import operations
 from bebr.core.operations import Commit, CommitOutcome
 from bebr.core.types import FieldType, WriteMode
 from bebr.encoding import BundleRegistry
-from bebr.engine import CollectionSettings, Engine
+from bebr.engine import CollectionSettings, Engine, EngineOptions, Parts
 from bebr.errors import BebrError, IdempotencyConflict, InsufficientStorage, InvalidMetadata, StoreUnavailable
 from bebr.store.sqlite.store import SqliteStore
 
@@ -57,15 +57,8 @@ async def faulty(folder: Path) -> AsyncIterator[tuple[Engine, Faulty]]:
     chosen = settings(folder, head_rows=8192)
     store = Faulty(folder / "store")
     store.faults = {}
-    engine = Engine(
-        store,
-        BundleRegistry([folder / "bundles", shipped_bundles()]),
-        folder,
-        chosen.limits,
-        search_threads=1,
-        encoder_threads=1,
-        head_rows=chosen.head_rows,
-    )
+    bundles, options = BundleRegistry([folder / "bundles", shipped_bundles()]), EngineOptions(1, 1, chosen.head_rows)
+    engine = Engine(Parts(store, bundles, folder, chosen.limits, options))
     await engine.start()
     try:
         await engine.wait_until_ready()
