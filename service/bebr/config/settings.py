@@ -214,7 +214,7 @@ class Settings(Limits):
             integer(0, 100),
             "Storage",
             "Replicas of Redis that must have a write before it is acknowledged, once Redis was seen to have any. With "
-            "fewer, writes fail with 503.",
+            "fewer, writes fail.",
         ),
     )
     allow_volatile_store: bool = field(

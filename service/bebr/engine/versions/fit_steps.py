@@ -125,8 +125,8 @@ class FitSteps:
         own, training = await self._save(collection, fitted), fitted.training
         chosen, measured = await asyncio.to_thread(choose, own, training.others, training.rows, fitted.metrics)
         measured = replace(measured, points=sum(collection.shards.points().values()))
-        version, is_new = chosen.version, chosen is own
-        if is_new:
+        version = chosen.version
+        if version.number == len(collection.document.versions):
             collection.encoders.add(version.number, chosen.encoder)
         await self._open_reservoir(collection)
 
@@ -134,15 +134,16 @@ class FitSteps:
             assert document.fit is not None, "it was requested"
             if document.fit.cancelled:
                 raise Conflict(f"the fit of '{collection.name}' was cancelled")
-            if is_new and len(document.versions) != version.number:
+            known = [one.id for one in document.versions]
+            if [*known, version.id][version.number : version.number + 1] != [version.id]:
                 raise Conflict(f"'{collection.name}' got another version while its fit was computed; request it again")
-            kept = None if is_new else version.number
+            kept = None if chosen is own else version.number
             plan = replace(document.fit, due=False, failed=None, kept=kept, at_fit=measured, latest=measured)
-            new = (version,) if is_new else ()
+            new = () if version.number < len(known) else (version,)
             return replace(document, versions=(*document.versions, *new), active=version.number, fit=plan)
 
         await self._registry.update(collection, switched)
-        if not is_new and own.version.bundle is not None:
+        if chosen is not own and own.version.bundle is not None:
             await self._fitted_bundles.discard(own.version.bundle)
         log.info("the fit of collection %s chose %s (%s): %s", collection.name, version.id, version.spec, measured)
 
