@@ -53,12 +53,12 @@ class Process:
 
     def __init__(self, port: int, pid: int) -> None:
         self.port = port
-        self._pid = pid
+        self.pid = pid
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=START_SECONDS)
 
     def cpu_seconds(self) -> float:
         """User and system time of all its threads so far."""
-        fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def put_collection(self, bundle: str = BUNDLE) -> None:

@@ -17,8 +17,8 @@ from bebr.engine import Engine
 from bebr.engine.results import CollectionStatus
 from bebr.jobs import JobQueue
 
-OWN = {"shards", "memory_bytes", "commits", "commit_seconds", "rebuilds", "losses", "behind", "coverage"}
-"""What a process says of itself."""
+OWN = {"shards", "memory_bytes", "commits", "commit_seconds", "rebuilds", "losses", "behind", "coverage", "lists"}
+"""What a process says of itself. Which points are in lists, each knows of the files that it has read so far."""
 
 
 class Pair(NamedTuple):

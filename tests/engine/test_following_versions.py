@@ -7,6 +7,7 @@ from tests.encoding.quantization.embeddings import text_like
 from tests.engine import fitting, listing, upgrading
 from tests.engine.following import Pair, agree, following
 from tests.engine.running import running_jobs
+from tests.waiting import until
 
 from bebr.engine import EvaluationRequest, Gate, SearchRequest
 from bebr.engine.results import SearchResult
@@ -83,6 +84,8 @@ async def test_what_a_fit_is_doing_is_told_by_every_process(tmp_path: Path) -> N
 
 
 async def test_lists_are_read_by_followers(tmp_path: Path) -> None:
+    """At once they find the same of all codes, and by the same lists once they have read the files with these."""
+    exact = [SearchRequest(vector=row, limit=10, exact=True) for row in listing.QUERIES[:20]]
     queries = [SearchRequest(vector=row, limit=10, recall=0.8, explain=True) for row in listing.QUERIES[:20]]
     async with (
         running_jobs(tmp_path, shares=True, **listing.SETTINGS) as (primary, jobs),
@@ -90,7 +93,12 @@ async def test_lists_are_read_by_followers(tmp_path: Path) -> None:
     ):
         two = Pair(primary, jobs, follower)
         await listing.listed(primary)
-        await same_answers(two, queries)
-        (answers, wanted) = [await engine.search("docs", queries) for engine in (follower, primary)]
-        read = [one.explain.lists for one in wanted if one.explain]
-        assert any(read) and [one.explain.lists for one in answers if one.explain] == read
+        await same_answers(two, exact)
+
+        async def reads_alike() -> bool:
+            answers, wanted = [await engine.search("docs", queries) for engine in (follower, primary)]
+            read = [one.explain.lists for one in wanted if one.explain]
+            by_lists = any(read) and [one.explain.lists for one in answers if one.explain] == read
+            return by_lists and told(answers) == told(wanted)
+
+        await until(reads_alike, "the follower reads the lists of the primary")
