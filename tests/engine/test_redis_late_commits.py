@@ -23,7 +23,7 @@ class Road:
 
     def __init__(self, folder: Path) -> None:
         self.server = Server(ServerKind.REDIS, folder, options=("--appendonly", "no"))
-        self.redis = {"redis_url": f"unix://{folder}/road", "store_timeout_seconds": 0.5, "allow_volatile_store": True}
+        self.redis = {"redis_url": f"unix://{folder}/road", "store_timeout_seconds": 1.5, "allow_volatile_store": True}
         self.holds = False
         """Whether the points p020 to p029 are held back."""
         self._folder = folder
