@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.golden.opening import FORMATS, Golden
+from tests.golden.opening import FORMATS, Golden, until_idle
 from tests.golden.test_formats import compare
 from tests.waiting import PATIENCE_SECONDS, until, wait_until
 
@@ -212,6 +212,7 @@ async def test_data_folder_of_an_older_release(image: str, tmp_path: Path) -> No
                     return False
 
             await until(is_ready, "/readyz")
+            await until_idle(client)
             await compare(client, golden)
     finally:
         run("docker", "rm", "--force", container)
