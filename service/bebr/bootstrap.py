@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from bebr.store.backup.make import StoreReader
 
 
-def build_store(settings: Settings, role: Role = Role.PRIMARY) -> MetadataStore:
-    """Redis when a URL is set, else SQLite in the data folder."""
+def build_store(settings: Settings, role: Role = Role.PRIMARY, *, shared: bool = False) -> MetadataStore:
+    """Redis when a URL is set, else SQLite in the data folder. shared: with other services."""
     if settings.redis_url is not None:
         from bebr.store.redis.store import RedisStore
 
@@ -29,6 +29,8 @@ def build_store(settings: Settings, role: Role = Role.PRIMARY) -> MetadataStore:
             allow_volatile=settings.allow_volatile_store,
             folder=settings.data_dir / "store" if role is Role.PRIMARY else None,
             role=role,
+            shared=shared,
+            name=settings.member_name,
         )
     from bebr.store.sqlite.store import SqliteStore
 
@@ -67,9 +69,11 @@ def build_engine(settings: Settings, role: Role = Role.PRIMARY, *, shares: bool 
         batching=settings.batching,
         role=role,
         shares=shares,
+        joins=settings.shared_store and role is Role.PRIMARY,
     )
     bundles = BundleRegistry([settings.bundles_dir, shipped_bundles()])
-    return Engine(Parts(build_store(settings, role), bundles, settings.data_dir, settings.limits, options))
+    store = build_store(settings, role, shared=settings.shared_store)
+    return Engine(Parts(store, bundles, settings.data_dir, settings.limits, options))
 
 
 def build_jobs(engine: Engine, settings: Settings) -> "JobQueue":

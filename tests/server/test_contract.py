@@ -48,6 +48,7 @@ async def test_every_route_answers_as_documented(tmp_path: Path, bundles: Path) 
             "/readyz",
             "/metrics",
             "/v1/bundles",
+            "/v1/members",
             "/v1/models",
             "/v1/models/old",
             "/v1/collections",

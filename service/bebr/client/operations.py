@@ -144,6 +144,13 @@ def delete_collection(name: str) -> Flow[None]:
     yield json_request("DELETE", collection_path(name), repeatable=False)
 
 
+def list_members() -> Flow[list[dict[str, Any]]]:
+    """The services that share the store; none where one has it to itself."""
+    response = yield json_request("GET", "/v1/members")
+    members: list[dict[str, Any]] = response.json()["members"]
+    return members
+
+
 def list_aliases() -> Flow[dict[str, str]]:
     """Alias -> collection."""
     response = yield json_request("GET", "/v1/aliases")

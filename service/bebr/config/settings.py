@@ -12,6 +12,7 @@ from typing import Any
 from bebr.config import machine
 from bebr.config.limits import Limits, about
 from bebr.config.values import BOOLEAN, DURATION, FOLDER, KEYS, NAMES, REDIS_URL, TEXT, choice, choices, integer, size
+from bebr.errors import InvalidOption
 
 
 class Synchronous(StrEnum):
@@ -217,6 +218,24 @@ class Settings(Limits):
             "fewer, writes fail.",
         ),
     )
+    shared_store: bool = field(
+        default=False,
+        metadata=about(
+            BOOLEAN,
+            "Storage",
+            "Share the Redis prefix with other services that say so too, each with its own data folder; together they "
+            "are one service.",
+        ),
+    )
+    member_name: str = field(
+        default="{host}:{pid}",
+        metadata=about(
+            TEXT,
+            "Storage",
+            "With shared_store: what this service is called among those that share the store; {host} and {pid} "
+            "stand for its machine and its process.",
+        ),
+    )
     allow_volatile_store: bool = field(
         default=False,
         metadata=about(
@@ -277,6 +296,12 @@ class Settings(Limits):
     def __post_init__(self) -> None:
         placed = str(self.bundles_dir).replace("{data_dir}", str(self.data_dir))
         object.__setattr__(self, "bundles_dir", Path(placed))
+        if self.shared_store and self.redis_url is None:
+            raise InvalidOption(
+                "shared_store is for services on one Redis or Valkey; set redis_url, or leave shared_store out: on "
+                "SQLite several processes on one machine are `bebr serve --workers`",
+                setting="shared_store",
+            )
 
     @property
     def limits(self) -> Limits:

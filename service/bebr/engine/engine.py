@@ -31,6 +31,7 @@ from bebr.engine.search import scroll as reading
 from bebr.engine.search.reach import latest, reach
 from bebr.engine.transfer import Definition
 from bebr.errors import DamagedCollection, InvalidOption
+from bebr.store import Member
 
 
 class Engine:
@@ -103,6 +104,10 @@ class Engine:
     async def ping_store(self) -> None:
         """Raises StoreUnavailable when the store does not answer."""
         await self._store.ping()
+
+    def list_members(self) -> list[Member]:
+        """The services that share the store; nobody where this one has it to itself."""
+        return self._store.members()
 
     def list_bundles(self) -> list[Bundle]:
         return self._bundles.list()

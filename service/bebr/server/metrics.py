@@ -132,6 +132,8 @@ class StateGauges(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield GaugeMetricFamily("bebr_ready", "1 when /readyz says ready.", float(self._engine.readiness().ready))
+        help = "Services that share the store; 0 where this one has it to itself."
+        yield GaugeMetricFamily("bebr_store_members", help, float(len(self._engine.list_members())))
         cause = self._engine.writes_refused_because()
         low = [(name, float(name == cause)) for name in ("disk", "memory")]
         yield _gauge("bebr_writes_refused", "1 while writes are refused because this is low.", "cause", low)

@@ -23,6 +23,7 @@ from bebr.store.protocol import (
     DamagedDocument,
     Document,
     HeldLease,
+    Member,
     MetadataStore,
     reservoir_page_name,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "FeedEntry",
     "FeedPage",
     "HeldLease",
+    "Member",
     "MetadataStore",
     "PutWrite",
     "Receipt",

@@ -77,6 +77,20 @@ class HeldLease:
     """Grows each time that the lease is given to somebody: what is written under a lower one came too late."""
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One of the services that share a store."""
+
+    name: str
+    version: str
+    """Of bebr."""
+    since: float
+    """When it joined, in seconds since 1970."""
+    folder: str
+    """Where it has its files."""
+    is_this: bool
+
+
 class MetadataStore(Protocol):
     """Points, their change feed, and small JSON documents. One instance serves one process and one event loop."""
 
@@ -150,6 +164,9 @@ class MetadataStore(Protocol):
 
     async def leases(self) -> list[HeldLease]:
         """All that are held now, by name."""
+
+    def members(self) -> list[Member]:
+        """Who shares the store, as it was known a moment ago, by name; nobody where one service has it to itself."""
 
     async def create(self, uid: str, shards: int) -> None:
         """Create a collection without points. Creating it again with as many shards changes nothing."""

@@ -21,6 +21,7 @@ READING_OPERATIONS = {
     "count",
     "embed",
     "list_bundles",
+    "list_members",
     "list_models",
     "get_model",
     "list_collections",

@@ -51,7 +51,9 @@ def show_collections(service: "Client", as_json: bool) -> None:
 
 
 def _collections(service: "Client") -> dict[str, Any]:
-    return {"collections": service.list_collections(), "aliases": service.list_aliases()}
+    found: dict[str, Any] = {"collections": service.list_collections(), "aliases": service.list_aliases()}
+    members = service.list_members()
+    return found | ({"members": members} if members else {})
 
 
 def _folder(path: Path) -> dict[str, Any]:
@@ -115,6 +117,11 @@ def _print_collections(found: dict[str, Any]) -> None:
             ", ".join(names[name]),
         )
     out().print(rows if found["collections"] else "no collections yet")
+    if found.get("members"):
+        rows = table("service", "version", "since", "")
+        for member in found["members"]:
+            rows.add_row(member["name"], member["version"], member["since"], "this one" if member["is_this"] else "")
+        out().print(rows)
 
 
 def _names(found: dict[str, Any]) -> list[str]:

@@ -26,6 +26,9 @@ def serve(
     port: Port = None,
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,
+    shared_store: Annotated[
+        bool | None, typer.Option("--shared-store", help="Share the Redis store with other services that say so too.")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Number of processes that answer; 0: one per core.", show_default="1")
     ] = None,
@@ -44,6 +47,7 @@ def serve(
         "port": port,
         "data_dir": data_dir,
         "redis_url": redis_url,
+        "shared_store": shared_store,
         "workers": workers,
         "log_level": log_level,
         "log_format": log_format,

@@ -17,7 +17,7 @@ from bebr.server.pages.assets import HEADERS, TYPES, assets
 from bebr.server.pages.docs import render_page
 from bebr.server.problems import ANONYMOUS
 from bebr.server.responses.base import json_response
-from bebr.server.responses.operations import Health
+from bebr.server.responses.operations import Health, MemberList
 from bebr.server.team.team import Team
 
 router = APIRouter()
@@ -30,6 +30,14 @@ READYZ = Operation(
     access=Access.READ,
     errors=(NotReady, StoreUnavailable),
     description="Ready when every shard has caught up with the store and the store answers.",
+)
+MEMBERS = Operation(
+    "List the services that share the store",
+    "operations",
+    MemberList,
+    access=Access.READ,
+    description="Those that run with `shared_store` on the same Redis prefix; none where this service has it to "
+    "itself. One that died is gone after 10 seconds.",
 )
 METRICS = Operation("Metrics for Prometheus", "operations", None, answer_type="text/plain", access=Access.READ)
 
@@ -61,6 +69,11 @@ def _check_state(engine: Engine) -> None:
     state = engine.readiness()
     if not state.ready:
         raise NotReady("not ready yet; see 'fields' for the reason", problem=state.problem, loading=state.loading)
+
+
+@router.get("/v1/members", **MEMBERS.route_options())
+async def list_members(engine: EngineOf) -> Response:
+    return json_response(MemberList.of(engine.list_members()))
 
 
 @router.get("/metrics", **METRICS.route_options())

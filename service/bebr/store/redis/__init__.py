@@ -10,6 +10,7 @@ news.py           commits are told to whoever follows
 watch.py          whether the server still has what it acknowledged
 mending.py        a shard whose feed does not agree with its points is made whole
 lease.py          one process at a time writes to a prefix
+members.py        several processes write to a prefix, each with a folder of its own
 task_leases.py    what one process has to itself for now
 shard_calls.py    scripts that work on one shard, and what it means when one declines
 client.py         commands and scripts with deadlines

@@ -4,6 +4,8 @@
 <prefix>:collections                     hash uid -> number of shards; "identity" -> the store's id,
                                          "token" -> the last fencing token
 <prefix>:lease                           whose the prefix is now, with a lifetime
+{<prefix>:lease}:members                 hash id -> when its time is over, name and place of a service that shares
+                                         the prefix
 <prefix>:documents:<kind>                hash name -> JSON text, empty for none; FENCE -> the highest token that
                                          read or wrote any, REVISION -> how many changes there were
 {<prefix>:leases}:lease:<name>           who has a lease and its token, with a lifetime
@@ -48,6 +50,11 @@ class Keys:
     @property
     def lease(self) -> str:
         return f"{self.prefix}:lease"
+
+    @property
+    def members(self) -> str:
+        """In the slot of `lease`."""
+        return f"{{{self.lease}}}:members"
 
     @property
     def lease_tokens(self) -> str:

@@ -24,6 +24,8 @@ LEASE_SECONDS = 10.0
 TOKEN = "token"
 """Key among the collections' uids, for which it is too short: the token that was given last."""
 POLL_SECONDS = 0.2
+SHARED = "shared "
+"""How a lease begins that says that several services share the prefix: see `members.py`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class Lease:
         self._client = client
         self._key = keys.lease
         self._registry = keys.registry
+        self._members = keys.members
         self._folder = folder
         self._script = Script.load("lease.lua")
         self._value = ""
@@ -79,12 +82,12 @@ class Lease:
         expected, seen = "", None
         while found := await self._change(expected, self._value):
             value, left_ms = found
-            holder = _holder(value)
+            holder = holder_of(value)
             if holder is not None and holder.is_dead(here):
                 expected = value
                 continue
             if seen is not None and (value != seen[0] or left_ms > seen[1]):  # it was renewed
-                raise self._refusal(value)
+                raise await self._refusal(value)
             expected, seen = "", found
             await asyncio.sleep(POLL_SECONDS)
         self._renewed = time.monotonic()
@@ -111,7 +114,7 @@ class Lease:
             return given <= self.token
         if given >= self.token:
             return False
-        holder = _holder(found)
+        holder = holder_of(found)
         if holder is not None and holder.is_dead(Holder.here(self._folder)):
             return True
         raise StoreUnavailable(
@@ -121,7 +124,7 @@ class Lease:
 
     def lost(self, to: str = "") -> None:
         """Another process has a higher token."""
-        holder = _holder(to)
+        holder = holder_of(to)
         self.taken_by = holder.name if holder else "another process"
 
     def check(self) -> None:
@@ -151,8 +154,16 @@ class Lease:
             return None
         return answer[1].decode(), answer[2]
 
-    def _refusal(self, found: str) -> StoreUnavailable:
-        holder = _holder(found)
+    async def _refusal(self, found: str) -> StoreUnavailable:
+        if found.startswith(SHARED):
+            members = await self._client.read("HVALS", self._members)
+            names = ", ".join(sorted(json.loads(text.partition(b" ")[2])["name"] for text in members)) or "unknown"
+            return StoreUnavailable(
+                f"this Redis prefix is shared by {names}; start this service with shared_store too, stop those, or "
+                "choose another redis_prefix",
+                holder=names,
+            )
+        holder = holder_of(found)
         who = holder.name if holder else "unknown"
         return StoreUnavailable(
             f"this Redis prefix is in use by another bebr ({who}); stop that one, or choose another redis_prefix",
@@ -160,7 +171,7 @@ class Lease:
         )
 
 
-def _holder(value: str) -> Holder | None:
+def holder_of(value: str) -> Holder | None:
     """None where the lease is nobody's, or of a release that wrote it in another way."""
     try:
         return Holder(**json.loads(value))

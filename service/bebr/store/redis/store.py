@@ -14,11 +14,20 @@ from bebr.core.operations import Commit, CommitOutcome, FeedPage, ShardCounters
 from bebr.core.types import Role, StoredPoint
 from bebr.disk import FolderLock
 from bebr.errors import AlreadyExists, DamagedStore, InvalidOption, StoreUnavailable
-from bebr.store.protocol import DamagedDocument, Document, HeldLease, check_lease_name, check_uid, only_follows
+from bebr.store.protocol import (
+    DamagedDocument,
+    Document,
+    HeldLease,
+    Member,
+    check_lease_name,
+    check_uid,
+    only_follows,
+)
 from bebr.store.redis.client import Argument, RedisClient, Refused, Script
 from bebr.store.redis.documents import RedisDocuments
 from bebr.store.redis.keys import Keys
 from bebr.store.redis.lease import Lease
+from bebr.store.redis.members import Membership
 from bebr.store.redis.news import News
 from bebr.store.redis.points import RedisPoints
 from bebr.store.redis.shard_calls import ShardCalls
@@ -46,10 +55,13 @@ class RedisStore:
         role: Role = Role.PRIMARY,
         ack_replicas: int = 1,
         allow_volatile: bool = False,
+        shared: bool = False,
+        name: str = "{host}:{pid}",
     ) -> None:
         """folder: locked by a process that has the prefix to itself, as SQLite does; None without that. role: a
         follower changes nothing. ack_replicas: how many must have a change before it is acknowledged, once
-        the server was seen to have any. allow_volatile: take a server that may lose what it acknowledged.
+        the server was seen to have any. allow_volatile: take a server that may lose what it acknowledged. shared:
+        others that say so may have the prefix too, each with its own folder. name: what they call this one.
         """
         if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,64}", prefix):
             raise InvalidOption(f"a Redis prefix is 1 to 64 of letters, digits and '_.:-', got {prefix!r:.80}")
@@ -60,7 +72,8 @@ class RedisStore:
         self._folder = folder
         self._follows = role is Role.FOLLOWER
         self._lock = FolderLock(folder) if folder else None
-        self._lease = Lease(self._client, self._keys, folder) if folder else None
+        self._membership = Membership(self._client, self._keys, folder, name) if folder and shared else None
+        self._lease = self._membership or (Lease(self._client, self._keys, folder) if folder else None)
         self._watch = Watch(self._client, self._keys, self._lease)
         self._news = News(url, self._keys.news)
         self._leases = TaskLeases(self._client, self._keys)
@@ -87,6 +100,8 @@ class RedisStore:
                 await self._check_schema()
                 await self._check_server()
                 await self._watch.start()
+                if self._membership is not None:
+                    await self._news.start()
         except BaseException:
             await self.close()
             raise
@@ -230,6 +245,9 @@ class RedisStore:
 
     async def leases(self) -> list[HeldLease]:
         return await self._leases.held()
+
+    def members(self) -> list[Member]:
+        return [] if self._membership is None else self._membership.members()
 
     # -- collections ---------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from bebr.errors import BebrError, StoreUnavailable
 from bebr.store.redis.client import RedisClient, Refused, Script
 from bebr.store.redis.keys import Keys
 from bebr.store.redis.lease import Lease
+from bebr.store.redis.members import Membership
 from bebr.telemetry import event
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class Torn(Exception):
 class Watch:
     """What an open store knows of its server."""
 
-    def __init__(self, client: RedisClient, keys: Keys, lease: Lease | None) -> None:
+    def __init__(self, client: RedisClient, keys: Keys, lease: Lease | Membership | None) -> None:
         self._client = client
         self._registry = keys.registry
         self._keys = keys
@@ -103,6 +104,7 @@ class Watch:
                 )
             self.lease.lost()
             self.lease.check()
+            raise StoreUnavailable("the store went back, and those that share it begin anew; try again", sent=False)
 
     # -- what was acknowledged -----------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from bebr.core.operations import Commit, CommitOutcome, FeedPage, ShardCounters,
 from bebr.core.types import Role, StoredPoint
 from bebr.disk import FolderLock, raise_open_files_limit
 from bebr.errors import BebrError, DamagedStore, InsufficientStorage, StoreUnavailable
-from bebr.store.protocol import DamagedDocument, Document, HeldLease, check_lease_name, only_follows
+from bebr.store.protocol import DamagedDocument, Document, HeldLease, Member, check_lease_name, only_follows
 from bebr.store.sqlite.collection import CollectionFile
 from bebr.store.sqlite.files import translate, translated
 from bebr.store.sqlite.open_catalog import OpenCatalog
@@ -184,6 +184,9 @@ class SqliteStore:
     async def leases(self) -> list[HeldLease]:
         self._catalog.current()
         return self._leases.held()
+
+    def members(self) -> list[Member]:
+        return []
 
     # -- collections ---------------------------------------------------------------------------------------------------
 

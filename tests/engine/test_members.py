@@ -1,0 +1,100 @@
+"""Several services share one Redis prefix where all of them say so; one that has it to itself shares it with nobody."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from tests.engine.running import running
+from tests.engine.test_engine import make, points
+from tests.servers import Server, ServerKind, running_server
+from tests.waiting import until
+
+from bebr.config import Settings
+from bebr.core.types import WriteMode
+from bebr.engine import Engine
+from bebr.errors import InvalidOption, StoreUnavailable
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with running_server(ServerKind.VALKEY) as server:
+        yield server
+
+
+def test_several_services_share_no_sqlite(tmp_path: Path) -> None:
+    with pytest.raises(InvalidOption, match=r"set redis_url.*`bebr serve --workers`"):
+        Settings(data_dir=tmp_path, shared_store=True)
+
+
+async def test_who_shares_a_prefix_is_known_to_all(tmp_path: Path, server: Server) -> None:
+    shared = {"redis_url": server.url, "redis_prefix": f"t{uuid4().hex}", "shared_store": True}
+    async with running(tmp_path / "one", **shared, member_name="one") as one:
+        assert [(member.name, member.is_this) for member in one.list_members()] == [("one", True)]
+        async with running(tmp_path / "two", **shared, member_name="two") as two:
+            assert [(member.name, member.is_this) for member in two.list_members()] == [("one", False), ("two", True)]
+            await until(lambda: len(one.list_members()) == 2, "the first hears of the second")
+            await make(one)
+            await two.registry.refresh()  # type: ignore[misc]
+            assert (await two.write_points("docs", points(3), WriteMode.UPSERT)).applied == 3
+            assert await one.count("docs", None, strong=True) == 3
+        await until(lambda: len(one.list_members()) == 1, "the second has left")
+
+
+async def test_a_service_has_a_prefix_to_itself_or_shares_it(tmp_path: Path, server: Server) -> None:
+    """Whichever of the two comes second is told who is there; once that one has stopped, it goes on."""
+    alone = {"redis_url": server.url, "redis_prefix": f"t{uuid4().hex}"}
+    shared = {**alone, "shared_store": True, "member_name": "sharing"}
+    async with running(tmp_path / "one", **alone) as engine:
+        await make(engine)
+        with pytest.raises(StoreUnavailable, match=rf"to itself \(.*:\d+, data folder {tmp_path}/one/store\)"):
+            async with running(tmp_path / "two", **shared):
+                pass
+    async with running(tmp_path / "two", **shared) as engine:
+        assert (await engine.write_points("docs", points(2), WriteMode.UPSERT)).applied == 2
+        with pytest.raises(StoreUnavailable, match="shared by sharing; start this service with shared_store too"):
+            async with running(tmp_path / "one", **alone):
+                pass
+    async with running(tmp_path / "one", **alone) as engine:
+        assert await engine.count("docs", None) == 2
+
+
+async def write_by_turns(one: Engine, two: Engine) -> None:
+    """Each writes a half, as soon as it can; both have all of it then."""
+    for engine, some in ((one, points(20)[:10]), (two, points(20)[10:])):
+
+        async def written(engine: Engine = engine, some: list[dict[str, Any]] = some) -> bool:
+            try:
+                return (await engine.write_points("docs", some, WriteMode.UPSERT)).applied == 10
+            except StoreUnavailable:
+                return False
+
+        await until(written, "it writes again")
+    for engine in (one, two):
+        assert await engine.count("docs", None, strong=True) == 20
+    await until(lambda: len(one.list_members()) == len(two.list_members()) == 2, "both are members again")
+
+
+async def test_members_go_on_after_their_server_was_restarted(tmp_path: Path) -> None:
+    with running_server(ServerKind.VALKEY) as server:
+        shared = {"redis_url": server.url, "redis_prefix": f"t{uuid4().hex}", "shared_store": True}
+        async with running(tmp_path / "one", **shared) as one, running(tmp_path / "two", **shared) as two:
+            await make(one)
+            await two.registry.refresh()  # type: ignore[misc]
+            server.kill()
+            server.start()
+            await write_by_turns(one, two)
+
+
+async def test_members_go_on_after_their_entries_were_lost(tmp_path: Path, server: Server) -> None:
+    """As by a failover: one begins anew with another fencing token, and the others take it over."""
+    prefix = f"t{uuid4().hex}"
+    shared = {"redis_url": server.url, "redis_prefix": prefix, "shared_store": True}
+    async with running(tmp_path / "one", **shared) as one, running(tmp_path / "two", **shared) as two:
+        await make(one)
+        await two.registry.refresh()  # type: ignore[misc]
+        server.command("HINCRBY", f"{prefix}:collections", "token", "5")
+        server.command("DEL", f"{prefix}:lease", f"{{{prefix}:lease}}:members")
+        await until(lambda: len(one.list_members()) < 2 or len(two.list_members()) < 2, "one begins anew")
+        await write_by_turns(one, two)
