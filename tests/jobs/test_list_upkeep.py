@@ -140,6 +140,38 @@ async def test_lists_are_made_again_when_a_version_has_grown_or_changed(tmp_path
         assert await found_by(engine, range(4)) == found
 
 
+async def test_a_version_that_grows_no_more_gets_the_lists_of_its_size(tmp_path: Path) -> None:
+    now = [0.0]
+    async with running_jobs(tmp_path, **FEW) as (engine, jobs):
+        engine.lists.clock = lambda: now[0]
+        collection = await make(engine)
+        await jobs.stop()
+        await write(engine, range(500))
+        await jobs.start()
+        await settled(collection, 1)
+        await jobs.stop()
+
+        def is_due(at: float) -> bool:
+            now[0] = at
+            return engine.lists.due(collection) is not None
+
+        await write(engine, range(500, 740))
+        assert not is_due(0) and not is_due(1000), "there are less than one and a half times the points"
+        await write(engine, range(740, 800))
+        assert [is_due(1000), is_due(1020)] == [False, False]
+        await write(engine, range(800, 850))  # a bulk load goes on
+        assert [is_due(1029), is_due(1031), is_due(1058)] == [False, False, False]
+        await write(engine, range(850, 855))  # few points are no bulk load
+        assert [is_due(1058), is_due(1059)] == [False, True]
+        found = await found_by(engine, range(4))
+        await jobs.start()
+        await settled(collection, 2)
+        (generation,) = collection.centroids.generations
+        assert (generation.rows, generation.lists) == (855, 8)
+        assert await found_by(engine, range(4)) == found
+        assert [is_due(2000), is_due(3000)] == [False, False]
+
+
 async def test_lists_are_made_of_points_whose_writes_nobody_tells_of(tmp_path: Path) -> None:
     """As when they come from a fit, a backfill, or another process."""
     async with running_jobs(tmp_path, **FEW) as (engine, _):

@@ -62,6 +62,8 @@ class CollectionCentroids:
         """Those that are complete, or were begun, oldest first."""
         self.making: set[int] = set()
         """Numbers of the versions for which some are being made."""
+        self.seen: dict[int, tuple[float, int]] = {}
+        """By number of the version: since when it has had about so many points, and how many."""
 
     def newest(self, version: int) -> Generation | None:
         """The one by whose lists rows of a version are sorted."""

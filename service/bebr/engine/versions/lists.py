@@ -1,8 +1,9 @@
 """Lists of a collection's codes: when centroids are made, or made again, and which are forgotten.
 
-They are made of a random sample of the codes themselves, once a version has enough points; again when it has grown much
-or its points are no longer like those that they were made of. Segments are then sorted by them one after the other
-(`shards/local.py`); what is not sorted yet is searched all the same.
+They are made of a random sample of the codes themselves, once a version has enough points; again when it has grown
+much, when it would have more lists by now and grows no more, or when its points are no longer like those that the lists
+were made of. Segments are then sorted by them one after the other (`shards/local.py`); what is not sorted yet is
+searched all the same.
 """
 
 import asyncio
@@ -25,6 +26,11 @@ GROWTH = 4
 """Centroids are made again once a version has this many times the rows that it had."""
 GROWTH_UNPAID = 16
 """The same where searches for the collection's recall cost less without the lists that there are."""
+STEADY_GROWTH, STEADY_SECONDS = 1.5, 30.0
+"""So many times the rows are enough where more lists would be made of them and the version is steady: a bulk load,
+which passes many sizes, makes them when it ends."""
+STEADY_SHARE = 0.01
+"""It is steady when its points have changed by less than this share for STEADY_SECONDS."""
 DRIFT = 0.93
 """Also once the mean score of rows to their centroids is less than this share of what it was."""
 
@@ -36,6 +42,7 @@ class Lists:
         self._from_points = limits.lists_from_points
         self._thread = thread
         """Computes beside everything else."""
+        self.clock = time.monotonic
 
     def due(self, collection: Collection) -> Version | None:
         """A version whose centroids are to be made."""
@@ -49,11 +56,22 @@ class Lists:
 
     def _is_outdated(self, collection: Collection, version: Version, count: int) -> bool:
         newest = collection.centroids.newest(version.number)
-        growth = GROWTH if self._pay(collection, version) else GROWTH_UNPAID
-        if newest is None or count >= growth * newest.rows:
+        pay = self._pay(collection, version)
+        if newest is None or count >= (GROWTH if pay else GROWTH_UNPAID) * newest.rows:
+            return True
+        is_coarse = pay and count >= STEADY_GROWTH * newest.rows and lists_for(count) > newest.lists
+        if is_coarse and self._is_steady(collection, version, count):
             return True
         mean_score = collection.shards.list_stats(version.number).mean_score
         return mean_score is not None and newest.mean_score > 0 and mean_score < DRIFT * newest.mean_score
+
+    def _is_steady(self, collection: Collection, version: Version, count: int) -> bool:
+        """Whether a version's points have hardly changed for a while, as far as was seen."""
+        now, seen = self.clock(), collection.centroids.seen
+        since, points = seen.get(version.number, (now, -1))
+        if points < 0 or abs(count - points) > STEADY_SHARE * points:
+            since, points = seen[version.number] = now, count
+        return now - since >= STEADY_SECONDS
 
     def _pay(self, collection: Collection, version: Version) -> bool:
         """Whether lists are of use to searches for the collection's recall, as far as that was measured."""
