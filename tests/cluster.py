@@ -67,6 +67,15 @@ class Cluster:
         running = [node for node in self.masters + self.replicas if node.runs]
         wait_until(lambda: all(map(_is_ok, running)), "the cluster goes on")
 
+    def heal(self, place: int) -> None:
+        """Start the master that died, and return when it is the replica of the one that took over."""
+        self.masters[place], self.replicas[place] = self.replicas[place], self.masters[place]
+        self.replicas[place].start()
+        self.wait_for_replica(place)
+
+    def wait_for_replica(self, place: int) -> None:
+        wait_until(lambda: _is_in_step(self.replicas[place]), "the replica is in step")
+
 
 @contextmanager
 def running_cluster(kind: ServerKind = ServerKind.VALKEY, masters: int = 3) -> Iterator[Cluster]:
