@@ -23,7 +23,7 @@ from tests.waiting import PATIENCE_SECONDS, wait_until
 from faults.round_load import Prober, RoundWriter
 from faults.service import CODE_BYTES, Service, State, read_all
 
-STORE_TIMEOUT_SECONDS = 2
+STORE_TIMEOUT_SECONDS = 10
 PAGE, HALF = 250, 500_000
 
 

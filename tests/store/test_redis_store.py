@@ -161,11 +161,27 @@ async def test_a_service_starts_and_keeps_its_lease_on_a_full_server(server: Ser
         server.command("CONFIG", "SET", "maxmemory", "0")
 
 
-async def test_a_server_that_would_evict_points_is_refused(server: Server) -> None:
-    server.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+@pytest.mark.parametrize(
+    ("policy", "evicted"),
+    [
+        ("allkeys-lru", "points"),
+        ("allkeys-random", "points"),
+        ("volatile-lru", "leases and receipts"),
+        ("volatile-lfu", "leases and receipts"),
+        ("volatile-random", "leases and receipts"),
+        ("volatile-ttl", "leases and receipts"),
+    ],
+)
+async def test_a_server_that_would_evict_something_is_refused_unless_allowed(
+    server: Server, caplog: pytest.LogCaptureFixture, policy: str, evicted: str
+) -> None:
+    """Keys with a lifetime are promises too: who may write, and what a request with a key has done."""
+    server.command("CONFIG", "SET", "maxmemory-policy", policy)
     try:
-        with pytest.raises(StoreUnavailable, match="noeviction"):
+        with pytest.raises(StoreUnavailable, match=f"evict {evicted}.*noeviction.*allow_volatile_store"):
             await RedisStore(server.url).open()
+        async with opened(server, allow_volatile=True):
+            assert f"evict {evicted}" in caplog.text
     finally:
         server.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
 

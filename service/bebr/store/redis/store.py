@@ -138,9 +138,10 @@ class RedisStore:
             self._client.saw_replicas(int(replication.get("connected_slaves", 0)))
         for memory in await self._client.masters_info("memory"):
             policy = memory.get("maxmemory_policy", "noeviction")
-            if policy.startswith("allkeys"):
+            if policy != "noeviction":
+                evicted = "points" if policy.startswith("allkeys") else "leases and receipts"
                 self._refuse(
-                    f"Redis would evict points when memory is full (maxmemory-policy {policy}); set it to noeviction"
+                    f"Redis would evict {evicted} when memory is full (maxmemory-policy {policy}); set it to noeviction"
                 )
         for persistence in await self._client.masters_info("persistence"):
             if persistence.get("aof_enabled") == 0:
