@@ -23,6 +23,10 @@ from tests.waiting import PATIENCE_SECONDS, until, wait_until
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "bebr:0.1.0"
 POINTS = [{"id": f"p{i}", "text": text} for i, text in enumerate(("bread and yeast", "a frozen harbor", "a fast car"))]
+MAX_IMAGE_BYTES = 450_000_000
+"""Without the default model, on any base image of Debian with Python."""
+MAX_OWN_BYTES = 240_000_000
+"""What we add to the base image, without the default model."""
 SLOW_SECONDS = 1800
 """A build fetches packages, on a machine that may be busy."""
 
@@ -125,6 +129,34 @@ def test_image_holds_what_a_service_needs_and_no_more(image: str) -> None:
     found = run("docker", "run", "--rm", "--entrypoint", "sh", image, "-c", f"({tools}) 2>&1")
     assert "No module named 'pip'" in found
     assert [line for line in found.splitlines() if line.startswith("/")] == []
+
+
+def test_image_is_small(image: str) -> None:
+    model = "$(python -c 'from bebr.encoding import shipped_bundles; print(shipped_bundles())')/minilm@[12]"
+    sizes = run(
+        *("docker", "run", "--rm", "--entrypoint", "sh", image, "-c"),
+        f"du --summarize --bytes --total {model} | tail -n 1; du --summarize --bytes /opt/bebr",
+    )
+    model_bytes, own_bytes = (int(line.split()[0]) for line in sizes.splitlines())
+    assert model_bytes > 80_000_000, "the model is in the image"
+    whole = json.loads(run("docker", "image", "inspect", image))[0]["Size"]
+    assert whole - model_bytes <= MAX_IMAGE_BYTES
+    assert own_bytes - model_bytes <= MAX_OWN_BYTES
+
+
+def test_what_a_service_loads_is_compiled(image: str) -> None:
+    """Each start would compile it again, as the file system is read-only. What is frozen is in the interpreter."""
+    compiled = """
+import importlib.util, os, sys
+import bebr.cli, bebr.server.app, onnxruntime, redis
+specs = [module.__spec__ for module in list(sys.modules.values()) if getattr(module, "__spec__", None)]
+sources = [spec.origin for spec in specs if str(spec.origin).endswith(".py")]
+lacking = [path for path in sources if not os.access(importlib.util.cache_from_source(path), os.R_OK)]
+print(len(sources), lacking)
+"""
+    count, lacking = run("docker", "run", "--rm", "--entrypoint", "python", image, "-c", compiled).split(" ", 1)
+    assert int(count) > 500
+    assert lacking.strip() == "[]"
 
 
 def test_points_survive_the_death_of_all_containers(project: Project) -> None:
