@@ -92,6 +92,12 @@ class Engine:
         if self._following is not None:
             await self._following.keep_up(name)
 
+    async def look_for(self, name: str) -> None:
+        """Before a collection is used by name or alias: another service may have made it just now. Raises
+        StoreUnavailable."""
+        if self._following is not None:
+            await self._following.look_for(name)
+
     def readiness(self) -> Readiness:
         """Whether every collection that can be opened is caught up with the store; if not, why."""
         return self._life.readiness()
@@ -271,6 +277,7 @@ class Engine:
         """One result per request; all are scanned together."""
         if self._following is not None:
             await self._following.keep_up(name)
+            await self._following.look_for(name)
         collection = self.registry.get(name)
         if not 1 <= len(requests) <= self.limits.max_batch_searches:
             raise InvalidOption(

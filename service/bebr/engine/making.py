@@ -46,7 +46,7 @@ class CollectionMaker:
         registry.check_changes()
         registry.check_ready()
         self._guard.check()
-        async with registry.lock:
+        async with registry.naming():
             registry.check_new(name)
             version, plan = await asyncio.to_thread(first_version, settings, self._bundles, self._limits)
             document = registry.new_document(settings, version, plan)
@@ -67,7 +67,7 @@ class CollectionMaker:
         registry, loader = self._registry, self._loader
         registry.check_changes()
         registry.check_ready()
-        async with registry.lock:
+        async with registry.naming():
             if (entry := registry.damaged.get(name)) is not None:
                 loader.prepare_removal(entry.uid)
                 await registry.forget(name)

@@ -26,7 +26,7 @@ from bebr.server.connections.key_limits import KeyLimits
 from bebr.server.connections.probes import Probes
 from bebr.server.connections.reception import Reception
 from bebr.server.connections.repeats import Repeats
-from bebr.server.context import Services, reject_unknown_query
+from bebr.server.context import Services, look_for_collection, reject_unknown_query
 from bebr.server.loop_watch import LoopWatch
 from bebr.server.metrics import HttpMetrics, StateGauges
 from bebr.server.middleware.access_log import AccessLog
@@ -99,7 +99,7 @@ def create_app(
         telemetry={"metrics": False, "logs": False},
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
-        dependencies=[Depends(reject_unknown_query)],
+        dependencies=[Depends(reject_unknown_query), Depends(look_for_collection)],
         lifespan=lambda app: _lifespan(engine, job_queue, app.state.loop_watch, app.state.probes, primary),
     )
     hot = hot_routes(engine)

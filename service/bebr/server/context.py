@@ -48,6 +48,13 @@ async def reject_unknown_query(request: Request) -> None:
         reject_unknown(request.query_params, known, "query parameter")
 
 
+async def look_for_collection(request: Request) -> None:
+    """Of several services that share a store, another one may just have made what the path names."""
+    if (name := request.path_params.get("collection")) is not None and request.method != "PUT":
+        services: Services = request.app.state.services
+        await services.engine.look_for(name)
+
+
 async def read_json(request: Request, model: type[Model]) -> Model:
     """The body as `model`. A request without a body counts as `{}`."""
     services: Services = request.app.state.services

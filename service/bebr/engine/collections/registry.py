@@ -5,7 +5,8 @@ import json
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.damaged import DamagedEntry, read_document
 from bebr.engine.collections.encoders import CollectionEncoders
 from bebr.engine.collections.field_change import AutoFields
+from bebr.engine.collections.naming import Naming
 from bebr.engine.collections.schema import CollectionDocument, FitPlan
 from bebr.engine.collections.version import Version
 from bebr.engine.requests import AliasChange, CollectionSettings
@@ -42,6 +44,7 @@ class CollectionRegistry:
         self.damaged: dict[str, DamagedEntry] = {}
         """Collections that cannot be opened, by name."""
         self.aliases: dict[str, str] = {}
+        self._naming = Naming(store)
         self.lock = asyncio.Lock()
         """Held by whoever changes names or documents, so that two requests never take the same name."""
         self.problem: str | None = "not started"
@@ -52,6 +55,12 @@ class CollectionRegistry:
         """Takes over what other services have changed in the store; None: no other writes to it."""
         self.stored: dict[str, Document] = {}
         """By name of a collection: its document, as the store had it last."""
+
+    @asynccontextmanager
+    async def naming(self) -> AsyncIterator[None]:
+        """Change names, while nobody else does, here or in another service."""
+        async with self._naming.alone(self.refresh), self.lock:
+            yield
 
     def check_ready(self) -> None:
         """Raise NotReady where nothing can be used now."""
@@ -121,6 +130,11 @@ class CollectionRegistry:
                 raise damaged.error()
             raise CollectionNotFound(f"no collection or alias '{name:.200}'; create it first", collection=name)
         return collection
+
+    def knows(self, name: str) -> bool:
+        """Whether there is a collection or alias of that name, as far as was looked."""
+        name = self.aliases.get(name, name)
+        return name in self.collections or name in self.damaged
 
     def key_of(self, name: str) -> str | None:
         """The uid of the open collection of that name or alias; None: there is none."""
@@ -198,6 +212,8 @@ class CollectionRegistry:
         self.check_changes()
         known = self.stored.get(name)
         expect = None if self.refresh is None else {name: known}
+        if known is None:
+            await self._naming.renew()
         packed = json.loads(to_json(document.to_document()))  # as it will be read
         try:
             await self._store.replace_documents(COLLECTION, {name: packed}, [], expect=expect)
@@ -240,6 +256,7 @@ class CollectionRegistry:
     async def forget(self, name: str) -> None:
         """Remove a collection and the aliases that point to it."""
         self.check_changes()
+        await self._naming.renew()
         pointing = [alias for alias, target in self.aliases.items() if target == name]
         await self._store.replace_documents(ALIAS, {}, pointing)
         self.aliases = {alias: target for alias, target in self.aliases.items() if target != name}
@@ -251,7 +268,8 @@ class CollectionRegistry:
     async def change_aliases(self, changes: Sequence[AliasChange]) -> None:
         """Apply the changes in order, all or nothing. Raises AlreadyExists, CollectionNotFound, InvalidOption."""
         self.check_changes()
-        await self.changing(lambda: self._change_aliases(changes))
+        async with self.naming():
+            await self._change_aliases(changes)
 
     async def _change_aliases(self, changes: Sequence[AliasChange]) -> None:
         before, after = self.aliases, dict(self.aliases)
@@ -259,8 +277,8 @@ class CollectionRegistry:
             self._change_alias(after, change.alias, change.collection)
         puts = {alias: {"collection": target} for alias, target in after.items() if before.get(alias) != target}
         deletes = [alias for alias in before if alias not in after]
-        known = {alias: {"collection": before[alias]} if alias in before else None for alias in (*puts, *deletes)}
-        await self._store.replace_documents(ALIAS, puts, deletes, expect=None if self.refresh is None else known)
+        await self._naming.renew()
+        await self._store.replace_documents(ALIAS, puts, deletes)
         self.aliases = after
 
     def _check_complete(self) -> None:

@@ -93,7 +93,7 @@ class Transfer:
         self._registry.check_ready()
         self._guard.check()
         uid, at = secrets.token_hex(12), datetime.now(UTC).isoformat(timespec="seconds")
-        async with self._registry.lock:
+        async with self._registry.naming():
             self._registry.check_new(name)
             document = self._checked(document_in(definition, uid, at))
             document = replace(document, imported=None if import_id is None else Import(import_id))

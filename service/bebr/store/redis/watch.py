@@ -177,12 +177,18 @@ class Watch:
 
     async def missing(self, uid: str, shard: int) -> None:
         """A shard is not there. Raise StoreUnavailable where it must be."""
-        if self._only_reads:
-            self.forget(uid)  # whoever writes may have dropped it
+        if await self._may_be_dropped(uid):
+            self.forget(uid)
         if (uid, shard) in self._marks:
             self._client.trusted = False
             await self._verify()
             raise self.went_back(uid, shard, 0)
+
+    async def _may_be_dropped(self, uid: str) -> bool:
+        """Whether another process that writes has dropped a collection, or may have."""
+        if self._only_reads or not isinstance(self.lease, Membership):
+            return self._only_reads
+        return await self._client.peek("HGET", self._registry, uid) is None
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
@@ -223,7 +229,7 @@ class Watch:
             except Torn:
                 self.on_loss(*shard)  # who compares it with its view then has it mended
                 continue
-            if self._only_reads and history is None:
+            if mark is not None and history is None and await self._may_be_dropped(shard[0]):
                 self.forget(shard[0])
             elif mark is not None and history is None:
                 lost.append((shard, 0, True))
