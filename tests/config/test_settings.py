@@ -28,3 +28,12 @@ def test_limits_are_the_part_for_engine_and_api():
 def test_threads_default_to_the_cores_of_the_machine():
     assert Settings().search_thread_count == machine.cores() >= 1
     assert Settings(search_threads=3, encoder_threads=4).encoder_thread_count == 4
+
+
+def test_workers_share_the_cores_unless_their_threads_are_set():
+    cores = machine.cores()
+    for workers in (0, 1, 2, cores, 3 * cores):
+        settings = Settings(workers=workers)
+        expected = max(1, cores // (workers or cores))
+        assert (settings.search_thread_count, settings.encoder_thread_count) == (expected, expected)
+        assert Settings(workers=workers, search_threads=7, encoder_threads=5).search_thread_count == 7

@@ -269,11 +269,17 @@ class Settings(Limits):
 
     search_threads: int = field(
         default=0,
-        metadata=about(integer(0, 1024), "Search", "Number of threads that scan shards; 0: one per core."),
+        metadata=about(
+            integer(0, 1024), "Search", "Number of threads of each process that scan shards; 0: its share of the cores."
+        ),
     )
     encoder_threads: int = field(
         default=0,
-        metadata=about(integer(0, 1024), "Search", "Number of threads of the embedding model; 0: one per core."),
+        metadata=about(
+            integer(0, 1024),
+            "Search",
+            "Number of threads of the embedding model in each process; 0: its share of the cores.",
+        ),
     )
     onnx_providers: tuple[OnnxProvider, ...] = field(
         default=(OnnxProvider.CPU,),
@@ -315,13 +321,17 @@ class Settings(Limits):
 
     @property
     def search_thread_count(self) -> int:
-        """`search_threads`, or the number of cores."""
-        return self.search_threads or machine.cores()
+        """`search_threads`, or a worker's share of the cores."""
+        return self.search_threads or self._cores_of_worker
 
     @property
     def encoder_thread_count(self) -> int:
-        """`encoder_threads`, or the number of cores."""
-        return self.encoder_threads or machine.cores()
+        """`encoder_threads`, or a worker's share of the cores."""
+        return self.encoder_threads or self._cores_of_worker
+
+    @property
+    def _cores_of_worker(self) -> int:
+        return max(1, machine.cores() // self.worker_count)
 
 
 def setting_fields() -> list[Field[Any]]:

@@ -6,9 +6,11 @@ Binarizers and adapters always run on the processor: they are small, and their c
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import onnxruntime
+if TYPE_CHECKING:
+    import onnxruntime
+
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +60,7 @@ class Device:
     def is_cpu(self) -> bool:
         return self.providers[0][0] == CPU
 
-    def check(self, session: onnxruntime.InferenceSession, model: str) -> "Device":
+    def check(self, session: "onnxruntime.InferenceSession", model: str) -> "Device":
         """Where a session runs, which is the processor if the accelerator did not start; that is logged."""
         used = session.get_providers()[0]
         if used == self.providers[0][0]:
@@ -81,6 +83,10 @@ def choose_device(names: Sequence[str]) -> Device:
 
     names: as settings have them.
     """
+    if set(names) <= {"cpu"}:
+        return CPU_ONLY
+    import onnxruntime  # only where it is needed: its library takes memory and starts a thread
+
     available = set(onnxruntime.get_available_providers())
     found = [_PROVIDERS[name] for name in names if _PROVIDERS[name].name in available]
     missing = [name for name in names if _PROVIDERS[name].name not in available]

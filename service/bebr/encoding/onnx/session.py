@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
 import onnx.utils
-import onnxruntime
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from bebr.encoding.onnx.providers import CPU_ONLY, Device
 from bebr.errors import DamagedBundle
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 # Names of the inputs and the output of every embedding graph; the last is the input of binarizers and adapters too.
 INPUT_IDS, ATTENTION_MASK, EMBEDDING = "input_ids", "attention_mask", "embedding"
@@ -26,7 +29,7 @@ def open_session(
     *,
     weights: str | None = None,
     device: Device = CPU_ONLY,
-) -> onnxruntime.InferenceSession:
+) -> "onnxruntime.InferenceSession":
     """Open the ONNX graph in a file. `threads` compute one call together; calls from several threads may overlap.
 
     Where `part` is given, it is opened instead: a graph cut out of the one in the file, which errors then name.
@@ -36,6 +39,8 @@ def open_session(
     """
     if part is None:
         read_graph(path, weights)
+    import onnxruntime  # here, as its library starts a thread at once, which a process to be forked must not have
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -112,7 +117,7 @@ def cut_out(whole: onnx.ModelProto, outputs: Sequence[str]) -> bytes:
 
 
 def check_signature(
-    session: onnxruntime.InferenceSession,
+    session: "onnxruntime.InferenceSession",
     path: Path,
     inputs: Mapping[str, tuple[str, int | None]],
     outputs: Mapping[str, tuple[str, int | None]],

@@ -55,8 +55,6 @@ class Start:
     """0: it is the primary."""
     folder: Path
     """Where the workers find each other."""
-    listener: int
-    """Descriptor of the socket that all share."""
     answers_before_ready: bool
     """Nobody else answers yet."""
 

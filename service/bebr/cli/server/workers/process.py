@@ -1,49 +1,49 @@
 """One worker process, as its supervisor sees it."""
 
 import asyncio
+import os
+import signal
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Self
 
 from bebr import errors
 from bebr.cli.server.workers.control import Order, Start, Word, fields_of, line, send_start
+from bebr.cli.server.workers.forking import Forks, exit_code
 from bebr.errors import BebrError, Unavailable
 
-COMMAND = (sys.executable, "-P", "-m", "bebr.cli.server.workers.worker")
-"""-P: what lies in the current folder is not imported."""
+STEADY_BEATS = 60
+"""A worker that ends by itself before it has said so many has failed to start."""
+
+
+def has_failed(beats: int | None, code: int) -> bool:
+    """Whether the end of a worker counts as a start that failed. beats: since it was ready; None: it never was."""
+    was_stopped = code in (0, -signal.SIGKILL, -signal.SIGTERM)
+    return beats is None or (beats < STEADY_BEATS and not was_stopped)
 
 
 class WorkerProcess:
     """A worker that was started. `spawn` makes one."""
 
-    def __init__(self, process: asyncio.subprocess.Process, number: int, waiting: Callable[[str], None]) -> None:
-        self._process = process
+    def __init__(self, pid: int, number: int, waiting: Callable[[str], None]) -> None:
+        self.pid = pid
         self._waiting = waiting
         self._writer: asyncio.StreamWriter | None = None
         self._said: dict[Word, asyncio.Event] = {word: asyncio.Event() for word in Word}
         self._failure: BebrError | None = None
         self.number = number
         self.beats = 0
-        self._ended = asyncio.create_task(self._process.wait())
+        self._ended = asyncio.create_task(exit_code(pid))
         self._listening: asyncio.Task[None] | None = None
 
     @classmethod
-    async def spawn(cls, start: Start, waiting: Callable[[str], None]) -> Self:
-        """waiting: told why it is not ready yet."""
+    async def spawn(cls, forks: Forks, listener: int, start: Start, waiting: Callable[[str], None]) -> Self:
+        """listener: descriptor of the socket that all share. waiting: told why it is not ready yet."""
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                descriptors = (theirs.fileno(), start.listener)
-                process = await asyncio.create_subprocess_exec(
-                    *COMMAND,
-                    str(theirs.fileno()),
-                    f"worker={start.number}",  # for whoever looks at the processes
-                    stdin=asyncio.subprocess.DEVNULL,
-                    pass_fds=descriptors,
-                    process_group=0,  # Ctrl-C is the supervisor's to hear
-                )
+                pid = await forks.fork(start.number, (theirs.fileno(), listener))
             with suppress(OSError):  # it has died already
                 send_start(ours, start)
             ours.setblocking(False)
@@ -51,18 +51,19 @@ class WorkerProcess:
         except BaseException:
             ours.close()
             raise
-        worker = cls(process, start.number, waiting)
+        worker = cls(pid, start.number, waiting)
         worker._writer = writer
         worker._listening = asyncio.create_task(worker._listen(reader))
         return worker
 
     @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
     def is_ready(self) -> bool:
         return self._said[Word.READY].is_set()
+
+    async def has_failed(self) -> bool:
+        """Whether its end, once it has come, counts as a start that failed."""
+        code = await self.wait()
+        return has_failed(self.beats if self.is_ready else None, code)
 
     @property
     def has_ended(self) -> bool:
@@ -111,8 +112,9 @@ class WorkerProcess:
             await self._listening
 
     def kill(self) -> None:
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        if not self.has_ended:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         with suppress(ConnectionError):
@@ -125,7 +127,7 @@ class WorkerProcess:
     def _hear(self, fields: dict[str, Any]) -> None:
         word = Word(fields["word"])
         if word is Word.BEAT:
-            self.beats += 1
+            self.beats += self.is_ready
         elif word is Word.WAITING:
             self._waiting(fields["reason"])
         elif word is Word.FAILED:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from bebr.cli.options import local_url
 from bebr.cli.server.running import SHUTDOWN_SECONDS, Waiting, listen, use_folder
 from bebr.cli.server.workers.control import Order, Start, Word
+from bebr.cli.server.workers.forking import Forks
 from bebr.cli.server.workers.process import WorkerProcess
 from bebr.config import Settings
 from bebr.disk import FolderLock
@@ -56,6 +57,7 @@ class Supervisor:
         """Where the workers find each other."""
         self._workers: list[WorkerProcess] = []
         """By number."""
+        self._forks = Forks()
         self._stopped = asyncio.Event()
         self._wants_reload = asyncio.Event()
 
@@ -75,6 +77,7 @@ class Supervisor:
                     task.cancel()
                 await asyncio.gather(serving, stopped, return_exceptions=True)
                 await self._stop_all()
+                await self._forks.renew()
                 if probes is not None:
                     await asyncio.to_thread(probes.stop)
 
@@ -109,8 +112,8 @@ class Supervisor:
 
     async def _prepare(self, number: int, answers_before_ready: bool = False) -> WorkerProcess:
         """A worker that waits to begin."""
-        start = Start(self._settings, number, self._folder, self._listener.fileno(), answers_before_ready)
-        return await WorkerProcess.spawn(start, self._waiting)
+        start = Start(self._settings, number, self._folder, answers_before_ready)
+        return await WorkerProcess.spawn(self._forks, self._listener.fileno(), start, self._waiting)
 
     async def _begin(self, number: int, answers_before_ready: bool = False) -> WorkerProcess:
         """A worker that has begun."""
@@ -126,9 +129,9 @@ class Supervisor:
             await worker.wait()
             if self._workers[number] is not worker:  # a reload has put another one in its place
                 continue
-            failed = 0 if worker.is_ready else failed + 1
             error = await worker.failure()
             event(log, "worker ended", logging.ERROR, worker=number, pid=worker.pid, why=error.detail)
+            failed = failed + 1 if await worker.has_failed() else 0
             if failed == MAX_FAILED_STARTS:
                 raise Unavailable(f"worker {number} could not start {failed} times in a row: {error.detail}")
             if failed:
@@ -150,6 +153,7 @@ class Supervisor:
             await self._wants_reload.wait()
             self._wants_reload.clear()
             event(log, "reload began")
+            await self._forks.renew()
             try:
                 for number in range(1, len(self._workers)):
                     await self._replace_follower(number)

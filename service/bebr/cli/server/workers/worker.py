@@ -179,16 +179,16 @@ async def _none_left(state: ServerState, seconds: float) -> None:
         await asyncio.sleep(POLL_SECONDS)
 
 
-def main() -> None:
+def main(control_descriptor: int, listener_descriptor: int) -> None:
     """Serve until the supervisor says stop, or has died."""
-    control = socket.socket(fileno=int(sys.argv[1]))
+    control = socket.socket(fileno=control_descriptor)
     for ignored in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     with control, suppress(EOFError, ConnectionError):
         start = read_start(control)
         configure_logs(start.settings.log_level, start.settings.log_format, start.number)
         sys.setswitchinterval(SWITCH_SECONDS)
-        with socket.socket(fileno=start.listener) as listener:
+        with socket.socket(fileno=listener_descriptor) as listener:
             listener.setblocking(False)
             sys.exit(_serve(start, control, listener))
 
@@ -233,7 +233,3 @@ def _next_order(control: socket.socket) -> Order | None:
             return None
         said += more
     return Order(fields_of(said)["word"])
-
-
-if __name__ == "__main__":
-    main()

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from bebr.core.arrays import Floats
@@ -14,6 +14,9 @@ from bebr.encoding.bundles.writer import EMBEDDING_GRAPH, EMBEDDING_WEIGHTS
 from bebr.encoding.embedding.tokenization import TextTokenizer
 from bebr.encoding.onnx.session import ATTENTION_MASK, EMBEDDING, INPUT_IDS, open_session
 from bebr.errors import DamagedBundle, InvalidCheckpoint
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 TEXTS = ("a", "Parse a date: 2024-05-01?", "The quick brown fox jumps over the lazy dog. " * 3)
 LONGEST = 1024
@@ -60,7 +63,7 @@ def prove(graph: bytes, weights: bytes | None, tokenizer: bytes, max_length: int
     return Proof(alone.shape[1], float((alone * together).sum(axis=1).min()))
 
 
-def _run(session: onnxruntime.InferenceSession, rows: Sequence[Sequence[int]], file: str) -> Floats:
+def _run(session: "onnxruntime.InferenceSession", rows: Sequence[Sequence[int]], file: str) -> Floats:
     """Token ids of some texts -> their embeddings (rows, dims) float32."""
     mask = np.zeros((len(rows), max(map(len, rows))), np.int64)
     ids: NDArray[np.int64] = np.zeros_like(mask)
