@@ -17,8 +17,8 @@ from bebr.core.types import Puts
 from bebr.errors import BebrError, DamagedStore, IdempotencyConflict, StoreUnavailable
 from bebr.shards import group
 from bebr.shards.changes import Patch, Reencode, ShardWrite
-from bebr.shards.follower import FEED_PAGE
 from bebr.shards.group import MAX_GROUP_OPERATIONS
+from bebr.shards.replay import FEED_PAGE
 from bebr.store.sqlite.store import SqliteStore
 
 

@@ -27,7 +27,8 @@ shard_files.py  what a shard remembers on disk
 view.py         what a reader sees of a shard
 scan_view.py    what a search sees of all shards, as the kernel takes it
 shard_parts.py  the segments of a shard, and what operations do to their rows
-shard.py        the shard: applies operations, swaps views, maintains its files
+shard_state.py  the shard in memory: applies operations, swaps views
+shard.py        the shard, with its files and their maintenance
 """
 
 from bebr.index.candidates import Found

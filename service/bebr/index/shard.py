@@ -1,20 +1,19 @@
 """A shard: growing, frozen and sealed segments behind one immutable view, kept equal to the store's map of the shard.
 
-One writer applies operations under a lock and swaps the view; readers take the view and never wait. Maintenance
-(sealing, checkpoints, compaction) runs beside both and swaps the view too. Nothing here is the truth: a shard that is
-lost or damaged is rebuilt by replaying the store's feed from seq 0.
+Its state applies operations and swaps the view; readers take the view and never wait. Here are the files and their
+maintenance (sealing, checkpoints, compaction), which runs beside both and swaps it too. Nothing here is the truth:
+a shard that is lost or damaged is rebuilt by replaying the store's feed from seq 0.
 """
 
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from bebr.core.codes import CodeSpec
-from bebr.core.history import History, Mark
+from bebr.core.history import Mark
 from bebr.core.lists import Centroids
-from bebr.core.types import FieldType, Puts, Role
+from bebr.core.types import FieldType, Role
 from bebr.errors import DamagedSegment, NotReady
 from bebr.index import sealing, shard_files
 from bebr.index.candidates import Part
@@ -23,14 +22,14 @@ from bebr.index.compaction import is_mostly_dead, segment_to_sort, segments_to_j
 from bebr.index.growing import Compaction, GrowingView
 from bebr.index.lists.assigning import assign_lists
 from bebr.index.segment import ANY_SIZE, Segment, SegmentView
-from bebr.index.shard_parts import Moves, ShardParts
-from bebr.index.view import ShardView
+from bebr.index.shard_parts import Moves
+from bebr.index.shard_state import ShardState
 
 CHECKPOINT_HEADS = 4
 """A checkpoint is due after the operations that fill this many growing segments; the next start replays no more."""
 
 
-class Shard:
+class Shard(ShardState):
     """The writer's side of a shard, and its files in `folder`."""
 
     def __init__(
@@ -44,40 +43,24 @@ class Shard:
         role: Role = Role.PRIMARY,
         shares: bool = False,
     ) -> None:
+        super().__init__(specs, fields, head_rows)
         self.folder = folder
         self._shares = shares or role is Role.FOLLOWER
         """Other processes have the same files open."""
         self._owns_files = role is Role.PRIMARY
         """Else another process writes them, and none is made or changed here."""
         self._files: tuple[int, ...] | None = None
-        self.specs = specs
         self.lists: Mapping[int, Centroids] = {} if lists is None else lists
         """By code version: the centroids by whose lists rows are sorted from now on."""
-        self.fields = dict(fields)
-        self.head_rows = head_rows
-        """Rows of a growing segment when it is full."""
         self.map_from_bytes = map_from_bytes
         """Codes of segments of this size or more stay in their files, mapped."""
-        self.seq = 0
         self.checkpoint_seq = 0
         """The files hold all operations up to this seq."""
-        self.history: History | None = None
-        """What the store that the operations come from says of them; it gives checkpoints their marks."""
-        self._loaded = Mark("", "", 0)
         self.rebuilt_because: str | None = None
         """Why the files could not be used at the start."""
-        self._parts = ShardParts(specs, head_rows)
-        """Only changed while `_lock` is held."""
-        self._operations = 0
-        """Since the last checkpoint."""
-        self._is_unsaved = False
-        """Segments were sealed, merged or dropped since the last checkpoint."""
         self._is_replaced = False
-        self._lock = threading.Lock()
-        """Held while the view changes."""
         self._maintenance = threading.Lock()
         """Held while files change."""
-        self.view = ShardView.of((), 0)
 
     def open(self, fields_change: bool = False, before: "Shard | None" = None) -> None:
         """Map the segments of the last checkpoint. A damaged one makes the shard start empty, to be rebuilt.
@@ -111,17 +94,6 @@ class Shard:
         self.seq, self.checkpoint_seq, self._parts.sealed = 0, 0, []
         self._loaded = Mark("", "", 0)
 
-    @property
-    def mark(self) -> Mark:
-        """The last operation that the shard has."""
-        return self.history.mark(self.seq) if self.history else self._loaded
-
-    def forget(self) -> None:
-        """Let go of all segments, so that their memory and their maps are given back; nothing may be asked any more."""
-        with self._lock:
-            self._parts = ShardParts(self.specs, self.head_rows)
-            self._publish()
-
     def take_place_of(self, old: "Shard") -> None:
         """Move the files to where those of another shard are, which takes no part any more.
 
@@ -133,52 +105,6 @@ class Shard:
             self.folder = old.folder
             for view in self._parts.sealed:
                 view.segment.move_to(self.folder / view.segment.path.name)
-
-    # -- writes --------------------------------------------------------------------------------------------------------
-
-    def apply(self, puts: Sequence[tuple[Puts, Mapping[str, Sequence[Any]]]], deletes: Sequence[str], seq: int) -> None:
-        """Apply operations of distinct ids, whose last has `seq`, as one change of the view.
-
-        puts: with the values of each filterable field. Operations that were applied before change nothing.
-        """
-        with self._lock:
-            if seq <= self.seq:
-                return
-            self._parts.kill(deletes)
-            for batch, values in puts:
-                self._parts.kill(batch.ids)
-                self._parts.append(batch, values, self.fields, self.seq)
-            self._drop_dead()
-            self._operations += len(deletes) + sum(len(batch.ids) for batch, _ in puts)
-            self.seq = seq
-            self._publish()
-
-    def set_fields(self, fields: Mapping[str, FieldType]) -> None:
-        """Rows that come from now on have columns of these fields, and no others; those that are there get them by
-        `add_columns`, once they are sealed."""
-        with self._lock:
-            if fields != self.fields:
-                self.fields = dict(fields)
-                self._parts.freeze()
-                self._publish()
-
-    @property
-    def outdated(self) -> list[Part]:
-        """The parts that have not the columns of today's fields alone."""
-        return [part for part in self.view.parts if part.segment.fields != self.fields]
-
-    def leave_out(self, ids: Sequence[str]) -> None:
-        """Take points out of the view, whatever the store says; what is written of them later counts again."""
-        with self._lock:
-            self._parts.kill(ids)
-            self._drop_dead()
-            self._publish()
-
-    def _publish(self) -> None:
-        self.view = ShardView.of(self._parts.all(), self.seq)
-
-    def _drop_dead(self) -> None:
-        self._is_unsaved |= self._parts.drop_dead()
 
     # -- maintenance ---------------------------------------------------------------------------------------------------
 

@@ -6,13 +6,17 @@ truth.py     what the shards need of the store
 shared_seqs.py  numbers in a mapped file by which processes tell each other what they have acknowledged
 freshness.py what others have acknowledged, and how a view gets there
 writer.py    the order of the writes, and what is committed together
+rewrites.py  changes that read points first
 group.py     what waits to be written, and what goes into one commit
 changes.py   what a shard can be asked to write
 runs.py      what a follower applies at once
+replay.py    the feed of a shard, applied to its view
+losses.py    whether the store still has what it acknowledged
 note.py      what the store acknowledged last, noted beside a shard's files
 follower.py  keeps one shard equal to the store
 files_follower.py  the same where another process writes its files
 columns.py   makes columns of fields that were added to rows that there are
+reader.py    where reads run, and what they do where a file is damaged
 reads.py     searches, counts and lists of ids over several shards
 snapshot.py  the shards as they were at one moment
 scan_rate.py how long a scan takes on this machine
@@ -42,8 +46,9 @@ from bebr.index import (
 )
 from bebr.shards.changes import Change, Patch, Reencode, Replace, ShardWrite, pieces_of, values_of
 from bebr.shards.client import ColumnStats, Misfits, Searched, ShardClient, ShardStats
-from bebr.shards.local import LocalShards, ShardThreads
+from bebr.shards.local import LocalShards
 from bebr.shards.note import acknowledged, forget_notes
+from bebr.shards.reader import ShardThreads
 from bebr.shards.shared_seqs import SharedSeqs, numbers
 from bebr.shards.snapshot import Snapshot
 

@@ -30,16 +30,16 @@ class FilesFollower(Follower):
         shard = self.shard
         if shard.is_outrun or self._damage or self._distrusted:
             shard = await asyncio.to_thread(self._open_files)
-        page = await self._page_after(shard)
+        page = await self._replay.page_after(shard)
         if self._leads_on(page, shard):
             return shard, page
-        self._note_loss(page.history.lost(self.shard.mark))
+        self._losses.log(page.history.lost(self.shard.mark))
         if shard is self.shard:
             shard = await asyncio.to_thread(self._open_files)
-            page = await self._page_after(shard)
+            page = await self._replay.page_after(shard)
         if not self._leads_on(page, shard):
             shard.clear()
-            page = await self._page_after(shard)
+            page = await self._replay.page_after(shard)
         return shard, page
 
     def _leads_on(self, page: FeedPage, shard: Shard) -> bool:

@@ -7,44 +7,37 @@ soon as it is equal to the store. Until then readers see the old view; after a c
 Where another process writes the files, `files_follower.py` reads them.
 
 Whether the store still has what the view has is told by the mark of the view's last operation, and at the start by that
-of its checkpoint and by the note of what the store acknowledged last (`note.py`).
+of its checkpoint and by the note of what the store acknowledged last (`losses.py`).
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bebr.core.codes import CodeSpec
-from bebr.core.history import History, Loss
+from bebr.core.history import History
 from bebr.core.lists import Centroids
-from bebr.core.operations import FeedEntry, FeedPage, ShardCounters
-from bebr.core.types import Puts, Role
-from bebr.errors import CollectionNotFound, DamagedSegment, DamagedStore, NotReady
+from bebr.core.operations import FeedPage, ShardCounters
+from bebr.core.types import Role
+from bebr.errors import CollectionNotFound, DamagedSegment
 from bebr.index.segment import ANY_SIZE
 from bebr.index.shard import Shard
 from bebr.index.shard_files import rebuilt_folder
 from bebr.index.view import ShardView
-from bebr.shards.changes import Fields, values_of, with_values_of
-from bebr.shards.note import NOTHING, Note, note_path, read_note, write_note
-from bebr.shards.runs import Done, Run, follow_on, last_applied
+from bebr.shards.changes import Fields, with_values_of
+from bebr.shards.losses import Losses
+from bebr.shards.replay import Replay
+from bebr.shards.runs import INLINE_OPERATIONS, Done, Run, follow_on, last_applied
 from bebr.shards.shared_seqs import Acknowledged
 from bebr.shards.truth import Truth
 from bebr.telemetry import event
 
 log = logging.getLogger(__name__)
-FEED_PAGE = 5_000
 MAX_REBUILDS = 3
 """Files that were just written and are damaged again are a disk that nothing can be built on."""
-MAX_LOGGED = 20
-"""Damaged points of one page that the log names."""
-INLINE_OPERATIONS = 64
-"""Up to this many operations are applied on the event loop: a thread would cost more."""
 
 
 class Follower:
@@ -73,16 +66,11 @@ class Follower:
         self._truth, self._uid, self._number = truth, uid, number
         self._name = name or uid
         self._names: dict[str, Any] = {"collection": self._name, "shard": number}
-        self._note_path = note_path(folder.parent, number)
-        self._note = NOTHING
+        self._losses = Losses(folder.parent, number, self._names)
+        self._replay = Replay(truth, uid, number, self._name)
         self.problem: str | None = None
         """Why the view is not what the store has, while it is rebuilt."""
         self.rebuilds = 0
-        self._reported = ""
-        self.behind = 0
-        """Operations of the store that are still to be applied, at most, while the view catches up."""
-        self.losses = 0
-        """How often the store was found to have lost what it had acknowledged."""
         self.fields = fields
         """The filterable fields whose columns rows have."""
         self._specs, self._head_rows, self._lists = specs, head_rows, lists
@@ -91,14 +79,10 @@ class Follower:
         self._catching_up = False
         self._distrusted = False
         """The view may have what the store has not."""
-        self.damaged = 0
-        """Points of the store that were found damaged, and are not in the view."""
         self._damage: str | None = None
         """Why the files of the view cannot be read any more; what it holds in memory is right all the same."""
         self.damaged_files = 0
         """How often a damaged file was found, at the start or later."""
-        self._last: tuple[int, str] | None = None
-        """Seq and id of the last operation that the view took, where it is known."""
         self.shard = self._new_shard(folder)
 
     @property
@@ -106,13 +90,28 @@ class Follower:
         """What readers see now."""
         return self.shard.view
 
+    @property
+    def behind(self) -> int:
+        """Operations of the store that are still to be applied, at most, while the view catches up."""
+        return self._replay.behind
+
+    @property
+    def damaged(self) -> int:
+        """Points of the store that were found damaged, and are not in the view."""
+        return self._replay.damaged
+
+    @property
+    def losses(self) -> int:
+        """How often the store was found to have lost what it had acknowledged."""
+        return self._losses.count
+
     def open(self, fields_change: bool = False) -> None:
         """Map the files that are there; where they are damaged, the shard starts empty and says why.
 
         fields_change: columns of some fields are still to be made.
         """
         self.shard.open(fields_change)
-        self._note = read_note(self._note_path)
+        self._losses.read_note()
 
     def close(self, keep: bool) -> None:
         """`keep`: save the state, so that the next start is quick. Raises OSError."""
@@ -202,14 +201,16 @@ class Follower:
     async def _try_to_catch_up(self) -> bool:
         """False where tombstones were purged that this has not read: the view may hold what was deleted."""
         shard, page = await self._begin()
-        if (points := await self._replay_all(shard, page)) is None:
+        if shard is not self.shard:
+            self._replay.last = None
+        if (points := await self._replay.run(shard, page)) is None:
             return False
         if shard is not self.shard:
             await self._serve(shard)
             self._damage = None
-        self._reported = ""
+        self._losses.caught_up()
         self._distrusted = False
-        self._note_missing(points - sum(self.view.points.values()))
+        self._replay.note_missing(points - sum(self.view.points.values()))
         self._take_note()
         return True
 
@@ -217,15 +218,15 @@ class Follower:
         """What is to be caught up, the shard that is served or one beside it, and the first page for it."""
         shard = self.shard
         await self._truth.history(self._uid, self._number)  # the store takes nothing from who wrote before, from now on
-        page = await self._page_after(shard)
-        self._report(page.history.lost(self._note.mark) or page.history.lost(shard.mark), page.history)
+        page = await self._replay.page_after(shard)
+        self._losses.report(page.history, shard)
         if why := await self._why_rebuild(page.counters, page.history):
             self._note_rebuild(why)
         if why or self._damage:
-            self.damaged = 0
+            self._replay.damaged = 0
             shard = self._new_shard(rebuilt_folder(shard.folder))
             await asyncio.to_thread(shard.clear)
-            page = await self._page_after(shard)
+            page = await self._replay.page_after(shard)
         return shard, page
 
     async def _serve(self, shard: Shard) -> None:
@@ -236,47 +237,15 @@ class Follower:
             self._acknowledged.begin_build()
         self.shard, self._purged_seq = shard, 0
 
-    def _note_missing(self, missing: int) -> None:
-        """missing: points that the store has and the view has not, of now and of earlier runs."""
-        if missing > self.damaged:
-            log.error(
-                "shard %d of collection %s: %d points of the store are damaged and left out; see `bebr verify`",
-                self._number,
-                self._name,
-                missing,
-            )
-            self.damaged = missing
-
     def leave_out(self, ids: Sequence[str]) -> None:
         """Take points out of the view that the store has found damaged: nothing can be made of them."""
         self.shard.leave_out(ids)
-        self.damaged += len(ids)
-        for point_id in ids[:MAX_LOGGED]:
-            log.error("collection %s: point %r is damaged in the store and left out", self._name, point_id)
-
-    def _report(self, loss: Loss | None, history: History) -> None:
-        """Raises DamagedStore where the store cannot have lost it but by damage: it died while it was written to."""
-        self._note_loss(loss)
-        if loss is None:
-            return
-        if loss.in_epoch and history.lossless and not self._note.closed and self.shard.history is None:
-            raise DamagedStore(
-                f"{loss.reason} in shard {self._number}: a part of its file or of its -wal file is missing. Restore "
-                f"the store from a backup; or, to go on with what is left, stop the service, delete "
-                f"{self.shard.folder.parent}, which is then made anew from the store, and start again"
-            )
-
-    def _note_loss(self, loss: Loss | None) -> None:
-        if loss is not None and loss.reason != self._reported:  # not again where it is tried again
-            self._reported = loss.reason
-            self.losses += 1
-            event(log, "the store lost acknowledged writes", logging.ERROR, **self._names, why=loss.reason)
+        self._replay.note_damaged(ids)
 
     async def _why_rebuild(self, counters: ShardCounters, history: History) -> str | None:
         """Why what the store says after the view's seq would not make the view equal to it."""
         seq = self.shard.seq
-        # also where only the note is lost: masks of a checkpoint may know of deletes that came after its seq
-        if loss := history.lost(self._note.mark) or history.lost(self.shard.mark):
+        if loss := self._losses.find(history, self.shard.mark):
             return loss.reason
         if counters.last_seq < seq or await self._is_distrusted():
             return f"the store went back from {seq} to {counters.last_seq} or less"
@@ -292,68 +261,17 @@ class Follower:
     def _take_note(self, closed: bool = False) -> None:
         """Note what the store has acknowledged, and tell followers of it."""
         if self.shard.history is not None:
-            self._note = Note(self.shard.mark, closed)
-            write_note(self._note_path, self._note)
+            self._losses.take_note(self.shard.mark, closed)
         if self._acknowledged is not None and not closed:
             self._acknowledged.tell(self.shard.seq)
 
     async def _is_distrusted(self) -> bool:
         """Whether the view has what the store has not: in the store the seq of its last operation has another id."""
-        if self._distrusted or self._last is None:
+        if self._distrusted or self._replay.last is None:
             return self._distrusted
-        seq, point_id = self._last
+        seq, point_id = self._replay.last
         entries = (await self._truth.feed(self._uid, self._number, seq - 1, 1)).entries
         return bool(entries) and entries[0].seq == seq and entries[0].id != point_id
-
-    async def _page_after(self, shard: Shard) -> FeedPage:
-        return await self._truth.feed(self._uid, self._number, shard.seq, FEED_PAGE)
-
-    async def _replay_all(self, shard: Shard, page: FeedPage) -> int | None:
-        """Apply the feed from where the shard is -> how many points the store has at that moment.
-
-        page: the first one. None: the feed does not lead on from what the shard has; the next attempt tells why.
-        """
-        first, known_seq = page.counters.last_seq, max(shard.seq, page.counters.purged_seq)
-        self._last = None if shard is not self.shard else self._last
-        while True:
-            if page.counters.purged_seq > known_seq or page.history.lost(shard.mark):
-                return None
-            shard.history = page.history
-            self.behind = max(0, first - shard.seq)
-            if page.entries and len(page.entries) <= INLINE_OPERATIONS:
-                self._replay(shard, page.entries)
-            elif page.entries:
-                await asyncio.to_thread(self._replay, shard, page.entries)
-            if page.entries:
-                self._last = page.entries[-1].seq, page.entries[-1].id
-                if shard.needs_maintenance:
-                    await asyncio.to_thread(shard.maintain)
-            if not page.entries or shard.seq == page.counters.last_seq:
-                break
-            self.behind = max(0, first - shard.seq)
-            page = await self._page_after(shard)
-        self.behind = 0
-        shard.apply([], [], page.counters.last_seq)  # the last operations may be purged deletes, which no feed has
-        return page.counters.points
-
-    def _replay(self, shard: Shard, entries: Sequence[FeedEntry]) -> None:
-        if unknown := {entry.version for entry in entries if entry.record is not None} - self._specs.keys():
-            raise NotReady(f"the store has points of code versions {sorted(unknown)}, which are not known here yet")
-        deletes = [entry.id for entry in entries if entry.record is None]
-        damaged = [entry.id for entry in entries if entry.is_damaged]
-        for point_id in damaged[:MAX_LOGGED]:
-            log.error("collection %s: point %r is damaged in the store and left out", self._name, point_id)
-        self.damaged += len(damaged)
-        by_version: dict[int, list[FeedEntry]] = {}
-        for entry in entries:
-            if entry.record is not None:
-                by_version.setdefault(entry.version, []).append(entry)
-        puts = []
-        for version, some in by_version.items():
-            records = np.frombuffer(b"".join(e.record or b"" for e in some), np.uint8).reshape(len(some), -1)
-            metadata = [json.loads(entry.metadata or "{}") for entry in some] if self.fields else [{}] * len(some)
-            puts.append((Puts([e.id for e in some], version, records, []), values_of(metadata, self.fields)))
-        shard.apply(puts, deletes, entries[-1].seq)
 
     def _apply(self, done: Sequence[Done]) -> None:
         """Small writes are joined to as few changes of the view as their ids allow; large ones gain nothing by it."""
@@ -364,7 +282,7 @@ class Follower:
                 run = Run()
             run.add(change, committed)
         run.apply_to(self.shard)
-        self._last = last_applied(done) or self._last
+        self._replay.last = last_applied(done) or self._replay.last
 
     def _new_shard(self, folder: Path) -> Shard:
         return Shard(

@@ -9,6 +9,8 @@ from bebr.core.types import Puts
 from bebr.index.shard import Shard
 from bebr.shards.changes import ShardWrite, Values
 
+INLINE_OPERATIONS = 64
+"""Up to this many operations are applied on the event loop: a thread would cost more."""
 MAX_JOINED_OPERATIONS = 64
 """Writes of more operations change the view by themselves."""
 Done = tuple[ShardWrite, Committed]

@@ -169,6 +169,13 @@ class Upkeep:
             collection=self._name,
         )
 
+    async def reread(self, damage: DamagedSegment) -> None:
+        """Return once the files of another process, which has replaced them, are read anew. Else raises NotReady."""
+        for number, follower in enumerate(self._followers):
+            if str(follower.shard.folder) == damage.fields["folder"] and follower.shard.is_outrun:
+                return await self._writer.catch_up(number)
+        raise self.mend(damage) from None
+
     async def _mend(self, number: int) -> None:
         try:
             while not self.closed:

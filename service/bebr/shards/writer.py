@@ -17,22 +17,16 @@ from collections import deque
 from collections.abc import Sequence
 
 from bebr.core.operations import Commit, CommitOutcome, Committed
-from bebr.core.types import StoredPoint
-from bebr.errors import BebrError, DamagedPoint, Overloaded, StoreUnavailable
+from bebr.errors import Overloaded, StoreUnavailable
 from bebr.shards.changes import (
     Change,
     Fields,
-    Patch,
-    Reencode,
-    Replace,
     ShardWrite,
-    affected,
-    commits_of,
-    of_ids,
-    rewritten,
 )
-from bebr.shards.follower import INLINE_OPERATIONS, Follower
+from bebr.shards.follower import Follower
 from bebr.shards.group import CatchUp, Group, SetFields, Waiting
+from bebr.shards.rewrites import Rewrites, nothing
+from bebr.shards.runs import INLINE_OPERATIONS
 from bebr.shards.truth import Truth
 
 log = logging.getLogger(__name__)
@@ -60,6 +54,7 @@ class Writer:
         self._groups: asyncio.Task[None] | None = None
         self._applying: asyncio.Task[None] | None = None
         self._recoveries: dict[int, asyncio.Task[None]] = {}
+        self._rewrites = Rewrites(truth, uid, followers, self._commit, self.recheck)
 
     async def write(self, shard: int, change: Change) -> Committed:
         """Durable in the store and visible to searches when this returns. A caller that goes away stops nothing.
@@ -221,7 +216,7 @@ class Writer:
         follower = self._followers[shard]
         if isinstance(change, CatchUp):
             if follower.shard.seq >= change.seq:
-                return _nothing(follower, 0)
+                return nothing(follower, 0)
             await follower.catch_up()
             self._behind.discard(shard)
             for item, committed in self._unseen.pop(shard, []):
@@ -229,62 +224,8 @@ class Writer:
         elif isinstance(change, SetFields):
             follower.set_fields(change.fields)
         elif not isinstance(change, ShardWrite):
-            return await self._rewrite(shard, change)
-        return _nothing(follower, 0)
-
-    async def _rewrite(self, shard: int, change: Patch | Reencode | Replace) -> Committed:
-        """Read points as they are now, and write what becomes of them. Nothing of this process comes between; what
-        another one writes meanwhile is read again."""
-        follower = self._followers[shard]
-        results: list[Committed] = []
-        changed: set[str] = set()
-        left = change
-        while points := affected(left, await self._read(shard, left)):
-            if isinstance(change, Reencode):
-                writes = await asyncio.to_thread(rewritten, left, points, follower.fields)
-            else:
-                writes = rewritten(left, points, follower.fields)
-            applied = await self._write_again(shard, commits_of(writes), results)
-            changed |= applied
-            left = of_ids(left, [point.id for point in points if point.id not in applied])
-        if not results:
-            return _nothing(follower, len(change.ids))
-        return Committed([i in changed for i in change.ids], results[0].first_seq, results[-1].last_seq)
-
-    async def _write_again(
-        self, shard: int, commits: Sequence[Sequence[ShardWrite]], results: list[Committed]
-    ) -> set[str]:
-        """The ids of the points that were still as they were read. results: takes what the store did."""
-        follower = self._followers[shard]
-        applied: set[str] = set()
-        for together in commits:
-            (outcome,) = await self._commit([Commit(shard, [item.write for item in together])])
-            if isinstance(outcome, Exception):
-                raise _after_others(outcome) if results else outcome
-            try:
-                if not await follower.apply(list(zip(together, outcome, strict=True))):
-                    await follower.catch_up()
-            except Exception:
-                self.recheck(shard)
-                raise
-            results += outcome
-            for item, made in zip(together, outcome, strict=True):
-                applied.update(i for i, yes in zip(item.write.ids, made.applied, strict=True) if yes)
-        return applied
-
-    async def _read(self, shard: int, change: Patch | Reencode | Replace) -> list[StoredPoint | None]:
-        """The points of a change. Damaged ones are an error for a patch; new codes are made of the others."""
-        ids = change.ids
-        while True:
-            try:
-                found = await self._truth.fetch(self._uid, shard, ids, metadata=True, records=True)
-            except DamagedPoint as error:
-                if isinstance(change, Patch):
-                    raise
-                self._followers[shard].leave_out(error.fields["ids"])
-                ids = [point_id for point_id in ids if point_id not in error.fields["ids"]]
-            else:
-                return found
+            return await self._rewrites.write(shard, change)
+        return nothing(follower, 0)
 
     # -- failures ------------------------------------------------------------------------------------------------------
 
@@ -321,14 +262,3 @@ class Writer:
                         log.warning("shard %d of collection %s is behind the store: %s", shard, self._name, reason)
         finally:
             del self._recoveries[shard]
-
-
-def _after_others(error: Exception) -> Exception:
-    """What a commit failed with whose predecessors of the same change were applied."""
-    return type(error)(error.detail, **error.fields, partly_applied=True) if isinstance(error, BebrError) else error
-
-
-def _nothing(follower: Follower, operations: int) -> Committed:
-    """What a write did that changed nothing."""
-    seq = follower.shard.seq
-    return Committed([False] * operations, seq + 1, seq)
