@@ -13,6 +13,7 @@ from bebr.jobs import JobQueue
 PATIENT: dict[str, Any] = {
     "request_timeout_seconds": 120.0,
     "store_timeout_seconds": 60.0,
+    "read_wait_seconds": 120.0,
     "header_timeout_seconds": 120.0,
     "keep_alive_seconds": 300.0,
     "min_body_bytes_per_s": 0,

@@ -35,7 +35,7 @@ async def services(folder: Path, server: Server, count: int = 2, **changes: Any)
     engines = []
     for number in range(count):
         chosen = settings(folder / str(number), **changes)
-        store, bundles = RedisStore(server.url, prefix=prefix), BundleRegistry([chosen.bundles_dir])
+        store, bundles = RedisStore(server.url, timeout_seconds=60, prefix=prefix), BundleRegistry([chosen.bundles_dir])
         options = EngineOptions(1, 1, chosen.head_rows, joins=True)
         engines.append(Engine(Parts(store, bundles, chosen.data_dir, chosen.limits, options)))
     try:

@@ -78,12 +78,14 @@ async def test_a_holder_that_died_is_not_waited_for(tmp_path: Path, server: Serv
     dead = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
     await dead.wait()
     one, two = tmp_path / "one", tmp_path / "two"
-    await (first := RedisStore(server.url, prefix=f"t{uuid4().hex}", folder=two)).open()
+    await (first := RedisStore(server.url, timeout_seconds=60, prefix=f"t{uuid4().hex}", folder=two)).open()
     mine = Holder.here(two).folder
     await first.close()
     for died in ({"pid": dead.pid}, {"space": "another machine", "folder": mine}):
         prefix = f"t{uuid4().hex}"
-        store, other = (RedisStore(server.url, prefix=prefix, folder=folder) for folder in (one, two))
+        store, other = (
+            RedisStore(server.url, timeout_seconds=60, prefix=prefix, folder=folder) for folder in (one, two)
+        )
         await store.open()
         give_lease(server, prefix, **died)
         server.command("PERSIST", f"{prefix}:lease")  # it would be waited for, for ever
@@ -98,12 +100,12 @@ async def test_a_holder_elsewhere_that_died_is_waited_for_until_its_lease_has_ex
     tmp_path: Path, server: Server
 ) -> None:
     prefix = f"t{uuid4().hex}"
-    store = RedisStore(server.url, prefix=prefix, folder=tmp_path / "one")
+    store = RedisStore(server.url, timeout_seconds=60, prefix=prefix, folder=tmp_path / "one")
     await store.open()
     give_lease(server, prefix, space="another machine", folder="another")
     server.command("PERSIST", f"{prefix}:lease")  # it expires when this test says so
     await store.close()
-    other = RedisStore(server.url, prefix=prefix, folder=tmp_path / "two")
+    other = RedisStore(server.url, timeout_seconds=60, prefix=prefix, folder=tmp_path / "two")
     opening = asyncio.create_task(other.open())
     before = scripts_run(server)
     # It goes on looking at the lease.
@@ -121,7 +123,7 @@ async def test_who_lost_the_lease_cannot_write(tmp_path: Path, server: Server) -
     stores = []
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
-        stores.append(RedisStore(server.url, prefix=prefix, folder=tmp_path / name))
+        stores.append(RedisStore(server.url, timeout_seconds=60, prefix=prefix, folder=tmp_path / name))
     old, new = stores
     await old.open()
     await old.create(UID, 1)
@@ -159,7 +161,9 @@ async def test_redis_itself_refuses_who_lost_the_lease_and_does_not_know(
 ) -> None:
     """Each change is the first that it tries: its own clock says that it has the lease."""
     prefix = f"t{uuid4().hex}"
-    old, new = (RedisStore(server.url, prefix=prefix, folder=tmp_path / name) for name in ("old", "new"))
+    old, new = (
+        RedisStore(server.url, timeout_seconds=60, prefix=prefix, folder=tmp_path / name) for name in ("old", "new")
+    )
     await old.open()
     await old.create(UID, 1)
     await commit(old, 0, [put("a"), DeleteWrite(["a"])])
@@ -180,7 +184,7 @@ async def test_redis_itself_refuses_who_lost_the_lease_and_does_not_know(
 async def test_a_lease_that_expired_is_renewed_if_nobody_had_it(tmp_path: Path, server: Server) -> None:
     """As after a stall, or a Redis that was away."""
     prefix = f"t{uuid4().hex}"
-    store = RedisStore(server.url, prefix=prefix, folder=tmp_path)
+    store = RedisStore(server.url, timeout_seconds=60, prefix=prefix, folder=tmp_path)
     await store.open()
     await store.create(UID, 1)
     server.command("DEL", f"{prefix}:lease")
@@ -197,7 +201,7 @@ async def test_a_store_that_went_back_to_an_earlier_holder_is_taken_again_once_t
 ) -> None:
     """A failover to a copy of before this process took over."""
     prefix = f"t{uuid4().hex}"
-    store = RedisStore(server.url, prefix=prefix, folder=tmp_path)
+    store = RedisStore(server.url, timeout_seconds=60, prefix=prefix, folder=tmp_path)
     await store.open()
     lease = store._lease
     assert lease is not None

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from tests.engine.running import running
@@ -23,7 +24,7 @@ class Road:
 
     def __init__(self, folder: Path) -> None:
         self.server = Server(ServerKind.REDIS, folder, options=("--appendonly", "no"))
-        self.redis = {"redis_url": f"unix://{folder}/road", "store_timeout_seconds": 1.5, "allow_volatile_store": True}
+        self.redis = {"redis_url": f"unix://{folder}/road", "allow_volatile_store": True}
         self.holds = False
         """Whether the points p020 to p029 are held back."""
         self._folder = folder
@@ -88,8 +89,12 @@ async def fill(engine: Engine) -> None:
 async def fail_to_write(engine: Engine, road: Road, key: str | None = None) -> None:
     """10 more points: the service is told that the store is away, and catches up before they are there."""
     road.holds = True
+    client: Any = engine._store._client  # type: ignore[attr-defined]
+    patience, client._timeout_seconds = client._timeout_seconds, 2.0  # of this write alone
     with pytest.raises(StoreUnavailable):
         await engine.write_points("docs", points(30)[20:], WriteMode.UPSERT, key)
+    client._timeout_seconds = patience
+    await until(lambda: road._held, "the write is on its way")
     writer = engine.registry.collections["docs"].shards._writer  # type: ignore[attr-defined]
     await until(lambda: not writer._recoveries, "the writer recovers")
     assert await engine.count("docs", None) == 20

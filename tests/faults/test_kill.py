@@ -59,7 +59,7 @@ def test_a_lost_data_folder_is_rebuilt_from_redis(tmp_path: Path) -> None:
 def test_a_redis_that_dies_under_load_means_503_and_then_recovery(tmp_path: Path, kind: ServerKind) -> None:
     with running_server(kind) as server:
         possible: dict[int, dict[str, set[State]]] = {}
-        environment = {"BEBR_REDIS_URL": server.url, "BEBR_STORE_TIMEOUT_SECONDS": "2"}
+        environment = {"BEBR_REDIS_URL": server.url, "BEBR_STORE_TIMEOUT_SECONDS": "10"}
         with Service(tmp_path / "data", **environment) as service:
             create_collection(service)
             writers = run_writers(service, 0.5, possible)

@@ -118,7 +118,7 @@ def test_a_rebuilt_shard_waits_for_maintenance_of_the_old_one(tmp_path: Path, mo
 
     def write_slowly(*args: Any, **kwargs: Any) -> None:
         sealing_now.set()
-        go_on.wait(5)
+        go_on.wait(PATIENCE_SECONDS)
         original(*args, **kwargs)
 
     monkeypatch.setattr(sealing, "write_segment", write_slowly)
@@ -132,7 +132,7 @@ def test_a_rebuilt_shard_waits_for_maintenance_of_the_old_one(tmp_path: Path, mo
 
     maintenance = threading.Thread(target=maintain)
     maintenance.start()
-    assert sealing_now.wait(5)
+    assert sealing_now.wait(PATIENCE_SECONDS)
     swap = threading.Thread(target=rebuilt.take_place_of, args=(shard,))
     swap.start()
     swap.join(0.2)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from tests.shards.model import FIELDS, SPECS
+from tests.waiting import PATIENCE_SECONDS
 
 from bebr.core.codes import CodeSpec
 from bebr.core.types import Role
@@ -84,6 +85,7 @@ class LocalClients:
             threads=self._threads,
             role=role,
             shares=self.shares,
+            read_wait_seconds=PATIENCE_SECONDS,
         )
         client.open()
         await client.catch_up()

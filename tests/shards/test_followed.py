@@ -32,6 +32,13 @@ async def pair(folder: Path, shards: int = 2, head_rows: int = 64) -> AsyncItera
         await clients.stop()
 
 
+async def seal(primary: LocalShards) -> None:
+    """All rows are in files, and no file is written, merged or deleted any more."""
+    for follower in primary._followers:
+        follower.shard.flush()
+    await until(lambda: not primary.upkeep.is_busy, "upkeep rests")
+
+
 def files_of(folder: Path) -> dict[Path, object]:
     return {path: identity(path) for path in folder.rglob("*") if path.is_file()}
 
@@ -51,8 +58,7 @@ async def test_a_follower_makes_changes_and_deletes_no_file(tmp_path: Path) -> N
     rng, model = np.random.default_rng(1), Model(2)
     async with pair(tmp_path) as (primary, follower):
         await fill(primary, model, rng, 900)
-        for number in range(2):
-            primary._followers[number].shard.flush()
+        await seal(primary)
         before = files_of(tmp_path / "shards")
         await follower.reach()
         await follower.catch_up()
@@ -70,8 +76,9 @@ async def test_the_rows_of_a_follower_are_those_of_the_files_once_the_primary_ha
             await fill(primary, model, rng, 70)
             await follower.reach()
         assert len(follower.stats()) == 1
-        primary._followers[0].shard.flush()
+        await seal(primary)
         await until(lambda: not follower._followers[0].shard.backlog, "the files of the primary")
+        await follower.catch_up()  # those that were merged meanwhile, too
         view, files = follower._followers[0].view, sorted(path.name for path in tmp_path.rglob("*.seg"))
         assert sorted(part.segment.path.name for part in view.parts) == files  # type: ignore[union-attr]
         assert await equal_to(model, follower)
@@ -135,8 +142,7 @@ async def test_files_that_the_primary_has_merged_and_deleted_hold_up_no_search(t
         for gone in sorted(model.points)[::2]:
             del model.points[gone]
         shard.flush()
-        while primary.upkeep.is_busy:
-            await asyncio.sleep(0.01)
+        await until(lambda: not primary.upkeep.is_busy, "upkeep rests")
         await follower.reach()
         assert await equal_to(model, follower)
 
@@ -145,7 +151,7 @@ async def test_a_damaged_file_is_replaced_by_what_the_store_has(tmp_path: Path) 
     rng, model = np.random.default_rng(6), Model(1)
     async with pair(tmp_path, shards=1) as (primary, follower):
         await fill(primary, model, rng, 200)
-        primary._followers[0].shard.flush()
+        await seal(primary)
         for path in tmp_path.rglob("*.seg"):
             data = bytearray(path.read_bytes())
             data[len(data) // 2] ^= 0xFF
@@ -179,7 +185,7 @@ async def test_segments_of_any_size_are_mapped_and_searched_as_those_in_memory(t
     rng, model = np.random.default_rng(8), Model(1)
     async with pair(tmp_path, shards=1) as (primary, follower):
         await fill(primary, model, rng, 200)
-        primary._followers[0].shard.flush()
+        await seal(primary)
         await follower.catch_up()
         for client in (primary, follower):
             view = client._scan_view()
@@ -195,7 +201,7 @@ async def test_a_mapped_file_that_is_cut_short_ends_in_no_wrong_answer(tmp_path:
     rng, model = np.random.default_rng(9), Model(1)
     async with pair(tmp_path, shards=1, head_rows=2048) as (primary, follower):
         await fill(primary, model, rng, 3000)
-        primary._followers[0].shard.flush()
+        await seal(primary)
         await follower.catch_up()
         for path in tmp_path.rglob("*.seg"):
             with path.open("r+b") as file:

@@ -211,6 +211,6 @@ def test_followers_are_a_dict_that_a_primary_writes_to_redis(redis_server: Serve
     def make_store(folder: Path, role: Role) -> MetadataStore:
         prefix = prefixes.setdefault(folder, f"t{uuid4().hex}")
         own = folder / "store" if role is Role.PRIMARY else None
-        return RedisStore(redis_server.url, prefix=prefix, folder=own, role=role)
+        return RedisStore(redis_server.url, timeout_seconds=60, prefix=prefix, folder=own, role=role)
 
     run_machine(make_store, 4)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.shards.opened import OTHER, UID, bench, delete, put
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 from bebr.core.operations import Commit, CommitOutcome, Committed, FeedPage, PutWrite, Receipt
 from bebr.core.types import Puts
@@ -180,7 +180,7 @@ async def test_a_group_is_applied_while_the_next_is_committed(tmp_path: Path, mo
 
         def apply_slowly(*args: Any) -> None:
             applying.set()
-            assert go_on.wait(5)
+            assert go_on.wait(PATIENCE_SECONDS)
             original(*args)
 
         monkeypatch.setattr(at.shard, "apply", apply_slowly)
@@ -206,7 +206,7 @@ async def test_a_change_has_its_shard_to_itself_and_holds_up_no_other(tmp_path: 
 
         def slowly(records: np.ndarray) -> np.ndarray:
             encoding.set()
-            assert go_on.wait(5)
+            assert go_on.wait(PATIENCE_SECONDS)
             return doubled(records)
 
         change = asyncio.create_task(at.write(Reencode(["a", "b"], 0, 1, slowly), 0))

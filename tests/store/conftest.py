@@ -32,7 +32,7 @@ def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> MakeStore:
         return lambda **options: SqliteStore(tmp_path / "store", **options)
     server: Server = request.getfixturevalue(f"{request.param}_server")
     prefix = f"test-{uuid4().hex}"
-    return lambda **options: RedisStore(server.url, prefix=prefix, **options)
+    return lambda **options: RedisStore(server.url, prefix=prefix, **{"timeout_seconds": 60} | options)
 
 
 @pytest.fixture

@@ -98,7 +98,7 @@ async def test_sqlite(tmp_path: Path, change: str) -> None:
 
 @pytest.mark.parametrize("change", CHANGES)
 async def test_redis(redis_server: Server, change: str) -> None:
-    store = RedisStore(redis_server.url, prefix=f"bits-{list(CHANGES).index(change)}")
+    store = RedisStore(redis_server.url, timeout_seconds=60, prefix=f"bits-{list(CHANGES).index(change)}")
     await store.open()
     await store.create(UID, 1)
     await commit(store, 0, [put(*IDS)])
@@ -156,7 +156,7 @@ def bits(size: int, count: int) -> Iterator[tuple[int, int]]:
 
 async def test_any_bit_of_a_value_in_redis(redis_server: Server) -> None:
     """Whatever bit flips: the point is as it was written, or damaged; never another one."""
-    store = RedisStore(redis_server.url, prefix="any-bit")
+    store = RedisStore(redis_server.url, timeout_seconds=60, prefix="any-bit")
     await store.open()
     await store.create(UID, 1)
     await commit(store, 0, [put("a")])
@@ -179,7 +179,7 @@ async def test_any_bit_of_a_value_in_redis(redis_server: Server) -> None:
 async def test_what_is_left_of_a_point_in_redis_is_no_tombstone(redis_server: Server, left: int) -> None:
     """As long as a tombstone of now, or of older releases, which was a seq alone."""
     prefix = f"left-{left}"
-    store = RedisStore(redis_server.url, prefix=prefix)
+    store = RedisStore(redis_server.url, timeout_seconds=60, prefix=prefix)
     await store.open()
     await store.create(UID, 1)
     await commit(store, 0, [put("a", "b", "c"), DeleteWrite(["c"])])
@@ -200,7 +200,7 @@ async def test_what_is_left_of_a_point_in_redis_is_no_tombstone(redis_server: Se
 
 
 async def test_tombstones_of_older_releases_are_read_in_redis(redis_server: Server) -> None:
-    store = RedisStore(redis_server.url, prefix="bare")
+    store = RedisStore(redis_server.url, timeout_seconds=60, prefix="bare")
     await store.open()
     await store.create(UID, 1)
     await commit(store, 0, [put("a", "b", "c"), DeleteWrite(["b", "c"])])

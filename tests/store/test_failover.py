@@ -23,11 +23,11 @@ REFUSED = "0 of 1 replicas|not answer"
 async def test_a_follower_is_told_of_what_a_failover_took_back() -> None:
     """It followed to seq 90, the replica stood at 50, and 60 other commits brought that to 110: nothing else tells."""
     with running_cluster() as cluster:
-        writer, other = (RedisStore(cluster.url, prefix="p", ack_replicas=0) for _ in range(2))
+        writer, other = (RedisStore(cluster.url, prefix="p", timeout_seconds=20, ack_replicas=0) for _ in range(2))
         await writer.open()
         await other.open()
         await writer.create(UID, 1)
-        follower, view = RedisStore(cluster.url, prefix="p", role=Role.FOLLOWER), View()
+        follower, view = RedisStore(cluster.url, prefix="p", timeout_seconds=20, role=Role.FOLLOWER), View()
         await follower.open()
         for number in range(50):
             await commit(writer, 0, [put(f"a{number}")])
@@ -63,7 +63,7 @@ def in_step(cluster: Cluster, place: int) -> bool:
 async def test_what_was_acknowledged_outlives_a_master_whose_replica_lags() -> None:
     """The replica must have a commit before it is acknowledged; one that it has not is refused, its outcome unknown."""
     with running_cluster() as cluster:
-        store = RedisStore(cluster.url, prefix="p", timeout_seconds=1)
+        store = RedisStore(cluster.url, prefix="p", timeout_seconds=60)
         await store.open()
         await store.create(UID, 1)
         place = cluster.of_key(f"{{p:{UID}:0}}:info")
@@ -71,6 +71,7 @@ async def test_what_was_acknowledged_outlives_a_master_whose_replica_lags() -> N
         for number in range(40):
             if number == 30:
                 cluster.cut_off(place)
+                store._client._timeout_seconds = 1
             try:
                 await commit(store, 0, [put(f"p{number}")])
             except StoreUnavailable as error:
@@ -80,6 +81,7 @@ async def test_what_was_acknowledged_outlives_a_master_whose_replica_lags() -> N
             else:
                 acknowledged.append(f"p{number}")
         assert len(acknowledged) == 30
+        store._client._timeout_seconds = 60
         cluster.fail_over(place)
         await until(partial(answers, store), "the store answers again")
         found = await read_whole(store, [])
@@ -90,7 +92,7 @@ async def test_what_was_acknowledged_outlives_a_master_whose_replica_lags() -> N
 async def test_replicas_are_waited_for_once_there_were_some() -> None:
     with running_server(ServerKind.VALKEY) as master, TemporaryDirectory(prefix="bebr-replica-") as folder:
         replica = Server(ServerKind.VALKEY, Path(folder), options=("--replicaof", "127.0.0.1", "1"))
-        alone = RedisStore(master.url, prefix="p", timeout_seconds=1)
+        alone = RedisStore(master.url, prefix="p", timeout_seconds=60)
         await alone.open()
         await alone.create(UID, 1)
         await commit(alone, 0, [put("a")])
@@ -102,12 +104,13 @@ async def test_replicas_are_waited_for_once_there_were_some() -> None:
             await commit(alone, 0, [put("b")])
             assert b"connected_slaves:1" in master.command("INFO", "replication")
             replica.kill()
+            alone._client._timeout_seconds = 1
             for id in "cd":
                 with pytest.raises(StoreUnavailable, match=REFUSED):
                     await commit(alone, 0, [put(id)])
             with pytest.raises(StoreUnavailable, match=REFUSED):
                 await alone.put_document("k", "n", {})
-            never = RedisStore(master.url, prefix="p", ack_replicas=0)
+            never = RedisStore(master.url, prefix="p", timeout_seconds=60, ack_replicas=0)
             await never.open()
             await commit(never, 0, [put("e")])
             await never.close()

@@ -92,7 +92,7 @@ async def test_whatever_does_not_agree_with_the_points(
     redis_server: Server, ill: Callable[[Client, str], None], find: Find, caplog: pytest.LogCaptureFixture
 ) -> None:
     prefix = f"ill-{uuid4().hex}"
-    store = RedisStore(redis_server.url, prefix=prefix)
+    store = RedisStore(redis_server.url, timeout_seconds=60, prefix=prefix)
     await store.open()
     await store.create(UID, 1)
     await commit(store, 0, [put("a", "b", "c"), put("gone"), DeleteWrite(["gone"])])
@@ -121,13 +121,13 @@ async def test_whatever_does_not_agree_with_the_points(
 
 async def test_a_backup_waits_for_the_service_to_mend(redis_server: Server) -> None:
     prefix = f"ill-{uuid4().hex}"
-    store = RedisStore(redis_server.url, prefix=prefix)
+    store = RedisStore(redis_server.url, timeout_seconds=60, prefix=prefix)
     await store.open()
     await store.create(UID, 1)
     await commit(store, 0, [put("a", "b", "c")])
     with redis_client.Redis.from_url(redis_server.url) as client:
         no_entry(client, f"{{{prefix}:{UID}:0}}")
-    reader = RedisReader(RedisStore(redis_server.url, prefix=prefix))
+    reader = RedisReader(RedisStore(redis_server.url, timeout_seconds=60, prefix=prefix))
     await reader.open()
     with pytest.raises(StoreUnavailable, match="start the service on this store, which makes it whole"):
         async with reader.frozen(UID, 1):

@@ -28,7 +28,7 @@ def server(request: pytest.FixtureRequest) -> Server:
 
 @asynccontextmanager
 async def opened(server: Server, **options: object) -> AsyncIterator[RedisStore]:
-    store = RedisStore(server.url, **{"prefix": f"test-{uuid4().hex}", **options})  # type: ignore[arg-type]
+    store = RedisStore(server.url, **{"prefix": f"test-{uuid4().hex}", "timeout_seconds": 60, **options})  # type: ignore[arg-type]
     await store.open()
     try:
         yield store

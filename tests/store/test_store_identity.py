@@ -127,7 +127,7 @@ async def test_a_commit_does_not_go_on_from_less_than_was_acknowledged(
 ) -> None:
     server: Server = request.getfixturevalue(f"{kind}_server")
     prefix = f"test-{uuid4().hex}"
-    store = RedisStore(server.url, prefix=prefix)
+    store = RedisStore(server.url, timeout_seconds=60, prefix=prefix)
     await store.open()
     await store.create(UID, 1)
     await commit(store, 0, [put("a", "b")])
@@ -209,7 +209,7 @@ async def test_writers_of_one_server_share_its_epoch(kind: ServerKind, request: 
     """However often they take turns; so no shard forgets what it was, and a mark of either is known to the other."""
     server: Server = request.getfixturevalue(f"{kind}_server")
     prefix = f"test-{uuid4().hex}"
-    stores = [RedisStore(server.url, prefix=prefix) for _ in range(2)]
+    stores = [RedisStore(server.url, timeout_seconds=60, prefix=prefix) for _ in range(2)]
     for store in stores:
         await store.open()
     await stores[0].create(UID, 1)
@@ -227,7 +227,7 @@ async def test_writers_of_one_server_share_its_epoch(kind: ServerKind, request: 
 async def test_an_epoch_begins_where_a_server_takes_over() -> None:
     """A server that was restarted with an older file is told from the one that went on, whoever writes to it."""
     with running_server(ServerKind.VALKEY) as server:
-        stores = [RedisStore(server.url, prefix="p") for _ in range(2)]
+        stores = [RedisStore(server.url, timeout_seconds=60, prefix="p") for _ in range(2)]
         for store in stores:
             await store.open()
         writer, other = stores

@@ -172,7 +172,7 @@ async def test_what_single_calls_wrote_behind_a_torn_transaction_stays(folder: P
     commands = await redis.prepare(write_before, write_torn)
     redis.cut(commands[3].middle)
     for _ in range(2):
-        store = RedisStore(redis.server.url, prefix=PREFIX, folder=folder / "data")
+        store = RedisStore(redis.server.url, timeout_seconds=60, prefix=PREFIX, folder=folder / "data")
         await store.open()
         token, identity = store._watch.token, await store.identity()
         await store.create(uid, 1)
@@ -180,7 +180,7 @@ async def test_what_single_calls_wrote_behind_a_torn_transaction_stays(folder: P
         await store.close()
         redis.server.kill()
         redis.server.start()
-        store = RedisStore(redis.server.url, prefix=PREFIX, folder=folder / "data")
+        store = RedisStore(redis.server.url, timeout_seconds=60, prefix=PREFIX, folder=folder / "data")
         await store.open()
         assert await store.get_document("kind", "name") == {"x": 1} and (await store.counters(uid, 0)).last_seq == 0
         assert store._watch.token > token and await store.identity() == identity

@@ -22,7 +22,7 @@ Change = Callable[[RedisStore], Awaitable[object]]
 
 @asynccontextmanager
 async def opened(server: Server) -> AsyncIterator[RedisStore]:
-    store = RedisStore(server.url, prefix=PREFIX)
+    store = RedisStore(server.url, timeout_seconds=60, prefix=PREFIX)
     await store.open()
     try:
         yield store

@@ -112,7 +112,7 @@ async def test_what_is_sent_is_what_came_with_its_id_and_caller(path: str):
         writer.write(OK)
 
     async with played(path, play):
-        asked = await Asked("POST", [b"one", b"", b"two"], chunked=True).asks(Primary(path, 1.0))
+        asked = await Asked("POST", [b"one", b"", b"two"], chunked=True).asks(Primary(path, PATIENCE_SECONDS))
     assert (asked.status, asked.body, asked.done) == (200, b"ok", True)
     head, _, body = heard.partition(b"\r\n\r\n")
     assert head.split(b"\r\n") == [
@@ -162,7 +162,7 @@ async def test_of_a_write_that_was_sent_nobody_says_that_it_was_not_done(path: s
 
     async with played(path, play):
         with pytest.raises(PrimaryUnavailable, match="not known"):
-            await Asked("POST", [b"x"]).asks(Primary(path, 1.0))
+            await Asked("POST", [b"x"]).asks(Primary(path, PATIENCE_SECONDS))
 
 
 async def test_a_read_that_was_sent_is_sent_again(path: str):
@@ -283,9 +283,14 @@ async def test_what_is_under_way_ends_before_others_are_held(path: str):
 
 async def test_a_primary_that_stands_still_is_not_waited_for_beyond_the_callers_time(path: str):
     async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\nx")
+        writer.write(OK)
         await reader.read()
 
-    caller.set(Caller(asyncio.get_running_loop().time() + 0.05))
+    primary = Primary(path, PATIENCE_SECONDS)
     async with played(path, play):
+        await Asked("POST", [b"x"]).asks(primary)  # from now on there is a connection, however long one takes
+        caller.set(Caller(asyncio.get_running_loop().time() + 0.05))
         with pytest.raises(PrimaryUnavailable, match="not known"):
-            await Asked("POST", [b"x"]).asks(Primary(path, PATIENCE_SECONDS))
+            await Asked("POST", [b"x"]).asks(primary)
+    primary.close()

@@ -228,7 +228,7 @@ def check_searches_while_the_primary_stands_still(workers: Workers, collection: 
                 assert answer.status == 200, found
                 assert json.loads(found)["hits"]
             body = json.dumps(points).encode()
-            connection.request("POST", f"/v1/collections/{collection}/points", body, headers | {"x-timeout-ms": "50"})
+            connection.request("POST", f"/v1/collections/{collection}/points", body, headers | {"x-timeout-ms": "2000"})
             answer = connection.getresponse()
             assert (answer.status, answer.getheader("retry-after")) == (503, "1")
             assert json.loads(answer.read())["error"] == "PrimaryUnavailable"
@@ -280,7 +280,7 @@ def test_a_service_on_redis_outlives_a_worker_that_stands_still_but_not_its_supe
 ):
     with (
         running_server(ServerKind.REDIS) as redis,
-        running_workers(tmp_path, 2, BEBR_REDIS_URL=redis.url, BEBR_DEAD_LOOP_SECONDS="5s") as workers,
+        running_workers(tmp_path, 2, BEBR_REDIS_URL=redis.url, BEBR_DEAD_LOOP_SECONDS="10s") as workers,
     ):
         for first, second in ((0, 1), (1, 0)):
             name = f"docs{first}"
