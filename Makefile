@@ -74,7 +74,7 @@ $(NODE_READY): $(NODE)/package.json
 test: $(READY) $(NODE_READY) ## Run the tests, against servers that they start themselves
 	$(call need,command -v redis-server,redis-server)
 	$(call need,command -v chromium && command -v chromedriver,chromium chromium-driver)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 # Needs a Docker Engine, from 20.10 on, and Compose v2: `make test-compose COMPOSE=/path/of/docker-compose` without the plugin.
 COMPOSE ?= docker compose

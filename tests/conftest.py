@@ -18,6 +18,21 @@ hypothesis.settings.register_profile("any machine", deadline=None)  # 200 ms an 
 hypothesis.settings.load_profile("any machine")
 
 
+LONGEST = (
+    "tests/cli/server/test_demo_upgrade.py",
+    "tests/faults/",
+    "tests/test_walkthroughs.py",
+    "tests/cli/server/",
+    "tests/kernel/test_arm.py",
+)
+"""Files that take longest, though they have few tests."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """They begin first: where several processes share the files, none is to begin a long one when all others end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+
+
 @pytest.fixture(autouse=True)
 def _own_log() -> Iterator[None]:
     """Commands of `bebr` that run in this process log to the error stream of their test, which ends with it."""

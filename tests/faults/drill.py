@@ -34,7 +34,9 @@ class Drill:
             self.store = folder / "redis" / "appendonlydir"
             environment |= {
                 "BEBR_REDIS_URL": self.server.url,
-                "BEBR_STORE_TIMEOUT_SECONDS": str(STORE_TIMEOUT_SECONDS),
+                "BEBR_STORE_TIMEOUT_SECONDS": str(
+                    STORE_TIMEOUT_SECONDS if any(fault.name == "hang" for fault in faults) else 30
+                ),
             }
         self.chance = random.Random(seed)
         self.service = Service(self.data, **environment)

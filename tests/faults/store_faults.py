@@ -12,6 +12,7 @@ from faults.service import Service
 from servers import Server
 
 STORE_TIMEOUT_SECONDS = 1
+"""Where a store hangs; elsewhere nothing is refused because a machine is busy."""
 FLUSHED = b"*1\r\n$8\r\nFLUSHALL\r\n"
 
 
