@@ -91,7 +91,7 @@ def test_a_rollback_finds_what_was_written_since(client: Client, docs: str):
 def test_a_backfill_is_paused_resumed_and_cancelled(client: Client, docs: str):
     client.attach_version("docs", "new@1")
     client.promote_version("docs", "new@1", force=True)
-    job = client.backfill("docs", "new@1", rate_limit=20)
+    job = client.backfill("docs", "new@1", rate_limit=1)  # it would take a minute
     assert client.pause_job(job).state is JobState.PAUSED
     states: list[str] = []
 
