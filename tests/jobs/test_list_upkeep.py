@@ -200,7 +200,8 @@ async def test_a_collection_says_how_far_its_lists_are(tmp_path: Path) -> None:
         await jobs.stop()
         await write(engine, range(300, 500))
         first = await status()
-        assert (first.state, first.generation, first.seconds, first.points) == (ListsState.NONE, None, None, 0)
+        assert (first.state, first.progress, first.generation) == (ListsState.NONE, 0.0, None)
+        assert (first.seconds, first.points) == (None, 0)
         assert (first.current, first.older, first.without) == (0, 0, 500)
         shards.upkeep.sorts = False
         making = asyncio.create_task(engine.lists.make(collection, collection.active, lambda: True))
@@ -208,18 +209,20 @@ async def test_a_collection_says_how_far_its_lists_are(tmp_path: Path) -> None:
         assert (await status()).state is ListsState.MAKING
         assert await making
         made = await status()
-        assert (made.state, made.generation, made.current, made.without) == (ListsState.SORTING, 1, 0, 500)
+        assert (made.state, made.progress) == (ListsState.SORTING, 0.0)
+        assert (made.generation, made.current, made.without) == (1, 0, 500)
         assert made.seconds is not None and made.seconds >= 0
         shards.upkeep.sorts = True
         shards.upkeep.sort()
         await settled(collection, 1)
         ready = await status()
-        assert (ready.state, ready.older, ready.generations) == (ListsState.READY, 0, (1,))
+        assert (ready.state, ready.progress, ready.older, ready.generations) == (ListsState.READY, 1.0, 0, (1,))
         assert ready.current == ready.points and ready.current + ready.without == 500
         shards.upkeep.sorts = False
         assert await engine.lists.make(collection, collection.active, lambda: True)
         again = await status()
-        assert (again.state, again.generation, again.current) == (ListsState.SORTING, 2, 0)
+        assert (again.state, again.progress) == (ListsState.SORTING, 0.0)
+        assert (again.generation, again.current) == (2, 0)
         assert again.older == again.points == ready.points
         shards.upkeep.sorts = True
 

@@ -256,6 +256,8 @@ class ListsStatus:
     """The lists of one code version, and what was measured of them."""
 
     state: ListsState
+    progress: float
+    """Which share is done of what the state says, 0 to 1."""
     generations: tuple[int, ...]
     """Of their centroids."""
     lists: int

@@ -241,6 +241,7 @@ def _lists(found: Sequence[CollectionStatus]) -> Iterator[Metric]:
             points.add_metric([*names, kind], count)
     yield points
     for metric, help, field in (
+        ("progress", "Share that is done of making centroids, or of sorting codes by them.", "progress"),
         ("generation", "Number of the newest centroids; it grows as they are made anew.", "generation"),
         ("clustering_seconds", "How long it took to make the newest centroids.", "seconds"),
         ("recall", "Share of the exact hits that searches by lists were measured to find.", "recall"),

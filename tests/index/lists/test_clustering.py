@@ -12,7 +12,7 @@ from bebr import kernel
 from bebr.core.codes import CodeSpec, join_records, pack_levels
 from bebr.core.lists import Cells, Centroids, dot_sums, unit_centroids
 from bebr.core.scoring import DotQueries, dot_scores
-from bebr.index.lists import centroid_files
+from bebr.index.lists import assigning, centroid_files
 from bebr.index.lists.assigning import CELLS_COMPARED, Stopped, assign_lists
 from bebr.index.lists.clustering import CodeSpace, cluster, lists_for
 
@@ -151,3 +151,19 @@ def test_centroids_that_nobody_wants_are_not_made() -> None:
 )
 def test_lists_have_about_as_many_rows_whatever_the_size(rows: int, lists: int) -> None:
     assert lists_for(rows) == lists
+
+
+@pytest.mark.parametrize("cells_above", [8, 64])
+def test_progress_grows_evenly_and_changes_nothing(monkeypatch: pytest.MonkeyPatch, cells_above: int) -> None:
+    monkeypatch.setattr(assigning, "CHUNK_ROWS", 256)
+    records, _ = planted(np.random.default_rng(10), 20, 1600)
+    shares: list[float] = []
+    told, silent = (
+        cluster(
+            records, SPACE, 64, version=0, generation=1, rows=1600, rounds=4, cells_above=cells_above, advanced=advanced
+        )
+        for advanced in (shares.append, lambda share: None)
+    )
+    chunks = 4 * 5  # of the 1,200 rows that are not held out
+    assert shares == [number / chunks for number in range(chunks)]
+    assert (told.cells is not None) == (cells_above < 64) and np.array_equal(told.values, silent.values)

@@ -49,6 +49,14 @@ class Generation:
     """All pages are written."""
 
 
+@dataclass(slots=True)
+class Making:
+    """Centroids that are being made."""
+
+    progress: float = 0.0
+    """Which share of the work is done; set by the thread that makes them."""
+
+
 class CollectionCentroids:
     """The centroids of one collection."""
 
@@ -60,8 +68,8 @@ class CollectionCentroids:
         """Versions and generations that were loaded, or made here."""
         self.generations: Sequence[Generation] = ()
         """Those that are complete, or were begun, oldest first."""
-        self.making: set[int] = set()
-        """Numbers of the versions for which some are being made."""
+        self.making: dict[int, Making] = {}
+        """By number of the version for which some are being made."""
         self.seen: dict[int, tuple[float, int]] = {}
         """By number of the version: since when it has had about so many points, and how many."""
 

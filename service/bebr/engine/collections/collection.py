@@ -292,14 +292,17 @@ class Collection:
 
     def _lists_of(self, number: int, held: ListsHeld | None) -> ListsStatus:
         stats, newest = self.shards.list_stats(number), self.centroids.newest(number)
-        state = ListsState.SORTING if stats.unsorted else ListsState.READY
-        if number in self.centroids.making:
-            state = ListsState.MAKING
+        state, progress = ListsState.READY, 1.0
+        if (making := self.centroids.making.get(number)) is not None:
+            state, progress = ListsState.MAKING, min(0.999, making.progress)
         elif newest is None:
-            state = ListsState.NONE
+            state, progress = ListsState.NONE, 0.0
+        elif stats.unsorted:
+            state, progress = ListsState.SORTING, min(0.999, stats.current / (stats.current + stats.unsorted))
         generations, lists, rows = (held.generations, held.lists, held.rows) if held is not None else ((), 0, 0)
         status = ListsStatus(
             state,
+            round(progress, 3),
             generations,
             lists,
             rows,

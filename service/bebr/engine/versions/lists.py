@@ -16,6 +16,7 @@ from functools import partial
 from bebr.config import Limits
 from bebr.core.lists import Centroids
 from bebr.encoding.quantization.int8 import Int8Binarizer
+from bebr.engine.collections.centroids import Making
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import Version, VersionKind
 from bebr.shards import CodeSpace, cluster, lists_for, sample_rows_for
@@ -84,13 +85,15 @@ class Lists:
         Raises Stopped where they are not wanted any more, what went wrong with the version's bundle, StoreUnavailable,
         OSError.
         """
-        collection.centroids.making.add(version.number)
+        making = collection.centroids.making[version.number] = Making()
         try:
-            return await self._make(collection, version, is_wanted)
+            return await self._make(collection, version, is_wanted, making)
         finally:
-            collection.centroids.making.discard(version.number)
+            collection.centroids.making.pop(version.number, None)
 
-    async def _make(self, collection: Collection, version: Version, is_wanted: Callable[[], bool]) -> bool:
+    async def _make(
+        self, collection: Collection, version: Version, is_wanted: Callable[[], bool], making: Making
+    ) -> bool:
         began, shards = time.monotonic(), collection.shards
         rows = shards.points().get(version.number, 0)
         lists = lists_for(rows)
@@ -105,6 +108,7 @@ class Lists:
         make = partial(
             cluster, sample, space, lists,
             version=version.number, generation=generation, rows=rows, seed=generation, is_wanted=is_wanted,
+            advanced=partial(setattr, making, "progress"),
         )  # fmt: skip
         centroids, seconds = await asyncio.get_running_loop().run_in_executor(self._thread, _timed, make)
         shards.use_lists(await collection.centroids.add(centroids, seconds))

@@ -28,6 +28,11 @@ class Stopped(Exception):
     """Whoever wanted it wants it no more."""
 
 
+def chunks_of(rows: int) -> int:
+    """How often `assign` asks whether to go on with so many rows."""
+    return -(-rows // CHUNK_ROWS)
+
+
 def have_room(rows: int, centroids: Centroids) -> bool:
     """Whether this many rows are worth lists: with fewer rows than lists, most would be empty."""
     return rows >= len(centroids)

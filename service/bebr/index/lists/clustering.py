@@ -8,6 +8,7 @@ sample; lists then as ever, but that rows are compared with those of their best 
 that they are nearest to after every round.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -18,7 +19,7 @@ from bebr import kernel
 from bebr.core.codes import CodeSpec, grid_values, split_records, unpack_levels
 from bebr.core.lists import MAX_LISTS, Cells, Centroids, rounded, unit_centroids
 from bebr.core.scoring import DotQueries, prepare_adc
-from bebr.index.lists.assigning import assign, assign_lists
+from bebr.index.lists.assigning import assign, assign_lists, chunks_of
 
 ROWS_PER_LIST = 110
 """About so many rows of a code version make a list."""
@@ -77,21 +78,23 @@ def cluster(
     rows: int,
     seed: int = 0,
     rounds: int = ROUNDS,
-    cells_above: int = CELLS_ABOVE_LISTS,
+    cells_above: int | None = None,
     is_wanted: Callable[[], bool] = lambda: True,
+    advanced: Callable[[float], None] = lambda share: None,
 ) -> Centroids:
     """The centroids of a sample of records (n, at least scan_record_size_bytes) uint8, n at least `lists`.
 
-    rows: of the version. cells_above: more lists lie in cells. is_wanted: asked now and then. Raises Stopped when it
-    says no. It computes for long: for threads.
+    rows: of the version. cells_above: more lists lie in cells, by default than CELLS_ABOVE_LISTS. is_wanted: asked now
+    and then. advanced: told before each of these questions which share of the work is done. Raises Stopped when
+    is_wanted says no. It computes for long: for threads.
     """
     random = np.random.default_rng(seed)
     codes, gains = split_records(records[:, : space.spec.scan_record_size_bytes], space.spec.scan)
     held_out = min(len(codes) - lists, int(len(codes) * HELD_OUT_SHARE), HELD_OUT_ROWS)
     order = random.permutation(len(codes))
     sample = _Sample(codes[order[held_out:]], gains[order[held_out:]], space)
-    rounds_of = _Rounds(random, rounds, is_wanted)
-    if lists > cells_above:
+    rounds_of = _Rounds(random, rounds, is_wanted, advanced)
+    if lists > (CELLS_ABOVE_LISTS if cells_above is None else cells_above):
         units, cells = _cluster_by_cells(sample, lists, rounds_of)
     else:
         units, cells = rounds_of.centroids(sample, lists), None
@@ -106,7 +109,8 @@ def _cluster_by_cells(sample: "_Sample", lists: int, rounds: "_Rounds") -> tuple
     """Unit centroids (lists, dims), those of each cell together, and the cells."""
     space, count = sample.space, cells_for(lists)
     few = np.sort(rounds.random.permutation(len(sample))[: count * SAMPLE_ROWS_PER_CELL])
-    cells = _Cells(rounds.centroids(sample.part(few), count), space)
+    of_cells = replace(rounds, advanced=lambda share: None)  # it takes next to no time beside the lists
+    cells = _Cells(of_cells.centroids(sample.part(few), count), space)
     return rounds.centroids(sample, lists, cells), cells.last
 
 
@@ -135,14 +139,22 @@ class _Rounds:
     random: np.random.Generator
     count: int
     is_wanted: Callable[[], bool]
+    advanced: Callable[[float], None]
 
     def centroids(self, sample: "_Sample", lists: int, cells: "_Cells | None" = None) -> Floats:
         """Unit vectors (lists, dims) in code space."""
         space, random = sample.space, self.random
+        done, chunks = itertools.count(), self.count * chunks_of(len(sample))
+
+        def goes_on() -> bool:
+            """Asked before each chunk of rows."""
+            self.advanced(next(done) / chunks)
+            return self.is_wanted()
+
         units = unit_centroids(sample.rows(random.choice(len(sample), lists, replace=False)), space.metric)
         for _ in range(self.count):
             units = cells.sorted(units) if cells else units
-            numbers, _ = sample.assigned(space.queries(units), self.is_wanted, cells.last if cells else None)
+            numbers, _ = sample.assigned(space.queries(units), goes_on, cells.last if cells else None)
             sums, counts = sample.sums(numbers, lists)
             empty = np.flatnonzero(counts == 0)
             sums[empty] = sample.rows(random.integers(0, len(sample), len(empty)))

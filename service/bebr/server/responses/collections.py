@@ -107,6 +107,7 @@ class Lists(Answer):
         description="`none`: they will be made; `making`: centroids are; `sorting`: codes are sorted by them, and "
         "searches read what is sorted."
     )
+    progress: float = Field(description="Share that is done of what the state says, 0 to 1; 1 once it is `ready`.")
     generations: list[int] = Field(description="Of the centroids; most of the time there is one.")
     lists: int = Field(description="Number of lists.")
     points: int = Field(description="Number of points in them; all others are always compared.")
