@@ -108,6 +108,17 @@ def test_benchmarks_that_the_pages_name_exist() -> None:
     assert not {name for name in named if not any((ROOT / "bench" / path).exists() for path in (f"{name}.py", name))}
 
 
+def test_tests_that_the_pages_name_exist() -> None:
+    """`tests/test_docs.py::test_tests_that_the_pages_name_exist`; each line of the table of guarantees names some."""
+    named = {test for page in PAGES for test in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text("utf-8"))}
+    missing = {(path, name) for path, name in named if not (ROOT / path).exists() or not defines(ROOT / path, name)}
+    assert not missing
+    page = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    lines = page.partition("| Failure | What clients see |")[2].partition("\n\n")[0].splitlines()[2:]
+    assert len(lines) > 10
+    assert not [line for line in lines if not re.search(r"`tests/[\w/]+\.py::test_\w+` \|$", line)]
+
+
 def texts_of(source: str) -> Iterator[str]:
     """The string literals of a module, adjacent ones joined; a line break where a value goes in."""
     for node in ast.walk(ast.parse(source)):

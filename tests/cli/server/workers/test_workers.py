@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -275,9 +276,7 @@ def test_a_reload_replaces_all_workers_and_fails_no_request_and_searches_need_no
     check_searches_while_the_primary_stands_still(workers, "reloaded")
 
 
-def test_a_service_on_redis_outlives_a_worker_that_stands_still_but_not_its_supervisor(
-    tmp_path: Path,
-):
+def test_a_service_on_redis_outlives_a_worker_that_stands_still(tmp_path: Path):
     with (
         running_server(ServerKind.REDIS) as redis,
         running_workers(tmp_path, 2, BEBR_REDIS_URL=redis.url, BEBR_DEAD_LOOP_SECONDS="10s") as workers,
@@ -294,10 +293,25 @@ def test_a_service_on_redis_outlives_a_worker_that_stands_still_but_not_its_supe
         os.kill(before, signal.SIGSTOP)
         workers.wait_for_worker(1, before)
         wait_until(lambda: len(workers.pids()) == 2, "both are there")
-        pids = workers.pids().values()
+
+
+def test_a_killed_supervisor_takes_its_workers_along_and_no_write(tmp_path: Path):
+    """What each of them has acknowledged is there for the next service in the same folder."""
+    with ExitStack() as stack:
+        workers = stack.enter_context(running_workers(tmp_path, 2))
+        assert ask(workers, 1, "PUT", "/v1/collections/docs", {"code": "8x1"})[0] == 200
+        for number in range(20):
+            points = {"points": [{"id": f"p{number:02}", "code_b64": "qg=="}]}
+            assert ask(workers, number % 2, "POST", "/v1/collections/docs/points", points)[0] == 200
+        pids = list(workers.pids().values())
+        assert len(pids) == 2
         workers.process.kill()
         workers.process.wait()
         wait_until(lambda: not any(_lives(pid) for pid in pids), "the workers end")
+        again = stack.enter_context(running_workers(tmp_path, 2))
+        for number in range(2):
+            page = json.loads(ask(again, number, "POST", "/v1/collections/docs/points/scroll", {"limit": 100})[1])
+            assert [point["id"] for point in page["points"]] == [f"p{n:02}" for n in range(20)]
 
 
 def _lives(pid: int) -> bool:
