@@ -8,7 +8,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
@@ -38,7 +38,8 @@ class TeamService(Service):
     def kill_all(self) -> None:
         """Every process at once, as when the machine is lost."""
         for pid in [self.pid, *self.workers.pids().values()]:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(pid, signal.SIGKILL)
 
     def come_back(self, count: int, killed: set[int]) -> None:
         """Return when so many workers serve, none of them killed. A service that has ended is started, as an operator
@@ -246,7 +247,7 @@ def reload(rounds: Rounds, service: TeamService) -> set[int]:
 def folder(rounds: Rounds, service: TeamService) -> set[int]:
     """The machine with its data folder; another one takes its place."""
     pids = everything(rounds, service)
-    wait_until(lambda: not service.runs and not any(map(_lives, pids)), "all have ended")
+    wait_until(lambda: not service.runs and not any(map(_lives, pids)) and not service.workers.pids(), "all have ended")
     shutil.rmtree(rounds.folders[rounds.services.index(service)])
     return pids
 
@@ -289,7 +290,8 @@ def _kill(service: TeamService, number: int) -> set[int]:
     pid = service.workers.pids().get(number) if service.runs else None
     if pid is None:
         return set()
-    os.kill(pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
     return {pid}
 
 

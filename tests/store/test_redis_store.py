@@ -272,7 +272,11 @@ async def test_a_cluster(kind: ServerKind) -> None:
             server.kill()
             with pytest.raises(StoreUnavailable):
                 await commit(store, 0, [put("c")])
+            for shard in range(8):  # also once the client has found out that its map leads to no node
+                with pytest.raises(StoreUnavailable):
+                    await store.fetch(UID, shard, ["b"])
             server.start()
+            await until(partial(answers, store), "the store answers again")
             assert await commit(store, 0, [put("c")]) == [Committed([True], 4, 4)]
             await store.drop(UID)
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from redis.asyncio import RedisCluster
 from redis.exceptions import ConnectionError as LostConnection
-from redis.exceptions import MovedError, RedisError, ResponseError
+from redis.exceptions import MovedError, RedisClusterException, ResponseError
 
 from bebr.errors import StoreUnavailable
+from bebr.store.redis.failures import FAILURES
 
 
 async def call_and_wait(redis: Any, key: str, command: Sequence[Any], replicas: int, milliseconds: int) -> Any:
@@ -22,7 +23,7 @@ async def call_and_wait(redis: Any, key: str, command: Sequence[Any], replicas: 
     """
     try:
         answer, acks = await _together(redis, key, command, ("WAIT", replicas, milliseconds))
-    except (LostConnection, OSError):
+    except (LostConnection, RedisClusterException, OSError):
         await _learn_map(redis, key)
         raise
     if isinstance(answer, MovedError):
@@ -76,5 +77,5 @@ async def _connection(redis: Any, key: str) -> Any:
 async def _learn_map(redis: Any, key: str) -> None:
     """Have a cluster's client find out which node has the key now: it does so when a call of its own fails."""
     if isinstance(redis, RedisCluster):
-        with suppress(RedisError, OSError):
+        with suppress(*FAILURES):
             await redis.execute_command("EXISTS", key)

@@ -17,14 +17,14 @@ from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as LostConnection
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from bebr.at_once import in_task
 from bebr.errors import StoreUnavailable
 from bebr.store.redis.acks import call_and_wait
 from bebr.store.redis.breaker import Breaker
-from bebr.store.redis.failures import is_refusal, refusal, translate
+from bebr.store.redis.failures import FAILURES, is_refusal, refusal, translate
 
 Result = TypeVar("Result")
 READ_ATTEMPTS = 2
@@ -261,7 +261,7 @@ class RedisClient:
             why = f"Redis did not answer within {self._deadline_seconds(size_bytes):g} s"
             self._breaker.hangs(why)
             raise StoreUnavailable(why) from error
-        except (RedisError, OSError) as error:
+        except FAILURES as error:
             if isinstance(error, ResponseError) and str(error).startswith("BEBR"):
                 raise Refused(*str(error).split(" ", 1)) from None
             translated = translate(error)

@@ -4,10 +4,18 @@ import asyncio
 from typing import Any
 
 from redis.asyncio import SSLConnection
-from redis.exceptions import AuthenticationError, OutOfMemoryError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    OutOfMemoryError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
 
 from bebr.errors import BebrError, DamagedStore, InsufficientStorage, StoreUnavailable
 
+FAILURES = (RedisError, RedisClusterException, OSError)
+"""What the library raises where a server is away; where a cluster's map leads to none, that is no RedisError."""
 REFUSAL_SECONDS = 1.0
 """How long to wait for what a server says before it hangs up."""
 
