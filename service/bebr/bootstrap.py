@@ -31,6 +31,7 @@ def build_store(settings: Settings, role: Role = Role.PRIMARY, *, shared: bool =
             role=role,
             shared=shared,
             name=settings.member_name,
+            tombstone_seconds=settings.tombstone_seconds,
         )
     from bebr.store.sqlite.store import SqliteStore
 

@@ -1,5 +1,6 @@
 """Several services share one Redis prefix where all of them say so; one that has it to itself shares it with nobody."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,15 @@ import pytest
 from tests.engine.running import running
 from tests.engine.test_engine import make, points
 from tests.servers import Server, ServerKind, running_server
+from tests.store.points import UID, commit, put
 from tests.waiting import until
 
 from bebr.config import Settings
 from bebr.core.types import WriteMode
 from bebr.engine import Engine
 from bebr.errors import InvalidOption, StoreUnavailable
+from bebr.store import DeleteWrite
+from bebr.store.redis.store import RedisStore
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +102,33 @@ async def test_members_go_on_after_their_entries_were_lost(tmp_path: Path, serve
         server.command("DEL", f"{prefix}:lease", f"{{{prefix}:lease}}:members")
         await until(lambda: len(one.list_members()) < 2 or len(two.list_members()) < 2, "one begins anew")
         await write_by_turns(one, two)
+
+
+async def test_deletes_are_forgotten_once_all_members_have_them_and_they_are_old(
+    tmp_path: Path, server: Server
+) -> None:
+    prefix = f"t{uuid4().hex}"
+    options: dict[str, Any] = {"prefix": prefix, "shared": True}
+    for seconds, is_purged in ((3600.0, False), (0.001, True)):
+        one, two = (
+            RedisStore(server.url, folder=tmp_path / name, tombstone_seconds=seconds, **options)
+            for name in ("one", "two")
+        )
+        await one.open()
+        await two.open()
+        try:
+            await one.create(UID, 1)
+            await commit(one, 0, [put("a", "b", "c"), DeleteWrite(["a", "b"])])
+            await until(lambda one=one: len(one.members()) == 2, "the first hears of the second")  # type: ignore[misc]
+            seq = (await one.counters(UID, 0)).last_seq
+            for _ in range(3):
+                assert await one.purge_tombstones(UID, 0, seq) == 0, "the other may lack them"
+                await asyncio.sleep(0.002)
+            assert await two.purge_tombstones(UID, 0, seq - 1) == (1 if is_purged else 0)
+            assert await one.purge_tombstones(UID, 0, seq) == 0
+            await two.close()
+            await until(lambda one=one: len(one.members()) == 1, "the second has left")  # type: ignore[misc]
+            assert await one.purge_tombstones(UID, 0, seq) == (1 if is_purged else 0)
+        finally:
+            await one.close()
+            await two.close()

@@ -236,6 +236,15 @@ class Settings(Limits):
             "stand for its machine and its process.",
         ),
     )
+    tombstone_seconds: float = field(
+        default=86_400.0,
+        metadata=about(
+            DURATION,
+            "Storage",
+            "With shared_store: deletes are kept in the store for this long at least; a service that was away for "
+            "longer reads whole shards again.",
+        ),
+    )
     allow_volatile_store: bool = field(
         default=False,
         metadata=about(

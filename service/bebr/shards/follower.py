@@ -75,7 +75,6 @@ class Follower:
         """The filterable fields whose columns rows have."""
         self._specs, self._head_rows, self._lists = specs, head_rows, lists
         self._map_from_bytes = map_from_bytes
-        self._purged_seq = 0
         self._catching_up = False
         self._distrusted = False
         """The view may have what the store has not."""
@@ -194,9 +193,8 @@ class Follower:
     async def purge(self) -> None:
         """Let the store forget the tombstones that this shard has on disk."""
         seq = self.shard.checkpoint_seq
-        if seq > self._purged_seq and not self._catching_up:
+        if seq and not self._catching_up:  # each time: others may have been behind
             await self._truth.purge_tombstones(self._uid, self._number, seq)
-            self._purged_seq = seq
 
     async def _try_to_catch_up(self) -> bool:
         """False where tombstones were purged that this has not read: the view may hold what was deleted."""
@@ -235,7 +233,7 @@ class Follower:
         event(log, "the shard is rebuilt", **self._names, seq=shard.seq)
         if self._acknowledged is not None:
             self._acknowledged.begin_build()
-        self.shard, self._purged_seq = shard, 0
+        self.shard = shard
 
     def leave_out(self, ids: Sequence[str]) -> None:
         """Take points out of the view that the store has found damaged: nothing can be made of them."""

@@ -11,6 +11,7 @@ from bebr.store.protocol import damaged_points
 from bebr.store.redis.client import Argument, RedisClient, Script
 from bebr.store.redis.commit_calls import CommitCall, commit_calls
 from bebr.store.redis.keys import PARTS, Keys
+from bebr.store.redis.members import Membership
 from bebr.store.redis.mending import Mender
 from bebr.store.redis.shard_calls import ShardCalls
 from bebr.store.redis.values import is_bare_tombstone, seq_of, unpack_value
@@ -24,7 +25,9 @@ PURGE_CHUNK_ENTRIES = 1000
 class RedisPoints:
     """The points of one store."""
 
-    def __init__(self, client: RedisClient, keys: Keys, watch: Watch, receipt_ttl_ms: int) -> None:
+    def __init__(self, client: RedisClient, keys: Keys, watch: Watch, receipt_ttl_ms: int, tombstone_ms: int) -> None:
+        """tombstone_ms: for how long deletes are kept at least where several services share the store."""
+        self._tombstone_ms = tombstone_ms
         self._client, self._keys, self._watch, self._receipt_ttl_ms = client, keys, watch, receipt_ttl_ms
         self._calls = ShardCalls(client, keys, watch)
         self.mender = Mender(self._calls, watch)
@@ -163,7 +166,9 @@ class RedisPoints:
     async def purge_tombstones(self, uid: str, shard: int, up_to_seq: int) -> int:
         purged = 0
         while True:
-            arguments = [up_to_seq, PURGE_CHUNK_ENTRIES, self._watch.token]
+            arguments: list[Argument] = [up_to_seq, PURGE_CHUNK_ENTRIES, self._watch.token]
+            if isinstance(self._watch.lease, Membership):
+                arguments += [self._tombstone_ms, self._watch.lease.id, *self._watch.lease.ids]
             count: int = await self._calls.run(
                 self._purge, uid, shard, arguments, others=("hold",), changes=True, past_maxmemory=True
             )

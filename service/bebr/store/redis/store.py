@@ -37,6 +37,7 @@ from bebr.store.redis.watch import Watch
 SCHEMA = 4
 """2: points may have checksums. 3: so may tombstones. 4: documents have a revision."""
 MAX_CONNECTIONS = 32
+TOMBSTONE_SECONDS = 86_400.0
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +58,13 @@ class RedisStore:
         allow_volatile: bool = False,
         shared: bool = False,
         name: str = "{host}:{pid}",
+        tombstone_seconds: float = TOMBSTONE_SECONDS,
     ) -> None:
         """folder: locked by a process that has the prefix to itself, as SQLite does; None without that. role: a
         follower changes nothing. ack_replicas: how many must have a change before it is acknowledged, once
         the server was seen to have any. allow_volatile: take a server that may lose what it acknowledged. shared:
         others that say so may have the prefix too, each with its own folder. name: what they call this one.
+        tombstone_seconds: for how long deletes are kept then at least.
         """
         if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,64}", prefix):
             raise InvalidOption(f"a Redis prefix is 1 to 64 of letters, digits and '_.:-', got {prefix!r:.80}")
@@ -79,7 +82,9 @@ class RedisStore:
         self._leases = TaskLeases(self._client, self._keys)
         self._documents = RedisDocuments(self._client, self._keys, self._watch)
         receipt_ttl_ms = max(1, round(receipt_ttl_seconds * 1000))
-        self._points = RedisPoints(self._client, self._keys, self._watch, receipt_ttl_ms)
+        self._points = RedisPoints(
+            self._client, self._keys, self._watch, receipt_ttl_ms, round(tombstone_seconds * 1000)
+        )
         self._calls = ShardCalls(self._client, self._keys, self._watch)
         self._registry = Script.load("registry.lua")
         self._create, self._drop = map(Script.of_shard, ("create.lua", "drop.lua"))

@@ -1,8 +1,13 @@
 -- Removes some of the oldest tombstones.
 --
 -- KEYS: info, points, feed, tombstones, and the hold of a backup that reads: while it exists nothing is removed.
--- ARGV: highest seq to remove, how many at most, fencing token.
+-- ARGV: highest seq to remove, how many at most, fencing token; where several services share the store, also for how many
+-- ms deletes are kept, the id of the caller, and the ids of all of them.
 -- Returns how many were removed.
+--
+-- Where several share it, nothing is removed that the files of one of them may lack: `info` has of each up to where it would
+-- remove ("view:<id>"), and how far the shard was at some times ("aged", "<ms>:<seq> ..."), the newest of which that is
+-- long enough ago counts.
 --
 -- As in commit.lua, the first and the last call count; and that deletes are forgotten is said before they are.
 local counters = redis.call('HMGET', info, 'last_seq', 'purged_seq', 'begun', 'ended', 'fence')
@@ -15,7 +20,43 @@ end
 if counters[3] ~= counters[4] or redis.call('EXISTS', KEYS[5]) == 1 then
   return 0
 end
-local found = redis.call('ZRANGEBYSCORE', tombstones, '-inf', ARGV[1], 'WITHSCORES', 'LIMIT', 0, ARGV[2])
+local MARKS = 16
+local limit = tonumber(ARGV[1])
+
+-- The lowest of what all members have, and of what is old enough.
+local function shared_limit(kept_ms, id)
+  local clock = redis.call('TIME')
+  local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+  local marks, newest, aged = {}, -1, 0
+  for time, seq in string.gmatch(redis.call('HGET', info, 'aged') or '', '(%d+):(%d+)') do
+    time, seq = tonumber(time), tonumber(seq)
+    if time + kept_ms <= now then
+      marks, aged = {}, seq
+    end
+    marks[#marks + 1] = string.format('%.0f:%.0f', time, seq)
+    newest = time
+  end
+  if newest + kept_ms / MARKS < now then
+    marks[#marks + 1] = string.format('%.0f:%.0f', now, tonumber(counters[1]))
+  end
+  redis.call('HSET', info, 'aged', table.concat(marks, ' '), 'view:' .. id, string.format('%.0f', limit))
+  local is_member, lowest = {}, math.min(limit, aged)
+  for place = 6, #ARGV do
+    is_member['view:' .. ARGV[place]] = true
+    lowest = math.min(lowest, tonumber(redis.call('HGET', info, 'view:' .. ARGV[place]) or 0))
+  end
+  for _, field in ipairs(redis.call('HKEYS', info)) do
+    if string.sub(field, 1, 5) == 'view:' and not is_member[field] then
+      redis.call('HDEL', info, field)
+    end
+  end
+  return lowest
+end
+
+if ARGV[4] then
+  limit = shared_limit(tonumber(ARGV[4]), ARGV[5])
+end
+local found = redis.call('ZRANGEBYSCORE', tombstones, '-inf', string.format('%.0f', limit), 'WITHSCORES', 'LIMIT', 0, ARGV[2])
 local ids, entries, highest = {}, {}, 0
 for place = 1, #found, 2 do
   ids[#ids + 1] = found[place]
