@@ -89,7 +89,7 @@ class CollectionLoader:
         )
         encoders = self._encoders.open(document)
         shards.open(document.fields_change)
-        return Collection(
+        collection = Collection(
             name=name,
             document=document,
             store=self._store,
@@ -99,6 +99,8 @@ class CollectionLoader:
             lists_from_points=self._lists_from_points,
             role=self._registry.role,
         )
+        collection.centroids.is_shared = self._registry.refresh is not None
+        return collection
 
     def prepare_removal(self, uid: str | None) -> None:
         """From here on nobody misses the points of a collection, even if its removal is cut short."""
@@ -226,6 +228,7 @@ class CollectionLoader:
         collection.adopt(document, opened)
         if opened is not None:
             await self._calibrations.apply(collection)
+            await collection.reservoir.load()
         self._events.changed(collection)
 
     async def load_beside(self, collection: Collection, kinds: Set[str]) -> None:

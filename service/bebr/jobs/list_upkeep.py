@@ -11,6 +11,7 @@ import time
 from bebr.engine import Engine
 from bebr.engine.collections.collection import Collection
 from bebr.errors import BebrError
+from bebr.jobs.alone import Alone
 from bebr.shards import Stopped
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ class ListUpkeep:
     def __init__(self, engine: Engine) -> None:
         self._registry = engine.registry
         self._lists = engine.lists
+        self._alone = Alone(engine)
         self._one_at_a_time = asyncio.Semaphore(1)
         self._running: dict[str, asyncio.Task[None]] = {}
         """By uid of the collection."""
@@ -102,12 +104,22 @@ class ListUpkeep:
 
     async def _look(self, collection: Collection) -> None:
         uid, is_wanted = collection.document.uid, True
+
+        def wanted() -> bool:
+            return is_wanted and not collection.closed
+
+        def lost() -> None:
+            nonlocal is_wanted
+            is_wanted = False
+
         try:
-            while (version := self._lists.due(collection)) is not None:
-                async with self._one_at_a_time:
-                    if not await self._lists.make(collection, version, lambda: is_wanted and not collection.closed):
-                        break
-            await self._lists.forget_unused(collection)
+            if self._lists.due(collection) is not None or self._lists.has_older(collection):
+                async with self._alone.doing(f"lists-{uid}", _leave_it, lost):
+                    while (version := self._lists.due(collection)) is not None:
+                        async with self._one_at_a_time:
+                            if not await self._lists.make(collection, version, wanted):
+                                break
+                    await self._lists.forget_unused(collection)
             self._failed.pop(uid, None)
         except Stopped:
             pass
@@ -121,3 +133,8 @@ class ListUpkeep:
             self._failed[uid] = time.monotonic()
         finally:
             is_wanted = False
+
+
+async def _leave_it(seconds: float) -> None:
+    """Another service makes them now. If it does not come to an end, the next look finds them due again."""
+    raise Stopped

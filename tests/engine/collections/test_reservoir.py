@@ -10,7 +10,7 @@ from tests.encoding.quantization.embeddings import text_like
 from bebr.core.sampling import sample_keys, smallest
 from bebr.encoding.quantization.int8 import Int8Binarizer
 from bebr.engine.collections.reservoir import MAX_PENDING, PAGE_ROWS, Reservoir
-from bebr.store import RESERVOIR, RESERVOIR_PAGE
+from bebr.store import RESERVOIR, RESERVOIR_PAGE, reservoir_page_name
 from bebr.store.sqlite.store import SqliteStore
 
 DIMS, LIMIT, UID = 8, 600, "a" * 24
@@ -136,3 +136,38 @@ async def test_a_damaged_page_costs_its_rows_and_a_deleted_collection_leaves_not
         assert await reservoir._store.list_documents(RESERVOIR_PAGE) == {}
         assert await reservoir._store.list_documents(RESERVOIR) == {}
         await reservoir.close()
+
+
+async def test_two_services_that_share_a_store_keep_one_sample(tmp_path: Path) -> None:
+    """Neither loses the pages of the other, whoever saves, writes them anew or notes something in between."""
+    async with opened(tmp_path) as one:
+        await one.open(LIMIT, [f"p{n}" for n in range(1_000)], DIMS, None)
+        other = Reservoir(one._store, UID)
+        await other.load()
+        for start in range(0, 6_000, 500):
+            for number, reservoir in enumerate((one, other)):
+                half = start + 250 * number
+                await offer(reservoir, range(half, half + 250))
+                await reservoir.save()
+            await one.note_measured()
+            await compact(other, everything(start + 500))
+        found = [await read(reservoir, everything(6_000)) for reservoir in (one, other)]
+        ids = [f"p{n}" for n in range(6_000)]
+        drawn = smallest(sample_keys(ids), len(found[0]))
+        assert found[0] == found[1] and len(found[0]) >= LIMIT
+        assert list(found[0]) == [ids[place] for place in drawn]
+
+
+async def test_a_page_that_a_crash_left_without_a_place_is_not_in_the_way(tmp_path: Path) -> None:
+    async with opened(tmp_path) as reservoir:
+        await reservoir.open(LIMIT, [], DIMS, None)
+        await offer(reservoir, range(300))
+        await reservoir.save()
+        assert reservoir.contents is not None
+        after = reservoir.contents.next
+        page = await reservoir._store.get_document(RESERVOIR_PAGE, reservoir_page_name(UID, after - 1))
+        assert page is not None
+        await reservoir._store.put_document(RESERVOIR_PAGE, reservoir_page_name(UID, after), page)
+        await offer(reservoir, range(300, 600))
+        await reservoir.save()
+        assert (await read(reservoir, everything(600))).keys() == everything(600)

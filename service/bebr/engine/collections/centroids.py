@@ -64,6 +64,8 @@ class CollectionCentroids:
         """folder: of the collection's segments. A follower changes nothing, in the store or there."""
         self._store, self._uid, self._folder = store, uid, folder / FOLDER
         self._keeps = role is Role.PRIMARY
+        self.is_shared = False
+        """Other services may be making some now."""
         self._loaded: set[tuple[int, int]] = set()
         """Versions and generations that were loaded, or made here."""
         self.generations: Sequence[Generation] = ()
@@ -90,7 +92,7 @@ class CollectionCentroids:
                 except (DamagedStore, OSError, ValueError) as error:
                     log.error("centroids of collection %s are lost and will be made again: %s", self._uid, error)
                     await self._drop_lost(one)
-            elif not one.complete:  # a crash left it
+            elif not one.complete and not self.is_shared:  # a crash left it
                 await self._drop_lost(one)
         return found
 

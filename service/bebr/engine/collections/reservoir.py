@@ -5,12 +5,15 @@ Codes cannot be fitted to again, so what they were made of is kept of some point
 sample is read. The rows lie in pages, one document each, and one more document says which pages count; pages are only
 added, until a third of their rows is superfluous and they are written anew. What is not saved yet when the process is
 killed is missing from the sample, and nothing else: a page, or some more while the store is busy.
+
+Several services that share a store add pages of their own: who finds that another one was first, goes on from there.
 """
 
 import asyncio
 import base64
 import logging
 from collections.abc import Awaitable, Callable, Sequence, Set
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
@@ -20,8 +23,8 @@ import numpy as np
 from bebr.core.arrays import Floats
 from bebr.core.sampling import ALL, sample_keys, smallest
 from bebr.encoding.quantization.int8 import Int8Binarizer
-from bebr.errors import DamagedStore
-from bebr.store import RESERVOIR, RESERVOIR_PAGE, MetadataStore, reservoir_page_name
+from bebr.errors import DamagedStore, StaleDocument
+from bebr.store import RESERVOIR, RESERVOIR_PAGE, Document, MetadataStore, reservoir_page_name
 
 log = logging.getLogger(__name__)
 PAGE_ROWS = 256
@@ -70,6 +73,8 @@ class Reservoir:
         self.contents: Contents | None = None
         """None: there is none."""
         self._codec: Int8Binarizer | None = None
+        self._stored: Document | None = None
+        """What the store had last."""
         self._pending: Rows = {}
         """Records that are not saved yet, by id."""
         self._lock = asyncio.Lock()
@@ -97,8 +102,15 @@ class Reservoir:
         except DamagedStore as error:
             log.error("the sample of collection %s is lost until its next fit: %s", self._uid, error.detail)
             return
-        if document is not None:
-            self._use(Contents(**document))
+        self._stored = document
+        if document is None:
+            self.contents, self._codec = None, None
+            self._pending.clear()
+            return
+        before, contents = self.contents, Contents(**document)
+        if before is not None and (before.dims, before.model) != (contents.dims, contents.model):
+            self._pending.clear()
+        self._use(contents)
 
     async def open(self, limit: int, drawn_from: Sequence[str], dims: int, model: str | None) -> None:
         """Take embeddings of a model from now on; what there was is dropped.
@@ -108,10 +120,11 @@ class Reservoir:
         keys = np.sort(sample_keys(drawn_from))
         bound = int(keys[limit]) if len(keys) > limit else ALL
         async with self._lock:
+            await self.load()
             oldest, first = (0, 0) if self.contents is None else (self.contents.oldest, self.contents.next)
             contents = Contents(limit, bound, dims, model, oldest, first, first, measured=min(limit, len(keys)))
             self._pending.clear()
-            await self._save(contents)
+            await self._save(contents, anyway=True)
             await self._clean(contents)
 
     async def close(self) -> None:
@@ -150,17 +163,36 @@ class Reservoir:
         """Save what is pending as pages. Raises StoreUnavailable; nothing is lost then."""
         async with self._lock:
             while self._pending and self.contents is not None:
-                some, contents = dict(islice(self._pending.items(), PAGE_ROWS)), self.contents
-                await self._store.put_document(RESERVOIR_PAGE, self._name(contents.next), _page(some))
-                rows, added = contents.rows + len(some), contents.added + len(some)
-                await self._save(replace(contents, next=contents.next + 1, rows=rows, added=added))
+                some = dict(islice(self._pending.items(), PAGE_ROWS))
+                try:
+                    await self._append(self.contents, some)
+                except StaleDocument:
+                    await self._skip(self.contents.next)
+                    continue
                 for point_id, record in some.items():
                     if self._pending.get(point_id) is record:
                         del self._pending[point_id]
 
+    async def _append(self, contents: Contents, some: Rows) -> None:
+        """One page more. Raises StaleDocument where another service was first."""
+        name = self._name(contents.next)
+        await self._store.replace_documents(RESERVOIR_PAGE, {name: _page(some)}, [], expect={name: None})
+        rows, added = contents.rows + len(some), contents.added + len(some)
+        await self._save(replace(contents, next=contents.next + 1, rows=rows, added=added))
+
+    async def _skip(self, page: int) -> None:
+        """Another service was first: go on from what it has made. Where it has made nothing, a page without a place was
+        left by a crash: it gets one, and counts."""
+        await self.load()
+        if (contents := self.contents) is not None and contents.next == page:
+            with suppress(StaleDocument):
+                await self._save(replace(contents, next=page + 1))
+
     async def read(self, existing: Existing) -> Rows:
         """Records of the points that belong to it and exist, by id, in order of their keys."""
         async with self._lock:
+            if self.contents is not None:
+                await self.load()  # other services have added some
             return await self._read(existing)
 
     async def compact(self, existing: Existing) -> None:
@@ -168,6 +200,7 @@ class Reservoir:
         async with self._lock:
             if self.contents is None or self.contents.rows <= SUPERFLUOUS * self.contents.limit:
                 return
+            await self.load()
             rows = await self._read(existing)
             if (contents := self.contents) is None:
                 return
@@ -177,7 +210,8 @@ class Reservoir:
                 ids = ids[: contents.limit]
             for start in range(0, len(ids), PAGE_ROWS):
                 page = _page({point_id: rows[point_id] for point_id in ids[start : start + PAGE_ROWS]})
-                await self._store.put_document(RESERVOIR_PAGE, self._name(number), page)
+                name = self._name(number)
+                await self._store.replace_documents(RESERVOIR_PAGE, {name: page}, [], expect={name: None})
                 number += 1
             contents = replace(contents, bound=bound, first=contents.next, next=number, rows=len(ids))
             await self._save(contents)
@@ -186,8 +220,12 @@ class Reservoir:
     async def note_measured(self) -> None:
         """The codes of its points have just been measured."""
         async with self._lock:
-            if self.contents is not None:
-                await self._save(replace(self.contents, measured=self.contents.added))
+            while self.contents is not None:
+                try:
+                    await self._save(replace(self.contents, measured=self.contents.added))
+                    return
+                except StaleDocument:
+                    await self.load()
 
     async def _read(self, existing: Existing) -> Rows:
         rows: Rows = {}
@@ -217,8 +255,12 @@ class Reservoir:
     def _use(self, contents: Contents) -> None:
         self.contents, self._codec = contents, Int8Binarizer(contents.dims)
 
-    async def _save(self, contents: Contents) -> None:
-        await self._store.put_document(RESERVOIR, self._uid, asdict(contents))
+    async def _save(self, contents: Contents, anyway: bool = False) -> None:
+        """Raises StaleDocument where another service has changed it meanwhile, unless it is to be replaced anyway."""
+        document = asdict(contents)
+        expect = None if anyway else {self._uid: self._stored}
+        await self._store.replace_documents(RESERVOIR, {self._uid: document}, [], expect=expect)
+        self._stored = document
         self._use(contents)
 
     def _name(self, number: int) -> str:
