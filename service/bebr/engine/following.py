@@ -144,11 +144,15 @@ class Following:
         await self.settled(None)
 
     async def look_for(self, name: str) -> None:
-        """Where several services share the store: look at once for a name that is not known yet. Raises
-        StoreUnavailable."""
+        """Where several services share the store: look at once for a name that is not known yet, and wait for one
+        that is just opened. Raises StoreUnavailable."""
         registry = self._registry
-        if not self._follows and registry.problem is None and not registry.knows(name):
+        if self._follows or registry.problem is not None:
+            return
+        if not registry.knows(name):
             await self.refresh()
+        elif not registry.is_open(name):
+            await self.settled(name)
 
     async def keep_up(self, name: str | None) -> None:
         """In a follower: return once a collection is what it was at the primary when that answered last; None: all are.

@@ -136,6 +136,11 @@ class CollectionRegistry:
         name = self.aliases.get(name, name)
         return name in self.collections or name in self.damaged
 
+    def is_open(self, name: str) -> bool:
+        """Whether a collection that is known answers."""
+        collection = self.collections.get(self.aliases.get(name, name))
+        return collection is not None and collection.ready
+
     def key_of(self, name: str) -> str | None:
         """The uid of the open collection of that name or alias; None: there is none."""
         collection = self.collections.get(self.aliases.get(name, name))
