@@ -248,7 +248,14 @@ def folder(rounds: Rounds, service: TeamService) -> set[int]:
     """The machine with its data folder; another one takes its place."""
     pids = everything(rounds, service)
     wait_until(lambda: not service.runs and not any(map(_lives, pids)) and not service.workers.pids(), "all have ended")
-    shutil.rmtree(rounds.folders[rounds.services.index(service)])
+    path = rounds.folders[rounds.services.index(service)]
+
+    def is_gone() -> bool:
+        """A worker that had only begun may make a file meanwhile."""
+        shutil.rmtree(path, ignore_errors=True)
+        return not path.exists()
+
+    wait_until(is_gone, "the folder is gone")
     return pids
 
 
