@@ -80,6 +80,15 @@ class Settings(Limits):
             "With several workers: how long requests that only the primary one answers wait while it is replaced.",
         ),
     )
+    reload_wait_seconds: float = field(
+        default=300.0,
+        metadata=about(
+            DURATION,
+            "Service",
+            "With several workers: how long a reload waits for requests that are under way, such as long uploads, "
+            "before it cuts them.",
+        ),
+    )
     api_keys: tuple[str, ...] = field(
         default=(),
         repr=False,

@@ -117,9 +117,10 @@ class Collected:
         """The text that Prometheus reads."""
         return generate_latest(self)
 
-    def render_all(self, number: int, others: Mapping[int, str]) -> bytes:
-        """The same for several workers, of which this one has that number. others: texts of the others, by number."""
-        return Collected(metrics_of_all(self._metrics, number, others)).render()
+    def render_all(self, number: int, others: Mapping[int, str], ended: str = "") -> bytes:
+        """The same for several workers, of which this one has that number. others: texts of the others, by number.
+        ended: what those had counted that have ended."""
+        return Collected(metrics_of_all(self._metrics, number, others, ended)).render()
 
 
 class StateGauges(Collector):

@@ -281,6 +281,33 @@ async def test_what_is_under_way_ends_before_others_are_held(path: str):
         assert (await second).status == 200
 
 
+async def test_others_wait_for_what_is_under_way_no_longer_than_they_are_told_to(path: str):
+    """So that a long upload holds up nobody: it is tried again later."""
+    began, ends = asyncio.Event(), asyncio.Event()
+
+    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if head.startswith(b"POST"):
+            began.set()
+            await ends.wait()
+        writer.write(OK)
+
+    primary = Primary(path, PATIENCE_SECONDS)
+    async with played(path, play):
+        upload = asyncio.create_task(Asked("POST", [b"x"]).asks(primary))
+        await began.wait()
+        assert not await primary.hold(0.01, gives_up=True)
+        assert (await Asked().asks(primary)).status == 200
+        assert not await primary.hold(0.01)
+        other = asyncio.create_task(Asked().asks(primary))
+        ends.set()
+        assert (await upload).status == 200
+        assert await primary.hold()
+        assert not other.done()
+        primary.release()
+        assert (await other).status == 200
+
+
 async def test_a_primary_that_stands_still_is_not_waited_for_beyond_the_callers_time(path: str):
     async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\nx")

@@ -1,6 +1,7 @@
 """Probes, metrics and documentation."""
 
 import asyncio
+from collections.abc import Mapping
 from functools import partial
 
 from fastapi import APIRouter, Request
@@ -10,7 +11,7 @@ from bebr.engine import Engine
 from bebr.errors import NotFound, NotReady, StoreUnavailable
 from bebr.server.access import Access
 from bebr.server.context import EngineOf
-from bebr.server.metrics import CONTENT_TYPE, HttpMetrics
+from bebr.server.metrics import CONTENT_TYPE, Collected, HttpMetrics
 from bebr.server.middleware.auth import ASSETS
 from bebr.server.openapi import Operation
 from bebr.server.pages.assets import HEADERS, TYPES, assets
@@ -18,7 +19,7 @@ from bebr.server.pages.docs import render_page
 from bebr.server.problems import ANONYMOUS
 from bebr.server.responses.base import json_response
 from bebr.server.responses.operations import Health, MemberList
-from bebr.server.team.team import Team
+from bebr.server.team.team import Team, number_of
 
 router = APIRouter()
 
@@ -82,10 +83,18 @@ async def metrics(request: Request) -> Response:
     team: Team | None = request.app.state.team
     others = {} if team is None else await team.metrics()
     collected = found.collected()
-    text = await asyncio.to_thread(
-        collected.render if team is None else partial(collected.render_all, team.number, others)
-    )
+    text = await asyncio.to_thread(collected.render if team is None else partial(_of_all, collected, team, others))
     return Response(text, headers={"content-type": CONTENT_TYPE})
+
+
+def _of_all(collected: Collected, team: Team, others: Mapping[str, str | None]) -> bytes:
+    """others: what they say, by process."""
+    ended = team.ended.with_ended({**others, team.process: collected.render().decode()})
+    said: dict[int, str] = {}
+    for process, text in others.items():
+        number = number_of(process)
+        said[number] = said.get(number, "") + (text or "")
+    return collected.render_all(team.number, said, ended)
 
 
 @router.get("/docs", include_in_schema=False)

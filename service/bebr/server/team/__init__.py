@@ -3,4 +3,5 @@
 team     who they are, and where their files are
 counts   requests of API keys that they count together
 whole    the metrics of all of them as those of one service
+ended    what those had counted that have ended
 """

@@ -2,6 +2,8 @@
 
 primary.sock       where the primary takes what others pass on
 metrics-N-PID      where worker N says its metrics
+said-N-PID         what it had counted when it was asked last, or ended
+ended              what workers that have ended had counted
 keys-N             how many requests worker N has counted of each API key
 """
 
@@ -10,9 +12,11 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from bebr.errors import NotReady
+from bebr.server.team.ended import Ended
 
 METRICS = "metrics-"
 ANSWER_SECONDS = 2.0
@@ -40,18 +44,27 @@ class Team:
     @property
     def metrics_socket(self) -> Path:
         """Path of the Unix socket of this process."""
-        return self.folder / f"{METRICS}{self.number}-{os.getpid()}"
+        return self.folder / f"{METRICS}{self.process}"
 
     def keys_file(self, number: int) -> Path:
         """Where a worker counts requests by key."""
         return self.folder / f"keys-{number}"
 
-    async def metrics(self) -> dict[int, str]:
-        """What the other workers say, by number."""
-        paths = sorted(self.folder.glob(f"{METRICS}*"))
+    @cached_property
+    def ended(self) -> Ended:
+        """What those had counted that have ended."""
+        return Ended(self.folder)
+
+    @property
+    def process(self) -> str:
+        """Names this process in the files."""
+        return f"{self.number}-{os.getpid()}"
+
+    async def metrics(self) -> dict[str, str | None]:
+        """What the other workers say, by process; '': it does not answer, None: it has ended."""
+        paths = sorted(path for path in self.folder.glob(f"{METRICS}*") if path != self.metrics_socket)
         said = await asyncio.gather(*map(_said_at, paths))
-        numbered = ((int(path.name.split("-")[1]), text) for path, text in zip(paths, said, strict=True))
-        return {number: text for number, text in numbered if text and number != self.number}
+        return {path.name.removeprefix(METRICS): text for path, text in zip(paths, said, strict=True)}
 
     async def check_ready(self) -> None:
         """Ask the primary whether the service is ready. Raises NotReady."""
@@ -78,13 +91,21 @@ class Team:
         return await asyncio.start_unix_server(say, str(self.metrics_socket))
 
 
-async def _said_at(path: Path) -> str:
-    """What is said there; '' where nobody is any more, or answers."""
-    with suppress(OSError, TimeoutError):
+def number_of(process: str) -> int:
+    """Of a worker. process: as its files name it."""
+    return int(process.partition("-")[0])
+
+
+async def _said_at(path: Path) -> str | None:
+    """What is said there; '' where nobody answers, None where nobody is any more."""
+    try:
         async with asyncio.timeout(ANSWER_SECONDS):
             reader, writer = await asyncio.open_unix_connection(str(path))
             try:
                 return (await reader.read()).decode()
             finally:
                 writer.close()
-    return ""
+    except (ConnectionRefusedError, FileNotFoundError):
+        return None
+    except (OSError, TimeoutError):
+        return ""

@@ -30,17 +30,37 @@ SUMS = frozenset(
 LARGEST = frozenset({"bebr_loop_stopped_max_seconds"})
 
 
-def metrics_of_all(own: Sequence[Metric], number: int, others: Mapping[int, str]) -> list[Metric]:
-    """own: of this worker, the primary. others: what the other workers say, by number."""
+COUNTING = frozenset({"counter", "histogram"})
+"""Types of what only grows."""
+
+
+def metrics_of_all(own: Sequence[Metric], number: int, others: Mapping[int, str], ended: str = "") -> list[Metric]:
+    """own: of this worker, the primary. others: what the other workers say, by number. ended: what workers that have
+    ended had counted."""
     found = {metric.name: _labelled(metric, number) for metric in own}
     for other, text in others.items():
         for metric in text_string_to_metric_families(text):
             if metric.name.startswith(OF_PROCESSES):
                 into = found.setdefault(metric.name, _empty(metric))
-                into.samples += _labelled(metric, other).samples
+                if all(sample.labels.get(WORKER) != str(other) for sample in into.samples):  # else one has replaced it
+                    into.samples += _labelled(metric, other).samples
             elif metric.name in SUMS or metric.name in LARGEST:
                 into = found.setdefault(metric.name, _empty(metric))
                 into.samples = _joined(into.samples, metric.samples, max if metric.name in LARGEST else sum)
+    for metric in text_string_to_metric_families(ended):
+        into = found.setdefault(metric.name, _empty(metric))
+        into.samples = _joined(into.samples, metric.samples, sum)
+    return list(found.values())
+
+
+def counted(texts: Iterable[str]) -> list[Metric]:
+    """What several workers have counted, of that which is added up, as one."""
+    found: dict[str, Metric] = {}
+    for text in texts:
+        for metric in text_string_to_metric_families(text):
+            if metric.name in SUMS and metric.type in COUNTING:
+                into = found.setdefault(metric.name, _empty(metric))
+                into.samples = _joined(into.samples, metric.samples, sum)
     return list(found.values())
 
 

@@ -25,16 +25,25 @@ class Acceptor:
         self._listener = listener
         self._make_protocol = make_protocol
         self._listens = False
+        self._pause: asyncio.TimerHandle | None = None
         self._begun: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Also where it has started already."""
+        self._pause = None
         if not self._listens:
             self._listens = True
             asyncio.get_running_loop().add_reader(self._listener.fileno(), self._accept)
 
-    def close(self) -> None:
-        """Let nobody in any more."""
+    async def close(self) -> None:
+        """Let nobody in any more; returns once whoever was let in has a protocol."""
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+        self._stop_listening()
+        await asyncio.gather(*self._begun, return_exceptions=True)
+
+    def _stop_listening(self) -> None:
         if self._listens:
             self._listens = False
             asyncio.get_running_loop().remove_reader(self._listener.fileno())
@@ -45,8 +54,8 @@ class Acceptor:
         except OSError as error:  # another process was faster, or the caller has left
             if error.errno in _NO_ROOM:
                 log.warning("no connection can be taken: %s", error.strerror)
-                self.close()
-                asyncio.get_running_loop().call_later(OUT_OF_FILES_SECONDS, self.start)
+                self._stop_listening()
+                self._pause = asyncio.get_running_loop().call_later(OUT_OF_FILES_SECONDS, self.start)
             return
         connection.setblocking(False)
         begun = asyncio.get_running_loop().create_task(self._begin(connection))

@@ -49,11 +49,21 @@ class Primary:
         self._rests = asyncio.Event()
         self._rests.set()
 
-    async def hold(self) -> None:
-        """Send it nothing more; returns when nothing is under way there."""
+    async def hold(self, seconds: float | None = None, gives_up: bool = False) -> bool:
+        """Send it nothing more. False: what is under way there has not ended within this time; None: any.
+
+        gives_up: it takes requests again then.
+        """
         self._released.clear()
-        await self._rests.wait()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._rests.wait()
+        except TimeoutError:
+            if gives_up:
+                self.release()
+            return False
         self.close()
+        return True
 
     def release(self) -> None:
         """It takes requests again."""

@@ -388,17 +388,38 @@ def test_a_start_that_fails_is_one_line(tmp_path: Path, variables: dict[str, str
     assert ended.stderr.count("\n") == 1
 
 
+ROUTE = 'bebr_http_requests_total{method="GET",route="/v1/collections/{collection}/points/{id}",status="404"}'
+
+
 def test_probes_and_metrics_are_of_all_workers_whichever_answers(workers: Workers):
     probes = [httpx.get(f"http://127.0.0.1:{PROBE_PORT}/{probe}") for probe in ("livez", "readyz")]
     assert [(probe.status_code, probe.json()["status"]) for probe in probes] == [(200, "alive"), (200, "ready")]
     for number in range(COUNT):
         for _ in range(2):
             assert ask(workers, number, "GET", "/v1/collections/absent/points/x")[0] == 404
-    route = 'bebr_http_requests_total{method="GET",route="/v1/collections/{collection}/points/{id}",status="404"}'
     for number in range(COUNT):
         status, text = ask(workers, number, "GET", "/metrics")
         lines = text.decode().splitlines()
-        assert (status, f"{route} {2.0 * COUNT}" in lines) == (200, True)
+        assert (status, f"{ROUTE} {2.0 * COUNT}" in lines) == (200, True)
         seconds = [line for line in lines if line.startswith("process_cpu_seconds_total{")]
         assert [f'worker="{n}"' in line for n, line in enumerate(seconds)] == [True] * COUNT
         assert len([line for line in lines if line.startswith("bebr_ready ")]) == 1
+
+
+def test_what_workers_had_counted_that_died_stays_in_the_sums(workers: Workers):
+    def counted() -> float:
+        text = ask(workers, 1, "GET", "/metrics")[1].decode()
+        return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(ROUTE))
+
+    for number in range(COUNT):
+        assert ask(workers, number, "GET", "/v1/collections/absent/points/y")[0] == 404
+    before = counted()
+    assert before >= COUNT
+    for number in (0, 1):
+        old = workers.pids()[number]
+        workers.kill(number)
+        workers.wait_for_worker(number, old)
+        workers.connection(number).close()
+        assert counted() == before
+    assert ask(workers, 1, "GET", "/v1/collections/absent/points/y")[0] == 404
+    assert counted() == before + 1

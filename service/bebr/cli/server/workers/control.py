@@ -23,11 +23,14 @@ class Order(StrEnum):
     GO = "go"
     """Begin: what is to be replaced has ended."""
     DRAIN = "drain"
-    """Take no more connections, and end those that there are; `linger_seconds` for those that rest. Answered."""
+    """Take no more connections, and end those that there are: after `linger_seconds` those that rest, after
+    `finish_seconds` those with a request under way. Answered."""
     HOLD = "hold"
-    """Send the primary nothing until `release`. Answered."""
+    """Send the primary nothing until `release`. Answered with `held`: whether what is under way there has ended within
+    `seconds`; where it has not and the order `gives_up`, the primary is sent requests as before."""
     RELEASE = "release"
     STOP = "stop"
+    """Drain, and end."""
 
 
 class Word(StrEnum):

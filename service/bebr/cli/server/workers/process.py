@@ -31,6 +31,8 @@ class WorkerProcess:
         self._waiting = waiting
         self._writer: asyncio.StreamWriter | None = None
         self._said: dict[Word, asyncio.Event] = {word: asyncio.Event() for word in Word}
+        self._fields: dict[Word, dict[str, Any]] = {}
+        """Of what it said last."""
         self._failure: BebrError | None = None
         self.number = number
         self.beats = 0
@@ -86,13 +88,15 @@ class WorkerProcess:
         if not self._said[word].is_set():
             raise await self.failure()
 
-    async def ask(self, order: Order, answer: Word, seconds: float, **fields: Any) -> None:
-        """Say something, and wait for the answer, but not for longer."""
+    async def ask(self, order: Order, answer: Word, patience_seconds: float, **fields: Any) -> dict[str, Any] | None:
+        """Say something, and wait for the answer, but not for longer; None: none came."""
         self._said[answer].clear()
         self.say(order, **fields)
         with suppress(TimeoutError, BebrError):
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(patience_seconds):
                 await self.heard(answer)
+                return self._fields[answer]
+        return None
 
     async def failure(self) -> BebrError:
         """Why it has ended."""
@@ -133,6 +137,7 @@ class WorkerProcess:
         elif word is Word.FAILED:
             kind = getattr(errors, fields["error"], Unavailable)
             self._failure = kind(fields["detail"])
+        self._fields[word] = fields
         self._said[word].set()
 
 

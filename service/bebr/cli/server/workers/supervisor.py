@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -35,6 +36,10 @@ MAX_PATH_BYTES = 80
 """Of a folder with Unix sockets; the system has room for little more."""
 LINGER_SECONDS = 5.0
 """How long a reload waits for callers that rest between two requests; most clients use no connection after that."""
+AT_ONCE = {"linger_seconds": 0.0, "finish_seconds": float(SHUTDOWN_SECONDS)}
+"""How requests that are under way are ended where the service is to stop."""
+FIRST_HOLD_SECONDS = 1.0
+"""How long other workers wait at first before they give up to keep the primary free; twice as long each time."""
 END_SECONDS = 2 * SHUTDOWN_SECONDS + 5.0
 """After this long a worker that was told to stop is killed."""
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.25, 8.0
@@ -57,6 +62,8 @@ class Supervisor:
         """Where the workers find each other."""
         self._workers: list[WorkerProcess] = []
         """By number."""
+        self._leaving: list[WorkerProcess] = []
+        """Replaced by a reload, and not at an end with their requests."""
         self._forks = Forks()
         self._stopped = asyncio.Event()
         self._wants_reload = asyncio.Event()
@@ -84,7 +91,7 @@ class Supervisor:
     def _stop(self, number: int) -> None:
         """End in good order; at once where this was said before, which loses no acknowledged write."""
         if self._stopped.is_set():
-            for worker in self._workers:
+            for worker in self._workers + self._leaving:
                 worker.kill()
             os._exit(128 + number)
         self._stopped.set()
@@ -171,8 +178,11 @@ class Supervisor:
             fresh.kill()
             raise
         old, self._workers[number] = self._workers[number], fresh
-        old.say(Order.STOP, linger_seconds=LINGER_SECONDS)
-        await old.end(LINGER_SECONDS + END_SECONDS)
+        self._leaving.append(old)
+        wait = self._settings.reload_wait_seconds
+        old.say(Order.STOP, linger_seconds=LINGER_SECONDS, finish_seconds=wait)
+        await old.end(LINGER_SECONDS + wait + END_SECONDS)
+        self._leaving.remove(old)
 
     async def _replace_primary(self) -> None:
         """The next one is there, with all that it needs but the store, before the other workers wait for it."""
@@ -182,32 +192,57 @@ class Supervisor:
         except BaseException:
             fresh.kill()
             raise
-        await old.ask(Order.DRAIN, Word.DRAINED, LINGER_SECONDS + END_SECONDS, linger_seconds=LINGER_SECONDS)
+        wait = self._settings.reload_wait_seconds
+        await old.ask(
+            Order.DRAIN,
+            Word.DRAINED,
+            LINGER_SECONDS + wait + END_SECONDS,
+            linger_seconds=LINGER_SECONDS,
+            finish_seconds=wait,
+        )
         async with self._held():
             self._workers[0] = fresh
-            old.say(Order.STOP, linger_seconds=0)
+            old.say(Order.STOP, **AT_ONCE)
             await old.end(END_SECONDS)
             fresh.say(Order.GO)
             await fresh.heard(Word.READY)
 
     @asynccontextmanager
     async def _held(self) -> AsyncIterator[None]:
-        """Nothing is under way from other workers to the primary."""
-        others = self._workers[1:]
+        """Nothing is under way from other workers to the primary; what takes too long is cut."""
+        until, seconds = time.monotonic() + self._settings.reload_wait_seconds, FIRST_HOLD_SECONDS
         try:
-            await asyncio.gather(*(other.ask(Order.HOLD, Word.HELD, SHUTDOWN_SECONDS) for other in others))
+            while not await self._hold(seconds, gives_up=True):
+                if time.monotonic() > until:
+                    await self._hold(SHUTDOWN_SECONDS, gives_up=False)
+                    break
+                self._release()
+                await asyncio.sleep(seconds)
+                seconds = min(2 * seconds, SHUTDOWN_SECONDS)
             yield
         finally:
-            for other in others:
-                other.say(Order.RELEASE)
+            self._release()
+
+    async def _hold(self, seconds: float, gives_up: bool) -> bool:
+        """Whether nothing is under way any more. A worker that does not answer has nothing under way."""
+        asked = (
+            worker.ask(Order.HOLD, Word.HELD, seconds + SHUTDOWN_SECONDS, seconds=seconds, gives_up=gives_up)
+            for worker in self._workers[1:]
+        )
+        answers = await asyncio.gather(*asked)
+        return all(answer is None or answer["held"] for answer in answers)
+
+    def _release(self) -> None:
+        for worker in self._workers[1:]:
+            worker.say(Order.RELEASE)
 
     async def _stop_all(self) -> None:
         """The primary last: others may wait for it."""
         for worker in self._workers[:1]:
-            worker.say(Order.DRAIN, linger_seconds=0)
-        for workers in (self._workers[1:], self._workers[:1]):
+            worker.say(Order.DRAIN, **AT_ONCE)
+        for workers in (self._workers[1:] + self._leaving, self._workers[:1]):
             for worker in workers:
-                worker.say(Order.STOP, linger_seconds=0)
+                worker.say(Order.STOP, **AT_ONCE)
             await asyncio.gather(*(worker.end(END_SECONDS) for worker in workers))
 
 

@@ -61,8 +61,10 @@ class WorkerServer(uvicorn.Server):
         self._inside_config = server_config(Inside(app), inside_gate(state.gate))
         self._inside_state = ServerState()
         self._inside: asyncio.AbstractServer | None = None
-        self._linger_seconds = 0.0
+        self._linger_seconds, self._finish_seconds = 0.0, float(SHUTDOWN_SECONDS)
         self._running: list[asyncio.Task[None]] = []
+        self._doing: set[asyncio.Task[None]] = set()
+        """What the supervisor has ordered."""
         self._acceptor = Acceptor(listener, partial(self._protocol, self.config, self.server_state))
 
     @contextmanager
@@ -92,28 +94,29 @@ class WorkerServer(uvicorn.Server):
             task.add_done_callback(self._stop_where_failed)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._drain(self._linger_seconds)
+        await self._drain(self._linger_seconds, self._finish_seconds)
         if self._inside is not None:
             self._inside.close()
         await _end_connections(self._inside_state, SHUTDOWN_SECONDS)
         if self._teller is not None:
+            self._team.ended.note(self._team.process, self._metrics.collected().render().decode())
             self._teller.close()
             self._team.metrics_socket.unlink(missing_ok=True)
         await super().shutdown()
-        for work in self._running:
+        for work in (*self._running, *self._doing):
             work.cancel()
 
     def _protocol(self, config: uvicorn.Config, state: ServerState) -> asyncio.Protocol:
         return config.http_protocol_class(config=config, server_state=state, app_state=self.lifespan.state)  # type: ignore[call-arg]
 
-    async def _drain(self, linger_seconds: float) -> None:
+    async def _drain(self, linger_seconds: float, finish_seconds: float) -> None:
         """Connections that rest are ended after their next answer, or this time; no request is lost between the two."""
-        self._acceptor.close()
+        await self._acceptor.close()
         for connection in list(self.server_state.connections):
             if linger_seconds and isinstance(connection, Connection):
                 connection.drain()
         await _none_left(self.server_state, linger_seconds)
-        await _end_connections(self.server_state, SHUTDOWN_SECONDS)
+        await _end_connections(self.server_state, finish_seconds)
 
     async def _become_ready(self, writer: asyncio.StreamWriter) -> None:
         said = ""
@@ -142,24 +145,26 @@ class WorkerServer(uvicorn.Server):
             writer.write(line(Word.BEAT))
 
     async def _obey(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Until the supervisor has died, after which this one ends as well."""
+        """Until the supervisor has died, after which this one ends as well. None of its orders waits for another."""
         with suppress(ConnectionError):
             while said := await reader.readline():
-                await self._do(fields_of(said), writer)
+                doing = asyncio.create_task(self._do(fields_of(said), writer))
+                self._doing.add(doing)
+                doing.add_done_callback(self._doing.discard)
+                doing.add_done_callback(self._stop_where_failed)
         self.stop()
 
     async def _do(self, order: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         word = Order(order["word"])
         if word is Order.DRAIN:
-            await self._drain(order["linger_seconds"])
+            await self._drain(order["linger_seconds"], order["finish_seconds"])
             writer.write(line(Word.DRAINED))
         elif word is Order.HOLD and self._primary is not None:
-            await self._primary.hold()
-            writer.write(line(Word.HELD))
+            writer.write(line(Word.HELD, held=await self._primary.hold(order["seconds"], order["gives_up"])))
         elif word is Order.RELEASE and self._primary is not None:
             self._primary.release()
         elif word is Order.STOP:
-            self._linger_seconds = order["linger_seconds"]
+            self._linger_seconds, self._finish_seconds = order["linger_seconds"], order["finish_seconds"]
             self.stop()
 
 
