@@ -407,19 +407,24 @@ def test_probes_and_metrics_are_of_all_workers_whichever_answers(workers: Worker
 
 
 def test_what_workers_had_counted_that_died_stays_in_the_sums(workers: Workers):
-    def counted() -> float:
-        text = ask(workers, 1, "GET", "/metrics")[1].decode()
-        return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(ROUTE))
+    path = "/v1/collections/counted/points/a"
+    found = ROUTE.replace('"404"', '"200"')
 
+    def counted() -> float:
+        lines = ask(workers, 1, "GET", "/metrics")[1].decode().splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(found))
+
+    points = {"points": [{"id": "a", "code_b64": "qg=="}]}
+    assert ask(workers, 0, "PUT", "/v1/collections/counted", {"code": "8x1"})[0] == 200
+    assert ask(workers, 0, "POST", "/v1/collections/counted/points", points)[0] == 200
     for number in range(COUNT):
-        assert ask(workers, number, "GET", "/v1/collections/absent/points/y")[0] == 404
-    before = counted()
-    assert before >= COUNT
+        assert ask(workers, number, "GET", path)[0] == 200
+    wait_until(lambda: counted() == COUNT, "all have said what they have counted")
     for number in (0, 1):
         old = workers.pids()[number]
         workers.kill(number)
         workers.wait_for_worker(number, old)
         workers.connection(number).close()
-        assert counted() == before
-    assert ask(workers, 1, "GET", "/v1/collections/absent/points/y")[0] == 404
-    assert counted() == before + 1
+        assert counted() == COUNT
+    assert ask(workers, 1, "GET", path)[0] == 200
+    wait_until(lambda: counted() == COUNT + 1, "the new one has said so")

@@ -38,8 +38,8 @@ LINGER_SECONDS = 5.0
 """How long a reload waits for callers that rest between two requests; most clients use no connection after that."""
 AT_ONCE = {"linger_seconds": 0.0, "finish_seconds": float(SHUTDOWN_SECONDS)}
 """How requests that are under way are ended where the service is to stop."""
-FIRST_HOLD_SECONDS = 1.0
-"""How long other workers wait at first before they give up to keep the primary free; twice as long each time."""
+FIRST_HOLD_SECONDS, MAX_HOLD_SECONDS = 1.0, 4.0
+"""How long other workers wait before they give up to keep the primary free for its end; twice as long each time."""
 END_SECONDS = 2 * SHUTDOWN_SECONDS + 5.0
 """After this long a worker that was told to stop is killed."""
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.25, 8.0
@@ -218,7 +218,7 @@ class Supervisor:
                     break
                 self._release()
                 await asyncio.sleep(seconds)
-                seconds = min(2 * seconds, SHUTDOWN_SECONDS)
+                seconds = min(2 * seconds, MAX_HOLD_SECONDS)
             yield
         finally:
             self._release()
