@@ -88,6 +88,15 @@ def _sockets(pid: int) -> set[str]:
     return {link[len("socket:[") : -1] for link in links if link.startswith("socket:[")}
 
 
+PATIENT = {
+    "BEBR_REQUEST_TIMEOUT_SECONDS": "120",
+    "BEBR_STORE_TIMEOUT_SECONDS": "60",
+    "BEBR_READ_WAIT_SECONDS": "120",
+    "BEBR_PRIMARY_WAIT_SECONDS": "120",
+}
+"""A busy machine may take longer than people wait."""
+
+
 @contextmanager
 def running_workers(folder: Path, count: int, **variables: str) -> Iterator[Workers]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("BEBR_")}
