@@ -24,7 +24,7 @@ from bebr.encoding import BundleRegistry, shipped_bundles
 from bebr.encoding.encoder import Encoder
 from bebr.encoding.quantization.measuring import measure
 from bebr.engine import CollectionSettings, Engine, FitSettings, SearchRequest
-from bebr.engine.results import FitStatus
+from bebr.engine.statuses import FitStatus
 
 Floats = NDArray[np.float32]
 BATCH = 2_000

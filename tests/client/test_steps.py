@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from bebr import errors
-from bebr.client import bulk, operations, versions
+from bebr.client import bulk, collections, points, versions
 from bebr.client.results import JobState
 from bebr.client.steps import (
     LONGEST_PAUSE_SECONDS,
@@ -51,7 +51,7 @@ def broken(kind: type[httpx.TransportError]) -> httpx.TransportError:
 
 
 def test_a_request_is_sent_once_when_all_is_well():
-    value, asked = drive(operations.count("my docs/x"), [answer(value={"count": 7})])
+    value, asked = drive(points.count("my docs/x"), [answer(value={"count": 7})])
     assert value == 7
     assert [(r.method, r.path, r.body) for r in asked] == [
         ("POST", "/v1/collections/my%20docs%2Fx/points/count", b"{}")
@@ -61,14 +61,14 @@ def test_a_request_is_sent_once_when_all_is_well():
 @pytest.mark.parametrize("status", [429, 503])
 def test_overload_is_retried_after_the_time_that_the_service_asks_for(status: int):
     refused = answer(status, {"error": "Overloaded", "detail": "full"}, {"retry-after": "2.5"})
-    value, asked = drive(operations.count("c"), [refused, refused, answer(value={"count": 1})])
+    value, asked = drive(points.count("c"), [refused, refused, answer(value={"count": 1})])
     assert value == 1
     assert [step.seconds for step in asked if isinstance(step, Pause)] == [2.5, 2.5]
 
 
 def test_without_retry_after_the_pauses_grow():
     refused = answer(503, {"error": "StoreUnavailable", "detail": "down"})
-    _, asked = drive(operations.count("c"), [refused, refused, refused, answer(value={"count": 1})])
+    _, asked = drive(points.count("c"), [refused, refused, refused, answer(value={"count": 1})])
     pauses = [step.seconds for step in asked if isinstance(step, Pause)]
     assert len(pauses) == 3
     assert pauses[0] <= 0.25 < pauses[2] <= 1.0
@@ -77,34 +77,34 @@ def test_without_retry_after_the_pauses_grow():
 
 def test_no_pause_is_longer_than_the_limit():
     refused = answer(503, {"error": "NotReady", "detail": "starting"}, {"retry-after": "3600"})
-    _, asked = drive(operations.count("c"), [refused, answer(value={"count": 1})])
+    _, asked = drive(points.count("c"), [refused, answer(value={"count": 1})])
     assert asked[1] == Pause(LONGEST_PAUSE_SECONDS)
 
 
 def test_after_the_last_retry_the_error_is_raised():
     refused = answer(503, {"error": "StoreUnavailable", "detail": "the store is down", "fields": {"store": "redis"}})
     with pytest.raises(errors.StoreUnavailable, match="the store is down") as raised:
-        drive(operations.count("c"), [refused] * 4)
+        drive(points.count("c"), [refused] * 4)
     assert raised.value.fields == {"store": "redis"}
 
 
 def test_errors_of_the_caller_are_not_retried():
     with pytest.raises(errors.CollectionNotFound):
-        drive(operations.count("c"), [answer(404, {"error": "CollectionNotFound", "detail": "no such collection"})])
+        drive(points.count("c"), [answer(404, {"error": "CollectionNotFound", "detail": "no such collection"})])
 
 
 @pytest.mark.parametrize("failure", [httpx.ReadTimeout, httpx.RemoteProtocolError, httpx.ReadError, httpx.ConnectError])
 def test_a_broken_connection_is_retried_where_the_request_may_be_repeated(failure):
-    value, asked = drive(operations.count("c"), [broken(failure), answer(value={"count": 1})])
+    value, asked = drive(points.count("c"), [broken(failure), answer(value={"count": 1})])
     assert value == 1
     assert isinstance(asked[1], Pause)
 
 
 def test_what_may_have_been_done_is_not_done_twice():
     with pytest.raises(errors.Unavailable, match="broke"):
-        drive(operations.create_collection("c", code="4x2"), [broken(httpx.ReadError)])
+        drive(collections.create_collection("c", code="4x2"), [broken(httpx.ReadError)])
     created, _ = drive(
-        operations.create_collection("c", code="4x2"), [broken(httpx.ConnectError), answer(value={"name": "c"})]
+        collections.create_collection("c", code="4x2"), [broken(httpx.ConnectError), answer(value={"name": "c"})]
     )
     assert created == {"name": "c"}
 
@@ -124,9 +124,9 @@ def test_what_can_be_read_only_once_is_not_sent_again():
 
 def test_a_service_that_is_not_there_is_named():
     with pytest.raises(errors.Unavailable, match=r"cannot reach http://bebr\.example:8000; start the service"):
-        drive(operations.count("c"), [broken(httpx.ConnectError)] * 4)
+        drive(points.count("c"), [broken(httpx.ConnectError)] * 4)
     with pytest.raises(errors.Unavailable, match="no answer from"):
-        drive(operations.count("c"), [broken(httpx.ReadTimeout)] * 4)
+        drive(points.count("c"), [broken(httpx.ReadTimeout)] * 4)
 
 
 def test_a_date_in_retry_after_is_understood():
@@ -175,7 +175,7 @@ def report(applied: int, items: list[dict[str, Any]], **seq: int) -> httpx.Respo
 
 def test_long_writes_go_in_batches_whose_reports_are_joined():
     wrong = {"index": 1, "id": "d", "error": "InvalidText", "detail": "empty"}
-    flow = operations.upsert("c", ({"id": i, "text": i} for i in "abcde"), batch_points=2, idempotency_key="k")
+    flow = points.upsert("c", ({"id": i, "text": i} for i in "abcde"), batch_points=2, idempotency_key="k")
     written, asked = drive(flow, [report(2, [], s0=2), report(1, [wrong], s0=3, s1=1), report(1, [], s1=2)])
     assert (written.applied, written.rejected, written.seq) == (4, 1, {"s0": 3, "s1": 2})
     assert [item.index for item in written.items] == [3]
@@ -184,7 +184,7 @@ def test_long_writes_go_in_batches_whose_reports_are_joined():
 
 def test_a_write_that_fails_says_what_the_batches_before_did():
     problem = {"error": "StoreUnavailable", "detail": "away", "fields": {"items": [{"index": 0, "outcome": "unknown"}]}}
-    flow = operations.upsert("c", ({"id": i, "text": i} for i in "abcde"), batch_points=2)
+    flow = points.upsert("c", ({"id": i, "text": i} for i in "abcde"), batch_points=2)
     with pytest.raises(errors.StoreUnavailable, match="away") as raised:
         drive(flow, [report(1, [], s0=2), answer(503, problem)], retries=0)
     items = [{"index": 2, "outcome": "unknown"}]
@@ -192,26 +192,26 @@ def test_a_write_that_fails_says_what_the_batches_before_did():
 
 
 def test_nothing_to_write_is_no_request():
-    written, asked = drive(operations.upsert("c", []), [])
+    written, asked = drive(points.upsert("c", []), [])
     assert (written.applied, asked) == (0, [])
 
 
 def test_a_retried_write_keeps_its_idempotency_key():
-    _, asked = drive(operations.upsert("c", [{"id": "a"}]), [broken(httpx.ReadError), report(1, [])])
+    _, asked = drive(points.upsert("c", [{"id": "a"}]), [broken(httpx.ReadError), report(1, [])])
     first, second = (step for step in asked if isinstance(step, Request))
     assert first == second
     assert first.headers["idempotency-key"]
 
 
 def test_vectors_go_in_batches_below_the_limit_of_a_body():
-    flow = operations.upsert_vectors("c", [str(i) for i in range(5)], [[0.0] * 4] * 5, batch_points=3)
+    flow = points.upsert_vectors("c", [str(i) for i in range(5)], [[0.0] * 4] * 5, batch_points=3)
     written, asked = drive(flow, [report(3, []), report(2, [])])
     assert written.applied == 5
     assert [r.path for r in asked] == ["/v1/collections/c/points/vectors"] * 2
 
 
 def test_a_choice_of_nothing_is_not_a_choice_of_all():
-    _, asked = drive(operations.delete("c", []), [answer(value={"deleted": 0})])
+    _, asked = drive(points.delete("c", []), [answer(value={"deleted": 0})])
     assert asked[0].body == b'{"ids":[]}'
 
 

@@ -13,7 +13,7 @@ from tests.waiting import until
 from bebr.core.types import FieldType, WriteMode
 from bebr.engine import CollectionSettings, Engine, FitSettings, SearchRequest
 from bebr.engine.collections.collection import Collection
-from bebr.engine.results import FitStatus
+from bebr.engine.statuses import FitStatus
 
 DIMS = 32
 ROWS = text_like(900, dims=DIMS)

@@ -14,7 +14,7 @@ from tests.servers import Server
 from bebr.bootstrap import build_engine
 from bebr.core.types import Role
 from bebr.engine import Engine
-from bebr.engine.results import CollectionStatus
+from bebr.engine.statuses import CollectionStatus
 from bebr.jobs import JobQueue
 
 OWN = {"shards", "memory_bytes", "commits", "commit_seconds", "rebuilds", "losses", "behind", "coverage", "lists"}

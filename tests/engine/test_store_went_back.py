@@ -10,7 +10,7 @@ from tests.engine.running import running
 
 from bebr.core.types import WriteMode
 from bebr.engine import Engine
-from bebr.engine.results import CollectionStatus
+from bebr.engine.statuses import CollectionStatus
 from bebr.errors import DamagedCollection, DamagedStore
 from engine.test_engine import codes, make, points, search
 

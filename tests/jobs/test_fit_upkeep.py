@@ -13,7 +13,7 @@ from tests.waiting import until
 from bebr.config import OnFitDrift
 from bebr.engine import Engine, FitSettings
 from bebr.engine.collections.schema import FitSource
-from bebr.engine.results import FitStatus
+from bebr.engine.statuses import FitStatus
 from bebr.errors import Conflict, InvalidOption
 
 FIRST = text_like(1_600, dims=DIMS)

@@ -19,7 +19,7 @@ from bebr.core.types import WriteMode
 from bebr.engine import CollectionSettings, Engine, SearchRequest
 from bebr.engine.collections import centroids as stored
 from bebr.engine.collections.collection import Collection
-from bebr.engine.results import ListsState, ListsStatus
+from bebr.engine.statuses import ListsState, ListsStatus
 from bebr.index.segment import SegmentView
 from bebr.jobs import list_upkeep
 

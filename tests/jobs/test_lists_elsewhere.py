@@ -11,7 +11,7 @@ from tests.waiting import until
 
 from bebr.engine import Engine
 from bebr.engine.collections.collection import Collection
-from bebr.engine.results import ListsState
+from bebr.engine.statuses import ListsState
 
 __all__ = ["at_once", "bundles"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bebr.client import wire
-from bebr.client.operations import collection_path
+from bebr.client.collections import collection_path
 from bebr.client.results import ItemError, Job
 from bebr.client.steps import Flow, Pause, Request, json_request
 from bebr.client.values import from_json

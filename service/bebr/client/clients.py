@@ -1,5 +1,5 @@
-"""The two transports. `Client` blocks, `AsyncClient` awaits. Both run the flows of `operations`, `bulk`, `fits` and
-`versions`, so neither has any logic of its own."""
+"""The two transports. `Client` blocks, `AsyncClient` awaits. Both run the flows of `collections`, `points`,
+`bulk` and the others, so neither has any logic of its own."""
 
 import asyncio
 import time
@@ -10,8 +10,8 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from bebr.client import bulk, fits, operations, transfer, versions
-from bebr.client.operations import BATCH_POINTS, Filter
+from bebr.client import bulk, collections, fits, points, transfer, versions
+from bebr.client.points import BATCH_POINTS, Filter
 from bebr.client.results import Point
 from bebr.client.steps import Done, Flow, Pause, Request, next_step, with_retries
 from bebr.errors import WrongEventLoop
@@ -75,9 +75,9 @@ class Client:
         self._retries = retries
         self._http = httpx.Client(**_options(url, api_key, timeout_seconds), transport=transport)
 
-    list_collections = _blocking(operations.list_collections)
-    create_collection = _blocking(operations.create_collection)
-    describe_collection = _blocking(operations.describe_collection)
+    list_collections = _blocking(collections.list_collections)
+    create_collection = _blocking(collections.create_collection)
+    describe_collection = _blocking(collections.describe_collection)
     fit_collection = _blocking(fits.fit_collection)
     wait_fit = _blocking(fits.wait_fit)
     list_versions = _blocking(versions.list_versions)
@@ -88,24 +88,24 @@ class Client:
     retire_version = _blocking(versions.retire_version)
     backfill = _blocking(versions.backfill)
     backfill_vectors = _blocking(versions.backfill_vectors)
-    update_collection = _blocking(operations.update_collection)
-    delete_collection = _blocking(operations.delete_collection)
-    list_aliases = _blocking(operations.list_aliases)
-    update_aliases = _blocking(operations.update_aliases)
-    list_bundles = _blocking(operations.list_bundles)
-    list_members = _blocking(operations.list_members)
-    upsert = _blocking(operations.upsert)
-    upsert_vectors = _blocking(operations.upsert_vectors)
-    get_point = _blocking(operations.get_point)
-    get = _blocking(operations.get)
-    delete = _blocking(operations.delete)
-    set_metadata = _blocking(operations.set_metadata)
-    count = _blocking(operations.count)
-    scroll_page = _blocking(operations.scroll_page)
-    search = _blocking(operations.search)
-    search_batch = _blocking(operations.search_batch)
-    embed = _blocking(operations.embed)
-    check_ready = _blocking(operations.check_ready)
+    update_collection = _blocking(collections.update_collection)
+    delete_collection = _blocking(collections.delete_collection)
+    list_aliases = _blocking(collections.list_aliases)
+    update_aliases = _blocking(collections.update_aliases)
+    list_bundles = _blocking(collections.list_bundles)
+    list_members = _blocking(collections.list_members)
+    upsert = _blocking(points.upsert)
+    upsert_vectors = _blocking(points.upsert_vectors)
+    get_point = _blocking(points.get_point)
+    get = _blocking(points.get)
+    delete = _blocking(points.delete)
+    set_metadata = _blocking(points.set_metadata)
+    count = _blocking(points.count)
+    scroll_page = _blocking(points.scroll_page)
+    search = _blocking(points.search)
+    search_batch = _blocking(points.search_batch)
+    embed = _blocking(points.embed)
+    check_ready = _blocking(collections.check_ready)
     get_definition = _blocking(transfer.get_definition)
     create_from_definition = _blocking(transfer.create_from_definition)
     export_page = _blocking(transfer.export_page)
@@ -191,9 +191,9 @@ class AsyncClient:
         self._http = httpx.AsyncClient(**_options(url, api_key, timeout_seconds), transport=transport)
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    list_collections = _awaiting(operations.list_collections)
-    create_collection = _awaiting(operations.create_collection)
-    describe_collection = _awaiting(operations.describe_collection)
+    list_collections = _awaiting(collections.list_collections)
+    create_collection = _awaiting(collections.create_collection)
+    describe_collection = _awaiting(collections.describe_collection)
     fit_collection = _awaiting(fits.fit_collection)
     wait_fit = _awaiting(fits.wait_fit)
     list_versions = _awaiting(versions.list_versions)
@@ -204,24 +204,24 @@ class AsyncClient:
     retire_version = _awaiting(versions.retire_version)
     backfill = _awaiting(versions.backfill)
     backfill_vectors = _awaiting(versions.backfill_vectors)
-    update_collection = _awaiting(operations.update_collection)
-    delete_collection = _awaiting(operations.delete_collection)
-    list_aliases = _awaiting(operations.list_aliases)
-    update_aliases = _awaiting(operations.update_aliases)
-    list_bundles = _awaiting(operations.list_bundles)
-    list_members = _awaiting(operations.list_members)
-    upsert = _awaiting(operations.upsert)
-    upsert_vectors = _awaiting(operations.upsert_vectors)
-    get_point = _awaiting(operations.get_point)
-    get = _awaiting(operations.get)
-    delete = _awaiting(operations.delete)
-    set_metadata = _awaiting(operations.set_metadata)
-    count = _awaiting(operations.count)
-    scroll_page = _awaiting(operations.scroll_page)
-    search = _awaiting(operations.search)
-    search_batch = _awaiting(operations.search_batch)
-    embed = _awaiting(operations.embed)
-    check_ready = _awaiting(operations.check_ready)
+    update_collection = _awaiting(collections.update_collection)
+    delete_collection = _awaiting(collections.delete_collection)
+    list_aliases = _awaiting(collections.list_aliases)
+    update_aliases = _awaiting(collections.update_aliases)
+    list_bundles = _awaiting(collections.list_bundles)
+    list_members = _awaiting(collections.list_members)
+    upsert = _awaiting(points.upsert)
+    upsert_vectors = _awaiting(points.upsert_vectors)
+    get_point = _awaiting(points.get_point)
+    get = _awaiting(points.get)
+    delete = _awaiting(points.delete)
+    set_metadata = _awaiting(points.set_metadata)
+    count = _awaiting(points.count)
+    scroll_page = _awaiting(points.scroll_page)
+    search = _awaiting(points.search)
+    search_batch = _awaiting(points.search_batch)
+    embed = _awaiting(points.embed)
+    check_ready = _awaiting(collections.check_ready)
     get_definition = _awaiting(transfer.get_definition)
     create_from_definition = _awaiting(transfer.create_from_definition)
     export_page = _awaiting(transfer.export_page)

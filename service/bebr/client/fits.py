@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from bebr.client.operations import collection_path, describe_collection
+from bebr.client.collections import collection_path, describe_collection
 from bebr.client.steps import Flow, Pause, json_request
 from bebr.errors import InvalidOption
 

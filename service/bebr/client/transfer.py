@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bebr.client import wire
-from bebr.client.operations import BATCH_POINTS, collection_path
+from bebr.client.collections import collection_path
+from bebr.client.points import BATCH_POINTS
 from bebr.client.results import WriteReport
 from bebr.client.steps import Flow, json_request
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bebr.client import wire
-from bebr.client.operations import BATCH_POINTS, collection_path, vector_pages
+from bebr.client.collections import collection_path
+from bebr.client.points import BATCH_POINTS, vector_pages
 from bebr.client.results import NOTHING_WRITTEN, WriteReport
 from bebr.client.steps import Flow, Request, json_request
 

@@ -17,18 +17,10 @@ from bebr.engine.collections.registry import check_recall
 from bebr.engine.parts import Parts
 from bebr.engine.projection import Wanted
 from bebr.engine.requests import AliasChange, CollectionSettings, SearchRequest
-from bebr.engine.results import (
-    Changed,
-    CollectionStatus,
-    Embedded,
-    Page,
-    Point,
-    Readiness,
-    SearchResult,
-    WriteReport,
-)
+from bebr.engine.results import Changed, Embedded, Page, Point, SearchResult, WriteReport
 from bebr.engine.search import scroll as reading
 from bebr.engine.search.reach import latest, reach
+from bebr.engine.statuses import CollectionStatus, Readiness
 from bebr.engine.transfer import Definition
 from bebr.errors import DamagedCollection, InvalidOption
 from bebr.store import Member

@@ -8,7 +8,7 @@ from typing import Any
 from bebr.core.types import Role
 from bebr.engine.collections.registry import CollectionRegistry
 from bebr.engine.following import DocumentNews, Following
-from bebr.engine.results import Readiness
+from bebr.engine.statuses import Readiness
 from bebr.engine.threads import Threads
 from bebr.engine.versions.fit_progress import FitProgress
 from bebr.shards.memory import limit_arenas

@@ -13,25 +13,22 @@ from bebr.engine.versions.backfill import Backfills
 from bebr.errors import CollectionNotFound, InvalidOption, Unavailable
 from bebr.jobs.alone import Alone
 from bebr.jobs.job import BackfillJob, Job, JobKind
+from bebr.jobs.per_collection import JobPerCollection
 from bebr.jobs.runner import Runner, Stopped
-from bebr.jobs.source import JobSource
 
 MAX_RATE = 1_000_000
 
 
-class BackfillJobs(JobSource):
+class BackfillJobs(JobPerCollection["_BackfillRunner"]):
     """The backfill of each collection, as its document says. A promotion or a rollback ends it there."""
 
     kind = JobKind.BACKFILL
 
     def __init__(self, engine: Engine, limits: Limits) -> None:
-        self._registry = engine.registry
+        super().__init__(engine.registry)
         self._alone = Alone(engine)
         self._backfills = engine.backfills
         self._limits = limits
-        self._runners: dict[str, _BackfillRunner] = {}
-        """By uid of the collection."""
-        self._started = False
 
     async def submit(self, name: str, version_id: str | None = None, rate: float | None = None) -> str:
         """Re-encode all points as the active version, from the text in their metadata -> id of the job.
@@ -52,36 +49,14 @@ class BackfillJobs(JobSource):
         collections = [(c, c.document.upgrades.backfill) for c in self._registry.all()]
         return [self._job(collection, backfill) for collection, backfill in collections if backfill is not None]
 
-    async def start(self) -> None:
-        self._started = True
-        for collection in list(self._registry.collections.values()):
-            self.changed(collection)
-
-    async def stop(self) -> None:
-        self._started = False
-        for runner in list(self._runners.values()):
-            await runner.stop()
-
     def changed(self, collection: Collection) -> None:
         backfill, uid = collection.document.upgrades.backfill, collection.document.uid
         runner = self._runners.get(uid)
         if runner is not None:
             if not runner.is_due():
                 runner.stopping.set()
-        elif (
-            backfill is not None
-            and backfill.state is JobState.RUNNING
-            and self._started
-            and collection.ready
-            and self._registry.holds(collection)
-        ):
-            runner = self._runners[uid] = _BackfillRunner(self._backfills, collection, backfill, self._alone)
-            runner.start(lambda: self._finished(collection))
-
-    async def closing(self, collection: Collection) -> None:
-        runner = self._runners.get(collection.document.uid)
-        if runner is not None:
-            await runner.abort()  # it may be waiting for the lock
+        elif backfill is not None and backfill.state is JobState.RUNNING and self._may_run(collection):
+            self._run(collection, _BackfillRunner(self._backfills, collection, backfill, self._alone))
 
     async def pause(self, job: Job) -> None:
         collection = self._registry.get_to_change(job.collection)
@@ -104,10 +79,6 @@ class BackfillJobs(JobSource):
         runner = self._runners.get(collection.document.uid)
         if runner is not None:
             await runner.stop()
-
-    def _finished(self, collection: Collection) -> None:
-        del self._runners[collection.document.uid]
-        self.changed(collection)  # another may have been submitted while this one came to its end
 
     def _job(self, collection: Collection, backfill: Backfill) -> BackfillJob:
         runner = self._runners.get(collection.document.uid)

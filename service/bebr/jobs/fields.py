@@ -9,57 +9,28 @@ from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.field_change import FieldChange
 from bebr.engine.write.fields import FieldChanges
 from bebr.jobs.job import FieldsJob, Job, JobKind
+from bebr.jobs.per_collection import JobPerCollection
 from bebr.jobs.runner import Runner
-from bebr.jobs.source import JobSource
 
 
-class FieldsJobs(JobSource):
+class FieldsJobs(JobPerCollection["_FieldsRunner"]):
     """The last change of the fields of each collection, as its document says."""
 
     kind = JobKind.FIELDS
 
     def __init__(self, engine: Engine) -> None:
-        self._registry = engine.registry
+        super().__init__(engine.registry)
         self._changes = engine.field_changes
-        self._runners: dict[str, _FieldsRunner] = {}
-        """By uid of the collection."""
-        self._started = False
 
     def all(self) -> Sequence[Job]:
         found = [(one, one.document.field_change) for one in self._registry.all()]
         return [self._job(collection, change) for collection, change in found if change is not None]
 
-    async def start(self) -> None:
-        self._started = True
-        for collection in list(self._registry.collections.values()):
-            self.changed(collection)
-
-    async def stop(self) -> None:
-        self._started = False
-        for runner in list(self._runners.values()):
-            await runner.stop()
-
     def changed(self, collection: Collection) -> None:
         document = collection.document
-        if (
-            document.field_change is not None
-            and document.fields_change
-            and document.uid not in self._runners
-            and self._started
-            and collection.ready
-            and self._registry.holds(collection)
-        ):
-            runner = self._runners[document.uid] = _FieldsRunner(self._changes, collection, document.field_change.job)
-            runner.start(lambda: self._finished(collection))
-
-    async def closing(self, collection: Collection) -> None:
-        runner = self._runners.get(collection.document.uid)
-        if runner is not None:
-            await runner.abort()  # it may be waiting for the lock
-
-    def _finished(self, collection: Collection) -> None:
-        del self._runners[collection.document.uid]
-        self.changed(collection)  # fields may have changed while it came to its end
+        change, is_due = document.field_change, document.fields_change and document.uid not in self._runners
+        if change is not None and is_due and self._may_run(collection):
+            self._run(collection, _FieldsRunner(self._changes, collection, change.job))
 
     def _job(self, collection: Collection, change: FieldChange) -> FieldsJob:
         runner, misfits = self._runners.get(collection.document.uid), change.misfits()

@@ -15,7 +15,7 @@ from bebr.core.types import JobState
 from bebr.engine import Engine
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import VersionKind
-from bebr.engine.results import FitState, FitStatus
+from bebr.engine.statuses import FitState, FitStatus
 from bebr.engine.versions.fit_plan import SLOW_GROWTH, SLOW_RESTS
 from bebr.engine.versions.fit_steps import FitSteps, Fitted, estimated_seconds, fit
 from bebr.engine.versions.fits import Fits

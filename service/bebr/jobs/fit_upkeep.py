@@ -11,7 +11,7 @@ from bebr.config import Limits
 from bebr.engine import Engine
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.schema import FitSource
-from bebr.engine.results import FitState
+from bebr.engine.statuses import FitState
 from bebr.errors import BebrError, CollectionNotFound, Unavailable
 from bebr.jobs.turns import Turns
 from bebr.telemetry import event

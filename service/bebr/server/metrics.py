@@ -26,7 +26,7 @@ from prometheus_client.utils import floatToGoString
 from starlette.types import Scope
 
 from bebr.engine import Engine
-from bebr.engine.results import CollectionStatus
+from bebr.engine.statuses import CollectionStatus
 from bebr.errors import NotReady
 from bebr.jobs import JobQueue, JobState
 from bebr.server.bodies.body import BodyBudget

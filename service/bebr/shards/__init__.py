@@ -1,6 +1,7 @@
 """The shards of a collection behind one client: searched, written, and kept equal to the store.
 
-client.py    the contract, ShardClient, and what a search and a shard say of themselves
+client.py    the contract, ShardClient, and what a shard says of itself
+searched.py  what a search found, and what it covered
 local.py     LocalShards, the client of shards in this process
 truth.py     what the shards need of the store
 shared_seqs.py  numbers in a mapped file by which processes tell each other what they have acknowledged
@@ -45,10 +46,11 @@ from bebr.index import (
     sample_rows_for,
 )
 from bebr.shards.changes import Change, Patch, Reencode, Replace, ShardWrite, pieces_of, values_of
-from bebr.shards.client import ColumnStats, Misfits, Searched, ShardClient, ShardStats
+from bebr.shards.client import ColumnStats, Misfits, ShardClient, ShardStats
 from bebr.shards.local import LocalShards
 from bebr.shards.note import acknowledged, forget_notes
 from bebr.shards.reader import ShardThreads
+from bebr.shards.searched import Searched
 from bebr.shards.shared_seqs import SharedSeqs, numbers
 from bebr.shards.snapshot import Snapshot
 

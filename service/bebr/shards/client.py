@@ -19,7 +19,7 @@ What holds for every client, and is held by `tests/shards/test_client_contract.p
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,39 +28,18 @@ from bebr.core.codes import CodeSpec
 from bebr.core.filters import Filter
 from bebr.core.lists import Centroids
 from bebr.core.operations import Committed
-from bebr.core.scoring import DotQueries
 from bebr.index import (
     EmbeddingQueries,
-    Found,
     Grouping,
     ListsHeld,
-    ListsRead,
     ListStats,
     Needs,
-    Rescored,
     Rescoring,
     ScanQueries,
 )
 from bebr.shards.changes import Change, Fields
-
-if TYPE_CHECKING:  # it reads shards, and what it reads says what this module defines
-    from bebr.shards.snapshot import Snapshot
-
-
-class Searched(NamedTuple):
-    """What one search found, and what it covered. A tuple, since every search makes one."""
-
-    found: list[Found]
-    """The hits of each query, of all shards and code versions."""
-    points: dict[int, int]
-    """Living points by code version, in the views that were scanned. A version that has points here and had no queries
-    was not searched."""
-    rescored: Rescored | None = None
-    """What it took to score candidates again; None: hits have the scores of the scan."""
-    lists: Mapping[int, ListsRead] = MappingProxyType({})
-    """What was read of the lists of each code version; all rows of the others were scored."""
-    queries: DotQueries | None = None
-    """What was scanned for, where embeddings were to be searched and this was asked for."""
+from bebr.shards.searched import Searched
+from bebr.shards.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +114,7 @@ class ShardClient(Protocol):
         on_loop: whether what takes a moment may run on the event loop.
         """
 
-    def snapshot(self) -> "Snapshot":
+    def snapshot(self) -> Snapshot:
         """The shards as they are now, to be read for longer than a search takes."""
 
     def lists(self) -> Mapping[int, ListsHeld]:

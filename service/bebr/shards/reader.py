@@ -33,9 +33,9 @@ from bebr.index.probe import Tables
 from bebr.index.rescoring import NotInMemory
 from bebr.index.scan_view import ScanView, table_of
 from bebr.shards import reads
-from bebr.shards.client import Searched
 from bebr.shards.follower import Follower
 from bebr.shards.scan_rate import ScanRate
+from bebr.shards.searched import Searched
 from bebr.shards.snapshot import Snapshot
 from bebr.shards.upkeep import Upkeep, is_current
 

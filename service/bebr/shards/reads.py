@@ -22,8 +22,8 @@ from bebr.index.scan import ScanQueries, Selection, finished, scan
 from bebr.index.scan_view import DamagedRows, ScanView
 from bebr.index.segment import SegmentView
 from bebr.index.view import ShardView
-from bebr.shards.client import Searched
 from bebr.shards.scan_rate import ScanRate
+from bebr.shards.searched import Searched
 
 Views = Sequence[ShardView]
 Result = TypeVar("Result")

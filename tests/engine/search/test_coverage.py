@@ -18,11 +18,11 @@ from tests.waiting import until
 from bebr.config import Limits
 from bebr.engine import Engine, FitSettings, SearchRequest
 from bebr.engine.admission import Admission
-from bebr.engine.results import Shortcut, Tally
 from bebr.engine.search import coverage as coverage_module
 from bebr.engine.search.comparison import compare, tally_of_groups, tally_of_hits
 from bebr.engine.search.coverage import MAX_WAITING, CoverageChecks
 from bebr.engine.search.query import Probing
+from bebr.engine.statuses import Shortcut, Tally
 from bebr.index import slices
 
 FIT = FitSettings(bytes=4, sample=130, dims=DIMS, rescore_bytes=24)

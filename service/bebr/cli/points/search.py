@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from bebr.client import Hit, SearchResult
-    from bebr.client.operations import SearchOptions
+    from bebr.client.points import SearchOptions
 
 DESCRIBING_FIELDS = ("summary", "title", "description", "text", "body", "name")
 """Metadata fields that describe a hit. The first one that exists gets the widest column."""
@@ -104,7 +104,7 @@ def search(
 
 def _query(text: str | None, like: str | None, vector: Path | None) -> "SearchOptions":
     """What is searched for where that is no text. Raises InvalidOption where the file is no vector."""
-    from bebr.client.operations import SearchOptions
+    from bebr.client.points import SearchOptions
 
     given = sum(each is not None for each in (text, like, vector))
     if given != 1:
@@ -131,7 +131,7 @@ def _read_vector(path: Path) -> list[float]:
 
 def _how(rescore: bool | None, candidates: int | None, exact: bool, recall: float | None) -> "SearchOptions":
     """How much is looked at. Raises InvalidOption for options of which one makes the other idle."""
-    from bebr.client.operations import SearchOptions
+    from bebr.client.points import SearchOptions
     from bebr.errors import InvalidOption
 
     if candidates is not None and rescore is False:

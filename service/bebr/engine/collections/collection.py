@@ -17,7 +17,7 @@ from bebr.engine.collections.list_rules import ListRules
 from bebr.engine.collections.reservoir import Reservoir
 from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.collections.version import Version, VersionKind
-from bebr.engine.results import CollectionStatus, FieldStatus, FitStatus, ListsState, ListsStatus, ShardStatus
+from bebr.engine.statuses import CollectionStatus, FieldStatus, FitStatus, ListsState, ListsStatus, ShardStatus
 from bebr.errors import Conflict, DamagedPoint, VersionNotFound
 from bebr.shards import ListsHeld, ShardClient
 from bebr.store import MetadataStore

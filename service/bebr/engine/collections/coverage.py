@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Mapping
 
-from bebr.engine.results import CoverageStatus, Shortcut, Tally
+from bebr.engine.statuses import CoverageStatus, Shortcut, Tally
 
 RECENT = 256
 """Checked searches that the shares are of."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bebr.engine.collections.schema import CollectionDocument
-from bebr.engine.results import CollectionStatus
+from bebr.engine.statuses import CollectionStatus
 from bebr.errors import BebrError, DamagedCollection, Unavailable
 from bebr.store import DamagedDocument
 

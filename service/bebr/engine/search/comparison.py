@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from bebr.engine.collections.collection import Collection
-from bebr.engine.results import Shortcut, Tally
 from bebr.engine.search.group import first_grouping, second_grouping
 from bebr.engine.search.prepare import prepare_all
 from bebr.engine.search.query import RoutedQuery
+from bebr.engine.statuses import Shortcut, Tally
 from bebr.shards import Found, Grouping, ScanQueries, Snapshot, Value
 
 

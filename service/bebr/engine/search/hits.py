@@ -1,11 +1,12 @@
-"""What an answer shows of its hits: metadata and codes, as far as they were requested, and how large that is."""
+"""What answers show of their hits, metadata and codes as far as they were requested: fetched, and measured."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from bebr.config import Limits
 from bebr.core.types import Hit, StoredPoint
-from bebr.engine.answers import HIT_BYTES, INLINE_BYTES, AnswerSize, size_of, size_of_all
+from bebr.engine.answers import HIT_BYTES, INLINE_BYTES, PAGE_IDS, AnswerSize, size_of, size_of_all
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import Version
 from bebr.engine.projection import Wanted, project
@@ -21,16 +22,50 @@ Points = Mapping[str, StoredPoint]
 """What was fetched of the hits, by id."""
 
 
+async def fetch(collection: Collection, answers: Sequence[Answer], limits: Limits) -> Points:
+    """What the answers show of their hits, by id."""
+    ids: dict[str, None] = {}
+    metadata = records = False
+    for answer in answers:
+        if shows_points(request := answer.query.request):
+            ids |= dict.fromkeys(answer.found.ids)
+            metadata |= request.with_metadata is not False
+            records |= request.with_code
+    if len(collection.document.versions) > 1:
+        collection.hot_points.count([point_id for answer in answers for point_id in answer.found.ids])
+    if not ids:
+        return {}
+    if len(ids) <= PAGE_IDS:
+        return await fetch_few(collection, list(ids), len(answers), metadata=metadata, records=records)
+    return await _fetch_pages(collection, limits, list(ids), metadata, records, common_projection(answers))
+
+
+async def _fetch_pages(
+    collection: Collection, limits: Limits, ids: list[str], metadata: bool, records: bool, wanted: Wanted
+) -> Points:
+    """Many points, without holding more of them than one answer may. Raises AnswerTooLarge."""
+    size = AnswerSize(limits.max_answer_bytes)
+    points: dict[str, StoredPoint] = {}
+    for start in range(0, len(ids), PAGE_IDS):
+        page = await collection.fetch(ids[start : start + PAGE_IDS], metadata=metadata, records=records)
+        if metadata and not isinstance(wanted, bool):
+            page = await asyncio.to_thread(projected, page, wanted)
+        for point in page.values():
+            size.add(size_of(point.metadata, point.record))
+        points |= page
+    return points
+
+
 async def fetch_few(
     collection: Collection, ids: Sequence[str], searches: int, *, metadata: bool, records: bool = False
 ) -> Points:
     """Points of the hits of searches: of several as few at a time as of each alone, which needs no thread."""
     if searches == 1:
         return await collection.fetch(ids, metadata=metadata, records=records)
-    fetch = partial(collection.fetch, metadata=metadata, records=records)
+    fetch_page = partial(collection.fetch, metadata=metadata, records=records)
     found = collection.at_hand(ids) if metadata and not records else {}
     ids = [point_id for point_id in ids if point_id not in found]
-    pages = [fetch(ids[start : start + FEW_IDS]) for start in range(0, len(ids), FEW_IDS)]
+    pages = [fetch_page(ids[start : start + FEW_IDS]) for start in range(0, len(ids), FEW_IDS)]
     for page in [await pages[0]] if len(pages) == 1 else await asyncio.gather(*pages):
         found |= page
     return found

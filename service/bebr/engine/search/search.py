@@ -1,14 +1,15 @@
 """A search, from request to hits. Read it from `Searcher.search` down; each step takes values and returns new ones.
 
     parse      SearchRequest -> Query                         parse.py
-    read       codes of points that are searched by           here
-    embed      texts -> embeddings                            here
+    read       codes of points that are searched by           embed.py
+    embed      texts -> embeddings                            embed.py
     route      what each query asks of each version           route.py
     prepare    what a scan takes, all queries projected together    prepare.py
     scan       hits of all versions and shards, merged        here, over bebr.shards
     rescore    candidates scored again by rescore codes       rescore.py says how, bebr.shards does it
     group      the best hits of the best groups               group.py
-    fetch      metadata and codes of the hits                 here
+    fetch      metadata and codes of the hits                 hits.py
+    write      answers -> SearchResults                       results.py
 
 A search that comes alone begins at once. Those that come in one turn of the event loop, or while others run, are
 prepared and scanned together next. A scan that takes a moment runs on the event loop, for a thread would cost more than
@@ -17,39 +18,35 @@ it saves; a longer one runs on a thread.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bebr.coalescer import Coalescer
 from bebr.config import Limits
 from bebr.core.scoring import Scorer
-from bebr.core.types import StoredPoint
 from bebr.engine.admission import Admission
-from bebr.engine.answers import HIT_BYTES, PAGE_IDS, AnswerSize, size_of, too_large
+from bebr.engine.answers import HIT_BYTES, too_large
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import Version
-from bebr.engine.cursors import write_search_cursor
-from bebr.engine.projection import Wanted
 from bebr.engine.requests import SearchRequest
-from bebr.engine.results import Explanation, RescoreExplanation, SearchResult
+from bebr.engine.results import SearchResult
 from bebr.engine.search.coverage import CoverageChecks
+from bebr.engine.search.embed import Embed, embed_texts, read_codes
 from bebr.engine.search.group import group
-from bebr.engine.search.hits import Points, common_projection, fetch_few, hits_of, is_large, projected, shows_points
+from bebr.engine.search.hits import Points, fetch, is_large
 from bebr.engine.search.nearest import NearestSearches
 from bebr.engine.search.pages import is_paged, paged
 from bebr.engine.search.parse import parse_all
 from bebr.engine.search.plain import EmbeddedText, plain_query, plain_text
 from bebr.engine.search.prepare import prepare_all
-from bebr.engine.search.probing import explained, probing_of, why_exact, with_lists
+from bebr.engine.search.probing import probing_of, with_lists
 from bebr.engine.search.query import Answer, Query, RoutedQuery
 from bebr.engine.search.rescore import RESCORED_PER_UNIT, rescored_rows, rescoring_of
-from bebr.engine.search.route import needed_texts, route_all
-from bebr.errors import AnswerTooLarge, BebrError, Incompatible, PointNotFound
+from bebr.engine.search.results import results_of
+from bebr.engine.search.route import route_all
+from bebr.errors import AnswerTooLarge, BebrError, Incompatible
 from bebr.shards import Grouping
 
 MAX_REQUESTS_TOGETHER = 64
@@ -61,8 +58,6 @@ BYTES_PER_UNIT = 2**20
 """Bytes of codes whose scan costs about what everything else of a search does."""
 Together = tuple[list[Answer], Points]
 """Answers, and what was fetched of the hits of all searches that ran together."""
-Embed = Callable[[Version, list[str]], Awaitable[NDArray[np.float32]]]
-"""Query texts -> their embeddings (texts, dims) float32 by the model of a version."""
 
 
 class Searcher:
@@ -135,7 +130,7 @@ class Searcher:
             self._checks.add(self._collection, routed, due)
         ended = time.perf_counter()
         stages_ms = {"embed": (embedding_ended - started) * 1000, "search": (ended - embedding_ended) * 1000}
-        write = partial(self._results, routed, answers, points, stages_ms)
+        write = partial(results_of, self._collection, self._limits, routed, answers, points, stages_ms)
         return await asyncio.to_thread(write) if is_large(answers, points) else write()
 
     async def _check_some(self, requests: Sequence[SearchRequest], embedded: EmbeddedText | None) -> None:
@@ -182,8 +177,9 @@ class Searcher:
             if plain is not None:
                 return [plain]
         queries = parse_all(self._collection, self._limits, requests)
-        queries = await self._read(queries)
-        queries = await self._embed(queries)
+        queries = await read_codes(self._collection, queries)
+        if any(query.request.text is not None for query in queries):
+            queries = await embed_texts(self._collection, queries, self._versions(), self._embed_texts)
         return self._routed(queries, self._versions())
 
     def _routed(self, queries: Sequence[Query], versions: Sequence[Version]) -> list[RoutedQuery]:
@@ -205,58 +201,6 @@ class Searcher:
         numbers = sorted(self._collection.shards.points())
         return [versions[number] for number in numbers] or [self._collection.active]
 
-    async def _read(self, queries: list[Query]) -> list[Query]:
-        """A query by id becomes one by the code of that point. Raises PointNotFound."""
-        ids = [query.request.id for query in queries if query.request.id is not None]
-        if not ids:
-            return queries
-        points = await self._collection.fetch(list(dict.fromkeys(ids)), metadata=False, records=True)
-        versions = self._collection.document.versions
-        read: list[Query] = []
-        for query in queries:
-            if (point_id := query.request.id) is not None:
-                if (point := points.get(point_id)) is None:
-                    where = {"search": len(read)} if len(queries) > 1 else {}
-                    raise PointNotFound(f"no point with id '{point_id}' to search by", key="id", id=point_id, **where)
-                record = np.frombuffer(point.record, np.uint8)[None]
-                query = replace(query, version=versions[point.version], record=record)
-            read.append(query)
-        return read
-
-    async def _embed(self, queries: list[Query]) -> list[Query]:
-        """Texts are embedded by the model of their version, and by other models where a route needs that."""
-        if all(query.request.text is None for query in queries):
-            return queries
-        collection, versions = self._collection, self._versions()
-        others: list[dict[str, Version]] = [{} for _ in queries]
-        by_model: dict[str, tuple[Version, dict[str, int]]] = {}
-        for place, query in enumerate(queries):
-            if (text := query.request.text) is None:
-                continue
-            if versions != [query.version]:
-                others[place] = needed_texts(collection.encoders, collection.document, query.version, versions)
-            for version in (query.version, *others[place].values()):
-                rows = by_model.setdefault(version.model_fingerprint or "", (version, {}))[1]
-                rows.setdefault(text, len(rows))
-        embeddings = await asyncio.gather(*(self._embed_texts(version, [*rows]) for version, rows in by_model.values()))
-        found = dict(zip(by_model, embeddings, strict=True))
-
-        def embedding(version: Version, text: str) -> NDArray[np.float32]:
-            model = version.model_fingerprint or ""
-            row = by_model[model][1][text]
-            return found[model][row : row + 1]
-
-        return [
-            query
-            if (text := query.request.text) is None
-            else replace(
-                query,
-                embedding=embedding(query.version, text),
-                duals={model: embedding(version, text) for model, version in others[place].items()},
-            )
-            for place, query in enumerate(queries)
-        ]
-
     # -- the scan: together with all others that wait ------------------------------------------------------------------
 
     async def _run_together(self, batch: list[list[RoutedQuery]]) -> list[Together | BebrError]:
@@ -271,7 +215,7 @@ class Searcher:
         """Scan, group, fetch. Queries of one scorer that want about as many hits are scanned together."""
         if len(routed) == 1 and routed[0].query.request.group_by is None and not is_paged(routed[0]):  # most searches
             page = [_page(answer) for answer in await self._scan(routed)]
-            return page, await self._fetch(page)
+            return page, await fetch(self._collection, page, self._limits)
         together: dict[tuple[Scorer, bool, bool, int], list[int]] = {}
         answers: dict[int, Answer] = {}
         for place, one in enumerate(routed):
@@ -293,7 +237,7 @@ class Searcher:
                 scanned = await self._scan([routed[place] for place in some])
                 answers |= zip(some, scanned, strict=True)
         page = [_page(answers[place]) for place in range(len(routed))]
-        return page, await self._fetch(page)
+        return page, await fetch(self._collection, page, self._limits)
 
     async def _scan_groups(self, rescored: bool, one: RoutedQuery, grouping: Grouping) -> Answer:
         (answer,) = await self._scan([one], grouping, rescored)
@@ -329,87 +273,6 @@ class Searcher:
         found = zip(routed, searched.found, rescored_rows(routed, searched), strict=True)
         answers = [Answer(one.query, hits, searched.points, rows) for one, hits, rows in found]
         return with_lists(answers, routed, prepared, searched) if searched.lists else answers
-
-    # -- after the scan ------------------------------------------------------------------------------------------------
-
-    async def _fetch(self, answers: Sequence[Answer]) -> Points:
-        """What the answers show of their hits, by id."""
-        ids: dict[str, None] = {}
-        metadata = records = False
-        for answer in answers:
-            if shows_points(request := answer.query.request):
-                ids |= dict.fromkeys(answer.found.ids)
-                metadata |= request.with_metadata is not False
-                records |= request.with_code
-        if len(self._collection.document.versions) > 1:
-            self._collection.hot_points.count([point_id for answer in answers for point_id in answer.found.ids])
-        if not ids:
-            return {}
-        if len(ids) <= PAGE_IDS:
-            return await fetch_few(self._collection, list(ids), len(answers), metadata=metadata, records=records)
-        return await self._fetch_pages(list(ids), metadata, records, common_projection(answers))
-
-    async def _fetch_pages(self, ids: list[str], metadata: bool, records: bool, wanted: Wanted) -> Points:
-        """Many points, without holding more of them than one answer may. Raises AnswerTooLarge."""
-        size = AnswerSize(self._limits.max_answer_bytes)
-        points: dict[str, StoredPoint] = {}
-        for start in range(0, len(ids), PAGE_IDS):
-            page = await self._collection.fetch(ids[start : start + PAGE_IDS], metadata=metadata, records=records)
-            if metadata and not isinstance(wanted, bool):
-                page = await asyncio.to_thread(projected, page, wanted)
-            for point in page.values():
-                size.add(size_of(point.metadata, point.record))
-            points |= page
-        return points
-
-    def _results(
-        self, routed: Sequence[RoutedQuery], answers: Sequence[Answer], points: Points, stages_ms: Mapping[str, float]
-    ) -> list[SearchResult]:
-        """Raises AnswerTooLarge."""
-        size = AnswerSize(self._limits.max_answer_bytes)
-        return [self._result(one, answer, points, stages_ms, size) for one, answer in zip(routed, answers, strict=True)]
-
-    def _result(
-        self,
-        one: RoutedQuery,
-        answer: Answer,
-        points: Points,
-        stages_ms: Mapping[str, float],
-        size: AnswerSize,
-    ) -> SearchResult:
-        query, request, found = answer.query, answer.query.request, answer.found
-        versions = self._collection.document.versions
-        covered: dict[str, int] = {}
-        for number, count in answer.covered.items():  # buffered versions share an id
-            covered[versions[number].id] = covered.get(versions[number].id, 0) + count
-        before = size.size_bytes
-        is_more = request.group_by is None and len(found.ids) == request.limit and query.wanted < self._limits.max_limit
-        return SearchResult(
-            hits=hits_of(request, found, points, versions, size),
-            query_version=query.version.id,
-            searched=covered,
-            took_ms=sum(stages_ms.values()),
-            cursor=write_search_cursor(query.wanted) if is_more else None,
-            explain=self._explain(one, stages_ms, answer) if request.explain else None,
-            size_bytes=size.size_bytes - before,
-        )
-
-    def _explain(self, one: RoutedQuery, stages_ms: Mapping[str, float], answer: Answer) -> Explanation:
-        stats, rescored = self._collection.shards.stats(), answer.rescored
-        return Explanation(
-            scorer=str(one.query.scorer),
-            code=str(one.query.version.spec),
-            route=dict(one.route),
-            stages_ms={name: round(value, 3) for name, value in stages_ms.items()},
-            shards=len(stats),
-            parts=sum(shard.parts for shard in stats),
-            scanned_bytes=sum(shard.scan_size_bytes for shard in stats),
-            lists=explained(self._collection.document.versions, answer),
-            exact=why_exact(one.query, self._collection, answer, self._limits),
-            rescore=None
-            if rescored is None
-            else RescoreExplanation(rescored.candidates, rescored.rows, round(rescored.seconds * 1000, 3)),
-        )
 
 
 def _page(answer: Answer) -> Answer:

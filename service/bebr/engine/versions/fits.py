@@ -19,7 +19,7 @@ from bebr.engine.collections.registry import CollectionRegistry
 from bebr.engine.collections.schema import CollectionDocument, FitPlan, FitSource
 from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.events import CollectionEvents
-from bebr.engine.results import FitState, FitStatus
+from bebr.engine.statuses import FitState, FitStatus
 from bebr.engine.versions.fit_choice import codec_of
 from bebr.engine.versions.fit_from_codes import check_finer, converted
 from bebr.engine.versions.fit_plan import make_plan, most_collected

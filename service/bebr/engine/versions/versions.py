@@ -20,7 +20,7 @@ from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.collections.upgrades import Evaluation, Promotion, Rollback, Upgrades, VersionEvent
 from bebr.engine.collections.version import Version, VersionKind
 from bebr.engine.events import CollectionEvents
-from bebr.engine.results import FitState
+from bebr.engine.statuses import FitState
 from bebr.engine.versions.calibration import Calibrations
 from bebr.engine.versions.fits import Fits
 from bebr.engine.versions.gate import Gate, check_gate, gain_of

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from bebr.core.types import FieldType
 from bebr.encoding import Bundle as StoredBundle
-from bebr.engine import results
+from bebr.engine import statuses
 from bebr.server.responses.base import Absent, Answer
 
 
@@ -72,7 +72,7 @@ class FitStatus(Answer):
     )
 
     @classmethod
-    def of(cls, fit: results.FitStatus) -> "FitStatus":
+    def of(cls, fit: statuses.FitStatus) -> "FitStatus":
         return cls.model_validate(fit, from_attributes=True)
 
 
@@ -95,7 +95,7 @@ class Coverage(Answer):
     )
 
     @classmethod
-    def of(cls, coverage: results.CoverageStatus) -> "Coverage":
+    def of(cls, coverage: statuses.CoverageStatus) -> "Coverage":
         shares = {str(shortcut): share for shortcut, share in coverage.of.items()}
         return cls(share=coverage.share, searches=coverage.searches, skipped=coverage.skipped, **shares)
 
@@ -145,11 +145,11 @@ class FilterableField(Answer):
     )
 
     @classmethod
-    def of(cls, status: results.FieldStatus) -> "FilterableField":
+    def of(cls, status: statuses.FieldStatus) -> "FilterableField":
         return cls(type=status.type, state=status.state, progress=status.progress, auto=status.auto or None)
 
 
-def _state(status: results.CollectionStatus) -> Literal["ready", "loading", "importing", "damaged"]:
+def _state(status: statuses.CollectionStatus) -> Literal["ready", "loading", "importing", "damaged"]:
     if status.damage:
         return "damaged"
     if status.partial:
@@ -193,7 +193,7 @@ class Collection(Answer):
     )
 
     @classmethod
-    def of(cls, status: results.CollectionStatus) -> "Collection":
+    def of(cls, status: statuses.CollectionStatus) -> "Collection":
         return cls(
             name=status.name,
             status=_state(status),
@@ -232,8 +232,8 @@ class CollectionList(Answer):
     collections: list[Collection]
 
     @classmethod
-    def of(cls, statuses: Iterable[results.CollectionStatus]) -> "CollectionList":
-        return cls(collections=[Collection.of(status) for status in statuses])
+    def of(cls, found: Iterable[statuses.CollectionStatus]) -> "CollectionList":
+        return cls(collections=[Collection.of(status) for status in found])
 
 
 class FitAccepted(Answer):
