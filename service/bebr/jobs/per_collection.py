@@ -4,7 +4,7 @@ from abc import abstractmethod
 from typing import Generic, TypeVar
 
 from bebr.engine.collections.collection import Collection
-from bebr.engine.collections.registry import Registry
+from bebr.engine.collections.registry import CollectionRegistry
 from bebr.jobs.runner import Runner
 from bebr.jobs.source import JobSource
 
@@ -14,7 +14,7 @@ R = TypeVar("R", bound=Runner)
 class JobPerCollection(JobSource, Generic[R]):
     """Their runners: they begin once the service has started, and end with it or with their collection."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: CollectionRegistry) -> None:
         self._registry = registry
         self._runners: dict[str, R] = {}
         """By uid of the collection."""
