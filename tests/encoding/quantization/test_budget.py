@@ -23,7 +23,7 @@ from bebr.encoding.quantization.training import estimate_own, fit_own
 
 ROWS = text_like(3000)
 QUERIES = text_like(200, seed=1)
-FEW = 0.03
+FEW = 0.01
 """CPU seconds that pay for a part of a fit to ROWS only."""
 
 

@@ -21,7 +21,7 @@ LEAST_ROWS = 2_000
 """Fewer rows are not fitted to, whatever that costs."""
 SHRINK = 0.8
 """An effort is made so much smaller at a time until it is paid for."""
-LEAST_ROUNDS = 0.35
+LEAST_ROUNDS = 0.13
 """Share of the rounds of the last fit that is kept before rows are left out."""
 
 
