@@ -13,6 +13,7 @@ from tests.waiting import PATIENCE_SECONDS, until
 
 from bebr.engine.admission import Caller, caller
 from bebr.errors import DeadlineExceeded, PrimaryUnavailable
+from bebr.server.workers.exchange import PrimaryConnection
 from bebr.server.workers.primary import Primary
 from bebr.telemetry import Request
 
@@ -306,6 +307,34 @@ async def test_others_wait_for_what_is_under_way_no_longer_than_they_are_told_to
         assert not other.done()
         primary.release()
         assert (await other).status == 200
+
+
+async def test_a_connection_that_is_made_while_others_are_held_is_not_used_before_they_are_released(path: str):
+    class Reached(Primary):
+        async def _connect(self) -> PrimaryConnection:
+            connection = await super()._connect()
+            if not held.is_set():
+                held.set()
+                assert await self.hold()
+            return connection
+
+    held, heads = asyncio.Event(), 0
+
+    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal heads
+        await reader.readuntil(b"\r\n\r\n")
+        heads += 1
+        writer.write(OK)
+
+    primary = Reached(path, PATIENCE_SECONDS)
+    async with played(path, play):
+        asking = asyncio.create_task(Asked().asks(primary))
+        await held.wait()
+        await asyncio.sleep(0.1)
+        assert (heads, asking.done()) == (0, False)
+        primary.release()
+        assert ((await asking).status, heads) == (200, 1)
+    primary.close()
 
 
 async def test_a_primary_that_stands_still_is_not_waited_for_beyond_the_callers_time(path: str):

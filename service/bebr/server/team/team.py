@@ -19,6 +19,8 @@ from bebr.errors import NotReady
 from bebr.server.team.ended import Ended
 
 METRICS = "metrics-"
+END = "# EOF\n"
+"""Last line of what a worker says: one that is killed meanwhile has said a part only."""
 ANSWER_SECONDS = 2.0
 """How long a worker may take to say its metrics."""
 
@@ -84,7 +86,7 @@ class Team:
 
         async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             with suppress(ConnectionError):
-                writer.write(render())
+                writer.write(render() + END.encode())
                 await writer.drain()
             writer.close()
 
@@ -102,7 +104,8 @@ async def _said_at(path: Path) -> str | None:
         async with asyncio.timeout(ANSWER_SECONDS):
             reader, writer = await asyncio.open_unix_connection(str(path))
             try:
-                return (await reader.read()).decode()
+                text = (await reader.read()).decode()
+                return text if text.endswith(END) else ""
             finally:
                 writer.close()
     except (ConnectionRefusedError, FileNotFoundError):

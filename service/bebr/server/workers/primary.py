@@ -142,7 +142,11 @@ class Primary:
                 while True:
                     await self._released.wait()
                     with suppress(OSError):
-                        return await self._connect()
+                        connection = await self._connect()
+                        if self._released.is_set():
+                            return connection
+                        connection.abort()  # it was to be sent nothing more while this one was made
+                        continue
                     if waiting.has_left():
                         raise Abandoned("the caller left while the primary worker was away")
                     if not waits:

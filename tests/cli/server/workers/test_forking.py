@@ -1,20 +1,34 @@
 """Workers are forked from a process that has imported what they need, and are children of the supervisor."""
 
 import asyncio
+import ctypes
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.cli.server.workers.running import running_workers
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
+from bebr.cli.server.workers import forking
+from bebr.cli.server.workers import supervisor as supervising
 from bebr.cli.server.workers.forking import Forks, exit_code
 from bebr.cli.server.workers.process import STEADY_BEATS, has_failed
+from bebr.cli.server.workers.supervisor import MAX_FAILED_STARTS, Supervisor
+from bebr.config import Settings
+from bebr.errors import Unavailable
+
+
+@pytest.fixture(autouse=True)
+def adopting() -> Iterator[None]:
+    """The process of the tests takes in orphans no longer than these tests run."""
+    yield
+    ctypes.CDLL(None).prctl(forking._SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 def test_what_workers_are_forked_from_has_no_threads_that_they_would_lack():
@@ -38,10 +52,8 @@ def test_a_worker_is_a_child_with_its_number_whose_exit_code_is_told_also_after_
         try:
             with socket.create_server(("127.0.0.1", 0)) as listener:
                 for number in range(3):
-                    ours, theirs = socket.socketpair()
+                    pid, ours = await forks.fork(number, listener.fileno())
                     with ours:
-                        with theirs:
-                            pid = await forks.fork(number, (theirs.fileno(), listener.fileno()))
                         stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
                         assert int(stat[1]) == os.getpid()
                         name = f"worker={number}"
@@ -55,6 +67,73 @@ def test_a_worker_is_a_child_with_its_number_whose_exit_code_is_told_also_after_
             await forks.renew()
 
     asyncio.run(run())
+
+
+PLAYED = """
+import os, socket, sys
+from pathlib import Path
+folder = Path({folder!r})
+channel = socket.socket(fileno=int(sys.argv[1]))
+_, (control, listener), _, _ = socket.recv_fds(channel, 16, 2)
+is_first = not (folder / "heard").exists()
+(folder / "heard").touch()
+worker = os.fork()
+if not worker:
+    channel.close()
+    while said := os.read(control, 100):
+        (folder / ("first" if is_first else "second")).write_bytes(said)
+    (folder / ("first" if is_first else "second")).with_suffix(".ended").touch()
+    os._exit(0)
+if not is_first:
+    channel.send(b"%d" % worker)
+    channel.recv(1)
+"""
+"""A template that forks a worker; the first one is killed before it has said so."""
+
+
+def test_a_worker_that_nobody_knows_of_ends_and_hears_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    async def run() -> None:
+        forks = Forks()
+        try:
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                _, ours = await forks.fork(0, listener.fileno())
+            with ours:
+                wait_until((tmp_path / "first.ended").exists, "the first one ends")
+                ours.sendall(b"start")
+                wait_until((tmp_path / "second").exists, "the second one is told")
+        finally:
+            await forks.renew()
+
+    monkeypatch.setattr(forking, "COMMAND", (sys.executable, "-c", PLAYED.format(folder=str(tmp_path))))
+    asyncio.run(run())
+    assert not (tmp_path / "first").exists()
+
+
+def test_a_service_whose_template_cannot_start_tries_again_before_it_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As while another release is being installed."""
+    tries = tmp_path / "tries"
+    broken = f"open({str(tries)!r}, 'a').write('x')"
+
+    async def run() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            supervisor = Supervisor(Settings(data_dir=tmp_path), listener, lambda reason: None)
+            worker = await supervisor._prepare(0)
+            supervisor._workers.append(worker)
+            await supervisor._forks.renew()
+            monkeypatch.setattr(forking, "COMMAND", (sys.executable, "-c", broken))
+            worker.kill()
+            with pytest.raises(Unavailable, match=f"{MAX_FAILED_STARTS} times in a row"):
+                await supervisor._keep(0)
+            await supervisor._forks.renew()
+            await worker.end(0)
+
+    (tmp_path / "heard").touch()
+    monkeypatch.setattr(forking, "COMMAND", (sys.executable, "-c", PLAYED.format(folder=str(tmp_path))))
+    monkeypatch.setattr(supervising, "FIRST_PAUSE_SECONDS", 0.0)
+    asyncio.run(run())
+    assert len(tries.read_text()) == 2 * (MAX_FAILED_STARTS - 1)
 
 
 def _command(pid: int) -> str:

@@ -29,17 +29,35 @@ class Forks:
         self._channel: socket.socket | None = None
         self._forking = asyncio.Lock()
 
-    async def fork(self, number: int, descriptors: Sequence[int]) -> int:
-        """The process of a new worker, which has copies of the descriptors. Raises Unavailable."""
+    async def fork(self, number: int, listener: int) -> tuple[int, socket.socket]:
+        """The process of a new worker, which has a copy of that descriptor, and the socket to speak with it.
+
+        Raises Unavailable.
+        """
         async with self._forking:
             for _ in range(2):  # a template that was killed is found out by asking it
-                channel = self._channel or await self._start()
-                with suppress(OSError):
-                    socket.send_fds(channel, [b"%d" % number], list(descriptors))
-                    if pid := await asyncio.get_running_loop().sock_recv(channel, 16):
-                        return int(pid)
+                # a new pair each time: the killed one may have forked a worker all the same, which reads the end of it
+                ours, theirs = socket.socketpair()
+                try:
+                    with theirs:
+                        pid = await self._ask(number, (theirs.fileno(), listener))
+                except BaseException:
+                    ours.close()
+                    raise
+                if pid is not None:
+                    return pid, ours
+                ours.close()
                 await self._drop()
             raise Unavailable(f"worker {number} could not be started; the log may say why")
+
+    async def _ask(self, number: int, descriptors: Sequence[int]) -> int | None:
+        """None: the template has ended."""
+        channel = self._channel or await self._start()
+        with suppress(OSError):
+            socket.send_fds(channel, [b"%d" % number], list(descriptors))
+            if pid := await asyncio.get_running_loop().sock_recv(channel, 16):
+                return int(pid)
+        return None
 
     async def renew(self) -> None:
         """Make the next worker from what is installed then."""

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Self
@@ -42,10 +41,8 @@ class WorkerProcess:
     @classmethod
     async def spawn(cls, forks: Forks, listener: int, start: Start, waiting: Callable[[str], None]) -> Self:
         """listener: descriptor of the socket that all share. waiting: told why it is not ready yet."""
-        ours, theirs = socket.socketpair()
+        pid, ours = await forks.fork(start.number, listener)
         try:
-            with theirs:
-                pid = await forks.fork(start.number, (theirs.fileno(), listener))
             with suppress(OSError):  # it has died already
                 send_start(ours, start)
             ours.setblocking(False)

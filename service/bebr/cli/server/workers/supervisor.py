@@ -139,11 +139,25 @@ class Supervisor:
             error = await worker.failure()
             event(log, "worker ended", logging.ERROR, worker=number, pid=worker.pid, why=error.detail)
             failed = failed + 1 if await worker.has_failed() else 0
-            if failed == MAX_FAILED_STARTS:
-                raise Unavailable(f"worker {number} could not start {failed} times in a row: {error.detail}")
-            if failed:
-                await asyncio.sleep(min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**failed))
-            self._workers[number] = await self._begin(number)
+            while self._workers[number] is worker:
+                if failed == MAX_FAILED_STARTS:
+                    raise Unavailable(f"worker {number} could not start {failed} times in a row: {error.detail}")
+                if failed:
+                    await asyncio.sleep(min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**failed))
+                try:
+                    await self._start_again(worker)
+                except Unavailable as unavailable:  # there is no template, such as while the service is installed anew
+                    error, failed = unavailable, failed + 1
+
+    async def _start_again(self, worker: WorkerProcess) -> None:
+        """Put another one in the place of a worker that has died, unless a reload does. Raises Unavailable."""
+        number = worker.number
+        if self._workers[number] is worker:
+            fresh = await self._begin(number)
+            if self._workers[number] is worker:
+                self._workers[number] = fresh
+            else:
+                fresh.kill()
 
     async def _watch(self, number: int) -> None:
         """Kill the worker where its event loop stands still."""
@@ -201,9 +215,11 @@ class Supervisor:
             finish_seconds=wait,
         )
         async with self._held():
-            self._workers[0] = fresh
+            old, self._workers[0] = self._workers[0], fresh  # another one where it has died meanwhile
+            self._leaving.append(old)
             old.say(Order.STOP, **AT_ONCE)
             await old.end(END_SECONDS)
+            self._leaving.remove(old)
             fresh.say(Order.GO)
             await fresh.heard(Word.READY)
 
