@@ -16,6 +16,7 @@ from tests.waiting import until
 from bebr.config import Settings
 from bebr.core.types import WriteMode
 from bebr.engine import Engine
+from bebr.engine.collections.damaged import damaged
 from bebr.errors import InvalidOption, StoreUnavailable
 from bebr.store import DeleteWrite
 from bebr.store.redis.store import RedisStore
@@ -102,6 +103,58 @@ async def test_members_go_on_after_their_entries_were_lost(tmp_path: Path, serve
         server.command("DEL", f"{prefix}:lease", f"{{{prefix}:lease}}:members")
         await until(lambda: len(one.list_members()) < 2 or len(two.list_members()) < 2, "one begins anew")
         await write_by_turns(one, two)
+
+
+async def test_a_token_that_no_member_has_is_overtaken(tmp_path: Path, server: Server) -> None:
+    """It was given to one of two that began at once, or to one that died while it joined."""
+    prefix = f"t{uuid4().hex}"
+    shared = {"redis_url": server.url, "redis_prefix": prefix, "shared_store": True}
+    async with running(tmp_path / "one", **shared) as one, running(tmp_path / "two", **shared) as two:
+        server.command("HINCRBY", f"{prefix}:collections", "token", "1")
+
+        async def made(engine: Engine, name: str) -> bool:
+            try:
+                await make(engine, name=name)
+            except StoreUnavailable:
+                return False
+            return True
+
+        await until(lambda: made(one, "a"), "the first makes collections")
+        await until(lambda: made(two, "b"), "the second does, too")
+        assert server.command("GET", f"{prefix}:lease").decode().split()[1:] == ["shared", "3"]
+
+
+async def test_of_two_changes_of_a_collection_the_latest_is_taken(tmp_path: Path, server: Server) -> None:
+    """Also where only the first one was there when this service looked."""
+    shared = {"redis_url": server.url, "redis_prefix": f"t{uuid4().hex}", "shared_store": True}
+    async with running(tmp_path / "one", **shared) as one, running(tmp_path / "two", **shared) as two:
+        await make(one)
+        await two.registry.refresh()  # type: ignore[misc]
+        following = one._following
+        assert following is not None
+        async with one.registry.lock:
+            await two.set_recall("docs", 0.9)
+            await following._look()
+            await two.set_recall("docs", 0.8)
+        await following.settled("docs")
+        assert one.registry.get("docs").document.recall == 0.8
+
+
+async def test_a_collection_that_another_change_has_opened_is_not_removed_by_a_late_try(
+    tmp_path: Path, server: Server
+) -> None:
+    shared = {"redis_url": server.url, "redis_prefix": f"t{uuid4().hex}", "shared_store": True}
+    async with running(tmp_path / "one", **shared) as one, running(tmp_path / "two", **shared) as two:
+        await make(one)
+        await one.write_points("docs", points(3), WriteMode.UPSERT)
+        await two.registry.refresh()  # type: ignore[misc]
+        following = two._following
+        assert following is not None
+        document = two.registry.get("docs").document
+        await following._loader._retry(damaged("docs", document, StoreUnavailable("it was away")))
+        assert (await one.write_points("docs", points(5), WriteMode.UPSERT)).applied == 5
+        for engine in (one, two):
+            assert await engine.count("docs", None, strong=True) == 5
 
 
 async def test_deletes_are_forgotten_once_all_members_have_them_and_they_are_old(

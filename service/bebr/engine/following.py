@@ -19,7 +19,7 @@ from bebr.engine.collections.registry import ALIAS, COLLECTION, CollectionRegist
 from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.loader import BESIDE, CollectionLoader
 from bebr.engine.search.searchers import Searchers
-from bebr.errors import NotReady, Unavailable
+from bebr.errors import DamagedStore, NotReady, Unavailable
 from bebr.shards import SharedSeqs, numbers
 from bebr.store import DamagedDocument, Document, MetadataStore
 from bebr.store.protocol import to_json
@@ -263,6 +263,8 @@ class Following:
 
     async def _take(self, name: str, stored: Stored | None) -> None:
         registry = self._registry
+        if not self._follows:
+            stored = await self._newest(name, stored)
         read = None if stored is None else read_document(name, stored)
         collection = registry.collections.get(name)
         if stored is None or isinstance(stored, DamagedDocument):
@@ -281,6 +283,13 @@ class Following:
             await self._loader.take(name, read)
         elif read is not None and collection is not None and _differ(read, collection.document):
             await self._loader.adopt(collection, read)
+
+    async def _newest(self, name: str, stored: Stored | None) -> Stored | None:
+        """What the store says now: this service may have changed it itself since it was read."""
+        try:
+            return await self._store.get_document(COLLECTION, name)
+        except DamagedStore:
+            return stored
 
     async def _close(self, collection: Collection) -> None:
         """Nobody finds it from here on; what reads it now goes on."""

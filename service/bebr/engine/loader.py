@@ -297,7 +297,9 @@ class CollectionLoader:
                 self._events.changed(collection)
                 return
         await collection.close(keep=False)  # it was deleted meanwhile
-        if registry.role is Role.PRIMARY:
+        if (
+            registry.role is Role.PRIMARY and registry.refresh is None
+        ):  # else it may have been opened as another left it
             await self._remove_data(entry.name, entry.document.uid, entry.document)
 
 

@@ -50,6 +50,6 @@ class Alone:
     async def _renew(self, task: str, token: int, lost: Callable[[], None]) -> None:
         while True:
             await asyncio.sleep(LEASE_SECONDS / 3)
-            with suppress(Unavailable):  # it ends by itself where the store is away for too long
+            with suppress(BebrError):  # it ends by itself where the store is away for too long
                 if not await self._store.renew_lease(task, token, LEASE_SECONDS):
                     return lost()

@@ -97,6 +97,10 @@ class Reservoir:
 
     async def load(self) -> None:
         """Go on from what the store has; one that is damaged is none."""
+        async with self._lock:
+            await self._load()
+
+    async def _load(self) -> None:
         try:
             document = await self._store.get_document(RESERVOIR, self._uid)
         except DamagedStore as error:
@@ -120,7 +124,7 @@ class Reservoir:
         keys = np.sort(sample_keys(drawn_from))
         bound = int(keys[limit]) if len(keys) > limit else ALL
         async with self._lock:
-            await self.load()
+            await self._load()
             oldest, first = (0, 0) if self.contents is None else (self.contents.oldest, self.contents.next)
             contents = Contents(limit, bound, dims, model, oldest, first, first, measured=min(limit, len(keys)))
             self._pending.clear()
@@ -183,7 +187,7 @@ class Reservoir:
     async def _skip(self, page: int) -> None:
         """Another service was first: go on from what it has made. Where it has made nothing, a page without a place was
         left by a crash: it gets one, and counts."""
-        await self.load()
+        await self._load()
         if (contents := self.contents) is not None and contents.next == page:
             with suppress(StaleDocument):
                 await self._save(replace(contents, next=page + 1))
@@ -192,7 +196,7 @@ class Reservoir:
         """Records of the points that belong to it and exist, by id, in order of their keys."""
         async with self._lock:
             if self.contents is not None:
-                await self.load()  # other services have added some
+                await self._load()  # other services have added some
             return await self._read(existing)
 
     async def compact(self, existing: Existing) -> None:
@@ -200,7 +204,7 @@ class Reservoir:
         async with self._lock:
             if self.contents is None or self.contents.rows <= SUPERFLUOUS * self.contents.limit:
                 return
-            await self.load()
+            await self._load()
             rows = await self._read(existing)
             if (contents := self.contents) is None:
                 return
@@ -225,7 +229,7 @@ class Reservoir:
                     await self._save(replace(self.contents, measured=self.contents.added))
                     return
                 except StaleDocument:
-                    await self.load()
+                    await self._load()
 
     async def _read(self, existing: Existing) -> Rows:
         rows: Rows = {}

@@ -122,7 +122,7 @@ class Lease:
             "waiting for that lease to expire"
         )
 
-    def lost(self, to: str = "") -> None:
+    def lost(self, to: str = "", token: int = 0) -> None:
         """Another process has a higher token."""
         holder = holder_of(to)
         self.taken_by = holder.name if holder else "another process"

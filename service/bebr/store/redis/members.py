@@ -49,6 +49,8 @@ class Membership:
         self._said = ""
         self._entries: Sequence[_Entry] = ()
         self._renewed = float("-inf")
+        self._fence = 0
+        """The highest token for which this member was refused."""
         self.token = 0
         self.taken_by: str | None = None
         """Who has the prefix to itself now."""
@@ -96,20 +98,29 @@ class Membership:
 
     async def _join(self) -> tuple[str, int] | None:
         """None once it is a member; else the lease of whoever has the prefix to itself, and for how many ms."""
+        began = time.monotonic()
         answer = await self._run(self._said, 0)
-        if answer[0] == 2:  # the first one, or the store went back
-            given = int(await self._client.peek("HGET", self._keys.registry, TOKEN) or 0)
-            if not self.token or given > self.token:
-                given = int(await self._client.write_small("HINCRBY", self._keys.registry, TOKEN, 1, check=False))
-            elif given < self.token:
-                await self._client.write_small("HSET", self._keys.registry, TOKEN, self.token, check=False)
-            answer = await self._run(self._said, max(given, self.token))
+        if answer[0] == 2 or (answer[0] == 1 and int(answer[1]) < self._fence):
+            token = await self._next_token()
+            began = time.monotonic()
+            answer = await self._run(self._said, token)
         if answer[0] == 0:
             return answer[1].decode(), answer[2]
         self.token, self.taken_by = int(answer[1]), None
         self._entries = [_Entry.of(one.decode()) for one in answer[2:]]
-        self._renewed = time.monotonic()
+        self._renewed = began
         return None
+
+    async def _next_token(self) -> int:
+        """For the first member, where the store went back, and where a token was given that the members have not: two
+        began at once, or one died while it did."""
+        given = int(await self._client.peek("HGET", self._keys.registry, TOKEN) or 0)
+        if not self.token or given > self.token:
+            given = int(await self._client.write_small("HINCRBY", self._keys.registry, TOKEN, 1, check=False))
+        lowest = max(self.token, self._fence + 1)
+        if given < lowest:
+            await self._client.write_small("HSET", self._keys.registry, TOKEN, lowest, check=False)
+        return max(given, lowest)
 
     async def _remove_dead(self, here: Holder) -> None:
         """Those that are certain to run no more, such as the one that had this data folder."""
@@ -126,13 +137,14 @@ class Membership:
         )
         return answer
 
-    def lost(self, to: str = "") -> None:
+    def lost(self, to: str = "", token: int = 0) -> None:
         """A service has a higher token: one that has the prefix to itself, or, where `to` is not known, maybe members
-        that began anew, which the next `renew` joins."""
+        that began anew, which the next `renew` joins. token: that one."""
         if to:
             holder = holder_of(to)
             self.taken_by = holder.name if holder else "another service"
         else:
+            self._fence = max(self._fence, token)
             self._renewed = float("-inf")
 
     def check(self) -> None:
@@ -150,7 +162,7 @@ class Membership:
             raise StoreUnavailable("this service's entry among those that share the store is being renewed; try again")
 
     async def release(self) -> None:
-        await self._run("", 0)
+        await self._run("", self.token)
 
     def members(self) -> list[Member]:
         """Those that there were when this one was renewed last, by name."""

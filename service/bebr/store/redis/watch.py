@@ -102,7 +102,7 @@ class Watch:
                 raise StoreUnavailable(
                     "a process with a lease writes to this Redis prefix; stop it, or choose another one"
                 )
-            self.lease.lost()
+            self.lease.lost(token=int(refused.detail))
             self.lease.check()
             raise StoreUnavailable("the store went back, and those that share it begin anew; try again", sent=False)
 
@@ -153,10 +153,10 @@ class Watch:
 
     def went_back(self, uid: str, shard: int, last_seq: int, same_epoch: bool = True) -> StoreUnavailable:
         """The shard has less than was acknowledged: it goes on from there in another epoch, unless it has already."""
-        mark = self._marks.pop((uid, shard))
-        if same_epoch:
+        mark = self._marks.pop((uid, shard), None)  # another call may have found it out
+        if same_epoch and mark:
             self._parted[uid, shard] = new_epoch()[:4]
-        why = f"the store went back from {mark.seq} to {last_seq}"
+        why = f"the store went back{f' from {mark.seq}' if mark else ''} to {last_seq}"
         event(log, "the store went back", logging.ERROR, collection=uid, shard=shard, why=why)
         self.on_loss(uid, shard)
         return StoreUnavailable(f"{why} in shard {shard} of collection {uid}; try again", uid=uid, shard=shard)
@@ -258,6 +258,8 @@ class Watch:
                 self._tell(await self._losses(some))
             except BebrError as error:
                 event(log, "the store cannot be looked at", logging.DEBUG, why=error.detail)
+            except Exception:  # the lease is renewed here
+                log.exception("the store could not be looked at; trying again")
 
     async def _is_stopping(self) -> bool:
         with suppress(TimeoutError):

@@ -4,8 +4,8 @@
 -- last member, so that a service that wants the prefix for itself finds either another one's lease or this.
 --
 -- KEYS: the lease, the members (hash id -> when its time is over, in ms since 1970, and what it says of itself). ARGV: id,
--- what it says of itself ('' to leave), lifetime in ms, the token for a prefix that nobody shares yet (0: it does not
--- join such a one), then the ids of members that are dead.
+-- what it says of itself ('' to leave), lifetime in ms, the token for a prefix that nobody shares yet, or has shared with
+-- a lower one (0: it does not join one that nobody shares), then the ids of members that are dead.
 -- Returns {1, token, member, member, ...}, {0, lease, ms that it is valid for} where it is another service's, or {2}
 -- where nobody shares it.
 local lease, members = KEYS[1], KEYS[2]
@@ -17,7 +17,7 @@ if held and string.sub(held, 1, 7) ~= 'shared ' then
   return { 0, held, redis.call('PTTL', lease) }
 end
 if held then
-  token = string.sub(held, 8)
+  token = string.format('%.0f', math.max(tonumber(string.sub(held, 8)), tonumber(token)))
 elseif said ~= '' and token == '0' then
   return { 2 }
 end
