@@ -45,6 +45,7 @@ TABLE: dict[str, Command] = {
             "--host": Try("--host 203.0.113.1", refused="cannot listen on 203.0.113.1"),
             "--port": Try("--port {port}", refused="cannot listen on 127.0.0.1:{port}"),
             "--workers": Try("--workers -1", refused="expected a whole number from 0 to 256"),
+            "--shared-store": Try("--shared-store", refused="shared_store is for services on one Redis or Valkey"),
             "--log-level": Elsewhere("server/test_backup.py", "test_what_a_running_service_has_is_served_elsewhere"),
             "--log-format": Try("--log-format xml", refused="expected one of text, json"),
         },

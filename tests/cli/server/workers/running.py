@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -51,13 +52,17 @@ class Workers:
         """A connection to this worker."""
         others = []
         try:
-            while True:
+            since = time.monotonic()
+            while time.monotonic() - since < PATIENCE_SECONDS:
                 connection = http.client.HTTPConnection(self.url.host, self.url.port, timeout=PATIENCE_SECONDS)
+                others.append(connection)
                 connection.request("GET", "/livez")
                 assert connection.getresponse().read()
-                if _inode(connection) in _sockets(self.pids()[number]):
-                    return connection
-                others.append(connection)
+                pid = self.pids().get(number)
+                if pid is not None and _inode(connection) in _sockets(pid):
+                    return others.pop()
+                time.sleep(0.01)
+            raise AssertionError(f"worker {number} took none of {len(others)} connections")
         finally:
             for other in others:
                 other.close()
@@ -70,21 +75,24 @@ class Workers:
         os.kill(self.pids()[number], signal.SIGKILL)
 
 
-def _inode(connection: http.client.HTTPConnection) -> str:
-    """Of the service's end of a connection."""
+def _inode(connection: http.client.HTTPConnection) -> str | None:
+    """Of the service's end of a connection, unless that is closed."""
+    if connection.sock is None:
+        return None
     ours, theirs = (f"{port:04X}" for port in (connection.sock.getsockname()[1], connection.sock.getpeername()[1]))
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         _, local, remote, *rest = line.split()
         if local.endswith(f":{theirs}") and remote.endswith(f":{ours}"):
             return rest[6]
-    raise AssertionError("no such connection")
+    return None
 
 
 def _sockets(pid: int) -> set[str]:
     links = []
-    for path in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # it has just been closed: the worker may be starting
-            links.append(str(path.readlink()))
+    with suppress(FileNotFoundError, ProcessLookupError, PermissionError):  # the worker has just ended
+        for path in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # it has just been closed: the worker may be starting
+                links.append(str(path.readlink()))
     return {link[len("socket:[") : -1] for link in links if link.startswith("socket:[")}
 
 
