@@ -20,6 +20,8 @@ class Alone:
         self._store = engine.store
         self._refresh = engine.registry.refresh
         self._holder = uuid4().hex
+        self._tokens: dict[str, int] = {}
+        """By task: of the leases that are had."""
 
     @asynccontextmanager
     async def doing(
@@ -31,15 +33,24 @@ class Alone:
             return
         while (token := await self._take(task)) is None:
             await rest(POLL_SECONDS)
+        self._tokens[task] = token
         renewing = asyncio.create_task(self._renew(task, token, lost))
         try:
             await self._refresh()  # another may have done it by now
             yield
         finally:
+            self._tokens.pop(task, None)
             renewing.cancel()
             await asyncio.gather(renewing, return_exceptions=True)
             with suppress(BebrError):
                 await self._store.release_lease(task, token)
+
+    async def holds(self, task: str) -> bool:
+        """Before what no other may do as well: whether nobody has had the lease since it was taken. It is whole again
+        then. Raises StoreUnavailable."""
+        if self._refresh is None:
+            return True
+        return await self._store.renew_lease(task, self._tokens[task], LEASE_SECONDS)
 
     async def _take(self, task: str) -> int | None:
         try:

@@ -134,7 +134,7 @@ class _FitRunner(Runner):
         self._steps = steps
         self._turns = turns
         self._collection = collection
-        self._alone = alone
+        self._alone, self._task_name = alone, f"fit-{collection.document.uid}"
         self._abandoned = threading.Event()
         self._passing: Future[None] | None = None
         """While the fit pauses and lets others pass."""
@@ -146,7 +146,7 @@ class _FitRunner(Runner):
         await super().abort()
 
     def alone(self) -> AbstractAsyncContextManager[None]:
-        return self._alone.doing(f"fit-{self._collection.document.uid}", self.rest, self._lost)
+        return self._alone.doing(self._task_name, self.rest, self._lost)
 
     def _lost(self) -> None:
         """Another service goes on with it."""
@@ -210,7 +210,13 @@ class _FitRunner(Runner):
 
     async def _save(self, fitted: Fitted) -> None:
         """Retry until saved: a fit is too expensive to lose to a short store outage."""
-        await self.until_saved(lambda: self._steps.switch(self._collection, fitted))
+        await self.until_saved(lambda: self._switch(fitted))
+
+    async def _switch(self, fitted: Fitted) -> None:
+        """Raises Stopped where another service may have fitted meanwhile: its binarizer has the same id."""
+        if not await self._alone.holds(self._task_name):
+            raise Stopped
+        await self._steps.switch(self._collection, fitted)
 
     async def _convert(self) -> None:
         """Re-encode what is buffered, whatever goes wrong with a page."""
