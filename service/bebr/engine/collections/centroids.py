@@ -89,7 +89,11 @@ class CollectionCentroids:
                 try:
                     found.append(await self._load(one))
                     self._loaded.add((one.version, one.generation))
-                except (DamagedStore, OSError, ValueError) as error:
+                except OSError as error:
+                    log.error("centroids of collection %s cannot be kept on this disk: %s", self._uid, error)
+                    if not self.is_shared:  # else the others can
+                        await self._drop_lost(one)
+                except (DamagedStore, ValueError) as error:
                     log.error("centroids of collection %s are lost and will be made again: %s", self._uid, error)
                     await self._drop_lost(one)
             elif not one.complete and not self.is_shared:  # a crash left it
