@@ -161,7 +161,7 @@ async def test_deletes_are_forgotten_once_all_members_have_them_and_they_are_old
     tmp_path: Path, server: Server
 ) -> None:
     prefix = f"t{uuid4().hex}"
-    options: dict[str, Any] = {"prefix": prefix, "shared": True}
+    options: dict[str, Any] = {"prefix": prefix, "shared": True, "timeout_seconds": 60}
     for seconds, is_purged in ((3600.0, False), (0.001, True)):
         one, two = (
             RedisStore(server.url, folder=tmp_path / name, tombstone_seconds=seconds, **options)

@@ -177,12 +177,15 @@ def test_one_is_killed_and_the_other_has_all_that_was_acknowledged(server: Serve
         known = {0: merged(possible[0][0], possible[1][0]), 1: merged(possible[0][1], possible[1][1])}
         catch_up(two)
         assert check(two, known) > 10
-        wait_until(
-            lambda: [m["name"] for m in httpx.get(f"{two.url}/v1/members").json()["members"]] == ["two"], "it is gone"
-        )
+        wait_until(lambda: members_of(two) == ["two"], "it is gone")
         one.start()
         catch_up(one)
         assert check(one, known) == check(two, known)
+
+
+def members_of(service: Service) -> list[str]:
+    found = httpx.get(f"{service.url}/v1/members", timeout=PATIENCE_SECONDS).json()["members"]
+    return [one["name"] for one in found]
 
 
 def catch_up(service: Service) -> None:
