@@ -149,8 +149,8 @@ async def fill(engine: Any, options: argparse.Namespace) -> dict[str, Any]:
         await engine.delete_points("docs", ["doc-000000000"])
         return {}
     began = time.perf_counter()
-    shards = engine.registry.get("docs").shards
-    while shards._maintaining:
+    upkeep = engine.registry.get("docs").shards.upkeep
+    while upkeep.is_busy:
         await asyncio.sleep(0.05)
     first, last = (seconds / (points / 10) * 1e6 for seconds in (seconds_of[0], seconds_of[-1]))
     return {
