@@ -10,6 +10,7 @@ A *layer* is the first name below `bebr` (`bebr.core.codes` lies in `core`). Imp
 import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,10 @@ IMPURE = frozenset(
     {"asyncio", "concurrent", "datetime", "http", "io", "logging", "mmap", "multiprocessing", "os", "pathlib", "random"}
     | {"shutil", "socket", "subprocess", "tempfile", "threading", "time", "urllib"}
 )
+
+
+NATIVE = frozenset({"bebr.kernel._kernel"})
+"""Modules without a source in Python."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +214,25 @@ def test_layers_form_no_cycle() -> None:
         if i.target.startswith("bebr.") and layer_of(i.module) not in {layer_of(i.target), "bebr"}
     }
     assert cycle_among(edges) == []
+
+
+def test_modules_form_no_cycle() -> None:
+    """Nor does any module import itself by others, inside a function or not."""
+    modules = {module for module, _ in source_modules()} | NATIVE
+    sorter = TopologicalSorter[str]()
+    for found in source_imports():
+        target = _module_of(found.target, modules)
+        if target not in ("", "bebr", found.module):
+            sorter.add(found.module, target)
+    sorter.prepare()  # raises CycleError, which names the modules
+    assert sorter.is_active()
+
+
+def _module_of(name: str, modules: set[str]) -> str:
+    """The module that a dotted name lies in; empty where it is none of these."""
+    while name and name not in modules:
+        name = name.rpartition(".")[0]
+    return name
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def address(started: subprocess.Popen[str]) -> str:
 FINALIZED = """
 import signal, sys
 from pathlib import Path
-from bebr.cli.server.running import run
+from bebr.cli.server.serve import run
 from bebr.config import Settings
 
 class Finalized:
@@ -146,7 +146,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path):
 
 def test_json_logs_are_json(tmp_path: Path):
     script = (
-        "import logging; from bebr.cli.server.running import configure_logs; "
+        "import logging; from bebr.cli.server.starting import configure_logs; "
         "from bebr.config import LogFormat, LogLevel; "
         "configure_logs(LogLevel.INFO, LogFormat.JSON); log = logging.getLogger('bebr.x'); "
         "log.info('hello %s', 'you'); log.debug('not shown')\n"

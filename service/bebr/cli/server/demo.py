@@ -37,7 +37,7 @@ def demo(
     docs/upgrading.md explains. That takes several minutes and needs the extra [train].
     """
     from bebr.cli.options import settings_from
-    from bebr.cli.server.running import run
+    from bebr.cli.server.serve import run
 
     flags = {"host": host, "port": port, "data_dir": data_dir, "redis_url": redis_url}
     settings = settings_from(config, flags, set or ())

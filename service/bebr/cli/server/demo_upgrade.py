@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from bebr.cli.output import out, progress
-from bebr.cli.server.running import Service, configure_logs
+from bebr.cli.server.running import Service
+from bebr.cli.server.starting import configure_logs
 from bebr.client import Client
 from bebr.config import Settings
 from bebr.demo.fill import POINTS

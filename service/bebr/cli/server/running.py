@@ -1,38 +1,27 @@
 """A running service: its socket, its server thread, and its shutdown on Ctrl-C or SIGTERM."""
 
 import gc
-import logging
 import os
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Self
 
 import uvicorn
 
 from bebr.cli.options import local_url
+from bebr.cli.server.serving import SWITCH_SECONDS, Watched, server_config
+from bebr.cli.server.starting import Waiting, listen, use_folder
 from bebr.client import Client
-from bebr.config import LogFormat, LogLevel, Settings
-from bebr.disk import make_private
-from bebr.errors import InvalidOption, NotReady, Unavailable
-from bebr.telemetry import JsonLines, TextLines
+from bebr.config import Settings
+from bebr.errors import NotReady, Unavailable
 
-if TYPE_CHECKING:
-    from bebr.server.connections.connection import Gate
-
-BACKLOG = 2048
 POLL_SECONDS = 0.02
-PATIENCE_SECONDS = 2.0
-SWITCH_SECONDS = 0.001
-"""Thread switch interval, below Python's default: a thread that finished a scan waits this long for the interpreter."""
-SHUTDOWN_SECONDS = 15
-"""How long running requests may take to finish after the service was told to stop."""
 
 
 class Service:
@@ -119,47 +108,6 @@ class _Server(uvicorn.Server):
         self._up.set()
 
 
-def server_config(app: Any, gate: "Gate") -> uvicorn.Config:
-    """How uvicorn serves an app. gate: of its connections."""
-    from bebr.server.connections.protocol import GuardedProtocol
-
-    return uvicorn.Config(
-        app,
-        http=partial(GuardedProtocol, gate),  # type: ignore[arg-type]
-        ws="none",
-        access_log=False,
-        log_config=None,
-        lifespan="on",
-        server_header=False,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        backlog=BACKLOG,
-    )
-
-
-class Watched:
-    """The application. Keeps what its startup raised, so that it is reported in one line instead of a traceback."""
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-        self.failure: BaseException | None = None
-
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
-        if scope["type"] != "lifespan":
-            await self._app(scope, receive, send)
-            return
-
-        async def send_quietly(message: dict[str, Any]) -> None:
-            if message["type"] == "lifespan.startup.failed":
-                message = {"type": "lifespan.startup.failed", "message": ""}
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_quietly)
-        except BaseException as error:
-            self.failure = error
-            raise
-
-
 class Stopped(Exception):
     """Ctrl-C or SIGTERM, in the main thread."""
 
@@ -203,14 +151,8 @@ def stop_signals() -> Iterator[Signals]:
             signal.signal(number, handler)
 
 
-def run(settings: Settings, when_ready: Callable[[str], None]) -> None:
-    """Start the service, call `when_ready` with its address, and serve until a signal."""
-    configure_logs(settings.log_level, settings.log_format)
-    if settings.worker_count > 1:
-        from bebr.cli.server.workers.supervisor import supervise
-
-        supervise(settings, when_ready)
-        return
+def serve_alone(settings: Settings, when_ready: Callable[[str], None]) -> None:
+    """Serve with this process until a signal. when_ready: told the address."""
     with stop_signals() as signals:
         service = Service(settings)
         try:
@@ -228,33 +170,6 @@ def run(settings: Settings, when_ready: Callable[[str], None]) -> None:
             service.join()
 
 
-def configure_logs(level: LogLevel, form: LogFormat, worker: int | None = None) -> None:
-    """Log to stderr, as text or as one JSON object per line. The web server's own messages are left out.
-
-    worker: the number of this process among several, which its lines have.
-    """
-    handler = logging.StreamHandler()
-    always = {} if worker is None else {"worker": worker}
-    handler.setFormatter(JsonLines(always) if form is LogFormat.JSON else TextLines(always))
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for chatty in ("uvicorn.error", "uvicorn.asgi", "httpx", "httpcore", "asyncio"):
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
-    logging.getLogger("uvicorn.error").addFilter(lambda record: "Application startup failed" not in record.getMessage())
-
-
-class Waiting:
-    """Prints what a slow start is waiting for, each reason once; prints nothing during a fast one."""
-
-    def __init__(self) -> None:
-        self._since = time.monotonic()
-        self._said = ""
-
-    def __call__(self, reason: str) -> None:
-        if reason != self._said and time.monotonic() - self._since > PATIENCE_SECONDS:
-            self._said = reason
-            print(f"not ready yet: {reason}", file=sys.stderr)
-
-
 def _is_ready(client: Client, waiting: Callable[[str], None]) -> bool:
     try:
         client.check_ready()
@@ -262,22 +177,3 @@ def _is_ready(client: Client, waiting: Callable[[str], None]) -> bool:
         waiting(", ".join(f"{name} {value}" for name, value in error.fields.items() if value))
         return False
     return True
-
-
-def use_folder(settings: Settings) -> None:
-    """Make the data folder private. Raises InvalidOption."""
-    try:
-        make_private(settings.data_dir, ("store", "collections", "jobs", "bundles", "run"))
-    except OSError as error:
-        raise InvalidOption(f"the data folder {settings.data_dir} cannot be used: {error}") from error
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Bind the address. Raises InvalidOption."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise InvalidOption(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another address with --host and --port"
-        ) from error

@@ -1,5 +1,6 @@
 """`bebr serve`: run the service until Ctrl-C or SIGTERM."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -40,7 +41,6 @@ def serve(
     """Run the service until Ctrl-C or SIGTERM."""
     from bebr.cli.options import settings_from
     from bebr.cli.output import err
-    from bebr.cli.server.running import run
 
     flags = {
         "host": host,
@@ -54,6 +54,21 @@ def serve(
     }
     settings = settings_from(config, flags, set or ())
     run(settings, lambda url: err().print(ready_text(url, settings)))
+
+
+def run(settings: "Settings", when_ready: Callable[[str], None]) -> None:
+    """Start the service, call `when_ready` with its address, and serve until a signal."""
+    from bebr.cli.server.starting import configure_logs
+
+    configure_logs(settings.log_level, settings.log_format)
+    if settings.worker_count > 1:
+        from bebr.cli.server.workers.supervisor import supervise
+
+        supervise(settings, when_ready)
+    else:
+        from bebr.cli.server.running import serve_alone
+
+        serve_alone(settings, when_ready)
 
 
 def ready_text(url: str, settings: "Settings") -> str:

@@ -46,6 +46,20 @@ print(len(os.listdir("/proc/self/task")), "onnxruntime" in sys.modules)
     assert ended.stdout.split() == ["1", "False"]
 
 
+def test_what_keeps_the_workers_is_small():
+    """It lives as long as the service, beside all of them: no server, no client, no arrays."""
+    program = """
+import sys
+from bebr.cli.server import serve
+from bebr.cli.server.workers import supervisor
+print(*sorted({"fastapi", "httpx", "numpy", "pydantic", "uvicorn"} & sys.modules.keys()))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True
+    )
+    assert ended.stdout.split() == []
+
+
 def test_a_worker_is_a_child_with_its_number_whose_exit_code_is_told_also_after_its_template_was_killed():
     async def run() -> None:
         forks = Forks()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bebr.cli.options import local_url
-from bebr.cli.server.running import SHUTDOWN_SECONDS, Waiting, listen, use_folder
+from bebr.cli.server.starting import SHUTDOWN_SECONDS, Waiting, listen, use_folder
 from bebr.cli.server.workers.control import Order, Start, Word
 from bebr.cli.server.workers.forking import Forks
 from bebr.cli.server.workers.process import WorkerProcess

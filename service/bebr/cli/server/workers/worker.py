@@ -19,7 +19,8 @@ from typing import Any
 import uvicorn
 from uvicorn.server import ServerState
 
-from bebr.cli.server.running import SHUTDOWN_SECONDS, SWITCH_SECONDS, Watched, configure_logs, server_config
+from bebr.cli.server.serving import SWITCH_SECONDS, Watched, server_config
+from bebr.cli.server.starting import BACKLOG, SHUTDOWN_SECONDS, configure_logs
 from bebr.cli.server.workers.control import Order, Start, Word, fields_of, line, read_start
 from bebr.engine import Engine
 from bebr.errors import BebrError, NotReady, StoreUnavailable
@@ -34,7 +35,6 @@ log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 1.0
 POLL_SECONDS = 0.02
-BACKLOG = 2048
 
 
 class WorkerServer(uvicorn.Server):
