@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from bebr import errors
-from bebr.client import bulk, collections, points, versions
+from bebr.client import bulk, collections, frames, points, versions
 from bebr.client.results import JobState
 from bebr.client.steps import (
     LONGEST_PAUSE_SECONDS,
@@ -204,7 +204,7 @@ def test_a_retried_write_keeps_its_idempotency_key():
 
 
 def test_vectors_go_in_batches_below_the_limit_of_a_body():
-    flow = points.upsert_vectors("c", [str(i) for i in range(5)], [[0.0] * 4] * 5, batch_points=3)
+    flow = frames.upsert_vectors("c", [str(i) for i in range(5)], [[0.0] * 4] * 5, batch_points=3)
     written, asked = drive(flow, [report(3, []), report(2, [])])
     assert written.applied == 5
     assert [r.path for r in asked] == ["/v1/collections/c/points/vectors"] * 2

@@ -36,12 +36,12 @@ def test_a_point_is_sent_with_its_vector_or_code_in_base64():
 
 def test_a_frame_is_a_length_a_header_and_rows():
     rows = np.arange(6, dtype="<f4").reshape(2, 3)
-    body = wire.frame(["a", "ü"], rows, [{"n": 1}, None])
+    body = wire.frame({"dims": 3}, ["a", "ü"], rows, [{"n": 1}, None])
     size = int.from_bytes(body[:8], "little")
     header = json.loads(body[8 : 8 + size])
     assert header == {"dims": 3, "count": 2, "ids": ["a", "ü"], "metadata": [{"n": 1}, None]}
     assert np.array_equal(np.frombuffer(body[8 + size :], "<f4").reshape(2, 3), rows)
-    assert "metadata" not in json.loads(wire.frame(["a", "b"], rows, None)[8:].partition(b"}")[0] + b"}")
+    assert "metadata" not in json.loads(wire.frame({"dims": 3}, ["a", "b"], rows, None)[8:].partition(b"}")[0] + b"}")
 
 
 def test_rows_must_fit_their_ids():

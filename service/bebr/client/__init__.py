@@ -6,6 +6,7 @@ wire         vectors, frames and NDJSON bodies: values -> bytes
 steps        one request, its retries, and how responses become errors of `bebr.errors`; no socket
 collections  collections, aliases, bundles, members; every operation is written once, as a flow of steps
 points       points and searches
+frames       vectors and records of many points, in binary frames
 bulk         bulk ingestion and jobs, as flows
 fits         fitting a binarizer to a collection, as flows
 versions     code versions of a collection, as flows

@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from bebr.client import bulk, collections, fits, points, transfer, versions
+from bebr.client import bulk, collections, fits, frames, points, transfer, versions
 from bebr.client.points import BATCH_POINTS, Filter
 from bebr.client.results import Point
 from bebr.client.steps import Done, Flow, Pause, Request, next_step, with_retries
@@ -95,7 +95,8 @@ class Client:
     list_bundles = _blocking(collections.list_bundles)
     list_members = _blocking(collections.list_members)
     upsert = _blocking(points.upsert)
-    upsert_vectors = _blocking(points.upsert_vectors)
+    upsert_vectors = _blocking(frames.upsert_vectors)
+    upsert_records = _blocking(frames.upsert_records)
     get_point = _blocking(points.get_point)
     get = _blocking(points.get)
     delete = _blocking(points.delete)
@@ -211,7 +212,8 @@ class AsyncClient:
     list_bundles = _awaiting(collections.list_bundles)
     list_members = _awaiting(collections.list_members)
     upsert = _awaiting(points.upsert)
-    upsert_vectors = _awaiting(points.upsert_vectors)
+    upsert_vectors = _awaiting(frames.upsert_vectors)
+    upsert_records = _awaiting(frames.upsert_records)
     get_point = _awaiting(points.get_point)
     get = _awaiting(points.get)
     delete = _awaiting(points.delete)

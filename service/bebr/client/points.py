@@ -22,8 +22,6 @@ from bebr.errors import BebrError, InvalidOption
 
 Filter = Mapping[str, Any]
 BATCH_POINTS = 1000
-BATCH_BYTES = 16 * 2**20
-"""Maximum size of a batch of vectors, well below the default limit of a request body."""
 
 
 class SearchOptions(TypedDict, total=False):
@@ -82,7 +80,7 @@ def upsert(
     """
     if isinstance(points, str | bytes | Mapping):
         raise InvalidOption(f"points: expected a list of points, got {points!r:.80}", key="points")
-    key = idempotency_key or uuid.uuid4().hex
+    path, key = f"{collection_path(collection)}/points", idempotency_key or uuid.uuid4().hex
     report = NOTHING_WRITTEN
     iterator = iter(points)
     first = 0
@@ -90,54 +88,16 @@ def upsert(
         body, positions, errors = wire.points_body(batch)
         part = WriteReport(0, len(errors), errors, {})
         if positions:
-            with _after(report, first, positions):
-                written = yield _write(f"{collection_path(collection)}/points", body, mode, version, f"{key}-{first}")
+            with after(report, first, positions):
+                written = yield write_request(path, body, mode, version, f"{key}-{first}")
             part = WriteReport.from_json(written.json()).joined(positions, errors)
         report = report.followed_by(part, first)
         first += len(batch)
     return report
 
 
-def upsert_vectors(
-    collection: str,
-    ids: Sequence[str],
-    vectors: ArrayLike,
-    metadata: Sequence[Mapping[str, Any] | None] | None = None,
-    *,
-    mode: WriteMode | str = WriteMode.UPSERT,
-    version: str | None = None,
-    batch_points: int = 10 * BATCH_POINTS,
-    idempotency_key: str | None = None,
-) -> Flow[WriteReport]:
-    """Write vectors (points, dims) in binary frames: the fastest way to write your own vectors.
-
-    version: code version whose model made them; raises Incompatible if another version is active.
-    """
-    ids = wire.a_list(ids, "ids")
-    metadata = None if metadata is None else wire.a_list(metadata, "metadata", "{'lang': 'en'}")
-    matrix = wire.rows(ids, vectors, metadata)
-    key = idempotency_key or uuid.uuid4().hex
-    path = f"{collection_path(collection)}/points/vectors"
-    report = NOTHING_WRITTEN
-    for page in vector_pages(matrix, batch_points):
-        some, items = ids[page], None if metadata is None else metadata[page]
-        positions, errors = wire.sound_rows(some, items)
-        part = WriteReport(0, len(errors), errors, {})
-        if positions:
-            rows = matrix[page]
-            if errors:
-                some, rows = [some[position] for position in positions], rows[positions]
-                items = None if items is None else [items[position] for position in positions]
-            body = wire.frame(some, rows, items)
-            with _after(report, page.start, positions):
-                written = yield _write(path, body, mode, version, f"{key}-{page.start}", wire.FRAME_TYPE)
-            part = WriteReport.from_json(written.json()).joined(positions, errors)
-        report = report.followed_by(part, page.start)
-    return report
-
-
 @contextmanager
-def _after(report: WriteReport, first: int, positions: Sequence[int]) -> Iterator[None]:
+def after(report: WriteReport, first: int, positions: Sequence[int]) -> Iterator[None]:
     """Let an error say what the batches before it did. positions: in its own batch, of the points that were sent."""
     try:
         yield
@@ -146,12 +106,6 @@ def _after(report: WriteReport, first: int, positions: Sequence[int]) -> Iterato
         for item in error.fields.get("items", ()):
             item["index"] = first + positions[item["index"]]
         raise
-
-
-def vector_pages(matrix: NDArray[np.float32], batch_points: int) -> Iterator[slice]:
-    """The batches of matrix (points, dims): at most `batch_points` rows each, and none too large for a request body."""
-    step = max(1, min(batch_points, BATCH_BYTES // max(1, matrix.shape[1] * 4)))
-    return (slice(first, first + step) for first in range(0, len(matrix), step))
 
 
 def get_point(collection: str, id: str) -> Flow[Point]:
@@ -250,7 +204,7 @@ def embed(texts: Sequence[str], *, model: str | None = None, query: bool = False
     return np.stack([np.frombuffer(base64.b64decode(row["embedding"]), "<f4") for row in rows])
 
 
-def _write(
+def write_request(
     path: str,
     body: bytes,
     mode: WriteMode | str,

@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 
 from bebr.client import wire
 from bebr.client.collections import collection_path
-from bebr.client.points import BATCH_POINTS, vector_pages
+from bebr.client.frames import vector_pages
+from bebr.client.points import BATCH_POINTS
 from bebr.client.results import NOTHING_WRITTEN, WriteReport
 from bebr.client.steps import Flow, Request, json_request
 
@@ -103,7 +104,7 @@ def backfill_vectors(
     path, headers = _path(name, "backfill", "vectors"), {"content-type": wire.FRAME_TYPE}
     report = NOTHING_WRITTEN
     for part in vector_pages(matrix, batch_points):
-        body = wire.frame(ids[part], matrix[part], None)
+        body = wire.frame({"dims": matrix.shape[1]}, ids[part], matrix[part], None)
         written = yield Request("POST", path, {"version": version}, headers, body)
         report = report.followed_by(WriteReport.from_json(written.json()), part.start)
     return report

@@ -20,6 +20,7 @@ from bebr.client.values import UNSAYABLE, check_keys, encode, keys_are_strings, 
 from bebr.errors import (
     BebrError,
     DimensionMismatch,
+    InvalidCode,
     InvalidId,
     InvalidMetadata,
     InvalidOption,
@@ -90,15 +91,17 @@ def a_list(values: Any, name: str, example: str = "'a'") -> list[Any]:
     return list(values)
 
 
-def frame(ids: Sequence[str], vectors: NDArray[np.float32], metadata: Sequence[Any] | None) -> bytes:
-    """ids and vectors (points, dims) float32 -> 8 bytes header length, JSON header, rows; all little-endian."""
-    count, dims = vectors.shape
-    header: dict[str, Any] = {"dims": dims, "count": count, "ids": list(ids)}
+def frame(header: Mapping[str, Any], ids: Sequence[str], matrix: NDArray[Any], metadata: Sequence[Any] | None) -> bytes:
+    """ids and rows (points, width) -> 8 bytes header length, JSON header, rows; all little-endian.
+
+    header: what it says of all rows.
+    """
+    whole = {**header, "count": len(matrix), "ids": list(ids)}
     if metadata is not None:
-        header["metadata"] = list(metadata)
-    encoded = to_json(header)
+        whole["metadata"] = list(metadata)
+    encoded = to_json(whole)
     encoded += b" " * (-len(encoded) % ALIGNMENT_BYTES)  # aligned, so that the service can read the rows in place
-    return len(encoded).to_bytes(8, "little") + encoded + vectors.tobytes()
+    return len(encoded).to_bytes(8, "little") + encoded + matrix.tobytes()
 
 
 def sound_rows(ids: Sequence[Any], metadata: Sequence[Any] | None) -> tuple[Sequence[int], list[ItemError]]:
@@ -115,9 +118,22 @@ def sound_rows(ids: Sequence[Any], metadata: Sequence[Any] | None) -> tuple[Sequ
 
 def rows(ids: Sequence[str], vectors: ArrayLike, metadata: Sequence[Any] | None) -> NDArray[np.float32]:
     """vectors as (points, dims) little-endian float32, one per id. Raises DimensionMismatch, InvalidVector."""
-    matrix = _floats(vectors)
+    return _counted(ids, _floats(vectors), metadata, "vectors", "dims")
+
+
+def record_rows(ids: Sequence[str], records: Any, metadata: Sequence[Any] | None) -> NDArray[np.uint8]:
+    """records as (points, record_size_bytes) uint8, one per id. Raises DimensionMismatch, InvalidCode."""
+    matrix = np.asarray(records)
+    if matrix.dtype != np.uint8:
+        raise InvalidCode(f"expected records as an array of uint8, got {matrix.dtype}")
+    return _counted(ids, matrix, metadata, "records", "bytes")
+
+
+def _counted(
+    ids: Sequence[str], matrix: NDArray[Any], metadata: Sequence[Any] | None, what: str, width: str
+) -> NDArray[Any]:
     if matrix.ndim != 2 or len(matrix) != len(ids):
-        raise DimensionMismatch(f"expected vectors of shape ({len(ids)}, dims), one per id, got {matrix.shape}")
+        raise DimensionMismatch(f"expected {what} of shape ({len(ids)}, {width}), one per id, got {matrix.shape}")
     if metadata is not None and len(metadata) != len(ids):
         raise DimensionMismatch(f"expected metadata for each of {len(ids)} ids, got {len(metadata)}")
     return matrix

@@ -22,6 +22,7 @@ from bebr.engine.search import scroll as reading
 from bebr.engine.search.reach import latest, reach
 from bebr.engine.statuses import CollectionStatus, Readiness
 from bebr.engine.transfer import Definition
+from bebr.engine.write.records import GivenRecords
 from bebr.errors import DamagedCollection, InvalidOption
 from bebr.store import Member
 
@@ -207,6 +208,22 @@ class Engine:
         collection = self.registry.get_to_change(name)
         return await self._writer.write_vectors(
             collection, ids, vectors, metadata, mode=mode, idempotency_key=idempotency_key, declared=version
+        )
+
+    async def write_records(
+        self,
+        name: str,
+        ids: Sequence[object],
+        records: GivenRecords,
+        metadata: Sequence[object] | None,
+        mode: WriteMode,
+        idempotency_key: str | None = None,
+        version: str | None = None,
+    ) -> WriteReport:
+        """Points that were encoded elsewhere. Raises Incompatible unless the active version makes such records."""
+        collection = self.registry.get_to_change(name)
+        return await self._writer.write_records(
+            collection, ids, records, metadata, mode=mode, idempotency_key=idempotency_key, declared=version
         )
 
     async def backfill_vectors(

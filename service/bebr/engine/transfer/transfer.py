@@ -133,7 +133,7 @@ class Transfer:
             raise InvalidOption("'last' is said of an import; give its 'import_id' too", key="last")
         registry = self._registry
         collection = registry.get_to_change(name) if import_id is None else registry.of_import(name, import_id)
-        report = await self._writer.write_records(collection, points, read_records)
+        report = await self._writer.write_exported(collection, points, read_records)
         if last and import_id is not None and not report.items and collection.document.partial:
             whole = Import(import_id, whole=True)
             await registry.update(collection, lambda document: replace(document, imported=whole))

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,7 +153,7 @@ async def _write_piece(collection: Collection, piece: _Piece) -> Committed:
 
 
 def make_receipt(
-    key: str | None, mode: WriteMode, content: object, vectors: NDArray[np.float32] | None = None
+    key: str | None, mode: WriteMode, content: object, vectors: NDArray[Any] | None = None
 ) -> Receipt | None:
     """What makes a retry with the same idempotency key safe: the key and a digest of the request."""
     if key is None:

@@ -137,6 +137,18 @@ def read_vectors(
             got=len(ids),
         )
     unit, faults = split_embeddings(vectors, vector_dims(rules.dims))
+    drafts, errors = read_rows(ids, metadata, faults, Source.VECTOR, rules)
+    return drafts, unit[[draft.index for draft in drafts]], errors
+
+
+def read_rows(
+    ids: Sequence[object],
+    metadata: Sequence[object] | None,
+    faults: Mapping[int, BebrError],
+    source: Source,
+    rules: Rules,
+) -> tuple[list[Draft], list[ItemError]]:
+    """Rows whose payload stands in one array -> drafts, and errors of the others. faults: what is wrong with rows."""
     drafts: list[Draft] = []
     errors: list[ItemError] = []
     seen: set[str] = set()
@@ -152,9 +164,8 @@ def read_vectors(
             errors.append(item_error(index, raw, error))
             continue
         seen.add(point_id)
-        drafts.append(Draft(index, point_id, Source.VECTOR, None, values, text))
-    rows = [draft.index for draft in drafts]
-    return drafts, unit[rows], errors
+        drafts.append(Draft(index, point_id, source, None, values, text))
+    return drafts, errors
 
 
 def _duplicate(point_id: str) -> DuplicateId:

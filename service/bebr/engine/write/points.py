@@ -24,6 +24,7 @@ from bebr.engine.write.encode import Encoding, encode_drafts, encode_vectors
 from bebr.engine.write.fields import FieldChanges
 from bebr.engine.write.outcome import Fate, fate_of, told
 from bebr.engine.write.parse import read_metadata, read_points, read_vectors, rules_for
+from bebr.engine.write.records import GivenRecords, check_made_by, read_records, receipt_of
 from bebr.errors import (
     BebrError,
     Conflict,
@@ -123,7 +124,28 @@ class PointWriter:
             receipt = make_receipt(idempotency_key, mode, (ids, metadata), vectors)
             return await self._put(collection, Batch(drafts, version, records, errors), mode, receipt)
 
-    async def write_records(self, collection: Collection, points: Sequence[object], read: ReadRecords) -> WriteReport:
+    async def write_records(
+        self,
+        collection: Collection,
+        ids: Sequence[object],
+        records: GivenRecords,
+        metadata: Sequence[object] | None,
+        *,
+        mode: WriteMode,
+        idempotency_key: str | None,
+        declared: str | None = None,
+    ) -> WriteReport:
+        """Records of the active version that were made elsewhere."""
+        self._check_batch(len(ids))
+        check_idempotency_key(idempotency_key)
+        with self._writing(collection, declared) as version:
+            check_made_by(collection.name, version, records)
+            rules = rules_for(collection, version, self._limits)
+            drafts, rows, errors = await _in_thread(self._encoding, read_records, ids, records, metadata, rules)
+            receipt = await _in_thread(self._encoding, receipt_of, idempotency_key, mode, ids, records, metadata)
+            return await self._put(collection, Batch(drafts, version, rows, errors), mode, receipt)
+
+    async def write_exported(self, collection: Collection, points: Sequence[object], read: ReadRecords) -> WriteReport:
         """Points that bring whole records of any version, as another service exported them."""
         self._check_batch(len(points))
         with self._writing(collection, None):

@@ -98,7 +98,7 @@ class Reception:
         }
         """By what follows the collection in the path."""
         if takes_writes:
-            self._lanes |= dict.fromkeys((b"points", b"points/vectors"), lanes.write_requests)
+            self._lanes |= dict.fromkeys((b"points", b"points/vectors", b"points/records"), lanes.write_requests)
         self._refusals: dict[bytes, _Refusal] = {}
         """By method and path: of what was refused of late."""
         self._unreported: list[_Refusal] = []

@@ -11,13 +11,16 @@ from starlette.responses import Response
 from bebr.core.decoding import json_lines, parse_line
 from bebr.core.types import WriteMode
 from bebr.engine import results
+from bebr.engine.write.records import GivenRecords
 from bebr.errors import (
     BebrError,
     Conflict,
     DimensionMismatch,
     IdempotencyConflict,
     Incompatible,
+    InvalidCode,
     InvalidOption,
+    InvalidSpec,
     InvalidVector,
     Malformed,
 )
@@ -32,7 +35,7 @@ from bebr.server.bodies.body import (
     read_body,
     stream_body,
 )
-from bebr.server.bodies.frames import read_frame
+from bebr.server.bodies.frames import read_frame, read_record_frame
 from bebr.server.bodies.large_bodies import WHOLE_BYTES, parse_items
 from bebr.server.context import EngineOf, JobsOf, idempotency_key
 from bebr.server.openapi import WRITES, Operation
@@ -70,6 +73,19 @@ WRITE_VECTORS = Operation(
     'little-endian); the header, JSON `{"dims", "count", "ids": [...], "metadata": [...] | null}` (schema '
     "`FrameHeader`); then count * dims little-endian float32 values, row by row. Spaces after the header may align the "
     "rows.",
+)
+WRITE_RECORDS = Operation(
+    "Write records in a binary frame",
+    "points",
+    WriteReport,
+    errors=(DimensionMismatch, InvalidCode, InvalidSpec, Incompatible, IdempotencyConflict, *WRITES),
+    body={BINARY: None},
+    idempotent=True,
+    description="Points that were encoded elsewhere, as `bebr encode` does. The body is that of `/points/vectors`, but "
+    'its header says in place of `dims` what made the records: `{"code": "256x2", "fingerprint": "..." | null, '
+    '"count", "ids", "metadata"}` (schema `RecordsHeader`). Then come count whole records: the code and its float16 '
+    "gain, and where there is a rescore code, that and its gain. Refused unless the active version has codes of that "
+    "layout, made by the bundle of that fingerprint.",
 )
 INGEST = Operation(
     "Ingest in bulk",
@@ -122,6 +138,28 @@ async def write_vectors(
         collection,
         frame.ids,
         frame.vectors,
+        frame.metadata,
+        mode=mode,
+        idempotency_key=idempotency_key(request),
+        version=version,
+    )
+    return json_response(WriteReport.of(report))
+
+
+@router.post("/points/records", **WRITE_RECORDS.route_options())
+async def write_records(
+    collection: str,
+    request: Request,
+    engine: EngineOf,
+    mode: WriteMode = WriteMode.UPSERT,
+    version: DeclaredVersion = None,
+) -> Response:
+    body = await read_body(request.scope, request.receive, engine.limits.max_body_bytes, (BINARY,))
+    frame = await read_record_frame(body)
+    report = await engine.write_records(
+        collection,
+        frame.ids,
+        GivenRecords(frame.records, frame.spec, frame.fingerprint),
         frame.metadata,
         mode=mode,
         idempotency_key=idempotency_key(request),
