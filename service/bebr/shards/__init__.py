@@ -4,6 +4,7 @@ client.py    the contract, ShardClient, and what a shard says of itself
 searched.py  what a search found, and what it covered
 local.py     LocalShards, the client of shards in this process
 topology.py  which leaves there are, and what each holds
+placement.py which leaves are to hold which shards
 truth.py     what the shards need of the store
 shared_seqs.py  numbers in a mapped file by which processes tell each other what they have acknowledged
 freshness.py what others have acknowledged, and how a view gets there

@@ -1,7 +1,7 @@
 """Who holds what: the leaves that are known of, and which shards of which collections each says that it has.
 
-A gateway chooses by it whom to ask for shards. Nothing here is the truth: a leaf may be gone already, or hold less or more
-than it said. Whoever asks it is told, and asks another one.
+A gateway chooses by it whom to ask for shards. Nothing here is the truth: a leaf may be gone already, or hold less or
+more than it said. Whoever asks it is told, and asks another one.
 """
 
 import asyncio

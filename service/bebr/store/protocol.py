@@ -165,6 +165,16 @@ class MetadataStore(Protocol):
     async def leases(self) -> list[HeldLease]:
         """All that are held now, by name."""
 
+    async def announce(self, name: str, text: str, seconds: float) -> dict[str, str]:
+        """Say something under a name for so long, or until it is said again; "" takes it back. -> `announced`.
+
+        It is a hint: a server that fails may forget it. Raises InvalidOption for a name as `take_lease` does, and where
+        the store is of one machine.
+        """
+
+    async def announced(self) -> dict[str, str]:
+        """What all say now, by name; nothing where the store is of one machine."""
+
     def members(self) -> list[Member]:
         """Who shares the store, as it was known a moment ago, by name; nobody where one service has it to itself."""
 

@@ -12,6 +12,7 @@ mending.py        a shard whose feed does not agree with its points is made whol
 lease.py          one process at a time writes to a prefix
 members.py        several processes write to a prefix, each with a folder of its own
 task_leases.py    what one process has to itself for now
+announcements.py  what processes say of themselves for a while
 shard_calls.py    scripts that work on one shard, and what it means when one declines
 client.py         commands and scripts with deadlines
 acks.py           writes that replicas have before they are acknowledged

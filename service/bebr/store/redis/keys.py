@@ -4,6 +4,7 @@
 <prefix>:collections                     hash uid -> number of shards; "identity" -> the store's id,
                                          "token" -> the last fencing token
 <prefix>:lease                           whose the prefix is now, with a lifetime
+{<prefix>:lease}:announced               hash name of a leaf -> when its time is over, and what it says of itself
 {<prefix>:lease}:members                 hash id -> when its time is over, name and place of a service that shares
                                          the prefix
 <prefix>:documents:<kind>                hash name -> JSON text, empty for none; FENCE -> the highest token that
@@ -55,6 +56,10 @@ class Keys:
     def members(self) -> str:
         """In the slot of `lease`."""
         return f"{{{self.lease}}}:members"
+
+    @property
+    def announced(self) -> str:
+        return f"{{{self.lease}}}:announced"
 
     @property
     def lease_tokens(self) -> str:

@@ -23,6 +23,7 @@ from bebr.store.protocol import (
     check_uid,
     only_follows,
 )
+from bebr.store.redis.announcements import Announcements
 from bebr.store.redis.client import Argument, RedisClient, Refused, Script
 from bebr.store.redis.documents import RedisDocuments
 from bebr.store.redis.keys import Keys
@@ -80,6 +81,7 @@ class RedisStore:
         self._watch = Watch(self._client, self._keys, self._lease)
         self._news = News(url, self._keys.news)
         self._leases = TaskLeases(self._client, self._keys)
+        self._announcements = Announcements(self._client, self._keys)
         self._documents = RedisDocuments(self._client, self._keys, self._watch)
         receipt_ttl_ms = max(1, round(receipt_ttl_seconds * 1000))
         self._points = RedisPoints(
@@ -251,6 +253,15 @@ class RedisStore:
 
     async def leases(self) -> list[HeldLease]:
         return await self._leases.held()
+
+    async def announce(self, name: str, text: str, seconds: float) -> dict[str, str]:
+        check_lease_name(name)
+        if self._follows:
+            raise only_follows()
+        return await self._announcements.say(name, text, seconds)
+
+    async def announced(self) -> dict[str, str]:
+        return await self._announcements.say("", "", 0)
 
     def members(self) -> list[Member]:
         return [] if self._membership is None else self._membership.members()

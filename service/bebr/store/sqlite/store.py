@@ -23,7 +23,7 @@ from bebr.core.history import History, new_epoch
 from bebr.core.operations import Commit, CommitOutcome, FeedPage, ShardCounters, check_commit
 from bebr.core.types import Role, StoredPoint
 from bebr.disk import FolderLock, raise_open_files_limit
-from bebr.errors import BebrError, DamagedStore, InsufficientStorage, StoreUnavailable
+from bebr.errors import BebrError, DamagedStore, InsufficientStorage, InvalidOption, StoreUnavailable
 from bebr.store.protocol import DamagedDocument, Document, HeldLease, Member, check_lease_name, only_follows
 from bebr.store.sqlite.collection import CollectionFile
 from bebr.store.sqlite.files import translate, translated
@@ -184,6 +184,12 @@ class SqliteStore:
     async def leases(self) -> list[HeldLease]:
         self._catalog.current()
         return self._leases.held()
+
+    async def announce(self, name: str, text: str, seconds: float) -> dict[str, str]:
+        raise InvalidOption("leaves and gateways share a Redis or Valkey store, and this is SQLite; set redis_url")
+
+    async def announced(self) -> dict[str, str]:
+        return {}
 
     def members(self) -> list[Member]:
         return []
