@@ -145,6 +145,20 @@ async def test_it_waits_no_longer_than_it_may(path: str):
         await Asked().asks(Primary(path, PATIENCE_SECONDS))
 
 
+async def test_a_primary_that_nobody_replaces_is_not_waited_for(path: str):
+    """Neither by what waits already, nor while requests are held."""
+    primary = Primary(path, 10 * PATIENCE_SECONDS)
+    asking = [asyncio.create_task(Asked("POST", [b"x"]).asks(primary)) for _ in range(2)]
+    await until(lambda: primary._reaching is not None, "the first ones wait")
+    assert await primary.hold()
+    asking.append(asyncio.create_task(Asked("POST", [b"x"]).asks(primary)))
+    await asyncio.sleep(0)
+    primary.expect_no_other()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        said = await asyncio.gather(*asking, return_exceptions=True)
+    assert [(type(one), "nothing was done" in str(one)) for one in said] == [(PrimaryUnavailable, True)] * 3
+
+
 async def test_readiness_is_told_at_once_where_the_primary_is_away(path: str):
     primary, asked = Primary(path, PATIENCE_SECONDS), Asked()
     asked.scope["raw_path"] = b"/readyz"

@@ -43,11 +43,18 @@ class Primary:
         self._wait_seconds = wait_seconds
         self._idle: list[PrimaryConnection] = []
         self._busy = 0
-        self._reaching: asyncio.Task[PrimaryConnection] | None = None
+        self._reaching: asyncio.Task[None] | None = None
         self._released = asyncio.Event()
         self._released.set()
         self._rests = asyncio.Event()
         self._rests.set()
+        self._is_last = False
+        """Nobody replaces it where it is away."""
+
+    def expect_no_other(self) -> None:
+        """Whoever would replace it has ended or stops the service: what waits for another one is refused."""
+        self._is_last = True
+        self.release()
 
     async def hold(self, seconds: float | None = None, gives_up: bool = False) -> bool:
         """Send it nothing more. False: what is under way there has not ended within this time; None: any.
@@ -149,8 +156,11 @@ class Primary:
                         continue
                     if waiting.has_left():
                         raise Abandoned("the caller left while the primary worker was away")
-                    if not waits:
-                        raise PrimaryUnavailable("the primary worker is away", retry_after_seconds=RETRY_AFTER_SECONDS)
+                    if not waits or self._is_last:
+                        raise PrimaryUnavailable(
+                            "the primary worker is away; try again, nothing was done",
+                            retry_after_seconds=RETRY_AFTER_SECONDS,
+                        )
                     await asyncio.shield(self._back())
         except TimeoutError:
             if allowed < until:
@@ -168,19 +178,18 @@ class Primary:
         _, connection = await loop.create_unix_connection(PrimaryConnection, self._path)
         return connection
 
-    def _back(self) -> "asyncio.Task[PrimaryConnection]":
-        """Ends when the primary can be reached; one for all that wait."""
+    def _back(self) -> "asyncio.Task[None]":
+        """Ends when the primary can be reached, or nobody is to wait for it; one for all that wait."""
         if self._reaching is None or self._reaching.done():
             self._reaching = asyncio.create_task(self._reach())
         return self._reaching
 
-    async def _reach(self) -> PrimaryConnection:
-        while True:
+    async def _reach(self) -> None:
+        while not self._is_last:
             await asyncio.sleep(PAUSE_SECONDS)
             with suppress(OSError):
-                connection = await self._connect()
-                self._idle.append(connection)
-                return connection
+                self._idle.append(await self._connect())
+                return
 
 
 class _Upload:

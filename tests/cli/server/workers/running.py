@@ -75,15 +75,26 @@ class Workers:
         os.kill(self.pids()[number], signal.SIGKILL)
 
 
+def is_read(connection: http.client.HTTPConnection) -> bool:
+    """Whether the service has taken in all that was sent."""
+    end = _service_end(connection)
+    return end is not None and end[4].endswith(":00000000")
+
+
 def _inode(connection: http.client.HTTPConnection) -> str | None:
-    """Of the service's end of a connection, unless that is closed."""
+    end = _service_end(connection)
+    return None if end is None else end[9]
+
+
+def _service_end(connection: http.client.HTTPConnection) -> list[str] | None:
+    """What the system knows of the service's end of a connection, unless that is closed."""
     if connection.sock is None:
         return None
     ours, theirs = (f"{port:04X}" for port in (connection.sock.getsockname()[1], connection.sock.getpeername()[1]))
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        _, local, remote, *rest = line.split()
+        _, local, remote, *_ = fields = line.split()
         if local.endswith(f":{theirs}") and remote.endswith(f":{ours}"):
-            return rest[6]
+            return fields
     return None
 
 

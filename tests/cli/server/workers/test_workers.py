@@ -8,12 +8,12 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import httpx
 import pytest
-from tests.cli.server.workers.running import BEBR, Workers, running_workers
+from tests.cli.server.workers.running import BEBR, Workers, is_read, running_workers
 from tests.faults.service import free_port
 from tests.servers import ServerKind, running_server
 from tests.waiting import PATIENCE_SECONDS, wait_until
@@ -312,6 +312,23 @@ def test_a_killed_supervisor_takes_its_workers_along_and_no_write(tmp_path: Path
         for number in range(2):
             page = json.loads(ask(again, number, "POST", "/v1/collections/docs/points/scroll", {"limit": 100})[1])
             assert [point["id"] for point in page["points"]] == [f"p{n:02}" for n in range(20)]
+        nobody_waits_for_a_primary_that_nobody_replaces(again)
+
+
+def nobody_waits_for_a_primary_that_nobody_replaces(workers: Workers) -> None:
+    pids = workers.pids()
+    with closing(workers.connection(1)) as connection:
+        workers.process.send_signal(signal.SIGSTOP)
+        os.kill(pids[0], signal.SIGKILL)
+        wait_until(lambda: not _lives(pids[0]), "the primary ends")
+        connection.request("DELETE", "/v1/collections/docs")
+        wait_until(lambda: is_read(connection), "the follower has the request")
+        workers.process.kill()
+        answer = connection.getresponse()
+        assert (answer.status, json.loads(answer.read())["error"]) == (503, "PrimaryUnavailable")
+    workers.process.wait()
+    wait_until(lambda: not _lives(pids[1]), "the follower ends")
+    assert "Traceback" not in workers.log
 
 
 def _lives(pid: int) -> bool:

@@ -30,7 +30,7 @@ class Order(StrEnum):
     `seconds`; where it has not and the order `gives_up`, the primary is sent requests as before."""
     RELEASE = "release"
     STOP = "stop"
-    """Drain, and end."""
+    """Drain, and end. `ends_service`: so do all others, and nobody replaces a primary that has died."""
 
 
 class Word(StrEnum):

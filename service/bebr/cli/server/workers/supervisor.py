@@ -194,7 +194,7 @@ class Supervisor:
         old, self._workers[number] = self._workers[number], fresh
         self._leaving.append(old)
         wait = self._settings.reload_wait_seconds
-        old.say(Order.STOP, linger_seconds=LINGER_SECONDS, finish_seconds=wait)
+        old.say(Order.STOP, ends_service=False, linger_seconds=LINGER_SECONDS, finish_seconds=wait)
         await old.end(LINGER_SECONDS + wait + END_SECONDS)
         self._leaving.remove(old)
 
@@ -217,7 +217,7 @@ class Supervisor:
         async with self._held():
             old, self._workers[0] = self._workers[0], fresh  # another one where it has died meanwhile
             self._leaving.append(old)
-            old.say(Order.STOP, **AT_ONCE)
+            old.say(Order.STOP, ends_service=False, **AT_ONCE)
             await old.end(END_SECONDS)
             self._leaving.remove(old)
             fresh.say(Order.GO)
@@ -258,7 +258,7 @@ class Supervisor:
             worker.say(Order.DRAIN, **AT_ONCE)
         for workers in (self._workers[1:] + self._leaving, self._workers[:1]):
             for worker in workers:
-                worker.say(Order.STOP, **AT_ONCE)
+                worker.say(Order.STOP, ends_service=True, **AT_ONCE)
             await asyncio.gather(*(worker.end(END_SECONDS) for worker in workers))
 
 

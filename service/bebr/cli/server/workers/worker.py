@@ -127,7 +127,7 @@ class WorkerServer(uvicorn.Server):
             except (NotReady, StoreUnavailable) as error:
                 reason = ", ".join(f"{name} {value}" for name, value in error.fields.items() if value)
                 if reason != said:
-                    writer.write(line(Word.WAITING, reason=reason))
+                    _say(writer, Word.WAITING, reason=reason)
                     said = reason
                 await asyncio.sleep(POLL_SECONDS)
         if self._team.is_primary:
@@ -137,12 +137,12 @@ class WorkerServer(uvicorn.Server):
         self._acceptor.start()
         gc.collect()
         gc.freeze()
-        writer.write(line(Word.READY))
+        _say(writer, Word.READY)
 
     async def _beat(self, writer: asyncio.StreamWriter) -> None:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
-            writer.write(line(Word.BEAT))
+            _say(writer, Word.BEAT)
 
     async def _obey(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Until the supervisor has died, after which this one ends as well. None of its orders waits for another."""
@@ -152,20 +152,33 @@ class WorkerServer(uvicorn.Server):
                 self._doing.add(doing)
                 doing.add_done_callback(self._doing.discard)
                 doing.add_done_callback(self._stop_where_failed)
+        self._expect_no_other_primary()
         self.stop()
+
+    def _expect_no_other_primary(self) -> None:
+        if self._primary is not None:
+            self._primary.expect_no_other()
 
     async def _do(self, order: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         word = Order(order["word"])
         if word is Order.DRAIN:
             await self._drain(order["linger_seconds"], order["finish_seconds"])
-            writer.write(line(Word.DRAINED))
+            _say(writer, Word.DRAINED)
         elif word is Order.HOLD and self._primary is not None:
-            writer.write(line(Word.HELD, held=await self._primary.hold(order["seconds"], order["gives_up"])))
+            _say(writer, Word.HELD, held=await self._primary.hold(order["seconds"], order["gives_up"]))
         elif word is Order.RELEASE and self._primary is not None:
             self._primary.release()
         elif word is Order.STOP:
             self._linger_seconds, self._finish_seconds = order["linger_seconds"], order["finish_seconds"]
+            if order["ends_service"]:
+                self._expect_no_other_primary()
             self.stop()
+
+
+def _say(writer: asyncio.StreamWriter, word: Word, **fields: Any) -> None:
+    """Where the supervisor has died that is nobody's to hear."""
+    if not writer.is_closing():
+        writer.write(line(word, **fields))
 
 
 async def _end_connections(state: ServerState, seconds: float) -> None:
