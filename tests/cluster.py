@@ -73,6 +73,29 @@ class Cluster:
         self.replicas[place].start()
         self.wait_for_replica(place)
 
+    def learn_roles(self) -> None:
+        """Find out which node of each place is the master now: on a busy machine others take over by themselves."""
+        for place, (master, replica) in enumerate(zip(self.masters, self.replicas, strict=True)):
+            said = [node.command("INFO", "replication") for node in (master, replica)]
+            if b"role:slave" in said[0] and b"role:master" in said[1]:
+                self.masters[place], self.replicas[place] = replica, master
+
+    def revive(self) -> None:
+        """Start and thaw whatever does not answer, and return when each master has its replica."""
+        for node in self.masters + self.replicas:
+            if node.runs:
+                node.thaw()
+            else:
+                node.start()
+        nodes = self.masters + self.replicas
+        wait_until(lambda: all(map(_is_ok, nodes)), "the cluster goes on")
+
+        def has_replicas() -> bool:
+            self.learn_roles()
+            return all(map(_is_in_step, self.replicas))
+
+        wait_until(has_replicas, "replicas are in step")
+
     def wait_for_replica(self, place: int) -> None:
         wait_until(lambda: _is_in_step(self.replicas[place]), "the replica is in step")
 

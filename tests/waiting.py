@@ -27,14 +27,14 @@ async def until(condition: Callable[[], Found | Awaitable[Found]], what: str) ->
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-def wait_until(condition: Callable[[], Found], what: str) -> Found:
+def wait_until(condition: Callable[[], Found], what: str, patience_seconds: float = PATIENCE_SECONDS) -> Found:
     """The same, for threads and processes."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + patience_seconds
     while not (found := condition()):
-        _check(deadline, what)
+        _check(deadline, what, patience_seconds)
         time.sleep(PAUSE_SECONDS)
     return found
 
 
-def _check(deadline: float, what: str) -> None:
-    assert time.monotonic() < deadline, f"not within {PATIENCE_SECONDS:.0f} s: {what}"
+def _check(deadline: float, what: str, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    assert time.monotonic() < deadline, f"not within {patience_seconds:.0f} s: {what}"

@@ -1,69 +1,37 @@
 """Rounds of a load, a kill and a comparison, on services of several processes and the store that they share."""
 
 import json
-import os
 import random
-import shutil
-import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
 import httpx
-from tests.cli.server.workers.running import Workers
 from tests.cluster import Cluster
 from tests.servers import Server
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
+from faults.round_faults import Fault, faults_on
 from faults.round_load import Prober, RoundWriter
-from faults.service import CODE_BYTES, Service, State, read_all
+from faults.service import CODE_BYTES, State, read_all
+from faults.team_service import TeamService
 
 STORE_TIMEOUT_SECONDS = 10
 PAGE, HALF = 250, 500_000
-
-
-class TeamService(Service):
-    """A supervisor and its workers."""
-
-    @property
-    def workers(self) -> Workers:
-        assert self._process is not None
-        return Workers(self._process, self._log)
-
-    def kill_all(self) -> None:
-        """Every process at once, as when the machine is lost."""
-        for pid in [self.pid, *self.workers.pids().values()]:
-            with suppress(ProcessLookupError):  # it has just ended
-                os.kill(pid, signal.SIGKILL)
-
-    def come_back(self, count: int, killed: set[int]) -> None:
-        """Return when so many workers serve, none of them killed. A service that has ended is started, as an operator
-        does."""
-
-        def is_back() -> bool:
-            if not self.runs:
-                self.launch()
-                time.sleep(0.1)
-            pids = self.workers.pids() if self.runs else {}
-            if len(pids) < count or killed & set(pids.values()):
-                return False
-            try:
-                return httpx.get(f"{self.url}/readyz", timeout=PATIENCE_SECONDS).status_code == 200
-            except httpx.TransportError:
-                return False
-
-        wait_until(is_back, "all workers serve")
+MORE_THAN_A_START = 30
+"""So many times as long as the first start took a service may take to be back, on a machine whose load changes."""
 
 
 @dataclass
 class Round:
     """What one round had. lost: acknowledged writes that are not there; unequal: what a worker answers that the store
-    does not hold; stale: reads that did not know what was acknowledged before."""
+    does not hold; stale: reads that did not know what was acknowledged before; unjudged: what did not come about, so
+    that the round says nothing of the rest."""
 
     faults: str
     acknowledged: int = 0
@@ -71,12 +39,26 @@ class Round:
     lost: list[str] = field(default_factory=list)
     unequal: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
+    unjudged: str = ""
+
+    @property
+    def is_wrong(self) -> bool:
+        return bool(self.lost or self.unequal or self.stale)
 
 
 class Rounds:
     """On one store. folder: a short path. services: several of them share the store."""
 
-    def __init__(self, folder: Path, seed: int, store: Server | Cluster | None, workers: int = 3, services: int = 1):
+    def __init__(
+        self,
+        folder: Path,
+        seed: int,
+        store: Server | Cluster | None,
+        workers: int = 3,
+        services: int = 1,
+        only: Sequence[str] = (),
+    ) -> None:
+        """only: names of faults; none: all that there are on such a store."""
         environment = {"BEBR_WORKERS": str(workers), "BEBR_STORE_TIMEOUT_SECONDS": str(STORE_TIMEOUT_SECONDS)}
         if store is not None:
             environment["BEBR_REDIS_URL"] = store.url
@@ -87,33 +69,68 @@ class Rounds:
         self.folders = [folder / f"data{n}" for n in range(services)]
         self.services = [TeamService(folder, **environment) for folder in self.folders]
         self.workers = workers
+        self._only = only
+        self._patience_seconds = PATIENCE_SECONDS
         self._possible: dict[str, set[State]] = {}
         self._strong = {"consistency": "strong"} if services > 1 else {}
 
-    def run(self, rounds: int) -> Iterator[Round]:
+    def run(self, rounds: int, done: int = 0) -> Iterator[Round]:
+        """So many that can be judged, and those that cannot, each of which is repeated. done: how many there were."""
         with ExitStack() as stack:
             for service in self.services:
-                stack.enter_context(service)
+                stack.callback(service.end_all)
+            started = time.monotonic()
+            for service in self.services:
+                service.launch()
+            for service in self.services:
+                service.come_back(self.workers, set(), PATIENCE_SECONDS * MORE_THAN_A_START)
+            self._patience_seconds = max(PATIENCE_SECONDS, MORE_THAN_A_START * (time.monotonic() - started))
             answer = httpx.put(
                 f"{self.services[0].url}/v1/collections/docs",
                 json={"code": f"{CODE_BYTES * 8}x1", "shards": 6, "filterable": {"n": "integer"}},
                 timeout=PATIENCE_SECONDS,
             )
             assert answer.status_code in (200, 201), answer.text
-            faults = faults_on(self.store)
-            for number in range(rounds):
-                chosen = (
-                    [faults[number]]
-                    if number < len(faults)
-                    else self.chance.sample(faults, self.chance.choice([1, 1, 2]))
-                )
-                yield self._round(chosen)
+            for number in range(done, done + rounds):
+                faults = self._choose(number)
+                while True:
+                    one = self._round(faults)
+                    yield one
+                    if not one.unjudged:
+                        break
 
-    def _round(self, faults: list["Fault"]) -> Round:
+    def _choose(self, number: int) -> Sequence[Fault]:
+        """Each fault first alone, then by chance."""
+        faults = [fault for fault in faults_on(self.store) if fault.__name__ in self._only] or faults_on(self.store)
+        if number < len(faults):
+            return [faults[number]]
+        return self.chance.sample(faults, min(len(faults), self.chance.choice([1, 1, 2])))
+
+    def _round(self, faults: Sequence[Fault]) -> Round:
         done = Round("+".join(fault.__name__ for fault in faults))
         writers = [RoundWriter(service.url, n, self._possible) for n, service in enumerate(self.services * 2)]
         probers = [Prober(service.url, f"probe{n}", self._possible) for n, service in enumerate(self.services)]
-        load = [*writers, *probers]
+        load: list[Any] = [*writers, *probers]
+        try:
+            try:
+                self._harm(faults, load)
+            finally:
+                for thread in load:
+                    thread.done.set()
+                for thread in load:
+                    thread.join()
+            self._compare(done)
+        except (AssertionError, OSError, httpx.HTTPError, HTTPException) as error:
+            states = "\n".join(service.state() for service in self.services)
+            done.unjudged = f"{type(error).__name__}: {error}\n{states}"
+            self._begin_again()
+            self._compare(done)
+        done.acknowledged = sum(thread.acknowledged for thread in load)
+        done.failed = sum((thread.failed for thread in load), Counter[str]())
+        done.stale = [said for prober in probers for said in prober.stale]
+        return done
+
+    def _harm(self, faults: Sequence[Fault], load: list[Any]) -> None:
         for thread in load:
             thread.start()
         self._wait_for_acknowledged(load)
@@ -122,17 +139,19 @@ class Rounds:
         for fault in faults:
             killed |= fault(self, self.chance.choice(self.services)) or set()
         for service in self.services:
-            service.come_back(self.workers, killed)
+            service.come_back(self.workers, killed, self._patience_seconds)
         self._wait_for_acknowledged(load)
-        for thread in load:
-            thread.done.set()
-        for thread in load:
-            thread.join()
-            done.acknowledged += thread.acknowledged
-            done.failed += thread.failed
-        done.stale = [said for prober in probers for said in prober.stale]
-        self._compare(done)
-        return done
+
+    def _begin_again(self) -> None:
+        """End all that does not work, and start it: what was acknowledged must be there all the same."""
+        for service in self.services:
+            service.end_all()
+        if isinstance(self.store, Cluster):
+            self.store.revive()
+        elif self.store is not None and not self.store.runs:
+            self.store.start()
+        for service in self.services:
+            service.come_back(self.workers, set(), self._patience_seconds)
 
     def _wait_for_acknowledged(self, load: list[Any]) -> None:
         before = [thread.acknowledged for thread in load]
@@ -140,7 +159,7 @@ class Rounds:
         def went_on() -> bool:
             return all(thread.acknowledged > n + 2 for thread, n in zip(load, before, strict=True))
 
-        wait_until(went_on, "writes are acknowledged")
+        wait_until(went_on, "writes are acknowledged", self._patience_seconds)
 
     # -- comparing -----------------------------------------------------------------------------------------------------
 
@@ -172,11 +191,15 @@ class Rounds:
 
         def ask(path: str, body: dict[str, Any]) -> Any:
             headers = {"content-type": "application/json"}
-            connection.request("POST", f"/v1/collections/docs/{path}", json.dumps(body), headers)
-            answer = connection.getresponse()
-            said = answer.read()
-            assert answer.status == 200, said
-            return json.loads(said)
+            until = time.monotonic() + self._patience_seconds
+            while True:
+                connection.request("POST", f"/v1/collections/docs/{path}", json.dumps(body), headers)
+                answer = connection.getresponse()
+                said = answer.read()
+                if answer.status == 200:
+                    return json.loads(said)
+                assert answer.status == 503 and time.monotonic() < until, said
+                time.sleep(0.1)
 
         found: list[tuple[str, int]] = []
         cursor = None
@@ -205,105 +228,3 @@ class Rounds:
 def batches(points: list[Any]) -> Iterator[list[Any]]:
     for start in range(0, len(points), PAGE):
         yield points[start : start + PAGE]
-
-
-# -- faults ------------------------------------------------------------------------------------------------------------
-
-Fault = Callable[[Rounds, TeamService], set[int] | None]
-"""What it kills, and which processes must have been replaced afterwards."""
-
-
-def follower(rounds: Rounds, service: TeamService) -> set[int]:
-    return _kill(service, rounds.chance.randrange(1, rounds.workers))
-
-
-def primary(rounds: Rounds, service: TeamService) -> set[int]:
-    return _kill(service, 0)
-
-
-def supervisor(rounds: Rounds, service: TeamService) -> set[int]:
-    """Its workers end with it; the next one is started at once."""
-    pids = set(service.workers.pids().values())
-    if service.runs:
-        service.kill()
-    service.launch()
-    return pids
-
-
-def everything(rounds: Rounds, service: TeamService) -> set[int]:
-    """The machine; its data folder is whole."""
-    pids = set(service.workers.pids().values())
-    service.kill_all()
-    return pids
-
-
-def reload(rounds: Rounds, service: TeamService) -> set[int]:
-    pids = set(service.workers.pids().values())
-    if service.runs:
-        os.kill(service.pid, signal.SIGHUP)
-    return pids
-
-
-def folder(rounds: Rounds, service: TeamService) -> set[int]:
-    """The machine with its data folder; another one takes its place."""
-    pids = everything(rounds, service)
-    wait_until(lambda: not service.runs and not any(map(_lives, pids)) and not service.workers.pids(), "all have ended")
-    path = rounds.folders[rounds.services.index(service)]
-
-    def is_gone() -> bool:
-        """A worker that had only begun may make a file meanwhile."""
-        shutil.rmtree(path, ignore_errors=True)
-        return not path.exists()
-
-    wait_until(is_gone, "the folder is gone")
-    return pids
-
-
-def server(rounds: Rounds, service: TeamService) -> None:
-    assert isinstance(rounds.store, Server)
-    rounds.store.kill()
-    time.sleep(rounds.chance.uniform(0, 0.3))
-    rounds.store.start()
-
-
-def master(rounds: Rounds, service: TeamService) -> None:
-    """Its replica, which lags behind, takes over."""
-    assert isinstance(rounds.store, Cluster)
-    place = rounds.chance.randrange(len(rounds.store.masters))
-    rounds.store.cut_off(place)
-    time.sleep(rounds.chance.uniform(0, 1))
-    rounds.store.fail_over(place)
-    rounds.store.heal(place)
-
-
-def replica(rounds: Rounds, service: TeamService) -> None:
-    assert isinstance(rounds.store, Cluster)
-    place = rounds.chance.randrange(len(rounds.store.masters))
-    rounds.store.replicas[place].kill()
-    time.sleep(rounds.chance.uniform(0, 1))
-    rounds.store.replicas[place].start()
-    rounds.store.wait_for_replica(place)
-
-
-def faults_on(store: Server | Cluster | None) -> list[Fault]:
-    of_services: list[Fault] = [follower, primary, supervisor, everything, reload]
-    if store is None:
-        return of_services
-    return [*of_services, folder, *([server] if isinstance(store, Server) else [master, replica])]
-
-
-def _kill(service: TeamService, number: int) -> set[int]:
-    """One worker, where it is there: another fault may just have taken it."""
-    pid = service.workers.pids().get(number) if service.runs else None
-    if pid is None:
-        return set()
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-    return {pid}
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
