@@ -94,6 +94,13 @@ class Shard(ShardState):
         self.seq, self.checkpoint_seq, self._parts.sealed = 0, 0, []
         self._loaded = Mark("", "", 0)
 
+    def drop(self) -> None:
+        """Let go of everything, and remove the files. Waits for maintenance that runs; none comes after it."""
+        with self._maintenance:
+            self._is_replaced = True
+            self.forget()
+            shutil.rmtree(self.folder, ignore_errors=True)
+
     def take_place_of(self, old: "Shard") -> None:
         """Move the files to where those of another shard are, which takes no part any more.
 

@@ -3,6 +3,7 @@
 client.py    the contract, ShardClient, and what a shard says of itself
 searched.py  what a search found, and what it covered
 local.py     LocalShards, the client of shards in this process
+held.py      HeldShards, the same where some shards are here, others at times
 topology.py  which leaves there are, and what each holds
 placement.py which leaves are to hold which shards
 truth.py     what the shards need of the store

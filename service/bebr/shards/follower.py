@@ -120,6 +120,10 @@ class Follower:
         else:
             self.shard.forget()
 
+    def drop(self) -> None:
+        """Let go of the shard, and remove its files; nothing may be asked any more."""
+        self.shard.drop()
+
     def set_fields(self, fields: Fields) -> None:
         """Rows that come from now on have columns of these fields; `Shard.add_columns` gives them to the others."""
         self.fields = fields

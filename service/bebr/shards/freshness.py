@@ -7,7 +7,7 @@ shares (`shared_seqs.py`); without them it cannot know, and asks the store each 
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
 from bebr.core.types import Role
@@ -37,8 +37,10 @@ class Freshness:
         shared: SharedSeqs | None,
         name: str,
         wait_seconds: float,
+        held: Collection[int],
     ) -> None:
-        self._followers, self._writer, self._name = followers, writer, name
+        """held: numbers of the shards that are here; it may change."""
+        self._followers, self._writer, self._name, self._held = followers, writer, name, held
         self._follows = role is Role.FOLLOWER
         self._shared = shared
         self._wait_seconds = wait_seconds
@@ -73,7 +75,7 @@ class Freshness:
 
     async def reach_store(self) -> None:
         """Return once readers see everything that the store has. Raises what the store raises."""
-        await asyncio.gather(*(self._catch_up(number) for number in range(len(self._followers))))
+        await asyncio.gather(*(self._catch_up(number) for number in self._held))
 
     def begin(self) -> None:
         """Go on following, without being asked."""

@@ -57,12 +57,16 @@ class LocalShards(Reader):
         role: Role = Role.PRIMARY,
         shares: bool = False,
         read_wait_seconds: float = READ_WAIT_SECONDS,
+        held: Iterable[int] | None = None,
     ) -> None:
+        """held: numbers of the shards that are here; None: all. The others are without points, and nothing happens to
+        them (`held.py`)."""
         self._name = name
+        self._held = set(range(shards) if held is None else held)
         is_primary = role is Role.PRIMARY
         self._shared = shared = _shared_seqs(folder, shards, role) if shares or not is_primary else None
         by_version, lists = dict(specs), dict[int, Centroids]()
-        new = partial(
+        self._new_follower = new = partial(
             Follower if is_primary else FilesFollower,
             truth,
             uid,
@@ -75,11 +79,11 @@ class LocalShards(Reader):
             role=role,
         )
         told = [Acknowledged(shared, number) if shared is not None and is_primary else None for number in range(shards)]
-        followers = [new(n, folder / f"shard-{n}", acknowledged=one) for n, one in enumerate(told)]
+        self._followers = followers = [new(n, folder / f"shard-{n}", acknowledged=one) for n, one in enumerate(told)]
         self._writer = Writer(truth, uid, followers, max_queue, name)
         upkeep = Upkeep(followers, self._writer, threads.maintenance, name)
         super().__init__(followers, upkeep, threads, by_version, lists)
-        self._freshness = Freshness(followers, self._writer, role, shared, name, read_wait_seconds)
+        self._freshness = Freshness(followers, self._writer, role, shared, name, read_wait_seconds, self._held)
         self._columns = ColumnMaker(truth, uid, followers, self.upkeep, threads.maintenance)
 
     def open(self, fields_change: bool = False) -> None:
@@ -87,11 +91,15 @@ class LocalShards(Reader):
 
         fields_change: columns of some fields are still to be made, by `make_columns`.
         """
-        for number, follower in enumerate(self._followers):
-            follower.open(fields_change)
-            if why := follower.shard.rebuilt_because:
-                follower.damaged_files += 1
-                log.warning("collection %s, shard %d: %s; rebuilding it from the store", self._name, number, why)
+        for number in sorted(self._held):
+            self._open(number, fields_change)
+
+    def _open(self, number: int, fields_change: bool) -> None:
+        follower = self._followers[number]
+        follower.open(fields_change)
+        if why := follower.shard.rebuilt_because:
+            follower.damaged_files += 1
+            log.warning("collection %s, shard %d: %s; rebuilding it from the store", self._name, number, why)
 
     # -- what others have written --------------------------------------------------------------------------------------
 
@@ -122,6 +130,7 @@ class LocalShards(Reader):
                 behind=follower.behind,
             )
             for number, follower in enumerate(self._followers)
+            if number in self._held
         ]
 
     def commit_times(self) -> tuple[int, float]:
@@ -171,12 +180,14 @@ class LocalShards(Reader):
         return await self._columns.misfits(fields, pause)
 
     def recheck(self, shard: int) -> None:
+        if shard not in self._held:
+            return
         self._followers[shard].problem = f"shard {shard} is compared with the store, which lost acknowledged writes"
         self._writer.recheck(shard)
 
     def seen(self, last_seqs: Mapping[int, int]) -> None:
         for shard, seq in last_seqs.items():
-            if not self.upkeep.closed:
+            if shard in self._held and not self.upkeep.closed:
                 self._writer.seen(shard, seq)
 
     async def scrub(self, bytes_per_second: int) -> None:
@@ -190,9 +201,9 @@ class LocalShards(Reader):
     async def close(self, keep: bool) -> None:
         await self._freshness.close()
         await asyncio.gather(self.upkeep.close(), self._writer.close())
-        for number, follower in enumerate(self._followers):
+        for number in sorted(self._held):
             try:
-                await asyncio.to_thread(follower.close, keep)
+                await asyncio.to_thread(self._followers[number].close, keep)
             except (OSError, BebrError):
                 log.exception("no checkpoint of collection %s, shard %d: the next start replays it", self._name, number)
         if self._shared is not None:

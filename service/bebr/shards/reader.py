@@ -73,13 +73,16 @@ class Reader:
 
     def __init__(
         self,
-        followers: Sequence[Follower],
+        followers: list[Follower],
         upkeep: Upkeep,
         threads: ShardThreads,
         specs: dict[int, CodeSpec],
         lists: dict[int, Centroids],
+        tables: Tables | None = None,
+        rate: ScanRate | None = None,
     ) -> None:
-        """specs and lists: by code version, those that the followers read too; they change here."""
+        """specs and lists: by code version, those that the followers read too; they change here. tables: of the lists
+        so far. rate: of other reads of the same machine."""
         self._followers = followers
         self.upkeep = upkeep
         """What runs beside reads and writes."""
@@ -87,10 +90,10 @@ class Reader:
         self._specs = specs
         self._lists = lists
         """By code version: those by which rows are sorted from now on."""
-        self._tables: Tables = {}
+        self._tables: Tables = tables or {}
         """Of all generations that segments may have."""
         self._scanned = ScanView.of(self._views(), self._tables)
-        self._rate = ScanRate()
+        self._rate = rate or ScanRate()
 
     async def search(
         self,

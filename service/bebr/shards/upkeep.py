@@ -59,6 +59,13 @@ class Upkeep:
         self.sorts = True
         self.sort()
 
+    async def leave(self, number: int) -> None:
+        """Return when nothing runs for a shard that needs it; nobody may begin anything of it meanwhile."""
+        tasks = [task for task in (self._maintaining.get(number), self._mending.get(number)) if task is not None]
+        if mending := self._mending.get(number):
+            mending.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     async def close(self) -> None:
         """Return when nothing runs any more."""
         self.closed = True

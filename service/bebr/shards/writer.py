@@ -84,6 +84,20 @@ class Writer:
         if waiting >= self._max_queue:
             raise Overloaded(f"{waiting} writes wait already (the limit); try again later", waiting="writes")
 
+    async def leave(self, shard: int, why: Exception) -> None:
+        """Return when nothing happens to a shard any more, until it is caught up again. Who waits for it gets `why`."""
+        queue = self._queues[shard]
+        while True:
+            if recovery := self._recoveries.get(shard):
+                recovery.cancel()
+                await asyncio.gather(recovery, return_exceptions=True)
+            while queue:
+                queue.popleft().resolve(why)
+            if (alone := self._alone.get(shard)) is None:
+                break
+            await asyncio.wait([alone])
+        self._behind.discard(shard)
+
     async def close(self) -> None:
         """Finish what is under way, and stop waiting for a store that does not answer. No write may follow."""
         for recovery in self._recoveries.values():
