@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 from bebr import kernel
 from bebr.core.codes import split_records
 from bebr.core.list_calibration import (
+    DEEP_HITS,
+    DEEP_ROWS,
     Calibration,
     calibration_of,
+    deep_deltas,
     deltas_to_measure,
-    filtered_recall,
     needs_of,
     recall_as_queries,
     recall_of,
@@ -34,6 +36,7 @@ from bebr.core.list_calibration import (
 from bebr.core.scoring import DotQueries
 from bebr.encoding import BundleRegistry, shipped_bundles
 from bebr.encoding.encoder import Encoder
+from bebr.engine.search.probing import measured_for
 from bebr.index import CodeSpace, cluster, lists_for, quantize
 from bebr.index.columns import pack_mask
 from bebr.index.growing import GrowingSegment, GrowingView
@@ -116,13 +119,11 @@ def rows_of(found: kernel.Candidates, k: int = K, skipped: int = 0) -> list[list
 
 def measured(corpus: Corpus, own: DotQueries) -> Calibration:
     """As `engine/search/list_measuring.py` does it, with points of the collection only."""
-    exact, scores = corpus.exact(own, K + 1), kernel.centroid_scores(corpus.table, own)
-    starts, needs = exact.starts.tolist(), []
-    for query, (start, stop) in enumerate(itertools.pairwise(starts)):
-        hits = slice(start, min(stop, start + K + 1))
-        lists = np.searchsorted(corpus.begin, exact.rows[hits], "right") - 1
-        needs.append(needs_of(exact.scores[hits], scores[query][lists]))
-    deltas = deltas_to_measure([np.concatenate(needs)])
+    exact = corpus.exact(own, K + 1)
+    deltas = deltas_to_measure([np.concatenate([needs for _, needs in hits_of(corpus, own, exact, K + 1)])])
+    drawn = np.random.default_rng(4).permutation(corpus.rows) < DEEP_ROWS
+    sampled = corpus.exact(own, DEEP_HITS, pack_mask(drawn))
+    deep = deep_deltas([hits_of(corpus, own, sampled, DEEP_HITS)])
     recalls, shares = [], []
     for delta in deltas.tolist():
         found, _, rows = corpus.by_lists(own, delta, K + 1)
@@ -131,7 +132,19 @@ def measured(corpus: Corpus, own: DotQueries) -> Calibration:
         recall = recall_as_queries(sure_recall(shared, [K] * len(own)), corpus.rows)
         recalls.append({"points": recall})
         shares.append(float(rows.mean()) / corpus.rows)
-    return calibration_of(deltas, recalls, shares)
+    return calibration_of(deltas, recalls, shares, deep)
+
+
+def hits_of(
+    corpus: Corpus, queries: DotQueries, found: kernel.Candidates, k: int
+) -> list[tuple[NDArray[np.float64], NDArray[np.float32]]]:
+    """Scores and needs of the best k hits of each query."""
+    scores, hits = kernel.centroid_scores(corpus.table, queries), []
+    for query, (start, stop) in enumerate(itertools.pairwise(found.starts.tolist())):
+        some = slice(start, min(stop, start + k))
+        lists = np.searchsorted(corpus.begin, found.rows[some], "right") - 1
+        hits.append((found.scores[some], needs_of(found.scores[some], scores[query][lists])))
+    return hits
 
 
 def cpu_ms(run: Callable[[DotQueries], object], queries: DotQueries, batch: int) -> float:
@@ -204,7 +217,7 @@ def main() -> None:
     mixed = np.concatenate([rows[:64] for rows in kinds.values()])
     queries = quantize(encoder.project(mixed), encoder.spec, encoder.steps)
     print_speed(corpus, queries, one.delta, args.rounds)
-    filtered = calibration.delta(filtered_recall(args.recall))
+    filtered = measured_for(calibration, args.recall, K, is_filtered=True).delta
     print_filters(corpus, queries, filtered, filters_of(corpus, embeddings, source), args.rounds)
 
 

@@ -13,6 +13,7 @@ from bebr.core.list_calibration import (
     Measured,
     calibration_of,
     cost,
+    deep_deltas,
     deltas_to_measure,
     needs_of,
     recall_as_queries,
@@ -38,6 +39,35 @@ def test_a_recall_that_was_measured_has_its_delta_and_others_lie_between() -> No
 def test_a_calibration_is_the_same_after_it_was_stored() -> None:
     calibration = Calibration(MEASURED)
     assert Calibration.from_document(calibration.to_document()) == calibration
+
+
+def test_deep_hits_need_what_the_depth_with_the_largest_needs_does() -> None:
+    """Against needs of each depth, as `needs_of` finds them of the first hits."""
+    random = np.random.default_rng(0)
+    hits, expected = [], np.full(len(RECALLS), -np.inf)
+    for _ in range(2):
+        of_kind = []
+        for _ in range(30):
+            scores = np.sort(random.normal(size=100))[::-1]
+            centroids = (scores - random.normal(size=100) ** 2).astype(np.float32)
+            of_kind.append((scores, centroids))
+        for depth in (10, 20, 40, 80):
+            needs = np.sort(np.concatenate([needs_of(one[:depth], of_lists[:depth]) for one, of_lists in of_kind]))
+            places = [int(np.ceil(recall * len(needs))) - 1 for recall in RECALLS]
+            expected = np.maximum(expected, needs[places])
+        hits.append([(scores, needs_of(scores, centroids)) for scores, centroids in of_kind])
+    found = deep_deltas(hits)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert deep_deltas([]) == deep_deltas([[(np.zeros(9), np.zeros(9, np.float32))]]) == ()
+    calibration = calibration_of(
+        np.array([0.1, 4.0], np.float32), [{"points": 0.9}, {"points": 1.0}], [0.1, 1.0], found
+    )
+    assert Calibration.from_document(calibration.to_document()) == calibration
+    for n, recall in enumerate(RECALLS):
+        at, deep = calibration.at(recall), calibration.deep_at(recall)
+        assert deep.delta == max(at.delta, found[n]) and deep.share >= at.share
+    older = calibration.to_document() | {"deep": []}
+    assert Calibration.from_document(older).deep_at(0.98) == calibration.at(0.98)
 
 
 def test_the_kind_that_finds_least_counts_and_nothing_falls() -> None:

@@ -10,6 +10,10 @@ the k-th best hit so far scores less than the k-th best of all. What it finds an
 searches with these deltas, and every recall in between is interpolated. Queries are of several *kinds*: points of the
 collection, and searches of its users. The kind that finds least is what counts, and what a few queries found is taken
 for one standard error less: others would have found a little more or less.
+
+Where the best hits of all rows lie in one list, those say nothing of lists that come later. A filter may leave few rows
+of every list, or none of the best ones, and a search for more hits goes farther, too. *Deep* needs stand for these:
+those of the d best hits among a random sample of the rows, against the d-th, for all d. The d that needs most counts.
 """
 
 from bisect import bisect_left
@@ -32,6 +36,8 @@ LIST_ROWS = 5
 """What a list costs whose centroid is scored, in rows of a scan of all codes."""
 LISTED_ROW_ROWS = 2.2
 """What it costs to read a row of a list, in rows of a scan of all codes (docs/benchmarks.md#lists)."""
+DEEP_ROWS, DEEP_HITS = 2**13, 2**11
+"""Of how many random rows deep needs are measured, and of how many best hits among them."""
 MARGIN = 1e-6
 """How much larger a measured delta is than the need, as a share of the scores: the rule rounds to float32."""
 
@@ -53,6 +59,8 @@ class Calibration:
 
     measured: tuple[Measured, ...]
     """By ascending delta; neither recall nor share ever falls. At least one."""
+    deep: tuple[Measured, ...] = ()
+    """The same of deep hits, with the recalls that their needs promise; () where it was not measured."""
 
     def delta(self, recall: float) -> float:
         """The delta of searches that find this share of the exact hits."""
@@ -60,27 +68,40 @@ class Calibration:
 
     def at(self, recall: float) -> Measured:
         """What searches that find this share of the exact hits do. Of more than was measured the last."""
-        recalls = [one.recall for one in self.measured]
-        place = bisect_left(recalls, recall)
-        if place == len(recalls):
-            return self.measured[-1]
-        after = self.measured[place]
-        if place == 0 or after.recall == recall:
-            return after
-        before = self.measured[place - 1]
-        # misses fall about exponentially as delta grows
-        misses = [max(1 - one, 1e-4) for one in (before.recall, recall, after.recall)]
-        step = float(np.log(misses[0] / misses[1]) / np.log(misses[0] / misses[2])) if misses[0] > misses[2] else 1.0
-        delta = before.delta + (after.delta - before.delta) * step
-        return Measured(delta, recall, before.share + (after.share - before.share) * step)
+        return _at(self.measured, recall)
 
-    def to_document(self) -> list[list[float]]:
+    def deep_at(self, recall: float) -> Measured:
+        """What searches do that find this share of their hits with a filter, or of more hits than were measured."""
+        found = self.at(recall)
+        deep = _at(self.deep, recall) if self.deep else found
+        return deep if deep.delta > found.delta else found
+
+    def to_document(self) -> dict[str, Any]:
         """As the store keeps it."""
-        return [[one.delta, one.recall, one.share] for one in self.measured]
+        curves = {"curve": self.measured, "deep": self.deep}
+        return {name: [[one.delta, one.recall, one.share] for one in curve] for name, curve in curves.items()}
 
     @classmethod
-    def from_document(cls, document: Sequence[Sequence[float]]) -> "Calibration":
-        return cls(tuple(Measured(*map(float, one)) for one in document))
+    def from_document(cls, document: Mapping[str, Any]) -> "Calibration":
+        """An older release knew of no deep needs."""
+        curves = [document["curve"], document.get("deep", ())]
+        return cls(*[tuple([Measured(*map(float, one)) for one in curve]) for curve in curves])
+
+
+def _at(curve: tuple[Measured, ...], recall: float) -> Measured:
+    recalls = [one.recall for one in curve]
+    place = bisect_left(recalls, recall)
+    if place == len(recalls):
+        return curve[-1]
+    after = curve[place]
+    if place == 0 or after.recall == recall:
+        return after
+    before = curve[place - 1]
+    # misses fall about exponentially as delta grows
+    misses = [max(1 - one, 1e-4) for one in (before.recall, recall, after.recall)]
+    step = float(np.log(misses[0] / misses[1]) / np.log(misses[0] / misses[2])) if misses[0] > misses[2] else 1.0
+    delta = before.delta + (after.delta - before.delta) * step
+    return Measured(delta, recall, before.share + (after.share - before.share) * step)
 
 
 def needs_of(scores: NDArray[np.float64], centroid_scores: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -90,6 +111,26 @@ def needs_of(scores: NDArray[np.float64], centroid_scores: NDArray[np.float32]) 
         return np.empty(0, np.float32)
     needs: NDArray[np.float32] = np.float32(scores[-1]) - centroid_scores
     return needs
+
+
+def deep_deltas(
+    hits_of_kinds: Sequence[Sequence[tuple[NDArray[np.float64], NDArray[np.float32]]]],
+) -> tuple[float, ...]:
+    """The delta for each of RECALLS that deep hits take; () where there are none in lists.
+
+    Of each kind, for every query: scores (hits,) of its best hits among a sample, best first, and their needs (hits,)
+    against the last of them.
+    """
+    found = np.full(len(RECALLS), -np.inf)
+    for hits in hits_of_kinds:
+        depth = 10
+        while some := [
+            needs[:depth] - np.float32(scores[-1] - scores[depth - 1]) for scores, needs in hits if len(scores) >= depth
+        ]:
+            ordered = np.sort(np.concatenate(some))
+            found = np.maximum(found, [_quantile(ordered, recall) for recall in RECALLS])
+            depth *= 2
+    return tuple(found.tolist()) if np.isfinite(found).all() else ()
 
 
 def deltas_to_measure(needs_of_kinds: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -110,16 +151,23 @@ def _quantile(ordered: NDArray[np.float32], share: float) -> float:
 
 
 def calibration_of(
-    deltas: NDArray[np.float32], recalls: Sequence[Mapping[str, float]], shares: Sequence[float]
+    deltas: NDArray[np.float32],
+    recalls: Sequence[Mapping[str, float]],
+    shares: Sequence[float],
+    deep: Sequence[float] = (),
 ) -> Calibration:
-    """Deltas (deltas,) ascending, what each kind of queries found with each, and the share of rows that was read."""
+    """Deltas (deltas,) ascending, what each kind of queries found with each, and the share of rows that was read.
+
+    deep: what `deep_deltas` found.
+    """
     measured: list[Measured] = []
     for delta, of_kinds, share in zip(deltas.tolist(), recalls, shares, strict=True):
         recall = min(of_kinds.values(), default=1.0)
         if measured:  # more lists never find less; a row that was written meanwhile may
             recall, share = max(recall, measured[-1].recall), max(share, measured[-1].share)
         measured.append(Measured(delta, recall, share))
-    return Calibration(tuple(measured))
+    shares_read = np.interp(deep, [one.delta for one in measured], [one.share for one in measured]).tolist()
+    return Calibration(tuple(measured), tuple(map(Measured, deep, RECALLS, shares_read)))
 
 
 def cost(lists: int, rows: float) -> float:

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from bebr import kernel
 from bebr.core.list_calibration import needs_of
 from bebr.core.scoring import DotQueries
-from bebr.index.candidates import Candidates
+from bebr.index.candidates import Candidates, Part
 from bebr.index.probe import ListsHeld
-from bebr.index.scan import ScanQueries, scan
+from bebr.index.scan import ScanQueries, candidates_of, scan
 from bebr.index.scan_view import ScanView
 from bebr.index.segment import SegmentView
 
@@ -25,26 +25,44 @@ class Needs:
     """(hits,): -inf for a hit in no list."""
 
 
-def needs(view: ScanView, queries: ScanQueries) -> list[Needs]:
-    """Of the `limit` best rows of each query, all of which are scored. Raises DamagedSegment."""
+def needs(view: ScanView, queries: ScanQueries, sample_rows: int | None = None) -> list[Needs]:
+    """Of the `limit` best rows of each query. All are scored, or about so many random ones, for all queries the same.
+
+    Raises DamagedSegment.
+    """
     while True:
         lost = view.begin_scan(checks_all=True)
-        found = _needs(view, queries)
+        found = _needs(view, queries, sample_rows)
         if view.is_unhurt(lost):
             return found
 
 
-def _needs(view: ScanView, queries: ScanQueries) -> list[Needs]:
+def _needs(view: ScanView, queries: ScanQueries, sample_rows: int | None) -> list[Needs]:
     selection, held, prepared = view.of_version.get(queries.version), view.lists.get(queries.version), queries.prepared
     if selection is None or held is None or not isinstance(prepared, DotQueries):
         return [Needs(np.empty(0), np.empty(0, np.float32)) for _ in range(len(queries))]
     scores = {table.generation: kernel.centroid_scores(table, prepared) for table in held.tables}
+    if sample_rows is None:
+        scanned = scan(selection, view.parts, replace(queries, lists=None))
+    else:
+        masks = [_drawn(view.parts[place], sample_rows / view.points[queries.version]) for place in selection.places]
+        scanned = candidates_of(kernel.dot_candidates(selection, prepared, queries.limit, [masks]))
     found = []
-    for query, candidates in enumerate(scan(selection, view.parts, replace(queries, lists=None))):
+    for query, candidates in enumerate(scanned):
         hits = candidates.at(slice(queries.limit))
         of_lists = {generation: of_queries[query] for generation, of_queries in scores.items()}
         found.append(Needs(hits.scores, needs_of(hits.scores, _of_hits(view, held, hits, of_lists))))
     return found
+
+
+def _drawn(part: Part, share: float) -> NDArray[np.uint16]:
+    """A mask of about this share of the living rows of a part."""
+    if share >= 1:
+        return part.live
+    rows, mask = part.rows, np.zeros_like(part.live)
+    drawn = np.random.default_rng(rows).integers(rows, size=round(share * rows))
+    np.bitwise_or.at(mask, drawn // kernel.GROUP_ROWS, np.uint16(1) << (drawn % kernel.GROUP_ROWS).astype(np.uint16))
+    return mask & part.live
 
 
 def _of_hits(

@@ -120,8 +120,9 @@ class ShardClient(Protocol):
     def lists(self) -> Mapping[int, ListsHeld]:
         """The lists of each code version that has some, as of now."""
 
-    async def needs(self, queries: ScanQueries) -> list[Needs]:
-        """The best hits of each query, of all points of its version, and what it takes to find them by lists."""
+    async def needs(self, queries: ScanQueries, sample_rows: int | None = None) -> list[Needs]:
+        """The best hits of each query and what it takes to find them by lists; of all points of its version, or of
+        about so many random ones."""
 
     def nearest(self, queries: EmbeddingQueries) -> Searched | None:
         """What `search` finds for embeddings, at once. None: ask that, as it takes longer, or points are of other

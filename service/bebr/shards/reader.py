@@ -141,10 +141,10 @@ class Reader:
     def lists(self) -> Mapping[int, ListsHeld]:
         return self._scan_view().lists
 
-    async def needs(self, queries: ScanQueries) -> list[Needs]:
+    async def needs(self, queries: ScanQueries, sample_rows: int | None = None) -> list[Needs]:
         while True:
             view = self._scan_view()
-            find = partial(needs, view, queries)
+            find = partial(needs, view, queries, sample_rows)
             try:
                 return await asyncio.get_running_loop().run_in_executor(self._threads.searches, find)
             except DamagedSegment as damage:

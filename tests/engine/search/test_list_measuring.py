@@ -12,6 +12,7 @@ from tests.engine.listing import POINTS, QUERIES, SETTINGS, in_lists, listed, se
 from tests.engine.running import running
 from tests.waiting import until
 
+from bebr.core.list_calibration import RECALLS, Calibration
 from bebr.engine.collections.list_rules import RECENT
 from bebr.engine.search import list_measuring
 from bebr.errors import StoreUnavailable
@@ -52,6 +53,21 @@ async def test_lists_are_measured_again_as_soon_as_there_are_half_as_many_more_p
             await until(lambda: not collection.shards.upkeep.is_busy, "segments are sealed")  # type: ignore[attr-defined]
             await engine.list_measuring.measure_due(collection)
             assert rules.measured[number].points == (POINTS + more if is_measured else POINTS)
+
+
+async def test_what_an_older_release_measured_without_deep_needs_is_measured_again(tmp_path: Path) -> None:
+    async with running(tmp_path, **SETTINGS) as engine:
+        collection = await listed(engine)
+        rules, version = collection.list_rules, collection.active
+        known = rules.measured[version.number]
+        assert [one.recall for one in known.calibration.deep] == list(RECALLS)
+        await rules.save(version, replace(known, calibration=Calibration(known.calibration.measured), at="before"))
+    async with running(tmp_path, **SETTINGS) as engine:
+        collection, number = engine.registry.get("docs"), version.number
+        rules = collection.list_rules
+        assert (rules.measured[number].at, rules.measured[number].calibration.deep) == ("before", ())
+        await engine.list_measuring.measure_due(collection)
+        assert [one.recall for one in rules.measured[number].calibration.deep] == list(RECALLS)
 
 
 async def test_what_was_measured_while_codes_were_sorted_is_measured_again_once_they_are(tmp_path: Path) -> None:

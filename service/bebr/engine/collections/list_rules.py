@@ -120,7 +120,7 @@ class ListRules:
         self.measured = {**self.measured, version.number: measured}
         recent = self.recent(version.number, version.spec)
         document = {
-            "curve": measured.calibration.to_document(),
+            **measured.calibration.to_document(),
             "generations": list(measured.generations),
             "points": measured.points,
             "queries": dict(measured.queries),
@@ -140,7 +140,7 @@ class ListRules:
 
     def _use(self, version: Version, document: Mapping[str, Any]) -> None:
         measured = MeasuredLists(
-            Calibration.from_document(document["curve"]),
+            Calibration.from_document(document),
             tuple(document["generations"]),
             int(document["points"]),
             dict(document["queries"]),

@@ -18,7 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.core.codes import split_records
-from bebr.core.list_calibration import calibration_of, deltas_to_measure, recall_as_queries, sure_recall
+from bebr.core.list_calibration import (
+    DEEP_HITS,
+    DEEP_ROWS,
+    calibration_of,
+    deep_deltas,
+    deltas_to_measure,
+    recall_as_queries,
+    sure_recall,
+)
 from bebr.core.lists import ListRule
 from bebr.core.scoring import DotQueries, prepare_sdc
 from bebr.engine.admission import Lane
@@ -32,6 +40,8 @@ from bebr.shards import ListsHeld, Needs, ScanQueries, quantize
 from bebr.telemetry import event
 
 log = logging.getLogger(__name__)
+Hits = tuple[NDArray[np.float64], NDArray[np.float32]]
+"""Scores and needs (hits,) of the hits of one query."""
 POINTS, SEARCHES = "points", "searches"
 """The kinds of queries."""
 OWN = 400
@@ -139,7 +149,7 @@ class ListMeasuring:
             return False
         tried, known = self._tried.get((collection.document.uid, number)), rules.measured.get(number)
         is_rested = tried is None or tried.is_rested
-        if known is None or (tried is not None and tried.failures):
+        if known is None or not known.calibration.deep or (tried is not None and tried.failures):
             return is_rested
         if points >= GROWTH * known.points or (known.sorting and not collection.shards.list_stats(number).unsorted):
             return True
@@ -163,8 +173,9 @@ class ListMeasuring:
             if list(kinds) == [POINTS]:
                 recalls[-1] = {POINTS: recall_as_queries(recalls[-1][POINTS], points)}
             shares.append(max(share for _, share in of_kinds))
+        deep = deep_deltas([await self._deep(collection, version, kind) for kind in kinds.values()])
         measured = MeasuredLists(
-            calibration_of(deltas, recalls, shares),
+            calibration_of(deltas, recalls, shares, deep),
             held.generations,
             points,
             {name: len(kind.queries) for name, kind in kinds.items()},
@@ -196,6 +207,15 @@ class ListMeasuring:
         for some in _steps(version.number, kind):
             began = time.monotonic()
             found += await collection.shards.needs(some)
+            await self._rest(began)
+        return found
+
+    async def _deep(self, collection: Collection, version: Version, kind: _Kind) -> list[Hits]:
+        """The hits of each query among a sample of the points."""
+        found: list[Hits] = []
+        for some in _steps(version.number, replace(kind, limit=DEEP_HITS)):
+            began = time.monotonic()
+            found += [(one.scores, one.needs) for one in await collection.shards.needs(some, DEEP_ROWS)]
             await self._rest(began)
         return found
 

@@ -19,7 +19,7 @@ import numpy as np
 from bebr.config import Limits
 from bebr.core.arrays import Floats
 from bebr.core.filters import Filter
-from bebr.core.list_calibration import Measured, filtered_recall
+from bebr.core.list_calibration import Measured
 from bebr.core.lists import ListRule
 from bebr.core.scoring import Scorer
 from bebr.encoding.encoder import Encoder
@@ -34,7 +34,7 @@ from bebr.engine.results import SearchResult
 from bebr.engine.search.hits import Points, fetch_few, hits_of, is_much_to_project
 from bebr.engine.search.plain import EmbeddedText, query_unit
 from bebr.engine.search.prepare import FLOAT32_MAX, mean_product, scan_floors
-from bebr.engine.search.probing import MEASURED_LIMIT, RESCORED_STOP
+from bebr.engine.search.probing import MEASURED_LIMIT, RESCORED_STOP, measured_for
 from bebr.engine.search.rescore import RESCORED_PER_UNIT, candidates_for, candidates_of
 from bebr.errors import AnswerTooLarge, BebrError
 from bebr.shards import EmbeddingQueries, Found, NotInMemory, Searched
@@ -45,6 +45,8 @@ _others_of = attrgetter(*(field.name for field in _OTHERS))
 _SCORERS = (None, Scorer.ADC)
 _DEFAULTS = tuple(field.default for field in _OTHERS)
 Filters = tuple[Filter | None, ...]
+DEEPER = MEASURED_LIMIT + 1
+"""Hits of those that find more than was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class _Reading:
     """Share of the exact hits that they find."""
     of_version: Mapping[int, Measured]
     """What those do that find this share, where they cost less than to compare all codes."""
+    others: Mapping[tuple[int, bool], Measured]
+    """By version, and whether they have a filter: the same of those that have one, or that find more hits."""
     share: float
     """What they cost then, of what it costs to compare all codes, about."""
 
@@ -222,7 +226,12 @@ class NearestSearches:
             found = {number: one.calibration.at(recall) for number, one in measured.items()}
             of_version = {number: at for number, at in found.items() if measured[number].pays(at)}
             costs = [measured[number].cost(at) for number, at in of_version.items()]
-            last = self._last = _Reading(measured, recall, of_version, max(costs, default=1.0))
+            others = {
+                (number, is_filtered): measured_for(measured[number].calibration, recall, DEEPER, is_filtered)
+                for number in of_version
+                for is_filtered in (False, True)
+            }
+            last = self._last = _Reading(measured, recall, of_version, others, max(costs, default=1.0))
         return last if last.of_version else None
 
     def _rule(
@@ -237,14 +246,15 @@ class NearestSearches:
         at, points = reading.of_version.get(version), self._collection.shards.points()
         if at is None or (measured := self._collection.list_rules.of(version, points.get(version, 0))) is None:
             return None
-        deltas = np.full(len(requests), at.delta, np.float32)
-        if filters is not None:
-            filtered = measured.calibration.at(filtered_recall(reading.recall))
-            if not measured.pays(filtered):
-                return None
-            deltas[[condition is not None for condition in filters]] = filtered.delta
-        times = RESCORED_STOP if is_rescored else 1
+        deltas, times = np.full(len(requests), at.delta, np.float32), RESCORED_STOP if is_rescored else 1
         stop_at = [max(request.limit, MEASURED_LIMIT) * times for request in requests]
+        for n, stop in enumerate(stop_at):
+            is_filtered = filters is not None and filters[n] is not None
+            if is_filtered or stop > MEASURED_LIMIT:
+                other = reading.others[version, is_filtered]
+                if not measured.pays(other):
+                    return None
+                deltas[n] = other.delta
         return ListRule(deltas, np.array(stop_at, np.int32))
 
     async def _fetch(self, requests: Sequence[SearchRequest], pages: Sequence[Found]) -> Points:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from bebr.config import Limits
-from bebr.core.list_calibration import filtered_recall
+from bebr.core.list_calibration import Calibration, Measured, filtered_recall
 from bebr.core.lists import ListRule
 from bebr.core.scoring import Scorer
 from bebr.engine.collections.collection import Collection
@@ -33,8 +33,8 @@ def probing_of(collection: Collection, query: Query, rescored: bool) -> Probing 
     """How a search reads lists; None: it compares all codes, also where lists cost more. rescored: candidates are
     scored again.
 
-    Rules are measured for MEASURED_LIMIT hits; to find fewer, as many lists are read. Hits by finer scores are among
-    the best of the scan, but not in that order, so for these more lists are read.
+    Rules are measured for MEASURED_LIMIT hits; to find fewer, as many lists are read, and to find more, what deep hits
+    need. Hits by finer scores are among the best of the scan, but not in that order, so for these more lists are read.
     """
     if not (measured := collection.list_rules.measured):  # most collections
         return None
@@ -49,6 +49,13 @@ def probing_of(collection: Collection, query: Query, rescored: bool) -> Probing 
     return Probing(recall, stop_at, max(costs))
 
 
+def measured_for(calibration: Calibration, recall: float, stop_at: int, is_filtered: bool) -> Measured:
+    """What searches that find this share of their hits do; they stop at this hit, and may have a filter."""
+    if is_filtered:
+        return calibration.deep_at(filtered_recall(recall))
+    return calibration.deep_at(recall) if stop_at > MEASURED_LIMIT else calibration.at(recall)
+
+
 def rule_of(collection: Collection, routed: Sequence[RoutedQuery], version: int) -> ListRule | None:
     """How queries read the lists of a code version; None: they compare all of its codes."""
     measured = collection.list_rules.of(version, collection.shards.points().get(version, 0))
@@ -58,14 +65,12 @@ def rule_of(collection: Collection, routed: Sequence[RoutedQuery], version: int)
     for one in routed:
         if one.probing is None:
             return None
-        recall = one.probing.recall
-        if one.query.condition is not None:
-            recall = filtered_recall(recall)
-        at = measured.calibration.at(recall)
+        stop_at, is_filtered = one.probing.stop_at, one.query.condition is not None
+        at = measured_for(measured.calibration, one.probing.recall, stop_at, is_filtered)
         if not measured.pays(at):
             return None
         deltas.append(at.delta * float(one.of_version[version].factor))
-        stops.append(one.probing.stop_at)
+        stops.append(stop_at)
     return ListRule(np.array(deltas, np.float32), np.array(stops, np.int32))
 
 
