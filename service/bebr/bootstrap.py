@@ -1,5 +1,7 @@
 """Puts the parts together: settings in, engine or app out. The only place, with the CLI, that sees settings."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bebr.config import Settings
@@ -13,6 +15,10 @@ if TYPE_CHECKING:
     from bebr.jobs import JobQueue
     from bebr.server import ConnectionLimits, FastAPI, Team
     from bebr.store.backup.make import StoreReader
+
+
+FOLLOWER_WAIT_SECONDS = 1.0
+"""How long a read waits for the views of a worker that is not the primary."""
 
 
 def build_store(settings: Settings, role: Role = Role.PRIMARY, *, shared: bool = False) -> MetadataStore:
@@ -39,7 +45,7 @@ def build_store(settings: Settings, role: Role = Role.PRIMARY, *, shared: bool =
         settings.data_dir / "store",
         synchronous=settings.sqlite_synchronous.value,
         receipt_ttl_seconds=settings.receipt_ttl_seconds,
-        point_cache_bytes=settings.point_cache_bytes,
+        point_cache_bytes=settings.point_cache_bytes // settings.worker_count,
         role=role,
     )
 
@@ -58,8 +64,11 @@ def build_reader(settings: Settings) -> "StoreReader":
     return SqliteReader(settings.data_dir / "store")
 
 
-def build_engine(settings: Settings, role: Role = Role.PRIMARY, *, shares: bool = False) -> Engine:
-    """The engine, not started. shares: other processes follow it, in the same folder."""
+def build_engine(
+    settings: Settings, role: Role = Role.PRIMARY, *, shares: bool = False, told_folder: Path | None = None
+) -> Engine:
+    """The engine, not started. shares: other processes follow it, in the same folder. told_folder: see
+    `EngineOptions`."""
     shares = role is Role.PRIMARY and (shares or settings.worker_count > 1)
     raise_open_files_limit()
     options = EngineOptions(
@@ -70,6 +79,7 @@ def build_engine(settings: Settings, role: Role = Role.PRIMARY, *, shares: bool 
         batching=settings.batching,
         role=role,
         shares=shares,
+        told_folder=told_folder,
         joins=settings.shared_store and role is Role.PRIMARY,
     )
     bundles = BundleRegistry([settings.bundles_dir, shipped_bundles()])
@@ -94,7 +104,10 @@ def build_app(settings: Settings, team: "Team | None" = None) -> "FastAPI":
     from bebr.server import ApiOptions, Primary, create_app
 
     follows = team is not None and not team.is_primary
-    engine = build_engine(settings, Role.FOLLOWER if follows else Role.PRIMARY, shares=team is not None and not follows)
+    if follows:  # what takes longer the primary answers, see `server.workers.forwarding`
+        settings = replace(settings, read_wait_seconds=min(settings.read_wait_seconds, FOLLOWER_WAIT_SECONDS))
+    role, told_folder = Role.FOLLOWER if follows else Role.PRIMARY, None if team is None else team.folder
+    engine = build_engine(settings, role, shares=team is not None and not follows, told_folder=told_folder)
     jobs = build_jobs(engine, settings)
     options = ApiOptions(
         settings.api_keys,

@@ -273,7 +273,7 @@ class Settings(Limits):
         metadata=about(
             size(0),
             "Storage",
-            "Memory for metadata that searches found of late, so that it is not read again; 0: none.",
+            "Memory of all workers for metadata that searches found of late, so that it is not read again; 0: none.",
         ),
     )
     store_timeout_seconds: float = field(

@@ -15,6 +15,7 @@ from bebr.encoding.embedding.vectors import check_embeddings
 from bebr.encoding.onnx.providers import CPU_ONLY, Device
 from bebr.encoding.quantization.binarizer import Binarizer, Projection
 from bebr.encoding.quantization.pair import encode_rescored, open_binarizer, open_rescore
+from bebr.encoding.quantization.products import ToldProducts
 
 WARM_UP_TEXTS = ("a short text", "a longer text of some more words, as passages are " * 8)
 
@@ -26,13 +27,16 @@ class Encoder:
     when a graph does not fit the manifest.
     """
 
-    def __init__(self, bundle: Bundle, threads: int = 1, device: Device = CPU_ONLY) -> None:
+    def __init__(
+        self, bundle: Bundle, threads: int = 1, device: Device = CPU_ONLY, told: ToldProducts | None = None
+    ) -> None:
+        """told: what another process says of the binarizers, see `Binarizer`."""
         self.bundle = bundle
         self.takes_text = bundle.has_embedding_model
         """Whether it has an embedding model."""
         self._model = EmbeddingModel(bundle, threads, device=device) if bundle.has_embedding_model else None
-        self._binarizer = open_binarizer(bundle, threads) if bundle.has_binarizer else None
-        self._rescore = open_rescore(bundle, threads) if bundle.has_binarizer else None
+        self._binarizer = open_binarizer(bundle, threads, told) if bundle.has_binarizer else None
+        self._rescore = open_rescore(bundle, threads, told) if bundle.has_binarizer else None
 
     @property
     def batch_tokens(self) -> int:
@@ -87,6 +91,17 @@ class Encoder:
         if self._rescore is None:
             return self._opened.encode(embeddings)
         return encode_rescored(self._opened, self.steps, self._rescore, embeddings)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether `encode` can begin at once; else `open` comes first, in a thread."""
+        return all(one.is_open for one in (self._binarizer, self._rescore) if one is not None)
+
+    def open(self) -> None:
+        """Raises DamagedBundle."""
+        for one in (self._binarizer, self._rescore):
+            if one is not None:
+                one.open()
 
     def project(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Checked embeddings (rows, dims) float32 -> queries in code space (rows, spec.dims) float32."""
@@ -157,14 +172,15 @@ class Encoder:
         """
         return check_embeddings(values, self.bundle.embedding_dims)
 
-    def warm_up(self) -> None:
-        """Run everything once, so that the first request does not pay for it."""
+    def warm_up(self, encodes: bool = True) -> None:
+        """Run everything once, so that the first request does not pay for it. encodes: also what makes records."""
         embeddings = np.ones((2, self.bundle.embedding_dims), np.float32)
         if self._model is not None:
             embeddings = self.embed(WARM_UP_TEXTS, TextKind.PASSAGE)
         if self._binarizer is not None:
             embeddings = self.check_embeddings(embeddings)
-            self.encode(embeddings)
+            if encodes:
+                self.encode(embeddings)
             self.project(embeddings[:1])
             if self._rescore is not None:
                 self.project_rescore(embeddings[:1])

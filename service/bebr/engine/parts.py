@@ -9,6 +9,7 @@ from bebr.config import Limits
 from bebr.core.types import Role
 from bebr.encoding import BundleRegistry
 from bebr.encoding.onnx.providers import choose_device
+from bebr.encoding.quantization.products import ToldProducts
 from bebr.engine.admission import Admission
 from bebr.engine.capacity import CapacityGuard
 from bebr.engine.collections.encoders import Encoders
@@ -59,6 +60,8 @@ class EngineOptions:
     """A follower changes nothing, in the store or in the folder; it answers reads and searches."""
     shares: bool = False
     """Followers use the folder of this primary, and are told what it has acknowledged."""
+    told_folder: Path | None = None
+    """Where the primary tells followers what each would have to find out by itself; None: nobody does."""
     joins: bool = False
     """Other services write to the store too, each with a folder of its own."""
 
@@ -77,7 +80,9 @@ class Parts:
         self.events = CollectionEvents()
         self.guard = CapacityGuard(folder, limits.min_free_disk_bytes, limits.memory_bytes)
         self.registry = CollectionRegistry(store, limits, options.role)
-        self._encoders = Encoders(bundles, options.encoder_threads, choose_device(options.onnx_providers))
+        told = None if options.told_folder is None else ToldProducts(options.told_folder, options.role)
+        device, encodes = choose_device(options.onnx_providers), options.role is Role.PRIMARY
+        self._encoders = Encoders(bundles, options.encoder_threads, device, told, encodes=encodes)
         self._fitted_bundles = FittedBundles(store, bundles)
         self._calibrations = Calibrations(store)
         self._texts = TextQueues(self.admission, limits, self.threads, batching=options.batching)

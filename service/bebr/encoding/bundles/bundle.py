@@ -49,6 +49,10 @@ class Bundle:
             _check_file(manifest.id, path / name, entry, verify)
         return cls(path, manifest, manifest.fingerprint())
 
+    def check_file(self, name: str) -> None:
+        """Raise DamagedBundle unless one of its files is still what the manifest says."""
+        _check_file(self.id, self.path / name, self.manifest.files[name], verify=True)
+
     @property
     def id(self) -> str:
         """`name@version`."""

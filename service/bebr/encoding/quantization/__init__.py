@@ -10,6 +10,7 @@ candidates, trials    the layouts of a size; fitting and measuring one of them
 training              the same for a collection's own embeddings, as the service needs it
 residual              the binarizer of rescore codes: what a scan code leaves over; and its fit
 residual_graph        exports it
+products              what graphs multiply queries by, told by one process to the others of a service
 pair                  the two binarizers of a bundle together
 rescored              measures what a rescore code adds, and how many candidates it needs
 rows, grid            the rows of a fit and their checks; the grid that codes lie on

@@ -6,19 +6,23 @@ The graph has the input `embedding` (n, embedding_dims) float32 and the outputs 
 
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import numpy_helper
+from onnx import ModelProto, numpy_helper
 
 from bebr import kernel
 from bebr.core.arrays import Floats
 from bebr.core.codes import CodeSpec
 from bebr.encoding.onnx.session import FLOAT32, check_signature, cut_out, open_session, read_graph
+from bebr.encoding.quantization.products import Product, ToldProduct
 from bebr.encoding.quantization.rows import check_shape
 from bebr.errors import DamagedBundle, Incompatible
 from bebr.kernel import records as kernel_records
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 Projection = kernel.Projection
 BATCH_ROWS = 256
@@ -60,25 +64,65 @@ def distinct_columns(matrix: Floats) -> Columns:
 class Binarizer:
     """One opened graph. `project` and `encode` may be called from several threads at once."""
 
-    def __init__(self, path: Path, spec: CodeSpec, embedding_dims: int, threads: int = 1) -> None:
-        """Open the graph in `path`. Raises DamagedBundle when it does not load or does not fit `spec` and dims."""
+    def __init__(
+        self, path: Path, spec: CodeSpec, embedding_dims: int, threads: int = 1, told: ToldProduct | None = None
+    ) -> None:
+        """Open the graph in `path`. Raises DamagedBundle when it does not load or does not fit `spec` and dims.
+
+        told: where another process says that it has done so, and what it found, it is opened once it is needed.
+        """
         self.spec = spec
         self.embedding_dims = embedding_dims
-        self._path = path
-        session = open_session(path, threads)
-        outputs = {"projected": (FLOAT32, spec.dims), "levels": (UINT8, spec.dims), "gain": (FLOAT16, None)}
-        check_signature(session, path, {"embedding": (FLOAT32, embedding_dims)}, outputs)
-        # ONNX Runtime computes every node of a graph whatever is fetched from it, so queries and points get a session
-        # each. That of queries has one thread: waking a second one costs more than a row, and on a busy machine a
-        # hundred times more.
-        graph = read_graph(path)
-        self._session = open_session(path, threads, cut_out(graph, ["levels", "gain"]))
-        self._query_session = open_session(path, 1, cut_out(graph, ["projected"]))
-        means = [numpy_helper.to_array(value) for value in graph.graph.initializer if value.name == "mean"]
-        self.mean = np.asarray(means[0], np.float32) if means else np.zeros(embedding_dims, np.float32)
+        self._path, self._threads, self._told = path, threads, told
+        product = None if told is None else told.read()
+        self._product = product if product is not None and product.matrix.shape == (embedding_dims, spec.dims) else None
+        self.mean = self._open() if self._product is None else self._product.mean
         """(embedding_dims,) float32: the middle of what codes represent; zeros where the graph names none."""
         self.exact_mean = self.mean.astype(np.float64) if self.mean.any() else None
         """The same as float64; None: it is zero."""
+
+    def _open(self) -> Floats:
+        """Open the graph -> the mean that it names."""
+        session, dims = open_session(self._path, self._threads), self.spec.dims
+        outputs = {"projected": (FLOAT32, dims), "levels": (UINT8, dims), "gain": (FLOAT16, None)}
+        check_signature(session, self._path, {"embedding": (FLOAT32, self.embedding_dims)}, outputs)
+        graph = read_graph(self._path)
+        self._session, self._query_session = self._open_for_points(graph), self._open_for_queries(graph)
+        means = [numpy_helper.to_array(value) for value in graph.graph.initializer if value.name == "mean"]
+        return np.asarray(means[0], np.float32) if means else np.zeros(self.embedding_dims, np.float32)
+
+    # ONNX Runtime computes every node of a graph whatever is fetched from it, so queries and points get a session each.
+    # That of queries has one thread: waking a second one costs more than a row, and on a busy machine a hundred times
+    # more.
+
+    def _open_for_points(self, graph: ModelProto) -> "InferenceSession":
+        return open_session(self._path, self._threads, cut_out(graph, ["levels", "gain"]))
+
+    def _open_for_queries(self, graph: ModelProto) -> "InferenceSession":
+        return open_session(self._path, 1, cut_out(graph, ["projected"]))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether `encode` can begin at once."""
+        return "_session" in self.__dict__
+
+    def open(self) -> None:
+        """So that it can; takes a moment where it could not. Raises DamagedBundle."""
+        assert self._session
+
+    @cached_property
+    def _session(self) -> "InferenceSession":
+        return self._open_for_points(self._read_late())
+
+    @cached_property
+    def _query_session(self) -> "InferenceSession":
+        return self._open_for_queries(self._read_late())
+
+    def _read_late(self) -> ModelProto:
+        """The graph, which is needed although it was not opened at first."""
+        assert self._told is not None, "else it was"
+        self._told.check_graph()
+        return read_graph(self._path)
 
     def project(self, embeddings: Floats) -> Floats:
         """embeddings (rows, embedding_dims) float32 -> (rows, dims) float32: the query side of adc.
@@ -184,9 +228,14 @@ class Binarizer:
     @cached_property
     def _fitted_matrix(self) -> tuple[Floats, float]:
         """What the projection makes of every axis, and how much it errs, as a share of the largest value."""
+        if self._product is not None:
+            return self._product.matrix, self._product.error
         matrix = np.ascontiguousarray(self._run_projection(np.eye(self.embedding_dims, dtype=np.float32)))
         sample = np.random.default_rng(0).standard_normal((16, self.embedding_dims)).astype(np.float32)
         sample /= np.linalg.norm(sample, axis=1, keepdims=True)
         projected = self._run_projection(sample)
         peak = max(float(np.abs(projected).max()), float(np.finfo(np.float32).tiny))
-        return matrix, float(np.abs(projected - sample @ matrix).max()) / peak
+        error = float(np.abs(projected - sample @ matrix).max()) / peak
+        if self._told is not None:
+            self._told.tell(Product(matrix, error, self.mean))
+        return matrix, error

@@ -10,18 +10,20 @@ from bebr.core.codes import CodeSpec
 from bebr.core.scoring import RescoreQueries
 from bebr.encoding.bundles.bundle import Bundle
 from bebr.encoding.quantization.binarizer import BATCH_ROWS, Binarizer
+from bebr.encoding.quantization.products import ToldProducts
 from bebr.errors import DamagedBundle
 from bebr.kernel import rescore
 from bebr.kernel.records import represent
 
 
-def open_binarizer(bundle: Bundle, threads: int = 1) -> Binarizer:
-    """That of the scan code. Raises InvalidOption without one, DamagedBundle.
+def open_binarizer(bundle: Bundle, threads: int = 1, told: ToldProducts | None = None) -> Binarizer:
+    """That of the scan code. told: see `Binarizer`. Raises InvalidOption without one, DamagedBundle.
 
     Only codes that represent embeddings leave something over, so with a rescore code it must be linear.
     """
     entry = bundle.binarizer
-    binarizer = Binarizer(bundle.path / entry.graph, entry.spec.scan, bundle.embedding_dims, threads)
+    product = None if told is None else told.of(bundle, entry.graph)
+    binarizer = Binarizer(bundle.path / entry.graph, entry.spec.scan, bundle.embedding_dims, threads, product)
     if entry.rescore is not None and not binarizer.is_linear:
         raise DamagedBundle(
             f"bundle '{bundle.id}' has a rescore code, but its scan codes represent no embedding: {entry.graph} does "
@@ -56,12 +58,13 @@ class RescoreBinarizer(Binarizer):
         return rescore.Projection(self.spec, columns.matrix, column_of, columns.factors)
 
 
-def open_rescore(bundle: Bundle, threads: int = 1) -> RescoreBinarizer | None:
+def open_rescore(bundle: Bundle, threads: int = 1, told: ToldProducts | None = None) -> RescoreBinarizer | None:
     """That of the rescore code; None where the bundle makes none. Raises DamagedBundle."""
     entry = bundle.binarizer
     if entry.spec.rescore is None or entry.rescore is None:
         return None
-    opened = RescoreBinarizer(bundle.path / entry.rescore, entry.spec.rescore, bundle.embedding_dims, threads)
+    product = None if told is None else told.of(bundle, entry.rescore)
+    opened = RescoreBinarizer(bundle.path / entry.rescore, entry.spec.rescore, bundle.embedding_dims, threads, product)
     if not opened.is_linear:
         raise DamagedBundle(
             f"bundle '{bundle.id}': {entry.rescore} does not project queries linearly, as a rescore code needs it",

@@ -1,5 +1,6 @@
 """Encoders by bundle, each loaded once; and what encodes for one collection, version by version."""
 
+import asyncio
 import logging
 import threading
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from bebr.encoding.adapters.adapter import Adapter, open_adapters
 from bebr.encoding.encoder import Encoder
 from bebr.encoding.onnx.providers import Device
 from bebr.encoding.quantization.int8 import Int8Binarizer
+from bebr.encoding.quantization.products import ToldProducts
 from bebr.encoding.quantization.training_free import TrainingFree
 from bebr.engine.collections.schema import CollectionDocument
 from bebr.engine.collections.version import Version, VersionKind
@@ -85,6 +87,12 @@ class CollectionEncoders:
             raise _copy_of(codec)
         return codec
 
+    async def open_all(self) -> None:
+        """Let all versions' embeddings be encoded at once, which may be wanted for queries. Raises DamagedBundle."""
+        for codec in list(self._codecs.values()):
+            if isinstance(codec, Encoder) and not codec.is_open:
+                await asyncio.to_thread(codec.open)
+
     def dims(self, version: Version) -> int | None:
         """Dims of the embeddings that make codes of the version; None: it takes codes only."""
         return self.codec(version).embedding_dims if version.number in self._codecs else None
@@ -108,7 +116,17 @@ class CollectionEncoders:
 class Encoders:
     """All encoders of the process. Loading takes seconds: call everything here in a thread."""
 
-    def __init__(self, bundles: BundleRegistry, threads: int, device: Device) -> None:
+    def __init__(
+        self,
+        bundles: BundleRegistry,
+        threads: int,
+        device: Device,
+        told: ToldProducts | None = None,
+        *,
+        encodes: bool = True,
+    ) -> None:
+        """told: what processes of this service tell each other of binarizers. encodes: this one writes points."""
+        self._told, self._encodes = told, encodes
         self._bundles = bundles
         self._device = device
         self._threads = threads
@@ -124,8 +142,8 @@ class Encoders:
             if (bundle_id, fingerprint) not in self._loaded:
                 bundle = self._bundles.get(bundle_id, fingerprint)
                 loaded = self._loaded.get((bundle_id, bundle.fingerprint))
-                encoder = loaded or Encoder(bundle, self._threads, self._device)
-                encoder.warm_up()
+                encoder = loaded or Encoder(bundle, self._threads, self._device, self._told)
+                encoder.warm_up(self._encodes)
                 self._loaded[bundle_id, fingerprint] = self._loaded[bundle_id, bundle.fingerprint] = encoder
             return self._loaded[bundle_id, fingerprint]
 

@@ -251,6 +251,8 @@ class Searcher:
     ) -> list[Answer]:
         """Queries of one scorer -> the best hits of each, of all versions that have points; or those of its groups."""
         numbers = {number for one in routed for number in one.of_version}
+        if routed[0].query.scorer is not Scorer.ADC and any(one.query.record is None for one in routed):
+            await self._collection.encoders.open_all()
         while True:
             if any(one.of_version.keys() != numbers for one in routed):  # points of another version came meanwhile
                 versions = [self._collection.document.versions[number] for number in sorted(numbers)]

@@ -66,6 +66,8 @@ class Repeating(Connection):
         if repeated.disconnected:
             return
         scope = {**repeated.scope, FOUND: found, ARRIVED: repeated.arrived}
+        size = b"%d" % len(repeated.body)  # in the head of the one that it repeats it may be another
+        scope["headers"] = [(name, size if name == b"content-length" else value) for name, value in scope["headers"]]
         exchange = self._exchange(scope, repeated.keep_alive)
         exchange.body += repeated.body
         exchange.more_body = exchange.waiting_for_100_continue = False

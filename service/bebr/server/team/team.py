@@ -5,6 +5,7 @@ metrics-N-PID      where worker N says its metrics
 said-N-PID         what it had counted when it was asked last, or ended
 ended              what workers that have ended had counted
 keys-N             how many requests worker N has counted of each API key
+product-*          what the primary says of binarizers, see `encoding.quantization.products`
 """
 
 import asyncio

@@ -18,7 +18,9 @@ SCHEMA = 1
 APPLICATION_ID = int.from_bytes(b"bebr", "big")
 BUSY_TIMEOUT_SECONDS = 5
 WRITER_CACHE_KIB = 8 * 1024
-READER_CACHE_KIB = 8 * 1024
+READER_CACHE_KIB = 1024
+"""Of each connection of each process: the inner pages. Leaves are seldom read twice, and the system's cache holds them;
+points that are have a cache of their own."""
 CHECKPOINT_PAGES = 4000
 """Size of the write-ahead log at which it is folded into the file: larger than the default, for fewer fsyncs."""
 MAX_LOG_BYTES = 64 * 2**20

@@ -20,8 +20,12 @@ _SET_CHILD_SUBREAPER = 36
 class Forks:
     """Makes workers. On the event loop."""
 
-    def __init__(self) -> None:
-        """Raises InvalidOption where the system has no such thing."""
+    def __init__(self, modules: Sequence[str] = ()) -> None:
+        """modules: what workers import as soon as they know their settings, and had better have in common.
+
+        Raises InvalidOption where the system has no such thing.
+        """
+        self._modules = modules
         if sys.platform != "linux":
             raise InvalidOption(f"several workers need Linux, and this is {sys.platform}; serve with one worker")
         ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -82,6 +86,7 @@ class Forks:
                     *COMMAND,
                     str(theirs.fileno()),
                     os.fsdecode(PLACE),
+                    *self._modules,
                     stdin=asyncio.subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(),),
                     process_group=0,  # Ctrl-C is the supervisor's to hear

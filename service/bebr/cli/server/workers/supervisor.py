@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RUN_FOLDER = "run"
+SQLITE, REDIS = "bebr.store.sqlite.store", "bebr.store.redis.store"
+"""Stores that workers open."""
 MAX_PATH_BYTES = 80
 """Of a folder with Unix sockets; the system has room for little more."""
 LINGER_SECONDS = 5.0
@@ -64,7 +66,7 @@ class Supervisor:
         """By number."""
         self._leaving: list[WorkerProcess] = []
         """Replaced by a reload, and not at an end with their requests."""
-        self._forks = Forks()
+        self._forks = Forks([SQLITE if settings.redis_url is None else REDIS])
         self._stopped = asyncio.Event()
         self._wants_reload = asyncio.Event()
 

@@ -5,6 +5,7 @@ It has no threads and opens nothing, and does nothing else; where it dies, the w
 
 import array
 import gc
+import importlib
 import os
 import socket
 import sys
@@ -71,6 +72,8 @@ def main() -> None:
     import bebr.bootstrap  # noqa: F401
     from bebr.cli.server.workers import worker
 
+    for module in sys.argv[3:]:
+        importlib.import_module(module)
     gc.collect()
     gc.freeze()  # a collection in a worker would write to every object, and what is written is shared no more
     with channel:

@@ -238,7 +238,8 @@ def _built(start: Start) -> FastAPI:
     from bebr.bootstrap import build_app
 
     app = build_app(start.settings, Team(start.folder, start.number, start.settings.worker_count))
-    app.openapi()  # kept; the first request that needs it would hold up all others
+    if not start.number:  # the others pass on whatever needs it
+        app.openapi()  # kept; the first request that needs it would hold up all others
     return app
 
 
