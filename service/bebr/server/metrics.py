@@ -108,19 +108,19 @@ class Collected:
     """Values that change no more, so that any thread can write them down: that takes the longer part of the time."""
 
     def __init__(self, metrics: Sequence[Metric]) -> None:
-        self._metrics = metrics
+        self.metrics = metrics
 
     def collect(self) -> Iterator[Metric]:
-        return iter(self._metrics)
+        return iter(self.metrics)
 
     def render(self) -> bytes:
         """The text that Prometheus reads."""
         return generate_latest(self)
 
-    def render_all(self, number: int, others: Mapping[int, str], ended: str = "") -> bytes:
-        """The same for several workers, of which this one has that number. others: texts of the others, by number.
+    def render_all(self, number: int, others: Mapping[int, Sequence[Metric]], ended: Sequence[Metric] = ()) -> bytes:
+        """The same for several workers, of which this one has that number. others: what the others say, by number.
         ended: what those had counted that have ended."""
-        return Collected(metrics_of_all(self._metrics, number, others, ended)).render()
+        return Collected(metrics_of_all(self.metrics, number, others, ended)).render()
 
 
 class StateGauges(Collector):

@@ -4,6 +4,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.parser import text_string_to_metric_families
 
 from bebr.server.metrics import Collected
+from bebr.server.team.whole import read
 
 
 def said(requests: dict[str, int], seconds: list[float], longest: float, cpu: float, points: int) -> CollectorRegistry:
@@ -22,7 +23,7 @@ def said(requests: dict[str, int], seconds: list[float], longest: float, cpu: fl
 
 def test_requests_are_added_up_and_collections_are_the_primarys():
     own, other = said({"/a": 1, "/b": 2}, [0.5], 0.1, 3.0, 7), said({"/b": 5, "/c": 1}, [0.5, 1.5, 9], 0.4, 4.0, 6)
-    text = Collected(list(own.collect())).render_all(0, {1: generate_latest(other).decode(), 2: ""}).decode()
+    text = Collected(list(own.collect())).render_all(0, {1: read(generate_latest(other).decode()), 2: []}).decode()
     values = {
         (sample.name, *sample.labels.values()): sample.value
         for metric in text_string_to_metric_families(text)

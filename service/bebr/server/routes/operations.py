@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from fastapi import APIRouter, Request
+from prometheus_client.core import Metric
 from starlette.responses import Response
 
 from bebr.engine import Engine
@@ -20,6 +21,7 @@ from bebr.server.problems import ANONYMOUS
 from bebr.server.responses.base import json_response
 from bebr.server.responses.operations import Health, MemberList
 from bebr.server.team.team import Team, number_of
+from bebr.server.team.whole import collections_of, read
 
 router = APIRouter()
 
@@ -89,11 +91,12 @@ async def metrics(request: Request) -> Response:
 
 def _of_all(collected: Collected, team: Team, others: Mapping[str, str | None]) -> bytes:
     """others: what they say, by process."""
-    ended = team.ended.with_ended({**others, team.process: collected.render().decode()})
-    said: dict[int, str] = {}
-    for process, text in others.items():
-        number = number_of(process)
-        said[number] = said.get(number, "") + (text or "")
+    parsed = {process: None if text is None else read(text) for process, text in others.items()}
+    own = collected.metrics
+    ended = team.ended.with_ended({**parsed, team.process: own}, collections_of(own))
+    said: dict[int, list[Metric]] = {}
+    for process, metrics in parsed.items():
+        said.setdefault(number_of(process), []).extend(metrics or ())
     return collected.render_all(team.number, said, ended)
 
 

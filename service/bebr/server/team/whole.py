@@ -4,7 +4,7 @@ What counts requests is added up over the workers. What is known of collections 
 them whole. What is said of a process has a label with its worker.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from prometheus_client.core import Metric
@@ -28,18 +28,33 @@ SUMS = frozenset(
     }
 )
 LARGEST = frozenset({"bebr_loop_stopped_max_seconds"})
-
-
+COLLECTIONS = "bebr_collection_points"
+"""Has a sample of each collection."""
+CREATED = "_created"
+"""Ends the names of samples that say when something was counted first."""
 COUNTING = frozenset({"counter", "histogram"})
 """Types of what only grows."""
 
 
-def metrics_of_all(own: Sequence[Metric], number: int, others: Mapping[int, str], ended: str = "") -> list[Metric]:
+def read(text: str) -> list[Metric]:
+    """What a worker says. Takes long: once for each."""
+    return list(text_string_to_metric_families(text))
+
+
+def collections_of(metrics: Iterable[Metric]) -> frozenset[str] | None:
+    """The collections that there are. metrics: of the primary. None: it knows of none, and may not know them yet."""
+    samples = [sample for metric in metrics if metric.name == COLLECTIONS for sample in metric.samples]
+    return frozenset(sample.labels["collection"] for sample in samples) or None
+
+
+def metrics_of_all(
+    own: Sequence[Metric], number: int, others: Mapping[int, Sequence[Metric]], ended: Sequence[Metric] = ()
+) -> list[Metric]:
     """own: of this worker, the primary. others: what the other workers say, by number. ended: what workers that have
     ended had counted."""
     found = {metric.name: _labelled(metric, number) for metric in own}
-    for other, text in others.items():
-        for metric in text_string_to_metric_families(text):
+    for other, said in others.items():
+        for metric in said:
             if metric.name.startswith(OF_PROCESSES):
                 into = found.setdefault(metric.name, _empty(metric))
                 if all(sample.labels.get(WORKER) != str(other) for sample in into.samples):  # else one has replaced it
@@ -47,20 +62,22 @@ def metrics_of_all(own: Sequence[Metric], number: int, others: Mapping[int, str]
             elif metric.name in SUMS or metric.name in LARGEST:
                 into = found.setdefault(metric.name, _empty(metric))
                 into.samples = _joined(into.samples, metric.samples, max if metric.name in LARGEST else sum)
-    for metric in text_string_to_metric_families(ended):
+    for metric in ended:
         into = found.setdefault(metric.name, _empty(metric))
         into.samples = _joined(into.samples, metric.samples, sum)
     return list(found.values())
 
 
-def counted(texts: Iterable[str]) -> list[Metric]:
-    """What several workers have counted, of that which is added up, as one."""
+def counted(metrics: Iterable[Metric], collections: Set[str] | None = None) -> list[Metric]:
+    """What several workers have counted, of that which is added up, as one. collections: see `Ended.with_ended`."""
     found: dict[str, Metric] = {}
-    for text in texts:
-        for metric in text_string_to_metric_families(text):
-            if metric.name in SUMS and metric.type in COUNTING:
-                into = found.setdefault(metric.name, _empty(metric))
-                into.samples = _joined(into.samples, metric.samples, sum)
+    for metric in metrics:
+        if metric.name in SUMS and metric.type in COUNTING:
+            into = found.setdefault(metric.name, _empty(metric))
+            kept = [sample for sample in metric.samples if not sample.name.endswith(CREATED)]
+            if collections is not None:
+                kept = [one for one in kept if one.labels.get("collection") in {None, *collections}]
+            into.samples = _joined(into.samples, kept, sum)
     return list(found.values())
 
 

@@ -4,6 +4,7 @@ than it must, and what its views are too late for the primary answers."""
 import gzip
 import json
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -144,3 +145,41 @@ def test_it_answers_itself_again_once_it_has_caught_up(workers: Workers, late: s
     assert ask(workers, 0, "POST", f"{late}/points", {"points": [{"id": "p9", "code_b64": "qg=="}]})[0] == 200
     status, body = ask(workers, 1, "POST", f"{late}/search", {"code_b64": "qg==", "limit": 20})
     assert (status, len(json.loads(body)["hits"])) == (200, 10)
+
+
+def test_a_reload_waits_for_the_requests_of_all_workers_at_once(tmp_path: Path):
+    """Uploads by way of two workers go on while both of them are replaced already."""
+    with running_workers(tmp_path, 3, BEBR_RELOAD_WAIT_SECONDS="120s") as workers:
+        path = "/v1/collections/uploaded"
+        assert ask(workers, 0, "PUT", path, {"code": "8x1"})[0] == 200
+        uploads = [workers.connection(number) for number in (1, 2)]
+        try:
+            for number, upload in enumerate(uploads):
+                upload.putrequest("POST", f"{path}/ingest")
+                upload.putheader("content-type", "application/x-ndjson")
+                upload.putheader("transfer-encoding", "chunked")
+                upload.endheaders()
+                line = json.dumps({"id": f"p{number}", "code_b64": "qg=="}).encode() + b"\n"
+                upload.send(b"%x\r\n%b\r\n" % (len(line), line))
+            before = workers.pids()
+            workers.process.send_signal(signal.SIGHUP)
+            for number in (1, 2):
+                workers.wait_for_worker(number, before[number])
+            for upload in uploads:
+                upload.send(b"0\r\n\r\n")
+                assert upload.getresponse().status == 202
+            wait_until(lambda: "reload ended" in workers.log, "the reload ends")
+            workers.wait_for_worker(0, before[0])
+        finally:
+            for upload in uploads:
+                upload.close()
+
+
+def test_sockets_of_a_worker_that_was_killed_are_removed(workers: Workers):
+    old = workers.pids()[1]
+    socket = workers.folder / "data" / "run" / f"metrics-1-{old}"
+    wait_until(socket.exists, "it says its metrics")
+    workers.kill(1)
+    workers.wait_for_worker(1, old)
+    wait_until(lambda: not socket.exists(), "it is removed")
+    workers.connection(1).close()

@@ -17,6 +17,7 @@ from tests.waiting import PATIENCE_SECONDS, wait_until
 
 from bebr.cli.server.workers import forking
 from bebr.cli.server.workers import supervisor as supervising
+from bebr.cli.server.workers.control import Word
 from bebr.cli.server.workers.forking import Forks, exit_code
 from bebr.cli.server.workers.process import STEADY_BEATS, has_failed
 from bebr.cli.server.workers.supervisor import MAX_FAILED_STARTS, Supervisor
@@ -185,3 +186,25 @@ def test_a_worker_that_ends_by_itself_soon_after_it_was_ready_has_failed_to_star
     beats: int | None, code: int, expected: bool
 ):
     assert has_failed(beats, code) is expected
+
+
+def test_a_worker_that_stands_still_soon_after_it_was_ready_has_failed_to_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The supervisor kills it; others that are killed by somebody have not."""
+
+    async def has_failed_when(kill: str) -> bool:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            supervisor = Supervisor(Settings(data_dir=tmp_path), listener, lambda reason: None)
+            worker = await supervisor._prepare(0)
+            await supervisor._forks.renew()  # its child becomes this process's
+            worker._said[Word.READY].set()
+            getattr(worker, kill)()
+            failed = await worker.has_failed()
+            await worker.end(0)
+            return failed
+
+    (tmp_path / "heard").touch()
+    monkeypatch.setattr(forking, "COMMAND", (sys.executable, "-c", PLAYED.format(folder=str(tmp_path))))
+    assert asyncio.run(has_failed_when("kill_still"))
+    assert not asyncio.run(has_failed_when("kill"))

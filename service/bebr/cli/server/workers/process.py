@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Self
 
 from bebr import errors
@@ -25,8 +26,10 @@ def has_failed(beats: int | None, code: int) -> bool:
 class WorkerProcess:
     """A worker that was started. `spawn` makes one."""
 
-    def __init__(self, pid: int, number: int, waiting: Callable[[str], None]) -> None:
+    def __init__(self, pid: int, number: int, folder: Path, waiting: Callable[[str], None]) -> None:
+        """folder: has its sockets."""
         self.pid = pid
+        self._folder = folder
         self._waiting = waiting
         self._writer: asyncio.StreamWriter | None = None
         self._said: dict[Word, asyncio.Event] = {word: asyncio.Event() for word in Word}
@@ -35,7 +38,8 @@ class WorkerProcess:
         self._failure: BebrError | None = None
         self.number = number
         self.beats = 0
-        self._ended = asyncio.create_task(exit_code(pid))
+        self._ended = asyncio.create_task(self._end())
+        self._stood_still = False
         self._listening: asyncio.Task[None] | None = None
 
     @classmethod
@@ -50,7 +54,7 @@ class WorkerProcess:
         except BaseException:
             ours.close()
             raise
-        worker = cls(pid, start.number, waiting)
+        worker = cls(pid, start.number, start.folder, waiting)
         worker._writer = writer
         worker._listening = asyncio.create_task(worker._listen(reader))
         return worker
@@ -62,7 +66,7 @@ class WorkerProcess:
     async def has_failed(self) -> bool:
         """Whether its end, once it has come, counts as a start that failed."""
         code = await self.wait()
-        return has_failed(self.beats if self.is_ready else None, code)
+        return self._stood_still or has_failed(self.beats if self.is_ready else None, code)
 
     @property
     def has_ended(self) -> bool:
@@ -112,10 +116,22 @@ class WorkerProcess:
         if self._listening is not None:
             await self._listening
 
+    def kill_still(self) -> None:
+        """It stands still: one that does so soon after it was ready has failed to start."""
+        self._stood_still = self.beats < STEADY_BEATS
+        self.kill()
+
     def kill(self) -> None:
         if not self.has_ended:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
+
+    async def _end(self) -> int:
+        code = await exit_code(self.pid)
+        for path in self._folder.glob(f"*-{self.number}-{self.pid}"):
+            if path.is_socket():  # it had no time to remove it
+                path.unlink(missing_ok=True)
+        return code
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         with suppress(ConnectionError):

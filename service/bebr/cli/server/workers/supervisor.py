@@ -169,7 +169,7 @@ class Supervisor:
             await asyncio.sleep(still_seconds(self._settings))
             if ready and worker.beats == beats and worker is self._workers[number] and not worker.has_ended:
                 event(log, "worker stands still", logging.ERROR, worker=number, pid=worker.pid)
-                worker.kill()
+                worker.kill_still()
 
     async def _reload_when_asked(self) -> None:
         while True:
@@ -178,15 +178,26 @@ class Supervisor:
             event(log, "reload began")
             await self._forks.renew()
             try:
-                for number in range(1, len(self._workers)):
-                    await self._replace_follower(number)
+                await self._replace_followers()
                 await self._replace_primary()
             except BebrError as error:
                 event(log, "reload failed", logging.ERROR, why=error.detail)
             else:
                 event(log, "reload ended")
 
-    async def _replace_follower(self, number: int) -> None:
+    async def _replace_followers(self) -> None:
+        """One after the other; those that were replaced end their requests beside each other."""
+        ending: list[asyncio.Task[None]] = []
+        try:
+            for number in range(1, len(self._workers)):
+                ending.append(asyncio.create_task(self._end_replaced(await self._replace_follower(number))))
+        except BebrError:
+            await asyncio.gather(*ending)
+            raise
+        await asyncio.gather(*ending)
+
+    async def _replace_follower(self, number: int) -> WorkerProcess:
+        """-> the old one, which takes no more connections."""
         fresh = await self._begin(number)
         try:
             await fresh.heard(Word.READY)
@@ -197,7 +208,10 @@ class Supervisor:
         self._leaving.append(old)
         wait = self._settings.reload_wait_seconds
         old.say(Order.STOP, ends_service=False, linger_seconds=LINGER_SECONDS, finish_seconds=wait)
-        await old.end(LINGER_SECONDS + wait + END_SECONDS)
+        return old
+
+    async def _end_replaced(self, old: WorkerProcess) -> None:
+        await old.end(LINGER_SECONDS + self._settings.reload_wait_seconds + END_SECONDS)
         self._leaving.remove(old)
 
     async def _replace_primary(self) -> None:

@@ -30,6 +30,7 @@ from bebr.server.metrics import HttpMetrics
 from bebr.server.routes.operations import check_ready
 from bebr.server.workers.accepting import Acceptor
 from bebr.server.workers.inside import Inside, inside_gate
+from bebr.shards.memory import release_free_memory
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class WorkerServer(uvicorn.Server):
         self._running: list[asyncio.Task[None]] = []
         self._doing: set[asyncio.Task[None]] = set()
         """What the supervisor has ordered."""
+        self.cannot_go_on = False
         self._acceptor = Acceptor(listener, partial(self._protocol, self.config, self.server_state))
 
     @contextmanager
@@ -79,6 +81,7 @@ class WorkerServer(uvicorn.Server):
         """Such a worker would be of no use, and nobody would know."""
         if not work.cancelled() and (error := work.exception()) is not None:
             log.error("a worker that cannot go on ends", exc_info=error)
+            self.cannot_go_on = True
             self.stop()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -99,7 +102,7 @@ class WorkerServer(uvicorn.Server):
             self._inside.close()
         await _end_connections(self._inside_state, SHUTDOWN_SECONDS)
         if self._teller is not None:
-            self._team.ended.note(self._team.process, self._metrics.collected().render().decode())
+            self._team.ended.note(self._team.process, self._metrics.collected().metrics)
             self._teller.close()
             self._team.metrics_socket.unlink(missing_ok=True)
         await super().shutdown()
@@ -137,6 +140,7 @@ class WorkerServer(uvicorn.Server):
         self._acceptor.start()
         gc.collect()
         gc.freeze()
+        release_free_memory()
         _say(writer, Word.READY)
 
     async def _beat(self, writer: asyncio.StreamWriter) -> None:
@@ -219,7 +223,10 @@ def _serve(start: Start, control: socket.socket, listener: socket.socket) -> int
         if _next_order(control) is not Order.GO:
             return 0
         app = Watched(built)
-        WorkerServer(start, control, listener, app, built.state).run()
+        server = WorkerServer(start, control, listener, app, built.state)
+        server.run()
+        if server.cannot_go_on:
+            return 1  # the log says why
         failure = app.failure
     except BebrError as error:
         failure = error
