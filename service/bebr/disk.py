@@ -2,6 +2,7 @@
 
     replace_file    one file: temporary file, fsync, rename, fsync of the folder
     replacing       the same for what is written in pieces
+    replacing_beside    the same where several processes may write the file
     write_folder    several files that appear at once, as one folder
     sync_folder     makes new names in a folder durable
     FolderLock      keeps a folder for one process
@@ -14,6 +15,7 @@ All raise OSError; what that means for a caller is the caller's to say.
 
 import errno
 import fcntl
+import glob
 import os
 import resource
 import secrets
@@ -53,6 +55,44 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
         raise
     if durable:
         sync_folder(path.parent)
+
+
+@contextmanager
+def replacing_beside(path: Path) -> Iterator[BinaryIO]:
+    """As `replacing`, where others may write the same file at the same time: each writes a hidden file of its own, and
+    the last one to end wins. What a process that died has left is removed."""
+    prefix, suffix = f"{HIDDEN}{path.name}.", ".tmp"
+    for left in path.parent.glob(f"{glob.escape(prefix)}*{suffix}"):
+        _remove_unlocked(left)
+    descriptor, name = tempfile.mkstemp(suffix, prefix, path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            _try_lock(file.fileno())
+            yield file
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            os.fsync(file.fileno())
+            temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def _remove_unlocked(path: Path) -> None:
+    """Remove a temporary file that no process has open any more."""
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        if _try_lock(file.fileno()):
+            path.unlink(missing_ok=True)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # another process holds it, or the file system has no locks
+        return False
+    return True
 
 
 def write_folder(target: Path, contents: Mapping[str, bytes], *, replace: bool) -> None:

@@ -43,7 +43,7 @@ def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixtur
 def test_the_commands_are_those_that_were_promised():
     names = {command[0] for command in COMMANDS}
     promised = "serve demo ingest search models fit collection train train-adapter evaluate upgrade inspect config"
-    promised += " export import copy points alias jobs"
+    promised += " export import copy points alias jobs encode"
     assert names == {*promised.split(), "backup", "restore", "verify"}
 
 

@@ -7,6 +7,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from bebr.cli import main
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = sorted(path.parent for path in (ROOT / "deploy" / "kubernetes").rglob("kustomization.yaml"))
 OLDEST, NEWEST = "1.29", "1.35"
@@ -99,7 +101,7 @@ def test_port_names_resolve() -> None:
 
 
 def test_pods_are_confined() -> None:
-    for each in of_kind("StatefulSet"):
+    for each in [*of_kind("StatefulSet"), *of_kind("Job")]:
         pod = each["spec"]["template"]["spec"]
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["automountServiceAccountToken"] is False
@@ -121,3 +123,20 @@ def test_compose_and_kubernetes_run_the_same_store() -> None:
     assert container["image"] == compose["image"]
     flags = [flag for flag in compose["command"] if not flag.startswith("${")]
     assert [flag for flag in container["args"] if flag in flags] == flags
+
+
+def test_the_job_that_encodes_makes_each_part_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its options are those of the command, which reads them: it fails only because there is no input here."""
+    spec = named("Job", "bebr-encode")["spec"]
+    [container] = spec["template"]["spec"]["containers"]
+    parts = int(next(each["value"] for each in container["env"] if each["name"] == "PARTS"))
+    assert (spec["completionMode"], spec["completions"]) == ("Indexed", parts) and spec["backoffLimitPerIndex"] > 0
+    for index in (0, parts - 1):
+        names = {"$(JOB_COMPLETION_INDEX)": str(index), "$(PARTS)": str(parts)}
+        arguments = list(container["args"])
+        for name, value in names.items():
+            arguments = [argument.replace(name, value) for argument in arguments]
+        assert "$" not in "".join(arguments) and arguments[0] == "encode" and f"--part={index}/{parts}" in arguments
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 1 and "there is no file or folder '/data/input'" in capsys.readouterr().err

@@ -7,6 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import bebr
+from bebr.cli.bulk import encode
 from bebr.cli.daily import alias, collection, jobs, points
 from bebr.cli.models import bundles, evaluate, fit, train, train_adapter
 from bebr.cli.points import ingest, inspect, search, transfer
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("ingest")(ingest.ingest)
+app.command("encode")(encode.encode)
 app.command("search")(search.search)
 app.command("export")(transfer.export)
 app.command("import")(transfer.import_)

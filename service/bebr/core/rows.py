@@ -7,7 +7,7 @@ other cells are strings. A cell that does not have its type stays a string, whic
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,14 +48,22 @@ class CsvRows:
     def rows(self) -> Iterator[Row]:
         """All rows, as cells by the names of their columns. Raises Malformed where the rest of the file cannot be told
         apart."""
+        return (row for _, row in self.numbered(lambda _: True))
+
+    def numbered(self, has: Callable[[int], bool]) -> Iterator[tuple[int, Row]]:
+        """The same with the number of each row, from 0; those that `has` does not name are left out, unread."""
+        row = -1
         while (found := self._next_row()) is not None:
             line, raw = found
             if not raw:
                 continue
+            row += 1
+            if not has(row):
+                continue
             try:
-                yield Row(line, self._named(self._cells(raw)))
+                yield row, Row(line, self._named(self._cells(raw)))
             except BebrError as error:
-                yield Row(line, error)
+                yield row, Row(line, error)
 
     def _read_columns(self) -> list[str]:
         found = self._next_row()

@@ -78,6 +78,31 @@ TABLE: dict[str, Command] = {
             "--detach": Try("--detach"),
         },
     ),
+    "encode": Command(
+        "encode {columns} --bundle old@1 -o {dir}/out --data-dir {data}",
+        options={
+            "--bundle": Try("--bundle none@1", refused="none@1"),
+            "--output": Try("--output {dir}/other"),
+            "--part": Try("--part 0/2"),
+            "--parts": Try("--parts 2"),
+            "--keep-text": Try("--keep-text body"),
+            "--id-field": Try("--id-field key"),
+            "--text-field": Try("--text-field other"),
+            "--vector-field": Try("--vector-field other", refused="expected a vector as a JSON array"),
+            "--flat": Try("--flat", base="encode {flat} --bundle old@1 -o {dir}/out --data-dir {data}", fails=None),
+            "--delimiter": Try("--delimiter ';'"),
+            "--ids": Try(
+                "--ids {ids}", base="encode {old_rows} --bundle old@1 -o {dir}/out --data-dir {data}", fails=None
+            ),
+            "--threads": Try("--threads 0", refused="0 is not in the range"),
+            "--allow-rejected": Elsewhere("bulk/test_encode.py", "test_bad_rows_are_named_and_the_rest_lives"),
+        },
+        shared={
+            "--data-dir": Try(
+                "--data-dir {dir}/none", base="encode {columns} --bundle old@1 -o {dir}/out", refused="old@1"
+            )
+        },
+    ),
     "search": Command(
         "search 'the cat' -c docs",
         options={

@@ -7,4 +7,5 @@ text_files   CSV and any delimiter, lines of text
 json_files   NDJSON, JSON arrays, the corpus of a BEIR folder
 table_files  Parquet
 vector_files .npy and .fvecs
+record_files what `bebr encode` writes: Parquet of records
 """

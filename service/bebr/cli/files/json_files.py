@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bebr.cli.files.columns import COLUMN_OPTIONS, NO_OPTIONS, Columns, FileOptions, Target
-from bebr.cli.files.reader import TextReader
+from bebr.cli.files.reader import WHOLE, Numbered, Share, TextReader
 from bebr.core.decoding import BOM, MAX_LINE_BYTES, Overlong, parse_line, split_lines
 from bebr.core.rows import Row
 from bebr.errors import BebrError, Malformed, PayloadTooLarge
@@ -39,32 +39,38 @@ class JsonFile(TextReader):
             with self.named():
                 self.columns = Columns(self._names(), flat)
 
-    def rows(self, target: Target, first: int) -> Iterator[Row]:
-        return self._rows(self.pieces(), target, first)
+    def numbered(self, target: Target, first: int, share: Share) -> Iterator[Numbered]:
+        return self._rows(self.pieces(), target, first, share)
 
     def sample(self) -> Iterator[Row]:
-        return self._rows(self.beginning(), Target(), 0)
+        return (row for _, row in self._rows(self.beginning(), Target(), 0, WHOLE))
 
-    def objects(self, pieces: Iterable[bytes]) -> Iterator[Row]:
+    def objects(self, pieces: Iterable[bytes], share: Share) -> Iterator[Numbered]:
         """Its objects, unread where they are points."""
+        row = -1
         for number, line in enumerate(split_lines(pieces), 1):
             self.lines = number
-            if isinstance(line, Overlong):
-                yield Row(number, PayloadTooLarge(f"a line has at most {MAX_LINE_BYTES} bytes, got {len(line)}"))
+            line = line.removeprefix(BOM) if number == 1 and isinstance(line, bytes) else line
+            if isinstance(line, bytes) and (not line or line.isspace()):
                 continue
-            line = line.removeprefix(BOM) if number == 1 else line
-            if line and not line.isspace():
-                yield Row(number, line.strip() if self.columns is None else _object(line))
+            row += 1
+            if not share.has(row):
+                continue
+            if isinstance(line, Overlong):
+                error = PayloadTooLarge(f"a line has at most {MAX_LINE_BYTES} bytes, got {len(line)}")
+                yield row, Row(number, error)
+            else:
+                yield row, Row(number, line.strip() if self.columns is None else _object(line))
 
-    def _rows(self, pieces: Iterable[bytes], target: Target, first: int) -> Iterator[Row]:
-        for number, row in enumerate(self.objects(pieces), first + 1):
+    def _rows(self, pieces: Iterable[bytes], target: Target, first: int, share: Share) -> Iterator[Numbered]:
+        for number, row in self.objects(pieces, share):
             if self.columns is None or isinstance(row.point, BebrError | bytes):
-                yield row
+                yield number, row
                 continue
             try:
-                yield Row(row.line, self.columns.point(self._flat(row.point), number, target))
+                yield number, Row(row.line, self.columns.point(self._flat(row.point), first + number + 1, target))
             except BebrError as error:
-                yield Row(row.line, error)
+                yield number, Row(row.line, error)
 
     def _flat(self, found: Mapping[str, Any]) -> Mapping[str, Any]:
         """The corpus of a BEIR folder may have metadata of its own."""
@@ -86,11 +92,13 @@ class JsonArray(JsonFile):
 
     unit = "object"
 
-    def objects(self, pieces: Iterable[bytes]) -> Iterator[Row]:
+    def objects(self, pieces: Iterable[bytes], share: Share) -> Iterator[Numbered]:
         """Each object as it ends: the array is never held whole."""
-        for number, found in enumerate(_Items(pieces), 1):
-            self.lines = number
-            yield Row(number, found if isinstance(found, dict) else Malformed("it is not a JSON object"))
+        for row, found in enumerate(_Items(pieces)):
+            self.lines = row + 1
+            if share.has(row):
+                error = None if isinstance(found, dict) else Malformed("it is not a JSON object")
+                yield row, Row(row + 1, error or found)
 
     def _names(self) -> list[str]:
         names: dict[str, None] = {}

@@ -4,6 +4,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BufferedReader
 from itertools import chain
 from pathlib import Path
@@ -16,6 +17,31 @@ from bebr.core.rows import Row
 from bebr.errors import InvalidOption, InvalidRequest
 
 STDIN = "-"
+BLOCK_ROWS = 256
+"""Rows of a file, from its first one, that always go together: a share of a file has whole blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Which rows of a file are read: a range where it is known how many there are, else blocks in turn with others."""
+
+    start: int = 0
+    """The first row, from 0."""
+    stop: int | None = None
+    """The row after the last one; None: to the end."""
+    turn: int = 0
+    """Which of each `turns` blocks."""
+    turns: int = 1
+
+    def has(self, row: int) -> bool:
+        return (
+            row >= self.start and (self.stop is None or row < self.stop) and row // BLOCK_ROWS % self.turns == self.turn
+        )
+
+
+WHOLE = Share()
+Numbered = tuple[int, Row]
+"""A row, and which one it is of its file, from 0."""
 
 
 class Reader(ABC):
@@ -30,6 +56,8 @@ class Reader(ABC):
     """None: its rows are points already."""
     takes: tuple[str, ...] = ()
     """The options that apply to it."""
+    count: int | None = None
+    """How many rows there are, where that is known without reading them."""
 
     def __init__(self, path: Path | None, options: FileOptions) -> None:
         """path: None for stdin."""
@@ -45,9 +73,18 @@ class Reader(ABC):
             if option not in self.takes:
                 raise InvalidOption(f"{option} {_fitting(option)}, and not to {self.name}", option=option)
 
-    @abstractmethod
     def rows(self, target: Target, first: int) -> Iterator[Row]:
         """All rows. first: how many rows were in the files before. Raises Malformed where the rest cannot be read."""
+        return (row for _, row in self.numbered(target, first, WHOLE))
+
+    @abstractmethod
+    def numbered(self, target: Target, first: int, share: Share) -> Iterator[Numbered]:
+        """The rows of a share, as `rows` gives them; those that others have are passed over without being parsed."""
+
+    @property
+    def numbers_ids(self) -> bool:
+        """Whether ids are numbers of rows, so that those of files before count."""
+        return self.columns is not None and self.columns.id is None
 
     @abstractmethod
     def sample(self) -> Iterator[Row]:

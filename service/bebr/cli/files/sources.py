@@ -53,7 +53,7 @@ class Sources:
 
     def __init__(self, files: Sequence[str], options: FileOptions = NO_OPTIONS) -> None:
         """files: paths, patterns, folders in the format of BEIR; `-` is stdin. options: apply to all of them."""
-        paths = [path for file in files for path in _paths(file)]
+        paths = [path for file in files for path in paths_of(file)]
         if options.ids is not None and len(paths) != 1:
             raise InvalidOption(f"--ids belongs to one file, got {len(paths)}", option="--ids")
         self.readers = [_opened(path, options) for path in paths]
@@ -206,7 +206,7 @@ def _json_of(row: Row) -> bytes:
     return row.point if isinstance(row.point, bytes) else to_json(wire.point_json(row.point))
 
 
-def _paths(file: str) -> list[Path | None]:
+def paths_of(file: str) -> list[Path | None]:
     """The files that a name, a folder or a pattern stands for; None for stdin."""
     if file == STDIN:
         return [None]
@@ -216,7 +216,16 @@ def _paths(file: str) -> list[Path | None]:
         if not found:
             raise InvalidOption(f"no file matches '{file}'", file=file)
         return list(found)
-    return [Path(file)]
+    path = Path(file)
+    if path.is_dir() and beir_corpus(path, NO_OPTIONS) is None:
+        return [*data_files(path)] or [path]
+    return [path]
+
+
+def data_files(folder: Path) -> list[Path]:
+    """The files in a folder that can be read, in the order of their names; those that begin with . or _ are no data."""
+    named = sorted(path for path in folder.iterdir() if path.name[0] not in "._" and path.is_file())
+    return [path for path in named if Path(path.name.lower().removesuffix(".gz")).suffix in ENDINGS]
 
 
 def _opened(path: Path | None, options: FileOptions) -> Reader:
@@ -224,8 +233,8 @@ def _opened(path: Path | None, options: FileOptions) -> Reader:
         corpus = beir_corpus(path, options)
         if corpus is None:
             raise InvalidOption(
-                f"the folder '{path}' has no corpus.jsonl, as those of BEIR have; name files, or a pattern such as "
-                f"'{path}/*.parquet'",
+                f"the folder '{path}' has no corpus.jsonl, as those of BEIR have, and no other file that ends in "
+                f"{', '.join(ENDINGS)}",
                 file=str(path),
             )
         return corpus
@@ -256,6 +265,8 @@ def _ending(path: Path) -> str:
     name = path.name.lower()
     unzipped = name.removesuffix(".gz")
     ending = Path(unzipped).suffix
+    if ending not in ENDINGS and not path.exists():
+        raise InvalidOption(f"there is no file or folder '{path}'", file=str(path))
     if ending not in ENDINGS or (name != unzipped and ending not in TEXT_ENDINGS):
         raise InvalidOption(
             f"expected a {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]} file, those of text optionally .gz, got "

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.cli.files.columns import COLUMN_OPTIONS, Columns, FileOptions, Target
-from bebr.cli.files.reader import Reader
+from bebr.cli.files.reader import Numbered, Reader, Share
 from bebr.core.rows import Row
 from bebr.errors import BebrError, InvalidMetadata, InvalidOption, InvalidVector, Malformed
 
@@ -30,24 +31,29 @@ class ParquetFile(Reader):
         super().__init__(path, options)
         self._path = path
         with self.named(), self._open() as file:
-            self._count = file.metadata.num_rows
+            self.count = self._count = int(file.metadata.num_rows)
             schema = file.schema_arrow
             self.columns: Columns = Columns(schema.names, options)
             self._check_vectors(schema)
 
-    def rows(self, target: Target, first: int) -> Iterator[Row]:
-        number = 0
+    def numbered(self, target: Target, first: int, share: Share) -> Iterator[Numbered]:
         with self._open() as file:
-            for batch in file.iter_batches(BATCH_ROWS, use_threads=False):
-                for row in self._points(batch):
-                    number += 1
-                    self.lines, self.read_bytes = number, (self.size_bytes or 0) * number // max(1, self._count)
+            groups, number = _groups(file.metadata, share)
+            for batch in file.iter_batches(BATCH_ROWS, row_groups=groups, use_threads=False):
+                start, stop = number, number + batch.num_rows
+                skipped = min(max(0, share.start - start), batch.num_rows)
+                if share.stop is not None:
+                    batch = batch.slice(0, max(0, share.stop - start))
+                for number, row in enumerate(self._points(batch.slice(skipped)), start + skipped):
+                    line = number + 1
+                    self.lines, self.read_bytes = line, (self.size_bytes or 0) * line // max(1, self._count)
                     try:
                         if isinstance(row, BebrError):
                             raise row
-                        yield Row(number, self.columns.point(row, first + number, target))
+                        yield number, Row(line, self.columns.point(row, first + line, target))
                     except BebrError as error:
-                        yield Row(number, error)
+                        yield number, Row(line, error)
+                number = stop
 
     def sample(self) -> Iterator[Row]:
         return self.rows(Target(), 0)
@@ -87,16 +93,25 @@ class ParquetFile(Reader):
         return reading_parquet(self._path, lambda: f"after row {self.lines}")
 
 
+def _groups(metadata: Any, share: Share) -> tuple[list[int], int]:
+    """(the row groups that a share has rows of, the number of their first row)."""
+    ends = list(accumulate(metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)))
+    last = metadata.num_rows if share.stop is None else share.stop
+    found = [
+        number
+        for number, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True))
+        if end > share.start and start < last
+    ]
+    return found, [0, *ends][found[0]] if found else 0
+
+
 @contextmanager
 def reading_parquet(path: Path, place: Callable[[], str] = lambda: "somewhere", **options: Any) -> Iterator[Any]:
     """An opened Parquet file. Raises InvalidOption without pyarrow, Malformed for what is damaged."""
-    try:
-        import pyarrow as arrow
-        import pyarrow.parquet as parquet
-    except ModuleNotFoundError as error:
-        raise InvalidOption(
-            "Parquet files need pyarrow, which is not installed: install bebr with the extra [files]"
-        ) from error
+    check_pyarrow()
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
     try:
         with parquet.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False, **options) as file:
             yield file
@@ -105,6 +120,16 @@ def reading_parquet(path: Path, place: Callable[[], str] = lambda: "somewhere", 
             raise
         reason = " ".join(str(error).split())
         raise Malformed(f"it is no whole Parquet file, or damaged {place()}: {reason}") from error
+
+
+def check_pyarrow() -> None:
+    """Raise InvalidOption where pyarrow is not installed."""
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise InvalidOption(
+            "Parquet files need pyarrow, which is not installed: install bebr with the extra [files]"
+        ) from error
 
 
 class _Vectors:

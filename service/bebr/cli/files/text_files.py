@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bebr.cli.files.columns import COLUMN_OPTIONS, Columns, FileOptions, Target
-from bebr.cli.files.reader import TextReader
+from bebr.cli.files.reader import WHOLE, Numbered, Share, TextReader
 from bebr.core.decoding import parse_line
 from bebr.core.rows import CsvRows, Row, text_rows
 from bebr.errors import BebrError, InvalidOption, InvalidVector, Malformed
@@ -26,21 +26,21 @@ class CsvFile(TextReader):
         with self.named():
             self.columns: Columns = Columns(CsvRows(self.beginning(), self._delimiter).columns, options)
 
-    def rows(self, target: Target, first: int) -> Iterator[Row]:
-        return self._rows(self.pieces(), target, first)
+    def numbered(self, target: Target, first: int, share: Share) -> Iterator[Numbered]:
+        return self._rows(self.pieces(), target, first, share)
 
     def sample(self) -> Iterator[Row]:
-        return self._rows(self.beginning(), Target(), 0)
+        return (row for _, row in self._rows(self.beginning(), Target(), 0, WHOLE))
 
-    def _rows(self, pieces: Iterable[bytes], target: Target, first: int) -> Iterator[Row]:
-        for number, row in enumerate(CsvRows(pieces, self._delimiter).rows(), first + 1):
+    def _rows(self, pieces: Iterable[bytes], target: Target, first: int, share: Share) -> Iterator[Numbered]:
+        for number, row in CsvRows(pieces, self._delimiter).numbered(share.has):
             if isinstance(row.point, BebrError):
-                yield row
+                yield number, row
                 continue
             try:
-                yield Row(row.line, self.columns.point(self._read(row.point), number, target))
+                yield number, Row(row.line, self.columns.point(self._read(row.point), first + number + 1, target))
             except BebrError as error:
-                yield Row(row.line, error)
+                yield number, Row(row.line, error)
 
     def _read(self, cells: Any) -> dict[str, Any]:
         """Empty cells are missing values; a vector is a JSON array."""
@@ -54,12 +54,17 @@ class CsvFile(TextReader):
 class TextFile(TextReader):
     """One text a line."""
 
-    def rows(self, target: Target, first: int) -> Iterator[Row]:
-        for row in text_rows(self.pieces(), KEPT_CHARS if target.text_field is None else 0):
+    numbers_ids = True
+
+    def numbered(self, target: Target, first: int, share: Share) -> Iterator[Numbered]:
+        for number, row in enumerate(text_rows(self.pieces(), KEPT_CHARS if target.text_field is None else 0)):
+            self.lines = row.line
+            if not share.has(number):
+                continue
             if first and isinstance(row.point, dict):
-                yield Row(row.line, {**row.point, "id": str(first + row.line)})
+                yield number, Row(row.line, {**row.point, "id": str(first + row.line)})
             else:
-                yield row
+                yield number, row
 
     def sample(self) -> Iterator[Row]:
         return text_rows(self.beginning(), 0)

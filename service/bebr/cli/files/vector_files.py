@@ -1,6 +1,7 @@
 """.npy and .fvecs: vectors without ids, which stand in a file beside or are the numbers of the rows, from 0."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebr.cli.files.columns import FileOptions, Target
-from bebr.cli.files.reader import Reader
+from bebr.cli.files.reader import Numbered, Reader, Share
 from bebr.client import wire
 from bebr.core.decoding import BOM, Overlong, split_lines, unpacked
 from bebr.core.rows import Row, decode_text
@@ -27,6 +28,7 @@ class VectorFile(Reader):
         super().__init__(path, options)
         with self.named():
             self._vectors = _npy(path) if path.name.lower().endswith(".npy") else _fvecs(path)
+        self.count = len(self._vectors)
         self._ids = None if options.ids is None else Path(options.ids)
         if self._ids is not None:
             self._check_ids(self._ids)
@@ -36,15 +38,22 @@ class VectorFile(Reader):
         ids = f"ids from {self._ids.name}" if self._ids is not None else "ids are numbers of rows, from 0"
         return f"{ids}, {count:,} vectors of {dims} dims, no metadata"
 
-    def rows(self, target: Target, first: int) -> Iterator[Row]:
-        ids = (str(first + row) for row in range(len(self._vectors))) if self._ids is None else _ids(self._ids)
-        for row, point_id in enumerate(ids):
+    def numbered(self, target: Target, first: int, share: Share) -> Iterator[Numbered]:
+        rows = range(share.start, len(self._vectors) if share.stop is None else share.stop)
+        ids = (
+            (str(first + row) for row in rows) if self._ids is None else islice(_ids(self._ids), rows.start, rows.stop)
+        )
+        for row, point_id in zip(rows, ids, strict=True):
             self.lines = row + 1
             self.read_bytes = (self.size_bytes or 0) * self.lines // len(self._vectors)
             if isinstance(point_id, BebrError):
-                yield Row(row + 1, point_id)
+                yield row, Row(row + 1, point_id)
             else:
-                yield Row(row + 1, {"id": point_id, "vector": self._vectors[row]})
+                yield row, Row(row + 1, {"id": point_id, "vector": self._vectors[row]})
+
+    @property
+    def numbers_ids(self) -> bool:
+        return self._ids is None
 
     def sample(self) -> Iterator[Row]:
         return (Row(row + 1, {"vector": vector}) for row, vector in enumerate(self._vectors))

@@ -4,11 +4,10 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from bebr.cli.files.sources import Sources
 from bebr.core.types import FieldType
 from bebr.errors import BundleNotFound, CollectionNotFound, Conflict, InvalidOption
 
@@ -28,7 +27,15 @@ class Wanted:
     filterable: "Mapping[str, FieldType | None] | Literal['auto']" = field(default_factory=dict)
 
 
-def find_or_create(service: "Client", name: str, wanted: Wanted, sources: Sources) -> tuple[dict[str, Any], str | None]:
+class Given(Protocol):
+    """The points that are to be written."""
+
+    def check_texts(self, text_field: str | None) -> None: ...
+
+    def first_point(self) -> Mapping[str, Any] | None: ...
+
+
+def find_or_create(service: "Client", name: str, wanted: Wanted, sources: Given) -> tuple[dict[str, Any], str | None]:
     """-> (its description, what to say of its creation). Raises Conflict where it exists and is something else."""
     try:
         described = service.describe_collection(name)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bebr.cli.options import ApiKey, AsJson, Url
+from bebr.cli.options import ApiKey, AsJson, Url, refuse
 
 if TYPE_CHECKING:
     from bebr.cli.files.sources import Sources
@@ -21,7 +21,7 @@ Files = Annotated[
     list[str],
     typer.Argument(
         help="NDJSON, JSON, CSV, TSV, text, Parquet, .npy or .fvecs, those of text optionally .gz; patterns such as "
-        "'part-*.parquet'; a folder in the format of BEIR; - reads stdin."
+        "'part-*.parquet'; a folder with such files, or in the format of BEIR; - reads stdin."
     ),
 ]
 Collection = Annotated[str, typer.Option("--collection", "-c", help="Collection or alias.", show_default=False)]
@@ -82,6 +82,7 @@ Detach = Annotated[
 
 
 def ingest(
+    context: typer.Context,
     files: Files,
     collection: Collection,
     bundle: BundleId = None,
@@ -106,19 +107,26 @@ def ingest(
     and, with --flat, JSON have columns, and those that are no ids, texts or vectors become metadata; cells of
     filterable fields are read by their type. A .txt file has one text per line; the id is the line number, and
     metadata keeps the first 10,000 characters as `text` unless the collection keeps texts. Any rejected line makes exit
-    code 1.
+    code 1. Files that `bebr encode` wrote are sent as they are, to a collection of the same bundle.
     """
     from bebr.cli.files.columns import FileOptions, Target
     from bebr.cli.files.sources import Sources
     from bebr.cli.options import client, parse_choice, parse_fields
     from bebr.cli.output import err, print_json
     from bebr.cli.points.destination import Wanted, find_or_create
+    from bebr.cli.points.records import find_record_files, ingest_records
     from bebr.core.types import WriteMode
 
     chosen = parse_choice(WriteMode, mode, "--mode")
-    texts = tuple(name.strip() for name in text_field.split(",")) if text_field is not None else ()
-    sources = Sources(files, FileOptions(id_field, texts, vector_field, flat, delimiter, ids))
     wanted = Wanted(bundle, keep_text, parse_fields(filterable or ()))
+    if (records := find_record_files(files)) is not None:
+        for option in ("id_field", "text_field", "vector_field", "flat", "delimiter", "ids"):
+            refuse(context, option, "does not apply: these files are encoded already")
+        refuse(context, "detach", "does not apply to encoded files: the service has no job of them")
+        ingest_records(records, collection, wanted, chosen, client(url, api_key), as_json)
+        return
+    options = FileOptions(id_field, text_fields(text_field), vector_field, flat, delimiter, ids)
+    sources = Sources(files, options)
     with client(url, api_key) as service:
         described, created = find_or_create(service, collection, wanted, sources)
         for line in [*sources.said(), *([created] if created else [])]:
@@ -137,6 +145,11 @@ def ingest(
         _report(job, errors, sources)
     if job.rejected or (job.state != "succeeded" and not detach):
         sys.exit(1)
+
+
+def text_fields(given: str | None) -> tuple[str, ...]:
+    """The columns that --text-field names."""
+    return tuple(name.strip() for name in given.split(",")) if given is not None else ()
 
 
 def _types(described: dict[str, Any]) -> "dict[str, FieldType]":
