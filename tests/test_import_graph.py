@@ -33,7 +33,7 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "index": frozenset({"core", "disk", "errors", "kernel", "telemetry"}),
     "coalescer": frozenset({"errors"}),
     "at_once": frozenset(),
-    "shards": frozenset({"core", "errors", "index", "telemetry"}),
+    "shards": frozenset({"core", "errors", "at_once", "index", "telemetry"}),
     "store": frozenset({"at_once", "core", "disk", "errors", "telemetry"}),
     "config": frozenset({"errors"}),
     "client": frozenset({"core", "errors"}),

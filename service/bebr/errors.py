@@ -30,6 +30,8 @@
     │   ├── NotReady              starting or stopping
     │   ├── NotPrimary            this process only follows another one
     │   ├── PrimaryUnavailable    the one process that does it is being replaced
+    │   ├── LeafUnavailable       a leaf cannot answer this now; another one is asked
+    │   ├── ShardUnavailable      no leaf that lives has the shard
     │   └── InsufficientStorage   disk or memory is low
     └── Damaged                   DamagedBundle, DamagedCollection, DamagedPoint, DamagedSegment, DamagedStore
 
@@ -201,6 +203,14 @@ class NotPrimary(Unavailable):
 
 class PrimaryUnavailable(Unavailable):
     """Only the primary of several worker processes does this, and it is being replaced."""
+
+
+class LeafUnavailable(Unavailable):
+    """A leaf is gone, or cannot answer this now; whoever asked it asks another one. Nothing was done."""
+
+
+class ShardUnavailable(Unavailable):
+    """No leaf that lives has these shards of the collection."""
 
 
 class InsufficientStorage(Unavailable):

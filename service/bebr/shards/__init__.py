@@ -6,6 +6,7 @@ local.py     LocalShards, the client of shards in this process
 held.py      HeldShards, the same where some shards are here, others at times
 topology.py  which leaves there are, and what each holds
 placement.py which leaves are to hold which shards
+wire/        calls between gateways and leaves, over connections
 truth.py     what the shards need of the store
 shared_seqs.py  numbers in a mapped file by which processes tell each other what they have acknowledged
 freshness.py what others have acknowledged, and how a view gets there
