@@ -85,6 +85,11 @@ class Engine:
         if self._following is not None:
             await self._following.keep_up(name)
 
+    async def keep_up_names(self) -> None:
+        """The same of aliases alone."""
+        if self._following is not None:
+            await self._following.keep_up_names()
+
     async def look_for(self, name: str) -> None:
         """Before a collection is used by name or alias: another service may have made it just now. Raises
         StoreUnavailable."""

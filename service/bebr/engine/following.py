@@ -154,14 +154,19 @@ class Following:
         elif not registry.is_open(name):
             await self.settled(name)
 
+    async def keep_up_names(self) -> None:
+        """In a follower: return once aliases are what they were at the primary when that answered last. Raises
+        StoreUnavailable."""
+        if self._follows and self._registry.complete and (self._had is None or self._told.read() != self._had):
+            await self._look()
+
     async def keep_up(self, name: str | None) -> None:
         """In a follower: return once a collection is what it was at the primary when that answered last; None: all are.
 
         Raises NotReady where the store does not have it for too long, StoreUnavailable.
         """
         while self._follows and self._registry.complete:
-            if self._had is None or self._told.read() != self._had:
-                await self._look()
+            await self.keep_up_names()
             await self.settled(name)
             had = self._had
             try:

@@ -19,6 +19,8 @@ OWN = {
     ("GET", "/v1/collections/{collection}/points/{id:id}"),
     ("POST", "/v1/embeddings"),
     ("GET", "/livez"),
+    ("GET", "/v1/aliases"),
+    ("GET", "/v1/collections/{collection}/versions"),
 }
 
 

@@ -168,7 +168,7 @@ async def delete_collection(collection: str, engine: EngineOf) -> Response:
 
 @router.get("/v1/aliases", **LIST_ALIASES.route_options())
 async def list_aliases(engine: EngineOf) -> Response:
-    await engine.keep_up()
+    await engine.keep_up_names()
     return json_response(Aliases(aliases=engine.list_aliases()))
 
 

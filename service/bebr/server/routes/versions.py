@@ -119,6 +119,7 @@ RETIRE = Operation(
 
 @router.get("", **LIST.route_options())
 async def list_versions(collection: str, engine: EngineOf) -> Response:
+    await engine.keep_up(collection)
     return json_response(Versions.of(engine.versions.describe(collection)))
 
 
