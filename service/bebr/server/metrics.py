@@ -31,7 +31,7 @@ from bebr.errors import NotReady
 from bebr.jobs import JobQueue, JobState
 from bebr.server.bodies.body import BodyBudget
 from bebr.server.problems import ERROR
-from bebr.server.team.whole import metrics_of_all
+from bebr.server.team.whole import metrics_of_all, told
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
@@ -116,6 +116,10 @@ class Collected:
     def render(self) -> bytes:
         """The text that Prometheus reads."""
         return generate_latest(self)
+
+    def render_told(self) -> bytes:
+        """The same, but only what other workers take of it."""
+        return Collected(told(self.metrics)).render()
 
     def render_all(self, number: int, others: Mapping[int, Sequence[Metric]], ended: Sequence[Metric] = ()) -> bytes:
         """The same for several workers, of which this one has that number. others: what the others say, by number.

@@ -44,3 +44,14 @@ def test_requests_are_added_up_and_collections_are_the_primarys():
         ("process_cpu_seconds_total", "1"): 4.0,
         ("bebr_collection_points",): 7,
     }
+
+
+def test_what_workers_tell_each_other_is_all_that_is_taken_and_says_nothing_of_collections():
+    own, other = said({"/a": 1}, [0.5], 0.1, 3.0, 7), said({"/b": 5}, [1.5, 9], 0.4, 4.0, 6)
+    told = Collected(list(other.collect())).render_told().decode()
+    assert "bebr_collection_points" not in told
+    whole, part = (
+        Collected(list(own.collect())).render_all(0, {1: read(text)})
+        for text in (generate_latest(other).decode(), told)
+    )
+    assert part == whole

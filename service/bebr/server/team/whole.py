@@ -47,6 +47,12 @@ def collections_of(metrics: Iterable[Metric]) -> frozenset[str] | None:
     return frozenset(sample.labels["collection"] for sample in samples) or None
 
 
+def told(metrics: Iterable[Metric]) -> list[Metric]:
+    """What another worker takes of these; it need not read the rest, most of which is said of collections."""
+    wanted = SUMS | LARGEST
+    return [metric for metric in metrics if metric.name in wanted or metric.name.startswith(OF_PROCESSES)]
+
+
 def metrics_of_all(
     own: Sequence[Metric], number: int, others: Mapping[int, Sequence[Metric]], ended: Sequence[Metric] = ()
 ) -> list[Metric]:

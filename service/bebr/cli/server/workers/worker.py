@@ -87,7 +87,7 @@ class WorkerServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=[])
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.stop)
-        self._teller = await self._team.say_metrics(lambda: self._metrics.collected().render())
+        self._teller = await self._team.say_metrics(lambda: self._metrics.collected().render_told())
         if self._start.answers_before_ready:
             self._acceptor.start()
         reader, writer = await asyncio.open_unix_connection(sock=self._control)
