@@ -122,8 +122,8 @@ async def test_more_calls_than_the_limit_are_refused_at_once() -> None:
         assert await client.call("echo", 3, LONG) == 3
 
 
-async def test_a_closed_connection_fails_its_calls_and_a_new_one_is_made() -> None:
-    async with wired("127.0.0.1:0") as (client, server, methods):
+async def test_a_closed_connection_fails_its_calls_and_a_new_one_is_made(tmp_path: Path) -> None:
+    async with wired(f"unix:{tmp_path / 'leaf'}") as (client, server, methods):  # no other process takes this address
         waiting = asyncio.create_task(client.call("wait", 1, LONG))
         await until(lambda: methods.begun == 1, "the call begins")
         address = server.address
