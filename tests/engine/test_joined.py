@@ -17,7 +17,7 @@ from tests.waiting import until
 
 from bebr.core.types import FieldType, WriteMode
 from bebr.encoding import BundleRegistry
-from bebr.engine import AliasChange, Engine, EngineOptions, Parts
+from bebr.engine import AliasChange, CollectionSettings, Engine, EngineOptions, Parts
 from bebr.errors import AlreadyExists, CollectionNotFound
 from bebr.jobs import JobQueue
 from bebr.store.redis.store import RedisStore
@@ -105,6 +105,64 @@ async def test_changes_of_documents_by_two_are_all_kept(tmp_path: Path, server: 
             document = engine.registry.get("docs").document
             assert {f"{who}{round}" for who in ("one", "other") for round in range(4)} <= document.filterable.keys()
             assert sorted(engine.list_aliases()) == [f"{who}{round}" for who in "ab" for round in range(4)]
+
+
+async def test_what_another_service_changes_back_at_once_is_noticed(tmp_path: Path, server: Server) -> None:
+    """The documents then say what they said when this service looked last, and not what it has made of them."""
+    async with services(tmp_path, server) as (one, other):
+        await make(one)
+        await one.change_aliases([AliasChange("live", "docs")])
+        await make(one, "next")
+        await one.set_recall("docs", 0.9)
+        await looked([one, other])
+        await one.change_aliases([AliasChange("live", "next"), AliasChange("new", "next")])
+        await one.set_recall("docs", 0.8)
+        await make(one, "short")
+        await other.change_aliases([AliasChange("live", "docs"), AliasChange("new", None)])
+        await other.registry.refresh()  # type: ignore[misc]
+        await other.set_recall("docs", 0.9)
+        await other.delete_collection("short")
+        await looked([one])
+        assert one.list_aliases() == other.list_aliases() == {"live": "docs"}
+        assert one.registry.get("docs").document == other.registry.get("docs").document
+        assert one.registry.get("docs").document.recall == 0.9
+        with pytest.raises(CollectionNotFound):
+            one.registry.get("short")
+        await one.set_recall("docs", 0.7)  # it knows what the store has
+        await looked([other])
+        assert other.registry.get("docs").document.recall == 0.7
+
+
+async def test_a_model_that_loads_holds_up_no_other_who_changes_names(
+    tmp_path: Path, server: Server, bundles: Path
+) -> None:
+    async with services(tmp_path, server, bundles_dir=bundles) as (one, other):
+        with one._maker._loader._encoders._lock:  # as whoever loads a model that takes long has it
+            creating = asyncio.create_task(one.create_collection("slow", CollectionSettings(bundle="old@1")))
+            await asyncio.sleep(0)
+            await make(other)
+            await other.change_aliases([AliasChange("live", "docs")])
+            assert not creating.done()
+        await creating
+        await looked([one, other])
+        for engine in (one, other):
+            assert [status.name for status in engine.list_collections()] == ["docs", "slow"]
+            assert engine.list_aliases() == {"live": "docs"}
+
+
+async def test_who_changes_names_keeps_the_lease_for_as_long_as_that_takes(tmp_path: Path, server: Server) -> None:
+    """It is renewed before it ends, so that nobody else changes names meanwhile."""
+    async with services(tmp_path, server) as (one, other):
+        prefix = one.store._keys.prefix  # type: ignore[attr-defined]
+        lease = f"{{{prefix}:leases}}:lease:names"
+        async with one.registry.naming():
+            assert server.command("PEXPIRE", lease, "14000") == b":1\r\n"
+            await until(lambda: int(server.command("PTTL", lease)[1:]) > 14_000, "it is renewed")
+            changing = asyncio.create_task(make(other))
+            await asyncio.sleep(0)
+            assert not changing.done()
+        await changing
+        assert int(server.command("PTTL", lease)[1:]) == -2, "it is given back"
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ from uuid import uuid4
 from tests.engine.running import running
 from tests.servers import ServerKind, running_server
 
-from bebr.jobs.alone import Alone
+from bebr.engine.alone import Alone
 
 
 async def rest(seconds: float) -> None:
@@ -18,7 +18,7 @@ async def test_a_lease_that_another_had_meanwhile_is_held_no_more(tmp_path: Path
     with running_server(ServerKind.VALKEY) as server:
         prefix = f"t{uuid4().hex}"
         async with running(tmp_path, redis_url=server.url, redis_prefix=prefix, shared_store=True) as engine:
-            alone = Alone(engine)
+            alone = Alone(engine.registry, engine.store)
             async with alone.doing("task", rest, lambda: None):
                 assert await alone.holds("task")
                 key = f"{{{prefix}:leases}}:lease:task"
@@ -34,7 +34,7 @@ async def test_a_lease_that_another_had_meanwhile_is_held_no_more(tmp_path: Path
 
 async def test_who_has_the_store_to_itself_needs_no_lease(tmp_path: Path) -> None:
     async with running(tmp_path) as engine:
-        alone = Alone(engine)
+        alone = Alone(engine.registry, engine.store)
         async with alone.doing("task", rest, lambda: None):
             assert await alone.holds("task")
             assert await engine.store.leases() == []

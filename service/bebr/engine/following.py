@@ -8,7 +8,7 @@ up no other.
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 
@@ -42,17 +42,26 @@ class Changes:
         """By kind and name: hash of what the document said."""
         self._revisions: dict[str, tuple[str, int]] = {}
         """By kind: id of the store, and how often its documents had changed by then, or less."""
+        self._own: defaultdict[str, set[str]] = defaultdict(set)
+        """By kind: names of documents that this process has changed since, or may have."""
+
+    def changed_here(self, kind: str, names: Iterable[str]) -> None:
+        """This process has changed documents, or may have. They are compared again even where they say what they said
+        before, since another process may have changed them back."""
+        self._own[kind].update(names)
 
     async def of(self, kind: str) -> dict[str, Stored | None]:
-        """Documents of a kind that are new or say something else, by name; None: it is gone."""
+        """Documents of a kind that are new or may say something else, by name; None: it is gone."""
         revision = await self._store.identity(), await self._store.revision(kind)
         if self._revisions.get(kind) == revision:
             return {}
+        own = frozenset(self._own[kind])  # before they are read: what is changed meanwhile is compared next time
         found = await self._store.list_documents(kind)
+        self._own[kind] -= own
         before, now = self._seen[kind], {name: _hash(stored) for name, stored in found.items()}
         self._seen[kind], self._revisions[kind] = now, revision
-        gone = dict.fromkeys(before.keys() - now.keys())
-        return gone | {name: stored for name, stored in found.items() if before.get(name) != now[name]}
+        gone = dict.fromkeys((before.keys() | own) - now.keys())
+        return gone | {name: stored for name, stored in found.items() if name in own or before.get(name) != now[name]}
 
 
 class DocumentNews:
@@ -106,6 +115,11 @@ class Following:
         """By uid of the collection: kinds of documents beside its own that are to be read again."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         """By name of the collection that is brought up to its documents."""
+
+    def changed_here(self, kind: str, names: Iterable[str]) -> None:
+        """This process has changed documents, or may have."""
+        if kind in FOLLOWED:
+            self._changes.changed_here(kind, names)
 
     async def load(self) -> None:
         """Load everything, and follow from there."""
@@ -211,7 +225,7 @@ class Following:
 
     def _note(self, kind: str, changed: Mapping[str, Stored | None]) -> None:
         if not self._follows:
-            self._store.on_documents(kind)  # followers of this process read them too
+            self._store.on_documents(kind, ())  # followers of this process read them too
         if kind == COLLECTION:
             self._wanted |= changed
         elif kind == ALIAS:

@@ -1,7 +1,7 @@
 """The life of an engine: it opens the store, loads the collections, looks after them, and closes all of it in order."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +51,11 @@ class Life:
         limit_arenas()
         self._folder.mkdir(parents=True, exist_ok=True)
         self._store.listen(self._store_lost, self._store_seen)
+        self._store.on_documents = self._documents_changed
         if self._registry.role is Role.PRIMARY:  # a follower waits for it to make the store
             await self._store.open()
         if self._shared is not None:
             self._news = DocumentNews(self._folder)
-            self._store.on_documents = self._news.tell
             self._shared.start()
         self._registry.problem = "loading"
         self._loading = asyncio.create_task(self._run())
@@ -91,6 +91,12 @@ class Life:
         problem = self._registry.problem or next(problems, None)
         loading = sorted(name for name, collection in collections if not collection.ready)
         return Readiness(problem is None and not loading, problem, loading)
+
+    def _documents_changed(self, kind: str, names: Collection[str]) -> None:
+        if self._following is not None:
+            self._following.changed_here(kind, names)
+        if self._news is not None:
+            self._news.tell(kind)
 
     def _store_lost(self, uid: str, shard: int) -> None:
         for collection in self._registry.collections.values():

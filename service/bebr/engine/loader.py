@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import shutil
-from collections.abc import Awaitable, Callable, Set
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Set
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from bebr.core.types import Role
@@ -21,7 +21,7 @@ from bebr.engine.events import CollectionEvents
 from bebr.engine.versions import calibration
 from bebr.engine.versions.calibration import Calibrations
 from bebr.engine.versions.fitted_bundles import FittedBundles
-from bebr.errors import DamagedStore, StoreUnavailable, Unavailable
+from bebr.errors import BebrError, DamagedStore, StoreUnavailable, Unavailable
 from bebr.shards import LocalShards, ShardThreads, acknowledged, forget_notes
 from bebr.store import MetadataStore
 
@@ -69,8 +69,12 @@ class CollectionLoader:
         self._threads = threads
 
     def open(self, name: str, document: CollectionDocument) -> Collection:
-        """The collection with what its segment files hold. It reads files and loads models: call it in a thread."""
+        """The collection with what its segment files hold. It reads files and loads models: call it in a thread.
+
+        Where anything fails, nothing stays open.
+        """
         folder = collection_folder(self._folder, document.uid)
+        encoders = self._encoders.open(document)
         shards = LocalShards(
             self._store,
             document.uid,
@@ -87,7 +91,6 @@ class CollectionLoader:
             shares=self._shares,
             read_wait_seconds=self._read_wait_seconds,
         )
-        encoders = self._encoders.open(document)
         shards.open(document.fields_change)
         collection = Collection(
             name=name,
@@ -197,12 +200,65 @@ class CollectionLoader:
 
     async def _open(self, name: str, document: CollectionDocument) -> Collection:
         await self._restore_bundles(document)
-        collection = await asyncio.to_thread(self.open, name, document)
-        await self._calibrations.apply(collection)
-        await collection.reservoir.load()
-        await collection.load_lists()
-        await collection.list_rules.load(document.versions)
+        async with self._opened(name, document) as collection:
+            await self._calibrations.apply(collection)
+            await collection.reservoir.load()
+            await collection.load_lists()
+            await collection.list_rules.load(document.versions)
+            return collection
+
+    @asynccontextmanager
+    async def _opened(self, name: str, document: CollectionDocument) -> AsyncIterator[Collection]:
+        """`open` it, and close it where what follows fails."""
+        opening = asyncio.ensure_future(asyncio.to_thread(self.open, name, document))
+        try:
+            collection = await asyncio.shield(opening)
+            yield collection
+        except BaseException:
+            with suppress(Exception):  # a thread ends its work also for a caller who has left
+                await (await opening).close(keep=False)
+            raise
+
+    async def warm(self, document: CollectionDocument) -> None:
+        """Load the models of a collection that is to be made, so that `make` does not have to."""
+        await asyncio.to_thread(self._encoders.open, document)
+
+    async def make(
+        self, name: str, document: CollectionDocument, check: Callable[[Collection], None] = lambda collection: None
+    ) -> Collection:
+        """Make a collection, and serve it from now on, while the caller holds its name. check: may refuse it once it is
+        open.
+
+        Of one that fails nothing is left, unless the store may have its document: it is opened then like any other.
+        Raises AlreadyExists, StoreUnavailable, and what `check` raises.
+        """
+        registry, is_sent = self._registry, False
+        try:
+            await self._store.create(document.uid, document.shards)
+            async with self._opened(name, document) as collection:
+                check(collection)
+                await self._calibrations.apply(collection)
+                is_sent = True
+                await registry.save(name, document)
+        except BaseException as error:
+            if not is_sent or _was_refused(error):
+                with suppress(BebrError):
+                    self.prepare_removal(document.uid)
+                    await self._remove_data(name, document.uid, document)
+            raise
+        try:
+            await collection.catch_up()
+        except BaseException as error:
+            await self._close_failed(collection, error)
+            raise
+        registry.collections[name] = collection
         return collection
+
+    async def _close_failed(self, collection: Collection, error: BaseException) -> None:
+        """Of a collection that there is, and that cannot be served now: it is tried again."""
+        reason = error if isinstance(error, Exception) else StoreUnavailable("whoever made it has left")
+        self._registry.damaged[collection.name] = damaged(collection.name, collection.document, reason)
+        await collection.close(keep=False)
 
     async def _restore_bundles(self, document: CollectionDocument) -> None:
         if self._registry.role is Role.PRIMARY:  # which writes a bundle before the document that names it
@@ -212,7 +268,12 @@ class CollectionLoader:
         """Open a collection that another process has created."""
         await self._load(name, document)
         if (collection := self._registry.collections.get(name)) is not None:
-            await self._catch_up(collection)
+            try:
+                await self._catch_up(collection)
+            except BaseException:  # nobody else would bring it up to the store
+                self._registry.collections.pop(name, None)
+                await collection.close(keep=False)
+                raise
 
     async def adopt(self, collection: Collection, document: CollectionDocument) -> None:
         """Bring an open collection to the document that another process has stored. Raises StoreUnavailable."""
@@ -301,6 +362,13 @@ class CollectionLoader:
             registry.role is Role.PRIMARY and registry.refresh is None
         ):  # else it may have been opened as another left it
             await self._remove_data(entry.name, entry.document.uid, entry.document)
+
+
+def _was_refused(error: BaseException) -> bool:
+    """Whether it is certain that the store has not done what it was asked for."""
+    if isinstance(error, StoreUnavailable):
+        return error.fields.get("sent") is False
+    return isinstance(error, BebrError)
 
 
 def _in_use(document: CollectionDocument) -> list[tuple[str, bool]]:

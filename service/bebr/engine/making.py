@@ -12,8 +12,7 @@ from bebr.engine.loader import CollectionLoader
 from bebr.engine.requests import CollectionSettings
 from bebr.engine.search.searchers import Searchers
 from bebr.engine.versions.first_version import first_version
-from bebr.errors import AlreadyExists, InvalidOption
-from bebr.store import MetadataStore
+from bebr.errors import InvalidOption
 
 
 class CollectionMaker:
@@ -22,7 +21,6 @@ class CollectionMaker:
     def __init__(
         self,
         registry: CollectionRegistry,
-        store: MetadataStore,
         bundles: BundleRegistry,
         *,
         loader: CollectionLoader,
@@ -32,7 +30,6 @@ class CollectionMaker:
         limits: Limits,
     ) -> None:
         self._registry = registry
-        self._store = store
         self._bundles = bundles
         self._loader = loader
         self._events = events
@@ -46,21 +43,14 @@ class CollectionMaker:
         registry.check_changes()
         registry.check_ready()
         self._guard.check()
+        if registry.refresh is None:  # else another service may have deleted it
+            registry.check_new(name)
+        version, plan = await asyncio.to_thread(first_version, settings, self._bundles, self._limits)
+        document = registry.new_document(settings, version, plan)
+        await self._loader.warm(document)  # which may take long: others change names meanwhile
         async with registry.naming():
             registry.check_new(name)
-            version, plan = await asyncio.to_thread(first_version, settings, self._bundles, self._limits)
-            document = registry.new_document(settings, version, plan)
-            await self._store.create(document.uid, document.shards)
-            collection = await asyncio.to_thread(self._loader.open, name, document)
-            try:
-                await registry.save(name, document)
-            except AlreadyExists:
-                self._loader.prepare_removal(document.uid)
-                await self._loader.remove(collection)
-                raise
-            await collection.catch_up()
-            registry.collections[name] = collection
-        return collection
+            return await self._loader.make(name, document)
 
     async def delete(self, name: str) -> None:
         """Forget a collection, its points, its segments and the aliases that point to it."""

@@ -128,7 +128,6 @@ class Parts:
             self.registry.refresh = self.following.refresh
         self.maker = CollectionMaker(
             self.registry,
-            self.store,
             self.bundles,
             loader=self._loader,
             events=self.events,
@@ -138,7 +137,6 @@ class Parts:
         )
         self.transfer = Transfer(
             self.registry,
-            self.store,
             self.bundles,
             fitted_bundles=self._fitted_bundles,
             calibrations=self._calibrations,

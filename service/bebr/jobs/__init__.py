@@ -2,7 +2,6 @@
 
 job        what a job is for those who ask: its kind, state and progress, as of now
 runner     runs one job: waits while the store is away, stops when it is told to, and says how it ended
-alone      lets one of several services on a store do a job
 source     the jobs of one kind, as the queue sees them
 per_collection  the same where at most one runs for each collection
 queue      all jobs of all kinds: list, get, pause, resume, cancel

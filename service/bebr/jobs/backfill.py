@@ -7,11 +7,11 @@ from contextlib import AbstractAsyncContextManager, suppress
 from bebr.config import Limits
 from bebr.core.types import JobState
 from bebr.engine import Engine
+from bebr.engine.alone import Alone
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.upgrades import Backfill
 from bebr.engine.versions.backfill import Backfills
 from bebr.errors import CollectionNotFound, InvalidOption, Unavailable
-from bebr.jobs.alone import Alone
 from bebr.jobs.job import BackfillJob, Job, JobKind
 from bebr.jobs.per_collection import JobPerCollection
 from bebr.jobs.runner import Runner, Stopped
@@ -26,7 +26,7 @@ class BackfillJobs(JobPerCollection["_BackfillRunner"]):
 
     def __init__(self, engine: Engine, limits: Limits) -> None:
         super().__init__(engine.registry)
-        self._alone = Alone(engine)
+        self._alone = Alone(engine.registry, engine.store)
         self._backfills = engine.backfills
         self._limits = limits
 

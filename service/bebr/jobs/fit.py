@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from bebr.core.types import JobState
 from bebr.engine import Engine
+from bebr.engine.alone import Alone
 from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.version import VersionKind
 from bebr.engine.statuses import FitState, FitStatus
@@ -20,7 +21,6 @@ from bebr.engine.versions.fit_plan import SLOW_GROWTH, SLOW_RESTS
 from bebr.engine.versions.fit_steps import FitSteps, Fitted, estimated_seconds, fit
 from bebr.engine.versions.fits import Fits
 from bebr.errors import Unavailable
-from bebr.jobs.alone import Alone
 from bebr.jobs.fit_upkeep import FitUpkeep
 from bebr.jobs.job import FitJob, Job, JobKind
 from bebr.jobs.runner import Runner, Stopped
@@ -47,7 +47,7 @@ class FitJobs(JobSource):
 
     def __init__(self, engine: Engine) -> None:
         self._registry = engine.registry
-        self._alone = Alone(engine)
+        self._alone = Alone(engine.registry, engine.store)
         self._fits = engine.fits
         self._steps = engine.fit_steps
         self._turns = Turns()

@@ -9,9 +9,9 @@ import logging
 import time
 
 from bebr.engine import Engine
+from bebr.engine.alone import Alone
 from bebr.engine.collections.collection import Collection
 from bebr.errors import BebrError
-from bebr.jobs.alone import Alone
 from bebr.shards import Stopped
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class ListUpkeep:
     def __init__(self, engine: Engine) -> None:
         self._registry = engine.registry
         self._lists = engine.lists
-        self._alone = Alone(engine)
+        self._alone = Alone(engine.registry, engine.store)
         self._one_at_a_time = asyncio.Semaphore(1)
         self._running: dict[str, asyncio.Task[None]] = {}
         """By uid of the collection."""

@@ -91,8 +91,15 @@ class LocalShards(Reader):
 
         fields_change: columns of some fields are still to be made, by `make_columns`.
         """
-        for number in sorted(self._held):
-            self._open(number, fields_change)
+        try:
+            for number in sorted(self._held):
+                self._open(number, fields_change)
+        except BaseException:
+            for follower in self._followers:
+                follower.close(False)
+            if self._shared is not None:
+                self._shared.close()
+            raise
 
     def _open(self, number: int, fields_change: bool) -> None:
         follower = self._followers[number]

@@ -32,7 +32,7 @@ Nothing here knows SQLite or Redis; nothing outside this package does either.
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from zlib import crc32
@@ -94,8 +94,8 @@ class Member:
 class MetadataStore(Protocol):
     """Points, their change feed, and small JSON documents. One instance serves one process and one event loop."""
 
-    on_documents: Callable[[str], None]
-    """Told of the kind of each document that this process has changed, or may have, before the change returns."""
+    on_documents: Callable[[str, Collection[str]], None]
+    """Told of the kind and names of documents that this process has changed, or may have, before the change returns."""
 
     async def open(self) -> None:
         """Connect, create what is missing, check what is there."""

@@ -6,10 +6,11 @@ compared in one step, so whoever changes names has a lease of the store for that
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from uuid import uuid4
 
-from bebr.errors import BebrError, StoreUnavailable
+from bebr.engine.leases import kept
+from bebr.errors import StoreUnavailable
 from bebr.store import MetadataStore
 
 LEASE = "names"
@@ -39,12 +40,11 @@ class Naming:
         async with self._turn:
             self._token = token = await self._take()
             try:
-                await refresh()
-                yield
+                async with kept(self._store, LEASE, token, LEASE_SECONDS):
+                    await refresh()
+                    yield
             finally:
                 self._token = None
-                with suppress(BebrError):
-                    await self._store.release_lease(LEASE, token)
 
     async def renew(self) -> None:
         """Before a change: raises StoreUnavailable where another service may have the names by now."""

@@ -33,7 +33,6 @@ from bebr.engine.versions.calibration import Calibrations
 from bebr.engine.versions.fitted_bundles import FittedBundles
 from bebr.engine.write.points import PointWriter
 from bebr.errors import BebrError, Damaged, InvalidOption
-from bebr.store import MetadataStore
 
 
 class Transfer:
@@ -42,7 +41,6 @@ class Transfer:
     def __init__(
         self,
         registry: CollectionRegistry,
-        store: MetadataStore,
         bundles: BundleRegistry,
         *,
         fitted_bundles: FittedBundles,
@@ -53,7 +51,6 @@ class Transfer:
         limits: Limits,
     ) -> None:
         self._registry = registry
-        self._store = store
         self._bundles = bundles
         self._fitted_bundles = fitted_bundles
         self._calibrations = calibrations
@@ -102,17 +99,10 @@ class Transfer:
             try:
                 document = await self._save_binarizers(name, definition, document, saved)
                 await self._calibrations.put(document, definition.calibrations)
-                await self._store.create(uid, document.shards)
-                collection = await asyncio.to_thread(self._loader.open, name, document)
-                _check_encoders(collection)
-                await self._calibrations.apply(collection)
-                await self._registry.save(name, document)
             except BaseException:
                 await self._take_back(document, saved)
                 raise
-            await collection.catch_up()
-            self._registry.collections[name] = collection
-        return collection
+            return await self._loader.make(name, document, _check_encoders)
 
     async def read(self, name: str, limit: int, cursor: str | None) -> ExportedPage:
         """A page of points by ascending id, with their codes."""
@@ -172,8 +162,6 @@ class Transfer:
         return CollectionDocument.from_document(renamed(document.to_document(), names)) if names else document
 
     async def _take_back(self, document: CollectionDocument, saved: Sequence[str]) -> None:
-        with suppress(BebrError):
-            await self._store.drop(document.uid)
         with suppress(BebrError):
             await self._calibrations.forget(document)
         for bundle_id in saved:

@@ -6,7 +6,7 @@ only with `appendfsync always`. With `everysec` the last second or two may be lo
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from bebr.core.history import History
@@ -69,7 +69,7 @@ class RedisStore:
         """
         if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,64}", prefix):
             raise InvalidOption(f"a Redis prefix is 1 to 64 of letters, digits and '_.:-', got {prefix!r:.80}")
-        self.on_documents: Callable[[str], None] = lambda kind: None
+        self.on_documents: Callable[[str, Collection[str]], None] = lambda kind, names: None
         self._keys = Keys(prefix)
         self._client = RedisClient(url, timeout_seconds, max_connections, ack_replicas)
         self._allow_volatile = allow_volatile
@@ -231,7 +231,7 @@ class RedisStore:
         try:
             return await self._documents.replace(kind, puts, deletes, expect)
         finally:
-            self.on_documents(kind)
+            self.on_documents(kind, [*puts, *deletes])
 
     async def revision(self, kind: str) -> int:
         return await self._documents.revision(kind)

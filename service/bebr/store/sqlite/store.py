@@ -14,7 +14,7 @@ death of the process, but not of the machine.
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import Literal
@@ -57,7 +57,7 @@ class SqliteStore:
     ) -> None:
         """role: a follower locks, makes and changes nothing; the folder is another process's."""
         self._folder = Path(path)
-        self.on_documents: Callable[[str], None] = lambda kind: None
+        self.on_documents: Callable[[str, Collection[str]], None] = lambda kind, names: None
         self._max_open_files = max_open_files
         self._files = OpenFiles(self._folder / "collections", synchronous, receipt_ttl_seconds, max_open_files)
         self._lock = FolderLock(self._folder)
@@ -159,7 +159,7 @@ class SqliteStore:
         try:
             return await self._catalog.replace_documents(kind, puts, deletes, expect)
         finally:
-            self.on_documents(kind)
+            self.on_documents(kind, [*puts, *deletes])
 
     async def revision(self, kind: str) -> int:
         with self._catalog.reading() as catalog:

@@ -1,12 +1,13 @@
-"""Jobs that one of several services on a store does at a time: whoever has the lease of the store for it."""
+"""Work that one of several services on a store does at a time: whoever has the lease of the store for it."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from uuid import uuid4
 
-from bebr.engine import Engine
-from bebr.errors import BebrError, Unavailable
+from bebr.engine.collections.registry import CollectionRegistry
+from bebr.engine.leases import kept
+from bebr.errors import Unavailable
+from bebr.store import MetadataStore
 
 LEASE_SECONDS = 15.0
 """A service that died is followed by another after this."""
@@ -16,9 +17,8 @@ POLL_SECONDS = 1.0
 class Alone:
     """The leases of one service. Where no other writes to the store there are none."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._store = engine.store
-        self._refresh = engine.registry.refresh
+    def __init__(self, registry: CollectionRegistry, store: MetadataStore) -> None:
+        self._registry, self._store = registry, store
         self._holder = uuid4().hex
         self._tokens: dict[str, int] = {}
         """By task: of the leases that are had."""
@@ -28,27 +28,24 @@ class Alone:
         self, task: str, rest: Callable[[float], Awaitable[None]], lost: Callable[[], None]
     ) -> AsyncIterator[None]:
         """Wait for the lease, and have it. rest: what it raises ends the waiting. lost: another service has it now."""
-        if self._refresh is None:
+        refresh = self._registry.refresh
+        if refresh is None:
             yield
             return
         while (token := await self._take(task)) is None:
             await rest(POLL_SECONDS)
         self._tokens[task] = token
-        renewing = asyncio.create_task(self._renew(task, token, lost))
         try:
-            await self._refresh()  # another may have done it by now
-            yield
+            async with kept(self._store, task, token, LEASE_SECONDS, lost):
+                await refresh()  # another may have done it by now
+                yield
         finally:
             self._tokens.pop(task, None)
-            renewing.cancel()
-            await asyncio.gather(renewing, return_exceptions=True)
-            with suppress(BebrError):
-                await self._store.release_lease(task, token)
 
     async def holds(self, task: str) -> bool:
         """Before what no other may do as well: whether nobody has had the lease since it was taken. It is whole again
         then. Raises StoreUnavailable."""
-        if self._refresh is None:
+        if self._registry.refresh is None:
             return True
         return await self._store.renew_lease(task, self._tokens[task], LEASE_SECONDS)
 
@@ -57,10 +54,3 @@ class Alone:
             return await self._store.take_lease(task, self._holder, LEASE_SECONDS)
         except Unavailable:
             return None
-
-    async def _renew(self, task: str, token: int, lost: Callable[[], None]) -> None:
-        while True:
-            await asyncio.sleep(LEASE_SECONDS / 3)
-            with suppress(BebrError):  # it ends by itself where the store is away for too long
-                if not await self._store.renew_lease(task, token, LEASE_SECONDS):
-                    return lost()
