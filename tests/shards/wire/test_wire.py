@@ -6,9 +6,10 @@ A method is compared with what the handler of this process returned for the same
 import asyncio
 import random
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -20,6 +21,13 @@ from bebr.shards.wire.frames import MAX_FRAME_BYTES, WireError, pack, unpack
 from bebr.shards.wire.server import WireServer
 
 LONG = PATIENCE_SECONDS
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder whose name leaves room for that of a socket, which has 107 bytes in all."""
+    with TemporaryDirectory(dir="/tmp") as folder:
+        yield Path(folder)
 
 
 class Methods:
@@ -64,8 +72,8 @@ async def wired(address: str, server_options: Any = None, **options: Any) -> Asy
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
-async def test_many_calls_share_a_connection(kind: str, tmp_path: Path) -> None:
-    address = "127.0.0.1:0" if kind == "tcp" else f"unix:{tmp_path / 'leaf'}"
+async def test_many_calls_share_a_connection(kind: str, short_path: Path) -> None:
+    address = "127.0.0.1:0" if kind == "tcp" else f"unix:{short_path / 'leaf'}"
     values = [
         None,
         True,
@@ -122,8 +130,8 @@ async def test_more_calls_than_the_limit_are_refused_at_once() -> None:
         assert await client.call("echo", 3, LONG) == 3
 
 
-async def test_a_closed_connection_fails_its_calls_and_a_new_one_is_made(tmp_path: Path) -> None:
-    async with wired(f"unix:{tmp_path / 'leaf'}") as (client, server, methods):  # no other process takes this address
+async def test_a_closed_connection_fails_its_calls_and_a_new_one_is_made(short_path: Path) -> None:
+    async with wired(f"unix:{short_path / 'leaf'}") as (client, server, methods):  # no other process takes this address
         waiting = asyncio.create_task(client.call("wait", 1, LONG))
         await until(lambda: methods.begun == 1, "the call begins")
         address = server.address
