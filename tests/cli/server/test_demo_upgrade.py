@@ -41,6 +41,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     importlib.util.find_spec(KNOWN_MODELS["minilm"].package) is None,
     reason="the weights of MiniLM are not installed",
 )
+@pytest.mark.timeout(1800)  # fourteen commands, some of which train and embed
 def test_all_commands_of_the_demo_run(data_dir: Path, capfd: pytest.CaptureFixture[str]):
     settings = Settings(data_dir=data_dir, port=0, min_free_disk_bytes=0, api_keys=("s3cret",))
     upgrade(settings, POINTS, SHORT)
