@@ -3,7 +3,6 @@ than it must, and what its views are too late for the primary answers."""
 
 import gzip
 import json
-import os
 import re
 import signal
 from collections.abc import Iterator
@@ -146,32 +145,6 @@ def test_it_answers_itself_again_once_it_has_caught_up(workers: Workers, late: s
     assert ask(workers, 0, "POST", f"{late}/points", {"points": [{"id": "p9", "code_b64": "qg=="}]})[0] == 200
     status, body = ask(workers, 1, "POST", f"{late}/search", {"code_b64": "qg==", "limit": 20})
     assert (status, len(json.loads(body)["hits"])) == (200, 10)
-
-
-def test_a_follower_lists_aliases_and_versions_itself_as_the_primary_has_them(workers: Workers):
-    for name in ("first", "second"):
-        assert ask(workers, 0, "PUT", f"/v1/collections/{name}", {"code": "8x1"})[0] == 200
-    points = {"points": [{"id": "a", "code_b64": "qg=="}]}
-    assert ask(workers, 1, "POST", "/v1/collections/second/points", points)[0] == 200
-    paths = ("/v1/aliases", "/v1/collections/named/versions")
-    for target in ("first", "second"):
-        actions = {"actions": [{"create": {"alias": "named", "collection": target}}]}
-        assert ask(workers, 0, "POST", "/v1/aliases", actions)[0] == 200
-        expected, found = ([ask(workers, number, "GET", path) for path in paths] for number in (0, 1))
-        assert found == expected
-        assert json.loads(found[0][1])["aliases"]["named"] == json.loads(found[1][1])["collection"] == target
-    primary = workers.pids()[0]
-    os.kill(primary, signal.SIGSTOP)
-    try:
-        for path, answer in zip(paths, found, strict=True):
-            # where it is late it asks the primary, in vain, and has caught up some time later
-
-            def answers(path: str = path, answer: tuple[int, bytes] = answer) -> bool:
-                return ask(workers, 1, "GET", path, **{"x-timeout-ms": "2000"}) == answer
-
-            wait_until(answers, "the follower answers")
-    finally:
-        os.kill(primary, signal.SIGCONT)
 
 
 def test_a_reload_waits_for_the_requests_of_all_workers_at_once(tmp_path: Path):
