@@ -83,12 +83,13 @@ def test_a_follower_searches_vectors_without_onnx_runtime_and_equals_the_primary
 def late(workers: Workers) -> str:
     """A collection that the follower believes to lack an operation of: the primary is said to have acknowledged one
     more than it has."""
-    before = {path.name for path in (workers.folder / "data" / "collections").iterdir()}
+    collections = workers.folder / "data" / "collections"
+    before = {path.name for path in collections.glob("*")}
     path = "/v1/collections/late"
     assert ask(workers, 0, "PUT", path, {"code": "8x1", "shards": 1, "filterable": {"n": "integer"}})[0] == 200
     points = [{"id": f"p{n}", "code_b64": "qg==", "metadata": {"n": n}} for n in range(9)]
     assert ask(workers, 0, "POST", f"{path}/points", {"points": points})[0] == 200
-    (folder,) = [one for one in (workers.folder / "data" / "collections").iterdir() if one.name not in before]
+    (folder,) = [one for one in collections.glob("*") if one.name not in before]
     shared = SharedSeqs(folder / "shared-seqs", 1, Role.PRIMARY)
     raw = shared.read()
     assert raw is not None
