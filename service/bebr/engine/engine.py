@@ -64,6 +64,8 @@ class Engine:
         """Evaluates a version before it is promoted."""
         self.versions = parts.versions
         """The use cases of code versions."""
+        self.holding = parts.holding
+        """What this process holds, if it is a leaf."""
         self.transfer = parts.transfer
         """Takes whole collections from one service to another."""
 

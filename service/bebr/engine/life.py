@@ -8,6 +8,7 @@ from typing import Any
 from bebr.core.types import Role
 from bebr.engine.collections.registry import CollectionRegistry
 from bebr.engine.following import DocumentNews, Following
+from bebr.engine.leaves.holding import Holding
 from bebr.engine.statuses import Readiness
 from bebr.engine.threads import Threads
 from bebr.engine.versions.fit_progress import FitProgress
@@ -31,9 +32,10 @@ class Life:
         beside: Sequence[Work],
         following: Following | None,
         shared: FitProgress | None,
+        holding: Holding | None = None,
     ) -> None:
         """beside: what runs for ever once everything is loaded. following: where other processes change what is open.
-        shared: where a primary has followers, what its fits are doing."""
+        shared: where a primary has followers, what its fits are doing. holding: what a leaf holds."""
         self._store = store
         self._folder = folder
         self._registry = registry
@@ -42,6 +44,7 @@ class Life:
         self._beside = beside
         self._following = following
         self._shared = shared
+        self._holding = holding
         self._news: DocumentNews | None = None
         self._loading: asyncio.Task[None] | None = None
         self._running: list[asyncio.Task[None]] = []
@@ -71,6 +74,8 @@ class Life:
 
     async def stop(self) -> None:
         """Finish what is under way and write checkpoints, so that the next start replays little."""
+        if self._holding is not None and self._registry.problem is None:
+            await self._holding.drain()
         self._registry.problem = "stopping"
         if self._loading is not None:
             await _cancelled([self._loading])
@@ -89,6 +94,8 @@ class Life:
         collections = self._registry.collections.items()
         problems = (f"collection '{name}': {why}" for name, collection in collections if (why := collection.problem))
         problem = self._registry.problem or next(problems, None)
+        if problem is None and self._holding is not None:
+            problem = self._holding.problem
         loading = sorted(name for name, collection in collections if not collection.ready)
         return Readiness(problem is None and not loading, problem, loading)
 

@@ -22,7 +22,7 @@ from bebr.engine.versions import calibration
 from bebr.engine.versions.calibration import Calibrations
 from bebr.engine.versions.fitted_bundles import FittedBundles
 from bebr.errors import BebrError, DamagedStore, StoreUnavailable, Unavailable
-from bebr.shards import LocalShards, ShardThreads, acknowledged, forget_notes
+from bebr.shards import HeldShards, LocalShards, ShardThreads, acknowledged, forget_notes
 from bebr.store import MetadataStore
 
 log = logging.getLogger(__name__)
@@ -51,8 +51,10 @@ class CollectionLoader:
         threads: ShardThreads,
         shares: bool,
         read_wait_seconds: float,
+        is_leaf: bool = False,
     ) -> None:
-        """shares: followers use the folder of this primary."""
+        """shares: followers use the folder of this primary. is_leaf: some shards are held, which are taken later."""
+        self._is_leaf = is_leaf
         self._shares = shares
         self._read_wait_seconds = read_wait_seconds
         self._registry = registry
@@ -75,7 +77,24 @@ class CollectionLoader:
         """
         folder = collection_folder(self._folder, document.uid)
         encoders = self._encoders.open(document)
-        shards = LocalShards(
+        shards = self._shards_of(name, document, folder)
+        shards.open(document.fields_change)
+        collection = Collection(
+            name=name,
+            document=document,
+            store=self._store,
+            folder=folder,
+            shards=shards,
+            encoders=encoders,
+            lists_from_points=self._lists_from_points,
+            role=self._registry.role,
+        )
+        collection.centroids.is_shared = self._registry.refresh is not None
+        return collection
+
+    def _shards_of(self, name: str, document: CollectionDocument, folder: Path) -> LocalShards:
+        make = HeldShards if self._is_leaf else LocalShards
+        return make(
             self._store,
             document.uid,
             folder,
@@ -91,19 +110,6 @@ class CollectionLoader:
             shares=self._shares,
             read_wait_seconds=self._read_wait_seconds,
         )
-        shards.open(document.fields_change)
-        collection = Collection(
-            name=name,
-            document=document,
-            store=self._store,
-            folder=folder,
-            shards=shards,
-            encoders=encoders,
-            lists_from_points=self._lists_from_points,
-            role=self._registry.role,
-        )
-        collection.centroids.is_shared = self._registry.refresh is not None
-        return collection
 
     def prepare_removal(self, uid: str | None) -> None:
         """From here on nobody misses the points of a collection, even if its removal is cut short."""

@@ -12,11 +12,13 @@ from bebr.encoding.onnx.providers import choose_device
 from bebr.encoding.quantization.products import ToldProducts
 from bebr.engine.admission import Admission
 from bebr.engine.capacity import CapacityGuard
+from bebr.engine.collections.collection import Collection
 from bebr.engine.collections.encoders import Encoders
 from bebr.engine.collections.registry import CollectionRegistry
 from bebr.engine.embedder import Embedder
 from bebr.engine.events import CollectionEvents
 from bebr.engine.following import Following
+from bebr.engine.leaves.holding import Holding, LeafOptions
 from bebr.engine.life import Life, Work
 from bebr.engine.loader import CollectionLoader
 from bebr.engine.making import CollectionMaker
@@ -64,6 +66,8 @@ class EngineOptions:
     """Where the primary tells followers what each would have to find out by itself; None: nobody does."""
     joins: bool = False
     """Other services write to the store too, each with a folder of its own."""
+    leaf: LeafOptions | None = None
+    """It is one that holds shards for gateways, and joins."""
 
 
 class Parts:
@@ -91,6 +95,8 @@ class Parts:
         self._build_writes()
         self._build_collections()
         self._build_versions()
+        self.holding = None if options.leaf is None else Holding(self.registry, store, options.leaf)
+        """What this process holds as a leaf."""
         self.life = self._make_life()
 
     def _build_search(self) -> None:
@@ -181,17 +187,29 @@ class Parts:
             threads=self.threads.of_shards,
             shares=self._options.shares,
             read_wait_seconds=self.limits.read_wait_seconds,
+            is_leaf=self._options.leaf is not None,
         )
+
+    def _wake_leaf(self, collection: Collection) -> None:
+        if self.holding is not None:
+            self.holding.wake()
 
     def _make_life(self) -> Life:
         load: Work = self._loader.load_all
-        beside: list[Work] = [self._loader.retry_failed, self._checks.run_for_ever]
+        beside: list[Work] = [self._loader.retry_failed]
         if self.following is not None:
             load = self.following.load
             beside.append(self.following.run_for_ever)
         if self.registry.role is Role.PRIMARY:
             scrub = partial(scrub_for_ever, self.registry, self.limits.scrub_bytes_per_s)
-            beside += [self.list_measuring.run_for_ever, scrub]
+            beside.append(scrub)
+        if self.holding is not None:
+            beside.append(self.holding.run_for_ever)
+            self.events.on_change = self._wake_leaf
+        else:
+            beside.append(self._checks.run_for_ever)
+        if self.holding is None and self.registry.role is Role.PRIMARY:
+            beside.append(self.list_measuring.run_for_ever)
         return Life(
             self.store,
             self._folder,
@@ -201,4 +219,5 @@ class Parts:
             beside=beside,
             following=self.following,
             shared=self._progress if self._options.shares else None,
+            holding=self.holding,
         )

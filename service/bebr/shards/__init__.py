@@ -51,6 +51,7 @@ from bebr.index import (
 )
 from bebr.shards.changes import Change, Patch, Reencode, Replace, ShardWrite, pieces_of, values_of
 from bebr.shards.client import ColumnStats, Misfits, ShardClient, ShardStats
+from bebr.shards.held import HeldShards, NotHeld
 from bebr.shards.local import LocalShards
 from bebr.shards.note import acknowledged, forget_notes
 from bebr.shards.reader import ShardThreads
@@ -65,11 +66,13 @@ __all__ = [
     "EmbeddingQueries",
     "Found",
     "Grouping",
+    "HeldShards",
     "ListsHeld",
     "ListsRead",
     "LocalShards",
     "Misfits",
     "Needs",
+    "NotHeld",
     "NotInMemory",
     "Patch",
     "Reencode",

@@ -30,22 +30,26 @@ class _Entry:
     name: str
     version: str
     holder: Holder
+    is_partial: bool
+    """It has not all shards, or none."""
 
     @classmethod
     def of(cls, text: str) -> "_Entry":
         found, _, said = text.partition(" ")
         values = json.loads(said)
-        return cls(found, values["name"], values["version"], Holder(**values["holder"]))
+        holder = Holder(**values["holder"])
+        return cls(found, values["name"], values["version"], holder, values.get("partial", False))
 
 
 class Membership:
     """That of one open store. It does for a shared prefix what `Lease` does for one that a service has to itself."""
 
-    def __init__(self, client: RedisClient, keys: Keys, folder: Path, name: str) -> None:
-        """name: what the others call it, with {host} and {pid} in it."""
+    def __init__(self, client: RedisClient, keys: Keys, folder: Path, name: str, is_partial: bool = False) -> None:
+        """name: what the others call it, with {host} and {pid} in it. is_partial: it has not all shards, or none."""
         self._client, self._keys, self._folder, self._name = client, keys, folder, name
         self._script = Script.load("member.lua")
         self._id = uuid4().hex[:16]
+        self._is_partial = is_partial
         self._said = ""
         self._entries: Sequence[_Entry] = ()
         self._renewed = float("-inf")
@@ -56,9 +60,10 @@ class Membership:
         """Who has the prefix to itself now."""
 
     @property
-    def ids(self) -> list[str]:
-        """Of all members, this one included, as they were when this one was renewed last."""
-        return [entry.id for entry in self._entries]
+    def viewers(self) -> list[str]:
+        """Ids of all members, this one included, as they were when this one was renewed last; before those that have
+        some shards, or none, a ~."""
+        return ["~" * entry.is_partial + entry.id for entry in self._entries]
 
     @property
     def id(self) -> str:
@@ -73,6 +78,7 @@ class Membership:
             "name": self._name.replace("{host}", here.host).replace("{pid}", str(here.pid)),
             "version": __version__,
             "holder": asdict(here),
+            "partial": self._is_partial,
         }
         self._said = json.dumps(said)
         seen: tuple[str, int] | None = None

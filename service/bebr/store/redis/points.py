@@ -168,7 +168,7 @@ class RedisPoints:
         while True:
             arguments: list[Argument] = [up_to_seq, PURGE_CHUNK_ENTRIES, self._watch.token]
             if isinstance(self._watch.lease, Membership):
-                arguments += [self._tombstone_ms, self._watch.lease.id, *self._watch.lease.ids]
+                arguments += [self._tombstone_ms, self._watch.lease.id, *self._watch.lease.viewers]
             count: int = await self._calls.run(
                 self._purge, uid, shard, arguments, others=("hold",), changes=True, past_maxmemory=True
             )

@@ -60,12 +60,14 @@ class RedisStore:
         shared: bool = False,
         name: str = "{host}:{pid}",
         tombstone_seconds: float = TOMBSTONE_SECONDS,
+        is_partial: bool = False,
     ) -> None:
         """folder: locked by a process that has the prefix to itself, as SQLite does; None without that. role: a
         follower changes nothing. ack_replicas: how many must have a change before it is acknowledged, once
         the server was seen to have any. allow_volatile: take a server that may lose what it acknowledged. shared:
         others that say so may have the prefix too, each with its own folder. name: what they call this one.
-        tombstone_seconds: for how long deletes are kept then at least.
+        tombstone_seconds: for how long deletes are kept then at least. is_partial: this one has not all shards, or
+        none.
         """
         if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,64}", prefix):
             raise InvalidOption(f"a Redis prefix is 1 to 64 of letters, digits and '_.:-', got {prefix!r:.80}")
@@ -76,7 +78,9 @@ class RedisStore:
         self._folder = folder
         self._follows = role is Role.FOLLOWER
         self._lock = FolderLock(folder) if folder else None
-        self._membership = Membership(self._client, self._keys, folder, name) if folder and shared else None
+        self._membership: Membership | None = None
+        if folder and shared:
+            self._membership = Membership(self._client, self._keys, folder, name, is_partial)
         self._lease = self._membership or (Lease(self._client, self._keys, folder) if folder else None)
         self._watch = Watch(self._client, self._keys, self._lease)
         self._news = News(url, self._keys.news)

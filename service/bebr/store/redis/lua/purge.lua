@@ -2,7 +2,8 @@
 --
 -- KEYS: info, points, feed, tombstones, and the hold of a backup that reads: while it exists nothing is removed.
 -- ARGV: highest seq to remove, how many at most, fencing token; where several services share the store, also for how many
--- ms deletes are kept, the id of the caller, and the ids of all of them.
+-- ms deletes are kept, the id of the caller, and the ids of all of them; ~ is before those that have some shards, which
+-- count where they have said how far they have this one.
 -- Returns how many were removed.
 --
 -- Where several share it, nothing is removed that the files of one of them may lack: `info` has of each up to where it would
@@ -42,8 +43,12 @@ local function shared_limit(kept_ms, id)
   redis.call('HSET', info, 'aged', table.concat(marks, ' '), 'view:' .. id, string.format('%.0f', limit))
   local is_member, lowest = {}, math.min(limit, aged)
   for place = 6, #ARGV do
-    is_member['view:' .. ARGV[place]] = true
-    lowest = math.min(lowest, tonumber(redis.call('HGET', info, 'view:' .. ARGV[place]) or 0))
+    local partial, member = string.match(ARGV[place], '^(~?)(.*)$')
+    local seen = redis.call('HGET', info, 'view:' .. member)
+    is_member['view:' .. member] = true
+    if seen or partial == '' then
+      lowest = math.min(lowest, tonumber(seen or 0))
+    end
   end
   for _, field in ipairs(redis.call('HKEYS', info)) do
     if string.sub(field, 1, 5) == 'view:' and not is_member[field] then
