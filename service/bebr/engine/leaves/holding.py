@@ -30,6 +30,8 @@ SIZE_SECONDS = 30.0
 """How long the size of a collection is taken to be what it was."""
 TAKEN_AT_ONCE = 4
 """Shards that are taken at the same time."""
+BEATS = 2
+"""What a leaf says so many times later was said by one that knows of what was said before."""
 EVERY_SEQ = 2**53
 """What a shard that was let go has, as far as the deletes that others need are concerned."""
 Task = asyncio.Task[None]
@@ -74,6 +76,8 @@ class Holding:
         self._plans: dict[str, tuple[Any, list[list[str]]]] = {}
         """By uid: for which leaves it was made, and the addresses of those that are to hold each shard."""
         self._said_once = False
+        self._heard: dict[str, int] = {}
+        """By name: the last beat of each other leaf when this one began to leave."""
         self._replaced = asyncio.Event()
         """This leaf is leaving, and others have all that is ready here."""
 
@@ -117,6 +121,7 @@ class Holding:
     async def drain(self) -> None:
         """Serve on until others have the shards, or for as long as that may take."""
         self._leaving = True
+        self._heard = {one.leaf.name: one.beat for one in self.topology.announcements()}
         self.wake()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._options.drain_seconds):
@@ -226,6 +231,9 @@ class Holding:
         """Whether others have all that is ready here; or there is nobody else."""
         if not self._places():
             return True
+        others = [one for one in self.topology.announcements() if one.leaf.name != self.name and not one.leaving]
+        if any(one.beat < self._heard.get(one.leaf.name, one.beat - BEATS) + BEATS for one in others):
+            return False  # what was said before may be of shards that were let go since
         for collection, shards in self._open():
             plan = self._plan(collection)
             if plan is None or not all(self._have(plan[n], collection.document.uid, n) for n in shards.ready):
@@ -257,7 +265,8 @@ class Holding:
             await shards.hold(number, collection.document.fields_change)
 
     async def _let_go(self, collection: Collection, shards: HeldShards, number: int) -> None:
-        if not collection.closed:
+        plan = self._plan(collection)  # it may have waited, and a leaf may be leaving since
+        if not collection.closed and plan and self._is_done(plan[number], shards, collection.document.uid, number):
             await shards.release(number)
             await self._store.purge_tombstones(collection.document.uid, number, EVERY_SEQ)
 
