@@ -61,7 +61,7 @@ class Server:
         self._kind = kind
         self._folder = folder
         self._cluster = cluster
-        self.port = _free_port() if cluster else 0  # a cluster's nodes tell clients where they are: host and port
+        self.port = free_port() if cluster else 0  # a cluster's nodes tell clients where they are: host and port
         self._socket = folder / "socket"
         self._options = ("--appendonly", "yes", "--appendfsync", appendfsync, "--save", "", *options)
         self._process: subprocess.Popen[bytes] | None = None
@@ -129,7 +129,7 @@ class Server:
 
     def listen(self) -> int:
         """Have the server take connections at a port as well, as its replicas need it."""
-        port = _free_port()
+        port = free_port()
         assert self.command("CONFIG", "SET", "port", str(port)).startswith(b"+OK")
         return port
 
@@ -174,7 +174,7 @@ def running_server(kind: ServerKind, *, cluster: bool = False, appendfsync: str 
             server.stop()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """One that no client is given for its own end. A node of a cluster also listens on port + 10000."""
     while True:
         port = random.SystemRandom().randrange(12_000, 20_000)

@@ -211,7 +211,11 @@ class Settings(Limits):
         default=None,
         repr=False,
         metadata=about(
-            REDIS_URL, "Storage", "Use this Redis or Valkey as the store. Default: SQLite in the data folder.", True
+            REDIS_URL,
+            "Storage",
+            "Use this Redis or Valkey as the store; several nodes of a cluster with commas between, so that one may be "
+            "down. Default: SQLite in the data folder.",
+            True,
         ),
     )
     redis_prefix: str = field(

@@ -115,9 +115,11 @@ def _redis_url(value: object) -> str | None:
         return None
     url = _text(value)
     parts = urlsplit(url)
-    is_named = parts.path if parts.scheme == "unix" else parts.hostname
-    if parts.scheme not in ("redis", "rediss", "unix") or not is_named or parts.port == 0:
-        raise ValueError  # `port` raises it too, where a password holds a slash that was not escaped
+    for host in parts.netloc.rpartition("@")[2].split(","):  # of several nodes of a cluster
+        node = parts._replace(netloc=host)
+        is_named = parts.path if parts.scheme == "unix" else node.hostname
+        if parts.scheme not in ("redis", "rediss", "unix") or not is_named or node.port == 0:
+            raise ValueError  # `port` raises it too, where a password holds a slash that was not escaped
     return url
 
 
@@ -129,7 +131,10 @@ FOLDER = Kind(
 KEYS = Kind("keys without spaces, separated by commas, or none", _keys)
 NAMES = Kind("names without spaces, separated by commas, or none", _keys)
 DURATION = Kind("a duration such as 5s, 500ms or 2h, at least 1ms", _duration)
-REDIS_URL = Kind("an address such as redis://host:6379/0, rediss://..., unix:///path or none", _redis_url)
+REDIS_URL = Kind(
+    "an address such as redis://host:6379/0, redis://node1:6379,node2:6379, rediss://..., unix:///path or none",
+    _redis_url,
+)
 
 
 def human_size(size_bytes: int) -> str:

@@ -23,6 +23,7 @@ from redis.exceptions import TimeoutError as RedisTimeout
 from bebr.at_once import in_task
 from bebr.errors import StoreUnavailable
 from bebr.store.redis.acks import call_and_wait
+from bebr.store.redis.addresses import addresses_of, first_that_answers
 from bebr.store.redis.breaker import Breaker
 from bebr.store.redis.failures import FAILURES, is_refusal, refusal, translate
 
@@ -119,8 +120,9 @@ class RedisClient:
             "protocol": 2,
         }
         try:
+            url = await first_that_answers(self._url, self._timeout_seconds)
             pool = BlockingConnectionPool.from_url(
-                self._url,
+                url,
                 max_connections=self._max_connections,
                 timeout=self._timeout_seconds,
                 redis_connect_func=self._greet,
@@ -133,7 +135,12 @@ class RedisClient:
         self._redis = Redis.from_pool(pool)
         if (await self.info("cluster")).get("cluster_enabled") == 1:
             await self._redis.aclose()
-            self._redis = RedisCluster.from_url(self._url, max_connections=self._max_connections, **options)
+            self._redis = RedisCluster.from_url(url, max_connections=self._max_connections, **options)
+        elif len(addresses_of(self._url)) > 1:
+            raise StoreUnavailable(
+                "the Redis server is not part of a cluster, and its address names several; name one server, or nodes "
+                "of one cluster"
+            )
         version = str((await self.info("server")).get("redis_version", "0"))
         self._knows_flags = int(version.split(".")[0]) >= FLAGS_SINCE
 

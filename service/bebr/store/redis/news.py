@@ -12,10 +12,13 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from bebr.store.redis.addresses import first_that_answers
 from bebr.telemetry import event
 
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
+CONNECT_SECONDS = 5.0
+"""Where several nodes are named: how long each is waited for."""
 
 
 class News:
@@ -48,7 +51,8 @@ class News:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _listen(self, listening: asyncio.Event) -> None:
-        async with Redis.from_url(self._url, socket_timeout=None) as redis, redis.pubsub() as pubsub:
+        url = await first_that_answers(self._url, CONNECT_SECONDS)
+        async with Redis.from_url(url, socket_timeout=None) as redis, redis.pubsub() as pubsub:
             await pubsub.subscribe(self._channel)
             async for message in pubsub.listen():
                 if message["type"] == "message":
