@@ -15,6 +15,8 @@ from tests.server.service import code, ended, points, running, settings
 from tests.waiting import until
 
 from bebr.bootstrap import build_app
+from bebr.core.codes import join_records
+from bebr.encoding import Bundle
 
 TEXTS = texts(60)
 ROWS = text_like(160, dims=24)
@@ -31,8 +33,12 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def frame(ids: list[str], vectors: np.ndarray) -> bytes:
-    header = json.dumps({"dims": vectors.shape[1], "count": len(ids), "ids": ids}).encode()
-    return struct.pack("<Q", len(header)) + header + vectors.astype("<f4").tobytes()
+    return framed({"dims": vectors.shape[1], "count": len(ids), "ids": ids}, vectors.astype("<f4").tobytes())
+
+
+def framed(header: dict[str, Any], rows: bytes) -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + rows
 
 
 async def test_every_route_answers_as_documented(tmp_path: Path, bundles: Path) -> None:
@@ -42,7 +48,7 @@ async def test_every_route_answers_as_documented(tmp_path: Path, bundles: Path) 
         client.event_hooks["response"] = [contract.check]
         await of_raw_codes(client)
         await of_a_fit(client)
-        await of_two_models(client)
+        await of_two_models(client, bundles)
         for path in (
             "/livez",
             "/readyz",
@@ -119,12 +125,18 @@ async def of_a_fit(client: httpx.AsyncClient) -> None:
     await client.get(own)
 
 
-async def of_two_models(client: httpx.AsyncClient) -> None:
+async def of_two_models(client: httpx.AsyncClient, bundles: Path) -> None:
     """An upgrade from one model to another, there, back, and there again."""
     docs, versions = "/v1/collections/docs", "/v1/collections/docs/versions"
     await client.put(docs, json={"bundle": "old@1", "text_field": "text", "filterable": {"n": "integer"}})
     written = [{"id": f"p{n}", "text": text, "metadata": {"n": n}} for n, text in enumerate(TEXTS)]
     await client.post(f"{docs}/points", json={"points": written})
+    bundle = Bundle.load(bundles / "old@1")
+    given = {"count": 1, "ids": ["given"], "code": str(bundle.spec), "fingerprint": bundle.fingerprint}
+    record = join_records(np.zeros((1, bundle.spec.code_size_bytes), np.uint8), np.ones(1, np.float16)).tobytes()
+    answer = await client.post(f"{docs}/points/records", content=framed(given, record), headers=BINARY)
+    assert answer.json()["applied"] == 1
+    assert (await client.post(f"{docs}/points/delete", json={"ids": ["given"]})).is_success
     for encoding in ("float", "base64", "binary", "ubinary", "code"):
         body = {"input": TEXTS[:2], "model": "new@1", "encoding_format": encoding}
         assert (await client.post("/v1/embeddings", json=body)).is_success

@@ -116,6 +116,18 @@ async def test_operations_that_no_store_has_are_refused_after_a_while(
                 await client.reach({0: 0, 1: 7})
 
 
+@pytest.mark.parametrize("steps", range(8))
+async def test_who_waits_for_operations_is_told_that_the_shards_are_closed(tmp_path: Path, steps: int) -> None:
+    """Whatever it waits for at that moment; it is not cancelled itself."""
+    async with pair(tmp_path) as (primary, _):
+        waiting = asyncio.create_task(primary.reach({1: 7}))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await primary._freshness.close()
+        with pytest.raises(NotReady, match="is being closed"):
+            await waiting
+
+
 async def test_a_follower_without_the_numbers_of_a_primary_asks_the_store(tmp_path: Path) -> None:
     """The file is a cache as all others: it is slower without it, and right."""
     rng, model = np.random.default_rng(4), Model(2)

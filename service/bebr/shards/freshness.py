@@ -50,6 +50,7 @@ class Freshness:
         """The build of the primary's shard that each view is equal to."""
         self._catching: dict[int, asyncio.Task[None]] = {}
         self._following: asyncio.Task[None] | None = None
+        self._closed = False
 
     def is_behind(self) -> bool:
         """Whether the primary has acknowledged what the views may lack. Called before every read."""
@@ -83,6 +84,8 @@ class Freshness:
             self._following = asyncio.create_task(self._follow())
 
     async def close(self) -> None:
+        """Whoever waits is told."""
+        self._closed = True
         tasks = [task for task in (self._following, *self._catching.values()) if task is not None]
         for task in tasks:
             task.cancel()
@@ -105,11 +108,19 @@ class Freshness:
 
     async def _caught_up(self, number: int) -> None:
         """Join the catch-up that is under way, or begin one: whoever it is too early for comes again."""
+        if self._closed:
+            raise self._closing()
         task = self._catching.get(number)
         if task is None:
             task = self._catching[number] = asyncio.create_task(self._catch_up(number))
             task.add_done_callback(lambda done: self._end(number, done))
-        await asyncio.shield(task)
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            waiting = asyncio.current_task()
+            if not self._closed or (waiting is not None and waiting.cancelling()):
+                raise
+            raise self._closing() from None
 
     def _end(self, number: int, task: "asyncio.Task[None]") -> None:
         self._catching.pop(number, None)
@@ -139,6 +150,9 @@ class Freshness:
                     event(log, "a follower waits", logging.WARNING, collection=self._name, reason=reason)
             except Exception:
                 log.exception("collection %s cannot follow its primary for a while", self._name)
+
+    def _closing(self) -> NotReady:
+        return NotReady(f"collection '{self._name}' is being closed; try again", collection=self._name)
 
     def _late(self, number: int, seqs: Mapping[int, int]) -> NotReady:
         seq = self._followers[number].shard.seq
