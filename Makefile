@@ -23,9 +23,9 @@ NODE := tests/server/generated
 NODE_READY := $(NODE)/node_modules/.ready
 # More arguments: make test ARGS="tests/core -x", make run ARGS="--port 9000".
 ARGS ?=
-# Processes that share the tests, which wait for others about a third of their time. 0: all in one, as a debugger needs:
+# Processes that share the tests. 0: all in one, as a debugger needs:
 # make test WORKERS=0 ARGS="tests/core/test_codes.py --pdb".
-WORKERS ?= 3
+WORKERS ?= 2
 EXAMPLES ?= 200
 BENCH ?= $(basename $(notdir $(wildcard bench/[a-z]*.py)))
 
