@@ -15,6 +15,7 @@ bytes: frames, and arrays in them, have a greatest size.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from typing import Any
 
 import msgpack
@@ -80,7 +81,7 @@ def _extension(code: int, data: bytes) -> int:
     return int.from_bytes(data, "big", signed=True)
 
 
-class FrameStream(asyncio.Protocol):
+class FrameStream(asyncio.Protocol, ABC):
     """One side of a connection: whole messages come in by `received`, and go out by `send`.
 
     Reading stops while the other side does not take what is sent, so that nothing piles up.
@@ -96,13 +97,13 @@ class FrameStream(asyncio.Protocol):
 
     # -- for whoever speaks ------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def received(self, message: list[Any]) -> None:
         """A message has come. What it raises as WireError ends the connection."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lost(self, why: str) -> None:
         """The connection is over."""
-        raise NotImplementedError
 
     def send(self, message: list[Any]) -> None:
         self.write(pack(message))

@@ -183,4 +183,5 @@ def test_sockets_of_a_worker_that_was_killed_are_removed(workers: Workers):
     workers.kill(1)
     workers.wait_for_worker(1, old)
     wait_until(lambda: not socket.exists(), "it is removed")
+    assert workers.pids()[1] != old
     workers.connection(1).close()
